@@ -218,7 +218,8 @@ def record(cell: Cell) -> Result:
 def probe_accuracy(prepared: Any, rows: Any, labels: Any, layer: str, tested: Any) -> float:
     """On test rows: the accuracy of the probe on a layer that learns from all rows, its penalty the
     one that is best out of fold; by the normal equations, where the product decomposes them."""
-    from holdfast.models.probes.ridge import ridge_out_of_fold
+
+    from holdfast.models.probes.transferability import ridge_out_of_fold
     from holdfast.search.choice.evidence import FOLDS, deal, pass_layers
 
     states = pass_layers(prepared, prepared.examples.take(rows)).states[layer].astype(np.float64)

@@ -246,8 +246,7 @@ def resnet(folder: Path) -> Any:
     """The ResNet for pictures of 32 pixels that other benchmarks begin with."""
     from vs_trainer_tasks import small_resnet
 
-    from holdfast.models.vision.checkpoint import load_saved_vision
-    from holdfast.models.vision.vision import load_vision
+    from holdfast.models.vision.vision import load_saved_vision, load_vision
     from holdfast.plugins.export.network import of_pictures
 
     loaded = load_vision(str(small_resnet()), ("a", "b", "c"), seed=1)

@@ -36,7 +36,7 @@ from recorded.features import Small, encoded, job_of, table_of
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, RowPool
-from holdfast.models.encoders.head import put_head_back
+from holdfast.models.layers import put_head_back
 from holdfast.monitor.detectors.primacy import primacy
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge

@@ -169,7 +169,7 @@ def stand_in_fit(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[s
 
 def trainer_fit(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Trainer with early stopping on the same rows."""
-    from holdfast.models.compute.onednn import use_onednn
+    from holdfast.models.compute.processor import use_onednn
     from holdfast.models.loading.builtin import embedded_folder
     from peers import trainer_arm
 

@@ -179,7 +179,7 @@ def _of_trainer(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     from peers import trainer_arm
     from transformers import TrainerCallback
 
-    from holdfast.models.compute.onednn import use_onednn
+    from holdfast.models.compute.processor import use_onednn
     from holdfast.models.loading.builtin import embedded_folder
 
     job = {

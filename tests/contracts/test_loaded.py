@@ -14,11 +14,13 @@ import torch
 
 import holdfast
 from holdfast.core.records import Decision
+from holdfast.models.base import Loaded
 from holdfast.plan.adapters import adapter_settings, with_adapter
 from holdfast.plan.defaults import TABLE
 from holdfast.recipe import known_keys
 
 PROMISED = ("network", "tokenizer", "max_length", "decisions", "facts", "settings", "defaults")
+NEEDED = {"network", "tokenizer", "decisions"}
 FACTS = {"name", "architecture", "parameters", "trainable", "weights", "commit", "layers"}
 
 
@@ -30,7 +32,7 @@ def loaded_classes() -> set[type]:
             continue
         for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             fields = getattr(thing, "__dataclass_fields__", {})
-            if is_dataclass(thing) and {"network", "tokenizer", "decisions"} <= set(fields):
+            if thing is not Loaded and is_dataclass(thing) and set(fields) >= NEEDED:
                 found.add(thing)
     return found
 

@@ -30,8 +30,8 @@ SMALL = [
 # Of each task what reads its saved folder in plain libraries, and where the answers have it.
 SAVED: dict[str, tuple[str, bool]] = {
     "text-classification": ("holdfast.models.encoders.checkpoint.load_saved", True),
-    "image-classification": ("holdfast.models.vision.checkpoint.load_saved_vision", True),
-    "token-classification": ("holdfast.models.encoders.tagger.load_saved_tagger", True),
+    "image-classification": ("holdfast.models.vision.vision.load_saved_vision", True),
+    "token-classification": ("holdfast.models.encoders.checkpoint.load_saved_tagger", True),
     "seq2seq": ("holdfast.models.generators.seq2seq_network.load_saved_seq2seq", False),
     "causal-lm": ("holdfast.models.generators.causal.load_saved_causal", False),
 }

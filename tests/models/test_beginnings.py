@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.models.loading import beginnings as room
-from holdfast.models.loading.beginnings import beginnings
+from holdfast.models.loading import tokenizer as room
+from holdfast.models.loading.tokenizer import beginnings
 
 
 @pytest.fixture

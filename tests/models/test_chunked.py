@@ -10,8 +10,8 @@ import torch
 import transformers as hf
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from holdfast.models.generators.base import AT_ONCE, chunked_losses, targets_at_once
 from holdfast.models.generators.causal import CausalNetwork, load_causal
-from holdfast.models.generators.chunked_loss import AT_ONCE, chunked_losses, targets_at_once
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
 from holdfast.models.loading.quiet import quiet_transformers
 

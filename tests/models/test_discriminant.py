@@ -11,15 +11,16 @@ from scipy.optimize import minimize
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from holdfast.core.errors import ModelError
-from holdfast.models.probes.discriminant import (
+from holdfast.models.probes.head_fit import (
     DEVIATION,
     SHRINKAGES,
     calibration,
     choose_shrinkage,
+    fit_again,
     fit_discriminant,
+    fit_head,
     within,
 )
-from holdfast.models.probes.head_fit import fit_again, fit_head
 from holdfast.models.probes.logistic import logits_of
 from holdfast.models.probes.probe import ExtraRows, fit_probe, stratified_folds
 

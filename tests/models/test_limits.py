@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.models.loading.limits import choose_max_length, position_limit
+from holdfast.models.loading.tokenizer import choose_max_length, position_limit
 
 
 def config(kind: str = "bert", positions: int = 512, pad: int = 0) -> Any:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.models.compute.onednn import OneDnnLinear, is_available, measure_gain, use_onednn
+from holdfast.models.compute.processor import OneDnnLinear, is_available, measure_gain, use_onednn
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="this PyTorch has no oneDNN")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from holdfast.models.compute.dropout import LEAST_PLACES, quick_dropout
+from holdfast.models.compute.processor import LEAST_PLACES, quick_dropout
 
 PLACES = 400_000
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from holdfast.models.probes.ridge import SHARES, ridge_out_of_fold
+from holdfast.models.probes.transferability import SHARES, ridge_out_of_fold
 
 
 @pytest.mark.parametrize(("n", "width"), [(80, 10), (40, 90)])

@@ -11,8 +11,8 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from holdfast.core.errors import ModelError
 from holdfast.models.base import AdapterSpec
-from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.encoders.tagger import load_saved_tagger, load_tagger
+from holdfast.models.encoders.checkpoint import load_saved_tagger
+from holdfast.models.encoders.classifier import load_classifier, load_tagger
 
 TAGS = ("O", "B-X", "I-X")
 

@@ -14,9 +14,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.layers import freeze, parameter_groups
-from holdfast.models.vision.checkpoint import load_saved_vision
-from holdfast.models.vision.memory_layout import channels_together
-from holdfast.models.vision.vision import load_vision
+from holdfast.models.vision.vision import channels_together, load_saved_vision, load_vision
 
 CLASSES = ("bird", "cat", "dog")
 

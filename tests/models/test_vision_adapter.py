@@ -12,8 +12,7 @@ import torch
 from holdfast.core.errors import ModelError
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.base import AdapterSpec
-from holdfast.models.vision.checkpoint import load_saved_vision
-from holdfast.models.vision.vision import load_vision
+from holdfast.models.vision.vision import load_saved_vision, load_vision
 
 CLASSES = ("cat", "dog", "owl")
 SIDE = 32

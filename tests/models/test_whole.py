@@ -20,9 +20,8 @@ from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.generators.causal import load_causal, load_saved_causal
 from holdfast.models.generators.seq2seq import load_seq2seq
 from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
-from holdfast.models.loading.completeness import check_finite, check_tokenizer
-from holdfast.models.vision.checkpoint import load_saved_vision
-from holdfast.models.vision.vision import load_vision
+from holdfast.models.loading.weights import check_finite, check_tokenizer
+from holdfast.models.vision.vision import load_saved_vision, load_vision
 
 WEIGHTS = "model.safetensors"
 LAST = {"bert": "encoder.layer.1.", "t5": "decoder.block.1.", "llama": "layers.1.", "vit": "layer"}

@@ -193,7 +193,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 def test_the_best_state_brings_its_running_statistics(tmp_path: Path, pictures: Path) -> None:
     """The saved model gives the validation loss of the state that was kept, batch norms and all."""
     from holdfast.data.images.table import load_images
-    from holdfast.models.vision.checkpoint import load_saved_vision
+    from holdfast.models.vision.vision import load_saved_vision
     from holdfast.tasks.images.forward import answer_images
 
     model = _tiny_vision()(tmp_path / "m", "resnet")

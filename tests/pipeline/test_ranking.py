@@ -53,7 +53,7 @@ def test_the_probe_orders_models_and_a_short_fine_tune_that_shows_a_difference_d
 
 def test_the_interval_of_a_cross_validated_score_holds_that_of_the_probe_from_all_rows() -> None:
     """Ridge on noisy directions, five folds, 120 rows; the truth on 4,000 others."""
-    from holdfast.models.probes.ridge import ridge_out_of_fold
+    from holdfast.models.probes.transferability import ridge_out_of_fold
 
     held = 0
     for seed in range(60):

@@ -15,7 +15,7 @@ import pytest
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Decision, Snapshot
-from holdfast.models.compute.dropout import quick_dropout
+from holdfast.models.compute.processor import quick_dropout
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench

@@ -168,7 +168,8 @@ def test_a_byte_level_tokenizer_reads_words_with_a_space_before_each(tmp_path: P
     from tokenizers import ByteLevelBPETokenizer
     from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
 
-    from holdfast.models.encoders.tagger import load_saved_tagger, load_tagger
+    from holdfast.models.encoders.checkpoint import load_saved_tagger
+    from holdfast.models.encoders.classifier import load_tagger
 
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(

@@ -99,7 +99,7 @@ def test_when_accelerate_must_be_told(monkeypatch, world: str, device: str, told
 def test_the_faster_products_are_chosen_with_the_measured_gain(
     monkeypatch: pytest.MonkeyPatch, gain: float, chosen: str
 ) -> None:
-    monkeypatch.setattr("holdfast.models.compute.onednn.measure_gain", lambda: gain)
+    monkeypatch.setattr("holdfast.models.compute.processor.measure_gain", lambda: gain)
     choice = choose_machine(1, "float32")
     assert choice.matmul == chosen
     because = next(d.because for d in choice.decisions if d.what == "train.matmul")

@@ -22,7 +22,7 @@ from holdfast.methods.schedules.who_learns import (
     thawed_layers,
 )
 from holdfast.models.base import Layer
-from holdfast.models.redraw import redraw, top_layers
+from holdfast.models.layers import redraw, top_layers
 from holdfast.training.loop import fit
 
 STEPS = 12

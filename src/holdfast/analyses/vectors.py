@@ -16,9 +16,9 @@ from holdfast.contract.inference import Answering, Answers
 from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of
 from holdfast.data.table import Table
-from holdfast.models.encoders.last_features import hearing
+from holdfast.models.encoders.checkpoint import hearing
 from holdfast.models.encoders.pooling import masked_mean
-from holdfast.models.loading.limits import position_limit
+from holdfast.models.loading.tokenizer import position_limit
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks import forward
 from holdfast.tasks.classes.answers import TextUse

@@ -1,20 +1,20 @@
 """What the rest of the house asks of a model: the network, and what its loader gives.
 
-Protocols only: no network inherits from another, and each architecture keeps its own file. The kits
+No network inherits from another, and each architecture keeps its own file. The kits
 in ``tests/contracts/test_networks.py`` and ``test_loaded.py`` find the implementations and hold
 them to what is written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from torch import Tensor, nn
 
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, Finding
 
 if TYPE_CHECKING:
     import torch
@@ -72,29 +72,19 @@ class Weights(Protocol):
 
     training: bool
 
-    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Parameter]]: ...
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
-    def buffers(self, recurse: bool = True) -> Iterator[Tensor]: ...
-
-    def named_buffers(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Tensor]]: ...
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]: ...
 
     def modules(self) -> Iterator[nn.Module]: ...
 
-    def named_modules(
-        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Module]]: ...
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...
 
-    def state_dict(self, *, prefix: str = ..., keep_vars: bool = ...) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
-    ) -> object: ...
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> object: ...
 
     def train(self, mode: bool = True) -> Self: ...
 
@@ -167,7 +157,8 @@ class Network(Weights, Protocol):
         """Write a folder that plain libraries load and that gives these outputs."""
 
 
-class Loaded(Protocol):
+@dataclass(frozen=True)
+class Loaded:
     """What a loader gives: a network in float32 and evaluation mode, and how it came about.
 
     ``tokenizer`` turns rows into the network's inputs (for pictures it is the image processor);
@@ -179,23 +170,15 @@ class Loaded(Protocol):
     model's size alone does not.
     """
 
-    @property
-    def network(self) -> Network: ...
+    network: Network
+    tokenizer: Any
+    max_length: int | None
+    decisions: tuple[Decision, ...]
+    facts: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    defaults: str | None = None
 
-    @property
-    def tokenizer(self) -> Any: ...
 
-    @property
-    def max_length(self) -> int | None: ...
-
-    @property
-    def decisions(self) -> tuple[Decision, ...]: ...
-
-    @property
-    def facts(self) -> dict[str, Any]: ...
-
-    @property
-    def settings(self) -> dict[str, Any]: ...
-
-    @property
-    def defaults(self) -> str | None: ...
+def decisions_in(log: Iterable[Decision | Finding]) -> tuple[Decision, ...]:
+    """The decisions that a log holds, in order."""
+    return tuple(one for one in log if isinstance(one, Decision))

@@ -23,8 +23,6 @@ from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
 from holdfast.models.vision.vision import VisionClassifier
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
-
     from holdfast.models.base import Network
 
 Kept = Literal["spread", "first"]
@@ -93,26 +91,28 @@ def shorten(network: Network, count: int, kept: Kept) -> Decision:
 def _stacks(network: Network) -> list[Stack]:
     """The lists of blocks of a network."""
     if isinstance(network, Seq2SeqNetwork):
-        both = ("encoder", COUNTS), ("decoder", DECODER_COUNTS)
-        return [_named(_side(network.plain, side), counts) for side, counts in both]
-    if isinstance(network, CausalNetwork):
-        return [_of_length(network.backbone, int(network.config.num_hidden_layers))]
-    if isinstance(network, VisionClassifier):
-        if network.family.inside is not None:
-            raise _no_list(network.family.name, "its blocks stand in stages of different widths")
-        body = network.backbone.get_submodule(network.family.base)
-        return [_of_length(body, int(network.config.num_hidden_layers))]
+        both = network.plain.base_model
+        return [_named(both.encoder, COUNTS), _named(both.decoder, DECODER_COUNTS)]
+    if isinstance(network, (CausalNetwork, VisionClassifier)):
+        body = network.backbone
+        if isinstance(network, VisionClassifier):
+            if network.family.inside is not None:
+                raise _no_list(
+                    network.family.name, "its blocks stand in stages of different widths"
+                )
+            body = body.get_submodule(network.family.base)
+        count = int(network.config.num_hidden_layers)
+        for holder in body.modules():
+            for name, child in holder.named_children():
+                if isinstance(child, nn.ModuleList) and len(child) == count:
+                    return [Stack(holder, name, COUNTS)]
+        raise _no_list(type(body).__name__, f"it has no list of {count} blocks")
     assert isinstance(network, EncoderClassifier)
     family = network.family
     if family.name == "ALBERT":
         raise _no_list(family.name, "its blocks share one set of weights")
     above, _, name = family.blocks.rpartition(".")
     return [Stack(network.backbone.get_submodule(above), name, (*COUNTS, family.count))]
-
-
-def _side(plain: PreTrainedModel, side: str) -> nn.Module:
-    found: nn.Module = getattr(plain.base_model, side)
-    return found
 
 
 def _named(side: nn.Module, counts: tuple[str, ...]) -> Stack:
@@ -122,12 +122,10 @@ def _named(side: nn.Module, counts: tuple[str, ...]) -> Stack:
     raise _no_list(type(side).__name__, "its blocks are not where this version looks for them")
 
 
-def _of_length(body: nn.Module, count: int) -> Stack:
-    for holder in body.modules():
-        for name, child in holder.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == count:
-                return Stack(holder, name, COUNTS)
-    raise _no_list(type(body).__name__, f"it has no list of {count} blocks")
+def _no_list(name: str, why: str) -> RecipeError:
+    return RecipeError(
+        SETTING, f"does not exist for {name}: {why}", None, "Leave it out, or name a smaller model."
+    )
 
 
 def _keep(network: Network, stack: Stack, chosen: Sequence[int]) -> None:
@@ -142,26 +140,14 @@ def _keep(network: Network, stack: Stack, chosen: Sequence[int]) -> None:
                 module.layer_idx = index
     configs = [getattr(m, "config", None) for m in (network, stack.holder, *network.modules())]
     for config in {id(one): one for one in configs if one is not None}.values():
-        _count(config, stack.counts, there, chosen)
-
-
-def _count(
-    config: PretrainedConfig, counts: tuple[str, ...], there: int, chosen: Sequence[int]
-) -> None:
-    """Write the number of blocks into a configuration, and cut what it says block by block."""
-    plain = config.to_dict()
-    for key in counts:
-        if getattr(config, key, None) == there:
-            setattr(config, key, len(chosen))
-    for key, value in plain.items():
-        if "layer" in key and isinstance(value, list) and len(value) == there:
-            setattr(config, key, [value[i] for i in chosen])
-
-
-def _no_list(name: str, why: str) -> RecipeError:
-    return RecipeError(
-        SETTING, f"does not exist for {name}: {why}", None, "Leave it out, or name a smaller model."
-    )
+        plain = config.to_dict()
+        for key in stack.counts:
+            if getattr(config, key, None) == there:
+                setattr(config, key, len(chosen))
+        # What it says block by block.
+        for key, value in plain.items():
+            if "layer" in key and isinstance(value, list) and len(value) == there:
+                setattr(config, key, [value[i] for i in chosen])
 
 
 def stated_depth(config: Mapping[str, Any]) -> int | None:

@@ -77,8 +77,7 @@ def renumber(network: Any, numbers: Mapping[int, int]) -> None:
     def moved(ids: frozenset[int]) -> frozenset[int]:
         return frozenset(numbers.get(number, number) for number in ids)
 
-    adapter = getattr(network, "adapter", None)
-    if adapter is not None:
+    if (adapter := getattr(network, "adapter", None)) is not None:
         network.adapter = replace(adapter, held=moved(adapter.held), fast=moved(adapter.fast))
     if getattr(network, "fixed", None):
         network.fixed = moved(network.fixed)

@@ -1,20 +1,73 @@
-"""A network's layers in order, and what is done by layer: freezing, rates, counting."""
+"""A network's layers in order, and what is done by layer: freezing, learning rates, counting,
+drawing weights anew."""
 
 from __future__ import annotations
 
 import fnmatch
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
+from holdfast.core.seeds import derive_seed
 from holdfast.models.adapters.quantize import size_of
 from holdfast.models.base import Layer, Network, Weights
 
 SETTING = "model.freeze"
 # Suffix of a group's name; whether LoRA+'s rate is meant; whether weights decay.
 GROUPS = (("", False, True), (" (no decay)", False, False), (" (lora_B)", True, True))
+# A module that stands before the list of blocks and computes after it, by its name.
+_LAST = re.compile(r"^(norm|ln_f|final_.*|last_.*|.*_f|project_out)$")
+# What Transformers marks loaded weights with; its initializers pass over them.
+LOADED = "_is_hf_initialized"
+# As BERT and ViT draw new weights (``initializer_range``).
+HEAD_STD = 0.02
+
+
+def blocks_in_order(body: nn.Module, count: int) -> list[Layer]:
+    """The layers of a stack of blocks (a decoder), found by its structure and not by its name:
+    embeddings, then each of the ``count`` blocks; what follows the blocks (a last norm) belongs to
+    the last of them. Every weight of ``body`` is in exactly one layer.
+
+    Raises ``ModelError`` where no list of so many blocks is found.
+    """
+    stack, before, after = _find(body, count)
+    layers = [Layer("embeddings", tuple(before))]
+    for index, block in enumerate(stack):
+        tail = after if index == len(stack) - 1 else ()
+        layers.append(Layer(f"block.{index}", (block, *tail)))
+    return layers
+
+
+def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], list[nn.Module]]:
+    """The list of blocks, and the modules with weights (or dropout) before and after it."""
+    children = list(body.named_children())
+    for at, (_, child) in enumerate(children):
+        # By its length alone: names of this list differ from one architecture to the next.
+        if isinstance(child, nn.ModuleList) and len(child) == count:
+            before = [m for name, m in children[:at] if not _LAST.match(name)]
+            after = [m for name, m in children[:at] if _LAST.match(name)]
+            return child, _weighty(before), _weighty([*after, *(m for _, m in children[at + 1 :])])
+    for name, child in children:
+        if any(isinstance(m, nn.ModuleList) and len(m) == count for m in child.modules()):
+            stack, before, after = _find(child, count)
+            others = _weighty([m for other, m in children if other != name])
+            return stack, [*others, *before], after
+    raise ModelError(
+        type(body).__name__,
+        f"has no list of {count} blocks",
+        None,
+        "This architecture's layers are not known; leave out model.freeze and layer decay.",
+    )
+
+
+def _weighty(modules: list[nn.Module]) -> list[nn.Module]:
+    """Those with weights, and dropouts: the mode of a layer is theirs too."""
+    return [m for m in modules if isinstance(m, nn.Dropout) or any(True for _ in m.parameters())]
 
 
 def freeze(network: Network, what: int | float | str | None) -> Decision | None:
@@ -38,20 +91,58 @@ def freeze(network: Network, what: int | float | str | None) -> Decision | None:
         parameter.requires_grad_(id(parameter) not in never_learn)
     if what is None:
         return None
-    frozen = _named(network, _number(what))
-    for parameter in frozen:
+    number = _number(what)
+    named = _matching if isinstance(number, str) else _first
+    for parameter in named(network, number):
         parameter.requires_grad_(False)
     total, trainable = count_parameters(network)
     must_learn = (network.head if network.new_head else network).parameters()
     if not any(parameter.requires_grad for parameter in must_learn):
-        raise RecipeError(
-            SETTING,
-            "leaves nothing to learn, or freezes a head that is new",
-            what,
-            f"Layers: {_names(network)}.",
-        )
+        raise _refusal(network, "leaves nothing to learn, or freezes a head that is new", what)
     because = f"{SETTING}={what}: {trainable:,} of {total:,} parameters are trained"
     return Decision("frozen layers", str(what), because)
+
+
+def _number(what: int | float | str) -> int | float | str:
+    # ``--set`` hands words on: "3" is three layers, "0.5" a share.
+    for kind in (int, float):
+        try:
+            return kind(what) if isinstance(what, str) else what
+        except ValueError:
+            continue
+    return what
+
+
+def _first(network: Network, what: Any) -> list[nn.Parameter]:
+    below = [layer for layer in network.layers() if layer.name != "head"]
+    share = isinstance(what, float) and 0 < what < 1
+    if not share and what not in range(len(below) + 1):
+        rule = f"must be a number up to {len(below)}, a share between 0 and 1, or names"
+        raise _refusal(network, rule, what)
+    # Rounded down: a share never freezes more than was asked for.
+    count = int(what * len(below)) if share else int(what)
+    return [parameter for layer in below[:count] for parameter in layer.parameters()]
+
+
+def _matching(network: Network, text: Any) -> list[nn.Parameter]:
+    found: list[nn.Parameter] = []
+    for pattern in (part.strip() for part in text.split(",")):
+        if pattern == "backbone":
+            matched = list(network.backbone.parameters())
+        else:
+            layers = [one for one in network.layers() if fnmatch.fnmatchcase(one.name, pattern)]
+            matched = [p for layer in layers for p in layer.parameters()]
+            names = network.named_parameters()
+            matched += [p for name, p in names if fnmatch.fnmatchcase(name, pattern)]
+        if not matched:
+            raise _refusal(network, "names no layer and no parameter", pattern)
+        found += matched
+    return found
+
+
+def _refusal(network: Network, rule: str, what: object) -> RecipeError:
+    names = ", ".join(layer.name for layer in network.layers())
+    return RecipeError(SETTING, rule, what, f"Layers: {names}.")
 
 
 def count_parameters(network: Weights) -> tuple[int, int]:
@@ -77,9 +168,11 @@ def parameter_groups(
     ``params``, ``lr``, ``weight_decay``, ``name`` and ``depth``.
     """
     groups: list[dict[str, Any]] = []
-    adapter = network.adapter
+    adapter, layers = network.adapter, network.layers()
     fast, ratio = (adapter.fast, adapter.spec.rate_ratio or 1.0) if adapter else (frozenset(), 1.0)
-    for layer, depth in _depths(network):
+    last = sum(layer.name not in ("pooler", "head") for layer in layers)
+    for index, layer in enumerate(layers):
+        depth = max(0, last - index)
         rate = learning_rate * layer_decay**depth
         if layer.name == "head" and head_learning_rate is not None:
             rate = head_learning_rate
@@ -99,67 +192,84 @@ def parameter_groups(
     return groups
 
 
-def _depths(network: Network) -> list[tuple[Layer, int]]:
+def new_head(features: int, outputs: int, seed: int) -> nn.Linear:
+    """The linear layer [outputs, features] that a classifier is given in the place of the
+    pretrained last one: weights normal with deviation 0.02, bias zero."""
+    # skip_init leaves the global generator as it is: a run's other draws do not depend on the
+    # number of classes.
+    make: Any = nn.utils.skip_init
+    head: nn.Linear = make(nn.Linear, features, outputs)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "head"))
+    drawn = torch.randn(head.weight.shape, generator=generator) * HEAD_STD
+    with torch.no_grad():
+        head.weight.copy_(drawn)
+        head.bias.zero_()
+    return head
+
+
+def put_head_back(
+    network: Network,
+    learning: Mapping[str, nn.Parameter],
+    start: Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer | None,
+) -> bool:
+    """Give those parameters of ``network.head`` that are ``learning`` (by name) the values that
+    ``start`` has of them, and let ``optimizer`` forget what it has gathered of them, moments and
+    counts. Whether there were any."""
+    head = {id(parameter) for parameter in network.head.parameters()}
+    mine = {name: p for name, p in learning.items() if id(p) in head}
+    with torch.no_grad():
+        for name, parameter in mine.items():
+            parameter.copy_(start[name])
+            if optimizer is not None:
+                optimizer.state.pop(parameter, None)
+    return bool(mine)
+
+
+def top_layers(network: Network, blocks: int) -> list[Layer]:
+    """The last ``blocks`` blocks of a network and its pooler, where it has one; the lowest first.
+
+    Raises ``RecipeError`` where there are not so many, or would be none left below.
+    """
     layers = network.layers()
-    last = sum(layer.name not in ("pooler", "head") for layer in layers)
-    return [(layer, max(0, last - index)) for index, layer in enumerate(layers)]
-
-
-def _number(what: int | float | str) -> int | float | str:
-    # ``--set`` hands words on: "3" is three layers, "0.5" a share.
-    for kind in (int, float):
-        try:
-            return kind(what) if isinstance(what, str) else what
-        except ValueError:
-            continue
-    return what
-
-
-def _named(network: Network, what: int | float | str) -> list[nn.Parameter]:
-    below = [layer for layer in network.layers() if layer.name != "head"]
-    if isinstance(what, str):
-        return _matching(network, what)
-    share = isinstance(what, float) and 0 < what < 1
-    if not share and what not in range(len(below) + 1):
+    stack = [layer for layer in layers if layer.name not in ("embeddings", "pooler", "head")]
+    if blocks >= len(stack):
         raise RecipeError(
-            SETTING,
-            f"must be a number up to {len(below)}, a share between 0 and 1, or names",
-            what,
-            f"Layers: {_names(network)}.",
+            "methods.reinit.blocks",
+            f"must be below {len(stack)}, the blocks of this model: with all of them drawn anew "
+            "nothing pretrained would be left but the embeddings",
+            blocks,
+            "Name fewer; 1 to 3 were of use (2006.05987).",
         )
-    # Rounded down: a share never freezes more than was asked for.
-    count = int(what * len(below)) if share else int(what)
-    return [parameter for layer in below[:count] for parameter in layer.parameters()]
+    top = stack[len(stack) - blocks :]
+    return [*top, *(layer for layer in layers if layer.name == "pooler")]
 
 
-def _matching(network: Network, text: str) -> list[nn.Parameter]:
-    found: list[nn.Parameter] = []
-    for pattern in (part.strip() for part in text.split(",")):
-        matched = _match(network, pattern)
-        if not matched:
-            raise RecipeError(
-                SETTING, "names no layer and no parameter", pattern, f"Layers: {_names(network)}."
-            )
-        found += matched
-    return found
+def redraw(network: Network, layers: Sequence[Layer], seed: int) -> None:
+    """Draw the weights of ``layers`` in place, as their architecture draws them before pretraining
+    (``initializer_range`` of its configuration): the same for a seed on the same kind of device.
+    The global generators stay where they are.
 
-
-def _match(network: Network, pattern: str) -> list[nn.Parameter]:
-    if pattern == "backbone":
-        return list(network.backbone.parameters())
-    by_layer = [
-        parameter
-        for layer in network.layers()
-        if fnmatch.fnmatchcase(layer.name, pattern)
-        for parameter in layer.parameters()
-    ]
-    by_name = [
-        parameter
-        for name, parameter in network.named_parameters()
-        if fnmatch.fnmatchcase(name, pattern)
-    ]
-    return by_layer + by_name
-
-
-def _names(network: Network) -> str:
-    return ", ".join(layer.name for layer in network.layers())
+    Raises ``ModelError`` where the architecture's initializer does not know a matrix of theirs.
+    """
+    # The Transformers model whose weights these are knows how they are drawn.
+    owner: Any = next((m for m in network.modules() if hasattr(m, "_init_weights")), None)
+    remedy = "Leave methods.reinit out for this model."
+    if owner is None:
+        rule = "is of no architecture that says how its weights are drawn"
+        raise ModelError(type(network).__name__, rule, None, remedy)
+    names = {id(p): name for name, p in network.named_parameters()}
+    devices = {p.device for layer in layers for p in layer.parameters() if p.is_cuda}
+    with torch.random.fork_rng(devices=sorted(devices, key=str)), torch.no_grad():
+        torch.manual_seed(derive_seed(seed, "redraw"))
+        for layer in layers:
+            before = {p: p.detach().clone() for p in layer.parameters() if p.ndim > 1}
+            for part in (part for module in layer.modules for part in module.modules()):
+                for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
+                    if hasattr(tensor, LOADED):
+                        delattr(tensor, LOADED)
+                owner._init_weights(part)
+            stuck = [names[id(p)] for p, known in before.items() if torch.equal(known, p)]
+            if stuck:
+                rule = "does not say how these weights are drawn"
+                raise ModelError(owner.__class__.__name__, rule, stuck[0], remedy)

@@ -6,9 +6,9 @@ Found by looking at the modules, so that nothing of an architecture is written d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from holdfast.models.base import Network
 
@@ -65,32 +65,26 @@ def dropouts_by_place(network: Network) -> list[Dropout]:
     in_blocks = {id(m) for block in blocks_of(network) for m in block.modules()}
     last = [getattr(network, name, None) for name in ("pool", "dropout", "head")]
     in_head = {id(m) for part in last if isinstance(part, nn.Module) for m in part.modules()}
-    modules: Any = network
+
+    def place(path: str, owner: nn.Module, name: str, inside: nn.Module) -> str:
+        if "lora_dropout" in path:
+            return "adapter"
+        if id(inside) in in_head:
+            return "head"
+        if id(inside) not in in_blocks:
+            return "embedding"
+        return "attention" if _of_attention(owner, name) else "hidden"
+
     found: list[Dropout] = []
-    for path, owner in modules.named_modules():
+    for path, owner in network.named_modules():
         for name, child in owner.named_children():
-            if isinstance(child, nn.modules.dropout._DropoutNd):
-                place = _place(f"{path}.{name}", owner, name, id(child), in_blocks, in_head)
-                found.append(Dropout(place, child, "p"))
-        if isinstance(owner, nn.modules.dropout._DropoutNd):
-            continue
+            if isinstance(child, _DropoutNd):
+                found.append(Dropout(place(f"{path}.{name}", owner, name, child), child, "p"))
         for name, value in vars(owner).items():
-            if "dropout" in name and type(value) in (int, float):
-                place = _place(path, owner, name, id(owner), in_blocks, in_head)
-                found.append(Dropout(place, owner, name))
+            rate = "dropout" in name and type(value) in (int, float)
+            if rate and not isinstance(owner, _DropoutNd):
+                found.append(Dropout(place(path, owner, name, owner), owner, name))
     return found
-
-
-def _place(
-    path: str, owner: nn.Module, name: str, inside: int, in_blocks: set[int], in_head: set[int]
-) -> str:
-    if "lora_dropout" in path:
-        return "adapter"
-    if inside in in_head:
-        return "head"
-    if inside not in in_blocks:
-        return "embedding"
-    return "attention" if _of_attention(owner, name) else "hidden"
 
 
 def _of_attention(owner: nn.Module, name: str) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import SETTING, QuantizeSpec
-from holdfast.models.base import AdapterSpec, Loaded, Network
+from holdfast.models.base import AdapterSpec, Loaded, Network, decisions_in
 from holdfast.recipe import Recipe
 
 # Times the rate of a full fine-tune. LoRA's best rate is about ten times that of a full
@@ -105,12 +106,12 @@ def with_adapter(loaded: L, recipe: Recipe) -> L:
     if spec is None or loaded.network.adapter is not None:
         return loaded
     facts = loaded.facts
-    added = attach(
-        loaded.network, spec, base=facts["name"], commit=facts.get("commit"), seed=recipe.seed
-    )
+    with recorded() as log:
+        attach(
+            loaded.network, spec, base=facts["name"], commit=facts.get("commit"), seed=recipe.seed
+        )
     loaded.network.eval()
-    decisions = (*loaded.decisions, *added)
-    return replace(loaded, decisions=decisions)  # type: ignore[type-var]
+    return replace(loaded, decisions=(*loaded.decisions, *decisions_in(log)))
 
 
 def adapter_settings(network: Network) -> dict[str, Any]:

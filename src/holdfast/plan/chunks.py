@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision
-from holdfast.models.generators.chunked_loss import AT_ONCE, targets_at_once
+from holdfast.models.generators.base import AT_ONCE, targets_at_once
 from holdfast.plan.defaults import PASSIVE, own_methods
 from holdfast.plan.memory import held_rows
 from holdfast.recipe import Recipe

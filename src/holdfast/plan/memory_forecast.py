@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import Need
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import MB
 from holdfast.models.adapters.adapter import attach
@@ -104,7 +105,8 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
         plain = make.from_config(config, dtype=held)
         network = MeasuredTask(plain)
         if plan.rank is not None:
-            attach(network, AdapterSpec("lora", rank=plan.rank), base="foretold")
+            with decisions_to(None):
+                attach(network, AdapterSpec("lora", rank=plan.rank), base="foretold")
     if plan.checkpoints:
         switch(plain, True)
     return network

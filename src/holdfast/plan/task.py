@@ -12,7 +12,7 @@ from holdfast.data.columns.shape import RowsShape, shape_of
 from holdfast.data.images.folders import is_image_folder
 from holdfast.data.source import read_first
 from holdfast.data.tags.conll import is_conll_file, looks_like_conll
-from holdfast.models.loading.purpose import Purpose, purpose_of
+from holdfast.models.loading.card import Purpose, purpose_of
 from holdfast.recipe import DataPart, Recipe
 
 CLASSES, PAIRS, WRITING = "text-classification", "seq2seq", "causal-lm"

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Decision, Floats, Ints
-from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.compute.processor import use_onednn
 from holdfast.models.fresh import fresh
-from holdfast.models.loading.purpose import purpose_of
+from holdfast.models.loading.card import purpose_of
 from holdfast.recipe import Recipe
 from holdfast.training.batches import by_length
 from holdfast.training.machine.machine import choose_machine, make_accelerator, use_threads

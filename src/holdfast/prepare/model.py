@@ -173,5 +173,4 @@ def with_layers(loaded: L, recipe: Recipe) -> L:
         "trainable": trainable,
         "layers": len(loaded.network.layers()),
     }
-    # Every loader's value is a dataclass, which a protocol cannot say.
-    return replace(loaded, facts=facts, decisions=(*loaded.decisions, told))  # type: ignore[type-var]
+    return replace(loaded, facts=facts, decisions=(*loaded.decisions, told))

@@ -24,7 +24,7 @@ from holdfast.data.table import Table, TrainSplit
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
 from holdfast.fits.row_roles import LearningRows
-from holdfast.models.compute.dropout import quick_dropout
+from holdfast.models.compute.processor import quick_dropout
 from holdfast.monitor.evidence import raw_losses
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, with_added

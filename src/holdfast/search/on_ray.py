@@ -23,7 +23,7 @@ from holdfast.core.records import Decision, Snapshot
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.duplicates.engines import connected, is_connected
-from holdfast.models.compute.dropout import quick_dropout
+from holdfast.models.compute.processor import quick_dropout
 from holdfast.search.bench import Bench, work
 from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
 from holdfast.training.machine.machine import flushed_subnormals

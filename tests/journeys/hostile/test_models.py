@@ -19,8 +19,8 @@ from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.machine import OverrunError, bounded
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.encoders.families import FAMILIES
+from holdfast.models.loading.card import purpose_of
 from holdfast.models.loading.checks import check_claims
-from holdfast.models.loading.purpose import purpose_of
 from holdfast.models.loading.source import find_model
 from holdfast.models.vision.families import VISION_FAMILIES
 from holdfast.tasks.lm.chat_tokens import render

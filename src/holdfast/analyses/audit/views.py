@@ -208,9 +208,8 @@ def _tokenized(found: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[lis
             return [], (
                 f"{name} is no model that writes: --set model.name=NAME names the one to be trained"
             )
-        from holdfast.models.loading.limits import choose_max_length
         from holdfast.models.loading.source import find_model
-        from holdfast.models.loading.tokenizer import load_tokenizer
+        from holdfast.models.loading.tokenizer import choose_max_length, load_tokenizer
         from holdfast.models.loading.weights import configuration
 
         name = model.name

@@ -90,7 +90,7 @@ def _plain(folder: Path, options: Options) -> Predictor:
         raise ModelError(str(config), "cannot be read", None, GIVE_FILE) from None
     part = DataPart(text=options.text, label=options.label)
     if architecture.endswith("ForImageClassification"):
-        from holdfast.models.vision.checkpoint import load_saved_vision
+        from holdfast.models.vision.vision import load_saved_vision
         from holdfast.tasks.images.task import ImageUse
 
         return Predictor(ImageUse([load_saved_vision(folder)], part), part)

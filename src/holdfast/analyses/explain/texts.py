@@ -27,7 +27,7 @@ from holdfast.analyses.explain.units import Parted, parted
 from holdfast.contract.predictions import Bools
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, Ints
-from holdfast.models.loading.beginnings import beginnings
+from holdfast.models.loading.tokenizer import beginnings
 from holdfast.tasks.forward import TextModel
 
 if TYPE_CHECKING:

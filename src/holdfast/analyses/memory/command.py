@@ -64,7 +64,7 @@ def is_run(path: str) -> bool:
 
 
 def _heard(model: str, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
-    from holdfast.models.loading.purpose import purpose_of
+    from holdfast.models.loading.card import purpose_of
 
     folder = _folder(model)
     purpose = _purpose_of_adapter(folder) or purpose_of(str(folder))
@@ -124,7 +124,7 @@ def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
 def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
     from holdfast.data.chats.chat import form_of, load_chats
     from holdfast.models.generators.causal import load_saved_causal
-    from holdfast.models.loading.limits import position_limit
+    from holdfast.models.loading.tokenizer import position_limit
     from holdfast.tasks.generation.base import best_device
     from holdfast.tasks.lm.losses import CausalLM, encode
     from holdfast.tasks.lm.verbatim import verbatim

@@ -21,7 +21,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.events import Place
 from holdfast.core.records import Decision
 from holdfast.methods.registry import METHODS, Method, Parts, setting
-from holdfast.models.redraw import redraw, top_layers
+from holdfast.models.layers import redraw, top_layers
 
 if TYPE_CHECKING:
     from holdfast.models.base import Network

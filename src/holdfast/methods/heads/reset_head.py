@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.core.events import Place
 from holdfast.methods.registry import METHODS, Method, Parts, setting
-from holdfast.models.encoders.head import put_head_back
+from holdfast.models.layers import put_head_back
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

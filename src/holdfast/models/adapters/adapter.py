@@ -18,24 +18,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
-from holdfast.models.adapters.prompt import add_prompt
-from holdfast.models.adapters.quantize import size_of
 from holdfast.models.adapters.targets import Targets, find_targets
-from holdfast.models.base import Adapter, AdapterSpec, Network, Weights
+from holdfast.models.base import Adapter, AdapterSpec, Network
+from holdfast.models.layers import count_parameters
 from holdfast.models.loading.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 KINDS = ("lora", "rslora", "dora", "lora+", "ia3", "prompt")
+# The module of a learnt prompt's vectors, by its name in the model that reads it.
+PROMPT = "prompt_vectors"
 LOW_RANK = ("lora", "rslora", "dora", "lora+")
 RANK, PROMPT_VECTORS, DROPOUT, RATE_RATIO = 8, 20, 0.05, 16.0
 # PEFT's names of what an encoder's outputs mean, where it is not one answer a text.
@@ -44,7 +47,7 @@ PEFT_TASKS = {"token_classification": "TOKEN_CLS"}
 
 def attach(
     network: Network, spec: AdapterSpec, *, base: str, commit: str | None = None, seed: int = 0
-) -> tuple[Decision, ...]:
+) -> None:
     """Put an adapter into ``network.plain``, or ``network.backbone`` where there is none, and keep
     it as ``network.adapter``. The pretrained weights stop learning; what is outside (a head)
     goes on. ``base`` is the pretrained model's name or folder, ``commit`` the hub's. The global
@@ -56,17 +59,32 @@ def attach(
     RecipeError : a setting that this kind does not have, or an unknown target.
     ModelError : the model has nothing that this kind fits.
     """
-    _need_peft()
+    try:
+        with quiet_transformers():
+            import peft  # noqa: F401
+    except ImportError as error:
+        raise MachineError(
+            "model.adapter", "needs the package peft", None, "pip install 'holdfast[adapters]'"
+        ) from error
     home: Any = home_of(network)
     held = frozenset(id(parameter) for parameter in home.parameters())
     task = task_type(network, home)
     if spec.kind == "prompt":
         spec, chosen = resolve_spec(spec)
-        config, where = _prompt(home, spec, task, seed), "before every text"
+        config = _prompt(home, spec, task, seed)
+        aims, where = "the input", "before every text"
     else:
         targets = find_targets(home, spec.kind, spec.targets)
-        spec, chosen = resolve_spec(_without_dropout(spec, targets))
-        config, where = _inject(home, spec, targets, task, seed)
+        if targets.stacks and spec.kind in LOW_RANK:
+            if spec.dropout:
+                rule = "is not possible on a mixture of experts"
+                raise RecipeError("model.adapter.dropout", rule, spec.dropout, "Leave it out.")
+            # PEFT has no dropout on experts, which are no layers of their own.
+            spec = replace(spec, dropout=0.0)
+        spec, chosen = resolve_spec(spec)
+        config = _inject(home, spec, targets, task, seed)
+        usual = "keys, values, feed-forward" if spec.kind == "ia3" else "linear"
+        aims, where = ", ".join(spec.targets or (usual,)), _reason(home, spec, targets)
     # What PEFT adds is in training mode whatever its home is in.
     home.train(home.training)
     for parameter in home.parameters():
@@ -75,18 +93,16 @@ def attach(
         if new and parameter.dtype == torch.bfloat16:
             # PEFT makes it like its home; a small update of a half of its digits would be lost.
             parameter.data = parameter.data.float()
-    fast = frozenset(id(p) for n, p in home.named_parameters() if "lora_B" in n)
-    if spec.kind != "lora+":
-        fast = frozenset()
+    quick = spec.kind == "lora+"
+    fast = frozenset(id(p) for n, p in home.named_parameters() if quick and "lora_B" in n)
     network.adapter = Adapter(spec, home, config, held, fast, base, commit)
-    total, learns = _sizes(network)
+    total, learns = count_parameters(network)
     counted = (
         f"{learns:,} of {total:,} parameters learn ({learns / total:.2%}): the adapter's "
         "and the head's; the pretrained ones stay"
     )
-    return (
-        Decision("model.adapter", chosen, counted),
-        Decision("model.adapter.targets", ", ".join(_targets(spec)) or "the input", where),
+    notify(
+        Decision("model.adapter", chosen, counted), Decision("model.adapter.targets", aims, where)
     )
 
 
@@ -144,7 +160,9 @@ def task_type(network: Network, home: PreTrainedModel) -> str | None:
 
 
 def layers_with_adapter(home: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Every adapted layer of PEFT's, with its name."""
+    """Every adapted layer of PEFT's, with its name; none where PEFT is not installed."""
+    if find_spec("peft") is None:
+        return
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in home.named_modules():
@@ -152,23 +170,9 @@ def layers_with_adapter(home: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-def _without_dropout(spec: AdapterSpec, targets: Targets) -> AdapterSpec:
-    """PEFT has no dropout on experts, which are no layers of their own."""
-    if not targets.stacks or spec.kind not in LOW_RANK:
-        return spec
-    if spec.dropout:
-        raise RecipeError(
-            "model.adapter.dropout",
-            "is not possible on a mixture of experts",
-            spec.dropout,
-            "Leave it out.",
-        )
-    return replace(spec, dropout=0.0)
-
-
 def _inject(
     home: PreTrainedModel, spec: AdapterSpec, targets: Targets, task: str | None, seed: int
-) -> tuple[Any, str]:
+) -> Any:
     from peft import IA3Config, LoraConfig, inject_adapter_in_model
 
     experts = targets.stacks if spec.kind != "dora" else ()
@@ -205,7 +209,7 @@ def _inject(
                 str(error),
                 "Use --set model.adapter.kind=lora, or name other model.adapter.targets.",
             ) from error
-    return config, _reason(home, spec, targets)
+    return config
 
 
 def _reason(home: PreTrainedModel, spec: AdapterSpec, targets: Targets) -> str:
@@ -243,31 +247,81 @@ def _prompt(home: PreTrainedModel, spec: AdapterSpec, task: str | None, seed: in
     )
 
 
-def _targets(spec: AdapterSpec) -> tuple[str, ...]:
-    if spec.kind == "prompt":
-        return ()
-    return spec.targets or (("keys, values, feed-forward",) if spec.kind == "ia3" else ("linear",))
+def add_prompt(module: nn.Module, count: int, seed: int) -> nn.Embedding:
+    """Have ``module`` read ``count`` learnt vectors before every text, as PEFT does (Lester and
+    others 2021, 2104.08691).
+
+    They start as the embeddings of words drawn at random, which the paper found better than
+    noise. What comes out has the vectors' places too: ``hidden`` states [B, count + T, H]; logits
+    of every token are cut back to [B, T, V].
+    """
+    words: nn.Embedding = module.get_input_embeddings()  # type: ignore[operator]
+    generator = torch.Generator().manual_seed(derive_seed(seed, "adapter"))
+    drawn = torch.randint(0, words.num_embeddings, (count,), generator=generator)
+    make: Any = nn.utils.skip_init
+    # Without drawing: the global generator stays as it is.
+    vectors: nn.Embedding = make(nn.Embedding, count, words.embedding_dim)
+    with torch.no_grad():
+        vectors.weight.copy_(words.weight[drawn])
+    module.add_module(PROMPT, vectors)
+    module.register_forward_pre_hook(_read_first, with_kwargs=True)
+    module.register_forward_hook(_cut_logits)
+    return vectors
 
 
-def _sizes(network: Weights) -> tuple[int, int]:
-    sizes = [(size_of(p), p.requires_grad) for p in network.parameters()]
-    return sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+def extended(mask: Tensor, count: int) -> Tensor:
+    """A mask [B, T] with ``count`` real places before it."""
+    return torch.cat([mask.new_ones(len(mask), count), mask], dim=1)
 
 
-def _need_peft() -> None:
-    try:
-        with quiet_transformers():
-            import peft  # noqa: F401
-    except ImportError as error:
-        raise MachineError(
-            "model.adapter", "needs the package peft", None, "pip install 'holdfast[adapters]'"
-        ) from error
+def _read_first(
+    module: PreTrainedModel, args: tuple[object, ...], kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    if kwargs.get("input_ids") is None:
+        return args, kwargs
+    ids = kwargs["input_ids"]
+    vectors = getattr(module, PROMPT).weight
+    mask = kwargs.get("attention_mask")
+    # A prompt that is only now put before the text needs a mask over its places.
+    if mask is not None or not _written(kwargs):
+        kwargs["attention_mask"] = extended(
+            torch.ones_like(ids) if mask is None else mask, len(vectors)
+        )
+    # Places are counted anew, the vectors' among them, as PEFT does.
+    kwargs.pop("position_ids", None)
+    kwargs.pop("cache_position", None)
+    if _written(kwargs):
+        return args, kwargs
+    texts = module.get_input_embeddings()(kwargs.pop("input_ids"))
+    kwargs["inputs_embeds"] = torch.cat(
+        [vectors.to(texts.dtype).expand(len(ids), -1, -1), texts], dim=1
+    )
+    types = kwargs.get("token_type_ids")
+    if types is not None:
+        kwargs["token_type_ids"] = torch.cat(
+            [types.new_zeros(len(types), len(vectors)), types], dim=1
+        )
+    return args, kwargs
+
+
+def _written(kwargs: dict[str, Any]) -> int:
+    """Places that generation has in its cache: the vectors are among them by then."""
+    cache = kwargs.get("past_key_values")
+    return int(cache.get_seq_length()) if cache is not None else 0
+
+
+def _cut_logits(module: nn.Module, args: tuple[object, ...], output: Any) -> None:
+    """Only a decoder's logits stand for the places that the vectors took."""
+    logits = getattr(output, "logits", None)
+    count = getattr(module, PROMPT).num_embeddings
+    if logits is not None and logits.ndim == 3 and logits.shape[1] > count:
+        output.logits = logits[:, count:]
 
 
 def has_switch(plain: nn.Module) -> bool:
     """Whether PEFT's layers are in the model, which can be switched off. One whose adapter was
     merged into its weights has none."""
-    return any(True for _ in _layers(plain))
+    return any(True for _ in layers_with_adapter(plain))
 
 
 def below_prompt(plain: Any) -> Any | None:
@@ -279,7 +333,7 @@ def below_prompt(plain: Any) -> Any | None:
 @contextlib.contextmanager
 def adapter_off(plain: nn.Module) -> Iterator[None]:
     """Switch the adapter's layers off for the length of the block."""
-    layers = list(_layers(plain))
+    layers = [layer for _, layer in layers_with_adapter(plain)]
     try:
         for layer in layers:
             layer.enable_adapters(False)
@@ -287,12 +341,3 @@ def adapter_off(plain: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
-
-
-def _layers(plain: nn.Module) -> Iterator[Any]:
-    from importlib.util import find_spec
-
-    if find_spec("peft") is None:
-        return
-
-    yield from (layer for _, layer in layers_with_adapter(plain))

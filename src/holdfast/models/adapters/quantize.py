@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, ModelError
 from holdfast.core.input_errors import first_line
 from holdfast.core.records import Decision
@@ -109,8 +110,9 @@ def check_machine(bits: int) -> None:
         ) from error
 
 
-def settle(plain: nn.Module, spec: QuantizeSpec, name: str) -> tuple[Decision, ...]:
-    """Make a freshly quantised model fit to be trained around; how much of it is quantised.
+def settle(plain: nn.Module, spec: QuantizeSpec, name: str) -> None:
+    """Make a freshly quantised model fit to be trained around; the log says how much of it is
+    quantised.
 
     bitsandbytes has a kernel for evaluation on processors that rounds to bfloat16, turns the
     weights into its own form in place and has no backward pass: it is switched off here.
@@ -133,7 +135,7 @@ def settle(plain: nn.Module, spec: QuantizeSpec, name: str) -> tuple[Decision, .
         f"set by you: {inside:,} of {total:,} parameters, in {len(layers)} linear layers, take "
         f"{BYTES[spec.bits]:.2g} bytes each and stay as they are; the rest is float32"
     )
-    return (Decision(SETTING, str(spec), because),)
+    notify(Decision(SETTING, str(spec), because))
 
 
 def keep_fitting_kernels(model: nn.Module) -> None:
@@ -142,9 +144,7 @@ def keep_fitting_kernels(model: nn.Module) -> None:
     A reloaded model so computes what plain libraries compute from the same folder.
     """
     for _, layer in quantized_layers(model):
-        rows, columns = layer.out_features, layer.in_features
-        fits = rows % KERNEL_ROWS == 0 and columns % KERNEL_COLUMNS == 0
-        if not fits:
+        if layer.out_features % KERNEL_ROWS or layer.in_features % KERNEL_COLUMNS:
             layer.support_avx512bf16_for_cpu = False
 
 
@@ -197,8 +197,7 @@ def scales_of(layer: Any) -> list[Tensor]:
     """The tensors beside the levels of a quantised layer, wherever bitsandbytes keeps them now."""
     state = getattr(layer.weight, "quant_state", None)
     if state is None:
-        scale = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
-        return [scale]
+        return [layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB]
     inner = [state.state2.absmax, state.state2.code] if state.nested else []
     return [state.absmax, state.code, *inner]
 
@@ -251,11 +250,9 @@ def config_of(config: PretrainedConfig) -> dict[str, Any] | None:
     if quantization is None:
         return None
     plain = quantization.to_dict()
-    names = (
-        ["load_in_8bit"]
-        if plain.get("load_in_8bit")
-        else ["load_in_4bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant"]
-    )
+    names = ["load_in_4bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant"]
+    if plain.get("load_in_8bit"):
+        names = ["load_in_8bit"]
     names += ["llm_int8_skip_modules"] if plain.get("llm_int8_skip_modules") else []
     return {name: plain[name] for name in names}
 

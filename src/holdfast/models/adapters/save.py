@@ -15,8 +15,7 @@ from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
 from holdfast.core.input_errors import door, first_line
 from holdfast.core.shapes import anything, each, maybe, parse_object, record, table, text
-from holdfast.models.adapters.adapter import layers_with_adapter
-from holdfast.models.adapters.prompt import NAME
+from holdfast.models.adapters.adapter import PROMPT, layers_with_adapter
 from holdfast.models.adapters.quantize import (
     config_of,
     forget,
@@ -28,8 +27,8 @@ from holdfast.models.adapters.quantize import (
 )
 from holdfast.models.base import Adapter, Network
 from holdfast.models.loading.builtin import embedded_folder
-from holdfast.models.loading.completeness import check_adapter
 from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.weights import check_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -73,28 +72,39 @@ def save_adapter(
     ``classes`` go into a small file of our own, since PEFT has no place for them, and so does how
     the model is to be quantised.
     """
+    from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
+    home, path = adapter.home, Path(adapter.base).expanduser()
     config: Any = copy.deepcopy(adapter.config)
-    config.base_model_name_or_path, config.revision = _found_by(adapter), adapter.commit
+    # What PEFT loads the pretrained model by: a folder, or a name on the hub.
+    if adapter.base == EMBEDDED:
+        config.base_model_name_or_path = str(embedded_folder())
+    else:
+        config.base_model_name_or_path = str(path.resolve()) if path.is_dir() else adapter.base
+    config.revision = adapter.commit
     config.modules_to_save = list(modules) or None
     config.inference_mode = True
-    tensors = adapter_tensors(adapter, prefix)
     # PEFT puts a prompt around the plain model itself, other adapters around a tuner's model.
-    start = PROMPTED if adapter.spec.kind == "prompt" else PLAIN
-    tensors |= {start + name: _plain(value) for name, value in (extra or {}).items()}
+    if adapter.spec.kind == "prompt":
+        start, own = PROMPTED, {"prompt_embeddings": getattr(home, PROMPT).weight}
+    else:
+        start, state = PLAIN, get_peft_model_state_dict(home, save_embedding_layers=False)
+        own = {f"{PLAIN}{prefix}{name}": value for name, value in state.items()}
+    own |= {start + name: value for name, value in (extra or {}).items()}
+    tensors = {name: plain_tensor(value) for name, value in own.items()}
+    facts = {
+        "model": adapter.base,
+        "classes": list(classes) if classes else None,
+        "quantization": config_of(home.config),
+    }
+    if getattr(home, "dtype", None) == torch.bfloat16:
+        facts["dtype"] = "bfloat16"
     with disk_errors(folder), quiet_transformers():
         folder.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(str(folder))
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         tokenizer.save_pretrained(folder)
-        facts = {
-            "model": adapter.base,
-            "classes": list(classes) if classes else None,
-            "quantization": config_of(adapter.home.config),
-        }
-        if getattr(adapter.home, "dtype", None) == torch.bfloat16:
-            facts["dtype"] = "bfloat16"
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
@@ -106,42 +116,18 @@ def save_whole(
     if adapter is not None and not adapter.spec.merge:
         save_adapter(adapter, folder, tokenizer)
         return
+    whole = plain
+    if adapter is not None:
+        # On the meta device, so that no weights are drawn.
+        with torch.device("meta"):
+            whole = type(plain)(forget(copy.deepcopy(plain.config)))
+        whole.load_state_dict(merged_state(plain), strict=False, assign=True)
+        whole.tie_weights()
+        whole.generation_config = plain.generation_config
     with disk_errors(folder), quiet_transformers():
         folder.mkdir(parents=True, exist_ok=True)
-        _whole(plain, adapter).save_pretrained(folder)
+        whole.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-def _whole(plain: PreTrainedModel, adapter: Adapter | None) -> Any:
-    """The plain model itself, or a new one with the merged weights; on the meta device, so that
-    none are drawn."""
-    if adapter is None:
-        return plain
-    with torch.device("meta"):
-        merged = type(plain)(forget(copy.deepcopy(plain.config)))
-    state = merged_state(plain)
-    merged.load_state_dict(state, strict=False, assign=True)
-    merged.tie_weights()
-    merged.generation_config = plain.generation_config
-    return merged
-
-
-def _found_by(adapter: Adapter) -> str:
-    """What PEFT loads the pretrained model by: a folder, or a name on the hub."""
-    if adapter.base == EMBEDDED:
-        return str(embedded_folder())
-    path = Path(adapter.base).expanduser()
-    return str(path.resolve()) if path.is_dir() else adapter.base
-
-
-def adapter_tensors(adapter: Adapter, prefix: str) -> dict[str, Tensor]:
-    """The adapter's own weights, under the names that PEFT reads."""
-    from peft import get_peft_model_state_dict
-
-    if adapter.spec.kind == "prompt":
-        return {"prompt_embeddings": _plain(getattr(adapter.home, NAME).weight)}
-    state = get_peft_model_state_dict(adapter.home, save_embedding_layers=False)
-    return {f"{PLAIN}{prefix}{name}": _plain(value) for name, value in state.items()}
 
 
 def merged_state(home: nn.Module) -> dict[str, Tensor]:
@@ -150,16 +136,14 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
     and written as what they stand for, and not quantised again."""
     packed = dict(quantized_layers(home))
     inside = tuple(f"{name}." for name in packed)
-    state = {n: _plain(v) for n, v in home.state_dict().items() if not n.startswith(inside)}
+    state = {n: plain_tensor(v) for n, v in home.state_dict().items() if not n.startswith(inside)}
     done: list[str] = []
     for name, layer in layers_with_adapter(home):
         # Experts lie in one another: a layer for each of their weights, around the same module.
         if any(name.startswith(f"{outer}.") for outer in done):
             continue
         done.append(name)
-        replaced = [key for key in state if key.startswith(f"{name}.")]
-        for key in replaced:
-            del state[key]
+        state = {n: v for n, v in state.items() if not n.startswith(f"{name}.")}
         base = packed.pop(f"{name}.base_layer", None)
         alone = copy.deepcopy(layer).cpu().float() if base is None else _unpacked(home, layer, base)
         for _, inner in layers_with_adapter(alone):
@@ -167,10 +151,10 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
             inner.merge(safe_merge=True)
         merged = alone.get_base_layer()
         found = merged.state_dict() if base is None else plain_tensors(base, merged)
-        state |= {f"{name}.{part}": _plain(value) for part, value in found.items()}
+        state |= {f"{name}.{part}": plain_tensor(value) for part, value in found.items()}
     for name, layer in packed.items():
         found = plain_tensors(layer, plain_layer(layer))
-        state |= {f"{name}.{part}": _plain(value) for part, value in found.items()}
+        state |= {f"{name}.{part}": plain_tensor(value) for part, value in found.items()}
     return state
 
 
@@ -194,8 +178,7 @@ def _unpacked(home: Any, layer: Any, base: nn.Module) -> Any:
 
 def merges(network: Network) -> bool:
     """Whether the network is saved as a plain model: it has no adapter, or merges it."""
-    adapter = network.adapter
-    return adapter is None or adapter.spec.merge
+    return network.adapter is None or network.adapter.spec.merge
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -265,5 +248,6 @@ def _base(name: str, folder: Path) -> str:
     return name
 
 
-def _plain(value: Tensor) -> Tensor:
+def plain_tensor(value: Tensor) -> Tensor:
+    """A copy in float32 in the processor's memory."""
     return value.detach().to("cpu", torch.float32, copy=True).contiguous()

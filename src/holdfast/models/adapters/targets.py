@@ -112,7 +112,7 @@ def _blocks(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...], tuple[
         inside = any(path.startswith(f"{outer}.") for outer in lists)
         if not isinstance(part, nn.ModuleList) or inside:
             continue
-        found = [name for block in part for name, m in block.named_modules() if is_linear(m)]
+        found = [name for block in part for name, m in block.named_modules() if _is_linear(m)]
         if found:
             lists.append(path)
             linear |= dict.fromkeys(found)
@@ -120,8 +120,8 @@ def _blocks(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...], tuple[
     return tuple(lists), tuple(linear), tuple(stacks)
 
 
-def is_linear(module: nn.Module) -> bool:
-    """``nn.Linear``, or GPT-2's transposed one."""
+def _is_linear(module: nn.Module) -> bool:
+    # GPT-2's is a transposed one.
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
@@ -131,17 +131,11 @@ def _stacks(blocks: nn.ModuleList) -> list[str]:
     found: list[str] = []
     for block in blocks:
         names = dict(block.named_parameters())
-        owners = {
-            name.rpartition(".experts.")[0]
-            for name, p in names.items()
-            if p.ndim == 3 and ".experts." in name
-        }
+        experts = {name for name, p in names.items() if p.ndim == 3 and ".experts." in name}
+        owners = {name.rpartition(".experts.")[0] for name in experts}
         routers = {f"{owner}.{end}" for owner in owners for end in ("gate.weight", "router.weight")}
-        found += [
-            name
-            for name, p in names.items()
-            if (p.ndim == 3 and ".experts." in name) or name in routers
-        ]
+        wanted = experts | routers
+        found += [name for name in names if name in wanted]
     return found
 
 
@@ -166,9 +160,8 @@ def _ends(name: str, ends: Sequence[str]) -> bool:
 
 def _feeds_forward(name: str, linear: Sequence[str]) -> bool:
     """Whether it is the second layer of a feed-forward part; BERT calls it ``output.dense``."""
-    if _ends(name, FEED_FORWARD):
-        return True
-    return name == "output.dense" and "intermediate.dense" in linear
+    bert = name == "output.dense" and "intermediate.dense" in linear
+    return bert or _ends(name, FEED_FORWARD)
 
 
 def _pattern(lists: Sequence[str], names: Sequence[str]) -> str:

@@ -74,15 +74,14 @@ class Prefix:
         if any(isinstance(block, nn.ParameterList) for block in self.blocks):
             return "an encoder-decoder is not entered half-way"
         answers: list[tuple[int, Any]] = []
-        hooks = [
-            block.register_forward_hook(lambda _m, _i, out, at=at: answers.append((at, out)))
-            for at, block in enumerate(self.blocks)
-        ]
-        try:
+        with contextlib.ExitStack() as hooks:
+            for at, block in enumerate(self.blocks):
+                hooks.enter_context(
+                    block.register_forward_hook(
+                        lambda _m, _i, out, at=at: answers.append((at, out))
+                    )
+                )
             forward()
-        finally:
-            for hook in hooks:
-                hook.remove()
         if [at for at, _ in answers] != list(range(len(self.blocks))):
             return "its blocks are not each called once and in order"
         forms = [_form(out) for _, out in answers]
@@ -102,12 +101,8 @@ class Prefix:
             # Nothing behind this block is wanted: the pass is left from inside.
             raise _Reached
 
-        hook = self.blocks[-1].register_forward_hook(stop)
-        try:
-            with contextlib.suppress(_Reached):
-                forward()
-        finally:
-            hook.remove()
+        with self.blocks[-1].register_forward_hook(stop), contextlib.suppress(_Reached):
+            forward()
         return outputs[0]
 
     @contextlib.contextmanager

@@ -1,7 +1,10 @@
-"""A saved folder → a classifier, through plain Transformers classes alone."""
+"""A saved folder → a classifier or tagger, through plain Transformers classes alone, and the
+features that its last layer reads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +14,15 @@ from torch import Tensor, nn
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import door
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted, read_facts
-from holdfast.models.loading.completeness import SAVED, check_tokenizer, read_saved
-from holdfast.models.loading.limits import stated_limit
+from holdfast.models.encoders.families import FAMILIES
+from holdfast.models.encoders.pooling import MARK, masked_mean
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import read_config
-from holdfast.models.loading.tokenizer import accepted_inputs
+from holdfast.models.loading.tokenizer import accepted_inputs, stated_limit
+from holdfast.models.loading.weights import SAVED, check_tokenizer, read_saved
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from holdfast.models.base import ModelFactory, Preprocessor
 
@@ -73,6 +77,25 @@ def load_saved(
     return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
 
 
+def load_saved_tagger(folder: Path) -> SavedClassifier:
+    """Load the folder of a tagger through plain Transformers (and PEFT); the network's logits are
+    [B, T, tags]. Raises ``ModelError`` where it is not whole."""
+    saved = load_saved(folder, purpose="AutoModelForTokenClassification")
+    check_fast(str(folder), saved.tokenizer)
+    return saved
+
+
+def check_fast(what: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ``ModelError`` for a tokenizer that taggers cannot use."""
+    if not tokenizer.is_fast:
+        raise ModelError(
+            what,
+            "has a tokenizer that does not tell which pieces are of which word",
+            type(tokenizer).__name__,
+            "Choose a model with a tokenizer.json.",
+        )
+
+
 def saved_model(
     folder: Path, make: ModelFactory, rule: str, least: int = 0
 ) -> tuple[Any, tuple[str, ...]]:
@@ -111,3 +134,47 @@ def save_plain(network: PlainClassifier, folder: Path, tokenizer: Preprocessor) 
     with quiet_transformers():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def last_layer(plain: nn.Module) -> nn.Module | None:
+    """The layer of a plain classifier or tagger that reads its features; ``None`` where there is
+    none to be found. Of a model that carries mean pooling it is the layer that reads the mean."""
+    config: Any = plain.config
+    family = FAMILIES.get(str(config.model_type))
+    # The plain model inside PEFT's.
+    inner: Any = plain.get_base_model() if hasattr(plain, "get_base_model") else plain  # type: ignore[operator]
+    named: dict[str, nn.Module] = dict(inner.named_modules())
+    if family is not None and getattr(config, MARK, False):
+        return named.get(family.dense)
+    if family is not None and family.last in named:
+        return named[family.last]
+    width = int(getattr(config, "num_labels", 0))
+    linear = [one for one in named.values() if isinstance(one, nn.Linear)]
+    return linear[-1] if linear and linear[-1].out_features == width else None
+
+
+@contextmanager
+def hearing(plain: nn.Module, layer: nn.Module | None = None) -> Iterator[list[Tensor]]:
+    """While this is open every pass through ``plain`` adds what its last layer read, [B, D]: of a
+    tagger the mean over a row's real tokens. Nothing is added where there is no such layer; one
+    that is not where a plain model has it is given."""
+    layer, heard = layer or last_layer(plain), list[Tensor]()
+    masks: list[Tensor | None] = []
+
+    def begin(_: nn.Module, given: tuple[object, ...], named: dict[str, Tensor | None]) -> None:
+        masks[:] = [named.get("attention_mask")]
+
+    def read(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        states = given[0].detach().float()
+        mask = masks[0] if masks else None
+        if states.dim() == 3:
+            # A learnt prompt stands before the real tokens.
+            length = states.shape[1] if mask is None else mask.shape[1]
+            states = masked_mean(states[:, -length:], mask)
+        heard.append(states.flatten(1))
+
+    with ExitStack() as hooks:
+        hooks.enter_context(plain.register_forward_pre_hook(begin, with_kwargs=True))
+        if layer is not None:
+            hooks.enter_context(layer.register_forward_pre_hook(read))
+        yield heard

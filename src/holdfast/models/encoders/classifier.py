@@ -1,26 +1,41 @@
-"""A model's name and the classes → a network ready to be trained, its tokenizer and the reasons."""
+"""A model's name and the classes or tags → a network ready to be trained, its tokenizer and the
+reasons."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
+from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.models.adapters.adapter import PROMPT_VECTORS, attach
-from holdfast.models.base import AdapterSpec
+from holdfast.models.base import AdapterSpec, Loaded, ModelFactory, decisions_in
+from holdfast.models.encoders.checkpoint import check_fast
 from holdfast.models.encoders.families import Family, family_of
-from holdfast.models.encoders.network import REGRESSION, SINGLE_LABEL, EncoderClassifier
-from holdfast.models.encoders.pooling import MARK, MeanPool, OwnPool, strip_carrier, why_not_mean
+from holdfast.models.encoders.network import REGRESSION, SINGLE_LABEL, TOKENS, EncoderClassifier
+from holdfast.models.encoders.pooling import (
+    MARK,
+    EachToken,
+    MeanPool,
+    OwnPool,
+    strip_carrier,
+    why_not_mean,
+)
 from holdfast.models.loading.checks import check_computes, loading
-from holdfast.models.loading.limits import choose_max_length
 from holdfast.models.loading.source import Source, find_model
-from holdfast.models.loading.tokenizer import limit_inputs, load_tokenizer
+from holdfast.models.loading.tokenizer import (
+    accepted_inputs,
+    choose_max_length,
+    forget_limits,
+    limit_inputs,
+    load_tokenizer,
+)
 from holdfast.models.loading.weights import (
+    check_classes,
     check_dropout,
     configuration,
     describe,
@@ -29,7 +44,7 @@ from holdfast.models.loading.weights import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 POOLINGS = ("auto", "mean", "own")
 DROPOUTS = (
@@ -48,21 +63,25 @@ DROPOUTS = (
 
 
 @dataclass(frozen=True)
-class LoadedClassifier:
-    """What ``load_classifier`` gives.
-
-    ``max_length`` is the number of tokens a text is cut to; ``decisions`` are the choices made
-    unasked, with reasons; ``facts`` are the model's name, architecture, pooling and sizes. See
-    ``models.base.Loaded``.
-    """
+class LoadedClassifier(Loaded):
+    """What ``load_classifier`` and ``load_tagger`` give; ``max_length`` is the number of tokens a
+    text is cut to."""
 
     network: EncoderClassifier
-    tokenizer: Any
     max_length: int
-    decisions: tuple[Decision, ...]
-    facts: dict[str, Any]
-    settings: dict[str, Any]
-    defaults: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainedEncoder:
+    """A pretrained encoder before its weights are read: where it is, its family, its configuration
+    with the names of the outputs, and its tokenizer. ``seed`` is of every weight that is new."""
+
+    source: Source
+    family: Family
+    config: Any
+    tokenizer: Any
+    adapter: AdapterSpec | None
+    seed: int
 
 
 def load_classifier(
@@ -103,135 +122,91 @@ def load_classifier(
     ModelError : the model cannot be found, read or fitted to the task.
     RecipeError : a setting is out of its range.
     """
-    _check(classes, pooling, dropout, problem)
-    source = find_model(name, revision=revision, trust=trust_remote_code)
+    from transformers import AutoModelForSequenceClassification
+
+    _check(classes, pooling, problem)
+    check_dropout(dropout)
+    found = _find(name, classes, dropout, revision, trust_remote_code, adapter, seed)
+    found.config.problem_type = problem
+    length, because = _settle_length(found, max_length)
+    with recorded() as log:
+        notify(*found.source.decisions)
+        with loading(found.source.name, "has a config.json that cannot be used"):
+            chosen = _choose_pooling(pooling, found, len(classes))
+        notify(because)
+        pooler = f"{found.family.base}.pooler."
+        plain = _load_weights(found, AutoModelForSequenceClassification, also_new=pooler)
+        network = assemble(plain, found.family, tuple(classes), chosen, seed)
+        network.problem = problem
+        _finish(found, network)
+    facts = _facts(found, network)
+    settings = {"pooling": network.pooling}
+    return LoadedClassifier(network, found.tokenizer, length, decisions_in(log), facts, settings)
+
+
+def load_tagger(
+    name: str,
+    tags: Sequence[str],
+    *,
+    dropout: float | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    max_length: int | None = None,
+    seed: int = 0,
+    adapter: AdapterSpec | None = None,
+) -> LoadedClassifier:
+    """Load a pretrained encoder and put a new linear layer for ``tags`` on every token, in float32
+    and evaluation mode; arguments as in ``load_classifier``. The network's logits are [B, T, tags].
+
+    Raises
+    ------
+    ModelError : the model cannot be found, read or fitted to the task.
+    RecipeError : a setting is out of its range.
+    """
+    from transformers import AutoModelForTokenClassification
+
+    check_dropout(dropout)
+    found = _find(name, tags, dropout, revision, trust_remote_code, adapter, seed)
+    found = replace(found, tokenizer=_by_words(found.source, found.tokenizer))
+    length, because = _settle_length(found, max_length)
+    plain = _load_weights(found, AutoModelForTokenClassification)
+    drop = next(n for n, _ in plain.named_children() if n in ("dropout", "drop"))
+    network = EncoderClassifier(
+        plain.get_submodule(found.family.base),
+        EachToken(getattr(plain, "head", None)),
+        found.family,
+        tuple(tags),
+        _rate(plain, drop),
+        seed,
+    )
+    network.problem = TOKENS
+    with recorded() as log:
+        notify(*found.source.decisions, because)
+        _finish(found, network)
+    facts = _facts(found, network)
+    return LoadedClassifier(network, found.tokenizer, length, decisions_in(log), facts)
+
+
+def _find(
+    name: str,
+    classes: Sequence[str],
+    dropout: float | None,
+    revision: str | None,
+    trust: bool,
+    adapter: AdapterSpec | None,
+    seed: int,
+) -> PretrainedEncoder:
+    source = find_model(name, revision=revision, trust=trust)
     family = family_of(str(source.config.get("model_type")), name)
     config = configuration(source, dropout, DROPOUTS)
     name_classes(config, classes)
-    config.problem_type = problem
-    tokenizer = load_tokenizer(source, trust_remote_code)
-    length, length_reason = settle_length(source, config, tokenizer, max_length, adapter)
-    with loading(source.name, "has a config.json that cannot be used"):
-        chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes), adapter)
-    plain = _load_weights(source, family, config, seed)
-    network = assemble(plain, family, tuple(classes), chosen, seed)
-    network.problem = problem
-    added = finish(source, network, tokenizer, adapter, seed)
-    decisions = (*source.decisions, pooling_reason, length_reason, *added)
-    settings = {"pooling": network.pooling}
-    return LoadedClassifier(
-        network, tokenizer, length, decisions, facts_of(source, network), settings
-    )
+    return PretrainedEncoder(source, family, config, load_tokenizer(source, trust), adapter, seed)
 
 
-def settle_length(
-    source: Source,
-    config: PretrainedConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    asked: int | None,
-    adapter: AdapterSpec | None,
-) -> tuple[int, Decision]:
+def _settle_length(found: PretrainedEncoder, asked: int | None) -> tuple[int, Decision]:
     """How many tokens a text is cut to, and why; the tokenizer, and any saved copy of it, then cuts
     there and yields what the model takes."""
-    _check_base(source, adapter)
-    with loading(source.name, "states no length that can be used"):
-        length, because = choose_max_length(
-            source.folder, config, tokenizer, asked, _vectors(adapter)
-        )
-    tokenizer.model_max_length = length
-    limit_inputs(tokenizer, config)
-    return length, because
-
-
-def finish(
-    source: Source,
-    network: EncoderClassifier,
-    tokenizer: PreTrainedTokenizerBase,
-    adapter: AdapterSpec | None,
-    seed: int,
-) -> tuple[Decision, ...]:
-    """Put the adapter on, where one is asked for, and have the network compute once."""
-    added: tuple[Decision, ...] = ()
-    if adapter:
-        added = attach(network, adapter, base=source.name, commit=source.commit, seed=seed)
-    network.eval()
-    if source.name != "embedded":
-        check_computes(source.name, network, tokenizer)
-    return added
-
-
-def facts_of(source: Source, network: EncoderClassifier) -> dict[str, Any]:
-    """The facts of a loaded encoder."""
-    width = int(network.config.hidden_size)
-    name = network.family.name
-    return describe(source, network, name, pooling=network.pooling, hidden_size=width)
-
-
-def assemble(
-    plain: nn.Module, family: Family, classes: tuple[str, ...], pooling: str, seed: int
-) -> EncoderClassifier:
-    """Take a plain classification model apart: its backbone, its own pooling if it is used."""
-    backbone = plain.get_submodule(family.base)
-    own = _own_pool(plain, family, pooling) if pooling == "own" or family.own_mean else None
-    if getattr(backbone, "pooler", None) is not None:
-        # Weights that never see a gradient would stop distributed training.
-        backbone.pooler = None  # type: ignore[assignment]
-        if hasattr(backbone, "pooler_activation"):
-            backbone.pooler_activation = None  # type: ignore[assignment]
-    dropout = _rate(plain, family.dropout)
-    return EncoderClassifier(backbone, own or MeanPool(), family, classes, dropout, seed)
-
-
-def _own_pool(plain: nn.Module, family: Family, pooling: str) -> OwnPool:
-    config: Any = plain.config
-    over = "mean" if family.own_mean and config.classifier_pooling == "mean" else "first"
-    return OwnPool(
-        plain.get_submodule(family.dense),
-        _activation(family, config),
-        norm=plain.get_submodule(family.norm) if family.norm else None,
-        dropout=_rate(plain, family.inner_dropout) if family.inner_dropout else 0.0,
-        over=over,  # type: ignore[arg-type]
-    )
-
-
-def _activation(family: Family, config: PretrainedConfig) -> Callable[[torch.Tensor], torch.Tensor]:
-    from transformers.activations import ACT2FN
-
-    name = family.activation
-    key = getattr(config, name.removeprefix("config:")) if name.startswith("config:") else name
-    activation: Callable[[torch.Tensor], torch.Tensor] = ACT2FN[key]
-    return activation
-
-
-def _rate(plain: nn.Module, path: str) -> float:
-    return float(plain.get_submodule(path).p)  # type: ignore[arg-type]
-
-
-def _check(
-    classes: Sequence[str], pooling: str, dropout: float | None, problem: str = SINGLE_LABEL
-) -> None:
-    least = 1 if problem == REGRESSION else 2
-    if len(classes) < least or len(set(classes)) != len(classes):
-        raise ModelError(
-            "classes",
-            "must be at least two different names",
-            list(classes),
-            "Check the label column: a classifier needs something to tell apart.",
-        )
-    if pooling not in POOLINGS:
-        raise RecipeError(
-            "model.pooling", "is unknown", pooling, f"Choose one of: {', '.join(POOLINGS)}."
-        )
-    check_dropout(dropout)
-
-
-def _vectors(adapter: AdapterSpec | None) -> int:
-    """Places that a learnt prompt takes from the text."""
-    prompt = adapter is not None and adapter.kind == "prompt"
-    return (adapter.rank or PROMPT_VECTORS) if adapter and prompt else 0
-
-
-def _check_base(source: Source, adapter: AdapterSpec | None) -> None:
+    source, tokenizer, adapter = found.source, found.tokenizer, found.adapter
     if adapter and not adapter.merge and source.config.get(MARK):
         raise ModelError(
             source.name,
@@ -240,16 +215,110 @@ def _check_base(source: Source, adapter: AdapterSpec | None) -> None:
             None,
             "Use --set model.adapter.merge=true, or start from the model it was trained from.",
         )
+    # Places that a learnt prompt takes from the text.
+    taken = (adapter.rank or PROMPT_VECTORS) if adapter and adapter.kind == "prompt" else 0
+    with loading(source.name, "states no length that can be used"):
+        length, because = choose_max_length(source.folder, found.config, tokenizer, asked, taken)
+    tokenizer.model_max_length = length
+    limit_inputs(tokenizer, accepted_inputs(found.config))
+    return length, because
 
 
-def _choose_pooling(
-    asked: str,
-    family: Family,
-    config: PretrainedConfig,
-    classes: int,
-    adapter: AdapterSpec | None = None,
-) -> tuple[str, Decision]:
-    """``"mean"`` or ``"own"`` with the reason; ModernBERT's own head is told to take the mean."""
+def _load_weights(
+    found: PretrainedEncoder, make: ModelFactory, also_new: str | None = None
+) -> nn.Module:
+    """The plain model. Its backbone must come from the file; what stands behind it may be drawn,
+    and so may the weights whose names begin with ``also_new``."""
+    base = f"{found.family.base}."
+    plain: nn.Module = pretrained(
+        make,
+        found.source,
+        found.config,
+        f"a {found.family.name}",
+        seed=found.seed,
+        new=lambda key: (
+            not key.startswith(base) or (also_new is not None and key.startswith(also_new))
+        ),
+    )
+    strip_carrier(plain, found.family)
+    return plain
+
+
+def _finish(found: PretrainedEncoder, network: EncoderClassifier) -> None:
+    """Put the adapter on, where one is asked for, and have the network compute once."""
+    source, adapter = found.source, found.adapter
+    if adapter:
+        attach(network, adapter, base=source.name, commit=source.commit, seed=found.seed)
+    network.eval()
+    if source.name != "embedded":
+        check_computes(source.name, network, found.tokenizer)
+
+
+def _facts(found: PretrainedEncoder, network: EncoderClassifier) -> dict[str, Any]:
+    width, name = int(network.config.hidden_size), network.family.name
+    return describe(found.source, network, name, pooling=network.pooling, hidden_size=width)
+
+
+def assemble(
+    plain: nn.Module, family: Family, classes: tuple[str, ...], pooling: str, seed: int
+) -> EncoderClassifier:
+    """Take a plain classification model apart: its backbone, its own pooling if it is used."""
+    from transformers.activations import ACT2FN
+
+    config: Any = plain.config
+    backbone: Any = plain.get_submodule(family.base)
+    pool: MeanPool | OwnPool = MeanPool()
+    if pooling == "own" or family.own_mean:
+        name = family.activation
+        key = getattr(config, name.removeprefix("config:")) if name.startswith("config:") else name
+        activation: Callable[[Tensor], Tensor] = ACT2FN[key]
+        pool = OwnPool(
+            plain.get_submodule(family.dense),
+            activation,
+            norm=plain.get_submodule(family.norm) if family.norm else None,
+            dropout=_rate(plain, family.inner_dropout) if family.inner_dropout else 0.0,
+            over="mean" if family.own_mean and config.classifier_pooling == "mean" else "first",
+        )
+    if getattr(backbone, "pooler", None) is not None:
+        # Weights that never see a gradient would stop distributed training.
+        backbone.pooler = None
+        if hasattr(backbone, "pooler_activation"):
+            backbone.pooler_activation = None
+    dropout = _rate(plain, family.dropout)
+    return EncoderClassifier(backbone, pool, family, classes, dropout, seed)
+
+
+def _rate(plain: nn.Module, path: str) -> float:
+    return float(plain.get_submodule(path).p)  # type: ignore[arg-type]
+
+
+def _by_words(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The tokenizer as it reads lists of words: one of the byte-level kind must put a space before
+    each of them."""
+    check_fast(source.name, tokenizer)
+    with loading(source.name, "has a tokenizer that reads no lists of words"):
+        # A word alone begins a text to such a tokenizer, and gets other pieces than inside one.
+        if getattr(tokenizer, "add_prefix_space", True):
+            return tokenizer
+        from transformers import AutoTokenizer
+
+        spaced = AutoTokenizer.from_pretrained(source.folder, add_prefix_space=True)
+        forget_limits(spaced)
+        return spaced
+
+
+def _check(classes: Sequence[str], pooling: str, problem: str) -> None:
+    column = "Check the label column: a classifier needs something to tell apart."
+    check_classes(classes, 1 if problem == REGRESSION else 2, column)
+    if pooling not in POOLINGS:
+        raise RecipeError(
+            "model.pooling", "is unknown", pooling, f"Choose one of: {', '.join(POOLINGS)}."
+        )
+
+
+def _choose_pooling(asked: str, found: PretrainedEncoder, classes: int) -> str:
+    """``"mean"`` or ``"own"``; ModernBERT's own head is told to take the mean."""
+    family, config, adapter = found.family, found.config, found.adapter
     obstacle = why_not_mean(family, config, classes)
     if adapter and not adapter.merge:
         obstacle = (
@@ -266,29 +335,13 @@ def _choose_pooling(
     chosen = "own" if asked == "own" or obstacle else "mean"
     if family.own_mean and chosen == "mean":
         config.classifier_pooling = "mean"
-    if asked != "auto":
-        return chosen, Decision("model.pooling", chosen, "set by you")
-    because = (
-        f"its own head is used: {obstacle}"
-        if obstacle
-        else "on few rows the mean over all tokens did better than the first one (measured with "
-        f"MiniLM), and a saved {family.name} carries it in plain form"
-    )
-    return chosen, Decision("model.pooling", chosen, because)
-
-
-def _load_weights(source: Source, family: Family, config: PretrainedConfig, seed: int) -> nn.Module:
-    """The backbone must come from the file; only what is new by design may be drawn."""
-    from transformers import AutoModelForSequenceClassification
-
-    base = f"{family.base}."
-    plain: nn.Module = pretrained(
-        AutoModelForSequenceClassification,
-        source,
-        config,
-        f"a {family.name}",
-        seed=seed,
-        new=lambda key: not key.startswith(base) or key.startswith(f"{base}pooler."),
-    )
-    strip_carrier(plain, family)
-    return plain
+    because = "set by you"
+    if asked == "auto":
+        because = (
+            f"its own head is used: {obstacle}"
+            if obstacle
+            else "on few rows the mean over all tokens did better than the first one (measured "
+            f"with MiniLM), and a saved {family.name} carries it in plain form"
+        )
+    notify(Decision("model.pooling", chosen, because))
+    return chosen

@@ -6,7 +6,7 @@ a saved folder is loaded with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from holdfast.core.errors import ModelError
@@ -62,13 +62,12 @@ class Family:
     own_mean: bool = False
 
 
-_BERT_BLOCK = BlockLayout(
+_BLOCK = BlockLayout(
     "attention.self.value",
     "attention.output.dense",
     "attention.output.LayerNorm",
     "output.LayerNorm",
 )
-
 _BERT = Family(
     "BERT",
     "bert",
@@ -78,108 +77,83 @@ _BERT = Family(
     "classifier",
     "dropout",
     "tanh",
-    block=_BERT_BLOCK,
+    block=_BLOCK,
 )
-
-
-def _roberta(name: str) -> Family:
-    return Family(
-        name,
-        "roberta",
-        "encoder.layer",
-        ("embeddings",),
-        "classifier.dense",
-        "classifier.out_proj",
-        "classifier.dropout",
-        "tanh",
-        inner_dropout="classifier.dropout",
-        block=_BERT_BLOCK,
-    )
-
-
-_DISTILBERT = Family(
-    "DistilBERT",
-    "distilbert",
-    "transformer.layer",
-    ("embeddings",),
-    "pre_classifier",
-    "classifier",
-    "dropout",
-    "relu",
-    carry="odd",
-    count="n_layers",
-    block=BlockLayout("attention.v_lin", "attention.out_lin", "sa_layer_norm", "output_layer_norm"),
-)
-
-_ELECTRA = Family(
-    "ELECTRA",
-    "electra",
-    "encoder.layer",
-    ("embeddings", "embeddings_project"),
-    "classifier.dense",
-    "classifier.out_proj",
-    "classifier.dropout",
-    "gelu",
+_ROBERTA = replace(
+    _BERT,
+    name="RoBERTa",
+    base="roberta",
+    dense="classifier.dense",
+    last="classifier.out_proj",
+    dropout="classifier.dropout",
     inner_dropout="classifier.dropout",
-    carry="odd",
-    block=_BERT_BLOCK,
-)
-
-_DEBERTA = Family(
-    "DeBERTa",
-    "deberta",
-    "encoder.layer",
-    ("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
-    "pooler.dense",
-    "classifier",
-    "dropout",
-    "config:pooler_hidden_act",
-    inner_dropout="pooler.dropout",
-    carry="odd",
-    block=BlockLayout(
-        "attention.self.value_proj",
-        "attention.output.dense",
-        "attention.output.LayerNorm",
-        "output.LayerNorm",
-    ),
-)
-
-_ALBERT = Family(
-    "ALBERT",
-    "albert",
-    "encoder.albert_layer_groups",
-    ("embeddings", "encoder.embedding_hidden_mapping_in"),
-    "albert.pooler",
-    "classifier",
-    "dropout",
-    "tanh",
-    cannot_carry="its blocks share one set of weights, so none can be added",
-)
-
-_MODERNBERT = Family(
-    "ModernBERT",
-    "model",
-    "layers",
-    ("embeddings",),
-    "head.dense",
-    "classifier",
-    "drop",
-    "config:classifier_activation",
-    norm="head.norm",
-    tail=("final_norm",),
-    own_mean=True,
 )
 
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
-    "roberta": _roberta("RoBERTa"),
-    "xlm-roberta": _roberta("XLM-RoBERTa"),
-    "camembert": _roberta("CamemBERT"),
-    "distilbert": _DISTILBERT,
-    "electra": _ELECTRA,
-    "deberta-v2": _DEBERTA,
-    "albert": _ALBERT,
-    "modernbert": _MODERNBERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": replace(_ROBERTA, name="XLM-RoBERTa"),
+    "camembert": replace(_ROBERTA, name="CamemBERT"),
+    "distilbert": Family(
+        "DistilBERT",
+        "distilbert",
+        "transformer.layer",
+        ("embeddings",),
+        "pre_classifier",
+        "classifier",
+        "dropout",
+        "relu",
+        carry="odd",
+        count="n_layers",
+        block=BlockLayout(
+            "attention.v_lin", "attention.out_lin", "sa_layer_norm", "output_layer_norm"
+        ),
+    ),
+    "electra": replace(
+        _ROBERTA,
+        name="ELECTRA",
+        base="electra",
+        embeddings=("embeddings", "embeddings_project"),
+        activation="gelu",
+        carry="odd",
+    ),
+    "deberta-v2": Family(
+        "DeBERTa",
+        "deberta",
+        "encoder.layer",
+        ("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
+        "pooler.dense",
+        "classifier",
+        "dropout",
+        "config:pooler_hidden_act",
+        inner_dropout="pooler.dropout",
+        carry="odd",
+        block=replace(_BLOCK, value="attention.self.value_proj"),
+    ),
+    "albert": Family(
+        "ALBERT",
+        "albert",
+        "encoder.albert_layer_groups",
+        ("embeddings", "encoder.embedding_hidden_mapping_in"),
+        "albert.pooler",
+        "classifier",
+        "dropout",
+        "tanh",
+        cannot_carry="its blocks share one set of weights, so none can be added",
+    ),
+    "modernbert": Family(
+        "ModernBERT",
+        "model",
+        "layers",
+        ("embeddings",),
+        "head.dense",
+        "classifier",
+        "drop",
+        "config:classifier_activation",
+        norm="head.norm",
+        tail=("final_norm",),
+        own_mean=True,
+    ),
 }
 
 

@@ -13,19 +13,17 @@ from torch import Tensor, nn
 
 from holdfast.core.errors import Defect
 from holdfast.core.files import disk_errors
-from holdfast.models.adapters.prompt import NAME as PROMPT
-from holdfast.models.adapters.prompt import extended
-from holdfast.models.adapters.save import merged_state, merges, save_adapter
+from holdfast.models.adapters.adapter import PROMPT, extended
+from holdfast.models.adapters.save import merged_state, plain_tensor, save_adapter
 from holdfast.models.base import Adapter, Layer
 from holdfast.models.encoders.families import Family
-from holdfast.models.encoders.head import new_head
 from holdfast.models.encoders.pooling import EachToken, MeanPool, OwnPool, carry_mean, masked_mean
+from holdfast.models.layers import new_head
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import accepted_inputs, forget_limits
+from holdfast.models.loading.weights import name_classes
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
     from holdfast.models.base import Preprocessor
 
 Pooling = Literal["mean", "own"]
@@ -99,8 +97,7 @@ class EncoderClassifier(nn.Module):
     def embed_at(self, depths: Sequence[float], **inputs: Tensor) -> Tensor:
         """The means of the hidden states over the real tokens at these shares of the depth, 0 the
         embeddings and 1 the last block, [B, depths, H]; neither normed nor of unit length."""
-        taken = {name: value for name, value in inputs.items() if name in self.accepts}
-        found = self.backbone(**taken, output_hidden_states=True)
+        found = self._read(inputs, output_hidden_states=True)
         # Some architectures norm the last states after they have listed them.
         states = [*found.hidden_states[:-1], found.last_hidden_state]
         mask = inputs.get("attention_mask")
@@ -116,9 +113,12 @@ class EncoderClassifier(nn.Module):
 
     def hidden(self, **inputs: Tensor) -> Tensor:
         """The last hidden states of all tokens, [B, T, H]."""
-        taken = {name: value for name, value in inputs.items() if name in self.accepts}
-        states: Tensor = self.backbone(**taken).last_hidden_state
+        states: Tensor = self._read(inputs).last_hidden_state
         return states
+
+    def _read(self, inputs: dict[str, Tensor], **settings: bool) -> Any:
+        taken = {name: value for name, value in inputs.items() if name in self.accepts}
+        return self.backbone(**taken, **settings)
 
     def layers(self) -> list[Layer]:
         """The layers in the order of the computation: embeddings (with a learnt prompt), blocks,
@@ -158,8 +158,21 @@ class EncoderClassifier(nn.Module):
         if not (math.isfinite(temperature) and temperature > 0):
             raise Defect("temperature", "must be a positive number", temperature)
         forget_limits(tokenizer)
-        if not merges(self):
-            _save_adapter(self, folder, tokenizer, temperature)
+        if self.adapter is not None and not self.adapter.spec.merge:
+            # The layers after the backbone are new, and so are saved whole.
+            tail = _tail_state(self, temperature)
+            owners = dict.fromkeys(name.rpartition(".")[0] for name in tail)
+            # PEFT saves a ``classifier`` of several layers as one module.
+            whole = ["classifier" if o.startswith("classifier.") else o for o in owners]
+            save_adapter(
+                self.adapter,
+                folder,
+                tokenizer,
+                prefix=f"{self.family.base}.",
+                extra=tail,
+                modules=list(dict.fromkeys(whole)),
+                classes=self.classes,
+            )
             return
         plain = plain_model(self, temperature)
         with disk_errors(folder), quiet_transformers():
@@ -169,38 +182,8 @@ class EncoderClassifier(nn.Module):
 
 
 def _present(backbone: nn.Module, paths: tuple[str, ...]) -> tuple[nn.Module, ...]:
-    found = []
-    for path in paths:
-        module: Any = backbone
-        for part in path.split("."):
-            module = getattr(module, part, None)
-        if isinstance(module, nn.Module):
-            found.append(module)
-    return tuple(found)
-
-
-def _save_adapter(
-    network: EncoderClassifier, folder: Path, tokenizer: Preprocessor, temperature: float
-) -> None:
-    """The adapter, and the layers after the backbone whole: they are new."""
-    adapter, family = network.adapter, network.family
-    assert adapter is not None
-    tail = _tail_state(network, temperature)
-    save_adapter(
-        adapter,
-        folder,
-        tokenizer,
-        prefix=f"{family.base}.",
-        extra=tail,
-        modules=_owners(tail),
-        classes=network.classes,
-    )
-
-
-def _owners(names: dict[str, Tensor]) -> list[str]:
-    """The modules of these tensors as PEFT saves them: a ``classifier`` of several layers whole."""
-    owners = dict.fromkeys(name.rpartition(".")[0] for name in names)
-    return list(dict.fromkeys("classifier" if o.startswith("classifier.") else o for o in owners))
+    modules = dict(backbone.named_modules(remove_duplicate=False))
+    return tuple(modules[path] for path in paths if path in modules)
 
 
 def plain_model(network: EncoderClassifier, temperature: float = 1.0) -> Any:
@@ -208,56 +191,46 @@ def plain_model(network: EncoderClassifier, temperature: float = 1.0) -> Any:
     import transformers
 
     make: Any = getattr(transformers, PLAIN.get(network.problem, WHOLE_TEXTS)).from_config
-    config = _config(network)
-    state = plain_state(network, config, temperature)
+    config, family = _config(network), network.family
+    backbone = merged_state(network.backbone) if network.adapter else _under("", network.backbone)
+    state = {f"{family.base}.{name}": value for name, value in backbone.items()}
+    if isinstance(network.pool, MeanPool):
+        carry_mean(state, family, config, network.head)
+        for name in (f"{family.last}.weight", f"{family.last}.bias"):
+            state[name] = state[name] / temperature
+    else:
+        state |= _tail_state(network, temperature)
     with quiet_transformers(), torch.device("meta"):
         plain = make(config, dtype=torch.float32)
     plain.load_state_dict(state, strict=True, assign=True)
     return plain
 
 
-def plain_state(
-    network: EncoderClassifier, config: PretrainedConfig, temperature: float
-) -> dict[str, Tensor]:
-    """All weights under a plain model's names; ``config`` is adapted where a block is added."""
-    family = network.family
-    backbone = merged_state(network.backbone) if network.adapter else _under("", network.backbone)
-    state = {f"{family.base}.{k}": v for k, v in backbone.items()}
-    if not isinstance(network.pool, MeanPool):
-        return state | _tail_state(network, temperature)
-    carry_mean(state, family, config, network.head)
-    for name in ("weight", "bias"):
-        state[f"{family.last}.{name}"] = state[f"{family.last}.{name}"] / temperature
-    return state
-
-
 def _tail_state(network: EncoderClassifier, temperature: float) -> dict[str, Tensor]:
     """The architecture's own pooling and the last layer ÷ temperature, under their plain names."""
     family, pool = network.family, network.pool
+    parts: list[tuple[str | None, nn.Module | None]]
     if isinstance(pool, EachToken):
-        last = {n: value / temperature for n, value in _under("classifier", network.head).items()}
-        return (_under("head", pool.between) if pool.between is not None else {}) | last
-    assert isinstance(pool, OwnPool)
-    last = {name: value / temperature for name, value in _under(family.last, network.head).items()}
-    norm = family.norm
-    state = _under(family.dense, pool.dense)
-    own_pool = state | (_under(norm, pool.norm) if norm and pool.norm is not None else {})
-    return own_pool | last
+        parts, last = [("head", pool.between)], "classifier"
+    else:
+        assert isinstance(pool, OwnPool)
+        parts, last = [(family.dense, pool.dense), (family.norm, pool.norm)], family.last
+    state: dict[str, Tensor] = {}
+    for name, module in parts:
+        if name is not None and module is not None:
+            state |= _under(name, module)
+    head = _under(last, network.head)
+    return state | {name: value / temperature for name, value in head.items()}
 
 
-def _under(prefix: str, module: torch.nn.Module) -> dict[str, Tensor]:
+def _under(prefix: str, module: nn.Module) -> dict[str, Tensor]:
     start = f"{prefix}." if prefix else ""
-    return {f"{start}{name}": _copy(value) for name, value in module.state_dict().items()}
-
-
-def _copy(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", torch.float32, copy=True).contiguous()
+    return {f"{start}{name}": plain_tensor(value) for name, value in module.state_dict().items()}
 
 
 def _config(network: EncoderClassifier) -> Any:
     config = copy.deepcopy(network.config)
-    names = dict(enumerate(network.classes))
-    config.id2label, config.label2id = names, {name: index for index, name in names.items()}
+    name_classes(config, network.classes)
     # Transformers names the problem of whole texts alone.
     config.problem_type = None if network.problem == TOKENS else network.problem
     config.dtype = torch.float32

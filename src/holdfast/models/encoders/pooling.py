@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.core.errors import Defect
-from holdfast.models.encoders.families import BlockLayout, Family
+from holdfast.models.encoders.families import Family
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -80,7 +80,12 @@ def carry_mean(state: State, family: Family, config: PretrainedConfig, head: nn.
     for key in [key for key in state if key.startswith(before)]:
         # Every part of it 0 first: what is not set below then adds nothing.
         state[added + key.removeprefix(before)] = torch.zeros_like(state[key])
-    _fill_block(state, added, family.block)
+    block, width = family.block, int(config.hidden_size)
+    state[f"{added}{block.value}.weight"] = torch.eye(width) * math.sqrt(SCALE)
+    state[f"{added}{block.output}.weight"] = torch.eye(width) * math.sqrt(SCALE)
+    # The second norm sees a large variance, so that its epsilon vanishes.
+    state[f"{added}{block.first_norm}.weight"] = torch.full((width,), NORM_GAIN)
+    state[f"{added}{block.last_norm}.weight"] = torch.ones(width)
     for key in _last_norm_keys(state, family, before, count):
         state[key] = state[key] * SHRINK
     _fill_head(state, family, head)
@@ -106,15 +111,6 @@ def strip_carrier(plain: nn.Module, family: Family) -> None:
             parameters[key].div_(SHRINK)
 
 
-def _fill_block(state: State, added: str, block: BlockLayout) -> None:
-    width = state[f"{added}{block.value}.bias"].shape[0]
-    state[f"{added}{block.value}.weight"] = torch.eye(width) * math.sqrt(SCALE)
-    state[f"{added}{block.output}.weight"] = torch.eye(width) * math.sqrt(SCALE)
-    # The second norm sees a large variance, so that its epsilon vanishes.
-    state[f"{added}{block.first_norm}.weight"] = torch.full((width,), NORM_GAIN)
-    state[f"{added}{block.last_norm}.weight"] = torch.ones(width)
-
-
 def _last_norm_keys(state: Collection[str], family: Family, before: str, count: int) -> list[str]:
     """The norm whose output the carrying block reads: in DeBERTa's first block that of its
     convolution, where it has one."""
@@ -128,14 +124,16 @@ def _last_norm_keys(state: Collection[str], family: Family, before: str, count: 
 def _fill_head(state: State, family: Family, head: nn.Linear) -> None:
     weight, bias = head.weight.detach().float().cpu(), head.bias.detach().float().cpu()
     classes, width = weight.shape
-    dense, dense_bias = torch.eye(width) * TANH_EPSILON, torch.zeros(width)
-    last, last_bias = weight / TANH_EPSILON, bias
     if family.carry == "odd":
+        both = slice(2 * classes)
         dense, dense_bias = torch.zeros(width, width), torch.zeros(width)
-        dense[: 2 * classes] = torch.cat([weight, -weight])
-        dense_bias[: 2 * classes] = torch.cat([bias, -bias])
+        dense[both] = torch.cat([weight, -weight])
+        dense_bias[both] = torch.cat([bias, -bias])
         last, last_bias = torch.zeros(classes, width), torch.zeros(classes)
-        last[:, : 2 * classes] = torch.cat([torch.eye(classes), -torch.eye(classes)], dim=1)
+        last[:, both] = torch.cat([torch.eye(classes), -torch.eye(classes)], dim=1)
+    else:
+        dense, dense_bias = torch.eye(width) * TANH_EPSILON, torch.zeros(width)
+        last, last_bias = weight / TANH_EPSILON, bias
     state[f"{family.dense}.weight"], state[f"{family.dense}.bias"] = dense, dense_bias
     state[f"{family.last}.weight"], state[f"{family.last}.bias"] = last, last_bias
 

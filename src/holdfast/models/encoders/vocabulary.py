@@ -7,6 +7,7 @@ learn. Only words that come out of the tokenizer as they went in are added: writ
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -69,12 +70,9 @@ def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> l
 
     A word that does not come back from the tokenizer as it went in is left out.
     """
-    from tokenizers import AddedToken
-
     kept = _returning(tokenizer, words)
     before = len(tokenizer)
-    tokens = [AddedToken(one.token, single_word=not one.token.startswith(" ")) for one in kept]
-    tokenizer.add_tokens(tokens)
+    _add(tokenizer, kept)
     ids = [tokenizer.convert_tokens_to_ids(one.token) for one in kept]
     fresh = [(at, one.pieces) for at, one in zip(ids, kept, strict=True) if at >= before]
     old = int(model.get_input_embeddings().weight.shape[0])
@@ -86,6 +84,14 @@ def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> l
             for at, pieces in fresh:
                 table[at] = table[list(pieces)].mean(dim=0)
     return kept
+
+
+def _add(tokenizer: Any, words: Sequence[NewWord]) -> None:
+    from tokenizers import AddedToken
+
+    tokenizer.add_tokens(
+        [AddedToken(one.token, single_word=not one.token.startswith(" ")) for one in words]
+    )
 
 
 def _tables(model: Any) -> list[torch.Tensor]:
@@ -103,14 +109,8 @@ def _tables(model: Any) -> list[torch.Tensor]:
 
 def _returning(tokenizer: PreTrainedTokenizerBase, words: Sequence[NewWord]) -> list[NewWord]:
     """Those that a copy of the tokenizer with all of them gives back as they are, in a text."""
-    import copy
-
-    from tokenizers import AddedToken
-
     wide = copy.deepcopy(tokenizer)
-    wide.add_tokens(
-        [AddedToken(one.token, single_word=not one.token.startswith(" ")) for one in words]
-    )
+    _add(wide, words)
     kept = []
     for one in words:
         text = f"a{one.token} a" if one.token.startswith(" ") else f"a {one.token} a"

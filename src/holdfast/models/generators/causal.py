@@ -9,31 +9,30 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import ModelError
-from holdfast.core.input_errors import door
 from holdfast.core.records import Decision
-from holdfast.models.adapters.quantize import QuantizeSpec, load_settings, settle
-from holdfast.models.adapters.save import is_adapter_folder, load_adapted, save_whole
-from holdfast.models.base import Adapter, Layer, Preprocessor
-from holdfast.models.blocks import blocks_in_order
-from holdfast.models.generators.chunked_loss import chunked_losses
-from holdfast.models.loading.checks import architectures, loading
-from holdfast.models.loading.completeness import SAVED, check_tokenizer, read_saved
-from holdfast.models.loading.limits import choose_max_length
-from holdfast.models.loading.quiet import quiet_transformers
-from holdfast.models.loading.source import Source, find_model, read_config
-from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer
-from holdfast.models.loading.weights import (
+from holdfast.models.adapters.adapter import below_prompt
+from holdfast.models.adapters.quantize import QuantizeSpec
+from holdfast.models.base import Adapter, Layer, Loaded, Preprocessor, decisions_in
+from holdfast.models.generators.base import (
     check_writes,
-    configuration,
-    describe,
-    held_in,
-    pretrained,
+    chunked_losses,
+    evaluating,
+    pretrained_generator,
+    save_generator,
+    saved_generator,
 )
+from holdfast.models.layers import blocks_in_order
+from holdfast.models.loading.checks import architectures, loading
+from holdfast.models.loading.source import Source, find_model, read_config
+from holdfast.models.loading.tokenizer import choose_max_length, load_tokenizer
+from holdfast.models.loading.weights import configuration, describe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+WHAT, EXAMPLE = "a causal language model", "HuggingFaceTB/SmolLM2-135M"
 DROPOUTS = (
     "attention_dropout",
     "hidden_dropout",
@@ -97,7 +96,7 @@ class CausalNetwork(nn.Module):
         the model itself when it is loaded), those of other positions are never computed: they are
         the largest tensor of a step.
         """
-        if not self.direct or has_prompt(self):
+        if not self.chunks:
             whole: Tensor = self(**inputs)
             return whole.flatten(0, 1)[where]
         states = self.backbone(**inputs, use_cache=False).last_hidden_state
@@ -131,26 +130,15 @@ class CausalNetwork(nn.Module):
     def save(self, folder: Path, tokenizer: Preprocessor) -> None:
         """Write a folder that plain ``AutoModelForCausalLM`` loads without remote code; with an
         adapter that is not merged, one that plain ``peft`` loads."""
-        forget_limits(tokenizer)
-        if getattr(self.config, "auto_map", None):
-            del self.config.auto_map
-        save_whole(self.plain, self.adapter, folder, tokenizer)
+        save_generator(self, folder, tokenizer)
 
 
 @dataclass(frozen=True)
-class LoadedCausal:
+class LoadedCausal(Loaded):
     """What ``load_causal`` gives; ``max_length`` is the tokens that an example is cut to."""
 
     network: CausalNetwork
-    tokenizer: Any
     max_length: int
-    decisions: tuple[Decision, ...]
-    facts: dict[str, Any]
-    defaults: str | None = None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {}
 
 
 def load_causal(
@@ -178,68 +166,48 @@ def load_causal(
     """
     from transformers import AutoModelForCausalLM
 
-    check_writes(name, "a causal language model", "HuggingFaceTB/SmolLM2-135M")
+    check_writes(name, WHAT, EXAMPLE)
     source = find_model(name, revision=revision, trust=trust_remote_code)
     config = _config(source, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code, need_pad=False)
     with loading(source.name, "states no length that can be used"):
         length, reason = choose_max_length(source.folder, config, tokenizer, max_length, taken)
-    plain = pretrained(
-        AutoModelForCausalLM,
-        source,
-        config,
-        "a causal language model",
-        seed=seed,
-        dtype=dtype,
-        **load_settings(quantize.config if quantize else None),
-    )
-    packed = settle(plain, quantize, source.name) if quantize else held_in(dtype)
-    pad = _give_pad(plain, tokenizer)
+    with recorded() as log:
+        notify(*source.decisions)
+        plain = pretrained_generator(
+            AutoModelForCausalLM, source, config, WHAT, seed=seed, quantize=quantize, dtype=dtype
+        )
+        notify(reason)
+        _give_pad(plain, tokenizer)
     with loading(source.name, "cannot compute: its config.json does not fit it"):
         network = CausalNetwork(plain).eval()
-    return LoadedCausal(
+    facts = describe(
+        source,
         network,
-        tokenizer,
-        length,
-        (*source.decisions, *packed, reason, *pad),
-        describe(
-            source,
-            network,
-            read_config(source.name, source.folder)["model_type"],
-            pooling=None,
-            hidden_size=int(config.hidden_size),
-            vocabulary=int(config.vocab_size),
-        ),
+        read_config(source.name, source.folder)["model_type"],
+        pooling=None,
+        hidden_size=int(config.hidden_size),
+        vocabulary=int(config.vocab_size),
     )
+    return LoadedCausal(network, tokenizer, length, decisions_in(log), facts)
 
 
 def check_causal(name: str) -> None:
     """Raise ``ModelError`` where ``name`` is no causal language model, by its files alone."""
-    check_writes(name, "a causal language model", "HuggingFaceTB/SmolLM2-135M")
+    check_writes(name, WHAT, EXAMPLE)
     _config(find_model(name), None)
 
 
 def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
     """A saved folder through ``AutoModelForCausalLM`` and ``AutoTokenizer`` alone (or, with an
     adapter, plain ``peft``), in float32 and evaluation mode, and its tokenizer."""
-    from transformers import AutoTokenizer
-
-    rule = "cannot be loaded as a causal language model"
-    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
-        plain = _saved_model(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    check_tokenizer(str(folder), tokenizer, plain.config)
-    return CausalNetwork(plain).eval(), tokenizer
-
-
-def _saved_model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
-    if not is_adapter_folder(folder):
-        return read_saved(AutoModelForCausalLM, folder)
-    adapted = load_adapted(folder, AutoModelForCausalLM)
-    learnt = getattr(adapted, "active_peft_config", None)
-    return adapted if learnt and learnt.is_prompt_learning else adapted.get_base_model()
+    def adapted(model: Any) -> Any:
+        return model if below_prompt(model) is not None else model.get_base_model()
+
+    plain, tokenizer = saved_generator(folder, AutoModelForCausalLM, WHAT, adapted)
+    return CausalNetwork(plain).eval(), tokenizer
 
 
 def _config(source: Source, dropout: float | None) -> Any:
@@ -260,7 +228,7 @@ def _config(source: Source, dropout: float | None) -> Any:
     return config
 
 
-def _give_pad(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[Decision, ...]:
+def _give_pad(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """A padding token that the vocabulary already has; none is added."""
     chosen = tokenizer.pad_token
     if chosen is None:
@@ -268,12 +236,12 @@ def _give_pad(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tup
         spare = next((token for token in SPARE_PADS if token in known), None)
         chosen = spare or tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
         if chosen is None:
-            return ()
+            return
         tokenizer.pad_token = chosen
     if plain.generation_config is not None:
         plain.generation_config.pad_token_id = tokenizer.pad_token_id
     because = "the tokenizer has it; no weights are added, and no loss is read off padding"
-    return (Decision("padding token", chosen, because),)
+    notify(Decision("padding token", chosen, because))
 
 
 def _is_direct(plain: Any) -> bool:
@@ -286,14 +254,10 @@ def _is_direct(plain: Any) -> bool:
     if head is None:
         return False
     ids = torch.arange(1, 9, device=head.weight.device)[None] % int(head.weight.shape[0])
-    was_training = plain.training
-    plain.eval()
-    with torch.inference_mode():
+    with evaluating(plain):
         whole = plain(input_ids=ids, use_cache=False).logits
         states = plain.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        same = torch.allclose(whole.float(), head(states).float(), rtol=1e-4, atol=1e-4)
-    plain.train(was_training)
-    return same
+        return torch.allclose(whole.float(), head(states).float(), rtol=1e-4, atol=1e-4)
 
 
 def keeps_apart(network: CausalNetwork) -> bool:
@@ -302,12 +266,9 @@ def keeps_apart(network: CausalNetwork) -> bool:
     table: Any = network.word_embeddings.weight
     ids = (torch.arange(1, 13, device=table.device) * 7 % int(table.shape[0]))[None]
     at = torch.cat([torch.arange(6), torch.arange(6)])[None].to(ids.device)
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
+    with evaluating(network):
         alone = network(input_ids=ids[:, 6:])
         beside = network(input_ids=ids, position_ids=at)[:, 6:]
-    network.train(was_training)
     return bool(torch.allclose(alone.float(), beside.float(), rtol=1e-3, atol=1e-3))
 
 

@@ -1,23 +1,24 @@
-"""What a causal language model writes unasked: samples of what it knows.
-
-A causal language model that continues prompts: sampled, by a seed, in one go.
-"""
+"""Texts that a causal language model writes, sampled by a seed: unasked ones, as samples of what it
+knows, and continuations of prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from holdfast.core.seeds import derive_seed
+from holdfast.models.generators.base import evaluating
 from holdfast.models.generators.causal import CausalNetwork, load_causal
 from holdfast.models.loading.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SAMPLES_AT_ONCE = 64
+SAMPLES_AT_ONCE, PROMPTS_AT_ONCE = 64, 16
+TOP_P, NEW_TOKENS = 0.95, 60
 # A model whose texts are all empty gives none, instead of being asked for ever.
 ROUNDS = 4
 
@@ -36,28 +37,38 @@ def own_texts(
     if first is None:
         return []
     device = next(network.parameters()).device
-    was_training, found = network.training, []
-    network.eval()
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(), quiet_transformers():
+    found: list[str] = []
+    with torch.random.fork_rng(devices=[]), evaluating(network), quiet_transformers():
         torch.manual_seed(derive_seed(seed, "own texts"))
         for _ in range(ROUNDS * -(-count // SAMPLES_AT_ONCE)):
             ids = torch.full((min(SAMPLES_AT_ONCE, count), 1), first, device=device)
-            made = network.plain.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=True,
-                temperature=1.0,
-                top_p=1.0,
-                top_k=0,
-                max_new_tokens=tokens,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            texts = tokenizer.batch_decode(made[:, 1:], skip_special_tokens=True)
+            given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            texts = _sampled(network.plain, tokenizer, given, tokens, temperature=1.0, top_p=1.0)
             found += [text for text in texts if text.strip()]
             if len(found) >= count:
                 break
-    network.train(was_training)
     return found[:count]
+
+
+def _sampled(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    given: Mapping[str, Tensor],
+    tokens: int,
+    **sampling: float,
+) -> list[str]:
+    """What the model writes after the texts ``given``, without these."""
+    ids = given["input_ids"]
+    made = model.generate(
+        input_ids=ids,
+        attention_mask=given["attention_mask"],
+        do_sample=True,
+        top_k=0,
+        max_new_tokens=tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        **sampling,
+    )
+    return tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
 
 
 def _first(tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -71,21 +82,9 @@ def _first(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return None
 
 
-BATCH = 16
-
-
-def continued(
-    name: str,
-    prompts: Sequence[str],
-    *,
-    seed: int,
-    temperature: float = 0.9,
-    top_p: float = 0.95,
-    new_tokens: int = 60,
-) -> list[str]:
-    """What the model of this name or folder writes after each of the prompts, at most
-    ``new_tokens`` tokens, sampled at ``temperature`` from the likeliest words of share ``top_p``
-    (1904.09751).
+def continued(name: str, prompts: Sequence[str], *, seed: int, temperature: float) -> list[str]:
+    """What the model of this name or folder writes after each of the prompts, at most 60 tokens,
+    sampled at ``temperature`` from the likeliest words of share 0.95 (1904.09751).
 
     Equal seeds, prompts and machines give equal texts. A prompt too long for the model loses its
     beginning. Raises ``ModelError`` where it cannot be loaded.
@@ -94,28 +93,18 @@ def continued(
     model, tokenizer = loaded.network.plain, loaded.tokenizer
     model.eval()
     tokenizer.padding_side = tokenizer.truncation_side = "left"
-    room = max(8, loaded.max_length - new_tokens)
+    room = max(8, loaded.max_length - NEW_TOKENS)
     found: list[str] = []
     with torch.random.fork_rng(devices=[]), torch.inference_mode(), quiet_transformers():
         torch.manual_seed(derive_seed(seed, "synthesize"))
-        for start in range(0, len(prompts), BATCH):
+        for start in range(0, len(prompts), PROMPTS_AT_ONCE):
             batch = tokenizer(
-                list(prompts[start : start + BATCH]),
+                list(prompts[start : start + PROMPTS_AT_ONCE]),
                 return_tensors="pt",
                 padding=True,
                 truncation=True,
                 max_length=room,
             )
-            tokens = model.generate(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                do_sample=True,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=0,
-                max_new_tokens=new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            fresh = tokens[:, batch["input_ids"].shape[1] :]
-            found += tokenizer.batch_decode(fresh, skip_special_tokens=True)
+            sampling = {"temperature": temperature, "top_p": TOP_P}
+            found += _sampled(model, tokenizer, batch, NEW_TOKENS, **sampling)
     return found

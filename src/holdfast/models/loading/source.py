@@ -88,8 +88,16 @@ def find_model(
         raise ModelError(
             name, f"has no {reads}", str(folder), f"Put the model's {reads} files beside it."
         )
-    weights = _weights(name, folder)
-    return Source(name, folder, weights, config, (*allowed, *_decisions(name, revision, weights)))
+    weights, decisions = _weights(name, folder), [*allowed]
+    if revision is not None and name != "embedded" and not Path(os.path.expanduser(name)).is_dir():  # noqa: PTH111
+        decisions.append(Decision("model.revision", revision, "set by you"))
+    if weights == "pytorch":
+        because = (
+            "the model ships no safetensors; PyTorch's weights-only loader reads numbers and "
+            "refuses anything in the file that could run code"
+        )
+        decisions.append(Decision("weights file", "pytorch_model.bin", because))
+    return Source(name, folder, weights, config, tuple(decisions))
 
 
 def read_config(name: str, folder: Path) -> dict[str, Any]:
@@ -136,12 +144,16 @@ def _folder(name: str, revision: str | None) -> Path:
 
 def _download(name: str, revision: str | None) -> Path:
     """The hub's files in the local cache, where a copy of an earlier run serves offline."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     with quiet_transformers():
         try:
-            wanted = [*SMALL_FILES, _weights_pattern(_hub_files(name, revision))]
-            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+            # Of the calls that list files this one does not try again for half a minute offline.
+            found = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).siblings
+            weights = _weights_pattern([file.rfilename for file in found or []])
+            return Path(
+                snapshot_download(name, revision=revision, allow_patterns=[*SMALL_FILES, weights])
+            )
         except Exception as error:
             explained = _explain(name, revision, error)
             if UNREACHABLE not in explained.rule:
@@ -149,14 +161,6 @@ def _download(name: str, revision: str | None) -> Path:
             with contextlib.suppress(OSError):
                 return Path(snapshot_download(name, revision=revision, local_files_only=True))
             raise explained from error
-
-
-def _hub_files(name: str, revision: str | None) -> list[str]:
-    from huggingface_hub import HfApi
-
-    # Of the calls that list files this one does not try again for half a minute offline.
-    siblings = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).siblings
-    return [file.rfilename for file in siblings or []]
 
 
 def _weights_pattern(files: list[str]) -> str:
@@ -169,39 +173,30 @@ def _explain(name: str, revision: str | None, error: Exception) -> ModelError:
     """What the hub's refusals mean for the person who typed the name."""
     from huggingface_hub import errors as hub
 
+    found: object = None
     if isinstance(error, hub.GatedRepoError):
-        return ModelError(
-            name,
-            "has a licence that must be accepted first",
-            None,
+        rule = "has a licence that must be accepted first"
+        remedy = (
             f"Accept it at the model's page on the hub ({name}), then give a read token of that "
-            "account: HF_TOKEN=… or `hf auth login`.",
+            "account: HF_TOKEN=… or `hf auth login`."
         )
-    if isinstance(error, hub.RevisionNotFoundError):
-        return ModelError(
-            name, "has no such revision", revision, "Name a branch, a tag or a commit of it."
-        )
-    if isinstance(error, (hub.RepositoryNotFoundError, hub.HFValidationError)):
-        return ModelError(
-            name,
-            "is neither a folder nor a model of the Hugging Face hub",
-            None,
-            "Check the spelling. A private model needs a read token: HF_TOKEN=…",
-        )
-    if isinstance(error, (OSError, hub.LocalEntryNotFoundError)) or "onnect" in repr(error):
-        return ModelError(
-            name,
-            f"is no folder, and cannot be fetched: {UNREACHABLE}",
-            first_line(error)[:120],
+    elif isinstance(error, hub.RevisionNotFoundError):
+        rule, found = "has no such revision", revision
+        remedy = "Name a branch, a tag or a commit of it."
+    elif isinstance(error, (hub.RepositoryNotFoundError, hub.HFValidationError)):
+        rule = "is neither a folder nor a model of the Hugging Face hub"
+        remedy = "Check the spelling. A private model needs a read token: HF_TOKEN=…"
+    elif isinstance(error, (OSError, hub.LocalEntryNotFoundError)) or "onnect" in repr(error):
+        rule = f"is no folder, and cannot be fetched: {UNREACHABLE}"
+        found = first_line(error)[:120]
+        remedy = (
             "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
-            "--model embedded.",
+            "--model embedded."
         )
-    return ModelError(
-        name,
-        "cannot be fetched from the Hugging Face hub",
-        reason(error),
-        "Try again later, name a local folder, or use --model embedded.",
-    )
+    else:
+        rule, found = "cannot be fetched from the Hugging Face hub", reason(error)
+        remedy = "Try again later, name a local folder, or use --model embedded."
+    return ModelError(name, rule, found, remedy)
 
 
 def _remote_code(
@@ -231,28 +226,14 @@ def _remote_code(
 
 
 def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
-    for file in ("model.safetensors", "model.safetensors.index.json"):
-        if (folder / file).is_file():
-            return "safetensors"
-    for file in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
-        if (folder / file).is_file():
-            return "pytorch"
+    kinds: dict[str, Literal["safetensors", "pytorch"]]
+    kinds = {"model.safetensors": "safetensors", "pytorch_model.bin": "pytorch"}
+    for file, kind in kinds.items():
+        if (folder / file).is_file() or (folder / f"{file}.index.json").is_file():
+            return kind
     raise ModelError(
         name,
         "has no weights that can be read safely",
         str(folder),
         "Its folder needs model.safetensors, or pytorch_model.bin.",
     )
-
-
-def _decisions(name: str, revision: str | None, weights: str) -> tuple[Decision, ...]:
-    decisions = []
-    if revision is not None and name != "embedded" and not Path(os.path.expanduser(name)).is_dir():  # noqa: PTH111
-        decisions.append(Decision("model.revision", revision, "set by you"))
-    if weights == "pytorch":
-        because = (
-            "the model ships no safetensors; PyTorch's weights-only loader reads numbers and "
-            "refuses anything in the file that could run code"
-        )
-        decisions.append(Decision("weights file", "pytorch_model.bin", because))
-    return tuple(decisions)

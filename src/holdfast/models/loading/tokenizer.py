@@ -1,17 +1,32 @@
-"""The tokenizer of a model, freed of limits that its file brings along."""
+"""The tokenizer of a model, freed of limits that its file brings along, and how many tokens of a
+text are read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.errors import ModelError
-from holdfast.models.loading.checks import loading
+from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.records import Decision
+from holdfast.models.loading.checks import loading, read_object
 from holdfast.models.loading.source import Source
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 PIECES = "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'."
+SETTING = "model.max_length"
+LONGEST_UNASKED = 512
+# Tokenizers without a limit carry a huge number in its place.
+NO_LIMIT = 1_000_000
+LEAST = 4  # two special tokens, and two of a text
+# Below this a text is tokenised whole, as ever: an article is far below, a novel just reaches it.
+LONG = 1_000_000
+# Of tokens wanted, so that what is cut off cannot reach back to those that are read.
+SPARE = 2
+# Far above the mean of any language; English has some four.
+CHARACTERS_A_TOKEN = 25
 
 
 def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -> Any:
@@ -24,42 +39,30 @@ def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -
     ------
     ModelError : it cannot be read, has no padding token, or knows more tokens than the model.
     """
-    tokenizer = _read(source, trust)
+    from transformers import AutoTokenizer
+
+    with loading(source.name, "has a tokenizer that cannot be read", PIECES):
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
     # Saved as it is, it would need the code that it came from.
     if not type(tokenizer).__module__.startswith("transformers."):
         tokenizer = _as_plain(source, tokenizer)
     forget_limits(tokenizer)
-    _check(source, tokenizer, need_pad)
+    if need_pad and tokenizer.pad_token_id is None:
+        raise ModelError(
+            source.name,
+            "has a tokenizer without a padding token",
+            None,
+            "Choose an encoder: texts of unlike length cannot share a batch without one.",
+        )
+    known = source.config.get("vocab_size", len(tokenizer))
+    if not isinstance(known, int) or len(tokenizer) > known:
+        raise ModelError(
+            source.name,
+            f"has {known} word embeddings, fewer than its tokenizer has tokens",
+            len(tokenizer),
+            "The tokenizer belongs to another model.",
+        )
     return tokenizer
-
-
-def forget_limits(tokenizer: object) -> None:
-    """Drop the truncation and padding that a fast tokenizer keeps from its file or last call."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        backend.no_truncation()
-        backend.no_padding()
-
-
-def accepted_inputs(config: PretrainedConfig) -> tuple[str, ...]:
-    """The tokenizer's outputs that a backbone with this configuration can take."""
-    segments = int(getattr(config, "type_vocab_size", 0) or 0)
-    return ("input_ids", "attention_mask") + (("token_type_ids",) if segments > 1 else ())
-
-
-def limit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
-    """Have the tokenizer, and any saved copy of it, yield what a backbone with ``config`` takes."""
-    tokenizer.model_input_names = list(accepted_inputs(config))
-    # What is saved comes from here. Without it a reloaded ALBERT would not see where the second
-    # text of a pair begins.
-    tokenizer.init_kwargs["model_input_names"] = list(accepted_inputs(config))
-
-
-def _read(source: Source, trust: bool) -> Any:
-    from transformers import AutoTokenizer
-
-    with loading(source.name, "has a tokenizer that cannot be read", PIECES):
-        return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
 
 
 def _as_plain(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -78,19 +81,117 @@ def _as_plain(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
     return make(tokenizer_object=backend, **tokenizer.special_tokens_map)
 
 
-def _check(source: Source, tokenizer: PreTrainedTokenizerBase, need_pad: bool) -> None:
-    if need_pad and tokenizer.pad_token_id is None:
-        raise ModelError(
-            source.name,
-            "has a tokenizer without a padding token",
-            None,
-            "Choose an encoder: texts of unlike length cannot share a batch without one.",
+def forget_limits(tokenizer: object) -> None:
+    """Drop the truncation and padding that a fast tokenizer keeps from its file or last call."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+
+
+def accepted_inputs(config: PretrainedConfig) -> tuple[str, ...]:
+    """The tokenizer's outputs that a backbone with this configuration can take."""
+    segments = int(getattr(config, "type_vocab_size", 0) or 0)
+    return ("input_ids", "attention_mask") + (("token_type_ids",) if segments > 1 else ())
+
+
+def limit_inputs(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> None:
+    """Have the tokenizer, and any saved copy of it, yield the inputs of these ``names`` alone."""
+    tokenizer.model_input_names = list(names)
+    # What is saved comes from here. Without it a reloaded ALBERT would not see where the second
+    # text of a pair begins.
+    tokenizer.init_kwargs["model_input_names"] = list(names)
+
+
+def choose_max_length(
+    folder: Path,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: int | None,
+    taken: int = 0,
+) -> tuple[int, Decision]:
+    """The number of tokens a text is cut to, special ones included, with the reason.
+
+    Unasked it is the smallest of the limits that model, tokenizer and a sentence-transformers
+    configuration state, and at most 512. Asked, it is taken as it is. ``taken`` positions are
+    not for the text (a learnt prompt's).
+
+    Raises
+    ------
+    RecipeError : more is asked than the model has positions for, or fewer than 4.
+    """
+    positions = position_limit(config) - taken
+    if asked is not None:
+        if LEAST <= asked <= positions:
+            return asked, Decision(SETTING, str(asked), "set by you")
+        raise RecipeError(
+            SETTING,
+            f"must be between 4 and the model's {positions} positions",
+            asked,
+            f"Use --set {SETTING}={positions} or less, or a model for longer texts.",
         )
-    known = source.config.get("vocab_size", len(tokenizer))
-    if not isinstance(known, int) or len(tokenizer) > known:
+    trained, path = None, folder / "sentence_bert_config.json"
+    if path.is_file():
+        trained = read_object(str(folder), path).get("max_seq_length")
+    limits = {
+        f"the model has {positions} positions": positions,
+        "its tokenizer states this limit": stated_limit(tokenizer.model_max_length),
+        "its sentence-transformers configuration states this limit": stated_limit(trained),
+        f"longer texts cost much memory; {SETTING} takes up to {positions}": LONGEST_UNASKED,
+    }
+    # Of equal limits the first, which is the model's own, gives the reason.
+    because = min(limits, key=lambda reason: limits[reason])
+    return limits[because], Decision(SETTING, str(limits[because]), because)
+
+
+def position_limit(config: PretrainedConfig) -> int:
+    """The positions that tokens can take. RoBERTa's family numbers them from the padding index
+    plus one, so that of its 514 rows only 512 are positions."""
+    positions = int(config.max_position_embeddings)
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        return positions - int(config.pad_token_id) - 1
+    return positions
+
+
+def stated_limit(limit: object) -> int:
+    """What a tokenizer's or a model's file states as its largest length, in tokens; ``NO_LIMIT``
+    where it states none, or so large a number that it means none.
+
+    Raises ``ModelError`` for what is no length.
+    """
+    if limit is None:
+        return NO_LIMIT
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= LEAST:
         raise ModelError(
-            source.name,
-            f"has {known} word embeddings, fewer than its tokenizer has tokens",
-            len(tokenizer),
-            "The tokenizer belongs to another model.",
+            "the tokenizer",
+            f"states a largest length that is no number of at least {LEAST}",
+            limit,
+            "Mend model_max_length in its tokenizer_config.json.",
         )
+    return NO_LIMIT if limit > NO_LIMIT else int(limit)
+
+
+def beginnings(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> list[str]:
+    """The texts; of one of more than ``LONG`` characters its first ones, if their words but the
+    last make ``SPARE`` times ``max_length`` tokens: then the first ``max_length`` are those of the
+    whole text, and it is cut at ``max_length`` as before. Else the whole text: a book is not
+    tokenised for a page of it.
+    """
+    return [
+        text if len(text) <= LONG else _beginning(tokenizer, text, SPARE * max_length)
+        for text in texts
+    ]
+
+
+def _beginning(tokenizer: PreTrainedTokenizerBase, text: str, wanted: int) -> str:
+    most = CHARACTERS_A_TOKEN * wanted
+    # Up to a space; where there is none for long, anywhere: the last word is not counted.
+    begin = text[: text.rfind(" ", most // 2, most) + 1] or text[:most]
+    if len(begin) >= len(text) or not tokenizer.is_fast:
+        return text
+    found = tokenizer(begin, add_special_tokens=False, verbose=False)
+    words = found.word_ids(0)
+    whole = sum(word != words[-1] for word in words) if words else 0
+    return begin if whole > wanted else text

@@ -1,40 +1,45 @@
-"""A model's pretrained weights in one of Transformers' classes, checked, and what is said of them.
+"""A model's pretrained weights in one of Transformers' classes, a stranger's folder read in float32
+without its code; and whether what was loaded is what its folder holds.
 
-Each kind of model has its own loader, which knows its settings, head and lengths; what lies under
-all of them, a stranger's folder read in float32 without its code, stands here.
+Transformers and PEFT draw a weight at random where a file lacks it, leave one out where the
+configuration has no place for it, and make an empty tokenizer where its file is gone. Each is told
+in a log line at most, and each gives other answers. Here they are errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.core.records import Decision
+from holdfast.core.input_errors import door
 from holdfast.core.seeds import derive_seed
 from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
 from holdfast.models.loading.checks import check_size, loading
-from holdfast.models.loading.completeness import check_finite
 from holdfast.models.loading.source import Source
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from peft import PeftModel
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from holdfast.models.base import ModelFactory
 
-
-def check_writes(name: str, what: str, example: str) -> None:
-    """Raise ``ModelError`` where the embedded model, an encoder, is asked to write."""
-    if name == "embedded":
-        raise ModelError(
-            "model.name",
-            "is an encoder, which writes no text",
-            name,
-            f"Name {what}: --model {example}, or a folder.",
-        )
+# They are counted or computed, not learned, and a plain folder may lack them.
+COMPUTED = (
+    "num_batches_tracked",
+    "relative_position_index",
+    "relative_coords_table",
+    "position_ids",
+)
+# What to do about a folder that is not one of a run.
+SAVED = "Name the model folder of a finished run."
+NOT_DESCRIBED = "Its config.json does not describe its weights file; use a complete copy."
+COMPLETE = "Use a complete copy."
 
 
 def check_dropout(dropout: float | None) -> None:
@@ -43,6 +48,12 @@ def check_dropout(dropout: float | None) -> None:
         raise RecipeError(
             "model.dropout", "must be at least 0 and below 1", dropout, "Usual is 0.1."
         )
+
+
+def check_classes(classes: Sequence[str], least: int, remedy: str) -> None:
+    """Raise ``ModelError`` for fewer classes than ``least``, or two of one name."""
+    if len(classes) < least or len(set(classes)) != len(classes):
+        raise ModelError("classes", "must be at least two different names", list(classes), remedy)
 
 
 def configuration(source: Source, dropout: float | None = None, rates: Sequence[str] = ()) -> Any:
@@ -110,21 +121,10 @@ def pretrained(
             source.name,
             f"lacks {len(absent)} of the weights of {what}: they are absent, or of another size",
             absent[0],
-            "Its config.json does not describe its weights file; use a complete copy.",
+            NOT_DESCRIBED,
         )
     check_finite(source.name, plain)
     return plain
-
-
-def held_in(dtype: str) -> tuple[Decision, ...]:
-    """What is said of weights that are not held in float32."""
-    if dtype == "float32":
-        return ()
-    because = (
-        "set by you: the pretrained weights take 2 bytes each, are multiplied so, and stay as they "
-        "are; what learns is float32"
-    )
-    return (Decision("model.dtype", dtype, because),)
 
 
 def describe(source: Source, network: Network, architecture: str, **more: object) -> dict[str, Any]:
@@ -140,3 +140,99 @@ def describe(source: Source, network: Network, architecture: str, **more: object
         "layers": len(network.layers()),
         **more,
     }
+
+
+def read_saved(make: ModelFactory, folder: Path) -> Any:
+    """What ``make.from_pretrained`` gives for a saved folder, without remote code, from safetensors
+    and in float32, where the weights in it are exactly those of its configuration. Of a folder that
+    somebody brings as a pretrained model less is asked: it may lack a head, and have one that is
+    not used.
+
+    Raises ``ModelError`` where they are not, and whatever Transformers raises where the folder
+    cannot be read at all.
+    """
+    model, info = make.from_pretrained(
+        folder,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    missing = [*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])]
+    for names, rule in (
+        (missing, "lacks {} of the weights that its config.json asks for"),
+        (info["unexpected_keys"], "holds {} weights that its config.json has no place for"),
+    ):
+        learned = sorted(name for name in names if not name.endswith(COMPUTED))
+        if learned:
+            raise ModelError(str(folder), rule.format(len(learned)), learned[0], NOT_DESCRIBED)
+    check_finite(str(folder), model)
+    return model
+
+
+def check_finite(what: str, model: nn.Module) -> None:
+    """Raise ``ModelError`` where a weight is not a finite number.
+
+    A sum is the quickest look at a tensor: it is finite only where every weight is, and where it
+    is not (it may overflow), each weight is looked at.
+    """
+    for name, weight in model.state_dict().items():
+        if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
+            continue
+        if weight.is_meta or torch.isfinite(weight.sum()):
+            continue
+        bad = int((~torch.isfinite(weight)).sum())
+        if bad:
+            raise ModelError(
+                what,
+                f"has weights that are no finite numbers: {bad:,} of {weight.numel():,} in {name}",
+                None,
+                "Its training diverged, or the file is damaged; use another.",
+            )
+
+
+def check_tokenizer(
+    what: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> None:
+    """Raise ``ModelError`` where a tokenizer knows no words, or more than the model has embeddings
+    for. Fewer are usual: tables are padded to round sizes."""
+    vocabulary = tokenizer.get_vocab()
+    special = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
+    if not set(vocabulary) - special:
+        raise ModelError(
+            what,
+            "has a tokenizer that knows no words",
+            len(vocabulary),
+            "A file of the tokenizer is missing or empty; use a complete copy.",
+        )
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    highest = max(vocabulary.values())
+    if isinstance(size, int) and highest >= size:
+        raise ModelError(
+            what,
+            f"has {size} word embeddings, and its tokenizer gives a token the number {highest}",
+            None,
+            "The tokenizer belongs to another model.",
+        )
+
+
+def check_adapter(folder: Path, weights: Path, model: PeftModel) -> None:
+    """Raise ``ModelError`` unless the file of an adapter holds exactly what PEFT put onto
+    ``model``."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with (
+        door(str(weights), ModelError, remedy=COMPLETE),
+        safe_open(weights, framework="pt") as file,
+    ):
+        stored = set(file.keys())
+    wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    for rule, names, tail in (
+        ("lacks", wanted - stored, "asks for"),
+        ("holds", stored - wanted, "has no place for"),
+    ):
+        if names:
+            rule = f"{rule} {len(names)} weights of an adapter that its adapter_config.json {tail}"
+            raise ModelError(str(folder), rule, min(names), COMPLETE)
+    check_finite(str(folder), model)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from holdfast.models.base import Layer, Network
+from holdfast.models.encoders.pooling import masked_mean
 
 # Of the largest relative gradient of a block: a layer of which less is asked is left alone.
 LITTLE = 0.5
@@ -45,16 +46,16 @@ def relative_gradient(layer: Layer) -> float:
     return gradient / size if size else 0.0
 
 
-def left_alone(seen: Sequence[LayerSeen], little: float = LITTLE) -> int:
+def left_alone(seen: Sequence[LayerSeen]) -> int:
     """How many of the layers below the head, in their order, are best left as they are.
 
-    From the bottom up, as long as less than ``little`` of the largest relative gradient is asked of
+    From the bottom up, as long as less than half of the largest relative gradient is asked of
     a layer; at most half of them, since a gradient at the start says nothing of the course.
     """
     most = max((one.gradient for one in seen), default=0.0)
     count = 0
     for one in seen[: len(seen) // 2]:
-        if not one.gradient < little * most:
+        if not one.gradient < LITTLE * most:
             break
         count += 1
     return count
@@ -66,29 +67,27 @@ def outputs_of(layers: Sequence[Layer]) -> Iterator[Callable[[], dict[str, torch
     embeddings give is what the first block is given."""
     found: dict[str, torch.Tensor] = {}
     blocks = [layer for layer in layers if layer.name != "embeddings"]
-    handles = []
-    for index, layer in enumerate(blocks):
-        if not index and len(blocks) < len(layers):
-            handles.append(
-                layer.modules[0].register_forward_pre_hook(
+    with ExitStack() as hooks:
+        if blocks and len(blocks) < len(layers):
+            hooks.enter_context(
+                blocks[0]
+                .modules[0]
+                .register_forward_pre_hook(
                     lambda _, args, named: found.update(
                         embeddings=args[0] if args else named["hidden_states"]
                     ),
                     with_kwargs=True,
                 )
             )
-        handles.append(
-            layer.modules[0].register_forward_hook(
-                lambda _, args, out, name=layer.name: found.update(
-                    {name: out if isinstance(out, torch.Tensor) else out[0]}
+        for layer in blocks:
+            hooks.enter_context(
+                layer.modules[0].register_forward_hook(
+                    lambda _, args, out, name=layer.name: found.update(
+                        {name: out if isinstance(out, torch.Tensor) else out[0]}
+                    )
                 )
             )
-        )
-    try:
         yield lambda: dict(found)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def pooled(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -98,10 +97,8 @@ def pooled(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         return states.float().mean(dim=(2, 3))
     if states.ndim == 2:
         return states.float()
-    if mask is None or mask.shape != states.shape[:2]:
-        return states.float().mean(dim=1)
-    weights = mask[..., None].float()
-    return (states.float() * weights).sum(1) / weights.sum(1)
+    fits = mask is not None and mask.shape == states.shape[:2]
+    return masked_mean(states.float(), mask if fits else None)
 
 
 def below_head(network: Network) -> list[Layer]:

@@ -9,7 +9,15 @@ import numpy.typing as npt
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.models.probes.logistic import fit_sigmoids, sigmoid_losses
-from holdfast.models.probes.probe import FOLDS, GRID, UNTESTED_C, WORSE_IN_A_ROW, Probe
+from holdfast.models.probes.probe import (
+    FOLDS,
+    GRID,
+    UNTESTED_C,
+    WORSE_IN_A_ROW,
+    PenaltyChoice,
+    Probe,
+    scaled,
+)
 
 Array = npt.NDArray[np.float64]
 HELD_OUT = 0.2
@@ -23,9 +31,9 @@ def fit_ridge(features: Floats, targets: Floats, *, seed: int) -> Probe:
     with C from the grid of ``probe`` by five-fold cross-validated squared error, each fold's Gram
     matrix being the whole one less its own part. Under ten rows C is 0.1, and ``because`` says so.
     """
-    x, _, scale = _scaled(features)
+    x, _, scale = scaled(np.asarray(features, dtype=np.float64))
     y = np.asarray(targets, dtype=np.float64)
-    c, because, seen = _choose_ridge(x, y, seed)
+    c, because, seen, _ = _choose_ridge(x, y, seed)
     inside = x - x.mean(axis=0)
     weight = _solve(inside.T @ inside, inside.T @ (y - y.mean()), [c])[0] / scale
     # In the features' own unit, so that nothing of the scaling has to be kept.
@@ -33,11 +41,9 @@ def fit_ridge(features: Floats, targets: Floats, *, seed: int) -> Probe:
     return Probe(weight[None], np.array([bias]), c, because, seen)
 
 
-def _choose_ridge(
-    x: Array, y: Array, seed: int
-) -> tuple[float, str, tuple[tuple[float, float], ...]]:
+def _choose_ridge(x: Array, y: Array, seed: int) -> PenaltyChoice:
     if len(y) < 2 * FOLDS:
-        return UNTESTED_C, "too few rows to choose it by cross-validation", ()
+        return PenaltyChoice(UNTESTED_C, "too few rows to choose it by cross-validation")
     folds = generator(seed, "ridge folds").permutation(len(y)) % FOLDS
     errors = np.zeros(len(GRID))
     for fold in range(FOLDS):
@@ -50,7 +56,7 @@ def _choose_ridge(
     errors /= len(y)
     best = int(errors.argmin())
     because = f"squared error {errors[best]:.4f} in {FOLDS}-fold cross-validation"
-    return GRID[best], because, tuple(zip(GRID, errors.tolist(), strict=True))
+    return PenaltyChoice(GRID[best], because, tuple(zip(GRID, errors.tolist(), strict=True)))
 
 
 def _solve(gram: Array, moment: Array, cs: tuple[float, ...] | list[float]) -> Array:
@@ -71,13 +77,13 @@ def fit_labels(features: Floats, labels: Floats, *, seed: int) -> Probe:
     worse twice. A label that every row has, or none, gets zero weights and a bias of its smoothed
     frequency.
     """
-    x, centre, scale = _scaled(features)
+    x, centre, scale = scaled(np.asarray(features, dtype=np.float64))
     y = np.asarray(labels, dtype=np.float64)
     varies = (y.min(axis=0) < y.max(axis=0)) if len(y) else np.zeros(y.shape[1], dtype=bool)
     weight, bias = np.zeros((y.shape[1], x.shape[1])), frequency_logits(y)
-    c, because, seen = _choose_labels(x, y[:, varies], seed)
+    c, because, seen, _ = _choose_labels(x, y[:, varies], seed)
     if varies.any():
-        table = _fit_labels(x, y[:, varies], c, _first_labels(x, y[:, varies]))
+        table = _fit_labels(x, y[:, varies], c)
         raw = table[:, :-1] / scale
         weight[varies], bias[varies] = raw, table[:, -1] - raw @ centre
     return Probe(weight, bias, c, because, seen)
@@ -89,15 +95,13 @@ def frequency_logits(labels: Floats) -> Array:
     return np.asarray(np.log((held + 0.5) / (len(labels) - held + 0.5)))
 
 
-def _choose_labels(
-    x: Array, y: Array, seed: int
-) -> tuple[float, str, tuple[tuple[float, float], ...]]:
+def _choose_labels(x: Array, y: Array, seed: int) -> PenaltyChoice:
     held: Ints = generator(seed, "label probe").permutation(len(y))[: int(HELD_OUT * len(y))]
     if len(held) < 2 or not y.shape[1]:
-        return UNTESTED_C, "too few rows to choose it", ()
+        return PenaltyChoice(UNTESTED_C, "too few rows to choose it")
     rest = np.setdiff1d(np.arange(len(y)), held)
     seen: list[tuple[float, float]] = []
-    table, best = _first_labels(x, y[rest]), 0
+    table: Array | None = None
     for c in GRID:
         table = _fit_labels(x[rest], y[rest], c, table)
         seen.append((c, float(sigmoid_losses(table, x[held], y[held]).mean())))
@@ -105,20 +109,10 @@ def _choose_labels(
         if len(seen) - 1 - best >= WORSE_IN_A_ROW:
             break
     because = f"binary cross-entropy {seen[best][1]:.4f} on {len(held)} held-out training rows"
-    return seen[best][0], because, tuple(seen)
+    return PenaltyChoice(seen[best][0], because, tuple(seen))
 
 
-def _first_labels(x: Array, y: Array) -> Array:
-    table = np.zeros((y.shape[1], x.shape[1] + 1))
-    table[:, -1] = frequency_logits(y)
-    return table
-
-
-def _fit_labels(x: Array, y: Array, c: float, first: Array) -> Array:
+def _fit_labels(x: Array, y: Array, c: float, first: Array | None = None) -> Array:
+    if first is None:
+        first = np.column_stack([np.zeros((y.shape[1], x.shape[1])), frequency_logits(y)])
     return fit_sigmoids(x, y, c, first, tolerance=1e-5, steps=STEPS)
-
-
-def _scaled(features: Floats) -> tuple[Array, Array, float]:
-    x = np.asarray(features, dtype=np.float64)
-    centre, scale = x.mean(axis=0), float(np.sqrt(x.var(axis=0).mean())) or 1.0
-    return (x - centre) / scale, centre, scale

@@ -31,7 +31,7 @@ class Probe:
     each C that was tried. ``held_out`` [n, C] are the logits that each of its own rows got from the
     fold it was not in, at ``c``: NaN for a row of no fold, ``None`` where nothing was
     cross-validated. ``shrinkage`` is that of a discriminant analysis
-    (``models/probes/discriminant.py``), ``None`` where none is part of it.
+    (``models/probes/head_fit.py``), ``None`` where none is part of it.
     """
 
     weight: Array
@@ -56,6 +56,76 @@ class ExtraRows:
     features: Floats
     labels: Ints
     weights: Floats
+
+
+class WeightedRows(NamedTuple):
+    """Rows ``x`` [n, D] of the classes ``y`` [n], and how often each counts; ``None``: once."""
+
+    x: Array
+    y: Ints
+    weights: Array | None
+
+
+def joined(x: Array, y: Ints, beside: ExtraRows | None) -> WeightedRows:
+    """The rows ``x`` of the classes ``y``, and those ``beside`` after them."""
+    if beside is None:
+        return WeightedRows(x, y, None)
+    weights = np.concatenate([np.ones(len(x)), beside.weights])
+    labels = np.concatenate([y, beside.labels])
+    return WeightedRows(np.concatenate([x, beside.features]), labels, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledRows:
+    """The rows that a head is fitted on, ``centre``d and divided by one ``scale``, of classes
+    numbered as they are ``present``: ``own`` ones, those ``beside`` them if any, and ``all``."""
+
+    own: WeightedRows
+    beside: ExtraRows | None
+    all: WeightedRows
+    present: Ints
+    centre: Array
+    scale: float
+
+    def probe(self, table: Array, probe: Probe, classes: int) -> Probe:
+        """``probe`` with the weights of ``table`` [present, D + 1], a head on scaled features, as
+        a head of all ``classes`` on raw ones."""
+        weight = table[:, :-1] / self.scale
+        bias = table[:, -1] - weight @ self.centre
+        return spread(replace(probe, weight=weight, bias=bias), self.present, classes, self.all.y)
+
+
+def scaled_rows(
+    features: Floats, labels: Ints, classes: int, beside: ExtraRows | None
+) -> ScaledRows:
+    """Rows, and those of ``beside`` that count, in the unit of the rows alone.
+
+    Raises ``ModelError`` for rows that no head can be fitted to.
+    """
+    rows, marks = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    check_rows(rows, marks, classes)
+    n, extra = len(rows), None
+    x, centre, scale = scaled(rows)
+    if beside is not None and beside.weights.any():
+        counted = beside.weights > 0
+        others = np.asarray(beside.features, dtype=np.float64)[counted]
+        theirs = np.asarray(beside.labels)[counted]
+        check_rows(others, theirs, classes)
+        weights = np.asarray(beside.weights, dtype=np.float64)[counted]
+        extra = ExtraRows((others - centre) / scale, theirs, weights)
+    everything = joined(x, marks, extra)
+    present, y = np.unique(everything.y, return_inverse=True)
+    if extra is not None:
+        extra = replace(extra, labels=y[n:])
+    own = WeightedRows(x, y[:n], None)
+    return ScaledRows(own, extra, everything._replace(y=y), present, centre, scale)
+
+
+def scaled(x: Array) -> tuple[Array, Array, float]:
+    """Rows centred and divided by one number, the root of their mean variance; the centre [D] and
+    that number."""
+    centre, scale = x.mean(axis=0), float(np.sqrt(x.var(axis=0).mean())) or 1.0
+    return (x - centre) / scale, centre, scale
 
 
 def fit_probe(
@@ -95,54 +165,23 @@ def fit_probe(
     ------
     ModelError : there are no rows, a label is out of range, or a feature is not finite.
     """
-    rows = np.asarray(features, dtype=np.float64)
-    marks = np.asarray(labels)
-    check_rows(rows, marks, classes)
-    if beside is not None and beside.weights.any():
-        return _fit_beside(rows, marks, beside, classes=classes, seed=seed, c=c)
-    present, y = np.unique(marks, return_inverse=True)
-    centre, scale = rows.mean(axis=0), float(np.sqrt(rows.var(axis=0).mean())) or 1.0
-    x = (rows - centre) / scale
-    if len(present) == 1:
-        empty = np.zeros((1, x.shape[1]))
-        return spread(Probe(empty, np.zeros(1), c or UNTESTED_C, "one class"), present, classes, y)
-    chosen = PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed)
-    table = fit_softmax(x, y, chosen.c, first_softmax(x, y), tolerance=1e-5, steps=1000)
-    weight, bias = table[:, :-1], table[:, -1]
-    raw = weight / scale
-    fitted = Probe(
-        raw, bias - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out
+    rows = scaled_rows(features, labels, classes, beside)
+    (x, y, _), everything = rows.own, rows.all
+    if len(rows.present) == 1:
+        empty = Probe(np.zeros((1, x.shape[1])), np.zeros(1), c or UNTESTED_C, "one class")
+        return spread(empty, rows.present, classes, y)
+    chosen = PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed, beside=rows.beside)
+    table = fit_softmax(
+        everything.x,
+        everything.y,
+        chosen.c,
+        first_softmax(everything.x, everything.y),
+        tolerance=1e-5,
+        steps=1000,
+        weights=everything.weights,
     )
-    return spread(fitted, present, classes, y)
-
-
-def _fit_beside(
-    rows: Array, marks: Ints, beside: ExtraRows, *, classes: int, seed: int, c: float | None
-) -> Probe:
-    """The same with rows beside them."""
-    counted = beside.weights > 0
-    others = np.asarray(beside.features, dtype=np.float64)[counted]
-    theirs = np.asarray(beside.labels)[counted]
-    check_rows(others, theirs, classes)
-    present, y = np.unique(np.concatenate([marks, theirs]), return_inverse=True)
-    if len(present) == 1:
-        return fit_probe(rows, marks, classes=classes, seed=seed, c=c)
-    centre, scale = rows.mean(axis=0), float(np.sqrt(rows.var(axis=0).mean())) or 1.0
-    x, extra = (rows - centre) / scale, (others - centre) / scale
-    n, weights = len(x), np.asarray(beside.weights, dtype=np.float64)[counted]
-    chosen = (
-        PenaltyChoice(c, "set by you")
-        if c
-        else choose_c(x, y[:n], seed, beside=ExtraRows(extra, y[n:], weights))
-    )
-    both, w = np.concatenate([x, extra]), np.concatenate([np.ones(n), weights])
-    first = first_softmax(both, y)
-    table = fit_softmax(both, y, chosen.c, first, tolerance=1e-5, steps=1000, weights=w)
-    raw = table[:, :-1] / scale
-    fitted = Probe(
-        raw, table[:, -1] - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out
-    )
-    return spread(fitted, present, classes, y)
+    fitted = Probe(table, table, chosen.c, chosen.because, chosen.losses, chosen.held_out)
+    return rows.probe(table, fitted, classes)
 
 
 class PenaltyChoice(NamedTuple):
@@ -163,28 +202,20 @@ def choose_c(
     places = [folds == fold for fold in range(FOLDS) if (folds == fold).any()]
     if not places:
         return PenaltyChoice(UNTESTED_C, "too few rows to choose it by cross-validation")
-    parts = [(x[~held], y[~held], x[held], y[held]) for held in places]
-    weights: list[Array | None] = [None] * len(parts)
-    most = int(y.max()) + 1
-    if beside is not None:
-        most = max(most, int(beside.labels.max()) + 1)
-        weights = [np.concatenate([np.ones(len(ys)), beside.weights]) for _, ys, _, _ in parts]
-        parts = [
-            (np.concatenate([xs, beside.features]), np.concatenate([ys, beside.labels]), hs, hys)
-            for xs, ys, hs, hys in parts
-        ]
-    tables = [first_softmax(rows, labels) for rows, labels, _, _ in parts]
+    parts = [joined(x[~held], y[~held], beside) for held in places]
+    most = 1 + max(int(y.max()), int(beside.labels.max()) if beside is not None else 0)
+    tables = [first_softmax(part.x, part.y) for part in parts]
     seen: list[tuple[float, float]] = []
     kept = np.full((len(y), most), np.nan)
     for c in grid:
         answers, total = np.full_like(kept, np.nan), 0.0
-        for place, (rows, labels, held, wanted) in enumerate(parts):
+        for index, (held, (rows, labels, weights)) in enumerate(zip(places, parts, strict=True)):
             # From the fit at the last penalty, and loosely: the fit at the chosen one is tight.
-            tables[place] = fit_softmax(
-                rows, labels, c, tables[place], tolerance=1e-3, steps=300, weights=weights[place]
+            tables[index] = fit_softmax(
+                rows, labels, c, tables[index], tolerance=1e-3, steps=300, weights=weights
             )
-            answers[places[place]] = logits = logits_of(tables[place], held)
-            total += softmax_losses(logits, wanted).sum()
+            answers[held] = logits = logits_of(tables[index], x[held])
+            total += softmax_losses(logits, y[held]).sum()
         seen.append((c, total / int((folds >= 0).sum())))
         best = min(range(len(seen)), key=lambda index: seen[index][1])
         if best == len(seen) - 1:

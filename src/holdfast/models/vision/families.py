@@ -5,7 +5,8 @@ All paths are those of Transformers' plain ``…ForImageClassification`` classes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -34,34 +35,29 @@ class VisionFamily:
     tail: tuple[str, ...] = ()
 
 
-def _convnext(name: str, base: str) -> VisionFamily:
-    return VisionFamily(
-        name,
-        base,
-        "classifier",
-        "embeddings",
-        "encoder.stages",
-        "layers",
-        ("downsampling_layer",),
-        ("layernorm",),
-    )
-
-
-def _swin(name: str, base: str) -> VisionFamily:
-    return VisionFamily(
-        name, base, "classifier", "embeddings", "encoder.layers", "blocks", (), ("layernorm",)
-    )
-
+_CONVNEXT = VisionFamily(
+    "ConvNeXt",
+    "convnext",
+    "classifier",
+    "embeddings",
+    "encoder.stages",
+    "layers",
+    ("downsampling_layer",),
+    ("layernorm",),
+)
+_SWIN = VisionFamily(
+    "Swin", "swin", "classifier", "embeddings", "encoder.layers", "blocks", tail=("layernorm",)
+)
 
 VISION_FAMILIES: dict[str, VisionFamily] = {
     "resnet": VisionFamily(
         "ResNet", "resnet", "classifier.1", "embedder", "encoder.stages", "layers"
     ),
-    "convnext": _convnext("ConvNeXt", "convnext"),
-    "convnextv2": _convnext("ConvNeXt V2", "convnextv2"),
+    "convnext": _CONVNEXT,
+    "convnextv2": replace(_CONVNEXT, name="ConvNeXt V2", base="convnextv2"),
     "vit": VisionFamily("ViT", "vit", "classifier", "embeddings", "layers", tail=("layernorm",)),
-    "swin": _swin("Swin", "swin"),
-    "swinv2": _swin("Swin V2", "swinv2"),
+    "swin": _SWIN,
+    "swinv2": replace(_SWIN, name="Swin V2", base="swinv2"),
 }
 
 
@@ -83,32 +79,27 @@ def image_layers(plain: nn.Module, family: VisionFamily) -> list[Layer]:
     backbone: Any = plain.get_submodule(family.base)
     groups: list[tuple[nn.Module, ...]] = []
     for stage in _blocks(backbone, family):
-        groups += _groups(stage, family)
-    tail = tuple(getattr(backbone, name) for name in family.tail)
-    groups[-1] = (*groups[-1], *tail)
-    blocks = [Layer(f"block.{index}", modules) for index, modules in enumerate(groups)]
-    return [Layer("embeddings", (backbone.get_submodule(family.embeddings),)), *blocks]
+        if family.inside is None:
+            groups.append((stage,))
+            continue
+        others = [(n, m) for n, m in stage.named_children() if n != family.inside]
+        blocks: list[tuple[nn.Module, ...]] = [
+            (block,) for block in stage.get_submodule(family.inside).children()
+        ]
+        first = [m for name, m in others if name in family.before]
+        last = [m for name, m in others if name not in family.before]
+        blocks[0] = (*first, *blocks[0])
+        blocks[-1] = (*blocks[-1], *last)
+        groups += blocks
+    groups[-1] = (*groups[-1], *(getattr(backbone, name) for name in family.tail))
+    layers = [Layer(f"block.{index}", modules) for index, modules in enumerate(groups)]
+    return [Layer("embeddings", (backbone.get_submodule(family.embeddings),)), *layers]
 
 
 def _blocks(backbone: nn.Module, family: VisionFamily) -> list[nn.Module]:
     # Earlier releases of Transformers keep ViT's blocks one level deeper.
     names = (family.blocks, "encoder.layer")
     for name in names:
-        try:
+        with contextlib.suppress(AttributeError):
             return list(backbone.get_submodule(name).children())
-        except AttributeError:
-            continue
     raise ModelError(family.name, "has no blocks where this version looks for them", names)
-
-
-def _groups(stage: nn.Module, family: VisionFamily) -> list[tuple[nn.Module, ...]]:
-    if family.inside is None:
-        return [(stage,)]
-    blocks: list[tuple[nn.Module, ...]] = [
-        (block,) for block in stage.get_submodule(family.inside).children()
-    ]
-    others = {n: m for n, m in stage.named_children() if n != family.inside}
-    first = tuple(module for name, module in others.items() if name in family.before)
-    blocks[0] = (*first, *blocks[0])
-    blocks[-1] = (*blocks[-1], *(m for name, m in others.items() if name not in family.before))
-    return blocks

@@ -20,8 +20,8 @@ from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.tasks import WRITERS
 from holdfast.data.chats.turns import Turn
-from holdfast.models.loading.limits import position_limit
 from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.tokenizer import position_limit
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks.generation.base import best_device
 from holdfast.tasks.generation.token_scores import drawing

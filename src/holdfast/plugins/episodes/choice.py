@@ -20,7 +20,7 @@ from holdfast.core.errors import TrainingError
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
 from holdfast.fits.frozen import freeze_part
-from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.compute.processor import use_onednn
 from holdfast.models.fresh import fresh, own_weights
 from holdfast.plugins.episodes.learn import EpisodeEvaluation, EpisodePlan, MethodResult, learn
 from holdfast.plugins.episodes.methods import BASELINE, METHODS, Embedding

@@ -28,9 +28,8 @@ from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.fits.fit import fit
 from holdfast.models.encoders.vocabulary import NewWord, extend_vocabulary, new_words
-from holdfast.models.loading.card import CARD, card_of
+from holdfast.models.loading.card import CARD, card_of, purpose_of
 from holdfast.models.loading.checks import architectures
-from holdfast.models.loading.purpose import purpose_of
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer

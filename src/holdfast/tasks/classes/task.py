@@ -28,7 +28,7 @@ from holdfast.data.mix import with_sources
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
-from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.compute.processor import use_onednn
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
 from holdfast.plan.adapters import adapter_spec

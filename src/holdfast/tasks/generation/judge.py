@@ -19,8 +19,8 @@ import numpy as np
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.metrics import TEXT_METRICS, TextMetric, Texts
 from holdfast.models.generators.causal import CausalNetwork, load_causal
-from holdfast.models.loading.limits import position_limit
 from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.tokenizer import position_limit
 from holdfast.stats.intervals import wilson
 from holdfast.stats.rows_needed import rows_to_settle
 from holdfast.tasks.generation.text_scores import Generated

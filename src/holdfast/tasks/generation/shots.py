@@ -21,7 +21,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.chats.chat import form_of, turns_of
 from holdfast.data.chats.turns import Turn
 from holdfast.data.table import Table
-from holdfast.models.loading.limits import position_limit
+from holdfast.models.loading.tokenizer import position_limit
 from holdfast.tasks.lines import joined
 from holdfast.tasks.lm.chat_tokens import chat_tokens
 from holdfast.tasks.lm.losses import EncodedTokens, encode

@@ -32,9 +32,12 @@ from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
-from holdfast.models.vision.checkpoint import load_saved_vision
-from holdfast.models.vision.memory_layout import channels_together
-from holdfast.models.vision.vision import LoadedVision, load_vision
+from holdfast.models.vision.vision import (
+    LoadedVision,
+    channels_together,
+    load_saved_vision,
+    load_vision,
+)
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (

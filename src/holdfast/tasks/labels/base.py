@@ -23,7 +23,7 @@ from holdfast.data.table import Table
 from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics import find_metric as find_class_metric
-from holdfast.models.compute.onednn import use_onednn
+from holdfast.models.compute.processor import use_onednn
 from holdfast.models.encoders.checkpoint import SavedClassifier, load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
 from holdfast.models.layers import count_parameters

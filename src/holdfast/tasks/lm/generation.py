@@ -15,8 +15,8 @@ from holdfast.data.chats.chat import form_of, turns_of
 from holdfast.data.chats.turns import asked, prompt_of
 from holdfast.data.table import Table
 from holdfast.models.generators.average import Averaged, processors_of
-from holdfast.models.loading.limits import position_limit
 from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.tokenizer import position_limit
 from holdfast.tasks.generation.token_scores import GeneratedTexts, TokenOutputs, drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens, render, text_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens

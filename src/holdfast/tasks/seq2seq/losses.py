@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.models.loading.beginnings import beginnings
+from holdfast.models.loading.tokenizer import beginnings
 from holdfast.tasks.generation.losses import (
     IGNORED,
     ChunkedOutput,

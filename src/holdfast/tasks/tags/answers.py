@@ -32,8 +32,8 @@ from holdfast.data.tags.conll import holds_sentences, read_sentences, sentence_r
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.data.tags.sentences import choose_tagged, load_tagged, read_tagged, untagged
 from holdfast.metrics.reliability import Calibration, calibrate
+from holdfast.models.encoders.checkpoint import load_saved_tagger
 from holdfast.models.encoders.classifier import LoadedClassifier
-from holdfast.models.encoders.tagger import load_saved_tagger
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.answers import FittedText

@@ -22,8 +22,8 @@ from holdfast.data.tags.sentences import load_tagged
 from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics.comparison import compare_losses
-from holdfast.models.encoders.classifier import LoadedClassifier
-from holdfast.models.encoders.tagger import load_saved_tagger, load_tagger
+from holdfast.models.encoders.checkpoint import load_saved_tagger
+from holdfast.models.encoders.classifier import LoadedClassifier, load_tagger
 from holdfast.models.layers import count_parameters
 from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.plan.adapters import adapter_spec

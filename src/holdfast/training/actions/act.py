@@ -34,7 +34,7 @@ from holdfast.core.actions import (
 from holdfast.core.errors import RunError
 from holdfast.core.events import in_order
 from holdfast.models.compute.prefix import train_mode
-from holdfast.models.encoders.head import put_head_back
+from holdfast.models.layers import put_head_back
 from holdfast.training.actions.adjustments import Adjustments, plan_of
 from holdfast.training.machine.memory import can_halve, free_memory, pieces
 from holdfast.training.plan import Phase, steps_for

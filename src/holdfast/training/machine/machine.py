@@ -187,7 +187,7 @@ def _choose_precision(wanted: str) -> tuple[str, str]:
 
 
 def _choose_matmul(wanted: str) -> tuple[str, str]:
-    from holdfast.models.compute.onednn import FASTER_BY, measure_gain
+    from holdfast.models.compute.processor import FASTER_BY, measure_gain
 
     if wanted != "auto":
         return wanted, "set in the recipe"

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from holdfast.core.errors import HoldfastError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision
-from holdfast.models.loading.limits import position_limit
+from holdfast.models.loading.tokenizer import position_limit
 from holdfast.plugins.service.chat.decoder import DecodedText, Decoder, chooser, decoder_of
 from holdfast.plugins.service.chat.pieces import Pieces
 from holdfast.plugins.service.chat.request import Ask, ChatError

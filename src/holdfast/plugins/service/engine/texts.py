@@ -25,7 +25,7 @@ from holdfast.core.records import Floats, Outputs
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.columns.template import fill_template
 from holdfast.data.limits import limits
-from holdfast.models.loading.beginnings import beginnings
+from holdfast.models.loading.tokenizer import beginnings
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
 from holdfast.plugins.service.engine.networks import Graph
 from holdfast.plugins.service.engine.output import filled, row_predictions, whole_answer
