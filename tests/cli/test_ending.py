@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from holdfast.cli.text.result import summary
+from holdfast.cli.summary import summary
 
 
 def estimate(value: float) -> dict[str, Any]:

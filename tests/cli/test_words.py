@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from holdfast.cli.words import TASKS, VERDICTS, complete_tasks, complete_verdicts, meant
+from holdfast.cli.commands import meant
+from holdfast.cli.options import TASKS, VERDICTS, complete_tasks, complete_verdicts
 from holdfast.core.records import Label
 from holdfast.recipe.parts import Task
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.analyses.outputs import written_blocks
-from holdfast.cli.text.generation import output_lines, worth_lines
+from holdfast.cli.errors import output_lines, worth_lines
 
 
 @pytest.mark.parametrize("task", ["causal", "seq2seq"])

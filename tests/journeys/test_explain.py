@@ -151,7 +151,7 @@ def test_maps_that_are_no_better_than_random_are_not_marked(
     found = holdfast.explain(finished_run, ["w1 w2 good w3 w4 w5 w6 w7 w8 w9", "bad w1 w2 w3 w4"])
     document = found.to_json()
     assert not any(one["shown"] for row in document["rows"] for one in row["reasons"])
-    from holdfast.cli.text.explanation import shown
+    from holdfast.cli.explanation import shown
 
     printed = shown(document, 80)
     assert "nothing is marked: not better than random" in printed

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 
-from holdfast.cli.text.result import summary
+from holdfast.cli.summary import summary
 from holdfast.core.records import Label
 from holdfast.report.card import render
 from holdfast.report.diagnosis import as_confirmed

@@ -49,8 +49,10 @@ def known_options() -> set[str]:
     serve = pytest.importorskip("holdfast.plugins.service.serve")
     import typer
 
+    from holdfast.cli.options import flat
+
     app = typer.Typer()
-    app.command()(serve.command)
+    app.command()(flat(serve.command))
     return {name for one in typer.main.get_command(app).params for name in one.opts}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core import actions as act
-from holdfast.terminal.acts import in_words
+from holdfast.terminal.progress import in_words
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.terminal.live import BLOCKS, MISSING, blocks, glance
+from holdfast.terminal.evaluations import BLOCKS, MISSING, blocks, glance
 
 LOOK = Snapshot(
     step=0,

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.core.records import Snapshot
 from holdfast.methods.heads.closed_form import HeadRefit
-from holdfast.terminal.looks import best, heading, row
+from holdfast.terminal.evaluations import best, heading, row
 from holdfast.terminal.progress import expected_seconds
 
 LOOK = Snapshot(

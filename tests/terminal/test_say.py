@@ -10,16 +10,8 @@ import pytest
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted, have
 from holdfast.runs.outline import ModelOutline, RowsOutline
-from holdfast.terminal.say import (
-    COLUMN,
-    Teller,
-    clock,
-    entry,
-    finding_lines,
-    millions,
-    model_lines,
-    rows_lines,
-)
+from holdfast.terminal.layout import COLUMN, clock, entry, millions
+from holdfast.terminal.say import Teller, finding_lines, model_lines, rows_lines
 
 ROWS = RowsOutline("reviews.csv", 200, ("text",), "label", "2 classes", None, 140, 30, 30, 0, 0)
 MODEL = ModelOutline("embedded", "text-classification", 22_566_146, 10_845_698, 75, 1, 16, 8.57, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,52 +18,64 @@ if TYPE_CHECKING:
 Settings = Mapping[str, Any] | Sequence[str]
 
 
-def request_of(
-    source: Any,
-    labels: Any,
-    groups: Any,
-    test: Any,
-    text: str | Sequence[str] | None,
-    label: str | None,
-    group: str | None,
-    model: str | Path | None,
-    task: str | None,
-    seed: int | None,
-    settings: Settings,
-    out: str | Path | None = None,
-    resume: bool = False,
-) -> Request:
-    """What is asked for, with the rows that are given in memory and the names of their columns."""
-    from holdfast.contract.request import Request
-    from holdfast.data.memory.arguments import name_of, rows_in_memory
-    from holdfast.recipe import as_settings
+@dataclass(frozen=True, slots=True)
+class RowArguments:
+    """The rows that are given, in memory or by name, and the names of their columns."""
 
-    columns = [text] if isinstance(text, str) else list(text or [])
-    held: dict[str, pa.Table] = {}
-    rows = rows_in_memory(source, labels, groups)
-    if rows is not None:
-        held["data"] = rows
-        if labels is not None:
-            columns = columns or [n for n in ("text", "text_pair") if n in rows.column_names]
-            label = label or "label"
-            group = group or ("group" if groups is not None else None)
-    tested = rows_in_memory(test, None, None) if test is not None else None
-    if tested is not None:
-        held["test"] = tested
-    return Request(
-        name_of(source, labels) if rows is not None else str(source),
-        model=None if model is None else str(model),
-        task=task,
-        text=columns or None,
-        label=label,
-        group=group,
-        test=None if test is None or tested is not None else str(test),
-        seed=seed,
-        settings=as_settings(settings),
-        out=Path(out) if out else None,
-        resume=resume,
-        held=held,
-    )
+    source: Any
+    labels: Any
+    groups: Any
+    test: Any
+    text: str | Sequence[str] | None
+    label: str | None
+    group: str | None
+
+    def request(
+        self,
+        model: str | Path | None,
+        task: str | None,
+        seed: int | None,
+        settings: Settings,
+        out: str | Path | None = None,
+        resume: bool = False,
+    ) -> Request:
+        """What is asked for."""
+        from holdfast.contract.request import Request
+        from holdfast.data.memory.arguments import name_of, rows_in_memory
+        from holdfast.recipe import as_settings
+
+        columns = [self.text] if isinstance(self.text, str) else list(self.text or [])
+        label, group = self.label, self.group
+        held: dict[str, pa.Table] = {}
+        rows = rows_in_memory(self.source, self.labels, self.groups)
+        if rows is not None:
+            held["data"] = rows
+            if self.labels is not None:
+                columns = columns or [n for n in ("text", "text_pair") if n in rows.column_names]
+                label = label or "label"
+                group = group or ("group" if self.groups is not None else None)
+        tested = rows_in_memory(self.test, None, None) if self.test is not None else None
+        if tested is not None:
+            held["test"] = tested
+        return Request(
+            name_of(self.source, self.labels) if rows is not None else str(self.source),
+            model=name_or_none(model),
+            task=task,
+            text=columns or None,
+            label=label,
+            group=group,
+            test=None if tested is not None else name_or_none(self.test),
+            seed=seed,
+            settings=as_settings(settings),
+            out=Path(out) if out else None,
+            resume=resume,
+            held=held,
+        )
+
+
+def name_or_none(given: Any) -> str | None:
+    """A file or folder by its name, where one is given."""
+    return None if given is None else str(given)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.api.arguments import Settings, as_file, file_of, options_of, request_of
-from holdfast.api.trained_run import TrainedRun
+from holdfast.api.arguments import (
+    RowArguments,
+    Settings,
+    as_file,
+    file_of,
+    name_or_none,
+    options_of,
+)
+from holdfast.api.trained_run import TrainedRun, run_name
+from holdfast.contract.advice import in_python
 
 if TYPE_CHECKING:
     from holdfast.analyses.audit.result import Audit
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
     from holdfast.search.rate_range import RateRange
 
 
+@in_python()
 def train(
     source: Any,
     labels: Any = None,
@@ -53,16 +62,15 @@ def train(
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2. May be called as often as you like in one process.
     """
-    from holdfast.contract.advice import in_python
     from holdfast.terminal.watch import train_watched
 
-    with in_python():
-        rows = (source, labels, groups, test, text, label, group)
-        request = request_of(*rows, model, task, seed, settings, out, resume)
-        _, folder = train_watched(request, request.recipe(), quiet=quiet)
+    rows = RowArguments(source, labels, groups, test, text, label, group)
+    request = rows.request(model, task, seed, settings, out, resume)
+    _, folder = train_watched(request, request.recipe(), quiet=quiet)
     return TrainedRun(folder)
 
 
+@in_python()
 def cv(
     source: Any,
     labels: Any = None,
@@ -96,19 +104,18 @@ def cv(
 
     Others as for ``train``.
     """
-    from holdfast.contract.advice import in_python
     from holdfast.search.folds.cross_validation import asked_for
     from holdfast.terminal.watch import train_watched
 
-    with in_python():
-        rows = (source, labels, groups, test, text, label, group)
-        request = request_of(*rows, model, task, seed, settings, out, resume)
-        recipe = request.recipe()
-        procedure = asked_for(recipe, folds, repeats, nested, engine, address)
-        _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
+    rows = RowArguments(source, labels, groups, test, text, label, group)
+    request = rows.request(model, task, seed, settings, out, resume)
+    recipe = request.recipe()
+    procedure = asked_for(recipe, folds, repeats, nested, engine, address)
+    _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
     return TrainedRun(folder)
 
 
+@in_python()
 def tune(
     source: Any,
     labels: Any = None,
@@ -147,25 +154,24 @@ def tune(
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
     """
-    from holdfast.contract.advice import in_python
     from holdfast.search.request import tune_request
     from holdfast.terminal.watch import train_watched
 
-    with in_python():
-        rows = (source, labels, groups, test, text, label, group)
-        request = request_of(*rows, model, task, seed, settings, out, resume)
-        request, recipe, procedure = tune_request(
-            request,
-            trials=trials,
-            minutes=minutes,
-            study=None if study is None else str(study),
-            engine=engine,
-            address=address,
-        )
-        _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
+    rows = RowArguments(source, labels, groups, test, text, label, group)
+    request = rows.request(model, task, seed, settings, out, resume)
+    request, recipe, procedure = tune_request(
+        request,
+        trials=trials,
+        minutes=minutes,
+        study=name_or_none(study),
+        engine=engine,
+        address=address,
+    )
+    _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
     return TrainedRun(folder)
 
 
+@in_python()
 def lr(
     source: Any,
     labels: Any = None,
@@ -184,18 +190,17 @@ def lr(
     """Do what ``holdfast lr`` does: ``suggested`` is a learning rate, or ``None`` where the curve
     says nothing, and ``because`` says why. Parameters and errors as for ``train``; nothing is
     written."""
-    from holdfast.contract.advice import in_python
     from holdfast.core.decisions import decisions_to
     from holdfast.search.rate_range import range_test
     from holdfast.terminal.say import Teller
 
-    with in_python():
-        rows = (source, labels, groups, test, text, label, group)
-        request = request_of(*rows, model, task, seed, settings)
-        with decisions_to(Teller(quiet, verbose=False)):
-            return range_test(request.recipe(), request.held)
+    rows = RowArguments(source, labels, groups, test, text, label, group)
+    request = rows.request(model, task, seed, settings)
+    with decisions_to(Teller(quiet, verbose=False)):
+        return range_test(request.recipe(), request.held)
 
 
+@in_python()
 def choose(
     source: Any,
     labels: Any = None,
@@ -227,21 +232,20 @@ def choose(
     The others, and errors, as for ``train``; nothing else is written, and test rows are never
     opened.
     """
-    from holdfast.contract.advice import in_python
     from holdfast.core.decisions import decisions_to
     from holdfast.search.choice.adaptation import adapting_of
     from holdfast.search.choice.models import choose_model
     from holdfast.terminal.say import Teller
 
-    with in_python():
-        rows = (source, labels, groups, test, text, label, group)
-        request = request_of(*rows, None, task, seed, settings)
-        named = [models] if isinstance(models, (str, Path)) else models
-        adapting = adapting_of(adapt, extend, out)
-        with decisions_to(Teller(quiet, verbose=False)):
-            return choose_model(request.recipe(), list(map(str, named)), request.held, adapting)
+    rows = RowArguments(source, labels, groups, test, text, label, group)
+    request = rows.request(None, task, seed, settings)
+    named = [models] if isinstance(models, (str, Path)) else models
+    adapting = adapting_of(adapt, extend, out)
+    with decisions_to(Teller(quiet, verbose=False)):
+        return choose_model(request.recipe(), list(map(str, named)), request.held, adapting)
 
 
+@in_python()
 def distill(
     runs: str | Path | TrainedRun | Sequence[str | Path | TrainedRun],
     *,
@@ -267,27 +271,26 @@ def distill(
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
     """
-    from holdfast.contract.advice import in_python
     from holdfast.contract.request import Request
     from holdfast.search.student import folder_name, student_recipe
     from holdfast.terminal.watch import train_watched
 
-    with in_python():
-        given = [runs] if isinstance(runs, (str, Path, TrainedRun)) else list(runs)
-        paths = [Path(one.folder if isinstance(one, TrainedRun) else one) for one in given]
-        recipe = student_recipe(
-            paths,
-            student=None if student is None else str(student),
-            layers=layers,
-            unlabelled=None if unlabelled is None else str(unlabelled),
-            seed=seed,
-            settings=settings,
-        )
-        request = Request(folder_name(paths), out=Path(out) if out else None, resume=resume)
-        _, folder = train_watched(request, recipe, quiet=quiet, command="distill")
+    given = [runs] if isinstance(runs, (str, Path, TrainedRun)) else list(runs)
+    paths = [Path(run_name(one)) for one in given]
+    recipe = student_recipe(
+        paths,
+        student=name_or_none(student),
+        layers=layers,
+        unlabelled=name_or_none(unlabelled),
+        seed=seed,
+        settings=settings,
+    )
+    request = Request(folder_name(paths), out=Path(out) if out else None, resume=resume)
+    _, folder = train_watched(request, recipe, quiet=quiet, command="distill")
     return TrainedRun(folder)
 
 
+@in_python()
 def probe(
     model: str | Path | TrainedRun,
     *,
@@ -309,27 +312,27 @@ def probe(
     """
     from holdfast.analyses.memory.analysis import probe_run
     from holdfast.analyses.memory.command import Files, is_run, probe_model
-    from holdfast.contract.advice import in_python
     from holdfast.contract.run_folder import model_of
     from holdfast.core.decisions import decisions_to
     from holdfast.core.errors import RecipeError
 
-    folder = str(model.folder if isinstance(model, TrainedRun) else model)
+    folder = run_name(model)
     if (members is None) != (others is None):
         rule = "needs both members and others"
         remedy = "One holds rows that the model learned from, the other rows that it never saw."
         raise RecipeError("probe", rule, None, remedy)
-    with in_python(), decisions_to(notify):
+    with decisions_to(notify):
         if members is None or others is None:
             return probe_run(Path(folder).expanduser())
         if is_run(folder):
             folder = str(model_of(Path(folder).expanduser()))
         columns = (text,) if isinstance(text, str) else tuple(text or ()) or None
-        begun = None if start is None else str(start)
+        begun = name_or_none(start)
         files = Files(str(members), str(others), columns, label, encoding, begun)
         return probe_model(folder, files)
 
 
+@in_python()
 def audit(
     data: Any,
     labels: Any = None,
@@ -358,39 +361,31 @@ def audit(
     command would exit with 2.
     """
     from holdfast.analyses.audit.audit import AuditRequest
-    from holdfast.contract.advice import in_python
     from holdfast.recipe import as_settings
-    from holdfast.terminal.audit import audit_watched
+    from holdfast.terminal.watch import audit_watched
 
-    with in_python():
-        columns = [text] if isinstance(text, str) else list(text or [])
-        names: dict[str, str] = {}
-        if labels is not None:
-            columns = columns or ["text"]
-            label = label or "label"
-            group = group or ("group" if groups is not None else None)
-        source = as_file(data, labels, groups, "the rows", names)
-        # A list of dictionaries is a table.
-        listed = isinstance(against, (list, tuple)) and not any(
-            isinstance(one, Mapping) for one in against
-        )
-        several = list(against) if listed else [against]
-        others = [
-            as_file(one, None, None, f"against {place}", names)
-            for place, one in enumerate(several, 1)
-        ]
-        request = AuditRequest(
-            source,
-            tuple(others),
-            columns or None,
-            label,
-            group,
-            tuple(as_settings(settings)),
-            names,
-        )
-        return audit_watched(request, quiet=quiet)
+    columns = [text] if isinstance(text, str) else list(text or [])
+    names: dict[str, str] = {}
+    if labels is not None:
+        columns = columns or ["text"]
+        label = label or "label"
+        group = group or ("group" if groups is not None else None)
+    source = as_file(data, labels, groups, "the rows", names)
+    # A list of dictionaries is a table.
+    listed = isinstance(against, (list, tuple)) and not any(
+        isinstance(one, Mapping) for one in against
+    )
+    several = list(against) if listed else [against]
+    others = [
+        as_file(one, None, None, f"against {place}", names) for place, one in enumerate(several, 1)
+    ]
+    request = AuditRequest(
+        source, tuple(others), columns or None, label, group, tuple(as_settings(settings)), names
+    )
+    return audit_watched(request, quiet=quiet)
 
 
+@in_python()
 def compare(
     a: Any,
     b: Any,
@@ -414,15 +409,14 @@ def compare(
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.analyses.compare.compare import compare as compared
-    from holdfast.contract.advice import in_python
 
-    names = [str(one.folder if isinstance(one, TrainedRun) else one) for one in (a, b)]
-    with in_python():
-        options = options_of(text, label, encoding, ())
-        rows = None if data is None else str(data)
-        return compared(names[0], names[1], rows, margin=margin, options=options)
+    names = [run_name(one) for one in (a, b)]
+    options = options_of(text, label, encoding, ())
+    rows = name_or_none(data)
+    return compared(names[0], names[1], rows, margin=margin, options=options)
 
 
+@in_python()
 def fairness(
     run: str | Path,
     groups: str | Sequence[str] = (),
@@ -444,15 +438,14 @@ def fairness(
     Without any of them it is what the run stored.
     """
     from holdfast.analyses.fairness.analysis import FairnessRequest, answered
-    from holdfast.contract.advice import in_python
 
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
     own = None if terms is None else str(Path(terms).absolute())
-    with in_python():
-        wanted = FairnessRequest(columns, own, rows, insert)
-        return answered(Path(run), wanted, None if against is None else Path(against))
+    wanted = FairnessRequest(columns, own, rows, insert)
+    return answered(Path(run), wanted, None if against is None else Path(against))
 
 
+@in_python()
 def threshold(
     run: Any,
     *,
@@ -469,18 +462,17 @@ def threshold(
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
-    from holdfast.contract.advice import in_python
 
-    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
-    with in_python():
-        wanted = ThresholdRequest(precision, coverage, None if cost is None else str(cost))
-        found = set_threshold(folder, wanted, force=force)
+    folder = Path(run_name(run))
+    wanted = ThresholdRequest(precision, coverage, name_or_none(cost))
+    found = set_threshold(folder, wanted, force=force)
     if isinstance(run, TrainedRun):
         # What is loaded answers as before; the next question loads it with its threshold.
         run.__dict__.pop("predictor", None)
     return found
 
 
+@in_python()
 def explain(
     run: TrainedRun | str | Path,
     data: Any,
@@ -504,15 +496,15 @@ def explain(
     command would exit with 2.
     """
     from holdfast.analyses.explain.explain import explain as explained
-    from holdfast.contract.advice import in_python
     from holdfast.data.memory.frames import is_frame
 
-    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
+    folder = Path(run_name(run))
     filed = isinstance(data, (str, Path)) or is_frame(data)
-    with in_python(), file_of(data) if filed else contextlib.nullcontext(list(data)) as given:
+    with file_of(data) if filed else contextlib.nullcontext(list(data)) as given:
         return explained(folder, given, options_of(text, None, encoding, settings), rows=rows)
 
 
+@in_python()
 def errors(
     run: str | Path | TrainedRun, *, robustness: bool = False, topics: bool = False
 ) -> dict[str, Any]:
@@ -524,8 +516,6 @@ def errors(
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.analyses.errors import errors as errors_of_run
-    from holdfast.contract.advice import in_python
 
-    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
-    with in_python():
-        return errors_of_run(folder, robust=robustness, topics=topics)
+    folder = Path(run_name(run))
+    return errors_of_run(folder, robust=robustness, topics=topics)

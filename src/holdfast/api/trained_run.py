@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.api.arguments import Settings, options_of
+from holdfast.contract.advice import in_python
 from holdfast.core.errors import InputError
 from holdfast.core.printable import brief
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from holdfast.contract.inference import Options
     from holdfast.runs.prediction_file import Predicted, Prediction
     from holdfast.runs.predictor import Predictor
+
+
+def run_name(run: str | Path | TrainedRun) -> str:
+    """A run as it is named: a finished one by its folder."""
+    return str(run.folder if isinstance(run, TrainedRun) else run)
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ class TrainedRun:
         for told in unsealed([self.folder]):
             warnings.warn(f"{told.what} {told.chosen}: {told.because}", stacklevel=3)
 
+    @in_python()
     def predict(
         self,
         data: Any,
@@ -134,12 +141,10 @@ class TrainedRun:
         A single text gives a list of one answer. ``predictions`` gives more than the answer.
         Several runs are averaged by ``holdfast predict``.
         """
-        from holdfast.contract.advice import in_python
+        predicted = self._predicted(data, text, encoding, settings)
+        return [answer for part in predicted.parts() for answer in part.predictions]
 
-        with in_python():
-            predicted = self._predicted(data, text, encoding, settings)
-            return [answer for part in predicted.parts() for answer in part.predictions]
-
+    @in_python()
     def predictions(
         self,
         data: Any,
@@ -150,12 +155,10 @@ class TrainedRun:
     ) -> list[Prediction]:
         """One record a row: ``row``, ``prediction``, ``confidence``, ``probabilities`` by name
         (``None`` where the task has none) and ``because``. Parameters as for ``predict``."""
-        from holdfast.contract.advice import in_python
+        several = bool(self.predictor.names)
+        return list(self._predicted(data, text, encoding, settings, several))
 
-        with in_python():
-            several = bool(self.predictor.names)
-            return list(self._predicted(data, text, encoding, settings, several))
-
+    @in_python()
     def predict_proba(
         self,
         data: Any,
@@ -170,14 +173,12 @@ class TrainedRun:
         """
         import numpy as np
 
-        from holdfast.contract.advice import in_python
-
-        with in_python():
-            predicted = self._predicted(data, text, encoding, settings, probabilities=True)
-            found = [part.probabilities for part in predicted.parts()]
+        predicted = self._predicted(data, text, encoding, settings, probabilities=True)
+        found = [part.probabilities for part in predicted.parts()]
         kept = [one for one in found if one is not None]
         return np.concatenate(kept) if kept else np.empty((0, len(predicted.names)))
 
+    @in_python()
     def evaluate(
         self,
         data: Any,
@@ -197,10 +198,7 @@ class TrainedRun:
         text, label, encoding : as the options of the command.
         settings : as for ``predict``.
         """
-        from holdfast.contract.advice import in_python
-
-        with in_python():
-            return self._evaluated(data, labels, options_of(text, label, encoding, settings))
+        return self._evaluated(data, labels, options_of(text, label, encoding, settings))
 
     def _evaluated(self, data: object, labels: object, options: Options) -> dict[str, Any]:
         from holdfast.analyses.evaluation import scored_block

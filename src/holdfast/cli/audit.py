@@ -2,128 +2,140 @@
 
 from __future__ import annotations
 
-import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from holdfast.cli.options import Force, Output, set_option
 from holdfast.core.errors import Defect, RunError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
+from holdfast.core.wording import ROW_NUMBERS, counted
+from holdfast.terminal.layout import cut, width, wrapped
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.analyses.audit.audit import AuditRequest
     from holdfast.analyses.audit.fix import Fixed
-    from holdfast.analyses.audit.result import Audit
+    from holdfast.analyses.audit.result import Audit, LabelFirst, Shown
     from holdfast.core.outputs import OutputFile
+    from holdfast.core.records import Finding
+
+MARKS = {"error": "!!", "warn": "! ", "info": "  "}
+HEADS = {
+    "error": "Would spoil a training, or the number that it ends with",
+    "warn": "Worth a look before a training",
+    "info": "For information",
+}
+# Examples of a finding in the terminal; the page has more.
+EXAMPLES = 2
+TEXT = 160
+# Rows to label next; --json has the others.
+NEXT = 3
 
 
-def command(
+@dataclass(frozen=True, slots=True)
+class AuditRowOptions:
+    """The rows, and what they must not hold."""
+
     data: Annotated[
         str,
         typer.Argument(
             metavar="DATA",
             help="A data file, a folder of pictures, a hub data set, a recipe, or a finished run.",
         ),
-    ],
+    ]
     against: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE", help="Rows that DATA must not hold, e.g. the test rows; once each."
         ),
-    ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(help="The text column; twice for pairs.")
-    ] = None,
-    label: Annotated[str | None, typer.Option(help="The label column.")] = None,
-    group: Annotated[str | None, typer.Option(help="Rows of one group belong together.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. audit.rows=0."),
-    ] = None,
+    ] = None
+    text: Annotated[list[str] | None, typer.Option(help="The text column; twice for pairs.")] = None
+    label: Annotated[str | None, typer.Option(help="The label column.")] = None
+    group: Annotated[str | None, typer.Option(help="Rows of one group belong together.")] = None
+    set_: Annotated[list[str] | None, set_option("Any key of a recipe, e.g. audit.rows=0.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditWork:
+    """What is written, and where copies are looked for."""
+
     fix: Annotated[
         Path | None,
         typer.Option(metavar="OUT", help="Write a treated copy here, and OUT.changes.jsonl."),
-    ] = None,
+    ] = None
     engine: Annotated[
         str | None,
         typer.Option(metavar="local|ray", help="Where copies are looked for: here, or on Ray."),
-    ] = None,
+    ] = None
     html: Annotated[Path | None, typer.Option(help="Write a page with examples to this file.")] = (
         None
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
-) -> None:
+    )
+    force: Force = False
+
+
+def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
     """Look for what would spoil a training on DATA: copies, leaks, wrong labels, damage, bias.
 
     Nothing is changed and nothing is sent anywhere; --fix writes a file of its own.
     """
     refuse_too_little("torch")
     from holdfast.analyses.audit.audit import AuditRequest
-    from holdfast.terminal.audit import audit_watched
-    from holdfast.terminal.say import width
+    from holdfast.terminal.watch import audit_watched
 
-    settings = (*(set_ or ()), *((f"audit.engine={engine}",) if engine else ()))
-    asked = AuditRequest(data, tuple(against or ()), text, label, group, settings)
-    page = None if html is None else _target(html, asked, force)
-    if fix is not None:
-        from holdfast.analyses.audit.fix import check_fix
-
-        check_fix(asked, fix, force)
-        _refuse_one_file(fix, html)
-    found = audit_watched(asked, quiet=quiet)
+    settings = (*(rows.set_ or ()), *((f"audit.engine={work.engine}",) if work.engine else ()))
+    against = tuple(rows.against or ())
+    asked = AuditRequest(rows.data, against, rows.text, rows.label, rows.group, settings)
+    page = _check_outputs(asked, work)
+    found = audit_watched(asked, quiet=output.quiet)
     if page is not None:
         _write(page, found)
-    if as_json:
-        document = found.to_json()
-        if fix is not None:
-            document["fixed"] = _fix(asked, found, fix, force).to_json()
-        typer.echo(json_text(document))
+    if output.as_json:
+        fixed = {} if work.fix is None else {"fixed": _fix(asked, found, work).to_json()}
+        typer.echo(json_text({**found.to_json(), **fixed}))
     else:
-        from holdfast.cli.text.audit import summary
-
         columns = min(80, width())
         typer.echo("\n".join(summary(found, columns)))
-        if fix is not None:
+        if work.fix is not None:
             # After the summary: what was found must not be lost where the copy cannot be written.
-            told = printable(str(_fix(asked, found, fix, force)))
-            wrapped = textwrap.wrap(told, columns, break_long_words=False, break_on_hyphens=False)
-            typer.echo("\n" + "\n".join(wrapped))
-        if page is not None and not quiet:
+            told = printable(str(_fix(asked, found, work)))
+            typer.echo("\n" + "\n".join(wrapped(told, columns, long_words=False)))
+        if page is not None and not output.quiet:
             typer.echo(f"\nPage with examples: {page.path}")
     if found.broken:
-        names = ", ".join(found.broken)
         raise Defect(
-            names,
+            ", ".join(found.broken),
             "fell over; everything else in this audit is whole",
             "; ".join(found.broken.values()),
             "Set HOLDFAST_TRACEBACK=1 to see where, and please report it.",
         )
 
 
-def _refuse_one_file(fix: Path, html: Path | None) -> None:
-    from holdfast.analyses.audit.fix import LOG
-
-    if html is None or html.resolve() not in (fix.resolve(), Path(f"{fix}{LOG}").resolve()):
-        return
-    rule = "names a file that --fix writes"
-    raise RunError("--html", rule, str(html), "Give the page a name of its own.")
-
-
-def _fix(asked: AuditRequest, found: Audit, out: Path, force: bool) -> Fixed:
-    from holdfast.analyses.audit.fix import fix_audited
-
-    return fix_audited(asked, found, out, force)
-
-
-def _target(path: Path, asked: AuditRequest, force: bool) -> OutputFile:
+def _check_outputs(asked: AuditRequest, work: AuditWork) -> OutputFile | None:
+    """The page that is to be written, if any; what cannot be written is refused before the work."""
     from holdfast.core.outputs import checked_output
 
-    return checked_output(path, asked.inputs, force=force)
+    html, fix = work.html, work.fix
+    page = None if html is None else checked_output(html, asked.inputs, force=work.force)
+    if fix is not None:
+        from holdfast.analyses.audit.fix import LOG, check_fix
+
+        check_fix(asked, fix, work.force)
+        if html is not None and html.resolve() in (fix.resolve(), Path(f"{fix}{LOG}").resolve()):
+            rule = "names a file that --fix writes"
+            raise RunError("--html", rule, str(html), "Give the page a name of its own.")
+    return page
+
+
+def _fix(asked: AuditRequest, found: Audit, work: AuditWork) -> Fixed:
+    from holdfast.analyses.audit.fix import fix_audited
+
+    assert work.fix is not None
+    return fix_audited(asked, found, work.fix, work.force)
 
 
 def _write(page: OutputFile, found: Audit) -> None:
@@ -133,3 +145,104 @@ def _write(page: OutputFile, found: Audit) -> None:
     text = render_audit(found.to_json(), found.shown())
     with writing(page) as stream:
         stream.write(text.encode("utf-8"))
+
+
+def summary(audit: Audit, columns: int) -> list[str]:
+    """The lines, at most ``columns`` wide."""
+    from holdfast.report.audit import answer
+
+    lines = ["", *wrapped(answer(audit.to_json()), columns), ""]
+    lines += [*wrapped(_rows(audit), columns, "  ")]
+    for severity, head in HEADS.items():
+        found = [(n, f) for n, f in enumerate(audit.findings) if f.severity == severity]
+        if found:
+            lines += ["", head]
+            for place, finding in found:
+                examples = audit.examples.get(place, ()) if severity != "info" else ()
+                lines += _finding(finding, examples, columns)
+    if audit.label_next is not None:
+        lines += ["", *_to_label(audit.label_next, columns)]
+    lines += ["", *wrapped(ROW_NUMBERS, columns, "", "  "), *_rest(audit, columns)]
+    return [printable(line) for line in lines]
+
+
+def _rows(audit: Audit) -> str:
+    text = audit.columns.get("text")
+    names = [text] if isinstance(text, str) else list(text or ())
+    label = audit.columns.get("label")
+    read = ", ".join(f'"{name}"' for name in names) + (f' → "{label}"' if label else "")
+    classes = f", {counted(len(audit.label_counts), 'class', 'classes')}"
+    against = f"; against {', '.join(audit.against)}" if audit.against else ""
+    classes = classes if audit.label_counts else ""
+    return f"{counted(audit.rows, 'row')} of {audit.source}: {read}{classes}{against}"
+
+
+def _finding(finding: Finding, examples: Sequence[Shown], columns: int) -> Iterator[str]:
+    """What was found and what to do, then examples."""
+    head = f"  {MARKS[finding.severity]} {finding.check}: "
+    text = f"{head}{_sentence(finding.because)}"
+    yield from wrapped(text, columns, "", "     ")
+    yield from wrapped(f"→ {finding.remedy}", columns, "     ", "       ")
+    for one in examples[:EXAMPLES]:
+        yield from _example(one, columns)
+
+
+def _example(one: Shown, columns: int) -> Iterator[str]:
+    if one.other_row is None:
+        yield from wrapped(
+            f"row {one.row}{_label(one.label)}: {_cut(one.text)}", columns, "     | "
+        )
+        return
+    place = f"row {one.other_row}" + (f" of {one.other_file}" if one.other_file else "")
+    text, other = _where_they_differ(one.text, one.other_text)
+    yield from wrapped(f"row {one.row}{_label(one.label)}: {text}", columns, "     | ")
+    yield from wrapped(f"{place}{_label(one.other_label)}: {other}", columns, "     | ")
+
+
+def _where_they_differ(one: str, other: str) -> tuple[str, str]:
+    """The stretch of two texts in which they begin to differ, from their beginnings where they are
+    short or the same."""
+    first, second = " ".join(one.split()), " ".join(other.split())
+    pairs = enumerate(zip(first, second, strict=False))
+    same = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
+    if same == len(first) == len(second) or max(len(first), len(second)) <= TEXT:
+        return _cut(first), _cut(second)
+    start = max(0, same - TEXT // 2)
+    mark = "…" if start else ""
+    return mark + _cut(first[start:]), mark + _cut(second[start:])
+
+
+def _to_label(found: LabelFirst, columns: int) -> Iterator[str]:
+    """Which rows to label next, or that any will do; the whole order stands in the JSON."""
+    rows = f"{counted(found.count, 'row')} of {found.file} without a label"
+    head = "Label these first" if found.ranked else "Label any of them, at random"
+    yield from wrapped(f"{rows}. {head}: {_sentence(found.because)}", columns, "", "  ")
+    for row, text in zip(found.rows, found.shown[:NEXT], strict=False):
+        yield from wrapped(f"row {row}: {_cut(text)}", columns, "     | ")
+
+
+def _rest(audit: Audit, columns: int) -> Iterator[str]:
+    silent = audit.silent
+    if silent:
+        yield from wrapped(f"Looked at, nothing found: {', '.join(silent)}.", columns, "", "  ")
+    for why, names in _by_reason(audit.unseen).items():
+        yield from wrapped(f"Not looked at ({why}): {', '.join(names)}.", columns, "", "  ")
+
+
+def _by_reason(unseen: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, why in unseen.items():
+        found.setdefault(why, []).append(name)
+    return found
+
+
+def _label(label: str) -> str:
+    return f" ({_cut(label, 40)})" if label else ""
+
+
+def _cut(text: str, most: int = TEXT) -> str:
+    return cut(" ".join(text.split()), most)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

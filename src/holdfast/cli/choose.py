@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import ResultOutput, RowOptions, Seed, Source
+from holdfast.cli.options import ResultOutput, RowOptions, Seed, Source, set_option
 from holdfast.core.machine import refuse_too_little
+from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
     from holdfast.search.choice.adaptation import AdaptedModel
@@ -47,10 +49,7 @@ def command(
     ],
     rows: RowOptions,
     set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. model.max_length=128."
-        ),
+        list[str] | None, set_option("Any key of a recipe, e.g. model.max_length=128.")
     ] = None,
     seed: Seed = None,
     *,
@@ -73,14 +72,10 @@ def command(
 
 def shown(found: Choice, columns: int) -> str:
     """The answer, a line a model, and what stands beside each."""
-    import textwrap
-
-    from holdfast.terminal.say import entry
-
     lines = [*textwrap.wrap(found.because, columns), "", *_table(found)]
     for candidate in found.candidates:
         lines += ["", *textwrap.wrap(candidate.name, columns)]
-        lines += [line for pair in _beside(candidate) for line in entry(*pair, columns)]
+        lines += entries(_beside(candidate), columns)
     for one in found.left_out:
         lines += ["", *textwrap.wrap(f"Left out: {one.name}: {one.because}", columns)]
     if found.adapted is not None:

@@ -1,4 +1,5 @@
-"""The commands: a line each, by which one is found without importing any other.
+"""The commands: a line each, by which one is found without importing any other, and what a mistyped
+one, or a mistyped option, was meant to be.
 
 Commands of plug-ins are entry points of the group ``holdfast.commands``: a command's name and its
 ``Entry``.
@@ -6,6 +7,7 @@ Commands of plug-ins are entry points of the group ``holdfast.commands``: a comm
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,15 +17,17 @@ import typer
 import typer.core
 
 from holdfast.cli.options import flat
-from holdfast.cli.words import SOURCES, Command, tamed
 from holdfast.core.discovery import Entry, lies_there, load, names
 from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.printable import printable
 
 if TYPE_CHECKING:
     from typer._click.core import Context
     from typer._click.formatting import HelpFormatter
 
 GROUP = "holdfast.commands"
+LONGEST = 400  # characters of Typer's message
+SOURCES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz", ".yaml", ".yml")
 # In the order of the list; what other distributions bring comes after.
 ORDER = (
     "train",
@@ -170,6 +174,67 @@ COMMANDS = {
         "holdfast demo --out runs/first",
     ),
 }
+
+
+class Command(typer.core.TyperCommand):
+    """A command that says what an unknown option may have meant."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        try:
+            return super().make_context(*args, **more)
+        # Its class moved between the packages that Typer stands on; the name and field did not.
+        except Exception as error:
+            if type(error).__name__ != "NoSuchOption":
+                raise tamed(error) from None
+            name = str(error.option_name)  # type: ignore[attr-defined]
+            known = [
+                option
+                for param in self.params
+                for option in getattr(param, "opts", ())
+                if option.startswith("--")
+            ]
+            raise RecipeError(
+                name,
+                f"is not an option of holdfast {self.name}",
+                None,
+                meant(name, known, "--set" in known),
+            ) from None
+
+
+def tamed(error: Exception) -> Exception:
+    """An error of Typer's without what would move the cursor of the terminal that it is shown on:
+    it repeats what was typed."""
+    if isinstance(getattr(error, "message", None), str):
+        error.message = printable(error.message, LONGEST)  # type: ignore[attr-defined]
+    return error
+
+
+def meant(name: str, known: list[str], settable: bool) -> str:
+    """The remedy for an unknown option: the nearest one, and the recipe key of that very name; only
+    where there is neither, a key whose name is like it."""
+    keys = list(_keys_like(name)) if settable else []
+    exact = [key for key in keys if key.rpartition(".")[2] == _as_key(name)]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    guesses = [*close, *(f"--set {key}=…" for key in exact or ([] if close else keys))]
+    if guesses:
+        return f"Did you mean {' or '.join(guesses[:3])}?"
+    return "`--help` lists them" + (
+        "; every setting of a recipe is --set KEY=VALUE (docs/recipe.md)." if settable else "."
+    )
+
+
+def _keys_like(name: str) -> Iterator[str]:
+    """Recipe keys whose last part is the option's name, or close to it."""
+    from holdfast.recipe.whole import known_keys
+
+    wanted = _as_key(name)
+    keys = {key.rpartition(".")[2]: key for key in known_keys()}
+    for last in difflib.get_close_matches(wanted, keys, n=2, cutoff=0.8):
+        yield keys[last]
+
+
+def _as_key(option: str) -> str:
+    return option.lstrip("-").replace("-", "_")
 
 
 class Commands(Mapping[str, Any]):

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.options import DataOptions, Output
+from holdfast.cli.options import Output
+from holdfast.cli.run_input import DataOptions
 from holdfast.core.machine import refuse_too_little
+from holdfast.core.wording import counted
+from holdfast.terminal.layout import cut, entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,23 +60,20 @@ def command(
 
 def shown(found: Comparison, columns: int) -> str:
     """The verdict, its numbers, what it may err, and where the two differ."""
-    from holdfast.core.wording import counted
-    from holdfast.terminal.say import entry
-
     block = found.to_json()
     times, unit = (100.0, " %") if found.pairs.scale == 1 else (1.0, "")
-    entries = [("Verdict", found.because)]
+    told = [("Verdict", found.because)]
     if block["n"]:
         each = (f"{name} {_number(block[side]['value'], times)}{unit}" for name, side in _SIDES)
-        entries.append((block["metric"], "; ".join(each)))
+        told.append((block["metric"], "; ".join(each)))
     rows = counted(block["n"], "row")
     rows += f" of {counted(block['groups'], 'group')}" if block["groups"] else ""
     rows += ", the test rows of both" if found.stored else ""
     only = block["discordant"]
     if only:
         rows += f"; only A correct on {only['only_a']:,}, only B on {only['only_b']:,}"
-    entries.append(("Rows", rows))
-    entries.append(
+    told.append(("Rows", rows))
+    told.append(
         (
             "Errors",
             "measured: better or worse is wrong in at most "
@@ -83,14 +83,13 @@ def shown(found: Comparison, columns: int) -> str:
         )
     )
     if block["classes"]:
-        entries.append(("Classes", _only(block["classes"])))
+        told.append(("Classes", _only(block["classes"])))
     if block["with_seen"]:
         whole = block["with_seen"]
         gap = _number(whole["difference"]["value"], times)
         apart = " points" if unit else ""
-        entries.append(("With seen", f"{counted(whole['n'], 'row')}: A minus B {gap}{apart}"))
-    lines = [line for name, value in entries for line in entry(name, value, columns)]
-    return "\n".join([*lines, *_examples(block["differ"], columns)])
+        told.append(("With seen", f"{counted(whole['n'], 'row')}: A minus B {gap}{apart}"))
+    return "\n".join([*entries(told, columns), *_examples(block["differ"], columns)])
 
 
 _SIDES = (("A", "a"), ("B", "b"))
@@ -118,15 +117,11 @@ def _examples(
         lines += [f"\nRows on which {head} is better"] if rows else []
         for row in rows[:EXAMPLES]:
             text = " ".join(str(row["text"]).split())
-            lines.append(_cut(f"  {row['row']}: {text}", columns))
-            said = ", ".join(f"{n} {_cut(_said(row[k]), CELL)}" for n, k in _SIDES)
-            lines.append(_cut(f"     label {_cut(_said(row['label']), CELL)}; {said}", columns))
+            lines.append(cut(f"  {row['row']}: {text}", columns))
+            said = ", ".join(f"{n} {cut(_said(row[k]), CELL)}" for n, k in _SIDES)
+            lines.append(cut(f"     label {cut(_said(row['label']), CELL)}; {said}", columns))
     return lines
 
 
 def _said(value: object) -> str:
     return "none" if value is None else " ".join(str(value).split())
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import Address, EndOptions, RunOptions, RunOutput, SourceOptions
-from holdfast.cli.words import VERDICTS, complete_verdicts
+from holdfast.cli.options import (
+    VERDICTS,
+    Address,
+    EndOptions,
+    RunOptions,
+    RunOutput,
+    SourceOptions,
+    complete_verdicts,
+)
 from holdfast.core.machine import refuse_too_little
+from holdfast.core.wording import counted
+from holdfast.terminal.layout import entries, run_lines, wrapped
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
@@ -90,36 +99,26 @@ def show_folds(procedure: CrossValidation, recipe: Recipe, output: RunOutput) ->
 
 def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The answer first, at the width of a terminal."""
-    import textwrap
-
     from holdfast.report.answer.folds import answer_words
-    from holdfast.terminal.say import COLUMN, entry
 
-    cv = result["cv"]
-    lines = ["", *textwrap.wrap(answer_words(cv), columns, break_on_hyphens=False), ""]
-    lines += [line for name, value in _entries(result) for line in entry(name, value, columns)]
-    lines.append(f"  {'Model':<{COLUMN - 2}}{run / 'model'}")
-    lines.append(f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}")
-    return lines
+    answer = wrapped(answer_words(result["cv"]), columns)
+    return ["", *answer, "", *entries(_entries(result), columns), *run_lines(run)]
 
 
-def _plan(plan: Mapping[str, Any], columns: int) -> Iterator[str]:
-    from holdfast.core.wording import counted
-    from holdfast.terminal.say import entry
-
-    yield "The plan (nothing was written):"
-    yield from entry("Folds", f"{plan['how']}", columns)
-    yield from entry("Fits", f"{plan['fits']}, the last of all {plan['rows']:,} rows", columns)
+def _plan(plan: Mapping[str, Any], columns: int) -> list[str]:
+    told = [
+        ("Folds", str(plan["how"])),
+        ("Fits", f"{plan['fits']}, the last of all {plan['rows']:,} rows"),
+    ]
     for one in plan["folds"]:
         repeat = f", repeat {one['repeat'] + 1}" if one["repeat"] else ""
-        text = (
-            f"{counted(one['train'], 'row')} teach, {one['valid']:,} judge, {one['held']:,} score"
-        )
-        yield from entry(f"{one['fold'] + 1}{repeat}", text, columns)
+        rows = counted(one["train"], "row")
+        text = f"{rows} teach, {one['valid']:,} judge, {one['held']:,} score"
+        told.append((f"{one['fold'] + 1}{repeat}", text))
+    return ["The plan (nothing was written):", *entries(told, columns)]
 
 
 def _entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.core.wording import counted
     from holdfast.report.numbers import estimate, interval, metric_name, number
 
     cv, name = result["cv"], result["cv"]["metric"]

@@ -3,18 +3,20 @@ done carelessly."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from holdfast.cli.options import Out, Output
 from holdfast.core.machine import refuse_too_little
 
 WIDTH = 29
 
 
 def command(
-    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted demo.")] = False,
 ) -> None:
     """Train on descriptions of Debian packages, then do the same carelessly and compare.
@@ -24,17 +26,17 @@ def command(
     sources that neither has seen.
     """
     refuse_too_little("torch")
-    from holdfast.cli.text.result import summary
+    from holdfast.cli.summary import summary
     from holdfast.contract.request import Request
     from holdfast.recipe import read_recipe
-    from holdfast.terminal.say import width
     from holdfast.terminal.watch import train_watched
 
+    output = Output()
     recipe = read_recipe(Path(__file__).parents[1] / "demo" / "recipe.yaml")
     result, run = train_watched(Request("demo", out=out, resume=resume), recipe)
-    typer.echo("\n".join(summary(result, run, width())))
-    result = _carelessly(run)
-    typer.echo("\n".join(beside(result, run, width())))
+    output.show(result, lambda columns: "\n".join(summary(result, run, columns)))
+    careless = _carelessly(run)
+    output.show(careless, lambda columns: "\n".join(beside(careless, run, columns)))
 
 
 def _carelessly(run: Path) -> dict[str, Any]:
@@ -56,8 +58,6 @@ def _carelessly(run: Path) -> dict[str, Any]:
 
 def beside(result: dict[str, Any], run: Path, columns: int) -> list[str]:
     """The two runs side by side: what each promises, what that is worth, what its curves show."""
-    import textwrap
-
     block, honest = result["careless"], result["test"]["metrics"]["accuracy"]
     because = block["because"]
     return [

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from holdfast.cli.options import Resume, RunOptions, RunOutput
+from holdfast.cli.options import Resume, RunOptions, RunOutput, set_option
 from holdfast.core.machine import refuse_too_little
+from holdfast.terminal.layout import entries, entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,10 +41,7 @@ class StudentRunOptions(RunOptions):
 
     out: Annotated[Path | None, typer.Option(help="The student's folder.")] = None
     set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. distill.temperature=4."
-        ),
+        list[str] | None, set_option("Any key of a recipe, e.g. distill.temperature=4.")
     ] = None
 
 
@@ -75,7 +73,7 @@ def command(
 
 
 def _shown(result: Mapping[str, Any], folder: Path, columns: int) -> str:
-    from holdfast.cli.text.result import summary
+    from holdfast.cli.summary import summary
 
     lines = summary(result, folder, columns)
     return "\n".join([*lines, "", *shown(result.get("distilled") or {}, columns)])
@@ -89,13 +87,11 @@ class Sized(TypedDict, total=False):
 
 def shown(block: Mapping[str, Any], columns: int) -> list[str]:
     """What was kept, beside whom, and how quick it is."""
-    from holdfast.terminal.say import entry
-
     if "because" not in block:
         return entry("Distilled", str(block.get("why") or "nothing is known"), columns)
     metric = block["metric"].replace("_", " ")
     taught, student, alone = block["teacher"], block["student"], block["alone"]
-    entries = [
+    told = [
         ("Distilled", block["because"]),
         ("Teacher", f"{metric} {taught['value']:.4g}{_size(taught)}: {', '.join(taught['runs'])}"),
         ("Student", f"{metric} {student['value']:.4g}{_size(student)}: {student['model']}"),
@@ -103,10 +99,9 @@ def shown(block: Mapping[str, Any], columns: int) -> list[str]:
     agreement = block["agreement"]
     if agreement["value"] is not None:
         what = "correlation of their answers" if "what" in agreement else "says the same"
-        entries.append(("Agreement", f"{agreement['value']:.3g} ({what})"))
-    bare = alone.get("because") or alone.get("why")
-    entries.append(("Alone", str(bare)))
-    return [line for name, value in entries for line in entry(name, value, columns)]
+        told.append(("Agreement", f"{agreement['value']:.3g} ({what})"))
+    told.append(("Alone", str(alone.get("because") or alone.get("why"))))
+    return entries(told, columns)
 
 
 def _size(one: Sized) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 import typer
 
 from holdfast.cli.options import Output
-from holdfast.cli.text.generation import output_lines, worth_lines
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.wording import counted, p_words, way_words
+from holdfast.terminal.layout import cut, wrapped
 
 if TYPE_CHECKING:
     from holdfast.report.numbers import EstimateJson
@@ -107,13 +106,12 @@ def show(found: Mapping[str, Any], columns: int) -> str:
     lines: list[str] = []
     for title, told in parts:
         if told:
-            lines += [title, *(_wrapped(line, columns) for line in told), ""]
+            lines.append(title)
+            for line in told:
+                indent = " " * (len(line) - len(line.lstrip()) + 2)
+                lines.append("\n".join(wrapped(line, columns, "", indent)))
+            lines.append("")
     return "\n".join(lines[:-1])
-
-
-def _wrapped(line: str, columns: int) -> str:
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.fill(line, columns, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _slices(block: SlicesJson) -> list[str]:
@@ -225,5 +223,63 @@ def _cost(one: Mapping[str, Any], rate: bool, moved: bool) -> str:
 def _cut(value: object, limit: int = TEXT) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = " ".join(map(str, value))
-    text = " ".join(str(value).split())
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return cut(" ".join(str(value).split()), limit)
+
+
+def worth_lines(block: Mapping[str, Any]) -> list[str]:
+    """The answer first, then what it rests on."""
+    lines = [f"  {block['because']}"]
+    for name, one in block["start"].items():
+        way = way_words(name, one)
+        if not one.get("n"):
+            lines.append(f"  The start model, {way}: not asked, for {one['why']}.")
+            continue
+        gap = one["difference"]
+        if gap["value"] is not None and gap["low"] is not None:
+            lines.append(
+                f"  The start model, {way}: loss {gap['value']:+.3f} nats a token to it "
+                f"({gap['low']:+.3f} to {gap['high']:+.3f}), {one['n']} rows."
+            )
+    for name, one in block["win_rate"].items():
+        way = way_words(name, block["start"].get(name, {}))
+        if one.get("value") is None:
+            lines.append(f"  Answers against those {way}: {one['why']}.")
+            continue
+        verdict = {"wins": "better", "loses": "worse"}.get(one["verdict"], "no difference shown")
+        more = f"; about {one['more_rows']:,} more rows would settle it" if one["more_rows"] else ""
+        lines.append(
+            f"  Answers against those {way}, by {block['judge']}: {one['wins']} win, {one['ties']} "
+            f"tie, {one['losses']} lose ({verdict}{more})."
+        )
+    if block.get("general"):
+        lines.append(f"  {block['general']['because']}")
+    if block.get("false_alarms"):
+        lines.append(f"  {block['false_alarms']}")
+    return [*lines, *_left_out(block)]
+
+
+def output_lines(block: Mapping[str, Any]) -> list[str]:
+    """Shares of which one is not 0, a line each; then how often such a finding is false."""
+    from holdfast.stats.paired_tests import MCNEMAR_EXACT
+
+    lines = [f"  {block['because']}"]
+    for one in block["shares"]:
+        start = one["start"]
+        if not one["n"] or not (one["tuned"]["value"] or (start and start["value"])):
+            continue
+        beside = "" if start is None else f", start model {100 * start['value']:.0f} %"
+        mark = {"more": "! ", "fewer": "+ "}.get(one["verdict"], "  ")
+        tail = ""
+        if one["verdict"] in ("more", "fewer"):
+            tail = f" ({one['verdict']}, {p_words(one['p_adjusted'], MCNEMAR_EXACT)})"
+        elif one["more_rows"]:
+            tail = f" (about {one['more_rows']:,} more rows would settle it)"
+        lines.append(
+            f"  {mark}{one['side']}, answers that {block['meaning'][one['mark']]}: "
+            f"{100 * one['tuned']['value']:.0f} %{beside}{tail}"
+        )
+    return [*lines, f"  {block['false_alarms']}", *_left_out(block)]
+
+
+def _left_out(block: Mapping[str, Any]) -> list[str]:
+    return [f"  Not looked at ({name}): {why}." for name, why in block["left_out"].items()]

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.options import ENSEMBLE, DataOptions, Output, ensemble_of, runs_and_data
+from holdfast.cli.options import Output, set_option
+from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, ensemble_of, runs_and_data
 from holdfast.core.machine import refuse_too_little
+from holdfast.terminal.layout import interval, width, wrapped
 
-LIMITS = "data.limits."
 TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
 UNITS = (*TEXTS, "loss", "ece", "mae", "rmse", "r2", "spearman")
 
@@ -26,11 +27,9 @@ def command(
     rows: DataOptions,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="predict.ensemble=stack or soup: how several runs answer together; "
-            f"{LIMITS}KEY=VALUE: read more.",
+        set_option(
+            "predict.ensemble=stack or soup: how several runs answer together; "
+            f"{LIMITS}KEY=VALUE: read more."
         ),
     ] = None,
     *,
@@ -72,30 +71,20 @@ def show(block: dict[str, Any], data: str) -> str:
 
 def _against(block: dict[str, Any]) -> list[str]:
     """These rows beside the run's own test rows, and what may explain a difference."""
-    from holdfast.terminal.say import width
-
     found = block.get("against_run") or {}
     if "because" not in found:
         return []
     mark = "!  " if found["differs"] else ""
-    lines = ["", *_filled(f"{mark}{found['because'][:1].upper()}{found['because'][1:]}.", "   ")]
+    because = f"{mark}{found['because'][:1].upper()}{found['because'][1:]}."
+    lines = ["", *wrapped(because, width(), "", "   ")]
     marks = {True: "found", False: "not found", None: "not known"}
     for one in found["reasons"]:
         text = f"{one['check']} ({marks[one['found']]}): {one['because']}"
         lines += textwrap.wrap(text, width(), initial_indent="   - ", subsequent_indent="     ")
     if found["differs"] and not any(one["found"] for one in found["reasons"]):
-        lines += _filled(
-            "   What is left: rows that are easier or harder in another way, or luck in one of the "
-            "two sets.",
-            "   ",
-        )
+        left = "rows that are easier or harder in another way, or luck in one of the two sets"
+        lines += wrapped(f"What is left: {left}.", width(), "   ")
     return lines
-
-
-def _filled(text: str, indent: str) -> list[str]:
-    from holdfast.terminal.say import width
-
-    return textwrap.wrap(text, width(), subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _threshold(block: dict[str, Any]) -> list[str]:
@@ -116,8 +105,6 @@ def _ensemble(block: dict[str, Any]) -> list[str]:
     found = block.get("ensemble")
     if found is None:
         return []
-    from holdfast.terminal.say import width
-
     passes = found["cost"]["passes"]
     cost = f"{passes} forward pass{'es' if passes > 1 else ''} a row"
     said = f"Answered by the {found['kind']} of {len(found['members'])} runs ({cost}): "
@@ -130,8 +117,6 @@ def _ensemble(block: dict[str, Any]) -> list[str]:
 
 def _warning(block: dict[str, Any], data: str) -> list[str]:
     """What was seen before, or could not be compared."""
-    from holdfast.terminal.say import width
-
     seen, said = block["seen"], []
     learned, chosen = seen["train"], seen["valid"]
     if learned["n"] or chosen["n"]:
@@ -150,9 +135,7 @@ def _warning(block: dict[str, Any], data: str) -> list[str]:
 
 
 def _metrics(block: dict[str, Any]) -> list[str]:
-    from holdfast.terminal.say import interval, plain_interval
-
     return [
-        f"  {name:18} {plain_interval(e) if name in UNITS else interval(e)}"
-        for name, e in block["metrics"].items()
+        f"  {name:18} {interval(estimate, rate=name not in UNITS)}"
+        for name, estimate in block["metrics"].items()
     ]

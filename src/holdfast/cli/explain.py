@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.options import Force, Output, TextOptions, runs_and_data
+from holdfast.cli.options import Force, Output, set_option
+from holdfast.cli.run_input import LIMITS, TextOptions, piped, runs_and_data
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable_json
-from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.analyses.explain.explanation import Explanation
     from holdfast.core.outputs import OutputFile
 
 ENDINGS = (".html", ".jsonl")
-LIMITS = "data.limits."
 
 
 def command(
@@ -38,10 +38,7 @@ def command(
         Path | None, typer.Option(metavar="FILE", help="Write a page (.html) or lines (.jsonl).")
     ] = None,
     force: Force = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help=f"{LIMITS}KEY=VALUE: read more."),
-    ] = None,
+    set_: Annotated[list[str] | None, set_option(f"{LIMITS}KEY=VALUE: read more.")] = None,
     *,
     output: Output,
 ) -> None:
@@ -51,21 +48,18 @@ def command(
     """
     refuse_too_little("torch")
     if len(given) == 1 and out is None:
-        _carried(Path(given[0]), output.as_json)
+        _show_carried(Path(given[0]), output)
         return
     run, data = _run_and_data(given)
     target = None if out is None else _target(out, run, data, force)
     from holdfast.analyses.explain.explain import explain
-    from holdfast.cli.standard_input import piped
     from holdfast.contract.inference import check_limits
     from holdfast.contract.run_folder import need_run
-    from holdfast.terminal.progress_line import ProgressLine
-    from holdfast.terminal.say import width
+    from holdfast.terminal.progress import ProgressLine
 
     # Before all that is piped in is read.
     need_run(run)
-    limits = check_limits(set_ or [], "explain")
-    options = read.options(limits)
+    options = read.options(check_limits(set_ or [], "explain"))
     asked = piped(run, options) if data == "-" else data
     line = ProgressLine(output.quiet)
     with output.heard():
@@ -79,29 +73,24 @@ def command(
     line.close()
     if target is not None:
         _write(target, found)
-    if output.as_json:
-        typer.echo(json_text(found.to_json()))
-    elif target is None:
-        from holdfast.cli.text.explanation import shown
-
-        typer.echo(shown(found.to_json(), min(80, width())))
-    else:
-        import textwrap
-
-        from holdfast.report.explanation import answer
-
-        lines = textwrap.wrap(answer(found.to_json()), min(80, width()))
-        typer.echo("\n".join([*lines, str(target.path)]))
+    output.show(found.to_json(), lambda columns: _shown(found, target, min(80, columns)))
 
 
-def _carried(run: Path, as_json: bool) -> None:
+def _shown(found: Explanation, target: OutputFile | None, columns: int) -> str:
+    from holdfast.cli.explanation import shown
+    from holdfast.report.explanation import answer
+
+    if target is None:
+        return shown(found.to_json(), columns)
+    return "\n".join([*textwrap.wrap(answer(found.to_json()), columns), str(target.path)])
+
+
+def _show_carried(run: Path, output: Output) -> None:
     """What the run found when it was made: shown as it is stored."""
-    from holdfast.cli.text.explanation import carried
+    from holdfast.cli.explanation import carried
     from holdfast.contract.run_folder import open_run
-    from holdfast.terminal.say import width
 
-    result = open_run(run)
-    block = result.get("reasons")
+    block = open_run(run).get("reasons")
     if not isinstance(block, dict):
         raise RunError(
             str(run),
@@ -109,7 +98,7 @@ def _carried(run: Path, as_json: bool) -> None:
             None,
             "Name rows to explain: holdfast explain RUN DATA; or train again.",
         )
-    typer.echo(json_text(block) if as_json else carried(block, min(80, width())))
+    output.show(block, lambda columns: carried(block, min(80, columns)))
 
 
 def _run_and_data(given: list[str]) -> tuple[Path, str]:

@@ -8,10 +8,9 @@ from typing import Annotated, Any, TypedDict
 
 import typer
 
+from holdfast.cli.options import JsonOutput
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
 from holdfast.core.wording import counted
-from holdfast.terminal.streams import json_text
 
 
 def command(
@@ -33,7 +32,8 @@ def command(
         Path | None,
         typer.Option(help="A plain run of the same rows: was the mitigation worth its price?"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    output: JsonOutput,
 ) -> None:
     """Compare RUN's answers between groups of rows, and between texts about other people.
 
@@ -42,15 +42,10 @@ def command(
     """
     refuse_too_little("torch")
     from holdfast.analyses.fairness.analysis import FairnessRequest, answered
-    from holdfast.terminal.say import width
 
     own = None if terms is None else str(terms.absolute())
     found = answered(run, FairnessRequest(tuple(group or ()), own, rows, insert), against)
-    if as_json:
-        typer.echo(json_text(found))
-        return
-    lines = show(found)
-    typer.echo(printable("\n".join(_wrapped(line, width()) for line in lines)))
+    output.show(found, lambda columns: "\n".join(_wrapped(one, columns) for one in show(found)))
 
 
 def show(found: dict[str, Any]) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from holdfast.cli.options import ResultOutput, Seed, SourceOptions
+from holdfast.cli.options import ResultOutput, Seed, SourceOptions, set_option
 from holdfast.core.machine import refuse_too_little
+from holdfast.core.wording import counted
+from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
     from holdfast.search.rate_range import RateRange
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 def command(
     rows: SourceOptions,
     set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. train.batch_size=8."
-        ),
+        list[str] | None, set_option("Any key of a recipe, e.g. train.batch_size=8.")
     ] = None,
     seed: Seed = None,
     *,
@@ -38,23 +35,20 @@ def command(
 
 def shown(found: RateRange, columns: int) -> str:
     """The picture, what is suggested, and why."""
-    from holdfast.cli.text.rate_curve import rate_chart
-    from holdfast.core.wording import counted
-    from holdfast.terminal.say import entry
+    from holdfast.cli.charts import rate_chart
 
     swept = (
         f"{counted(len(found.points), 'update')} of the phase {found.phase}, on "
         f"{counted(found.rows, 'training row')}"
     )
-    entries = [("Swept", swept)]
+    told = [("Swept", swept)]
     if found.suggested is None:
-        entries.append(("Suggested", "no rate"))
+        told.append(("Suggested", "no rate"))
     else:
-        entries.append(
+        told.append(
             ("Suggested", f"{found.suggested:.2g} (--set train.learning_rate={found.suggested:g})")
         )
-        entries.append(("Region", f"{found.low:.2g} to {found.high:.2g}"))
-    entries += [("Planned", f"{found.planned:.2g}, which train takes"), ("Because", found.because)]
-    lines = [line for name, value in entries for line in entry(name, value, columns)]
+        told.append(("Region", f"{found.low:.2g} to {found.high:.2g}"))
+    told += [("Planned", f"{found.planned:.2g}, which train takes"), ("Because", found.because)]
     chart = [rate_chart(found, columns)] if len(found.points) > 1 else []
-    return "\n".join([*chart, *lines])
+    return "\n".join([*chart, *entries(told, columns)])

@@ -16,17 +16,47 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from holdfast.cli.words import VERDICTS, complete_tasks, complete_verdicts
 from holdfast.core.errors import RecipeError
 from holdfast.core.printable import printable
 from holdfast.core.tasks import TASKS
+from holdfast.terminal.layout import width
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.contract.inference import Options
     from holdfast.contract.request import Request
     from holdfast.core.records import Label
     from holdfast.terminal.say import Teller
+
+# As core/records.py has them; importing it would cost every `--help` the time of NumPy.
+VERDICTS = (
+    "learning",
+    "healthy",
+    "underfit",
+    "overfit",
+    "memorizing",
+    "miscalibrated",
+    "diverging",
+    "leaking",
+    "noisy_labels",
+    "forgetting",
+    "inconclusive",
+)
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """For the shell: the tasks that begin so."""
+    return [task for task in TASKS if task.startswith(incomplete)]
+
+
+def complete_verdicts(incomplete: str) -> list[str]:
+    """For the shell: the verdicts that begin so."""
+    return [label for label in VERDICTS if label.startswith(incomplete)]
+
+
+def set_option(help: str) -> Any:
+    """The option ``--set``, several times."""
+    return typer.Option("--set", metavar="KEY=VALUE", help=help)
+
 
 Source = Annotated[
     str,
@@ -39,15 +69,8 @@ Model = Annotated[
     str | None, typer.Option(help="A Hugging Face name or folder; else the embedded MiniLM.")
 ]
 Test = Annotated[str | None, typer.Option(help="Test rows, used as they are.")]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Every choice and finding, with its reason.")
-]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Out = Annotated[Path | None, typer.Option(help="The run's folder.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. train.epochs=5."),
-]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over a file that exists.")]
 Address = Annotated[str | None, typer.Option(help="Of a Ray cluster.")]
@@ -105,7 +128,9 @@ class RunOptions:
     """Where a run is written, and its settings."""
 
     out: Out = None
-    set_: Settings = None
+    set_: Annotated[list[str] | None, set_option("Any key of a recipe, e.g. train.epochs=5.")] = (
+        None
+    )
     seed: Seed = None
 
 
@@ -145,49 +170,20 @@ class EndOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class DataOptions:
-    """How the rows of DATA are read, for a run that is there."""
-
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
-    ] = None
-    label: Annotated[
-        str | None, typer.Option(help="The label column, where DATA calls it otherwise.")
-    ] = None
-    encoding: Annotated[
-        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
-    ] = None
-
-    def options(self, *more: Any, **others: Any) -> Options:
-        """The same as ``contract.inference.Options``."""
-        from holdfast.contract.inference import Options
-
-        return Options(tuple(self.text or ()) or None, self.label, self.encoding, *more, **others)
-
-
-@dataclass(frozen=True, slots=True)
-class TextOptions:
-    """The same for DATA without labels."""
-
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
-    ] = None
-    encoding: Annotated[
-        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
-    ] = None
-
-    def options(self, *more: Any, **others: Any) -> Options:
-        """See ``DataOptions.options``."""
-        return DataOptions(self.text, None, self.encoding).options(*more, **others)
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What is printed: the result on standard output, what a person reads on standard error."""
+class JsonOutput:
+    """What is printed on standard output."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False
+
+    def show(self, document: Any, text: Callable[[int], str]) -> None:
+        """Print the JSON document, or the text for so many columns."""
+        typer.echo(json_text(document) if self.as_json else printable(text(width())))
+
+
+@dataclass(frozen=True, slots=True)
+class Output(JsonOutput):
+    """The same, and on standard error what a person reads on the way to it."""
+
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False
 
     @contextlib.contextmanager
@@ -203,12 +199,6 @@ class Output:
         with decisions_to(teller):
             yield teller
 
-    def show(self, document: Any, text: Callable[[int], str]) -> None:
-        """Print the JSON document, or the text for so many columns."""
-        from holdfast.terminal.say import width
-
-        typer.echo(json_text(document) if self.as_json else printable(text(width())))
-
 
 @dataclass(frozen=True, slots=True)
 class ResultOutput(Output):
@@ -218,7 +208,9 @@ class ResultOutput(Output):
     quiet: Annotated[
         bool, typer.Option("--quiet", help="The result alone: nothing of the way to it.")
     ] = False
-    verbose: Verbose = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Every choice and finding, with its reason.")
+    ] = False
 
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
@@ -287,34 +279,3 @@ def check_known(given: list[str], option: str, what: str, known: Collection[str]
         if name not in known:
             raise RecipeError(option, f"is not a {what}", name, nearest(name, list(known)))
     return set(given)
-
-
-DIR_OF_RUN = "result.json"
-ENSEMBLE = "predict.ensemble"
-
-
-def runs_and_data(command: str, given: Sequence[str]) -> tuple[list[Path], str]:
-    """The runs, and the data, which come last.
-
-    Raises ``RecipeError`` where one of the two is missing, or they stand the other way round.
-    """
-    example = f"E.g. holdfast {command} runs/reviews-1 new.csv."
-    if len(given) < 2:
-        raise RecipeError(f"holdfast {command}", "needs a run and the data", list(given), example)
-    *runs, data = given
-    if (Path(data) / DIR_OF_RUN).is_file():
-        raise RecipeError(f"holdfast {command}", "takes the data last", data, example)
-    return [Path(run) for run in runs], data
-
-
-def ensemble_of(settings: Sequence[str]) -> tuple[str, list[str]]:
-    """What ``predict.ensemble`` is set to (the last one counts; ``average`` where it is not), and
-    the other settings."""
-    way, others = "average", []
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key.strip() == ENSEMBLE:
-            way = value.strip()
-        else:
-            others.append(setting)
-    return way, others

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.options import ENSEMBLE, Force, TextOptions, ensemble_of, runs_and_data
+from holdfast.cli.options import Force, Output, set_option
+from holdfast.cli.run_input import ENSEMBLE, LIMITS, TextOptions, ensemble_of, piped, runs_and_data
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 PROBABILITIES = "predict.probabilities"
 CSV_SAFE = "predict.csv_safe"
-LIMITS = "data.limits."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,10 @@ def command(
     force: Force = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help=f"{PROBABILITIES}=true: a column a class; {CSV_SAFE}=true: no text of a CSV is a "
+        set_option(
+            f"{PROBABILITIES}=true: a column a class; {CSV_SAFE}=true: no text of a CSV is a "
             f"formula to a spreadsheet; {ENSEMBLE}=stack or soup: how several runs answer "
-            f"together; {LIMITS}KEY=VALUE: read more.",
+            f"together; {LIMITS}KEY=VALUE: read more."
         ),
     ] = None,
     *,
@@ -69,11 +67,9 @@ def command(
     ensemble, others = ensemble_of(set_ or [])
     switches, limits = _settings(others)
     from holdfast.analyses.evaluation import predict
-    from holdfast.cli.standard_input import piped
     from holdfast.contract.run_folder import need_run
-    from holdfast.core.decisions import decisions_to
     from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
-    from holdfast.terminal.say import Teller, tell_unanswered
+    from holdfast.terminal.say import tell_unanswered
 
     target = None if out is None else check_target(out, runs, data, force)
     if switches[CSV_SAFE] and (target is None or target.path.suffix.lower() != ".csv"):
@@ -84,7 +80,7 @@ def command(
         need_run(run)
     options = read.options(limits, **asdict(writing))
     rows: Data = piped(runs[0], options) if data == "-" else data
-    with decisions_to(Teller(quiet)):
+    with Output(quiet=quiet).heard():
         predicted = predict(
             runs, rows, options, probabilities=switches[PROBABILITIES], ensemble=ensemble
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
+from holdfast.terminal.layout import entries
 
 NAMES = {
     "loss": "by the loss",
@@ -70,35 +72,31 @@ def command(
 
 def shown(found: Mapping[str, Any], columns: int) -> str:
     """The answer first, then the numbers."""
-    import textwrap
-
-    from holdfast.terminal.say import entry
-
     memory = found["memorization"]
     if "auc" not in memory:
         return f"Not known: {memory.get('why')}"
     said = [memory["because"], *(b["because"] for b in _beside(memory))]
     lines = [line for text in said for line in textwrap.wrap(text, columns)]
-    entries = [
+    told = [
         ("" if i else "AUC", f"{_area(one['auc'])} {NAMES.get(name, name)}")
         for i, (name, one) in enumerate(memory["attacks"].items())
     ]
-    entries.append(
+    told.append(
         ("", f"{_area(memory['blind_auc'])} by words and lengths only (the model is not used)")
     )
-    entries += [("" if i else "Found", _share(one)) for i, one in enumerate(memory["tpr"])]
+    told += [("" if i else "Found", _share(one)) for i, one in enumerate(memory["tpr"])]
     exposed = [f"{one['row']} ({one['risk']:.3g})" for one in memory["exposed"]]
     if exposed:
         what = f"highest by {memory['risk_by']}, row (score): {', '.join(exposed)}"
-        entries.append(("Risk", what))
+        told.append(("Risk", what))
     forgetting = found["forgetting"]
     if forgetting:
-        entries.append(("Forgot", _forgotten(forgetting)))
+        told.append(("Forgot", _forgotten(forgetting)))
     alarms = memory.get("false_alarms") or {}
     if alarms.get("runs"):
         wrongly = f"false alarms: {alarms['alarms']} of {alarms['runs']} {alarms['what']}"
-        entries.append(("Errors", wrongly))
-    return "\n".join([*lines, "", *(x for pair in entries for x in entry(*pair, columns))])
+        told.append(("Errors", wrongly))
+    return "\n".join([*lines, "", *entries(told, columns)])
 
 
 def _beside(memory: Mapping[str, Any]) -> list[Mapping[str, Any]]:

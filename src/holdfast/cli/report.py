@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 
@@ -27,33 +28,27 @@ def command(
 
     With --page: write what the model answered to its test rows to FILE; no model is asked.
     """
-    if page is not None:
-        _page(run, page, force)
-        return
-    if force:
+    if page is None and force:
         raise RecipeError("--force", "is for --page FILE", None, "Leave it out.")
     refuse_too_little("numpy")
+    if page is not None:
+        from holdfast.analyses.prediction_page import write_page
+
+        with Output().heard():
+            write_page(run, page, force=force)
+        typer.echo(page)
+        return
     from holdfast.contract.run_folder import is_guarded, need_run, unsealed
+    from holdfast.core.decisions import notify
     from holdfast.core.lock import locked
     from holdfast.report.page import write_report
-    from holdfast.terminal.say import Teller
 
     guarded = is_guarded(run)
     if not guarded:
         need_run(run)
     with locked(run):
         report = write_report(run)
-    for decision in () if guarded else unsealed([run]):
-        Teller(False)(decision)
+    if not guarded:
+        with Output().heard():
+            notify(*unsealed([run]))
     typer.echo(report)
-
-
-def _page(run: Path, page: Path, force: bool) -> None:
-    refuse_too_little("numpy")
-    from holdfast.analyses.prediction_page import write_page
-    from holdfast.core.decisions import decisions_to
-    from holdfast.terminal.say import Teller
-
-    with decisions_to(Teller(False)):
-        write_page(run, page, force=force)
-    typer.echo(page)

@@ -9,6 +9,7 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_too_little
+from holdfast.terminal.layout import entries
 
 # Nothing can be promised, and nothing was written.
 NO_PROMISE = 3
@@ -57,36 +58,34 @@ def command(
 
 def shown(found: dict[str, Any], columns: int) -> str:
     """What was chosen, what it promises, and what it does on the test rows."""
-    from holdfast.terminal.say import entry
-
-    entries: list[tuple[str, str]] = []
+    told: list[tuple[str, str]] = []
     if found["rule"] is None:
-        entries += _nothing(found)
+        told += _nothing(found)
     else:
         said = "by cost" if found["threshold"] is None else f"{found['threshold']:.4g}"
-        entries.append(("Threshold", said))
-        entries.append(("Promise", f"{found['promise']}, if {found['assumes']}"))
+        told.append(("Threshold", said))
+        told.append(("Promise", f"{found['promise']}, if {found['assumes']}"))
         if found["why"]:
-            entries.append(("But", found["why"]))
+            told.append(("But", found["why"]))
         if found["broken_in"]:
             broken = (
                 f"at most {100 * found['broken_in']:g} % of 1,000 resamplings on four data sets"
             )
-            entries.append(("Errors", f"measured: broken in {broken} (no promise counts as kept)"))
+            told.append(("Errors", f"measured: broken in {broken} (no promise counts as kept)"))
     for name, side in (("Validated", "valid"), ("Test", "test")):
         if found[side] and "coverage" in found[side]:
-            entries.append((name, _side(found[side])))
+            told.append((name, _side(found[side])))
     if found["kept_on_test"] is False:
-        entries.append(("!!", "the test rows contradict the promise: do not rely on it"))
-    lines = [line for name, value in entries for line in entry(name, value, columns)]
-    return "\n".join([*lines, *_classes((found["test"] or {}).get("per_class") or [])])
+        told.append(("!!", "the test rows contradict the promise: do not rely on it"))
+    classes = _classes((found["test"] or {}).get("per_class") or [])
+    return "\n".join([*entries(told, columns), *classes])
 
 
 def _nothing(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Why nothing is promised, and the most that can be."""
     before = found.get("unchanged")
     stays = f"; {before} stays in force" if before else ""
-    entries = [
+    told = [
         ("Threshold", f"none: nothing can be promised, and nothing was written{stays}"),
         ("Reason", str(found["why"])),
     ]
@@ -94,18 +93,18 @@ def _nothing(found: dict[str, Any]) -> list[tuple[str, str]]:
         plain = found["valid"]["cost_without"]
         without = f"{plain:.4g} a row on the validation rows" if plain is not None else "unknown"
         limit = f"at most {found['limit_without']:.4g} in 95 % of draws"
-        entries.append(("No threshold", f"costs {without}, {limit}"))
+        told.append(("No threshold", f"costs {without}, {limit}"))
     else:
         more = found["rows_needed"]
         rows = "with errors as found, more rows would not be enough"
         rows = rows if more is None else f"about {more:,} validation rows like these are needed"
-        entries.append(("Rows", rows))
+        told.append(("Rows", rows))
     highest = found["highest"]
     if highest is None:
-        return [*entries, ("Highest", "these validation rows guarantee nothing")]
+        return [*told, ("Highest", "these validation rows guarantee nothing")]
     share, answered = f"{100 * highest['asked']:.1f} %", f"{highest['answered']:,}"
     most = f"{highest['by']} {share}, with {answered} of {highest['n']:,} validation rows answered"
-    return [*entries, ("Highest", most), ("To use it", highest["command"])]
+    return [*told, ("Highest", most), ("To use it", highest["command"])]
 
 
 def _side(block: dict[str, Any]) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.options import EndOptions, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_too_little
+from holdfast.core.wording import counted
+from holdfast.terminal.layout import clock, entries, millions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from holdfast.contract.request import Request
     from holdfast.recipe import Recipe
 
@@ -31,14 +36,13 @@ def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOu
 
 
 def _summary(result: dict[str, Any], run: Path, columns: int) -> str:
-    from holdfast.cli.text.result import summary
+    from holdfast.cli.summary import summary
 
     return "\n".join(summary(result, run, columns))
 
 
 def _dry_run(request: Request, recipe: Recipe, output: RunOutput) -> None:
     from holdfast.cli.cv import show_folds
-    from holdfast.cli.text.plan import show_plan
     from holdfast.contract.run_folder import check_place
     from holdfast.pipeline.preview import preview
     from holdfast.terminal.watch import folds_of
@@ -51,4 +55,52 @@ def _dry_run(request: Request, recipe: Recipe, output: RunOutput) -> None:
         return
     with output.heard(verbose=True):
         plan = preview(recipe)
-    output.show(plan, lambda _: show_plan(plan))
+    output.show(plan, lambda columns: _plan(plan, columns))
+
+
+def _plan(plan: Mapping[str, Any], columns: int) -> str:
+    """The plan in a dozen lines; every finding that needs a person stands above."""
+    division, parameters, memory = plan["division"], plan["parameters"], plan["memory_mb"]
+    classes, steps = len(plan["classes"] or ()), plan["evaluate_at"]
+    share = f"{millions(parameters['trainable'])} of {millions(parameters['total'])} parameters"
+    at = f"at {'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps))}"
+    parts = ", ".join(
+        f"{name} {memory[name]:,.0f}"
+        for name in ("weights", "gradients", "optimizer", "activations")
+    )
+    told = [
+        (
+            "Rows",
+            f"{plan['rows']:,}: train {division['train']:,}, validation {division['valid']:,}, "
+            f"test {division['test']:,}",
+        ),
+        *([("Classes", str(classes))] if classes > 1 else []),
+        ("Learning", f"{share} ({parameters['share']:.0%})"),
+        *(("Training", _phase(phase)) for phase in plan["phases"]),
+        ("Evaluated", f"{counted(len(steps), 'time')}, {at}"),
+        (
+            "Memory",
+            f"about {memory['estimate']:,.0f} MB ({parts}) of {memory['available']:,.0f} MB: "
+            f"{plan['memory_limit']}",
+        ),
+        ("Time", f"about {clock(plan['time_s']['estimate'])} after loading, from timed steps"),
+        ("Findings", _findings(plan["findings"])),
+    ]
+    return "\n".join(["The plan (nothing was written):", *entries(told, columns)])
+
+
+def _phase(phase: Mapping[str, Any]) -> str:
+    rows = phase["batch_size"] * phase["accumulate"]
+    return (
+        f"{phase['name']}: {counted(phase['steps'], 'step')} of {counted(rows, 'row')} at a "
+        f"learning rate of {phase['learning_rate']:g}"
+    )
+
+
+def _findings(findings: list[dict[str, object]]) -> str:
+    if not findings:
+        return "none"
+    counts = Counter(finding["severity"] for finding in findings)
+    words = {"error": "error", "warn": "warning", "info": "remark"}
+    found = [counted(counts[name], word) for name, word in words.items() if counts[name]]
+    return f"{', '.join(found)}, told above with what to do"

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from holdfast.cli.options import Address, EndOptions, RunOptions, RunOutput, SourceOptions
-from holdfast.cli.words import complete_verdicts
+from holdfast.cli.options import (
+    Address,
+    EndOptions,
+    RunOptions,
+    RunOutput,
+    SourceOptions,
+    complete_verdicts,
+    set_option,
+)
 from holdfast.core.machine import refuse_too_little
+from holdfast.core.wording import counted
+from holdfast.terminal.layout import clock, entries, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from holdfast.recipe import Recipe
     from holdfast.search.learner import SearchProcedure
+
+# Trials that the table shows; the report has all.
+MOST_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +37,9 @@ class SearchedRunOptions(RunOptions):
 
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any key of a recipe; a range searches it, e.g. "
-            "'train.learning_rate={range: [1e-5, 5e-4], log: true}'.",
+        set_option(
+            "Any key of a recipe; a range searches it, e.g. "
+            "'train.learning_rate={range: [1e-5, 5e-4], log: true}'."
         ),
     ] = None
 
@@ -106,34 +116,97 @@ def _foresee(procedure: SearchProcedure, recipe: Recipe, output: RunOutput) -> N
 
 
 def _plan(plan: Mapping[str, Any], columns: int) -> Iterator[str]:
-    from holdfast.core.wording import counted
     from holdfast.report.view.study import searched
-    from holdfast.terminal.say import entry
 
     sides, judged = plan["division"], plan["judged_by"]
     yield "The plan (nothing was written):"
     rows = f"train {sides['train']:,}, validation {sides['valid']:,}, test {sides['test']:,}"
-    yield from entry("Rows", rows, columns)
     how = f", out of {judged['folds']} folds" if judged["folds"] > 1 else ""
-    yield from entry("Judged by", f"{counted(judged['rows'], 'row')}{how}", columns)
+    told = [("Rows", rows), ("Judged by", f"{counted(judged['rows'], 'row')}{how}")]
     if "sizes" in plan:
-        yield from entry("Sizes", "; ".join(plan["sizes"]), columns)
+        yield from entries([*told, ("Sizes", "; ".join(plan["sizes"]))], columns)
         return
     bounds = [] if plan["trials"] is None else [f"{counted(plan['trials'], 'trial')}"]
     bounds += [] if plan["minutes"] is None else [f"{plan['minutes']:g} minutes"]
-    most = f"at most {' or '.join(bounds)}; the first is what `train` takes"
-    yield from entry("Trials", most, columns)
+    told.append(("Trials", f"at most {' or '.join(bounds)}; the first is what `train` takes"))
     for name in ("sampler", "pruner"):
-        one = plan[name]
-        yield from entry(name.capitalize(), f"{one['chosen']}: {one['because']}", columns)
+        told.append((name.capitalize(), f"{plan[name]['chosen']}: {plan[name]['because']}"))
+    yield from entries(told, columns)
     yield "  Space"
-    for key, values, _ in searched(plan):
-        yield from entry("", f"{key}: {values}", columns)
+    yield from entries((("", f"{key}: {values}") for key, values, _ in searched(plan)), columns)
 
 
 def _shown(result: Mapping[str, object], run: Path, columns: int) -> str:
-    from holdfast.cli.text.result import summary
-    from holdfast.cli.text.trials import size_lines, study_lines
+    from holdfast.cli.summary import summary
 
-    told = [*study_lines(result, columns), *size_lines(result, columns)]
+    told = [*_study_lines(result, columns), *_size_lines(result, columns)]
     return "\n".join([*told, *summary(result, run, columns)])
+
+
+def _size_lines(result: Mapping[str, object], columns: int) -> list[str]:
+    """The answer and a line a size; none where no sizes were tried."""
+    block = result.get("capacity")
+    if not isinstance(block, Mapping):
+        return []
+    from holdfast.report.view.capacity import capacity_view
+
+    view = capacity_view(block)
+    lines = ["", *textwrap.wrap(view.answer[:1].upper() + view.answer[1:], columns), ""]
+    for name, value, gap, verdict, _, quick in view.lines:
+        told = "  ".join(filter(None, (value, gap, verdict, quick)))
+        lines += wrapped(f"  {name:24} {told}", columns, "", " " * 27)
+    return [*lines, "", *textwrap.wrap(view.how, columns)]
+
+
+class TrialJson(TypedDict):
+    """One trial of a study's table."""
+
+    trial: int
+    state: str
+    seen: float | None
+    seconds: float
+    settings: dict[str, object]
+
+
+def _study_lines(result: Mapping[str, object], columns: int) -> list[str]:
+    """The lines; none where a run has no trials of settings."""
+    study = result.get("study")
+    if not isinstance(study, Mapping) or "trials_table" not in study or "capacity" in result:
+        return []
+    from holdfast.report.view.study import study_view
+
+    view = study_view(study)
+    entered = entries(view.entries, columns)
+    return ["", *textwrap.wrap(view.answer, columns), "", *entered, "", *_table(study, columns)]
+
+
+def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
+    from holdfast.report.view.study import STATES, score, settings_of
+
+    rows: Sequence[TrialJson] = study["trials_table"]
+    shown = _chosen(study, rows)
+    yield f"  {'Trial':<7}{'Seen':>8}{'Time':>12}  Settings"
+    for row in shown:
+        mark = "*" if row["trial"] == study["best"] else " "
+        value = STATES.get(row["state"]) or score(study, row["seen"])
+        start = f" {mark}{row['trial']:<7}{value:>8}{clock(row['seconds']):>12}  "
+        if len(value) > 8:
+            start = f" {mark}{row['trial']:<4}{value:>11}{clock(row['seconds']):>12}  "
+        yield from wrapped(settings_of(row), columns, start, " " * len(start), max_lines=2)
+    left = len(rows) - len(shown)
+    more = f"; {counted(left, 'more trial')} in the report" if left else ""
+    yield f"  * is kept{more}"
+
+
+def _chosen(study: Mapping[str, Any], rows: Sequence[TrialJson]) -> list[TrialJson]:
+    """The kept one, the default, and the best seen, in the order of what was seen."""
+    sign = -1 if study["higher_is_better"] else 1
+    named = {study["best"], 0}
+
+    def place(row: TrialJson) -> tuple[bool, bool, float, int]:
+        seen = row["seen"]
+        whole = row["state"] == "complete" and seen is not None
+        return (row["trial"] not in named, not whole, sign * (seen or 0), row["trial"])
+
+    first = sorted(rows, key=place)[:MOST_LINES]
+    return sorted(first, key=lambda row: place(row)[1:])

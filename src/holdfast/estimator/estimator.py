@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +14,17 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
+from holdfast.core import shapes
 from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json
 from holdfast.core.input_errors import door
 from holdfast.core.records import Evidence, Remedy, Verdict
-from holdfast.core.run_files import seal_folder
+from holdfast.core.run_files import check_folder, seal_folder
+from holdfast.core.run_shapes import MARK, VERDICT
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.memory.frames import frame_table, is_frame, series_values
 from holdfast.data.raw import store
 from holdfast.data.readers.parquet import typed_batch
-from holdfast.estimator.facts import COPY, SAVED, read_facts
 from holdfast.estimator.settings import for_estimator
 from holdfast.recipe import Recipe, as_settings, override
 
@@ -43,6 +45,18 @@ USUAL = {
     "batch_size": "train.batch_size",
     "max_length": "model.max_length",
 }
+# What ``save`` keeps beside the model, read with its types checked.
+SAVED = "text_classifier.json"
+COPY = "Use a complete copy of what TextClassifier.save wrote."
+NEEDED: dict[str, shapes.Shape] = {
+    "params": shapes.table(shapes.anything),
+    "classes": shapes.each(shapes.anything),
+    "order": shapes.each(shapes.count),
+    "max_length": shapes.count,
+    "text_columns": shapes.maybe(shapes.each(shapes.text)),
+    "verdict": VERDICT,
+}
+FACTS = shapes.record({**NEEDED, "files": shapes.maybe(shapes.table(MARK))}, tuple(NEEDED))
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -187,7 +201,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 None,
                 "Name a folder that TextClassifier.save wrote; holdfast.TrainedRun opens a run.",
             )
-        facts = read_facts(path)
+        facts = _read_facts(path)
         with door(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
             made = cls(**facts["params"])
         saved = load_saved(Path(folder))
@@ -324,6 +338,19 @@ def _of_frame(X: object, columns: Sequence[str] | None) -> list[Any]:
     if len(found) == 1:
         return [text if text is not None else "" for text in found[0]]
     return [tuple(text or "" for text in pair) for pair in zip(*found, strict=True)]
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """What ``save`` wrote beside the model, whose files must be those of then."""
+    with door(str(path), ModelError, remedy=COPY):
+        facts = shapes.parse_object(path.read_text("utf-8"))
+        FACTS(facts, "")
+        if sorted(facts["order"]) != list(range(len(facts["classes"]))):
+            raise ValueError("order must name every class once")
+    if facts.get("files") is None:
+        warnings.warn(f"{path} holds no SHA-256, so the model was not checked", stacklevel=3)
+    check_folder(path.parent, facts.get("files") or {}, "since it was saved", COPY)
+    return facts
 
 
 def _verdict(facts: Mapping[str, Any]) -> Verdict:

@@ -1,29 +1,53 @@
-"""A listener that shows the run: a bar and the curves on a terminal, a plain line per snapshot
-elsewhere, and in both a line whenever the verdict changes."""
+"""What a person sees while something goes on: a listener that shows a run (a bar and the curves on
+a terminal, a plain line per snapshot elsewhere, and in both a line whenever the verdict changes),
+and one line for whatever else takes long.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from itertools import groupby
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from holdfast.core.actions import Stop
-from holdfast.terminal.acts import in_words
-from holdfast.terminal.live import glance, verdict_lines
-from holdfast.terminal.looks import heading, metric_of, row, share
-from holdfast.terminal.say import clock, entry, width
+from holdfast.core.actions import (
+    Action,
+    Continue,
+    Extend,
+    Freeze,
+    ResetHead,
+    Reshuffle,
+    RollBack,
+    ScaleLearningRate,
+    SetDropout,
+    SetWeightDecay,
+    Shorten,
+    Stop,
+    StrengthenAugmentation,
+    SwitchOn,
+    Unfreeze,
+    to_record,
+)
+from holdfast.terminal.evaluations import glance, heading, metric_of, row, share, verdict_lines
+from holdfast.terminal.layout import clock, entry, width
 from holdfast.terminal.streams import Lasting, notify
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress
 
+    from holdfast.core.decisions import DecisionListener
     from holdfast.core.events import Place
+    from holdfast.core.records import Decision, Finding
     from holdfast.training.run import Run
 
 
 # Where nothing is wrong, or nothing can be told yet.
 CALM = ("learning", "healthy", "inconclusive")
+EVERY_S = 0.2
+# What is over sooner needs no words where a line cannot be drawn over.
+WORTH_S = 1.0
 
 
 class Show:
@@ -218,3 +242,88 @@ def expected_seconds(run: Run) -> float | None:
     fitted = refits * sum(one.seconds for one in fits)
     others = 0.0 if run.job.others_s is None else run.job.others_s(a_row)
     return float(updates + a_row * looked + fitted + others)
+
+
+def in_words(actions: Sequence[Action]) -> list[str]:
+    """A line for those in a row that have one reason, the reason once. ``Continue`` is its reason:
+    that a trial is kept."""
+    lines = []
+    for because, found in groupby(actions, lambda one: one.because):
+        done = [_action_words(action) for action in found if not isinstance(action, Continue)]
+        lines.append(f"{', '.join(done)}: {because}" if done else because)
+    return lines
+
+
+def _action_words(action: Action) -> str:
+    """Of an action that has no words here: its name and what it holds."""
+    match action:
+        case RollBack(to_step=step):
+            return f"back to step {step}"
+        case ScaleLearningRate(factor=factor):
+            return f"learning rate × {factor:.3g}"
+        case SetWeightDecay(weight_decay=decay):
+            return f"weight decay {decay:g}"
+        case SetDropout(dropout=rate):
+            return f"dropout {rate:g}"
+        case Freeze(layers=layers):
+            return f"frozen: {', '.join(layers)}"
+        case Unfreeze(layers=layers):
+            return "every layer learns" if "*" in layers else f"unfrozen: {', '.join(layers)}"
+        case Extend(steps=steps) if steps is not None:
+            return f"{steps} updates more"
+        case Shorten(to_step=step):
+            return f"to end at step {step}"
+        case SwitchOn(method=method, settings=settings):
+            with_ = ", ".join(f"{name} {value}" for name, value in settings.items())
+            return f"{method} switched on{f' ({with_})' if with_ else ''}"
+        case StrengthenAugmentation():
+            return "the rows in stronger forms"
+        case ResetHead():
+            return "the last layer as at the first look"
+        case Reshuffle():
+            return "the rows in another order"
+    record = to_record(action)
+    what = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
+    return f"{record['action']}{f' ({what})' if what else ''}"
+
+
+class ProgressLine:
+    """``line(what, done, total)`` as often as you like, then ``close``: what goes on, and how much
+    of it is done, drawn over itself on a terminal; elsewhere a line for each thing that is begun.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._drawn = not quiet and sys.stderr.isatty()
+        self._what, self._since, self._last, self._said = "", 0.0, 0.0, ""
+
+    def __call__(self, what: str, done: int | None = None, total: int | None = None) -> None:
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._since, self._last = what, now, 0.0
+        if self._quiet or now - self._last < EVERY_S:
+            return
+        self._last = now
+        spent = now - self._since
+        if self._drawn:
+            share = f" {done:,} of {total:,}" if done is not None and total else ""
+            left = f", {clock(spent * (total - done) / done)} left" if done and total else ""
+            text = f"  {what}{share}{left if spent > WORTH_S else ''} …"
+            notify("\r\x1b[K" + text[: width()])
+        elif self._said != what and total and spent > WORTH_S:
+            self._said = what
+            notify(f"  {what}: {total:,}\n")
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._drawn:
+            notify("\r\x1b[K")
+
+    def then(self, listener: DecisionListener) -> DecisionListener:
+        """``listener``, for whom the line is taken away first."""
+
+        def heard(item: Decision | Finding) -> None:
+            self.close()
+            listener(item)
+
+        return heard

@@ -3,7 +3,6 @@ terminal."""
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,17 +10,13 @@ from typing import TYPE_CHECKING
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted, have
+from holdfast.terminal.layout import entries, in_unit, millions, number, width, wrapped
 from holdfast.terminal.streams import notify
 
 if TYPE_CHECKING:
-    from holdfast.report.numbers import EstimateJson
     from holdfast.runs.outline import ModelOutline, Outline, RowsOutline
 
 MARKS = {"error": "!!", "warn": "! "}
-# Where the second column begins, here and in the summary at the end.
-COLUMN = 12
-# Of a terminal that is narrower, or says that it is: neither a chart nor a table fits into less.
-NARROWEST = 40
 
 
 class Teller:
@@ -68,9 +63,7 @@ class Teller:
         if self._quiet:
             return
         text = printable(f"  {head} — {because}" if because else f"  {head}")
-        notify(
-            textwrap.fill(text, width(), subsequent_indent="      ", break_on_hyphens=False) + "\n"
-        )
+        notify("\n".join(wrapped(text, width(), "", " " * 6)) + "\n")
 
     def title(self, text: str) -> None:
         """The first line of a command."""
@@ -120,7 +113,7 @@ def rows_lines(part: RowsOutline, columns: int) -> list[str]:
     if part.folded:
         sizes = f"{part.train + part.valid:,} in folds, test {part.test:,}"
     division = "; ".join([sizes, ", ".join(aside) or "no copies to move"])
-    return [*entry("Rows", rows, columns), *entry("Division", division, columns)]
+    return entries([("Rows", rows), ("Division", division)], columns)
 
 
 def model_lines(part: ModelOutline, columns: int) -> list[str]:
@@ -130,10 +123,8 @@ def model_lines(part: ModelOutline, columns: int) -> list[str]:
     steps = f"{counted(part.steps, 'step')}{phases} of {counted(part.rows_a_step, 'row')}"
     epochs = f"{number(part.epochs)} {'epoch' if part.epochs == 1 else 'epochs'}"
     looks = counted(part.looks, "evaluation")
-    return [
-        *entry("Model", f"{part.name}, {part.task}: {learns}", columns),
-        *entry("Plan", f"{steps} ({epochs}), {looks}", columns),
-    ]
+    model, plan = f"{part.name}, {part.task}: {learns}", f"{steps} ({epochs}), {looks}"
+    return entries([("Model", model), ("Plan", plan)], columns)
 
 
 def _of(part: int, whole: int) -> str:
@@ -161,84 +152,4 @@ def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
 
 def _finding(finding: Finding, columns: int, most: int) -> list[str]:
     text = f"{finding.check}: {finding.because} → {finding.remedy}"
-    return textwrap.wrap(
-        text,
-        columns,
-        initial_indent=f"  {MARKS[finding.severity]:<3}",
-        subsequent_indent=" " * 5,
-        max_lines=most,
-        placeholder=" …",
-        break_on_hyphens=False,
-    )
-
-
-def entry(name: str, text: str, columns: int) -> list[str]:
-    """``  Name      text``, wrapped beneath itself; a blank parts them, however long the name."""
-    return textwrap.wrap(
-        f"  {name:<{COLUMN - 3}} {text}",
-        columns,
-        subsequent_indent=" " * COLUMN,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
-
-
-def millions(count: int) -> str:
-    """``10.8 million``, ``7.2 billion``, ``912,345``."""
-    return " ".join(filter(None, in_unit(count)))
-
-
-def in_unit(count: int) -> tuple[str, str]:
-    """A count as a number and the unit that it is in, which is empty below a million."""
-    for size, name in ((10**9, "billion"), (10**6, "million")):
-        if count >= size:
-            return f"{count / size:.1f}", name
-    return f"{count:,}", ""
-
-
-def number(value: float) -> str:
-    """At most one decimal, and none that is 0."""
-    return f"{value:,.1f}".removesuffix(".0")
-
-
-def clock(seconds: float) -> str:
-    """``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s" if seconds > 0 else "0 s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def width() -> int:
-    """Columns to write in: the terminal's, at least 40 and at most 100; 80 where there is none."""
-    return max(NARROWEST, min(100, shutil.get_terminal_size((80, 24)).columns))
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def plain_interval(estimate: dict[str, object]) -> str:
-    """A number that is no rate with its interval, or why there is none."""
-    value = estimate.get("value")
-    if value is None:
-        return f"undefined: {estimate.get('why')}"
-    if estimate.get("low") is None:
-        return f"{value:.3f}"
-    low, high = estimate["low"], estimate["high"]
-    return f"{value:.3f}  ({low:.3f} to {high:.3f}, {estimate['level']:.0%} interval)"
-
-
-def interval(estimate: EstimateJson) -> str:
-    """A rate with its interval, or why there is none."""
-    if estimate.get("value") is None:
-        return f"undefined: {estimate.get('why')}"
-    if estimate.get("low") is None:
-        why = estimate.get("why") or estimate.get("note") or "no interval"
-        return f"{percent(estimate['value'])}  ({why})"
-    return (
-        f"{percent(estimate['value'])}  ({percent(estimate['low'])} to "
-        f"{percent(estimate['high'])}, {estimate['level']:.0%} interval)"
-    )
+    return wrapped(text, columns, f"  {MARKS[finding.severity]:<3}", " " * 5, max_lines=most)

@@ -1,4 +1,5 @@
-"""A run with a person watching: what was chosen and found, a bar, the verdict as it changes."""
+"""A run, or an audit, with a person watching: what was chosen and found, a bar, the verdict as it
+changes."""
 
 from __future__ import annotations
 
@@ -6,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.request import Request
-from holdfast.contract.run_folder import chosen_folder, is_main_process
-from holdfast.core.decisions import decisions_to, watched
-from holdfast.core.records import Decision, Finding
-from holdfast.pipeline.main import train
+from holdfast.core.decisions import decisions_to
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Procedure
-from holdfast.terminal.progress import Show
-from holdfast.terminal.progress_line import ProgressLine
+from holdfast.terminal.progress import ProgressLine, Show
 from holdfast.terminal.say import Teller
 
 if TYPE_CHECKING:
+    from holdfast.analyses.audit.audit import AuditRequest
+    from holdfast.analyses.audit.result import Audit
+    from holdfast.contract.request import Request
+    from holdfast.recipe import Recipe
+    from holdfast.runs.procedure import Procedure
     from holdfast.search.folds.cross_validation import CrossValidation
 
 
@@ -31,19 +33,18 @@ def train_watched(
 ) -> tuple[dict[str, Any], Path]:
     """Do the job that ``request`` asks for, of which ``recipe`` was made; the result and the run's
     folder. A ``procedure`` takes the place of the one fit; ``command`` is what a person typed."""
+    from holdfast.contract.run_folder import chosen_folder, is_main_process
+    from holdfast.core.decisions import watched
+    from holdfast.pipeline.main import train
+
     procedure = procedure or folds_of(recipe)
     quiet = quiet or not is_main_process()
     teller, show = Teller(quiet, verbose), Show(quiet, verbose, procedure is None)
     line = ProgressLine(quiet)
-
-    def notify(item: Decision | Finding) -> None:
-        line.close()
-        teller(item)
-
     with chosen_folder(request.source, request.out, request.resume) as folder:
         teller.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:
-            with watched(line), decisions_to(notify):
+            with watched(line), decisions_to(line.then(teller)):
                 result = train(
                     recipe,
                     folder,
@@ -67,3 +68,17 @@ def folds_of(recipe: Recipe) -> CrossValidation | None:
     from holdfast.search.folds.cross_validation import CrossValidation
 
     return CrossValidation(recipe.cv.folds, recipe.cv.repeats, recipe.cv.nested)
+
+
+def audit_watched(asked: AuditRequest, *, quiet: bool = False) -> Audit:
+    """Do what ``asked`` says."""
+    from holdfast.analyses.audit.audit import audit
+
+    teller, line = Teller(quiet), ProgressLine(quiet)
+    teller.title(f"holdfast audit {asked.names.get(asked.data, asked.data)}")
+    try:
+        recipe = asked.recipe()
+        with decisions_to(line.then(teller)):
+            return audit(recipe, asked.against, progress=line, names=asked.names)
+    finally:
+        line.close()

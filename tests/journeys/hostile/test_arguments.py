@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.cli.unexpected_errors import fault_of
+from holdfast.cli.main import fault_of
 
 LOG = "epoch,loss,val_loss\n" + "".join(f"{i},{2 - i / 10},{2.1 - i / 11}\n" for i in range(12))
 ROWS = "text,label\n" + "".join(f"words {i},{'ab'[i % 2]}\n" for i in range(40))

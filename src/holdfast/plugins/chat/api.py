@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.contract.advice import in_python
+
 if TYPE_CHECKING:
     from holdfast.plugins.chat.talk import Talk
 
 
+@in_python()
 def chat(
     run: str | Path,
     *,
@@ -22,8 +25,6 @@ def chat(
     says to the same (``start``). ``reset`` forgets what was said.
 
     Raises ``InputError`` where the command would exit with 2."""
-    from holdfast.contract.advice import in_python
     from holdfast.plugins.chat.talk import Manner, Talk
 
-    with in_python():
-        return Talk.of(Path(run), Manner(tokens, temperature, seed), start=start)
+    return Talk.of(Path(run), Manner(tokens, temperature, seed), start=start)

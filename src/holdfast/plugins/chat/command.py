@@ -9,14 +9,18 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from holdfast.cli.options import Output
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, HoldfastError, RecipeError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable, printable_json
+from holdfast.terminal.layout import width
 from holdfast.training.machine.signals import ending_signals
 
 if TYPE_CHECKING:
@@ -31,6 +35,29 @@ YOU, TUNED, START = "you", "tuned", "start"
 MARGIN, LONGEST = 8, 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """How answers are made."""
+
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="The longest answer, in tokens (the run's, else 128).")
+    ] = None
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 takes the likeliest word; above it, words are drawn.")
+    ] = 0.0
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOutput(Output):
+    """What is printed."""
+
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a message, on one line.")
+    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the answers.")] = False
+
+
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run that writes text.")],
     message: Annotated[
@@ -43,17 +70,9 @@ def command(
             help="Ask the model that it began from too (on a terminal it is, unless you say no).",
         ),
     ] = None,
-    tokens: Annotated[
-        int | None, typer.Option(min=1, help="The longest answer, in tokens (the run's, else 128).")
-    ] = None,
-    temperature: Annotated[
-        float, typer.Option(min=0.0, help="0 takes the likeliest word; above it, words are drawn.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a message, on one line.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the answers.")] = False,
+    *,
+    answers: AnswerOptions,
+    output: ChatOutput,
 ) -> None:
     """Talk to the model of RUN, and to the one that it began from.
 
@@ -61,19 +80,17 @@ def command(
     """
     refuse_too_little("torch")
     from holdfast.plugins.chat.talk import Manner, Talk
-    from holdfast.terminal.say import Teller
 
-    person = sys.stdin.isatty() and not message and not as_json
-    manner = Manner(tokens, temperature, seed)
+    person = sys.stdin.isatty() and not message and not output.as_json
+    manner = Manner(*astuple(answers))
     talk = Talk.of(run, manner, start=person if start is None else start)
-    teller = Teller(quiet)
-    for decision in talk.decisions:
-        teller(decision)
+    with output.heard():
+        notify(*talk.decisions)
     if person:
         _converse(talk)
         return
     for line in message or _lines():
-        if as_json:
+        if output.as_json:
             typer.echo(_line(talk.ask(line)))
             continue
         _answer(talk, line, labelled=talk.start_model is not None)
@@ -204,8 +221,6 @@ class _Column:
     """Words as they come, within the terminal, behind a name."""
 
     def __init__(self, name: str) -> None:
-        from holdfast.terminal.say import width
-
         self._name, self._room = name, width() - (MARGIN if name else 0)
         self._at, self._word = 0, ""
 

@@ -38,6 +38,5 @@ def command(
             "holdfast dashboard", rule, None, "pip install 'holdfast[serve]'"
         ) from None
 
-    teller = Teller(False)
-    teller.title(f"holdfast dashboard {runs}")
+    Teller(quiet=False).title(f"holdfast dashboard {runs}")
     run_dashboard(runs, port, store, lambda url: typer.echo(f"Open once: {url}"))

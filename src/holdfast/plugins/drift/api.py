@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.api.arguments import file_of, options_of
-from holdfast.api.trained_run import TrainedRun
+from holdfast.api.trained_run import TrainedRun, run_name
+from holdfast.contract.advice import in_python
 
 if TYPE_CHECKING:
     from holdfast.plugins.drift.drift import Drifted
 
 
+@in_python()
 def drift(
     run: str | Path | TrainedRun,
     data: str | Path,
@@ -35,11 +37,9 @@ def drift(
     Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.contract.advice import in_python
     from holdfast.plugins.drift.drift import drift as drifted
 
-    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
-    with in_python():
-        options = options_of(text, label, encoding, ())
-        with file_of(data) as source:
-            return drifted(folder, source, options, between=between_alarms)
+    folder = Path(run_name(run))
+    options = options_of(text, label, encoding, ())
+    with file_of(data) as source:
+        return drifted(folder, source, options, between=between_alarms)

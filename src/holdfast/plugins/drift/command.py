@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from holdfast.cli.options import Output
+from holdfast.cli.run_input import DataOptions
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
 from holdfast.core.wording import counted
-from holdfast.terminal.streams import json_text
+from holdfast.terminal.layout import cut, entries, wrapped
 
 if TYPE_CHECKING:
     from holdfast.plugins.drift.drift import Drifted
@@ -29,16 +29,7 @@ def command(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Rows in the order in which they came.")
     ],
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="The label column, where DATA calls it otherwise.")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
-    ] = None,
+    rows: DataOptions,
     between: Annotated[
         int, typer.Option("--between-alarms", metavar="N", help="Clean rows between alarms.")
     ] = 100_000,
@@ -46,8 +37,8 @@ def command(
         list[str] | None,
         typer.Option(metavar="VERDICT", help="Exit with 3 at this verdict: differ or harmful."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+    *,
+    output: Output,
 ) -> None:
     """Say whether the rows of DATA are like the validation rows of RUN, how right its model is
     about them (without labels, or better with some), what has changed, and since which row."""
@@ -55,15 +46,11 @@ def command(
     for one in fail_on or ():
         if one not in VERDICTS:
             raise RecipeError("--fail-on", "is no verdict", one, f"There is {', '.join(VERDICTS)}.")
-    from holdfast.contract.inference import Options
     from holdfast.plugins.drift.drift import drift
-    from holdfast.terminal.say import Teller, width
 
-    notify = Teller(quiet)
-    notify.title(f"holdfast drift {run} {data}")
-    options = Options(tuple(text) if text else None, label, encoding)
-    found = drift(run, data, options, between=between, notify=notify)
-    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+    with output.heard(f"holdfast drift {run} {data}"):
+        found = drift(run, data, rows.options(), between=between)
+    output.show(found.to_json(), lambda columns: shown(found, columns))
     # What is harmful differs too.
     reached = {"differ": {"differ"}, "harmful": {"differ", "harmful"}}.get(found.verdict, set())
     if reached & set(fail_on or ()):
@@ -72,14 +59,16 @@ def command(
 
 def shown(found: Drifted, columns: int) -> str:
     """One sentence, then the accuracy, what has changed, and which rows show it."""
-    from holdfast.terminal.say import entry
-
     block = found.to_json()
-    lines = textwrap.wrap(sentence(block), columns, break_on_hyphens=False)
-    for name, value in _entries(block):
-        lines += entry(name, value, columns) if value else []
+    told = [(name, value) for name, value in _entries(block) if value]
     return "\n".join(
-        [*lines, *_facts(block, columns), *_classes(block, columns), *_examples(block, columns)]
+        [
+            *wrapped(sentence(block), columns),
+            *entries(told, columns),
+            *_facts(block, columns),
+            *_classes(block, columns),
+            *_examples(block, columns),
+        ]
     )
 
 
@@ -179,8 +168,7 @@ def _examples(block: Mapping[str, Any], columns: int) -> list[str]:
     lines = ["", "  Rows that look newest"]
     for one in block["examples"]:
         text = " ".join(str(one["text"]).split())
-        line = f"    {one['row']}: {text}"
-        lines.append(line if len(line) <= columns else f"{line[: columns - 1]}…")
+        lines.append(cut(f"    {one['row']}: {text}", columns))
     return lines
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.contract.inference import Options, PredictionRequest
-from holdfast.core.decisions import DecisionListener as Notify
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.printable import shown
 from holdfast.core.records import Decision, Floats, to_json
@@ -69,12 +69,7 @@ class Drifted:
 
 
 def drift(
-    run: Path,
-    data: str,
-    options: Options | None = None,
-    *,
-    between: int = BETWEEN,
-    notify: Notify = lambda _: None,
+    run: Path, data: str, options: Options | None = None, *, between: int = BETWEEN
 ) -> Drifted:
     """The rows of a file, in its order, against the validation rows of a finished run.
 
@@ -88,11 +83,10 @@ def drift(
         raise RecipeError("drift.between_alarms", "must be at least 1", between, "Give 100000.")
     again = FinishedRun(run)
     task = str(again.result["task"])
-    held = held_reference(again, notify)
+    held = held_reference(again)
     predictor = again.predictor
     asked = predictor.ask(data, options)
-    for decision in asked.decisions:
-        notify(decision)
+    notify(*asked.decisions)
     table, count = asked.table, len(asked.table)
     if count < FEWEST:
         rule = f"has fewer than {FEWEST} rows that can be read, from which nothing can be told"
@@ -118,7 +112,7 @@ def drift(
     wrong, unknown = None, 0
     if labels is not None:
         labels = [labels[int(row)] for row in positions]
-        wrong, unknown = _wrong(labels, said, classes, named, notify)
+        wrong, unknown = _wrong(labels, said, classes, named)
     found = compare_rows(reference, rows, wrong=wrong, between=between)
     unread = len(asked.raw.table) - count
     return Drifted(run, data, task, found, positions.tolist(), count, unread, unknown)
@@ -140,11 +134,7 @@ def _labels(
 
 
 def _wrong(
-    labels: Sequence[Any],
-    predictions: Sequence[object],
-    classes: Sequence[str],
-    named: str | None,
-    notify: Notify,
+    labels: Sequence[Any], predictions: Sequence[object], classes: Sequence[str], named: str | None
 ) -> tuple[Floats | None, int]:
     """Which answers the labels call wrong [n], NaN where there is none (``None`` where there is
     none of any), and how many labels name no class."""

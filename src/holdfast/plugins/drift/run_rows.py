@@ -17,7 +17,7 @@ import numpy as np
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.contract.run_folder import RECIPE
-from holdfast.core.decisions import DecisionListener as Notify
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
@@ -59,7 +59,7 @@ class RunReference:
         return replace(self.reference, rows=rows)
 
 
-def held_reference(again: FinishedRun, notify: Notify) -> RunReference:
+def held_reference(again: FinishedRun) -> RunReference:
     """The run's reference: from its file, or made now of its validation rows and kept there.
 
     Raises ``RunError`` where neither the file nor the rows are there.
@@ -71,7 +71,7 @@ def held_reference(again: FinishedRun, notify: Notify) -> RunReference:
         why = "a version of Holdfast made the run that kept no answers to such rows"
         raise _nothing(path, why, f"Train again with {again.run / RECIPE} into another folder.")
     try:
-        made = _made_reference(again, notify)
+        made = _made_reference(again)
     except (RunError, DataError) as error:
         raise _nothing(path, str(error).split("\n")[0], BACK) from error
     because = f"of {len(made.reference)} validation rows, read again from the source of {again.run}"
@@ -114,7 +114,7 @@ def _mark(result: dict[str, Any]) -> str:
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16] if sums else "unsealed"
 
 
-def _made_reference(again: FinishedRun, notify: Notify) -> RunReference:
+def _made_reference(again: FinishedRun) -> RunReference:
     """Of at most ``MOST`` validation rows, a fixed sample, read again from the run's source."""
     told = again.told("valid")
     task, seed = str(again.result["task"]), int(again.result.get("seed") or 0)

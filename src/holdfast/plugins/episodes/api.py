@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.api.arguments import Settings, request_of
+from holdfast.api.arguments import RowArguments, Settings
 from holdfast.api.trained_run import TrainedRun
+from holdfast.contract.advice import in_python
 from holdfast.contract.request import Request
 from holdfast.contract.run_folder import chosen_folder
 from holdfast.core.decisions import decisions_to
@@ -15,6 +16,7 @@ from holdfast.core.records import Decision, Finding
 from holdfast.terminal.say import Teller, needs_person
 
 
+@in_python()
 def meta(
     source: Any,
     labels: Any = None,
@@ -43,15 +45,13 @@ def meta(
     Others as the options of the command. ``result["meta"]`` says what was kept and why. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.contract.advice import in_python
     from holdfast.recipe import as_settings
 
     more = [] if task_column is None else [f"meta.task_column={task_column}"]
-    with in_python():
-        rows = (source, labels, None, test, text, label, None)
-        every = [*more, *as_settings(settings)]
-        request = request_of(*rows, model, task, seed, every, out, resume)
-        return TrainedRun(meta_watched(request, quiet=quiet)[1])
+    rows = RowArguments(source, labels, None, test, text, label, None)
+    every = [*more, *as_settings(settings)]
+    request = rows.request(model, task, seed, every, out, resume)
+    return TrainedRun(meta_watched(request, quiet=quiet)[1])
 
 
 def meta_watched(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from holdfast.cli.options import (
     RunOptions,
     Source,
     Test,
+    set_option,
 )
 from holdfast.core.machine import refuse_too_little
+from holdfast.terminal.layout import entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,7 @@ class EpisodeRowOptions(LabelledRowOptions):
 class EpisodeRunOptions(RunOptions):
     """The start's folder and settings."""
 
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. meta.shots=1."),
-    ] = None
+    set_: Annotated[list[str] | None, set_option("Any key of a recipe, e.g. meta.shots=1.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +74,26 @@ def command(
 
 def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The answer, what stands beside it, and what to type next."""
-    import textwrap
-
     from holdfast.report.answer.answer import answer
-    from holdfast.terminal.say import entry
 
-    found, told = answer(result), result["meta"]
-    lines = ["", *textwrap.wrap(found.headline, columns), *textwrap.wrap(found.advice, columns), ""]
-    for name, one in told["baselines"].items():
+    found, block = answer(result), result["meta"]
+    told = []
+    for name, one in block["baselines"].items():
         value = one["accuracy"]["value"]
         text = f"{100 * value:.1f} % ({name} embedding, {one['readout']} head)"
-        lines += entry("Baseline", text, columns)
-    for one in told["tried"]:
+        told.append(("Baseline", text))
+    for one in block["tried"]:
         if one["difference"] is not None:
             words = f"{one['method']}: {_points(one['difference'])} on validation episodes"
-            lines += entry("Tried", words, columns)
-    lines += entry("Kept", f"{told['kept']}: {told['because']}", columns)
-    lines += entry("Start", f"{run / 'model'}", columns)
-    lines += entry("Report", f"{run / 'report.html'}", columns)
-    lines += entry("Next", f"holdfast train ROWS --model {run / 'model'}", columns)
-    return list(lines)
+            told.append(("Tried", words))
+    told += [
+        ("Kept", f"{block['kept']}: {block['because']}"),
+        ("Start", f"{run / 'model'}"),
+        ("Report", f"{run / 'report.html'}"),
+        ("Next", f"holdfast train ROWS --model {run / 'model'}"),
+    ]
+    headline, advice = (textwrap.wrap(one, columns) for one in (found.headline, found.advice))
+    return ["", *headline, *advice, "", *entries(told, columns)]
 
 
 def _points(gap: Mapping[str, Any]) -> str:

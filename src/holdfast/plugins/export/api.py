@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.api.trained_run import TrainedRun
+from holdfast.api.trained_run import TrainedRun, run_name
+from holdfast.contract.advice import in_python
 
 if TYPE_CHECKING:
     from holdfast.plugins.export.export import Exported
 
 
+@in_python()
 def export(
     run: str | Path | TrainedRun,
     to: str,
@@ -33,11 +35,11 @@ def export(
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2.
     """
-    from holdfast.contract.advice import in_python
+    from holdfast.core.decisions import decisions_to
     from holdfast.plugins.export.export import export as write
     from holdfast.terminal.say import Teller
 
-    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
+    folder = Path(run_name(run))
     place = None if out is None else Path(out)
-    with in_python():
-        return write(folder, to, int8=int8, push=push, space=space, out=place, notify=Teller(quiet))
+    with decisions_to(Teller(quiet)):
+        return write(folder, to, int8=int8, push=push, space=space, out=place)

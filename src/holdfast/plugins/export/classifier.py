@@ -18,7 +18,7 @@ import torch
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import surroundings
 from holdfast.contract.run_folder import model_of
-from holdfast.core.decisions import DecisionListener as Notify
+from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.data.table import Table
@@ -73,13 +73,11 @@ class WrittenForm:
     path: Path | None = None
 
 
-def write_classifier(
-    again: FinishedRun, form: Format, int8: bool, made: Path, notify: Notify
-) -> dict[str, Any]:
+def write_classifier(again: FinishedRun, form: Format, int8: bool, made: Path) -> dict[str, Any]:
     """Write everything but card and ``export.json`` into the folder ``made``; the facts."""
     run, result = again.run, again.result
     model = answered(run, result)
-    table, stored = valid_rows(again, notify)
+    table, stored = valid_rows(again)
     if result.get("wrapper"):
         because = (
             "the layer over the columns beside the text is not in the file: its answers are those "

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_too_little
-from holdfast.core.printable import printable
 from holdfast.core.wording import counted
 from holdfast.plugins.export.folder import timed_with
-from holdfast.terminal.streams import json_text
+from holdfast.terminal.layout import wrapped
 
 if TYPE_CHECKING:
     from holdfast.plugins.export.export import Exported
@@ -44,19 +43,17 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="The new folder; by default RUN/export/FORMAT.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+    *,
+    output: Output,
 ) -> None:
     """Write the model of RUN as a file that needs no Holdfast: proven against the saved model at
     every batch and length, scored on the validation rows, timed on this machine."""
     refuse_too_little("torch")
     from holdfast.plugins.export.export import export
-    from holdfast.terminal.say import Teller, width
 
-    notify = Teller(quiet)
-    notify.title(f"holdfast export {run} --to {to}")
-    found = export(run, to, int8=int8, push=push, space=space, out=out, notify=notify)
-    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+    with output.heard(f"holdfast export {run} --to {to}"):
+        found = export(run, to, int8=int8, push=push, space=space, out=out)
+    output.show(found.to_json(), lambda columns: shown(found, columns))
 
 
 def shown(found: Exported, columns: int) -> str:
@@ -74,7 +71,7 @@ def shown(found: Exported, columns: int) -> str:
         said.append(f"Not scored: {valid['why']}.")
     said.append(f"Why {facts['precision']}: {facts['kept_because']}.")
     for one in said:
-        lines += textwrap.wrap(one, columns, break_on_hyphens=False)
+        lines += wrapped(one, columns)
     if facts.get("speed"):
         lines += ["", *_speed(facts)]
     for kind, address in found.pushed.items():

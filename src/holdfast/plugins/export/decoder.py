@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from holdfast.contract.run_folder import model_of
-from holdfast.core.decisions import DecisionListener as Notify
+from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError
 from holdfast.core.files import write_text
 from holdfast.core.input_errors import door
@@ -40,14 +40,14 @@ TEXTS = (
 )
 
 
-def write_decoder(again: FinishedRun, made: Path, name: str, notify: Notify) -> dict[str, Any]:
+def write_decoder(again: FinishedRun, made: Path, name: str) -> dict[str, Any]:
     """Write everything but card and ``export.json`` into the folder ``made``; the facts."""
     form = FORMATS["gguf"]
     model, tokenizer = _loaded(model_of(again.run))
     check_decoder(model.config)
     path = made / form.file
     words = write_gguf(model, tokenizer, path, name)
-    table, _ = valid_rows(again, notify)
+    table, _ = valid_rows(again)
     texts = []
     if table is not None:
         column = next((c for c in ("text", "prompt") if c in table.rows.column_names), None)

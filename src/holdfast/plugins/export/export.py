@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.contract.run_folder import unsealed
-from holdfast.core.decisions import DecisionListener as Notify
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
 from holdfast.core.printable import brief
@@ -52,7 +52,6 @@ def export(
     push: str | None = None,
     space: bool = False,
     out: Path | None = None,
-    notify: Notify = lambda _: None,
 ) -> Exported:
     """Write the model of a finished run in the format ``to``; see ``holdfast export``.
 
@@ -74,18 +73,17 @@ def export(
     if hub:
         for kind in kinds:
             hub.check_free(name, kind)
-    for told in unsealed([run]):
-        notify(told)
+    notify(*unsealed([run]))
     title = name.rpartition("/")[2]
     with _beside(place) as made:
         if form.name == "gguf":
             from holdfast.plugins.export.decoder import write_decoder
 
-            facts = write_decoder(again, made, title, notify)
+            facts = write_decoder(again, made, title)
         else:
             from holdfast.plugins.export.classifier import write_classifier
 
-            facts = write_classifier(again, form, int8, made, notify)
+            facts = write_classifier(again, form, int8, made)
         threshold = any(facts.get(key) is not None for key in ("threshold", "costs"))
         how = files.use(form.name, task, title, threshold)
         write_text(made / files.CARD, files.card(run / "model", form.name, facts, how))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast._version import __version__
-from holdfast.core.decisions import DecisionListener as Notify
+from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.records import Decision
 from holdfast.data.table import Table
@@ -80,7 +80,7 @@ def about(again: FinishedRun, form: Format, precision: str, because: str) -> dic
     }
 
 
-def valid_rows(again: FinishedRun, notify: Notify) -> tuple[Table | None, list[Any] | None]:
+def valid_rows(again: FinishedRun) -> tuple[Table | None, list[Any] | None]:
     """The run's validation rows and what it stored of its answers (``None`` where it stored none);
     no rows where the run had none or they cannot be read, which is said."""
     because = "none were set aside: rows that the model learned from were answered by others"

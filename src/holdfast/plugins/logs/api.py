@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.contract.advice import in_python
+
 if TYPE_CHECKING:
     from holdfast.core.records import Verdict
 
 
+@in_python()
 def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:
     """Do what ``holdfast diagnose`` does, and return the verdict.
 
@@ -19,9 +22,7 @@ def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = 
 
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.contract.advice import in_python
     from holdfast.plugins.logs.reader import read_verdict
 
     named = {"train": train, "valid": valid}
-    with in_python():
-        return read_verdict(Path(path), {k: v for k, v in named.items() if v is not None})[1]
+    return read_verdict(Path(path), {k: v for k, v in named.items() if v is not None})[1]

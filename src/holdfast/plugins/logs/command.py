@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from holdfast.cli.options import Force, JsonOutput, Output, set_option
+from holdfast.core.decisions import notify
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import bounds
+from holdfast.terminal.layout import width, wrapped
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.core.curves import Curves
+    from holdfast.core.outputs import OutputFile
     from holdfast.core.records import Verdict
 
 JOINT = "\x1f"
@@ -34,34 +37,22 @@ def command(
         ),
     ],
     settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Name a series: train=COL or valid=COL.", metavar="KEY=VALUE"),
+        list[str] | None, set_option("Name a series: train=COL or valid=COL.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    force: Force = False,
+    *,
+    output: JsonOutput,
 ) -> None:
     """Say whether the run in LOG learned, overfits or diverged, since when, and what to do."""
     refuse_too_little("numpy")
     from holdfast.plugins.logs.reader import parse_settings, read_verdict
-    from holdfast.terminal.say import Teller, width
 
-    page = None
-    if html is not None:
-        from holdfast.contract.run_folder import own_files
-        from holdfast.core.outputs import checked_output
-
-        # The log is never written over, nor a file of a run or of a folder of logs; only an earlier
-        # page there is, with ``force``.
-        inputs = [log]
-        if log.is_dir():
-            inputs = own_files(log) if html.suffix.lower() in PAGES else [log, *own_files(log)]
-        page = checked_output(html, inputs, force=force)
+    page = None if html is None else _page(html, log, force)
     curves, verdict = read_verdict(log, parse_settings(settings or []))
     found = document(curves, verdict)
-    notify = Teller(quiet=False)
-    for decision in curves.decisions:
-        notify(decision)
+    with Output().heard():
+        notify(*curves.decisions)
     if page is not None:
         from holdfast.core.outputs import writing
         from holdfast.report.diagnosis import render_diagnosis
@@ -69,11 +60,23 @@ def command(
         text = render_diagnosis(curves, found, log.name or str(log.resolve()))
         with writing(page) as stream:
             stream.write(text.encode("utf-8"))
-    if as_json:
+    if output.as_json:
         typer.echo(json_text(found))
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         typer.echo(show(curves, verdict, min(80, width()), colour))
+
+
+def _page(html: Path, log: Path, force: bool) -> OutputFile:
+    """The log is never written over, nor a file of a run or of a folder of logs; only an earlier
+    page there is, with ``force``."""
+    from holdfast.contract.run_folder import own_files
+    from holdfast.core.outputs import checked_output
+
+    inputs = [log]
+    if log.is_dir():
+        inputs = own_files(log) if html.suffix.lower() in PAGES else [log, *own_files(log)]
+    return checked_output(html, inputs, force=force)
 
 
 def document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
@@ -114,11 +117,16 @@ def saved(curves: Curves) -> dict[str, Any] | None:
 
 def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
     """The verdict for a person, ``columns`` wide."""
-    from holdfast.cli.text.curves import chart
+    from holdfast.cli.charts import chart
 
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
     sure = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
-    head = [f"{verdict.label}{since}{sure}", "", *_wrap(verdict.because, columns, "  "), ""]
+    head = [
+        f"{verdict.label}{since}{sure}",
+        "",
+        *wrapped(verdict.because, columns, "  ", long_words=False),
+        "",
+    ]
     head += _fact_lines(curves, verdict, columns)
     parts = ["\n".join(head).rstrip(), chart(curves, columns, colour)]
     parts += ["\n".join(_evidence(verdict)), "\n".join(_remedies(curves, verdict, columns))]
@@ -139,11 +147,12 @@ def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]
         yield f"  {what}  {where}{of}"
         for decision in curves.decisions:
             if decision.what == DISCARDED:
-                yield from _wrap(decision.because, columns, "  ")
+                yield from wrapped(decision.because, columns, "  ", long_words=False)
         if verdict.label not in GOES_ON:
             yield f"  Stopping there   {_saving(curves)}"
     if verdict.cause:
-        yield from _wrap(f"  Likely cause     {verdict.cause}", columns, " " * 19, first="")
+        cause = f"  Likely cause     {verdict.cause}"
+        yield from wrapped(cause, columns, "", " " * 19, long_words=False)
 
 
 def _saving(curves: Curves) -> str:
@@ -177,19 +186,9 @@ def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
         # An option and its value stay on one line.
         ours = () if curves.source == TRANSFORMERS else remedy.set
         options = "".join(f" --set{JOINT}{setting}" for setting in ours)
-        lines = _wrap(f"    {number}. {remedy.do}{options}", columns, " " * 7, first="")
+        text = f"    {number}. {remedy.do}{options}"
+        lines = wrapped(text, columns, "", " " * 7, long_words=False)
         yield from (line.replace(JOINT, " ") for line in lines)
-
-
-def _wrap(text: str, columns: int, indent: str, first: str | None = None) -> list[str]:
-    return textwrap.wrap(
-        text,
-        columns,
-        initial_indent=indent if first is None else first,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
 
 
 def _clock(seconds: float) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.contract.run_folder import need_run
+from holdfast.core.decisions import DecisionListener
 from holdfast.core.errors import RecipeError, StoreError
-from holdfast.core.records import Decision, Finding
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.routes import ENDPOINTS
 from holdfast.plugins.service.server import Running, connections_within, listen
@@ -21,7 +21,6 @@ from holdfast.plugins.service.web.guard import MAKE, AccessRules, is_local, read
 from holdfast.plugins.store.store import Store, open_store
 
 Log = Callable[[str], None]
-Notify = Callable[[Decision | Finding], None]
 
 NO_STORE = "none"
 ENDING = ".store.db"
@@ -45,7 +44,7 @@ class ServeRequest:
 
 
 def compose(
-    wanted: ServeRequest, ready: Callable[[ServiceEngine], None], log: Log, notify: Notify
+    wanted: ServeRequest, ready: Callable[[ServiceEngine], None], log: Log, notify: DecisionListener
 ) -> Running:
     """Check what can be checked without the model, open the store and take the port; the model is
     loaded by ``run()``. ``ready`` hears when requests are answered.
@@ -82,7 +81,7 @@ def compose(
     )
 
 
-def _token(wanted: ServeRequest, notify: Notify) -> str | None:
+def _token(wanted: ServeRequest, notify: DecisionListener) -> str | None:
     if wanted.token_file is not None:
         token, said = read_token(wanted.token_file)
         for decision in said:
@@ -113,7 +112,7 @@ def _store(wanted: ServeRequest) -> Store | None:
 
 
 def loaded(
-    wanted: ServeRequest, store: Store | None, log: Log, notify: Notify
+    wanted: ServeRequest, store: Store | None, log: Log, notify: DecisionListener
 ) -> tuple[ServiceEngine, Sequence[ServiceObserver]]:
     """Who answers, and the observers of a live comparison; raises as ``compose`` does."""
     from holdfast.plugins.service.engine.engine import ModelEngine
@@ -136,7 +135,7 @@ def loaded(
     )
 
 
-def watch_drift_of(service: Service, notify: Notify) -> None:
+def watch_drift_of(service: Service, notify: DecisionListener) -> None:
     """Have drift watched, once the service answers."""
     from holdfast.plugins.service.drift_start import drift_observers
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.row_texts import PAIR
-from holdfast.core.decisions import DecisionListener as Notify
 from holdfast.core.records import Estimate, to_json
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
@@ -309,12 +308,7 @@ class Drifting:
 
 
 def watch_drift(
-    facts: EngineFacts,
-    *,
-    between: int = BETWEEN,
-    log_texts: bool = False,
-    mask: bool = True,
-    notify: Notify = lambda _: None,
+    facts: EngineFacts, *, between: int = BETWEEN, log_texts: bool = False, mask: bool = True
 ) -> Drifting:
     """The observer of the run that an engine serves, by the reference in its folder. Where it is
     not there yet it is made and kept, which takes a pass of the model over the validation rows.
@@ -322,7 +316,7 @@ def watch_drift(
     Raises ``RunError`` where those rows are not there either.
     """
     again = FinishedRun(facts.run)
-    held = held_reference(again, notify)
+    held = held_reference(again)
     data = again.recipe.data
     return Drifting(held, facts, data, between=between, log_texts=log_texts, mask=mask)
 

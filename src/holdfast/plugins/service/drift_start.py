@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from holdfast.core.decisions import DecisionListener as Notify
+from holdfast.core.decisions import DecisionListener, decisions_to
 from holdfast.core.errors import InputError, RunError
 from holdfast.core.records import Decision
 from holdfast.core.run_files import read_result
@@ -106,7 +106,10 @@ class StartingDrift:
 
 
 def drift_observers(
-    served: Callable[[], EngineFacts], settings: Serving, log: Callable[[str], None], notify: Notify
+    served: Callable[[], EngineFacts],
+    settings: Serving,
+    log: Callable[[str], None],
+    notify: DecisionListener,
 ) -> list[StartingDrift]:
     """The watch for drift of the run that is ``served`` at a time; none where ``serve.drift`` is
     false."""
@@ -114,13 +117,14 @@ def drift_observers(
         return []
 
     def load() -> Drifting:
-        return watch_drift(
-            served(),
-            between=settings.between_alarms,
-            log_texts=settings.log_texts,
-            mask=settings.mask,
-            notify=lambda one: log(f"reference of drift: {one.because}"),
-        )
+        # In a thread of its own, where nobody else listens.
+        with decisions_to(lambda one: log(f"reference of drift: {one.because}")):
+            return watch_drift(
+                served(),
+                between=settings.between_alarms,
+                log_texts=settings.log_texts,
+                mask=settings.mask,
+            )
 
     made = StartingDrift(load, log, lambda: served().model)
     run = served().run

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.core.printable import printable
-from holdfast.terminal.streams import json_text
+from holdfast.cli.options import JsonOutput
+from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
     from holdfast.plugins.service.promotion import Promotion
@@ -33,7 +33,8 @@ def command(
     force: Annotated[
         bool, typer.Option("--force", help="Even where the evidence is against it, or lacking.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    output: JsonOutput,
 ) -> None:
     """Let RUN take the place of the model in service, as far as the live comparison has come, and
     write down who did so when. It goes by the latest evidence about the two: the gate of the
@@ -49,21 +50,18 @@ def command(
         made = promote(opened, run, undo=undo, instead_of=instead_of, force=force)
     finally:
         opened.close()
-    typer.echo(json_text(made.to_json()) if as_json else printable(shown(made, opened.name)))
+    output.show(made.to_json(), lambda columns: shown(made, opened.name, columns))
 
 
-def shown(made: Promotion, store: str) -> str:
+def shown(made: Promotion, store: str, columns: int) -> str:
     """What was changed, by whom, and on what evidence; ``store`` is named without a password."""
-    from holdfast.terminal.say import entry, width
-
-    columns = width()
     back = "back to" if made.undo else "to"
-    entries = [("Serves", f"from {made.before} {back} {made.after} ({made.run})")]
-    entries += [("Evidence", line) for line in made.told]
+    told = [("Serves", f"from {made.before} {back} {made.after} ({made.run})")]
+    told += [("Evidence", line) for line in made.told]
     if made.evidence is not None:
-        entries.append(("Compared", made.evidence["because"]))
-    entries.append(("By", f"{made.who}; event {made.number} of the store"))
+        told.append(("Compared", made.evidence["because"]))
+    told.append(("By", f"{made.who}; event {made.number} of the store"))
     if not made.undo:
-        entries.append(("Take back", f"holdfast promote {made.run} --store {store} --undo"))
-    entries.append(("Servers", "those of this store change over within seconds"))
-    return "\n".join(line for name, value in entries for line in entry(name, value, columns))
+        told.append(("Take back", f"holdfast promote {made.run} --store {store} --undo"))
+    told.append(("Servers", "those of this store change over within seconds"))
+    return "\n".join(entries(told, columns))

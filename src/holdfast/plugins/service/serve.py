@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from holdfast.cli.options import set_option
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
@@ -18,41 +20,45 @@ if TYPE_CHECKING:
 PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "sqlalchemy")
 
 
-def command(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """Where it listens, what it keeps, and how it computes."""
+
     host: Annotated[
         str, typer.Option(help="Where to listen; other machines reach 0.0.0.0, with a token.")
-    ] = "127.0.0.1",
+    ] = "127.0.0.1"
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="0: a free one, which is printed.")
-    ] = 8080,
+    ] = 8080
     store: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|URL",
             help="Where requests and labels are kept (none: nowhere); else RUN.store.db.",
         ),
-    ] = None,
+    ] = None
     challenger: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Compare this run with the served one: docs/live.md."),
-    ] = None,
+    ] = None
     token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Ask every caller for the token in this file."),
-    ] = None,
+    ] = None
     precision: Annotated[
         str,
         typer.Option(help="float32: as predict answers; auto: the quickest that export measured."),
-    ] = "float32",
+    ] = "float32"
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the model; else all cores but one.")
-    ] = None,
+    ] = None
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    given: ServeOptions,
     set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="serve.log_texts, serve.max_rows …: docs/serve.md."
-        ),
+        list[str] | None, set_option("serve.log_texts, serve.max_rows …: docs/serve.md.")
     ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Say nothing but what befalls it.")
@@ -85,9 +91,7 @@ def command(
 
     teller = Teller(quiet)
     teller.title(f"holdfast serve {run}")
-    wanted = ServeRequest(
-        run, host, port, store, challenger, token_file, precision, threads, settings
-    )
+    wanted = ServeRequest(run, **asdict(given), settings=settings)
     running = compose(wanted, ready, log, teller)
     teller.line(f"loading the model; until then {running.place.url} answers 503")
     if code := running.run():

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from holdfast.cli.options import JsonOutput
 from holdfast.core.errors import RecipeError
-from holdfast.core.printable import printable
 from holdfast.core.wording import counted
-from holdfast.terminal.streams import json_text
 
 SHOWN = {"requests": "request", "answers": "answer", "texts": "text", "feedback": "label"}
 
@@ -31,7 +30,8 @@ def command(
     who: Annotated[
         str | None, typer.Option("--who", metavar="NAME", help="All labels that a person gave.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    *,
+    output: JsonOutput,
 ) -> None:
     """Delete requests with their answers, texts, labels and outcomes, or the labels of a person.
 
@@ -46,7 +46,8 @@ def command(
         found = ", ".join(f"--{name}" for name in given) or None
         raise RecipeError("what to forget", rule, found, "E.g. --request ID, as /predict gave it.")
     (by, value) = next(iter(given.items()))
-    typer.echo(_said(_forget(store, by, value), as_json))
+    gone = _forget(store, by, value)
+    output.show(gone, lambda _: _said(gone))
 
 
 def _forget(where: str, by: Any, value: str) -> dict[str, Any]:
@@ -61,9 +62,7 @@ def _forget(where: str, by: Any, value: str) -> dict[str, Any]:
         opened.close()
 
 
-def _said(found: dict[str, Any], as_json: bool) -> str:
-    if as_json:
-        return json_text(found)
+def _said(found: dict[str, Any]) -> str:
     gone = [counted(n, SHOWN[name]) for name, n in found["gone"].items() if n and name in SHOWN]
     if not gone:
         return "Nothing of it was there."
@@ -75,4 +74,4 @@ def _said(found: dict[str, Any], as_json: bool) -> str:
         "where a service runs, else as soon as a program of Holdfast opens or closes it."
     )
     lines.append("Runs that learned from them know them still: `holdfast update` leaves them out.")
-    return printable("\n".join(lines))
+    return "\n".join(lines)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from holdfast.api.arguments import Settings
-from holdfast.api.trained_run import TrainedRun
+from holdfast.api.arguments import Settings, name_or_none
+from holdfast.api.trained_run import TrainedRun, run_name
+from holdfast.contract.advice import in_python
 
 
+@in_python()
 def update(
     run: str | Path | TrainedRun,
     feedback: Any = None,
@@ -39,21 +41,18 @@ def update(
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
     """
-    from holdfast.contract.advice import in_python
     from holdfast.data.memory.frames import frame_file, is_frame
     from holdfast.plugins.update.options import UpdateOptions
     from holdfast.plugins.update.progress import updated
 
-    with in_python():
-        folder = Path(run.folder if isinstance(run, TrainedRun) else run)
-        given = None if feedback is None else feedback
-        made = frame_file(given, "the feedback") if is_frame(given) else None
-        try:
-            where = str(made or given) if given is not None else None
-            asking = UpdateOptions(folder, where, margin, start, hold, own, seed, settings)
-            place = Path(out) if out else None
-            _, done = updated(asking, place, resume=resume, quiet=quiet)
-        finally:
-            if made is not None:
-                made.unlink(missing_ok=True)
+    folder = Path(run_name(run))
+    made = frame_file(feedback, "the feedback") if is_frame(feedback) else None
+    try:
+        where = name_or_none(made or feedback)
+        asking = UpdateOptions(folder, where, margin, start, hold, own, seed, settings)
+        place = Path(out) if out else None
+        _, done = updated(asking, place, resume=resume, quiet=quiet)
+    finally:
+        if made is not None:
+            made.unlink(missing_ok=True)
     return TrainedRun(done)

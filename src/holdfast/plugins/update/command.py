@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import RunOutput, Seed, Verbose
+from holdfast.cli.options import RunOutput, Seed, set_option
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import GATE_OUTCOMES
+from holdfast.terminal.layout import entries, run_lines, width, wrapped
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -31,67 +32,88 @@ NEXT = {
 NOT_ACCEPTED = 3
 
 
-def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run that is served.")],
+@dataclass(frozen=True, slots=True)
+class FeedbackOptions:
+    """What is updated, by what, and when."""
+
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run that is served.")]
     feedback: Annotated[
         str | None,
         typer.Option(metavar="FILE|URL", help="Labelled rows, or the store of the service."),
-    ] = None,
+    ] = None
     every: Annotated[
         str | None, typer.Option(metavar="TIME", help="Again and again: 6h, 1d; needs --out.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The new run's folder.")] = None,
+    ] = None
+    out: Annotated[Path | None, typer.Option(help="The new run's folder.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class LearningOptions:
+    """How is learned from it, and what the gate allows."""
+
     margin: Annotated[
         float | None,
         typer.Option(metavar="POINTS", help="May be lost on old rows: 2 to 5 by their number."),
-    ] = None,
+    ] = None
     start: Annotated[
         str, typer.Option(metavar="auto|warm|anew", help="From the served model, or the start.")
-    ] = "auto",
+    ] = "auto"
     hold: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Of the feedback, kept out of training for the gate."),
-    ] = None,
+    ] = None
     own: Annotated[
         float, typer.Option(metavar="SHARE", help="Most training rows that a model labelled.")
-    ] = 0.2,
+    ] = 0.2
     least: Annotated[
         int, typer.Option(min=1, metavar="N", help="With --every: new rows that make a round.")
-    ] = 50,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the run's recipe."),
-    ] = None,
-    seed: Seed = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted one.")] = False,
+    ] = 50
+    set_: Annotated[list[str] | None, set_option("Any key of the run's recipe.")] = None
+    seed: Seed = None
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted one.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOutput(RunOutput):
+    """What is printed."""
+
     as_json: Annotated[
         bool, typer.Option("--json", help="Print result.json; with --every a line a round.")
-    ] = False,
+    ] = False
     quiet: Annotated[
         bool, typer.Option("--quiet", help="The result alone: no plan, no progress.")
-    ] = False,
-    verbose: Verbose = False,
-) -> None:
+    ] = False
+
+
+def command(given: FeedbackOptions, learning: LearningOptions, output: UpdateOutput) -> None:
     """Learn from feedback, and decide by evidence whether the new model may take over. Exit code:
     0 where its gate accepts it, 3 where it is rejected or inconclusive; the run is complete then
     too. --every goes on whatever the gate says."""
     refuse_too_little("torch")
-    RunOutput(as_json, quiet, verbose)
     from holdfast.plugins.update.options import UpdateOptions
     from holdfast.plugins.update.rounds import schedule_of
-    from holdfast.terminal.say import width
 
-    asking = UpdateOptions(run, feedback, margin, start, hold, own, seed, set_ or [])
-    if every is not None:
-        _rounds(asking, schedule_of(asking, every, out, least), quiet, as_json)
+    asking = UpdateOptions(
+        given.run,
+        given.feedback,
+        learning.margin,
+        learning.start,
+        learning.hold,
+        learning.own,
+        learning.seed,
+        learning.set_ or [],
+    )
+    if given.every is not None:
+        schedule = schedule_of(asking, given.every, given.out, learning.least)
+        _rounds(asking, schedule, output)
         return
     from holdfast.plugins.update.progress import updated
 
-    result, folder = updated(asking, out, resume=resume, quiet=quiet, verbose=verbose)
-    if as_json:
-        typer.echo(json_text(result))
-    else:
-        typer.echo(printable("\n".join(shown(result, folder, width(), _store(feedback)))))
+    result, folder = updated(
+        asking, given.out, resume=learning.resume, quiet=output.quiet, verbose=output.verbose
+    )
+    store = _store(given.feedback)
+    output.show(result, lambda columns: "\n".join(shown(result, folder, columns, store)))
     decision = result["update"]["gate"]["decision"]
     if decision != ACCEPTED:
         told = f"the update is {GATE_OUTCOMES[decision]}, so the exit code is {NOT_ACCEPTED}"
@@ -107,22 +129,21 @@ def _store(feedback: str | None) -> str:
     return masked(feedback) if feedback is not None and is_store(feedback) else "URL"
 
 
-def _rounds(asking: UpdateOptions, schedule: RoundSchedule, quiet: bool, as_json: bool) -> None:
+def _rounds(asking: UpdateOptions, schedule: RoundSchedule, output: UpdateOutput) -> None:
     """Update on a schedule, until it is ended."""
     from holdfast.plugins.update.progress import updated
     from holdfast.plugins.update.rounds import Rounds
-    from holdfast.terminal.say import width
 
     def do(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
         return updated(asking, folder, resume=resume, quiet=True)[0]
 
     def say(line: str) -> None:
-        if not quiet:
+        if not output.quiet:
             sys.stderr.write(printable(f"holdfast update: {line}") + "\n")
             sys.stderr.flush()
 
     def ended(line: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
-        if as_json:
+        if output.as_json:
             # A round is a line, so that whoever reads a pipe knows where its document ends.
             typer.echo(json_text({"schema": 1, **(result or {}), "round": line}, indent=None))
         elif result is not None:
@@ -136,16 +157,12 @@ def _rounds(asking: UpdateOptions, schedule: RoundSchedule, quiet: bool, as_json
 def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL") -> list[str]:
     """The answer first, at the width of a terminal."""
     from holdfast.report.view.update import gate_words
-    from holdfast.terminal.say import COLUMN, entry
 
     block = result["update"]
     gate = block["gate"]
-    lines = ["", *textwrap.wrap(gate_words(gate), columns, break_on_hyphens=False), ""]
-    lines += [line for name, value in _entries(block) for line in entry(name, value, columns)]
-    lines.append(f"  {'Model':<{COLUMN - 2}}{run / 'model'}")
-    lines.append(f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}")
+    answer, told = wrapped(gate_words(gate), columns), entries(_entries(block), columns)
     following = NEXT[gate["decision"]].format(run=run, store=store, served=block["from"])
-    return [*lines, "", *textwrap.wrap(following, columns, break_on_hyphens=False)]
+    return ["", *answer, "", *told, *run_lines(run), "", *wrapped(following, columns)]
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import cast
 
 from holdfast.contract.run_folder import RECIPE
+from holdfast.core.decisions import DecisionListener
 from holdfast.core.machine import refuse_too_many, usable_cores
 from holdfast.core.records import Decision
 from holdfast.core.tasks import WRITERS
 from holdfast.plugins.export.measurements import FLOAT32
 from holdfast.plugins.service.engine.engine import ModelEngine, RowForm
 from holdfast.plugins.service.engine.line import QueueBounds
-from holdfast.plugins.service.engine.precision import Computing, Notify, computing
+from holdfast.plugins.service.engine.precision import Computing, computing
 from holdfast.plugins.service.engine.rows import columns_of
 from holdfast.plugins.service.engine.tables import TableForm
 from holdfast.plugins.service.engine.texts import TextForm
@@ -36,7 +37,7 @@ def open_engine(
     *,
     threads: int | None = None,
     beside: ModelEngine | None = None,
-    notify: Notify = lambda _: None,
+    notify: DecisionListener = lambda _: None,
 ) -> ModelEngine:
     """The engine of a finished run; not warm yet. ``notify`` hears what was decided, and why.
 

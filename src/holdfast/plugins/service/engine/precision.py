@@ -6,12 +6,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from holdfast.contract.inference import Answering
+from holdfast.core.decisions import DecisionListener, decisions_to
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.records import Decision
@@ -35,7 +36,6 @@ FORMATS = {"openvino": "openvino", "onnx": "onnxruntime"}
 MISSING = "Install one: pip install 'holdfast[export]'."
 # Of an export's table: texts together, as a service asks them.
 BATCH = "16"
-Notify = Callable[[Decision], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Computing:
     because: str
 
 
-def computing(run: Path | None, predictor: Predictor, precision: str, notify: Notify) -> Computing:
+def computing(
+    run: Path | None, predictor: Predictor, precision: str, notify: DecisionListener
+) -> Computing:
     """The network of a run that is asked in ``precision``: ``float32`` or ``auto``.
 
     Raises ``RecipeError`` for another word; ``MachineError`` where an export cannot be written.
@@ -92,7 +94,7 @@ def _through(use: Any, network: Graph) -> Answering:
     return changed
 
 
-def _measured(run: Path, use: Answering, notify: Notify) -> Computing | str:
+def _measured(run: Path, use: Answering, notify: DecisionListener) -> Computing | str:
     """The form that an export of the run kept, made where there is none; or why there is none that
     is quicker than the model itself."""
     if not isinstance(use, TextUse | TagUse | ImageUse):
@@ -140,7 +142,7 @@ def _ms(facts: Mapping[str, Any], engine: str, precision: str) -> float:
     return float("inf")
 
 
-def _made(run: Path, notify: Notify) -> Path | str:
+def _made(run: Path, notify: DecisionListener) -> Path | str:
     """A new export, where the run has its exports; or why there is none."""
     form = next((name for name, pack in FORMATS.items() if importlib.util.find_spec(pack)), None)
     if form is None:
@@ -150,7 +152,8 @@ def _made(run: Path, notify: Notify) -> Path | str:
     notify(Decision("exporting", form, because, prominent=True))
     format_of(form, str(read_result(run)["task"]))
     try:
-        return export(run, form, int8=True, notify=lambda _: None).folder
+        with decisions_to(None):
+            return export(run, form, int8=True).folder
     except RunError:
         # Another server of the same run was quicker.
         if (home / FACTS).is_file():
@@ -162,4 +165,5 @@ def _made(run: Path, notify: Notify) -> Path | str:
             return f"it cannot be exported: {error.what}: {error.rule}"
         place = scratch_file("export", "")
         place.unlink(missing_ok=True)
-        return export(run, form, int8=True, out=place, notify=lambda _: None).folder
+        with decisions_to(None):
+            return export(run, form, int8=True, out=place).folder

@@ -1,20 +1,28 @@
-"""Two curves as plain text, for terminals, files and mails."""
+"""Charts as plain text, for terminals, files and mails: two curves of a training; the loss over
+rates of a range test, a decade a mark."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from holdfast.core.curves import Curves, Series, position
 from holdfast.core.records import Floats
 
+if TYPE_CHECKING:
+    from holdfast.search.rate_range import RateRange
+
 ROWS = 12
 GUTTER = 9
-TRAIN, VALID, BOTH = "░", "█", "▓"
+LIGHT, FULL, BOTH = "░", "█", "▓"
+TRAIN, VALID = LIGHT, FULL
 # From here on a straight scale would press all but the first points onto the floor.
 LOG_FROM = 30
+# Of a range test.
+RATE_ROWS, RATE_GUTTER = 11, 8
 PAINT = {TRAIN: "\x1b[34m", VALID: "\x1b[33m", BOTH: "\x1b[32m"}
 
 
@@ -98,3 +106,49 @@ def _paint(text: str, colour: bool) -> str:
     if not colour:
         return text
     return "".join(f"{PAINT[c]}{c}\x1b[0m" if c in PAINT else c for c in text)
+
+
+def rate_chart(found: RateRange, columns: int) -> str:
+    """The picture, ``columns`` characters wide: the smoothed loss in full blocks, the loss of each
+    update in light ones, rates on a logarithmic scale, the suggested rate marked below. What lies
+    more than twice the fall above the start is drawn at the top."""
+    width = columns - RATE_GUTTER - 2
+    rates = np.array([one.rate for one in found.points])
+    line = np.array([one.smoothed for one in found.points])
+    first, last = math.log10(rates[0]), math.log10(rates[-1])
+    begin, low = float(line[0]), float(line.min())
+    high = min(float(line.max()), begin + max(begin - low, 0.1 * abs(begin)))
+    grid = np.full((RATE_ROWS, width), " ")
+    places = ((np.log10(rates) - first) / ((last - first) or 1) * (width - 1)).round().astype(int)
+    for mark, values in ((LIGHT, [one.loss for one in found.points]), (FULL, line)):
+        for place, value in zip(places, values, strict=True):
+            if mark == FULL or low <= value <= high:
+                share = (high - min(high, max(low, value))) / ((high - low) or 1)
+                grid[round(share * (RATE_ROWS - 1)), place] = mark
+    labels = {0: f"{high:.3g}", RATE_ROWS - 1: f"{low:.3g}"}
+    body = [
+        f"{labels.get(i, ''):>{RATE_GUTTER}}┤{''.join(row).rstrip()}" for i, row in enumerate(grid)
+    ]
+    return "\n".join([*body, *_rates_below(found, first, last, width)])
+
+
+def _rates_below(found: RateRange, first: float, last: float, width: int) -> list[str]:
+    def at(rate: float) -> int:
+        return round((math.log10(rate) - first) / ((last - first) or 1) * (width - 1))
+
+    axis, marks = ["─"] * width, [" "] * width
+    for decade in range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1):
+        place = at(10.0**decade)
+        axis[place] = "┴"
+        text = f"1e{decade}"
+        start = min(place, width - len(text))
+        marks[start : start + len(text)] = text
+    lines = [f"{'':{RATE_GUTTER}}└{''.join(axis)}", f"{'':{RATE_GUTTER}} {''.join(marks).rstrip()}"]
+    if found.suggested is not None:
+        text = f"▲ {found.suggested:.2g}"
+        place = at(found.suggested)
+        if place + len(text) > width:
+            text = f"{found.suggested:.2g} ▲"
+            place -= len(text) - 1
+        lines.append(f"{'':{RATE_GUTTER}} {' ' * max(0, place)}{text}")
+    return [*lines, f"{'':{RATE_GUTTER}} {FULL} smoothed loss   {LIGHT} each update   rate →"]

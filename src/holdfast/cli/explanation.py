@@ -3,7 +3,6 @@ what that is worth."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from holdfast.report.explanation import (
     strength,
     why_not,
 )
+from holdfast.terminal.layout import wrapped
 
 if TYPE_CHECKING:
     from holdfast.report.explanation import ReasonJson, RowJson
@@ -34,12 +34,12 @@ LONGEST = 1200
 
 def shown(document: Mapping[str, Any], columns: int) -> str:
     """The rows, then what their maps are worth, at most ``columns`` wide."""
-    lines = [*_wrapped(_head(document), columns, "", ""), ""]
+    lines = [*wrapped(_head(document), columns), ""]
     for row in document["rows"]:
         lines += [*_row(document, row, columns), ""]
-    lines += _wrapped(answer(document), columns, "", "")
+    lines += wrapped(answer(document), columns)
     for line in joint_lines(document):
-        lines += _wrapped(line, columns, "  ", "  ")
+        lines += wrapped(line, columns, "  ")
     return "\n".join(printable(line) for line in lines)
 
 
@@ -48,15 +48,15 @@ def carried(block: Mapping[str, object], columns: int) -> str:
     from holdfast.report.view.reasons import alarms_sentence, carried_sentence, word_lines
 
     if "why" in block:
-        return "\n".join(_wrapped(printable(str(block["why"])), columns, "", ""))
-    lines = [*_wrapped(carried_sentence(block), columns, "", ""), ""]
+        return "\n".join(wrapped(printable(str(block["why"])), columns))
+    lines = [*wrapped(carried_sentence(block), columns), ""]
     for one in word_lines(block):
         told = (
             f"{one.name}: “{one.words}” costs {one.cost}, other words {one.others} "
             f"({one.rows} test rows, {one.p}): {one.verdict}"
         )
-        lines += _wrapped(told, columns, "  ", "    ")
-    lines += ["", *_wrapped(alarms_sentence(block), columns, "", "")]
+        lines += wrapped(told, columns, "  ", "    ")
+    lines += ["", *wrapped(alarms_sentence(block), columns)]
     return "\n".join(printable(line) for line in lines)
 
 
@@ -71,21 +71,21 @@ def _head(document: Mapping[str, Any]) -> str:
 
 
 def _row(document: Mapping[str, Any], row: RowJson, columns: int) -> list[str]:
-    lines = _wrapped(f"Row {row['row']:,}: {said_of(row)}", columns, "", "  ")
+    lines = wrapped(f"Row {row['row']:,}: {said_of(row)}", columns, "", "  ")
     if row["because"]:
-        return [*lines, *_wrapped(f"no answer to explain: {row['because']}", columns, "  ", "  ")]
+        return [*lines, *wrapped(f"no answer to explain: {row['because']}", columns, "  ")]
     for reason in row["reasons"]:
         if len(row["reasons"]) > 1:
-            lines += _wrapped(f"Why {reason['target']}:", columns, "  ", "  ")
+            lines += wrapped(f"Why {reason['target']}:", columns, "  ")
         lines += _marked(row, reason, columns)
         reason_why = why_not(document, reason)
         if reason_why:
-            lines += _wrapped(f"nothing is marked: {reason_why}", columns, "    ", "    ")
+            lines += wrapped(f"nothing is marked: {reason_why}", columns, "    ")
         else:
             lines += _named(row, reason, columns)
-        lines += _wrapped(how_faithful(reason), columns, "    ", "    ")
+        lines += wrapped(how_faithful(reason), columns, "    ")
     for note in row_notes(row):
-        lines += _wrapped(note, columns, "    ", "    ")
+        lines += wrapped(note, columns, "    ")
     return lines
 
 
@@ -94,7 +94,7 @@ def _marked(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
     top = max((abs(value) for value in values), default=0.0)
     levels = [strength(value, top) if reason["shown"] else 0 for value in values]
     if "grid" in row:
-        return [*_wrapped(row["texts"][0], columns, "  ", "  "), *_squares(row, levels)]
+        return [*wrapped(row["texts"][0], columns, "  "), *_squares(row, levels)]
     lines = []
     for number, text in enumerate(row["texts"]):
         at, made = 0, ""
@@ -105,7 +105,8 @@ def _marked(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
                 made += text[at:start] + mark + text[start:stop] + closed
                 at = stop
         made += text[at:]
-        lines += _wrapped(printable(" ".join(made.split()), LONGEST), columns, "  ", "  ")
+        # The line of a text that is empty, as one of a pair may be, is empty.
+        lines += wrapped(printable(" ".join(made.split()), LONGEST), columns, "  ") or [""]
     return lines
 
 
@@ -129,11 +130,5 @@ def _named(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
             for word, adds, without in found
         ]
         if parts:
-            lines += _wrapped(f"{head}: {', '.join(parts)}", columns, "    ", "      ")
+            lines += wrapped(f"{head}: {', '.join(parts)}", columns, "    ", "      ")
     return lines
-
-
-def _wrapped(text: str, columns: int, first: str, rest: str) -> list[str]:
-    return textwrap.wrap(
-        text, columns, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
-    ) or [first.rstrip()]

@@ -3,13 +3,12 @@ where everything lies."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from holdfast.core.wording import counted
-from holdfast.terminal.say import COLUMN, clock, entry
+from holdfast.terminal.layout import clock, entries, entry, run_lines, wrapped
 
 if TYPE_CHECKING:
     from holdfast.report.view.headline import RemedyJson
@@ -44,9 +43,9 @@ def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     summary, unused = answer(result), discarded(result)
     return [
         "",
-        *_wrapped(summary.headline, columns),
-        *_wrapped(summary.advice, columns),
-        *(_wrapped(unused, columns) if unused else []),
+        *wrapped(summary.headline, columns),
+        *wrapped(summary.advice, columns),
+        *(wrapped(unused, columns) if unused else []),
         "",
         *_verdict(result["verdict"], columns, " on the discarded steps" if unused else ""),
         "",
@@ -54,8 +53,7 @@ def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
         *_tried(result, columns),
         *_scores(result, columns),
         *_known(result, columns),
-        f"  {'Model':<{COLUMN - 2}}{run / 'model'}",
-        f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}",
+        *run_lines(run),
     ]
 
 
@@ -66,7 +64,7 @@ def _verdict(verdict: VerdictJson, columns: int, what: str) -> Iterator[str]:
     label = str(verdict["label"]).replace("_", " ")
     doubt = ", not confirmed by the test rows" if verdict.get("test_agrees") is False else ""
     text = f"Verdict{what}: {label}{doubt}. {verdict['because']}{cause}"
-    yield from _wrapped(text, columns)
+    yield from wrapped(text, columns)
     remedies = verdict.get("remedies") or ()
     if not remedies:
         return
@@ -77,7 +75,7 @@ def _verdict(verdict: VerdictJson, columns: int, what: str) -> Iterator[str]:
     yield from entry("Next step", f"{first['do']}{options}{more}", columns)
 
 
-def _ended(result: Mapping[str, Any], columns: int) -> Iterator[str]:
+def _ended(result: Mapping[str, Any], columns: int) -> list[str]:
     """Why it ended, in one line where that fits, and the state that is kept."""
     from holdfast.report.page_words import discarded
 
@@ -88,12 +86,12 @@ def _ended(result: Mapping[str, Any], columns: int) -> Iterator[str]:
         # The verdict's own sentence stands above.
         because = because.partition(": ")[0]
         because = f"the verdict is {label}" if because == label else because
-    yield from entry("Stopped", f"step {last}: {because}", columns)
     kept = "the last checkpoint" if best == last else f"the checkpoint of step {best}"
     if discarded(result):
         kept = "the checkpoint of step 0, before the fine-tuning"
     time = clock(result["timing"]["train_s"])
-    yield from entry("Kept", f"{kept}; trained for {time}", columns)
+    ended = [("Stopped", f"step {last}: {because}"), ("Kept", f"{kept}; trained for {time}")]
+    return entries(ended, columns)
 
 
 def _tried(result: Mapping[str, Any], columns: int) -> Iterator[str]:
@@ -142,7 +140,3 @@ def _known(result: Mapping[str, object], columns: int) -> Iterator[str]:
     for line in found.lines if found else ():
         if line.tone == "warn":
             yield from entry("Warning", line.text.replace("\u00a0", " "), columns)
-
-
-def _wrapped(text: str, columns: int) -> list[str]:
-    return textwrap.wrap(text, columns, break_on_hyphens=False)

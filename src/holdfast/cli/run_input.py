@@ -1,0 +1,123 @@
+"""Finished runs, and the rows that they are asked about: how commands take them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.core.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from holdfast.contract.inference import Options
+
+ENSEMBLE = "predict.ensemble"
+# Of a setting: how large the data may be.
+LIMITS = "data.limits."
+
+
+Text = Annotated[
+    list[str] | None,
+    typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
+]
+Label = Annotated[str | None, typer.Option(help="The label column, where DATA calls it otherwise.")]
+Encoding = Annotated[str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")]
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """How the rows of DATA are read, for a run that is there."""
+
+    text: Text = None
+    label: Label = None
+    encoding: Encoding = None
+
+    def options(self, *more: Any, **others: Any) -> Options:
+        """The same as ``contract.inference.Options``."""
+        from holdfast.contract.inference import Options
+
+        return Options(tuple(self.text or ()) or None, self.label, self.encoding, *more, **others)
+
+
+@dataclass(frozen=True, slots=True)
+class TextOptions:
+    """The same for DATA without labels."""
+
+    text: Text = None
+    encoding: Encoding = None
+
+    def options(self, *more: Any, **others: Any) -> Options:
+        """See ``DataOptions.options``."""
+        return DataOptions(self.text, None, self.encoding).options(*more, **others)
+
+
+def runs_and_data(command: str, given: Sequence[str]) -> tuple[list[Path], str]:
+    """The runs, and the data, which come last.
+
+    Raises ``RecipeError`` where one of the two is missing, or they stand the other way round.
+    """
+    example = f"E.g. holdfast {command} runs/reviews-1 new.csv."
+    if len(given) < 2:
+        raise RecipeError(f"holdfast {command}", "needs a run and the data", list(given), example)
+    *runs, data = given
+    if (Path(data) / "result.json").is_file():
+        raise RecipeError(f"holdfast {command}", "takes the data last", data, example)
+    return [Path(run) for run in runs], data
+
+
+def ensemble_of(settings: Sequence[str]) -> tuple[str, list[str]]:
+    """What ``predict.ensemble`` is set to (the last one counts; ``average`` where it is not), and
+    the other settings."""
+    way, others = "average", []
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key.strip() == ENSEMBLE:
+            way = value.strip()
+        else:
+            others.append(setting)
+    return way, others
+
+
+def piped(run: Path, options: Options) -> list[str]:
+    """One text a line, within the limits of the run as a file would be read."""
+    from holdfast.contract.advice import advising
+    from holdfast.contract.inference import data_part, within_limits
+
+    with advising(), within_limits(data_part(run), options.limits):
+        return _stdin(options.encoding)
+
+
+def _stdin(encoding: str | None) -> list[str]:
+    from holdfast.data.limits import check_row, limits
+    from holdfast.data.readers.text import find_codec, refuse_nul
+
+    codec = find_codec(encoding)
+    # A line ends at "\n" alone: a form feed or U+2028 inside a text ends none.
+    stream = io.TextIOWrapper(sys.stdin.buffer, codec, newline="\n")
+    texts: list[str] = []
+    try:
+        longest = limits().cell
+        while line := stream.readline(longest + 1):
+            where = f"standard input, line {len(texts) + 1}"
+            check_row(where, len(line))
+            refuse_nul(where, line)
+            texts.append(line.removesuffix("\n").removesuffix("\r"))
+    except UnicodeError as error:
+        raise DataError(
+            "standard input",
+            f"is not {encoding or 'UTF-8'}",
+            str(error),
+            "Name its encoding with --encoding, or convert it first.",
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            stream.detach()
+    if not texts:
+        raise DataError("standard input", "is empty", None, "Give one text a line.")
+    return texts
