@@ -339,8 +339,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "train-texts-as-test",
         "the written sample of the test rows is scored against the training rows",
         "tasks/seq2seq/scores.py",
-        "tested = scores_of(outputs, made[1], recipe.seed, extra=extra)",
-        "tested = scores_of(outputs, made[0], recipe.seed, extra=extra)",
+        'tested = scores_of(outputs, made["test"], recipe.seed, extra=extra)',
+        'tested = scores_of(outputs, made["train"], recipe.seed, extra=extra)',
         (UNTUNED,),
     ),
     (

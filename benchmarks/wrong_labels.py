@@ -34,7 +34,7 @@ from holdfast.monitor.detectors.noisy_labels import noisy_labels, telling
 from holdfast.monitor.history import History
 from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import best_temperature, losses_at
-from holdfast.tasks.classes.label_noise import label_noise
+from holdfast.tasks.classes.baseline import label_noise
 
 NAME = "wrong_labels"
 SETS, SIZES, NOISES = ("cr", "mr", "trec"), (200, 400, 1000), (0.0, 0.1, 0.25)

@@ -24,7 +24,7 @@ from holdfast.models.probes.curve import count_twins, out_of_fold, probe_curve
 from holdfast.models.probes.probe import fit_probe
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import clopper_pearson, wilson
-from holdfast.tasks.classes.label_noise import label_noise
+from holdfast.tasks.classes.baseline import label_noise
 from verdict_parts.truth import OVERFIT, fault_of, is_clear, is_right, state
 
 FAULTY = ("plain", "layers", "faulty", "pictures", "novels")

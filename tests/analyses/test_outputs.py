@@ -97,7 +97,7 @@ def test_a_share_is_tested_exactly_and_paired() -> None:
 
 def test_a_difference_that_is_not_shown_says_how_many_rows_would_show_it() -> None:
     (share,) = compare_shares([marked([1, 1, 1, 0] * 5, [1, 1, 0, 0] * 5)])
-    assert share.verdict == "not shown" or share.adjusted < 0.07
+    assert share.verdict == "not shown" or share.p_adjusted < 0.07
     (small,) = compare_shares([marked([1, 1] + [0] * 18, [0] * 20)])
     assert small.verdict == "not shown"
     assert small.more_rows is not None

@@ -15,8 +15,12 @@ from scipy.stats import binomtest
 from holdfast.data.chats.chat import chats_from_prompts, load_chats
 from holdfast.metrics import TEXT_METRICS
 from holdfast.models.generators.causal import LoadedCausal, load_causal
-from holdfast.tasks.generation.general_items import general_items
-from holdfast.tasks.generation.general_tasks import compare_general, right_pairs, right_sentences
+from holdfast.tasks.generation.general_tasks import (
+    compare_general,
+    general_items,
+    right_pairs,
+    right_sentences,
+)
 from holdfast.tasks.generation.judge import (
     MetricJudge,
     ModelJudge,
@@ -27,9 +31,8 @@ from holdfast.tasks.generation.judge import (
 )
 from holdfast.tasks.generation.shots import encode_with_shots, fitting, pairs_before, shots_of
 from holdfast.tasks.generation.text_scores import Generated
-from holdfast.tasks.generation.token_scores import TokenOutputs
+from holdfast.tasks.generation.token_scores import TokenOutputs, measure_saved
 from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, worth_block
-from holdfast.tasks.lm.generation import measure_saved
 from holdfast.tasks.lm.losses import CausalLM
 
 

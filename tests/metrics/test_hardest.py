@@ -4,7 +4,7 @@ import numpy as np
 
 from holdfast.core.records import Outputs
 from holdfast.stats.temperature import losses_at
-from holdfast.tasks.classes.hardest import hardest
+from holdfast.tasks.hardest import hardest
 
 CLASSES = ("ham", "spam")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch
 from holdfast.contract.fit import Need, TrainingPlan
 from holdfast.core.decisions import parted, recorded
 from holdfast.core.errors import MachineError
+from holdfast.core.machine import Limit
 from holdfast.fits.compose import make_ready, model_size
 from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_clearly_too_large
 from holdfast.prepare.model import prepare_divided
@@ -33,10 +36,16 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
     return build
 
 
-def look(ready: TrainingPlan, available: float | None = None) -> Any:
-    return check_fit(
-        ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32", available
-    )
+def available(mb: float) -> Any:
+    """The machine has so many MB."""
+    return patch("holdfast.plan.memory.tightest", lambda: Limit(mb, "what the machine has free"))
+
+
+def look(ready: TrainingPlan, mb: float | None = None) -> Any:
+    with available(mb) if mb is not None else nullcontext():
+        return check_fit(
+            ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32"
+        )
 
 
 def need_of(ready: TrainingPlan) -> Need:
@@ -64,18 +73,19 @@ def test_a_step_that_holds_a_copy_of_the_weights_needs_as_much_again(make: Make)
 def test_a_run_that_cannot_fit_is_refused_before_anything_passes_the_network(make: Make) -> None:
     ready = make()
     network, phases = ready.loaded.network, ready.plan.phases
-    with pytest.raises(MachineError, match=r"before any activation[\s\S]*1 MB are there"):
-        refuse_clearly_too_large(network, phases, 1.0)
-    refuse_clearly_too_large(network, phases, 1e6)
-    passed = network.register_forward_pre_hook(lambda *_: pytest.fail("passed"))
-    refuse_clearly_too_large(network, phases, 1e6)
-    passed.remove()
+    rule = r"before any activation[\s\S]*1 MB are there"
+    with available(1.0), pytest.raises(MachineError, match=rule):
+        refuse_clearly_too_large(network, phases)
+    with available(1e6):
+        refuse_clearly_too_large(network, phases)
+        passed = network.register_forward_pre_hook(lambda *_: pytest.fail("passed"))
+        refuse_clearly_too_large(network, phases)
+        passed.remove()
 
 
 def test_a_group_s_limit_is_more_by_the_files_that_it_gives_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from holdfast.core.machine import Limit
     from holdfast.plan import memory
 
     def told(*limits: Limit) -> Limit:

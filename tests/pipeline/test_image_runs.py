@@ -194,7 +194,7 @@ def test_the_best_state_brings_its_running_statistics(tmp_path: Path, pictures: 
     """The saved model gives the validation loss of the state that was kept, batch norms and all."""
     from holdfast.data.images.table import load_images
     from holdfast.models.vision.vision import load_saved_vision
-    from holdfast.tasks.images.forward import answer_images
+    from holdfast.tasks.images.losses import answer_images
 
     model = _tiny_vision()(tmp_path / "m", "resnet")
     recipe = override(

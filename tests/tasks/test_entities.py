@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from seqeval.metrics import classification_report, f1_score, precision_score, recall_score
 
-from holdfast.tasks.tags.entities import TagTable, entity_counts, f1_from, spans_of
+from holdfast.tasks.rates import f1_of
+from holdfast.tasks.tags.entities import TagTable, entity_counts, spans_of
 
 IOB = ["O", "B-A", "I-A", "B-BB", "I-BB"]
 BIOES = [*IOB, "E-A", "S-A", "E-BB", "S-BB"]
@@ -44,12 +45,12 @@ def test_counts_are_seqevals_on_any_order_of_tags(names: list[str], seed: int) -
         report = classification_report(truth, answers, output_dict=True)
         whole = [f(truth, answers) for f in (precision_score, recall_score, f1_score)]
     sums = found.sum(), said.sum(), real.sum()
-    assert [sums[0] / sums[1], sums[0] / sums[2], float(f1_from(*map(np.asarray, sums)))] == (
+    assert [sums[0] / sums[1], sums[0] / sums[2], float(f1_of(*map(np.asarray, sums)))] == (
         pytest.approx(whole)
     )
     for place, entity in enumerate(table.entities):
         assert real[place] == report[entity]["support"]
-        assert f1_from(found, said, real)[place] == pytest.approx(report[entity]["f1-score"])
+        assert f1_of(found, said, real)[place] == pytest.approx(report[entity]["f1-score"])
 
 
 def test_counts_belong_to_their_sentence_and_no_entity_crosses_its_end() -> None:
@@ -88,5 +89,5 @@ def test_tags_without_prefixes_make_an_entity_of_each_run() -> None:
 
 def test_without_entities_f1_is_undefined() -> None:
     zero = np.zeros(1)
-    assert np.isnan(f1_from(zero, zero, zero)[0])
-    assert f1_from(zero, np.ones(1), zero)[0] == 0
+    assert np.isnan(f1_of(zero, zero, zero)[0])
+    assert f1_of(zero, np.ones(1), zero)[0] == 0

@@ -14,10 +14,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from holdfast.metrics.comparison import compare_losses
 from holdfast.models.probes.linear import fit_labels, fit_ridge, frequency_logits
 from holdfast.tasks.classes.encoding import EncodedTexts
+from holdfast.tasks.labels.answers import SetOutputs, score_sets
 from holdfast.tasks.labels.losses import LabelSets, set_losses
-from holdfast.tasks.labels.scores import SetOutputs, score_sets
+from holdfast.tasks.number.answers import NumberOutputs, _pearson, _ranked, score_numbers
 from holdfast.tasks.number.losses import Numbers, Scale, number_losses, number_metrics
-from holdfast.tasks.number.scores import NumberOutputs, _pearson, _ranked, score_numbers
 from holdfast.training.task import ClassifierOutput
 
 NAMES = ("a", "b", "c", "d")

@@ -23,7 +23,7 @@ from holdfast.runs.predictor import Predictor
 from holdfast.tasks import forward
 from holdfast.tasks.classes.answers import TextUse
 from holdfast.tasks.classes.encoding import encode
-from holdfast.tasks.images import forward as images
+from holdfast.tasks.images import losses as images
 from holdfast.tasks.images.task import ImageUse
 from holdfast.tasks.lm.answers import TokenUse
 from holdfast.tasks.lm.generation import prompts_of, whole_prompts

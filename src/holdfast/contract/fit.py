@@ -26,6 +26,7 @@ from holdfast.models.fresh import fresh
 from holdfast.models.layers import count_parameters
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolution import ResolvedRecipe
+from holdfast.training.batches import probe_positions
 from holdfast.training.observe import Observer
 from holdfast.training.plan import Plan
 from holdfast.training.task import ExtendableExamples, GrowingExamples
@@ -266,6 +267,11 @@ class TrainingPlan:
         return self.sides.valid
 
     @property
+    def probe(self) -> Ints:
+        """The positions of the train probe among the training examples."""
+        return probe_positions(self.train.rows, self.plan.probe_rows, self.plan.seed)
+
+    @property
     def classes(self) -> int:
         """See ``classes_of``."""
         return classes_of(self.prepared)
@@ -504,6 +510,11 @@ class Scored:
     know_s: float = 0.0
 
 
+def no_listeners(ready: TrainingPlan) -> tuple[Any, ...]:
+    """A task whose loop needs none of its own."""
+    return ()
+
+
 def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """A source that brings no validation or test rows of its own."""
     return {}, ()
@@ -577,13 +588,13 @@ class Kind(Generic[L, E]):
     encode: Callable[[Table, L, Recipe], E]
     make_task: Callable[[L, Table, Recipe, Metric | None], Task]
     notices: Callable[[E, L], tuple[Finding, ...]]
-    listeners: Callable[[TrainingPlan], tuple[Any, ...]]
     save: Callable[[Path, FittedModel], dict[str, Any]]
     score: Callable[[Finish], Scored]
     tell: Callable[[SplitRows], Mapping[str, Any]]
     plain: Callable[[Path], Any]
     use_runs: Callable[[Sequence[Path]], Answering]
     use_fitted: Callable[[FittedModel], Answering]
+    listeners: Callable[[TrainingPlan], tuple[Any, ...]] = no_listeners
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
     watch: Callable[[L, Sides, Recipe, int], WrittenSamples | None] = no_watch

@@ -111,6 +111,24 @@ def scores_block(scores: Scores, opened_at: str | None = None) -> dict[str, Any]
     return {**block, "opened_at": opened_at} if opened_at else block
 
 
+def brief(scores: Scores) -> dict[str, Any]:
+    """Scores without their tables."""
+    return {"n": scores.n, "metrics": scores.to_json()["metrics"]}
+
+
+def baseline_block(
+    tests: Mapping[str, dict[str, Any]], what: str, comparison: Mapping[str, object]
+) -> dict[str, Any]:
+    """``baseline``: the scores (``tests``) of each on the test rows, ``what`` stands beside the
+    model, and the model's paired ``comparison``."""
+    return {
+        "what": what,
+        "test": tests[what],
+        "all": [{"what": name, "test": test} for name, test in tests.items()],
+        "comparison": to_json(comparison),
+    }
+
+
 def run_block(trained: Trained, seed: int = 0) -> dict[str, Any]:
     """What the loop did: verdict, steps, actions, what it forgot."""
     by_token = any(look.valid_tokens is not None for look in trained.history)

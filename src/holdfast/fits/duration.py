@@ -23,7 +23,7 @@ from holdfast.data.texts.general import passages
 from holdfast.models.compute.prefix import train_mode
 from holdfast.plan.task import WRITING
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
-from holdfast.tasks.generation.general_items import general_items
+from holdfast.tasks.generation.general_tasks import general_items
 from holdfast.tasks.lm.generation import TOGETHER
 from holdfast.tasks.lm.verbatim import MOST_ROWS, TOKENS_A_WORD
 

@@ -59,17 +59,16 @@ def check_fit(
     examples: Examples,
     phases: tuple[Phase, ...],
     precision: str,
-    available: float | None = None,
     shards: int = 1,
 ) -> tuple[Need, Decision, tuple[Finding, ...]]:
-    """The estimate, printed; a warning where it is above what is there (``available``, MB). Of a
+    """The estimate, printed; a warning where it is above what is there. Of a
     network in ``shards`` it is that of one process.
 
     Raises
     ------
     MachineError : it is above 1.25 times that. The error names the changes that would make it fit.
     """
-    least = tightest() if available is None else Limit(available, "what was said to be there")
+    least = tightest()
     limit = least.left_mb
     need = estimate(network, task, examples, phases, precision, shards)
     size = f"about {need.total:,.0f} MB of {limit:,.0f}"
@@ -91,16 +90,14 @@ def check_fit(
     return need, decision, (Finding("memory", "warn", 1.0, 1, (), f"the run {rule}", remedy),)
 
 
-def refuse_clearly_too_large(
-    network: Network, phases: tuple[Phase, ...], available: float | None = None, shards: int = 1
-) -> None:
+def refuse_clearly_too_large(network: Network, phases: tuple[Phase, ...], shards: int = 1) -> None:
     """Refuse a run whose weights, gradients, optimizer and copies alone are above 1.25 times what
-    is there (``available``, MB).
+    is there.
 
     It is asked before anything is passed through the network: that takes memory of its own, and
     the kernel would end the process before ``check_fit`` can say so. Raises ``MachineError``.
     """
-    least = tightest() if available is None else Limit(available, "what was said to be there")
+    least = tightest()
     need = over_processes(_without_activations(network, phases), network, shards)
     if need.total > CLEARLY * least.left_mb:
         rule = (

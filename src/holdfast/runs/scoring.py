@@ -23,7 +23,6 @@ from holdfast.core.files import disk_errors, replace_folder
 from holdfast.data.table import HeldOut
 from holdfast.report.view.honest import headline_metric
 from holdfast.runs.predictor import Predictor
-from holdfast.training.batches import probe_positions
 from holdfast.training.journal import Journal
 
 OPENED = "test rows opened"
@@ -100,9 +99,8 @@ def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> Scored:
     start = time.perf_counter()
     ready, predictor = fitted.ready, Predictor.of(fitted)
     kind = ready.prepared.rows.columns.label_kind
-    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
     table = ready.sides.train_rows.table
-    learned = predictor.judge(table.take(table.places(ready.train.rows[probe])))().to_json()
+    learned = predictor.judge(table.take(table.places(ready.train.rows[ready.probe])))().to_json()
     nothing = {"value": None, "low": None, "high": None, "why": WHY}
     metrics = {headline_metric(learned["metrics"]): nothing}
     empty = {"n": 0, "metrics": metrics, "why": WHY}

@@ -10,11 +10,12 @@ weights are fitted to: what each gave to the truth, or each one's number beside 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 import numpy as np
 
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Of the memory that is there: beyond it models are loaded in turn.
 SHARE = 0.5
+
+
+class NamedModel(Protocol):
+    """A model whose answers have names, in its own order."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
 
 class InTurn(Sequence[T], Generic[T]):
@@ -74,6 +82,19 @@ def members(runs: Sequence[Path], load: Callable[[Path], T]) -> Sequence[T]:
     return [load(run) for run in runs]
 
 
+def same_names(models: Iterable[NamedModel], names: Sequence[str], what: str) -> None:
+    """Raise ``RecipeError`` when a model's classes, labels or tags (``what``) are not ``names``;
+    their order may differ."""
+    for one in models:
+        if set(one.classes) != set(names):
+            raise RecipeError(
+                "several runs",
+                f"can be averaged only where their {what} are the same",
+                sorted(set(one.classes) ^ set(names)),
+                "Give runs that were trained alike.",
+            )
+
+
 def together_mb(runs: Sequence[Path]) -> float:
     """MB of the files of all their models."""
     files = [path for run in runs for path in (run / MODEL).rglob("*") if path.is_file()]
@@ -89,6 +110,34 @@ def in_turn(models: object, runs: Sequence[Path]) -> tuple[Decision, ...]:
 
 
 AVERAGE = "Take predict.ensemble=stack or average, which need no common weights."
+# How much each of several models counts; ``None``: all alike.
+Weights = Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class SavedModels(ABC, Generic[T]):
+    """Models that answer together, by their ``weights``; one of several tasks' ways to be used."""
+
+    models: Sequence[T]
+    weights: Weights = field(default=None, kw_only=True)
+
+    @staticmethod
+    @abstractmethod
+    def plain_of(model: T) -> torch.nn.Module:
+        """The module whose weights a soup takes the mean of."""
+
+    def weighed(self, weights: Sequence[float]) -> Self:
+        """The same with these weights."""
+        return replace(self, weights=tuple(weights))
+
+    def souped(self, places: Sequence[int]) -> Self:
+        """One model: the mean of the weights of those at ``places`` (``souped_model``)."""
+        mean = souped_model(self.models, places, self.plain_of)
+        return replace(self, models=[mean], weights=None)
+
+    def apart(self) -> Floats:
+        """How far each model's weights lie from the first's [models]."""
+        return lie_apart(self.models, self.plain_of)
 
 
 def souped_model(

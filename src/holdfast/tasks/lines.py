@@ -1,15 +1,21 @@
-"""Lines of unlike length in one array: line i is ``values[offsets[i]:offsets[i + 1]]``."""
+"""Some rows of records of arrays; lines of unlike length in one array, of which line i is
+``values[offsets[i]:offsets[i + 1]]``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Ints
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 Item = TypeVar("Item", bound=np.generic)
 
 
@@ -38,6 +44,19 @@ def take_lines(values: npt.NDArray[Item], offsets: Ints, lines: Ints) -> npt.NDA
     return values[np.repeat(offsets[lines] - begins, lengths) + np.arange(int(lengths.sum()))]
 
 
+def padded(ids: Ints, offsets: Ints, chosen: Ints, fill: int) -> tuple[Ints, Any]:
+    """Rows of flat ids as a matrix [rows, longest] filled up on the right, int64, and where it
+    holds ids."""
+    starts, stops = offsets[chosen], offsets[chosen + 1]
+    longest = max(1, int((stops - starts).max())) if len(chosen) else 1
+    place = np.arange(longest)[None, :]
+    inside = place < (stops - starts)[:, None]
+    if not len(ids):
+        return np.full((len(chosen), longest), fill, dtype=np.int64), inside
+    source = np.minimum(starts[:, None] + place, len(ids) - 1)
+    return np.where(inside, ids[source], fill).astype(np.int64), inside
+
+
 def examples_at(row_of_example: Ints, positions: Ints) -> tuple[Ints, Ints]:
     """The examples of the rows at ``positions``, in that order, and each one's place among them.
 
@@ -48,3 +67,12 @@ def examples_at(row_of_example: Ints, positions: Ints) -> tuple[Ints, Ints]:
     places = np.repeat(np.arange(len(positions)), counts)
     chosen = np.repeat(first - offsets_of(counts)[:-1], counts) + np.arange(int(counts.sum()))
     return chosen, places
+
+
+def take_rows(record: Record, positions: Ints | None) -> Record:
+    """A record of arrays of one length, or the rows of it at ``positions``."""
+    if positions is None:
+        return record
+    columns = {field.name: getattr(record, field.name) for field in fields(record)}
+    taken = {name: None if c is None else c[positions] for name, c in columns.items()}
+    return replace(record, **taken)

@@ -22,7 +22,7 @@ from holdfast.analyses.explain.masking import (
 )
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
-from holdfast.tasks.images.forward import VisionModel
+from holdfast.tasks.images.losses import VisionModel
 from holdfast.tasks.images.pixels import PixelTensors
 
 if TYPE_CHECKING:

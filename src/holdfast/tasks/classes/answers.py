@@ -52,16 +52,17 @@ from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (
     EnsembleEvidence,
+    SavedModels,
     SharedRows,
-    lie_apart,
     members,
-    souped_model,
+    same_names,
     stored_evidence,
 )
 from holdfast.tasks.forward import TextModel, answer, with_logits
 from holdfast.tasks.labels import answers as several_labels
 from holdfast.tasks.labels import base as problems
 from holdfast.tasks.labels.base import LoadedText, Problem, ProblemAnswers
+from holdfast.tasks.lines import take_rows
 from holdfast.tasks.number import answers as one_number
 from holdfast.tasks.number.losses import Scale
 
@@ -77,15 +78,13 @@ ANSWERED: dict[str, Answered] = {"class": "text", "several": "list", "number": "
 
 
 @dataclass(frozen=True)
-class TextUse:
+class TextUse(SavedModels[TextModel]):
     """Text classifiers of one kind of label, averaged by their ``weights``. ``recipe`` (of the
     first) says how rows are read, and with ``scale`` how answers are scored."""
 
-    models: Sequence[TextModel]
     labels: str
     recipe: Recipe
     scale: Scale
-    weights: shared.Weights = None
 
     @property
     def answered(self) -> Answered:
@@ -152,7 +151,7 @@ class TextUse:
         problem, asked, scale = PROBLEMS[self.labels], self._labelled(table), self.scale
 
         def score_some(positions: Ints | None = None) -> Scores:
-            made = problem.make(shared.take_rows(asked, positions), self.recipe, scale)
+            made = problem.make(take_rows(asked, positions), self.recipe, scale)
             return problem.score(made, self.models[0].classes)
 
         return score_some
@@ -177,30 +176,22 @@ class TextUse:
         losses: Floats = made.losses
         return losses
 
-    def weighed(self, weights: Sequence[float]) -> TextUse:
-        return replace(self, weights=tuple(weights))
-
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         return stored_evidence(rows, self.labels)
 
-    def souped(self, places: Sequence[int]) -> TextUse:
-        return replace(self, models=[souped_model(self.models, places, _plain_of)], weights=None)
-
-    def apart(self) -> Floats:
-        return lie_apart(self.models, _plain_of)
-
-
-def _plain_of(model: TextModel) -> Any:
-    """The module of a saved text classifier; raises ``RecipeError`` for one with more beside it."""
-    if isinstance(model, BesideText):
-        raise RecipeError(
-            "predict.ensemble=soup",
-            "has no mean of runs that read side columns: each has a layer of its own over them",
-            None,
-            "Take predict.ensemble=stack or average.",
-        )
-    network: Any = model.network
-    return network.model
+    @staticmethod
+    def plain_of(model: TextModel) -> Any:
+        """The module of a saved text classifier; raises ``RecipeError`` for one with more beside
+        it."""
+        if isinstance(model, BesideText):
+            raise RecipeError(
+                "predict.ensemble=soup",
+                "has no mean of runs that read side columns: each has a layer of its own over them",
+                None,
+                "Take predict.ensemble=stack or average.",
+            )
+        network: Any = model.network
+        return network.model
 
 
 @dataclass(frozen=True)
@@ -260,7 +251,7 @@ def use_runs(runs: Sequence[Path]) -> TextUse:
     least = 2 if labels == "class" else 1
     models = members(runs, lambda run: _with_layer(run, load_saved(model_of(run), least)))
     if labels == "class":
-        shared.same_classes(models)
+        same_names(models, models[0].classes, "classes")
     scale = problems.scale_of(open_run(runs[0])) if labels == "number" else Scale()
     return TextUse(models, labels, read_recipe(runs[0] / RECIPE), scale)
 

@@ -1,13 +1,20 @@
-"""What a model must beat: the majority class, and the better of several such baselines."""
+"""What stands beside a classifier: the majority class and the linear probe, the better of the two,
+and what the probe says against the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Decision, Ints, Outputs
+from holdfast.core.records import Decision, Floats, Ints, Outputs
+from holdfast.core.run_facts import LabelNoise
+from holdfast.models.probes.curve import ProbeCurve, out_of_fold, probe_curve
+from holdfast.models.probes.probe import Probe
+from holdfast.monitor.limits import WRONG_LEVEL
+from holdfast.stats.lapse import lapse_rate
 
 MAJORITY = "majority class"
 PROBE = "linear probe"
@@ -49,3 +56,29 @@ def _merit(outputs: Outputs) -> tuple[float, float]:
     accuracy = float(np.mean(outputs.predictions == outputs.labels))
     # Sorted rising: the highest accuracy, then the lowest loss.
     return -accuracy, float(np.mean(outputs.losses))
+
+
+def measured_probe(
+    probe: Probe,
+    features: Floats,
+    labels: Ints,
+    held: Floats,
+    held_labels: Ints,
+    *,
+    classes: int,
+    seed: int,
+) -> ProbeCurve:
+    """The probe's learning curve, and what its answers on rows it was not fitted on say against
+    the labels of training and validation rows."""
+    curve = probe_curve(probe, features, labels, held, held_labels, classes=classes, seed=seed)
+    return replace(curve, labels=label_noise(*out_of_fold(probe, labels, held, held_labels)))
+
+
+def label_noise(logits: Floats, labels: Ints) -> LabelNoise | None:
+    """The lapse rate of the labels [n] against logits [n, classes]; ``None`` without rows."""
+    if not len(labels):
+        return None
+    found = lapse_rate(logits, labels, level=WRONG_LEVEL)
+    right = float((logits.argmax(axis=1) == labels).mean())
+    base = float(np.bincount(labels).max() / len(labels))
+    return LabelNoise(found.rate, found.low, found.high, right, base, len(labels))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan
+from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan, plain_facts
 from holdfast.contract.inference import ClassAnswers, Score
 from holdfast.contract.predictions import groups_of
-from holdfast.contract.result import class_columns, scores_block
-from holdfast.core.errors import RecipeError
+from holdfast.contract.result import baseline_block, brief, class_columns, scores_block
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Scores, to_json
 from holdfast.data.table import Table
 from holdfast.methods.heads.closed_form import HeadRefit
@@ -26,28 +25,29 @@ from holdfast.metrics.reliability import Calibration, calibrate
 from holdfast.metrics.score import score
 from holdfast.models.base import Network
 from holdfast.models.encoders.network import EncoderClassifier
-from holdfast.models.layers import count_parameters
 from holdfast.models.probes.head_fit import HeadKind, fit_head
 from holdfast.models.probes.probe import fit_probe
 from holdfast.models.vision.vision import VisionClassifier
 from holdfast.stats.temperature import losses_at
-from holdfast.tasks.classes.baseline import MAJORITY, PROBE, choose_baseline, majority_outputs
-from holdfast.tasks.classes.hardest import hardest
-from holdfast.tasks.classes.label_noise import measured_probe
+from holdfast.tasks.classes.baseline import (
+    MAJORITY,
+    PROBE,
+    choose_baseline,
+    majority_outputs,
+    measured_probe,
+)
 from holdfast.tasks.classes.row_weights import scores_by_source
-from holdfast.training.batches import probe_positions
+from holdfast.tasks.ensemble import NamedModel, Weights
+from holdfast.tasks.hardest import hardest
+from holdfast.tasks.lines import take_rows
 from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:
     import torch
-    from _typeshed import DataclassInstance
 
     from holdfast.models.base import Loaded
     from holdfast.tasks.classes.encoding import EncodedTexts
 
-Record = TypeVar("Record", bound="DataclassInstance")
-# How much each of several models counts; ``None``: all alike.
-Weights = Sequence[float] | None
 Answer = Callable[[Table], Outputs]
 Forward = Callable[[Callable[..., Any], TrainingPlan, Table], Outputs]
 
@@ -109,14 +109,7 @@ def kept_temperature(fitted: FittedModel) -> float:
     return calibrated(fitted).temperature
 
 
-class NamesClasses(Protocol):
-    """A model whose answers are classes, with their names in its own order."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-
-M = TypeVar("M", bound=NamesClasses)
+M = TypeVar("M", bound=NamedModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +149,7 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
         "train_probe": scores_block(_score(ready, probe)),
         "baseline": baseline,
         "hardest": hardest(outputs, texts_of(table), ready.task.classes),
-        "model_facts": _scored_model_facts(ready, temperature),
+        "model_facts": plain_facts(finish.fitted, finish.saved),
         "careless": None,
     }
     folds = outer.folds if outer else 0
@@ -186,21 +179,15 @@ def _baseline(
         valid_probe = _outputs(ready.valid.rows, labels_of(ready.valid), folds.probe)
     on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
     chosen = choose_baseline(on_valid)
-    scored = {
-        name: score(o, classes)
-        if finish.outer is None
-        else score_out_of_fold(o, classes, finish.outer.folds)
+    tests = {
+        name: brief(
+            score(o, classes)
+            if finish.outer is None
+            else score_out_of_fold(o, classes, finish.outer.folds)
+        )
         for name, o in on_test.items()
     }
-    shown = [{"what": name, "test": _brief(found)} for name, found in scored.items()]
-    comparison = compare(outputs, on_test[PROBE])
-    block = {
-        "what": chosen.chosen,
-        "test": next(entry["test"] for entry in shown if entry["what"] == chosen.chosen),
-        "all": shown,
-        "comparison": to_json(comparison),
-    }
-    return block, chosen
+    return baseline_block(tests, chosen.chosen, compare(outputs, on_test[PROBE])), chosen
 
 
 def _probe(finish: Finish, forward: Forward) -> Answer:
@@ -233,7 +220,7 @@ def probe_network(finish: Finish) -> Callable[..., Any]:
 def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     """Validation rows and train probe, through the restored best state."""
     ready = finish.ready
-    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
+    probe = ready.probe
     valid_logits = _valid_logits(finish.fitted, temperature)
     _, probe_logits = finish.fitted.measure(ready.train, probe)
     valid_both = _beside(finish.fitted, valid_logits, ready.sides.valid_rows.table)
@@ -291,12 +278,7 @@ def _own(ready: TrainingPlan) -> tuple[Metric, ...]:
 def part_block(ready: TrainingPlan, plain: Outputs, both: Outputs) -> dict[str, Any]:
     """The score of the text part alone, and the whole's paired difference to it."""
     part = score(plain, ready.task.classes)
-    return {"test": _brief(part), "comparison": to_json(compare(both, plain))}
-
-
-def _brief(scores: Scores) -> dict[str, Any]:
-    """A baseline's metrics without the tables."""
-    return {"n": scores.n, "metrics": scores.to_json()["metrics"]}
+    return {"test": brief(part), "comparison": to_json(compare(both, plain))}
 
 
 def texts_of(table: Table) -> list[str]:
@@ -311,18 +293,6 @@ def _folds_block(fitted: FittedModel) -> dict[str, Any]:
     """What ``valid`` says beside its numbers where no validation row was set aside."""
     folds = fitted.job.out_of_fold
     return {} if folds is None else {"out_of_fold": True, "folds": folds.folds}
-
-
-def _scored_model_facts(ready: TrainingPlan, temperature: float) -> dict[str, Any]:
-    total, trainable = count_parameters(ready.loaded.network)
-    return {
-        **ready.loaded.facts,
-        "parameters": total,
-        "trainable": trainable,
-        "precision": ready.recipe.train.precision,
-        "temperature": temperature,
-        "max_length": ready.loaded.max_length,
-    }
 
 
 def class_answers(
@@ -354,15 +324,6 @@ def scorer(answers: ClassAnswers) -> Score:
     return score_some
 
 
-def take_rows(record: Record, positions: Ints | None) -> Record:
-    """A record of arrays of one length, or the rows of it at ``positions``."""
-    if positions is None:
-        return record
-    columns = {field.name: getattr(record, field.name) for field in fields(record)}
-    taken = {name: None if c is None else c[positions] for name, c in columns.items()}
-    return replace(record, **taken)
-
-
 def average(
     saved: Sequence[M], answer: Callable[[M, Table], Outputs], table: Table, weights: Weights = None
 ) -> tuple[tuple[str, ...], Floats]:
@@ -376,18 +337,6 @@ def average(
         found = answer(one, _unknown(table)).probabilities[:, order]
         total = total + (found if weights is None else weights[place] * found)
     return classes, total / len(saved) if weights is None else total
-
-
-def same_classes(saved: Sequence[NamesClasses]) -> None:
-    """Raise ``RecipeError`` when the models' classes differ."""
-    for one in saved:
-        if set(one.classes) != set(saved[0].classes):
-            raise RecipeError(
-                "several runs",
-                "can be averaged only where their classes are the same",
-                sorted(set(one.classes) ^ set(saved[0].classes)),
-                "Give runs that were trained alike.",
-            )
 
 
 def _unknown(table: Table) -> Table:

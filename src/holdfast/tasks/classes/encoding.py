@@ -12,7 +12,7 @@ import numpy.typing as npt
 from holdfast.core.records import Floats, Ints
 from holdfast.models.loading.tokenizer import beginnings
 from holdfast.tasks.classes.losses import Classification, Metrics
-from holdfast.tasks.lines import offsets_of, take_lines
+from holdfast.tasks.lines import offsets_of, padded, take_lines
 from holdfast.training.task import Batch
 
 if TYPE_CHECKING:
@@ -143,19 +143,13 @@ class TextClassification(Classification):
         import torch
 
         chosen = np.asarray(positions, dtype=np.int64)
-        starts, stops = examples.offsets[chosen], examples.offsets[chosen + 1]
-        longest = int((stops - starts).max())
-        inside = np.arange(longest)[None, :] < (stops - starts)[:, None]
-        # Places beyond a row's end are masked below; beyond the table's end there must still be
-        # one.
-        source = np.minimum(starts[:, None] + np.arange(longest)[None, :], len(examples.ids) - 1)
-        ids = np.where(inside, examples.ids[source], self.pad_id).astype(np.int64)
+        ids, inside = padded(examples.ids, examples.offsets, chosen, self.pad_id)
         batch = {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
             "labels": torch.from_numpy(examples.labels[chosen]),
         }
         if examples.types is not None:
-            types = np.where(inside, examples.types[source], 0).astype(np.int64)
+            types, _ = padded(examples.types, examples.offsets, chosen, 0)
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 
 
 Metrics = Mapping[str, Callable[[Outputs], float]]
-
-
-class ClassExamples(Protocol):
-    """Encoded rows with a class index each, [n]."""
-
-    @property
-    def rows(self) -> Ints: ...
-
-    @property
-    def labels(self) -> Ints: ...
 
 
 class Classification(ABC):
@@ -48,8 +38,12 @@ class Classification(ABC):
         return classify(network, batch)
 
     def losses(self, output: ClassifierOutput, batch: Batch) -> torch.Tensor:
-        """Cross-entropy per row [batch], in nats."""
-        return class_losses(output, batch)
+        """Cross-entropy per row [batch], in nats, computed in float32."""
+        import torch
+
+        return torch.nn.functional.cross_entropy(
+            output.logits.float(), batch["labels"], reduction="none"
+        )
 
     def weights(self, examples: Examples, positions: Sequence[int] | Ints) -> Floats:
         """Every row weighs the same, but for added rows that came with a weight."""
@@ -59,8 +53,13 @@ class Classification(ABC):
     def join(
         self, outputs: Sequence[ClassifierOutput], batches: Sequence[Batch]
     ) -> tuple[ClassifierOutput, Batch]:
-        """See ``join_outputs``."""
-        return join_outputs(outputs, batches)
+        """Logits, features and labels of several parts, one after the other."""
+        import torch
+
+        output = ClassifierOutput(
+            torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs])
+        )
+        return output, {"labels": torch.cat([batch["labels"] for batch in batches])}
 
     def keep(self, output: ClassifierOutput, batch: Batch) -> torch.Tensor:
         """The logits [batch, classes]."""
@@ -70,47 +69,15 @@ class Classification(ABC):
     def measure(
         self, losses: Floats, kept: Floats, examples: Any, positions: Sequence[int] | Ints
     ) -> Measured:
-        """See ``measure_classes``."""
-        return measure_classes(losses, kept, examples, positions, self.metrics)
-
-
-def class_losses(output: ClassifierOutput, batch: Batch) -> torch.Tensor:
-    """Cross-entropy per row [batch], in nats, computed in float32."""
-    import torch
-
-    return torch.nn.functional.cross_entropy(
-        output.logits.float(), batch["labels"], reduction="none"
-    )
-
-
-def join_outputs(
-    outputs: Sequence[ClassifierOutput], batches: Sequence[Batch]
-) -> tuple[ClassifierOutput, Batch]:
-    """Logits, features and labels of several parts, one after the other."""
-    import torch
-
-    output = ClassifierOutput(
-        torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs])
-    )
-    return output, {"labels": torch.cat([batch["labels"] for batch in batches])}
-
-
-def measure_classes(
-    losses: Floats,
-    kept: Floats,
-    examples: ClassExamples,
-    positions: Sequence[int] | Ints,
-    metrics: Metrics,
-) -> Measured:
-    """Accuracy, the watched metrics, and the loss after the best temperature; NaN throughout
-    when there are no rows."""
-    if not len(losses):
-        empty = {name: float("nan") for name in ("accuracy", *metrics)}
-        return Measured(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)
-    chosen = np.asarray(positions, dtype=np.int64)
-    outputs = Outputs(examples.rows[chosen], examples.labels[chosen], kept, losses)
-    correct = outputs.predictions == outputs.labels
-    values = {"accuracy": float(correct.mean())}
-    values.update({name: compute(outputs) for name, compute in metrics.items()})
-    temperature, refined = best_temperature(kept, outputs.labels)
-    return Measured(losses, values, refined, temperature, correct, kept)
+        """Accuracy, the watched metrics, and the loss after the best temperature; NaN throughout
+        when there are no rows."""
+        if not len(losses):
+            empty = {name: float("nan") for name in ("accuracy", *self.metrics)}
+            return Measured(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)
+        chosen = np.asarray(positions, dtype=np.int64)
+        outputs = Outputs(examples.rows[chosen], examples.labels[chosen], kept, losses)
+        correct = outputs.predictions == outputs.labels
+        values = {"accuracy": float(correct.mean())}
+        values.update({name: compute(outputs) for name, compute in self.metrics.items()})
+        temperature, refined = best_temperature(kept, outputs.labels)
+        return Measured(losses, values, refined, temperature, correct, kept)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from holdfast.contract.result import brief
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs
 from holdfast.data.columns.roles import check_present
@@ -20,6 +21,7 @@ from holdfast.data.raw import Raw
 from holdfast.data.table import Table
 from holdfast.metrics.out_of_fold import score_out_of_fold
 from holdfast.metrics.score import score
+from holdfast.tasks.lines import take_rows
 
 REWEIGH = "reweigh"
 # A rare pair weighs no more than so many rows: above it single rows would lead an update.
@@ -122,14 +124,7 @@ def scores_by_source(
     found = {}
     for name in sorted(set(sources.tolist())):
         here = np.flatnonzero(sources == name)
-        own = replace(
-            outputs,
-            rows=outputs.rows[here],
-            labels=outputs.labels[here],
-            logits=outputs.logits[here],
-            losses=outputs.losses[here],
-            groups=None if outputs.groups is None else outputs.groups[here],
-        )
+        own = take_rows(outputs, here)
         made = score_out_of_fold(own, classes, folds) if folds else score(own, classes)
-        found[name] = {"n": made.n, "metrics": made.to_json()["metrics"]}
+        found[name] = brief(made)
     return found

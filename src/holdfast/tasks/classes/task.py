@@ -31,6 +31,7 @@ from holdfast.metrics import Metric
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
+from holdfast.models.encoders.network import SINGLE_LABEL
 from holdfast.plan.adapters import adapter_spec
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
@@ -90,30 +91,26 @@ def _with_side(table: Table, source: str, data: DataPart, like: Table | None) ->
 
 
 def _read(source: str, data: DataPart, like: Table | None) -> Table:
+    kind: str | None = data.label_kind
+    separator, text, label = data.label_separator, data.text, data.label
     if like is not None:
         columns = like.columns
-        classes = like.classes if columns.label_kind == "class" else like.names
-        return load_labelled(
-            source,
-            NamedColumns(
-                None if data.template else columns.text, columns.label, data.group, data.template
-            ),
-            ClassRules(classes, labels=data.labels),
-            encoding=data.encoding,
-            config=data.config,
-            kind=columns.label_kind,
-            separator=columns.label_separator,
-            like=like,
-        )
-    given = bool(data.test) + bool(data.valid)
+        kind, separator, label = columns.label_kind, columns.label_separator, columns.label
+        text = None if data.template else columns.text
+        classes = like.classes if kind == "class" else like.names
+        rules = ClassRules(classes, labels=data.labels)
+    else:
+        given = bool(data.test) + bool(data.valid)
+        rules = ClassRules(rare=data.rare, rare_below=max(2, 3 - given), labels=data.labels)
     return load_labelled(
         source,
-        NamedColumns(data.text, data.label, data.group, data.template),
-        ClassRules(rare=data.rare, rare_below=max(2, 3 - given), labels=data.labels),
+        NamedColumns(text, label, data.group, data.template),
+        rules,
         encoding=data.encoding,
         config=data.config,
-        kind=data.label_kind,
-        separator=data.label_separator,
+        kind=kind,
+        separator=separator,
+        like=like,
     )
 
 
@@ -125,12 +122,10 @@ def problem_of(kind: str | None) -> Problem | None:
 def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     """The recipe's model with a new head for the table's classes, labels or number."""
     problem, model = problem_of(table.columns.label_kind), recipe.model
-    if problem is not None:
-        return problems.load(recipe, table, problem)
-    refuse_of_classes(recipe)
-    return load_classifier(
+    _refuse(recipe, problem)
+    loaded = load_classifier(
         model.name,
-        table.classes,
+        problem.outputs(table) if problem else table.classes,
         pooling=model.pooling,
         dropout=model.dropout,
         revision=model.revision,
@@ -138,20 +133,20 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
         max_length=model.max_length,
         seed=recipe.seed,
         adapter=adapter_spec(recipe),
+        problem=problem.problem if problem else SINGLE_LABEL,
     )
+    return problems.loaded_for(recipe, loaded) if problem else loaded
 
 
 def refuse(recipe: Recipe) -> None:
     """Settings that mean nothing for what a label is (``data.label_kind``) are refused."""
-    problem = problem_of(recipe.data.label_kind)
+    _refuse(recipe, problem_of(recipe.data.label_kind))
+
+
+def _refuse(recipe: Recipe, problem: Problem | None) -> None:
     if problem is not None:
         problems.refuse(recipe, problem)
-    else:
-        refuse_of_classes(recipe)
-
-
-def refuse_of_classes(recipe: Recipe) -> None:
-    if recipe.train.huber:
+    elif recipe.train.huber:
         raise RecipeError(
             "train.huber",
             "does not exist for classes",
@@ -254,7 +249,7 @@ def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
 def facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
     """``model_facts`` where no test rows are scored."""
     problem = problem_of(labels_of(fitted.ready))
-    return plain_facts(fitted, saved) if problem is None else problems.facts(fitted, saved)
+    return plain_facts(fitted, saved) if problem is None else problems.facts(fitted)
 
 
 KIND = Kind(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from holdfast.contract.fit import Finish
-from holdfast.contract.inference import Score
+from holdfast.contract.fit import Finish, FittedModel
+from holdfast.contract.inference import Answered, Score
 from holdfast.contract.run_folder import RECIPE, need_run
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
@@ -21,17 +23,15 @@ from holdfast.metrics import find_text_metric as find_written
 from holdfast.models.generators.average import Averaged
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.ratio import loss_rows
+from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
 from holdfast.tasks.generation.losses import WATCHED
-from holdfast.tasks.generation.token_scores import TokenOutputs, score_tokens
-from holdfast.training.batches import probe_positions
+from holdfast.tasks.generation.token_scores import TokenOutputs, score_tokens, token_chances
 from holdfast.training.task import of_whole_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from holdfast.models.generators.causal import CausalNetwork
-    from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
-    from holdfast.training.task import Examples
+    from holdfast.training.task import Examples, Task
 
 
 def find_text_metric(name: str) -> Metric:
@@ -54,11 +54,16 @@ def _criterion(name: str, higher: bool, high: float) -> Metric:
     return Metric(name, higher, 0.0, high, lambda outputs, classes: None)
 
 
+def save_plain(folder: Path, fitted: FittedModel) -> dict[str, Any]:
+    """Write the plain model (or adapter) with its tokenizer."""
+    fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
+    return {}
+
+
 def other_rows(finish: Finish) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
     ready = finish.ready
     everything = np.arange(len(ready.valid))
-    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
 
     def block(examples: Examples, positions: Ints) -> dict[str, Any]:
         losses, kept = finish.fitted.measure(examples, positions)
@@ -67,7 +72,7 @@ def other_rows(finish: Finish) -> dict[str, Any]:
         )
         return score_tokens(outputs, seed=ready.recipe.seed).to_json()
 
-    return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, probe)}
+    return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, ready.probe)}
 
 
 def noted(scores: Mapping[str, Estimate], n: int, rows: int) -> dict[str, Estimate]:
@@ -114,14 +119,84 @@ def together(networks: Sequence[N], tokenizers: Sequence[PreTrainedTokenizerBase
     return Averaged(networks)
 
 
-def networks_of(network: CausalNetwork | Seq2SeqNetwork | Averaged) -> tuple[Any, ...]:
-    """The networks that write as one."""
-    return network.networks if isinstance(network, Averaged) else (network,)
+@dataclass(frozen=True)
+class WritingUse(ABC):
+    """A model that writes, or several that write as one, and how it is asked by its task."""
 
+    network: Any
+    tokenizer: Any
+    recipe: Recipe
+    answered: Answered = field(default="text", kw_only=True)
+    names: tuple[str, ...] = field(default=(), kw_only=True)
+    temperature: float = field(default=0.0, kw_only=True)
 
-def plain_of(network: CausalNetwork | Seq2SeqNetwork) -> Any:
-    """The module of a network that writes."""
-    return network.plain
+    @property
+    @abstractmethod
+    def task(self) -> Task:
+        """The task's side of the loop, as the losses of given answers are measured by."""
+
+    @abstractmethod
+    def encoded(self, table: Table) -> tuple[Examples, Ints]:
+        """Labelled rows as they are measured, and the place in the table of each example."""
+
+    @abstractmethod
+    def measured(self, examples: Any, table: Table) -> TokenOutputs:
+        """The losses of their answers."""
+
+    @abstractmethod
+    def scored(self, table: Table) -> Scores:
+        """The score of labelled rows."""
+
+    def judge(self, table: Table) -> Score:
+        """What scores labelled rows by asking the model anew: a sample of some rows is other rows
+        than some rows of a sample."""
+
+        def score_some(positions: Ints | None = None) -> Scores:
+            return self.scored(table if positions is None else table.take(positions))
+
+        return score_some
+
+    def writing(self, max_tokens: int | None, temperature: float) -> Self:
+        """The same, whose texts have at most so many tokens."""
+        given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
+        return replace(self, recipe=self.recipe.changed(generate=given), temperature=temperature)
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """Those that write as one."""
+        return self.network.networks if isinstance(self.network, Averaged) else (self.network,)
+
+    @property
+    def weights(self) -> Sequence[float] | None:
+        """What each of several counts."""
+        return self.network.weights if isinstance(self.network, Averaged) else None
+
+    def row_losses(self, table: Table) -> Floats:
+        """The rows [n] of the mean loss over all tokens (``stats/ratio.py``); NaN where a row has
+        none."""
+        examples, places = self.encoded(table)
+        outputs = self.measured(examples, table)
+        # Examples are parts of rows: a long plain text has several.
+        means, counts = of_whole_rows(outputs.losses, outputs.tokens, places)
+        return losses_at_rows(loss_rows(means, counts), np.unique(places), len(table))
+
+    def weighed(self, weights: Sequence[float]) -> Self:
+        """The same with these weights."""
+        return replace(self, network=Averaged(self.networks, weights))
+
+    def evidence(self, rows: SharedRows) -> EnsembleEvidence:
+        """What each network gave to every token of the rows' answers."""
+        examples, places = self.encoded(rows.table)
+        found, owner = token_chances(self.networks, self.task, examples, best_device())
+        return Chances(found, places[owner], len(rows), by_token=True)
+
+    def souped(self, places: Sequence[int]) -> Self:
+        """One model: the mean of the weights of those at ``places`` (``souped_model``)."""
+        return replace(self, network=souped_model(self.networks, places, attrgetter("plain")))
+
+    def apart(self) -> Floats:
+        """How far each network's weights lie from the first's [networks]."""
+        return lie_apart(self.networks, attrgetter("plain"))
 
 
 def losses_at_rows(losses: Floats, places: Ints, n: int) -> Floats:
@@ -129,24 +204,6 @@ def losses_at_rows(losses: Floats, places: Ints, n: int) -> Floats:
     found = np.full(n, np.nan)
     found[places] = losses
     return found
-
-
-def loss_of_rows(losses: Floats, tokens: Ints, places: Ints, n: int) -> Floats:
-    """The rows [n] of the mean loss over all tokens (``stats/ratio.py``), from the mean ``losses``
-    over so many ``tokens`` of examples, which are parts of the rows at these ``places``; NaN where
-    a row has none."""
-    means, counts = of_whole_rows(losses, tokens, places)
-    return losses_at_rows(loss_rows(means, counts), np.unique(places), n)
-
-
-def asked_again(score: Callable[[Table], Scores], table: Table) -> Score:
-    """What scores labelled rows by asking the model anew: a sample of some rows is other rows than
-    some rows of a sample."""
-
-    def score_some(positions: Ints | None = None) -> Scores:
-        return score(table if positions is None else table.take(positions))
-
-    return score_some
 
 
 def best_device() -> Any:

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from holdfast.contract.result import baseline_block
 from holdfast.core.decisions import stage
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.machine import MB
+from holdfast.core.records import to_json
 from holdfast.core.tasks import WRITERS
 from holdfast.metrics import TEXT_METRICS, TextMetric
 from holdfast.models.adapters.quantize import is_quantized
@@ -22,16 +25,17 @@ from holdfast.recipe import Recipe
 from holdfast.tasks.generation.judge import Judge, metric_judge
 from holdfast.tasks.generation.mark_shares import Flags, Marked, check_classifier, outputs_block
 from holdfast.tasks.generation.marks import marks
-from holdfast.tasks.generation.samples import execution_of, text_metric_of
-from holdfast.tasks.generation.text_scores import Generated
+from holdfast.tasks.generation.samples import execution_of, extra_metrics, text_metric_of
+from holdfast.tasks.generation.text_scores import Generated, generations_block, score_generated
+from holdfast.tasks.generation.token_scores import TokenOutputs, compare_tokens
 from holdfast.tasks.generation.worth import PLAIN, QUANTIZED, Prompting, worth_block
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import Finish
     from holdfast.models.base import Network
-    from holdfast.tasks.generation.token_scores import TokenOutputs
 
 Bools = npt.NDArray[np.bool_]
+BASELINE = "untuned model"
 # Rows whose answers are measured behind examples: each is several rows long.
 FEW_SHOT_ROWS = 200
 
@@ -103,41 +107,78 @@ def start_model(
     return loaded.network.to(fitted.job.accelerator.device).eval(), beside, {}
 
 
-def worth_of(
-    recipe: Recipe,
-    ways: Mapping[str, Prompting],
-    made: Generated,
-    device: torch.device,
-    general: Mapping[str, object] | None,
-    why: Mapping[str, str] | None = None,
+@dataclass(frozen=True, slots=True)
+class WrittenTests:
+    """What scoring a model that writes has made: the losses of the test rows by the tuned model
+    (``outputs``) and by the start model (``before``), the texts of both sides' samples (``made``),
+    and of each side which texts the tuned and the start model ended themselves (``ended``);
+    ``beside`` are the start model's other ways to be asked, ``general`` its general tasks,
+    ``left_out`` what was left out and why."""
+
+    outputs: TokenOutputs
+    before: TokenOutputs
+    made: Mapping[str, Generated]
+    ended: Mapping[str, tuple[Bools | None, Bools | None]]
+    beside: Mapping[str, Prompting]
+    general: Mapping[str, object] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def writer_blocks(
+    finish: Finish,
+    written: WrittenTests,
+    start_scores: dict[str, Any],
+    answers: Sequence[str],
+    settings: Mapping[str, object],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """``baseline``, ``generations``, ``worth`` and ``outputs`` of ``result.json``. The baseline is
+    the untuned model, with its ``start_scores``; ``answers`` are those of the training rows, and
+    ``settings`` say how texts were written."""
+    recipe, device = finish.ready.recipe, finish.fitted.job.accelerator.device
+    made, extra = written.made, extra_metrics(recipe)
+    plain = Prompting(written.before, written.outputs, made["test"].untuned)
+    worth = _worth(recipe, {PLAIN: plain, **written.beside}, written, device)
+    against = compare_tokens(written.outputs, written.before, seed=seed)
+    baseline = baseline_block({BASELINE: start_scores}, BASELINE, against)
+    # Its comparison has the p-value that ``worth`` judges it by.
+    baseline["comparison"]["p_adjusted"] = worth["start"].get(PLAIN, {}).get("p_adjusted")
+    scores = {
+        "test": score_generated(made["test"], seed=seed, extra=extra),
+        "test_untuned": score_generated(made["test"], seed=seed, untuned=True, extra=extra),
+        "train": score_generated(made["train"], seed=seed, extra=extra),
+    }
+    texts = generations_block(made["train"], made["test"], answers, settings)
+    return {
+        "baseline": baseline,
+        "generations": {**texts, "scores": to_json(scores)},
+        "worth": worth,
+        "outputs": _outputs(recipe, made, written.ended, device),
+    }
+
+
+def _worth(
+    recipe: Recipe, ways: Mapping[str, Prompting], written: WrittenTests, device: torch.device
 ) -> dict[str, Any]:
     """``worth``; a judge that fails is said to have, for the run is trained."""
-    left_out = dict(why or {})
+    left_out, made = dict(written.left_out), written.made["test"]
     judge: Judge | None = None
     try:
         judge = judge_of(recipe, device) if len(made) else None
     except HoldfastError as error:
         left_out["win_rate"] = str(error)
     return worth_block(
-        ways, made, judge, metric_of(recipe), general, seed=recipe.seed, why=left_out
+        ways, made, judge, metric_of(recipe), written.general, seed=recipe.seed, why=left_out
     )
 
 
-def corrected(baseline: dict[str, Any], worth: Mapping[str, Any]) -> dict[str, Any]:
-    """The block of the untuned model, whose comparison has the p-value that ``worth`` judges it
-    by."""
-    p = worth["start"].get(PLAIN, {}).get("p_adjusted")
-    return {**baseline, "comparison": {**baseline["comparison"], "p_adjusted": p}}
-
-
-def outputs_of(
+def _outputs(
     recipe: Recipe,
     made: Mapping[str, Generated],
     ended: Mapping[str, tuple[Bools | None, Bools | None]],
     device: torch.device,
 ) -> dict[str, Any]:
-    """``outputs`` of the texts of both sides; ``ended`` says of each side which texts the tuned and
-    the start model ended themselves."""
+    """``outputs`` of the texts of both sides."""
     why: dict[str, str] = {}
     flags: Flags | None = None
     try:

@@ -1,4 +1,11 @@
-"""A few general tasks before and after tuning: which of two sentences a model finds likelier."""
+"""A few general tasks before and after tuning: which of two sentences a model of English finds
+likelier.
+
+The small sets of sentence pairs were written for Holdfast. Each pair differs in a word or two, so
+that a model is asked nothing but which it finds likelier (Warstadt et al., 1912.00582); in
+``facts`` and ``opposites`` every wrong word is another pair's right one, so that a word's own
+frequency decides nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +20,7 @@ from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import holm
 from holdfast.stats.paired_tests import mcnemar, newcombe
-from holdfast.tasks.generation.general_items import general_items
-from holdfast.tasks.lm.generation import measure_saved
+from holdfast.tasks.generation.token_scores import measure_saved
 from holdfast.tasks.lm.losses import CausalLM, encode
 
 if TYPE_CHECKING:
@@ -22,6 +28,207 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from holdfast.models.generators.causal import CausalNetwork
+
+
+Pair = tuple[str, str]
+
+_AGREEMENT = (
+    "The keys to the cabinet|are|is|on the table.",
+    "The label on the bottles|is|are|torn.",
+    "The boys near the river|were|was|laughing.",
+    "The picture of the mountains|hangs|hang|in the hall.",
+    "The letters from my sister|arrive|arrives|on Monday.",
+    "The teacher of the children|was|were|ill.",
+    "The roads around the town|need|needs|repair.",
+    "The owner of the horses|lives|live|nearby.",
+    "The books that she wrote|sell|sells|well.",
+    "The man with two dogs|walks|walk|here daily.",
+    "The results of the test|show|shows|a change.",
+    "A box of old coins|was|were|found.",
+    "The windows of the house|are|is|open.",
+    "The sound of the bells|wakes|wake|him early.",
+    "The players on the team|train|trains|every day.",
+    "The price of these shoes|has|have|risen.",
+    "Many people in the city|work|works|at night.",
+    "Each of the rooms|has|have|a bed.",
+    "Those apples on the tree|look|looks|ripe.",
+    "The leaves of the plant|turn|turns|yellow.",
+    "The boy hurt|himself|herself|with the knife.",
+    "The woman saw|herself|himself|in the mirror.",
+    "The children washed|themselves|himself|in the lake.",
+    "My father taught|himself|themselves|to cook.",
+    "This|house|houses|is very old.",
+    "These|trees|tree|are very tall.",
+    "That|car|cars|belongs to her.",
+    "Those|clouds|cloud|bring rain.",
+    "She has|eaten|ate|her breakfast.",
+    "They have|gone|went|to the market.",
+    "He has|written|wrote|three letters.",
+    "We have|seen|saw|that film before.",
+    "The dog was|bitten|bit|by a snake.",
+    "The window was|broken|broke|by a stone.",
+    "Nobody has|ever|always|seen such a thing.",
+    "She is taller|than|then|her brother.",
+    "There|were|was|many birds in the field.",
+    "Yesterday he|came|comes|home late.",
+    "Tomorrow we|will go|went|to the coast.",
+    "He did not|know|knew|the answer.",
+)
+_CAPITALS = (
+    "France|Paris",
+    "Italy|Rome",
+    "Spain|Madrid",
+    "Germany|Berlin",
+    "Japan|Tokyo",
+    "Russia|Moscow",
+    "Egypt|Cairo",
+    "Greece|Athens",
+    "England|London",
+    "Ireland|Dublin",
+    "Austria|Vienna",
+    "Portugal|Lisbon",
+    "China|Beijing",
+    "Cuba|Havana",
+    "Norway|Oslo",
+    "Poland|Warsaw",
+    "Hungary|Budapest",
+    "Turkey|Ankara",
+    "Canada|Ottawa",
+    "Kenya|Nairobi",
+)
+_PLACES = (
+    "Fish live in|water",
+    "Birds build|nests",
+    "Bees make|honey",
+    "Cows give|milk",
+    "Hens lay|eggs",
+    "Spiders spin|webs",
+    "Bread is made from|flour",
+    "Wine is made from|grapes",
+    "Paper is made from|wood",
+    "Cheese is made from|cream",
+    "Sheep give us|wool",
+    "Snow falls in|winter",
+    "The sun rises in the|east",
+    "A triangle has three|sides",
+    "A week has seven|days",
+    "An hour has sixty|minutes",
+    "A cat has four|legs",
+    "A doctor works in a|hospital",
+    "A pilot flies a|plane",
+    "A farmer works in the|fields",
+)
+_OPPOSITES = (
+    "hot|cold",
+    "big|small",
+    "old|young",
+    "fast|slow",
+    "light|dark",
+    "rich|poor",
+    "long|short",
+    "happy|sad",
+    "early|late",
+    "strong|weak",
+    "open|closed",
+    "wet|dry",
+    "full|empty",
+    "loud|quiet",
+    "hard|soft",
+    "clean|dirty",
+    "high|low",
+    "left|right",
+    "up|down",
+    "day|night",
+    "begin|end",
+    "buy|sell",
+    "give|take",
+    "love|hate",
+    "win|lose",
+    "laugh|cry",
+    "push|pull",
+    "remember|forget",
+    "ask|answer",
+    "arrive|leave",
+    "friend|enemy",
+    "war|peace",
+    "north|south",
+    "summer|winter",
+    "life|death",
+    "black|white",
+    "good|bad",
+    "true|false",
+    "first|last",
+    "near|far",
+)
+_SENSE = (
+    "He cut the bread with a|knife|spoon|.",
+    "She opened the door with a|key|shoe|.",
+    "He wrote the letter with a|pen|hammer|.",
+    "They put out the fire with|water|paper|.",
+    "It was raining, so she took her|umbrella|sunglasses|.",
+    "He was hungry, so he ate some|soup|sand|.",
+    "She was thirsty, so she drank some|water|bread|.",
+    "He was tired, so he went to|bed|work|.",
+    "It was dark, so they lit a|candle|book|.",
+    "It was cold, so he put on a|coat|plate|.",
+    "The glass fell on the floor and|broke|sang|.",
+    "The ice stood in the sun and|melted|froze|.",
+    "The baby was sad and began to|cry|drive|.",
+    "The dog saw the cat and began to|bark|read|.",
+    "She read the book in the|library|oven|.",
+    "He baked the cake in the|oven|river|.",
+    "They swam in the|lake|bottle|.",
+    "The ship sailed across the|sea|table|.",
+    "The train stopped at the|station|pillow|.",
+    "The plane landed at the|airport|kitchen|.",
+    "The king lived in a|castle|basket|.",
+    "The bird flew over the|roof|soup|.",
+    "He kicked the|ball|cloud|.",
+    "She combed her|hair|soup|.",
+    "He brushed his|teeth|tea|.",
+    "The cook added some|salt|chairs|to the soup.",
+    "The teacher wrote on the|board|apple|.",
+    "The judge sent the thief to|prison|breakfast|.",
+    "The doctor gave the sick man some|medicine|furniture|.",
+    "The farmer fed the|pigs|gates|.",
+    "He paid for the bread with|money|rain|.",
+    "She hung the picture on the|wall|soup|.",
+    "They sat down on the|chairs|lamps|.",
+    "He drove to work in his|car|cup|.",
+    "She kept the milk in the|fridge|fire|.",
+    "He climbed the ladder to the|roof|spoon|.",
+    "The clock on the wall showed the|time|smell|.",
+    "We saw the stars at|night|noon|.",
+    "The flowers grow in the|garden|mirror|.",
+    "He wore a hat on his|head|elbow|.",
+)
+
+
+def general_items() -> dict[str, tuple[Pair, ...]]:
+    """The sets by name: pairs of the right sentence and the wrong one."""
+    return {
+        "grammar": tuple(_framed(line) for line in _AGREEMENT),
+        "facts": (*_crossed(_CAPITALS, "The capital of {} is {}."), *_crossed(_PLACES, "{} {}.")),
+        "opposites": _crossed(_OPPOSITES, "The opposite of {} is {}."),
+        "sense": tuple(_framed(line) for line in _SENSE),
+    }
+
+
+def _framed(line: str) -> Pair:
+    before, right, wrong, after = line.split("|")
+    gap = "" if after == "." else " "
+    return f"{before} {right}{gap}{after}", f"{before} {wrong}{gap}{after}"
+
+
+def _crossed(lines: tuple[str, ...], form: str) -> tuple[Pair, ...]:
+    """Each with the right word of the one after it as the wrong one."""
+    pairs = [line.split("|") for line in lines]
+    wrong = [word for _, word in (*pairs[1:], pairs[0])]
+    return tuple(
+        (form.format(name, word), form.format(name, other))
+        for (name, word), other in zip(pairs, wrong, strict=True)
+    )
+
 
 Bools = npt.NDArray[np.bool_]
 LEVEL, ALPHA = 0.95, 0.05

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -54,76 +54,57 @@ class Marked:
 class Share:
     """One mark on one side. ``difference`` is tuned − start over the same prompts with Newcombe's
     interval; ``only_tuned`` and ``only_start`` are the prompts to which one model's answer bears
-    it; ``p_value`` is McNemar's, exact, ``adjusted`` Holm's over what could be told at all;
-    ``rows`` are source positions of the tuned model's marked answers, ``LISTED`` at most."""
+    it; ``p_value`` is McNemar's, exact, ``p_adjusted`` Holm's over what could be told at all;
+    ``rows`` are source positions of the tuned model's marked answers, ``LISTED`` at most. The
+    fields stand as in ``result.json``."""
 
     mark: str
     side: str
     n: int
     tuned: Estimate
-    start: Estimate | None
-    references: Estimate | None
-    difference: Estimate | None
-    only_tuned: int | None
-    only_start: int | None
-    p_value: float | None
-    adjusted: float | None
-    verdict: Verdict
-    more_rows: int | None
-    rows: tuple[int, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "mark": self.mark,
-            "side": self.side,
-            "n": self.n,
-            **{
-                name: None if one is None else one.to_json()
-                for name, one in (
-                    ("tuned", self.tuned),
-                    ("start", self.start),
-                    ("references", self.references),
-                    ("difference", self.difference),
-                )
-            },
-            "only_tuned": self.only_tuned,
-            "only_start": self.only_start,
-            "p_value": self.p_value,
-            "p_adjusted": self.adjusted,
-            "verdict": self.verdict,
-            "more_rows": self.more_rows,
-            "rows": list(self.rows),
-        }
+    start: Estimate | None = None
+    references: Estimate | None = None
+    difference: Estimate | None = None
+    only_tuned: int | None = None
+    only_start: int | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    verdict: Verdict = "not asked"
+    more_rows: int | None = None
+    rows: tuple[int, ...] = ()
 
 
-def compare_shares(sides: Sequence[Marked], alpha: float = ALPHA) -> tuple[Share, ...]:
+def compare_shares(sides: Sequence[Marked]) -> tuple[Share, ...]:
     """Every mark on every side, tested as one family.
 
     McNemar's exact test asks whether the two models bear the mark equally often. With m discordant
     prompts the smallest p-value is 2^(1 − m): a mark that could reach no level whatever the models
     did is not counted against the others (Tarone 1990; m is fixed by the test's condition, so Holm
-    over the rest keeps the chance of a single false finding at ``alpha``). Prompts are read as
+    over the rest keeps the chance of a single false finding at ``ALPHA``). Prompts are read as
     independent.
     """
-    asked = [
-        (side, mark, (side.tuned[mark], None if side.start is None else side.start.get(mark)))
-        for side in sides
-        for mark in side.tuned
-    ]
-    tested = [pair for _, _, pair in asked if pair[1] is not None]
-    p_values = np.array([mcnemar(a, b, mid=False) for a, b in tested if b is not None])
-    least = np.array([2.0 ** (1 - max(1, int(np.sum(a ^ b)))) for a, b in tested if b is not None])
-    family = family_of(least, alpha)
+    starts = [(side, mark, (side.start or {}).get(mark)) for side in sides for mark in side.tuned]
+    pairs = [(side.tuned[mark], start) for side, mark, start in starts if start is not None]
+    p_values = np.array([mcnemar(a, b, mid=False) for a, b in pairs])
+    least = np.array([2.0 ** (1 - max(1, int(np.sum(a ^ b)))) for a, b in pairs])
+    family = family_of(least)
     adjusted = np.ones(len(p_values))
     adjusted[family] = holm(p_values[family])
-    found, place = [], 0
-    for side, mark, (tuned, start) in asked:
-        if start is None:
-            found.append(_alone(side, mark))
-            continue
-        p, raised = float(p_values[place]), float(adjusted[place])
-        place += 1
-        found.append(_compared(side, mark, tuned, start, p, raised, alpha, max(1, family.sum())))
+    tests = zip(p_values.tolist(), adjusted.tolist(), strict=True)
+    found = []
+    for side, mark, start in starts:
+        tuned = side.tuned[mark]
+        share = Share(
+            mark,
+            side.side,
+            len(tuned),
+            rate(tuned),
+            references=rate(side.references[mark]) if mark in side.references else None,
+            rows=tuple(int(row) for row in side.rows[tuned][:LISTED]),
+        )
+        if start is not None:
+            share = _compared(share, tuned, start, *next(tests), ALPHA / max(1, family.sum()))
+        found.append(share)
     return tuple(found)
 
 
@@ -138,60 +119,31 @@ def family_of(least: npt.NDArray[np.float64], alpha: float = ALPHA) -> Bools:
     return np.zeros(len(least), dtype=bool)
 
 
-def _alone(side: Marked, mark: str) -> Share:
-    tuned = side.tuned[mark]
-    return Share(
-        mark,
-        side.side,
-        len(tuned),
-        rate(tuned),
-        None,
-        _given(side, mark),
-        None,
-        None,
-        None,
-        None,
-        None,
-        "not asked",
-        None,
-        _rows(side, tuned),
-    )
-
-
 def _compared(
-    side: Marked,
-    mark: str,
-    tuned: Bools,
-    start: Bools,
-    p_value: float,
-    adjusted: float,
-    alpha: float,
-    family: int,
+    share: Share, tuned: Bools, start: Bools, p_value: float, adjusted: float, least: float
 ) -> Share:
-    n, gap = len(tuned), tuned.astype(np.float64) - start.astype(np.float64)
-    value = float(gap.mean()) if n else 0.0
+    """The share with its test against the start model's; ``least`` is the level that more rows
+    would have to reach."""
+    gap = tuned.astype(np.float64) - start.astype(np.float64)
+    value = float(gap.mean()) if share.n else 0.0
     verdict: Verdict = "not shown"
-    if adjusted <= alpha:
+    if adjusted <= ALPHA:
         verdict = "more" if value > 0 else "fewer"
     low, high = newcombe(tuned, start, LEVEL)
     wanted = None
     if verdict == "not shown" and value:
-        wanted = rows_to_settle(gap, abs(value), sides=2, alpha=alpha / family)
-    return Share(
-        mark,
-        side.side,
-        n,
-        rate(tuned),
-        rate(start),
-        _given(side, mark),
-        Estimate(value, low, high, LEVEL) if n else Estimate(None, why="there are no rows"),
-        int(np.sum(tuned & ~start)),
-        int(np.sum(start & ~tuned)),
-        p_value,
-        adjusted,
-        verdict,
-        max(0, wanted - n) if wanted is not None else None,
-        _rows(side, tuned),
+        wanted = rows_to_settle(gap, abs(value), sides=2, alpha=least)
+    none = Estimate(None, why="there are no rows")
+    return replace(
+        share,
+        start=rate(start),
+        difference=Estimate(value, low, high, LEVEL) if share.n else none,
+        only_tuned=int(np.sum(tuned & ~start)),
+        only_start=int(np.sum(start & ~tuned)),
+        p_value=p_value,
+        p_adjusted=adjusted,
+        verdict=verdict,
+        more_rows=max(0, wanted - share.n) if wanted is not None else None,
     )
 
 
@@ -201,14 +153,6 @@ def rate(hits: Bools) -> Estimate:
         return Estimate(None, why="there are no rows")
     low, high = wilson(float(np.sum(hits)), len(hits), LEVEL)
     return Estimate(float(np.mean(hits)), low, high, LEVEL)
-
-
-def _given(side: Marked, mark: str) -> Estimate | None:
-    return rate(side.references[mark]) if mark in side.references else None
-
-
-def _rows(side: Marked, hits: Bools) -> tuple[int, ...]:
-    return tuple(int(row) for row in side.rows[hits][:LISTED])
 
 
 def sentence(found: Sequence[Share]) -> str:
@@ -254,7 +198,7 @@ def outputs_block(sides: Sequence[Marked], why: Mapping[str, str] | None = None)
         {
             "because": sentence(found),
             "n": {side.side: len(side.rows) for side in sides},
-            "shares": [one.to_json() for one in found],
+            "shares": found,
             "meaning": {mark: MEANING[mark] for mark in dict.fromkeys(s.mark for s in found)},
             "left_out": dict(why or {}),
             "false_alarms": FALSE_ALARMS,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.decisions import tick
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints, Scores, mean_loss
-from holdfast.core.seeds import generator
 from holdfast.core.updates import logits_of
 from holdfast.metrics.comparison import compare_losses
 from holdfast.metrics.resample import (
@@ -24,10 +24,9 @@ from holdfast.metrics.resample import (
     RATE,
     RESAMPLES,
     ResampledUnits,
-    to_estimate,
+    Resampling,
     undefined,
 )
-from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.stats.ratio import loss_rows
 from holdfast.tasks.generation.losses import token_losses
 from holdfast.tasks.seq2seq.losses import wanted_of
@@ -85,21 +84,13 @@ def score_tokens(
     if not np.isfinite(outputs.losses).all():
         nothing = undefined("a loss is not finite")
         return Scores(len(outputs.rows), dict.fromkeys(METRICS, nothing))
-    units = outputs.units
-    codes, atoms = folded(units.codes, units.atoms)
-    table = sums(_table(outputs), codes, atoms)
-    result = bootstrap(
-        lambda weights: _numbers(weights @ table),
-        np.ones(atoms, dtype=np.int64),
-        seed=generator(seed, "bootstrap", "tokens"),
-        level=level,
-        resamples=resamples,
-        blocks=500,
-    )
+    losses, tokens = outputs.losses.astype(np.float64), outputs.tokens.astype(np.float64)
+    # A row's mean times its tokens is their sum.
+    rows = np.column_stack([losses * tokens, tokens, outputs.correct])
+    drawing = Resampling(outputs.units, seed, level, resamples)
+    result, _ = drawing.sums(rows, _numbers, "tokens")
     metrics = {
-        name: to_estimate(
-            result, i, level, units, within=RATE if name == "token_accuracy" else POSITIVE
-        )
+        name: drawing.estimate(result, i, within=RATE if name == "token_accuracy" else POSITIVE)
         for i, name in enumerate(METRICS)
     }
     return Scores(len(outputs.rows), metrics, {"tokens": int(outputs.tokens.sum())})
@@ -131,12 +122,6 @@ def compare_tokens(
     )
 
 
-def _table(outputs: TokenOutputs) -> Floats:
-    losses, tokens = outputs.losses.astype(np.float64), outputs.tokens.astype(np.float64)
-    # A row's mean times its tokens is their sum.
-    return np.column_stack([losses * tokens, tokens, outputs.correct])
-
-
 def _numbers(table: Floats) -> Floats:
     # A perplexity that float64 cannot hold is infinite, and no error.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -145,6 +130,26 @@ def _numbers(table: Floats) -> Floats:
 
 
 TOKENS = 4096
+
+
+def measure_saved(
+    network: Any, task: Task, examples: Examples, device: torch.device
+) -> tuple[Floats, Floats]:
+    """Losses [n] and kept outputs [n, 2] of all examples, in their order and in the precision of
+    the weights, as a reloaded folder gives them."""
+    import torch
+
+    network.to(device).eval()
+    table, done = np.zeros((len(examples), 3)), 0
+    with torch.inference_mode():
+        for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
+            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+            output = task.forward(network, batch)
+            losses = task.losses(output, batch)[:, None]
+            table[chosen] = torch.cat([losses, task.keep(output, batch)], dim=1).cpu().numpy()
+            done += len(chosen)
+            tick(done, len(examples))
+    return table[:, 0], table[:, 1:]
 
 
 def token_chances(

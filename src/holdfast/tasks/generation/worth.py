@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Estimate, Floats, Ints, to_json
+from holdfast.core.records import Estimate, Floats, to_json
 from holdfast.metrics import TextMetric, Texts
 from holdfast.stats.many import holm
 from holdfast.stats.rows_needed import rows_to_settle
@@ -237,15 +237,3 @@ def _judged_sentence(rates: Mapping[str, Any], judge: Judge | None) -> str:
             f"start model's, {rival}."
         )
     return ""
-
-
-def only(outputs: TokenOutputs, positions: Ints) -> TokenOutputs:
-    """Some of the rows, by their positions here."""
-    groups = None if outputs.groups is None else outputs.groups[positions]
-    return TokenOutputs(
-        outputs.rows[positions],
-        outputs.losses[positions],
-        outputs.tokens[positions],
-        outputs.correct[positions],
-        groups,
-    )

@@ -1,19 +1,23 @@
-"""Image classification: pictures in, one class out, cross-entropy."""
+"""Image classification: pictures in, one class out, cross-entropy; through the loop, and through a
+saved model in its saved precision: the only numbers that are reported."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from holdfast.core.records import Ints
+from holdfast.core.records import Ints, Outputs
+from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.losses import Classification, Metrics
 from holdfast.tasks.images.pixels import PixelTensors
+from holdfast.training.batches import by_length
 from holdfast.training.task import Batch
 
 if TYPE_CHECKING:
+    import torch
     from transformers import BaseImageProcessor
 
     from holdfast.data.table import Table
@@ -75,3 +79,52 @@ class ImageClassification(Classification):
             if mixed is not None:
                 batch[name] = torch.from_numpy(mixed[chosen])
         return batch
+
+
+TOKENS = 4096
+
+
+class VisionModel(Protocol):
+    """An image classifier that is asked: ``network`` maps ``pixel_values`` to logits."""
+
+    @property
+    def network(self) -> Callable[..., torch.Tensor]: ...
+
+    @property
+    def processor(self) -> Any: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def channels(self) -> int: ...
+
+
+def answer_images(model: VisionModel, table: Table) -> Outputs:
+    """The model's logits for every picture of ``table``, float32, in the table's order. A row
+    without a known label (-1) has a NaN loss."""
+    return forward_images(model.network, model.processor, model.channels, model.classes, table)
+
+
+def forward_images(
+    network: Callable[..., torch.Tensor],
+    processor: BaseImageProcessor,
+    channels: int,
+    classes: tuple[str, ...],
+    table: Table,
+) -> Outputs:
+    """As ``answer_images``, for any callable that maps ``pixel_values`` to logits."""
+    import torch
+
+    examples = encode_images(table, processor, channels)
+    task = ImageClassification(classes)
+    logits = np.zeros((len(examples), len(classes)), dtype=np.float32)
+    tokens = max(TOKENS, examples.pixels.cost)
+    with torch.inference_mode():
+        for chosen in by_length(examples.lengths, np.arange(len(examples)), tokens):
+            pixels = task.collate(examples, chosen)["pixel_values"]
+            logits[chosen] = network(pixel_values=pixels).float().numpy()
+    groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+    known = examples.labels >= 0
+    losses = np.where(known, losses_at(logits, np.maximum(examples.labels, 0), 1.0), np.nan)
+    return Outputs(examples.rows, examples.labels, logits, losses, groups)

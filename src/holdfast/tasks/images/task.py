@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,14 +43,20 @@ from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (
     EnsembleEvidence,
+    SavedModels,
     SharedRows,
-    lie_apart,
     members,
-    souped_model,
+    same_names,
     stored_evidence,
 )
-from holdfast.tasks.images.forward import VisionModel, answer_images, forward_images
-from holdfast.tasks.images.losses import EncodedImages, ImageClassification, encode_images
+from holdfast.tasks.images.losses import (
+    EncodedImages,
+    ImageClassification,
+    VisionModel,
+    answer_images,
+    encode_images,
+    forward_images,
+)
 from holdfast.training.machine.machine import device_kind
 
 if TYPE_CHECKING:
@@ -58,31 +65,20 @@ if TYPE_CHECKING:
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The pictures of a source; ``like`` another table, with its classes."""
-    if like is not None:
-        return load_images(
-            source,
-            path=like.columns.text[0],
-            label=like.columns.label,
-            group=data.group,
-            encoding=data.encoding,
-            config=data.config,
-            classes=like.classes,
-            labels=data.labels,
-            links=data.links,
-        )
-    given = len({name for name in ("test", "valid") if getattr(data, name)} | {*sides(data)[0]})
-    table = load_images(
+    read = partial(
+        load_images,
         source,
-        path=_path(data),
-        label=data.label,
         group=data.group,
         encoding=data.encoding,
         config=data.config,
-        rare=data.rare,
-        rare_below=max(2, 3 - given),
         labels=data.labels,
         links=data.links,
     )
+    if like is not None:
+        columns = like.columns
+        return read(path=columns.text[0], label=columns.label, classes=like.classes)
+    given = len({name for name in ("test", "valid") if getattr(data, name)} | {*sides(data)[0]})
+    table = read(path=_path(data), label=data.label, rare=data.rare, rare_below=max(2, 3 - given))
     return replace(table, decisions=(*_what(source, table), *table.decisions))
 
 
@@ -161,15 +157,13 @@ class FittedVision:
 
 
 @dataclass(frozen=True)
-class ImageUse:
+class ImageUse(SavedModels[VisionModel]):
     """Image classifiers, averaged by their ``weights``: classes for a folder or a table of
     pictures, or a list of paths, each with its ``path``; a picture that cannot be read has no
     prediction, and ``because`` says so. ``part`` is what the first says of its data."""
 
-    models: Sequence[VisionModel]
     part: DataPart
     answered: Answered = "text"
-    weights: shared.Weights = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -223,23 +217,14 @@ class ImageUse:
     def row_losses(self, table: Table) -> Floats:
         return self.answer(table).outputs.losses
 
-    def weighed(self, weights: Sequence[float]) -> ImageUse:
-        return replace(self, weights=tuple(weights))
-
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         return stored_evidence(rows, "class")
 
-    def souped(self, places: Sequence[int]) -> ImageUse:
-        return replace(self, models=[souped_model(self.models, places, _plain_of)], weights=None)
-
-    def apart(self) -> Floats:
-        return lie_apart(self.models, _plain_of)
-
-
-def _plain_of(model: VisionModel) -> Any:
-    """The module of a saved image classifier."""
-    network: Any = model.network
-    return network.model
+    @staticmethod
+    def plain_of(model: VisionModel) -> Any:
+        """The module of a saved image classifier."""
+        network: Any = model.network
+        return network.model
 
 
 def plain(run: Path) -> Any:
@@ -252,7 +237,7 @@ def use_runs(runs: Sequence[Path]) -> ImageUse:
     for run in runs:
         need_run(run)
     models = members(runs, lambda run: load_saved_vision(model_of(run)))
-    shared.same_classes(models)
+    same_names(models, models[0].classes, "classes")
     return ImageUse(models, data_part(runs[0]))
 
 

@@ -1,7 +1,10 @@
-"""Text classification with several labels a text, put together."""
+"""Text classification with several labels a text: its outputs, their scores, and what differs from
+one class when the parts are put together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +13,109 @@ import numpy.typing as npt
 
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.inference import named
-from holdfast.core.records import Decision, Floats, Scores
+from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.metrics.comparison import compare_losses
+from holdfast.metrics.resample import RESAMPLES, ResampledUnits, Resampling, undefined
+from holdfast.metrics.score import rate_estimate
 from holdfast.models.encoders.network import MULTI_LABEL
 from holdfast.models.probes.linear import fit_labels, frequency_logits
 from holdfast.models.probes.probe import Probe
 from holdfast.recipe import Recipe
+from holdfast.tasks.hardest import hardest_rows
 from holdfast.tasks.labels.base import LoadedText, ProblemAnswers
 from holdfast.tasks.labels.losses import LabelSets, label_matrix, set_losses
-from holdfast.tasks.labels.scores import SetOutputs, score_sets
 from holdfast.tasks.number.losses import Scale
+from holdfast.tasks.rates import f1_of, rate_estimates, rates_by_name, with_each
 
-SHOWN = 20
+AVERAGES = ("f1_micro", "f1_macro", "precision_micro", "recall_micro", "loss")
+NEVER = "no label is held or answered here"
+
+
+@dataclass(frozen=True, slots=True)
+class SetOutputs:
+    """A model's answer for some rows: ``labels`` and ``logits`` [n, labels], ``losses`` [n] the
+    mean binary cross-entropy in nats. A label is answered where its logit is above 0."""
+
+    rows: Ints
+    labels: npt.NDArray[np.bool_]
+    logits: Floats
+    losses: Floats
+    groups: npt.NDArray[Any] | None = None
+
+    @property
+    def answers(self) -> npt.NDArray[np.bool_]:
+        """Which labels each row is given, [n, labels]."""
+        return np.asarray(self.logits > 0)
+
+    @property
+    def probabilities(self) -> Floats:
+        """Of each label by itself, float64, [n, labels]."""
+        from scipy.special import expit
+
+        return np.asarray(expit(self.logits.astype(np.float64)))
+
+    @property
+    def confidence(self) -> Floats:
+        """How sure the least sure of a row's yes and no answers is, [n], from 0.5 to 1."""
+        chances = self.probabilities
+        return np.asarray(np.maximum(chances, 1 - chances).min(axis=1))
+
+    @property
+    def units(self) -> ResampledUnits:
+        """What is drawn in a resample: rows, or the groups they are in."""
+        return ResampledUnits.by(self.groups, len(self.rows))
+
+
+def score_sets(
+    outputs: SetOutputs,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Scores:
+    """``f1_micro`` over all (row, label) answers; ``f1_macro`` the mean over the labels that are
+    held or answered; ``exact_match`` the share of rows whose whole set is right (Wilson);
+    precision and recall over all answers; ``loss``. ``per_class`` has each label by itself.
+
+    Intervals are BCa over rows, or Student's over groups (``to_estimate``). No rows: undefined.
+    """
+    order = ("f1_micro", "f1_macro", "exact_match", "precision_micro", "recall_micro", "loss")
+    if not len(outputs.rows):
+        nothing = undefined("there are no rows")
+        return Scores(0, dict.fromkeys(order, nothing), {"per_class": {}})
+    k, drawing = len(names), Resampling(outputs.units, seed, level, resamples)
+    counted = (outputs.labels & outputs.answers, outputs.labels, outputs.answers)
+    counts = np.concatenate([part.astype(np.float64) for part in counted], axis=1)
+    rows = np.column_stack([counts, outputs.losses, np.ones(len(outputs.rows))])
+    why = NEVER, "the label is not held or answered"
+    metrics, each = rate_estimates(
+        drawing, rows, lambda totals: _values(totals, k), AVERAGES, why, "label sets"
+    )
+    exact = (outputs.labels == outputs.answers).all(axis=1)
+    metrics["exact_match"] = rate_estimate(exact, outputs.units, level)
+    per_class = rates_by_name(names, outputs.labels.sum(axis=0), each)
+    ordered = {name: metrics[name] for name in order}
+    return Scores(len(outputs.rows), ordered, {"per_class": per_class})
+
+
+def _values(totals: Floats, k: int) -> Floats:
+    """[resamples, 5 averages + 3 × labels] of sums [resamples, 3 × labels + 2]: hits, labelled and
+    answered of each label, the loss, and rows."""
+    hits, labelled, answered = (totals[:, i * k : (i + 1) * k] for i in range(3))
+    each = f1_of(hits, labelled, answered)
+    some, known = np.isfinite(each), np.isfinite(each).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        all_hits = hits.sum(axis=1)
+        averages = [
+            f1_of(all_hits, labelled.sum(axis=1), answered.sum(axis=1)),
+            np.where(some, each, 0).sum(axis=1) / known,
+            all_hits / answered.sum(axis=1),
+            all_hits / labelled.sum(axis=1),
+            totals[:, -2] / totals[:, -1],
+        ]
+    return with_each(averages, hits, labelled, answered)
 
 
 class SeveralLabels:
@@ -72,25 +165,18 @@ class SeveralLabels:
     ) -> dict[str, list[dict[str, Any]]]:
         """The largest losses, and the wrong sets that were given with the most confidence."""
         wrong = (made.labels != made.answers).any(axis=1)
-        by_loss = np.lexsort((made.rows, -made.losses))[:SHOWN]
-        sure = np.lexsort((made.rows, -made.confidence))
-        lists = {"loss": by_loss, "confidently_wrong": sure[wrong[sure]][:SHOWN]}
-        shown = [", ".join(labels) or "none" for labels in named(made.labels, names)]
-        answered = [", ".join(labels) or "none" for labels in named(made.answers, names)]
-        return {
-            name: [
-                {
-                    "row": int(made.rows[i]),
-                    "text": texts[i],
-                    "label": shown[i],
-                    "prediction": answered[i],
-                    "confidence": float(made.confidence[i]),
-                    "loss": float(made.losses[i]),
-                }
-                for i in places
-            ]
-            for name, places in lists.items()
-        }
+        shown, answered = named(made.labels, names), named(made.answers, names)
+
+        def entry(i: int) -> dict[str, Any]:
+            return {
+                "text": texts[i],
+                "label": ", ".join(shown[i]) or "none",
+                "prediction": ", ".join(answered[i]) or "none",
+                "confidence": float(made.confidence[i]),
+                "loss": float(made.losses[i]),
+            }
+
+        return hardest_rows(made.rows, made.losses, (made.confidence, wrong), entry)
 
     def predictions(self, made: SetOutputs, names: tuple[str, ...]) -> dict[str, Any]:
         import pyarrow as pa

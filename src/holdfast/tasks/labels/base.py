@@ -12,32 +12,32 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan
+from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan, plain_facts
 from holdfast.contract.inference import LabelSetAnswers, NumberAnswers
 from holdfast.contract.predictions import groups_of
+from holdfast.contract.result import baseline_block, brief
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Floats, Ints, Scores, to_json
+from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics import find_metric as find_class_metric
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.encoders.checkpoint import SavedClassifier, load_saved
-from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
+from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.models.layers import count_parameters
 from holdfast.models.probes.probe import ExtraRows, Probe
-from holdfast.plan.adapters import adapter_spec
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import Recipe
-from holdfast.tasks.classes.classifier import Weights, probe_network, texts_of
+from holdfast.tasks.classes.classifier import probe_network, texts_of
 from holdfast.tasks.classes.encoding import EncodedTexts
+from holdfast.tasks.ensemble import Weights, same_names
 from holdfast.tasks.forward import TextModel, run_texts
 from holdfast.tasks.labels import losses as label_sets
 from holdfast.tasks.number import losses as numbers
 from holdfast.tasks.number.losses import Scale
-from holdfast.training.batches import probe_positions
 from holdfast.training.task import Examples, Task, labels_of
 
 if TYPE_CHECKING:
@@ -106,25 +106,11 @@ class Problem(Protocol):
     def told(self, scale: Scale) -> tuple[Decision, ...]: ...
 
 
-def load(recipe: Recipe, table: Table, problem: Problem) -> LoadedText:
-    """The recipe's model with a new head for the problem's outputs."""
-    refuse(recipe, problem)
-    model = recipe.model
-    loaded = load_classifier(
-        model.name,
-        problem.outputs(table),
-        pooling=model.pooling,
-        dropout=model.dropout,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length,
-        seed=recipe.seed,
-        adapter=adapter_spec(recipe),
-        problem=problem.problem,
-    )
+def loaded_for(recipe: Recipe, loaded: LoadedClassifier) -> LoadedText:
+    """What was loaded, with the unit of its numbers and the defaults of such a model."""
     total, _ = count_parameters(loaded.network)
     # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
-    words = model.freeze is None and model.adapter.kind is None
+    words = recipe.model.freeze is None and recipe.model.adapter.kind is None
     return LoadedText(
         loaded.network,
         loaded.tokenizer,
@@ -237,7 +223,7 @@ def score_rows(finish: Finish, problem: Problem) -> Scored:
         **others,
         "baseline": baseline,
         "hardest": problem.hardest(made, texts_of(table), names),
-        "model_facts": _scored_model_facts(ready),
+        "model_facts": facts(finish.fitted),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
@@ -247,7 +233,6 @@ def score_rows(finish: Finish, problem: Problem) -> Scored:
 def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
     ready = finish.ready
-    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
 
     def block(examples: Examples, positions: Ints) -> dict[str, Any]:
         _, raw = finish.fitted.measure(examples, positions)
@@ -257,7 +242,7 @@ def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
         return problem.score(made, ready.task.classes).to_json()
 
     everything = np.arange(len(ready.valid))
-    return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, probe)}
+    return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, ready.probe)}
 
 
 def tell(asked: SplitRows, problem: Problem) -> dict[str, Any]:
@@ -284,17 +269,9 @@ def _baseline(finish: Finish, problem: Problem, made: Any) -> tuple[dict[str, An
     }
     losses = {name: float(np.mean(found["valid"][name].losses)) for name in found["valid"]}
     what = min(losses, key=lambda name: losses[name])
-    shown = [
-        {"what": name, "test": _brief(problem.score(one, names))}
-        for name, one in found["test"].items()
-    ]
+    tests = {name: brief(problem.score(one, names)) for name, one in found["test"].items()}
     because = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-    block = {
-        "what": what,
-        "test": next(b["test"] for b in shown if b["what"] == what),
-        "all": shown,
-        "comparison": to_json(problem.compare(made, found["test"][PROBE])),
-    }
+    block = baseline_block(tests, what, problem.compare(made, found["test"][PROBE]))
     return block, Decision("baseline", what, f"smallest validation loss: {because}")
 
 
@@ -313,27 +290,12 @@ def _two(
     }
 
 
-def _brief(scores: Scores) -> dict[str, Any]:
-    return {"n": scores.n, "metrics": scores.to_json()["metrics"]}
-
-
-def _scored_model_facts(ready: TrainingPlan) -> dict[str, Any]:
-    loaded = loaded_text(ready)
-    total, trainable = count_parameters(loaded.network)
-    return {
-        **loaded.facts,
-        "parameters": total,
-        "trainable": trainable,
-        "precision": ready.recipe.train.precision,
-        "max_length": loaded.max_length,
-        "target_mean": loaded.scale.mean,
-        "target_std": loaded.scale.std,
-    }
-
-
-def facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
-    """``model_facts`` where no test rows are scored."""
-    return _scored_model_facts(fitted.ready)
+def facts(fitted: FittedModel) -> dict[str, Any]:
+    """``model_facts`` of a model whose labels are no classes: with the unit of its numbers."""
+    found, scale = plain_facts(fitted, {}), loaded_text(fitted.ready).scale
+    # Its outputs are never divided by a temperature.
+    found.pop("temperature")
+    return {**found, "target_mean": scale.mean, "target_std": scale.std}
 
 
 def answers(
@@ -348,13 +310,8 @@ def answers(
     outputs = []
     for one in models:
         names = names or one.classes
-        if sets and set(one.classes) != set(names):
-            raise RecipeError(
-                "several runs",
-                "can be averaged only where their labels are the same",
-                sorted(set(one.classes) ^ set(names)),
-                "Give runs that were trained alike.",
-            )
+        if sets:
+            same_names([one], names, "labels")
         _, raw = run_texts(one.network, one.tokenizer, one.max_length, len(one.classes), table)
         outputs.append(raw[:, [one.classes.index(name) for name in names]] if sets else raw)
     return answers_of(names, outputs, sets=sets, weights=weights)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
+from holdfast.tasks.rates import f1_of
 from holdfast.training.task import Batch, Measured
 
 if TYPE_CHECKING:
@@ -38,12 +39,6 @@ def set_losses(logits: Floats, labels: Floats) -> Floats:
     # The same sum without an exponential that could overflow.
     each = np.maximum(wide, 0) - wide * labels + np.log1p(np.exp(-np.abs(wide)))
     return np.asarray(each.mean(axis=1))
-
-
-def f1_of(hits: Floats, labelled: Floats, predicted: Floats) -> Floats:
-    """2 hits ÷ (labelled + predicted); NaN where both are 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(2 * hits / (labelled + predicted))
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.inference import (
-    Answered,
     Data,
     LabelledRequest,
     Options,
     PredictionRequest,
-    Score,
     WrittenAnswers,
     encoding_for,
     group_for,
 )
 from holdfast.contract.run_folder import model_of, open_run
-from holdfast.core.records import Decision, Floats, Scores
+from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats
 from holdfast.data.chats.templates import is_template
 from holdfast.data.columns.template import named_columns
@@ -28,23 +26,12 @@ from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
 from holdfast.data.texts.new_rows import renamed
-from holdfast.models.generators.average import Averaged
 from holdfast.models.generators.causal import CausalNetwork, load_saved_causal
 from holdfast.recipe import Recipe
-from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
-from holdfast.tasks.generation.base import (
-    asked_again,
-    best_device,
-    loss_of_rows,
-    networks_of,
-    plain_of,
-    the_runs,
-    together,
-)
-from holdfast.tasks.generation.token_scores import score_tokens, token_chances
+from holdfast.tasks.generation.base import WritingUse, best_device, the_runs, together
+from holdfast.tasks.generation.token_scores import TokenOutputs, measure_saved, score_tokens
 from holdfast.tasks.lm.generation import (
     LONGEST_ANSWER,
-    measure_saved,
     prompts_of,
     token_outputs,
     whole_prompts,
@@ -56,17 +43,11 @@ LOSS, EVERY_TOKEN = "loss", "every token"
 
 
 @dataclass(frozen=True)
-class TokenUse:
+class TokenUse(WritingUse):
     """A model that answers the last question, or goes on with a text (``of_text``); scored by the
     losses of the tokens that it should have written."""
 
-    network: CausalNetwork | Averaged
-    tokenizer: Any
-    recipe: Recipe
     of_text: bool
-    answered: Answered = "text"
-    names: tuple[str, ...] = ()
-    temperature: float = 0.0
 
     def ask(self, data: Data, options: Options) -> PredictionRequest:
         if isinstance(data, str):
@@ -104,50 +85,22 @@ class TokenUse:
         # A text that is continued has no end of its own.
         return WrittenAnswers(texts, sure, ~ended & (not plain))
 
-    def writing(self, max_tokens: int | None, temperature: float) -> TokenUse:
-        """The same, whose answers have at most so many tokens."""
-        given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
-        return replace(self, recipe=self.recipe.changed(generate=given), temperature=temperature)
-
-    def judge(self, table: Table) -> Score:
-        return asked_again(self._score, table)
-
-    def _score(self, table: Table) -> Scores:
-        examples = self._encoded(table)
-        losses, kept = measure_saved(self.network, self._task, examples, best_device())
-        groups = table.column("group") if table.has_groups else None
-        return score_tokens(token_outputs(losses, kept, examples, groups))
-
     @property
-    def _task(self) -> CausalLM:
+    def task(self) -> CausalLM:
         return CausalLM(self.tokenizer.pad_token_id or 0, self.recipe.train.pack)
 
-    def _encoded(self, table: Table) -> EncodedTokens:
-        return encode(table, self.tokenizer, self.recipe.model.max_length or LONGEST_ANSWER)
+    def encoded(self, table: Table) -> tuple[EncodedTokens, Ints]:
+        length = self.recipe.model.max_length or LONGEST_ANSWER
+        examples = encode(table, self.tokenizer, length)
+        return examples, examples.positions
 
-    @property
-    def weights(self) -> Sequence[float] | None:
-        return self.network.weights if isinstance(self.network, Averaged) else None
+    def measured(self, examples: EncodedTokens, table: Table) -> TokenOutputs:
+        losses, kept = measure_saved(self.network, self.task, examples, best_device())
+        groups = table.column("group") if table.has_groups else None
+        return token_outputs(losses, kept, examples, groups)
 
-    def row_losses(self, table: Table) -> Floats:
-        """See ``loss_of_rows``."""
-        examples = self._encoded(table)
-        losses, _ = measure_saved(self.network, self._task, examples, best_device())
-        return loss_of_rows(losses, examples.target_counts, examples.positions, len(table))
-
-    def weighed(self, weights: Sequence[float]) -> TokenUse:
-        return replace(self, network=Averaged(networks_of(self.network), weights))
-
-    def evidence(self, rows: SharedRows) -> EnsembleEvidence:
-        examples = self._encoded(rows.table)
-        found, owner = token_chances(networks_of(self.network), self._task, examples, best_device())
-        return Chances(found, examples.positions[owner], len(rows), by_token=True)
-
-    def souped(self, places: Sequence[int]) -> TokenUse:
-        return replace(self, network=souped_model(networks_of(self.network), places, plain_of))
-
-    def apart(self) -> Floats:
-        return lie_apart(networks_of(self.network), plain_of)
+    def scored(self, table: Table) -> Scores:
+        return score_tokens(self.measured(self.encoded(table)[0], table))
 
 
 def plain(run: Path) -> Any:

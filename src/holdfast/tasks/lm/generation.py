@@ -19,8 +19,7 @@ from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.tasks.generation.token_scores import GeneratedTexts, TokenOutputs, drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens, render, text_tokens
-from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
-from holdfast.training.batches import by_length
+from holdfast.tasks.lm.losses import EncodedTokens
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from holdfast.models.generators.causal import CausalNetwork
 
-TOKENS = 4096
 BEGINNING = 64
 CONTINUED = 64
 LONGEST_ANSWER = 128
@@ -56,27 +54,6 @@ def token_outputs(
     return TokenOutputs(
         examples.rows, losses, kept[:, 0].round().astype(np.int64), kept[:, 1], names
     )
-
-
-def measure_saved(
-    network: CausalNetwork | Averaged, task: CausalLM, examples: EncodedTokens, device: torch.device
-) -> tuple[Floats, Floats]:
-    """Losses [n] and kept outputs [n, 2] of all examples, in float32, as a reloaded folder gives
-    them."""
-    import torch
-
-    network.to(device).eval()
-    table = np.zeros((len(examples), 3))
-    everything, done = np.arange(len(examples)), 0
-    with torch.inference_mode():
-        for chosen in by_length(examples.lengths, everything, TOKENS):
-            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
-            output = task.forward(network, batch)
-            losses = task.losses(output, batch)[:, None]
-            table[chosen] = torch.cat([losses, task.keep(output, batch)], dim=1).cpu().numpy()
-            done += len(chosen)
-            tick(done, len(examples))
-    return table[:, 0], table[:, 1:]
 
 
 def prompts_of(table: Table, tokenizer: PreTrainedTokenizerBase) -> Prompts:

@@ -9,57 +9,49 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan
-from holdfast.contract.result import scores_block
+from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan, plain_facts
+from holdfast.contract.result import brief, scores_block
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.samples import Sample
 from holdfast.core.decisions import stage
-from holdfast.core.records import Decision, Floats, Ints, to_json
+from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.chats.chat import turns_of
 from holdfast.data.chats.turns import prompt_of
 from holdfast.data.table import Table
 from holdfast.models.generators.causal import CausalNetwork, has_prompt, load_saved_causal
-from holdfast.models.layers import count_parameters
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.base_model import (
     FEW_SHOT_ROWS,
-    corrected,
-    outputs_of,
+    WrittenTests,
     start_model,
-    worth_of,
+    writer_blocks,
 )
 from holdfast.tasks.generation.general_tasks import compare_general, right_sentences
-from holdfast.tasks.generation.samples import TABLES, extra_metrics
+from holdfast.tasks.generation.samples import TABLES
 from holdfast.tasks.generation.shots import (
     encode_with_shots,
     fitted_shots,
     shots_of,
     table_with_shots,
 )
-from holdfast.tasks.generation.text_scores import (
-    Generated,
-    generations_block,
-    sample_positions,
-    score_generated,
-)
+from holdfast.tasks.generation.text_scores import Generated, sample_positions
 from holdfast.tasks.generation.token_scores import (
     GeneratedTexts,
     TokenOutputs,
-    compare_tokens,
+    measure_saved,
     score_tokens,
 )
-from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, only
+from holdfast.tasks.generation.worth import EXAMPLES, Prompting
+from holdfast.tasks.lines import take_rows
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import (
     Prompts,
     answer_length,
-    measure_saved,
     prompts_of,
     token_outputs,
     write_answers,
 )
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
-from holdfast.training.batches import probe_positions
 from holdfast.training.observe import Observer
 
 if TYPE_CHECKING:
@@ -70,7 +62,6 @@ if TYPE_CHECKING:
     from holdfast.models.generators.average import Averaged
 
 
-BASELINE = "untuned model"
 Bools = npt.NDArray[np.bool_]
 
 
@@ -134,18 +125,17 @@ def score_rows(finish: Finish) -> Scored:
     ended = {side: _ends(samples[side], written[side], first[side]) for side in samples}
     general = compare_general(right_sentences(untuned, tokenizer, device), after)
     untuned.cpu()
-    ways = {PLAIN: Prompting(before, outputs, generated["test"].untuned), EXAMPLES: few, **beside}
-    worth = worth_of(ready.recipe, ways, generated["test"], device, general, left_out)
+    ways = {EXAMPLES: few, **beside}
+    tests = WrittenTests(outputs, before, generated, ended, ways, general, left_out)
+    answers = answers_of(ready.sides.train_rows.table)
+    settings = ready.recipe.generate.model_dump()
     blocks = {
         "classes": None,
         "test": scores_block(test, finish.opened_at),
         "valid": scores_block(score_tokens(valid)),
         "train_probe": scores_block(score_tokens(probe)),
-        "baseline": corrected(_baseline(outputs, before), worth),
-        "generations": _texts(finish, generated),
-        "worth": worth,
-        "outputs": outputs_of(ready.recipe, generated, ended, device),
-        "model_facts": _scored_model_facts(ready),
+        **writer_blocks(finish, tests, brief(score_tokens(before)), answers, settings),
+        "model_facts": plain_facts(finish.fitted, finish.saved),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
@@ -159,7 +149,7 @@ def _other_rows(finish: Finish) -> tuple[TokenOutputs, TokenOutputs]:
     network = job.network.to(job.accelerator.device)
     assert isinstance(ready.valid, EncodedTokens)
     valid = _measured(finish, network, ready.valid, None)
-    chosen = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
+    chosen = ready.probe
     losses, kept = _observer(finish).measure(network, ready.train, chosen)
     probe = TokenOutputs(
         ready.train.rows[chosen],
@@ -181,17 +171,6 @@ def _measured(
     losses, kept = _observer(finish).measure(network, examples, np.arange(len(examples)))
     kept = kept.astype(np.float64) if len(losses) else np.zeros((0, 2))
     return token_outputs(losses, kept, examples, groups)
-
-
-def _baseline(outputs: TokenOutputs, before: TokenOutputs) -> dict[str, Any]:
-    scores = score_tokens(before)
-    test = {"n": scores.n, "metrics": scores.to_json()["metrics"]}
-    return {
-        "what": BASELINE,
-        "test": test,
-        "all": [{"what": BASELINE, "test": test}],
-        "comparison": to_json(compare_tokens(outputs, before)),
-    }
 
 
 def _sample(ready: TrainingPlan, tokenizer: PreTrainedTokenizerBase, table: Table) -> _Sample:
@@ -288,7 +267,7 @@ def _few_shot(
     made = _answers(ready, untuned, tokenizer, replace(sample, prompts=prompts))
     return Prompting(
         outputs=_measured(finish, untuned, behind, groups),
-        tuned=only(tuned, places),
+        tuned=take_rows(tuned, places),
         texts=list(made.texts),
         shots=len(shots),
         fewer=int(np.sum(counts < len(shots))),
@@ -302,32 +281,6 @@ def _generated(sample: _Sample, tuned: list[str], untuned: list[str] | None) -> 
     return Generated(
         rows, prompts.sources, prompts.references, tuned, untuned, groups, sample.tables
     )
-
-
-def _texts(finish: Finish, generated: dict[str, Generated]) -> dict[str, Any]:
-    """Texts side by side, what they copy, and their overlap with the references."""
-    answers = answers_of(finish.ready.sides.train_rows.table)
-    settings = finish.ready.recipe.generate.model_dump()
-    block = generations_block(generated["train"], generated["test"], answers, settings)
-    extra = extra_metrics(finish.ready.recipe)
-    scores = {
-        "test": score_generated(generated["test"], extra=extra),
-        "test_untuned": score_generated(generated["test"], untuned=True, extra=extra),
-        "train": score_generated(generated["train"], extra=extra),
-    }
-    return {**block, "scores": to_json(scores)}
-
-
-def _scored_model_facts(ready: TrainingPlan) -> dict[str, Any]:
-    total, trainable = count_parameters(ready.loaded.network)
-    return {
-        **ready.loaded.facts,
-        "parameters": total,
-        "trainable": trainable,
-        "precision": ready.recipe.train.precision,
-        "temperature": None,
-        "max_length": ready.loaded.max_length,
-    }
 
 
 def _predictions(

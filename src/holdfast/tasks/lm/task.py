@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, Kind, Read, Sides, TrainingPlan
+from holdfast.contract.fit import Kind, Read, Sides
 from holdfast.contract.samples import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
@@ -23,7 +22,7 @@ from holdfast.plan.adapters import quantize_spec
 from holdfast.plan.chunks import chunk_of
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import DataPart, Recipe
-from holdfast.tasks.generation.base import find_text_metric
+from holdfast.tasks.generation.base import find_text_metric, save_plain
 from holdfast.tasks.generation.samples import text_metric_of, watched_positions
 from holdfast.tasks.lm.answers import EVERY_TOKEN, LOSS, plain, use_fitted, use_runs
 from holdfast.tasks.lm.generation import answer_length, closing, stop_tokens
@@ -36,29 +35,17 @@ if TYPE_CHECKING:
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The rows of a source; ``like`` another table, with its columns and form."""
-    label = data.label or data.target
-    if like is None:
-        return load_chats(
-            source,
-            messages=data.messages,
-            text=data.text,
-            label=label,
-            group=data.group,
-            template=data.template,
-            encoding=data.encoding,
-            config=data.config,
-        )
     table = load_chats(
         source,
         messages=data.messages,
-        text=like.columns.text,
-        label=like.columns.label,
+        text=data.text if like is None else like.columns.text,
+        label=(data.label or data.target) if like is None else like.columns.label,
         group=data.group,
         template=data.template,
         encoding=data.encoding,
         config=data.config,
     )
-    return same_form(table, like)
+    return table if like is None else same_form(table, like)
 
 
 def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
@@ -225,16 +212,6 @@ def notices(examples: EncodedTokens, loaded: Loaded) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def no_listeners(ready: TrainingPlan) -> tuple[Any, ...]:
-    return ()
-
-
-def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
-    """Write the plain model (or adapter) with its tokenizer."""
-    fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
-    return {}
-
-
 KIND = Kind(
     name="causal-lm",
     read=read,
@@ -242,8 +219,7 @@ KIND = Kind(
     encode=encode_rows,
     make_task=make_task,
     notices=notices,
-    listeners=no_listeners,
-    save=save,
+    save=save_plain,
     score=score_rows,
     tell=tell,
     plain=plain,

@@ -1,7 +1,10 @@
-"""Text classification where a text has a number: regression, put together."""
+"""Text classification where a text has a number (regression): its outputs, their scores, and what
+differs from one class when the parts are put together."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +14,130 @@ import numpy.typing as npt
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.inference import shown_number
 from holdfast.core.errors import DataError
-from holdfast.core.records import Decision, Floats, Scores
+from holdfast.core.records import Decision, Estimate, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.metrics.comparison import compare_losses
+from holdfast.metrics.resample import POSITIVE, RESAMPLES, ResampledUnits, Resampling, undefined
 from holdfast.models.encoders.network import REGRESSION
 from holdfast.models.probes.linear import fit_ridge
 from holdfast.models.probes.probe import Probe
 from holdfast.recipe import Recipe
+from holdfast.tasks.hardest import hardest_rows
 from holdfast.tasks.labels.base import LoadedText, ProblemAnswers, loaded_text
 from holdfast.tasks.number.losses import Numbers, Scale, number_losses
-from holdfast.tasks.number.scores import NumberOutputs, score_numbers
 
-SHOWN = 20
+METRICS = ("mae", "rmse", "r2", "spearman", "loss")
+WITHIN = {"mae": POSITIVE, "rmse": POSITIVE, "r2": (-math.inf, 1.0), "loss": POSITIVE}
+# Rows times resamples whose ranks may be counted: 2,000 resamples up to 10,000 rows.
+RANKED_ROWS = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NumberOutputs:
+    """A model's answer for some rows: ``labels`` and ``answers`` [n] in the user's unit, float64;
+    ``losses`` [n] in squared deviations of the training rows."""
+
+    rows: Ints
+    labels: Floats
+    answers: Floats
+    losses: Floats
+    groups: npt.NDArray[Any] | None = None
+
+    @property
+    def units(self) -> ResampledUnits:
+        """What is drawn in a resample: rows, or the groups they are in."""
+        return ResampledUnits.by(self.groups, len(self.rows))
+
+
+def score_numbers(
+    outputs: NumberOutputs, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
+) -> Scores:
+    """``mae``, ``rmse`` (user's unit), ``r2`` = 1 − Σ e² ÷ Σ (y − ȳ)² with the mean of these rows,
+    ``spearman`` (average ranks for ties), ``loss``.
+
+    Intervals are BCa over rows, or Student's over groups. Undefined, with the reason: no rows; R²
+    and rank correlation where the numbers do not vary; a number that is not finite.
+    """
+    if not len(outputs.rows):
+        return Scores(0, dict.fromkeys(METRICS, undefined("there are no rows")))
+    if not (np.isfinite(outputs.answers).all() and np.isfinite(outputs.losses).all()):
+        nothing = undefined("an answer is not finite")
+        return Scores(len(outputs.rows), dict.fromkeys(METRICS, nothing))
+    gaps = outputs.answers - outputs.labels
+    # Sums of squares of numbers far from 0 lose digits; a shift leaves their spread as it is.
+    shifted = outputs.labels - outputs.labels.mean()
+    columns = [np.abs(gaps), gaps**2, shifted, shifted**2, outputs.losses, np.ones(len(gaps))]
+    drawing = Resampling(outputs.units, seed, level, resamples)
+    result, _ = drawing.sums(np.column_stack(columns), _values, "numbers")
+    found = {
+        name: drawing.estimate(result, column, within=within)
+        for column, (name, within) in enumerate(WITHIN.items())
+    }
+    if outputs.labels.min() == outputs.labels.max():
+        found["r2"] = undefined("the numbers of these rows do not vary")
+    found["spearman"] = _spearman(outputs, drawing)
+    return Scores(len(outputs.rows), {name: found[name] for name in METRICS})
+
+
+def _values(totals: Floats) -> Floats:
+    errors, squares, level, spread, losses, n = totals.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        around = spread - level**2 / n
+        # The spread of equal numbers is rounding, and an R² by it anything.
+        r2 = np.where(around > 1e-12 * np.maximum(spread, 1e-300), 1 - squares / around, np.nan)
+        return np.stack([errors / n, np.sqrt(squares / n), r2, losses / n], axis=1)
+
+
+def _spearman(outputs: NumberOutputs, drawing: Resampling) -> Estimate:
+    for values, what in ((outputs.labels, "numbers"), (outputs.answers, "answers")):
+        if values.min() == values.max():
+            return undefined(f"the {what} of these rows do not vary")
+    ranked = _ranked(outputs.labels), _ranked(outputs.answers)
+
+    def correlation(weights: Floats) -> Floats:
+        rows = drawing.units.spread(weights)
+        first, second = (ranks.under(rows) for ranks in ranked)
+        return _pearson(first, second, rows)
+
+    # A resample takes as many steps as there are rows.
+    count = min(drawing.resamples, max(400, RANKED_ROWS // len(outputs.rows)))
+    result = replace(drawing, resamples=count).bootstrap(correlation, "spearman", 300)
+    notes = [f"{count} resamples, for time"] if count < drawing.resamples else []
+    return drawing.estimate(result, 0, *notes, within=(-1.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The rows in ``order`` of a number; ``starts`` says where each distinct number begins in it,
+    ``place`` [n] which distinct number a row has."""
+
+    order: Ints
+    starts: Ints
+    place: Ints
+
+    def under(self, weights: Floats) -> Floats:
+        """Average ranks [r, n] where each row stands ``weights`` [r, n] times."""
+        times = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
+        middle = np.cumsum(times, axis=1) - times / 2 + 0.5
+        return np.asarray(middle[:, self.place])
+
+
+def _ranked(values: Floats) -> _Ranked:
+    order = np.argsort(values, kind="stable")
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return _Ranked(order, np.cumsum(count) - count, place.reshape(-1))
+
+
+def _pearson(first: Floats, second: Floats, weights: Floats) -> Floats:
+    n = weights.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Pearson's correlation of the ranks: every resample has ties, under which the shorter
+        # formula with squared differences of ranks is wrong.
+        one = first - (weights * first).sum(axis=1, keepdims=True) / n
+        two = second - (weights * second).sum(axis=1, keepdims=True) / n
+        joint = (weights * one * two).sum(axis=1)
+        size = np.sqrt((weights * one**2).sum(axis=1) * (weights * two**2).sum(axis=1))
+        return np.where(size > 1e-12, joint / size, np.nan)
 
 
 class OneNumber:
@@ -104,21 +219,17 @@ class OneNumber:
         self, made: NumberOutputs, texts: list[str], names: tuple[str, ...]
     ) -> dict[str, list[dict[str, Any]]]:
         """The largest errors; a number has no confidence."""
-        places = np.lexsort((made.rows, -made.losses))[:SHOWN]
-        return {
-            "loss": [
-                {
-                    "row": int(made.rows[i]),
-                    "text": texts[i],
-                    "label": shown_number(made.labels[i], 10),
-                    "prediction": shown_number(made.answers[i]),
-                    "confidence": None,
-                    "loss": float(made.losses[i]),
-                }
-                for i in places
-            ],
-            "confidently_wrong": [],
-        }
+
+        def entry(i: int) -> dict[str, Any]:
+            return {
+                "text": texts[i],
+                "label": shown_number(made.labels[i], 10),
+                "prediction": shown_number(made.answers[i]),
+                "confidence": None,
+                "loss": float(made.losses[i]),
+            }
+
+        return hardest_rows(made.rows, made.losses, None, entry)
 
     def predictions(self, made: NumberOutputs, names: tuple[str, ...]) -> dict[str, Any]:
         import pyarrow as pa

@@ -14,7 +14,12 @@ from holdfast.models.generators.average import processors_of
 from holdfast.models.generators.seq2seq_network import PLAIN_INPUTS
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.generation.losses import IGNORED
-from holdfast.tasks.generation.token_scores import GeneratedTexts, TokenOutputs, drawing
+from holdfast.tasks.generation.token_scores import (
+    GeneratedTexts,
+    TokenOutputs,
+    drawing,
+    measure_saved,
+)
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence
 from holdfast.training.batches import by_length
 
@@ -44,25 +49,13 @@ def read_pairs(
     network: Any, pad_id: int, examples: EncodedPairs, table: Table, device: torch.device
 ) -> TokenOutputs:
     """The losses of every row's target, in the precision of the weights, in order."""
-    import torch
-
-    task = SequenceToSequence(pad_id)
-    lines, done = np.zeros((len(examples), 3)), 0
-    network = network.to(device).eval()
-    with torch.inference_mode():
-        for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
-            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
-            output = task.forward(network, batch)
-            losses, kept = task.losses(output, batch)[:, None], task.keep(output, batch)
-            lines[chosen] = torch.cat([losses, kept], dim=1).double().cpu().numpy()
-            done += len(chosen)
-            tick(done, len(examples))
+    losses, kept = measure_saved(network, SequenceToSequence(pad_id), examples, device)
     groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
     return TokenOutputs(
         examples.rows,
-        lines[:, 0],
-        lines[:, 1].astype(np.int64),
-        lines[:, 2],
+        losses,
+        kept[:, 0].astype(np.int64),
+        kept[:, 1],
         None if groups is None else groups[examples.kept],
     )
 

@@ -20,7 +20,7 @@ from holdfast.tasks.generation.losses import (
     right_tokens,
     token_losses,
 )
-from holdfast.tasks.lines import examples_at, joined, offsets_of, take_lines
+from holdfast.tasks.lines import examples_at, joined, offsets_of, padded, take_lines
 from holdfast.training.task import Batch, Measured
 
 if TYPE_CHECKING:
@@ -252,16 +252,3 @@ class SequenceToSequence:
 def wanted_of(batch: Batch) -> torch.Tensor:
     """The target tokens of a batch, row by row [targets]."""
     return batch["labels"].flatten()[batch["where"]]
-
-
-def padded(ids: Ints, offsets: Ints, chosen: Ints, fill: int) -> tuple[Ints, Any]:
-    """Rows of flat ids as a matrix [rows, longest] filled up on the right, int64, and where it
-    holds ids."""
-    starts, stops = offsets[chosen], offsets[chosen + 1]
-    longest = max(1, int((stops - starts).max())) if len(chosen) else 1
-    place = np.arange(longest)[None, :]
-    inside = place < (stops - starts)[:, None]
-    if not len(ids):
-        return np.full((len(chosen), longest), fill, dtype=np.int64), inside
-    source = np.minimum(starts[:, None] + place, len(ids) - 1)
-    return np.where(inside, ids[source], fill).astype(np.int64), inside

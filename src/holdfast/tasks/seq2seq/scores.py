@@ -9,27 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan
+from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, plain_facts
 from holdfast.contract.run_folder import MODEL
-from holdfast.core.records import Floats, Scores, to_json
+from holdfast.core.records import Floats, Scores
 from holdfast.data.table import Table
 from holdfast.metrics import TextMetric
 from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, position_limit
 from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
-from holdfast.models.layers import count_parameters
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.base import losses_at_rows, noted, other_rows, texts_column
-from holdfast.tasks.generation.base_model import corrected, outputs_of, start_model, worth_of
+from holdfast.tasks.generation.base_model import WrittenTests, start_model, writer_blocks
 from holdfast.tasks.generation.samples import TABLES, extra_metrics
 from holdfast.tasks.generation.shots import pairs_before
-from holdfast.tasks.generation.text_scores import (
-    Generated,
-    generations_block,
-    sample_positions,
-    score_generated,
-)
-from holdfast.tasks.generation.token_scores import TokenOutputs, compare_tokens, score_tokens
-from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, only
+from holdfast.tasks.generation.text_scores import Generated, sample_positions, score_generated
+from holdfast.tasks.generation.token_scores import GeneratedTexts, TokenOutputs, score_tokens
+from holdfast.tasks.generation.worth import EXAMPLES, Prompting
+from holdfast.tasks.lines import take_rows
 from holdfast.tasks.seq2seq.generation import GenerationOptions, read_pairs, texts_at, write_texts
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
 
@@ -89,14 +84,19 @@ def score_rows(finish: Finish) -> Scored:
     assert isinstance(loaded, LoadedSeq2Seq)
     assert isinstance(task, SequenceToSequence)
     pad = task.pad_id
-    train, test = _sides(finish)
+    sides = _sides(finish)
+    test = sides["test"]
     network, tokenizer = load_saved_seq2seq(finish.run / MODEL)
     outputs = read_pairs(network, pad, test.examples, test.table, device)
     writing = writing_of(recipe, loaded.max_target_length)
-    written = [
-        write_texts(network, tokenizer, side.examples, side.sample, writing, device)
-        for side in (train, test)
-    ]
+
+    def write(network: Network) -> dict[str, GeneratedTexts]:
+        return {
+            name: write_texts(network, tokenizer, side.examples, side.sample, writing, device)
+            for name, side in sides.items()
+        }
+
+    written = write(network)
     del network
     score_s = time.perf_counter() - start
     others = other_rows(finish)
@@ -104,44 +104,38 @@ def score_rows(finish: Finish) -> Scored:
         finish, outputs, lambda one: read_pairs(one, pad, test.examples, test.table, device)
     )
     before = read_pairs(untuned, pad, test.examples, test.table, device)
-    plain = [
-        write_texts(untuned, tokenizer, side.examples, side.sample, writing, device)
-        for side in (train, test)
-    ]
-    pairs = list(zip(written, plain, strict=True))
-    made = [
-        side.generated(list(tuned.texts), list(begun.texts))
-        for side, (tuned, begun) in zip((train, test), pairs, strict=True)
-    ]
+    plain = write(untuned)
+    made = {
+        name: side.generated(list(written[name].texts), list(plain[name].texts))
+        for name, side in sides.items()
+    }
+    ended = {name: (written[name].ended, plain[name].ended) for name in sides}
     few = _few_shot(finish, untuned, tokenizer, outputs, test, writing)
-    ways = {PLAIN: Prompting(before, outputs, made[1].untuned), EXAMPLES: few, **quantized}
-    ended = [(tuned.ended, begun.ended) for tuned, begun in pairs]
-    sides = ("train", "test")
     left_out["general"] = NO_SENTENCES
-    beside = worth_of(recipe, ways, made[1], device, None, left_out)
+    tests = WrittenTests(
+        outputs, before, made, ended, {EXAMPLES: few, **quantized}, left_out=left_out
+    )
     extra = extra_metrics(recipe)
-    tested = scores_of(outputs, made[1], recipe.seed, extra=extra)
+    tested = scores_of(outputs, made["test"], recipe.seed, extra=extra)
+    started = scores_of(before, made["test"], recipe.seed, untuned=True, extra=extra)
+    answers = texts_column(ready.train, ready.sides.train_rows.table, "target")
+    settings = {
+        "beams": writing.beams,
+        "max_new_tokens": writing.max_new_tokens,
+        "rows": recipe.generate.rows,
+    }
     blocks = {
         "classes": None,
         "test": {**tested.to_json(), "opened_at": finish.opened_at},
         **others,
-        "baseline": corrected(_baseline(outputs, before, made[1], recipe.seed, extra), beside),
-        "generations": _generations(finish, writing, made[0], made[1], extra),
-        "worth": beside,
-        "outputs": outputs_of(
-            recipe,
-            dict(zip(sides, made, strict=True)),
-            dict(zip(sides, ended, strict=True)),
-            device,
-        ),
+        **writer_blocks(finish, tests, started.to_json(), answers, settings, recipe.seed),
         "hardest": None,
-        "model_facts": _scored_model_facts(ready),
+        "model_facts": _facts(finish.fitted),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    return Scored(
-        blocks, (), seconds, predictions=_predictions(test, outputs, list(written[1].texts))
-    )
+    predictions = _predictions(test, outputs, list(written["test"].texts))
+    return Scored(blocks, (), seconds, predictions=predictions)
 
 
 def _few_shot(
@@ -179,24 +173,24 @@ def _few_shot(
     made = write_texts(untuned, tokenizer, examples, np.arange(len(examples)), writing, device)
     return Prompting(
         outputs=read_pairs(untuned, task.pad_id, examples, behind, device),
-        tuned=only(tuned, test.sample),
+        tuned=take_rows(tuned, test.sample),
         texts=list(made.texts),
         shots=found.shots,
         fewer=found.fewer,
     )
 
 
-def _sides(finish: Finish) -> tuple[SampledRows, SampledRows]:
-    ready, seed, rows = finish.ready, finish.ready.recipe.seed, finish.ready.recipe.generate.rows
-    examples, train = finish.fitted.encode(finish.table), ready.train
-    assert isinstance(examples, EncodedPairs)
-    assert isinstance(train, EncodedPairs)
-    return (
-        SampledRows(
-            ready.sides.train_rows.table, train, sample_positions(len(train), rows, seed, "train")
-        ),
-        SampledRows(finish.table, examples, sample_positions(len(examples), rows, seed, "test")),
-    )
+def _sides(finish: Finish) -> dict[str, SampledRows]:
+    ready, recipe = finish.ready, finish.ready.recipe
+    found = {}
+    for side, table, examples in (
+        ("train", ready.sides.train_rows.table, ready.train),
+        ("test", finish.table, finish.fitted.encode(finish.table)),
+    ):
+        assert isinstance(examples, EncodedPairs)
+        sample = sample_positions(len(examples), recipe.generate.rows, recipe.seed, side)
+        found[side] = SampledRows(table, examples, sample)
+    return found
 
 
 def writing_of(recipe: Recipe, longest_target: int) -> GenerationOptions:
@@ -219,59 +213,13 @@ def scores_of(
     return Scores(scores.n, {**scores.metrics, **told}, scores.extra)
 
 
-def _baseline(
-    outputs: TokenOutputs,
-    before: TokenOutputs,
-    made: Generated,
-    seed: int,
-    extra: Sequence[TextMetric],
-) -> dict[str, Any]:
-    test = scores_of(before, made, seed, untuned=True, extra=extra).to_json()
-    what = "untuned model"
-    comparison = to_json(compare_tokens(outputs, before, seed=seed))
-    return {
-        "what": what,
-        "test": test,
-        "all": [{"what": what, "test": test}],
-        "comparison": comparison,
-    }
-
-
-def _generations(
-    finish: Finish,
-    writing: GenerationOptions,
-    train: Generated,
-    test: Generated,
-    extra: Sequence[TextMetric],
-) -> dict[str, Any]:
-    """Texts side by side, what they repeat, and their overlap with the references."""
-    recipe, table = finish.ready.recipe, finish.ready.sides.train_rows.table
-    settings = {
-        "beams": writing.beams,
-        "max_new_tokens": writing.max_new_tokens,
-        "rows": recipe.generate.rows,
-    }
-    answers = texts_column(finish.ready.train, table, "target")
-    scores = {
-        "test": score_generated(test, seed=recipe.seed, extra=extra),
-        "test_untuned": score_generated(test, seed=recipe.seed, untuned=True, extra=extra),
-        "train": score_generated(train, seed=recipe.seed, extra=extra),
-    }
-    return {**generations_block(train, test, answers, settings), "scores": to_json(scores)}
-
-
-def _scored_model_facts(ready: TrainingPlan) -> dict[str, Any]:
-    loaded = ready.loaded
+def _facts(fitted: FittedModel) -> dict[str, Any]:
+    loaded = fitted.ready.loaded
     assert isinstance(loaded, LoadedSeq2Seq)
-    total, trainable = count_parameters(loaded.network)
-    return {
-        **loaded.facts,
-        "parameters": total,
-        "trainable": trainable,
-        "precision": ready.recipe.train.precision,
-        "max_length": loaded.max_length,
-        "max_target_length": loaded.max_target_length,
-    }
+    found = plain_facts(fitted, {})
+    # A model that writes texts for sources has none, and a second limit.
+    found.pop("temperature")
+    return {**found, "max_target_length": loaded.max_target_length}
 
 
 def _predictions(side: SampledRows, outputs: TokenOutputs, texts: list[str]) -> dict[str, Any]:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, Kind, Sides, TrainingPlan
+from holdfast.contract.fit import FittedModel, Kind, Sides
 from holdfast.contract.inference import (
-    Answered,
     Data,
     LabelledRequest,
     Options,
     PredictionRequest,
-    Score,
     WrittenAnswers,
     encoding_for,
     group_for,
@@ -27,26 +25,22 @@ from holdfast.contract.inference import (
 )
 from holdfast.contract.run_folder import model_of
 from holdfast.contract.samples import Sample, WrittenSamples
-from holdfast.core.records import Finding, Floats, Scores
+from holdfast.core.records import Finding, Ints, Scores
 from holdfast.data.pairs.columns import choose_pair
 from holdfast.data.pairs.pairs import given_target, load_pairs
 from holdfast.data.table import Table
 from holdfast.data.texts.new_rows import renamed, unlabelled
 from holdfast.metrics import Metric
-from holdfast.models.generators.average import Averaged
 from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.plan.adapters import quantize_spec
 from holdfast.plan.chunks import chunk_of
 from holdfast.recipe import DataPart, Recipe
-from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
 from holdfast.tasks.generation.base import (
-    asked_again,
+    WritingUse,
     best_device,
     find_text_metric,
-    loss_of_rows,
-    networks_of,
-    plain_of,
+    save_plain,
     texts_column,
     the_runs,
     together,
@@ -59,7 +53,7 @@ from holdfast.tasks.generation.samples import (
     with_tables,
 )
 from holdfast.tasks.generation.text_scores import need_packages, sample_positions
-from holdfast.tasks.generation.token_scores import token_chances
+from holdfast.tasks.generation.token_scores import TokenOutputs
 from holdfast.tasks.seq2seq.generation import read_pairs, write_texts
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
 from holdfast.tasks.seq2seq.scores import (
@@ -202,28 +196,12 @@ def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...
     return tuple(found)
 
 
-def listeners(ready: TrainingPlan) -> tuple[Any, ...]:
-    return ()
-
-
-def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
-    """Write the plain model."""
-    fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
-    return {}
-
-
 @dataclass(frozen=True)
-class PairUse:
+class PairUse(WritingUse):
     """A model that writes a text for each source; scored by its targets' losses and by the texts
     that it writes. ``folder`` is the run's, where there is one."""
 
-    network: Seq2SeqNetwork | Averaged
-    tokenizer: Any
-    recipe: Recipe
     folder: Path | None = None
-    answered: Answered = "text"
-    names: tuple[str, ...] = ()
-    temperature: float = 0.0
 
     def ask(self, data: Data, options: Options) -> PredictionRequest:
         part = self.recipe.data
@@ -268,56 +246,33 @@ class PairUse:
         )
         return WrittenAnswers(texts, sure, ~ended)
 
-    def writing(self, max_tokens: int | None, temperature: float) -> PairUse:
-        """The same, whose texts have at most so many tokens."""
-        given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
-        return replace(self, recipe=self.recipe.changed(generate=given), temperature=temperature)
-
     def sources(self, table: Table) -> EncodedPairs:
         """The sources as they are read."""
         return _encode_saved(table, self.tokenizer, self.recipe, need_target=False)
 
-    def judge(self, table: Table) -> Score:
-        return asked_again(self._score, table)
+    @property
+    def task(self) -> SequenceToSequence:
+        return SequenceToSequence(int(self.tokenizer.pad_token_id))
 
-    def _score(self, table: Table) -> Scores:
+    def encoded(self, table: Table) -> tuple[EncodedPairs, Ints]:
+        examples = _encode_saved(table, self.tokenizer, self.recipe, need_target=True)
+        return examples, examples.kept
+
+    def measured(self, examples: EncodedPairs, table: Table) -> TokenOutputs:
+        return read_pairs(self.network, self.task.pad_id, examples, table, best_device())
+
+    def scored(self, table: Table) -> Scores:
         """The losses of the targets, and the scores of the texts of a fixed sample of the rows."""
-        recipe, network, tokenizer = self.recipe, self.network, self.tokenizer
-        device = best_device()
-        examples = _encode_saved(table, tokenizer, recipe, need_target=True)
-        outputs = read_pairs(network, int(tokenizer.pad_token_id), examples, table, device)
+        recipe, (examples, _) = self.recipe, self.encoded(table)
+        outputs = self.measured(examples, table)
         chosen = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
         side = SampledRows(table, examples, chosen)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
-        texts, _, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
+        texts, _, _ = write_texts(
+            self.network, self.tokenizer, examples, side.sample, writing, best_device()
+        )
         made = side.generated(list(texts), [])
         return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
-
-    @property
-    def weights(self) -> Sequence[float] | None:
-        return self.network.weights if isinstance(self.network, Averaged) else None
-
-    def row_losses(self, table: Table) -> Floats:
-        """See ``loss_of_rows``."""
-        examples = _encode_saved(table, self.tokenizer, self.recipe, need_target=True)
-        pad = int(self.tokenizer.pad_token_id)
-        outputs = read_pairs(self.network, pad, examples, table, best_device())
-        return loss_of_rows(outputs.losses, outputs.tokens, examples.kept, len(table))
-
-    def weighed(self, weights: Sequence[float]) -> PairUse:
-        return replace(self, network=Averaged(networks_of(self.network), weights))
-
-    def evidence(self, rows: SharedRows) -> EnsembleEvidence:
-        examples = _encode_saved(rows.table, self.tokenizer, self.recipe, need_target=True)
-        task = SequenceToSequence(int(self.tokenizer.pad_token_id))
-        found, owner = token_chances(networks_of(self.network), task, examples, best_device())
-        return Chances(found, examples.kept[owner], len(rows), by_token=True)
-
-    def souped(self, places: Sequence[int]) -> PairUse:
-        return replace(self, network=souped_model(networks_of(self.network), places, plain_of))
-
-    def apart(self) -> Floats:
-        return lie_apart(networks_of(self.network), plain_of)
 
 
 def plain(run: Path) -> Any:
@@ -362,8 +317,7 @@ KIND = Kind(
     encode=encode_rows,
     make_task=make_task,
     notices=notices,
-    listeners=listeners,
-    save=save,
+    save=save_plain,
     score=score_rows,
     tell=tell,
     plain=plain,

@@ -23,7 +23,7 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
-from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores, softmax
 from holdfast.data.cells import write_json_cell
 from holdfast.data.raw import Raw, store
@@ -37,14 +37,14 @@ from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.answers import FittedText
-from holdfast.tasks.classes.classifier import Tempered, Weights
+from holdfast.tasks.classes.classifier import Tempered
 from holdfast.tasks.ensemble import (
     Chances,
     EnsembleEvidence,
+    SavedModels,
     SharedRows,
-    lie_apart,
     members,
-    souped_model,
+    same_names,
 )
 from holdfast.tasks.forward import TextModel
 from holdfast.tasks.tags.losses import EncodedWords, TokenClassification, encode_words
@@ -79,16 +79,14 @@ class TagAnswers:
 
 
 @dataclass(frozen=True)
-class TagUse:
+class TagUse(SavedModels[TextModel]):
     """Taggers of the same tags, averaged by their ``weights``. ``recipe`` (of the first) says how
     rows are read; ``unread`` is the tag of a word that no model reads."""
 
-    models: Sequence[TextModel]
     recipe: Recipe
     unread: int
     answered: Answered = "list"
     names: tuple[str, ...] = ()
-    weights: Weights = None
 
     def ask(self, data: Data, options: Options) -> PredictionRequest:
         """A file as training reads it, with tags or without, or a ``.txt`` with a sentence a line;
@@ -151,9 +149,6 @@ class TagUse:
         """The mean over a sentence's read words; NaN where none is read."""
         return self._outputs(table).losses
 
-    def weighed(self, weights: Sequence[float]) -> TagUse:
-        return replace(self, weights=tuple(weights))
-
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         """What each gave to the true tag of every word that all of them read."""
         table = rows.table
@@ -169,11 +164,11 @@ class TagUse:
         owner = np.repeat(np.arange(len(first)), first.read)[np.isin(keys[0], common)]
         return Chances(np.column_stack(columns), owner, len(table))
 
-    def souped(self, places: Sequence[int]) -> TagUse:
-        return replace(self, models=[souped_model(self.models, places, _plain_of)], weights=None)
-
-    def apart(self) -> Floats:
-        return lie_apart(self.models, _plain_of)
+    @staticmethod
+    def plain_of(model: TextModel) -> Any:
+        """The module of a saved tagger."""
+        network: Any = model.network
+        return network.model
 
     def _outputs(self, table: Table) -> TagOutputs:
         """The mean of the models' probabilities. Models of other tokenizers or lengths read other
@@ -202,12 +197,6 @@ class TagUse:
         return examples, word_outputs(model.network, examples, task)[:, order]
 
 
-def _plain_of(model: TextModel) -> Any:
-    """The module of a saved tagger."""
-    network: Any = model.network
-    return network.model
-
-
 def plain(run: Path) -> Any:
     """The model of a finished run."""
     return load_saved_tagger(model_of(run)).network.model
@@ -219,14 +208,7 @@ def use_runs(runs: Sequence[Path]) -> TagUse:
         need_run(run)
     models = members(runs, lambda run: load_saved_tagger(model_of(run)))
     names = models[0].classes
-    for one in models:
-        if set(one.classes) != set(names):
-            raise RecipeError(
-                "several runs",
-                "can be averaged only where their tags are the same",
-                sorted(set(one.classes) ^ set(names)),
-                "Give runs that were trained alike.",
-            )
+    same_names(models, names, "tags")
     unread = str(open_run(runs[0]).get("model_facts", {}).get("unread_tag"))
     # A folder of another version may not say it; ``O`` stands first.
     place = names.index(unread) if unread in names else 0

@@ -95,9 +95,3 @@ def entity_counts(truth: Ints, answers: Ints, counts: Ints, table: TagTable) -> 
     hits = one[same]
     np.add.at(made[:, 0], (sentence[real.first[hits]], real.types[hits]), 1)
     return made.reshape(len(counts), 3 * entities)
-
-
-def f1_from(found: Floats, predicted: Floats, labelled: Floats) -> Floats:
-    """2 · found ÷ (predicted + labelled); NaN where there is no entity at all."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(2 * found / (predicted + labelled))

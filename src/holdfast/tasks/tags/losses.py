@@ -16,9 +16,9 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.tasks.generation.losses import mean_of_each, token_losses
-from holdfast.tasks.lines import examples_at, joined, offsets_of, take_lines
-from holdfast.tasks.seq2seq.losses import padded
-from holdfast.tasks.tags.entities import TagTable, entity_counts, f1_from
+from holdfast.tasks.lines import examples_at, joined, offsets_of, padded, take_lines
+from holdfast.tasks.rates import f1_of
+from holdfast.tasks.tags.entities import TagTable, entity_counts
 from holdfast.training.task import Batch, Measured
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class TokenClassification:
         words, right, *sums = kept.astype(np.float64).T
         found, predicted, labelled = (np.asarray(part.sum()) for part in sums)
         values = {
-            "entity_f1": float(f1_from(found, predicted, labelled)),
+            "entity_f1": float(f1_of(found, labelled, predicted)),
             "accuracy": float(right.sum() / words.sum()),
         }
         return Measured(losses, values, float(np.mean(losses)), 1.0, right == words)

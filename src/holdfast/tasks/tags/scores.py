@@ -10,21 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.predictions import groups_of
-from holdfast.core.records import Estimate, Floats, Ints, Outputs, Scores, finite
-from holdfast.core.seeds import generator
+from holdfast.core.records import Floats, Ints, Outputs, Scores, finite
 from holdfast.metrics.reliability import ece_estimate, reliability
-from holdfast.metrics.resample import (
-    POSITIVE,
-    RATE,
-    RESAMPLES,
-    ResampledUnits,
-    parts_in,
-    to_estimate,
-    undefined,
-)
-from holdfast.stats.bootstrap import bootstrap, folded, sums
+from holdfast.metrics.resample import RESAMPLES, ResampledUnits, Resampling, undefined
 from holdfast.stats.temperature import losses_at
-from holdfast.tasks.tags.entities import TagTable, entity_counts, f1_from, spans_of
+from holdfast.tasks.hardest import hardest_rows
+from holdfast.tasks.rates import f1_of, rate_estimates, rates_by_name, with_each
+from holdfast.tasks.tags.entities import TagTable, entity_counts, spans_of
 from holdfast.tasks.tags.losses import EncodedWords, TokenClassification
 from holdfast.training.batches import by_length
 
@@ -37,7 +29,6 @@ TOKENS = 1024
 METRICS = ("entity_f1", "entity_precision", "entity_recall", "accuracy", "loss")
 NOTHING = "no entity is labelled or predicted here"
 NO_ENTITY = "no entity"
-SHOWN = 20
 Network = Callable[..., "torch.Tensor"]
 
 
@@ -178,40 +169,26 @@ def score_tags(
     if not len(outputs.rows):
         nothing = undefined("there are no rows")
         return Scores(0, dict.fromkeys((*METRICS, "ece"), nothing), {"per_class": {}})
-    table, units = TagTable.of(names), outputs.units
+    table = TagTable.of(names)
     types = len(table.entities)
     # Sentences are drawn, never words: those of one sentence are right or wrong together.
-    codes, atoms = folded(units.codes, units.atoms)
-    counted = sums(_counted(outputs, table), codes, atoms)
-    result = bootstrap(
-        lambda weights: _values(weights @ counted, types),
-        np.ones(atoms, dtype=np.int64),
-        seed=generator(seed, "bootstrap", "entities"),
-        level=level,
-        resamples=resamples,
-        blocks=500,
+    drawing = Resampling(outputs.units, seed, level, resamples)
+    metrics, each = rate_estimates(
+        drawing,
+        _counted(outputs, table),
+        lambda totals: _values(totals, types),
+        METRICS,
+        (NOTHING, "nothing of the kind is here"),
+        "entities",
     )
-    counting = parts_in(_values(counted, types))
-    found = [
-        to_estimate(
-            result,
-            i,
-            level,
-            units,
-            within=POSITIVE if i == len(METRICS) - 1 else RATE,
-            counting=counting[i],
-        )
-        if np.isfinite(result.value[i])
-        else undefined(NOTHING if i < len(METRICS) - 1 else "nothing of the kind is here")
-        for i in range(len(result.value))
-    ]
-    metrics: dict[str, Estimate] = dict(zip(METRICS, found, strict=False))
+    labelled = spans_of(outputs.labels, outputs.counts, table)
+    n = np.bincount(labelled.types, minlength=types)
     read = outputs.read
     metrics["ece"] = ece_estimate(read, ResampledUnits.of(read), seed, level)
     extra = {
         "confusion": confusion_of(outputs, table),
         "reliability": reliability(read),
-        "per_class": _by_type(outputs, table, found[len(METRICS) :]),
+        "per_class": rates_by_name(table.entities, n, each),
         "words": int(outputs.counts.sum()),
         "unread_words": int(np.isnan(outputs.chances).sum()),
     }
@@ -235,32 +212,14 @@ def _values(totals: Floats, types: int) -> Floats:
     hits, words, losses, rows = totals[:, 3 * types :].T
     with np.errstate(divide="ignore", invalid="ignore"):
         whole = [part.sum(axis=1) for part in (found, predicted, labelled)]
-        f1 = f1_from(*whole)
+        f1 = f1_of(whole[0], whole[2], whole[1])
         # Where there are entities on one side only, both are 0, as seqeval has them.
         precision, recall = (
             np.where(whole[i] > 0, whole[0] / whole[i], np.where(np.isfinite(f1), 0.0, np.nan))
             for i in (1, 2)
         )
         averages = [f1, precision, recall, hits / words, losses / rows]
-        each = [found / predicted, found / labelled, f1_from(found, predicted, labelled)]
-        return np.concatenate([np.stack(averages, axis=1), *each], axis=1)
-
-
-def _by_type(
-    outputs: TagOutputs, table: TagTable, found: list[Estimate]
-) -> dict[str, dict[str, Any]]:
-    types = len(table.entities)
-    real = spans_of(outputs.labels, outputs.counts, table)
-    n = np.bincount(real.types, minlength=types)
-    return {
-        entity: {
-            "n": int(n[i]),
-            "precision": found[i],
-            "recall": found[types + i],
-            "f1": found[2 * types + i],
-        }
-        for i, entity in enumerate(table.entities)
-    }
+    return with_each(averages, found, labelled, predicted)
 
 
 def confusion_of(outputs: TagOutputs, table: TagTable) -> dict[str, Any]:
@@ -273,7 +232,7 @@ def confusion_of(outputs: TagOutputs, table: TagTable) -> dict[str, Any]:
 
 
 def hardest_sentences(
-    outputs: TagOutputs, sentences: list[list[str]], names: Sequence[str], count: int = SHOWN
+    outputs: TagOutputs, sentences: list[list[str]], names: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """The largest losses, and the wrong sentences whose least sure word is the surest; the words
     with a wrong tag stand in brackets in ``text``, the entities in ``label`` and ``prediction``."""
@@ -283,29 +242,21 @@ def hardest_sentences(
     # A sentence of which nothing is read has no loss to be hard by.
     losses = np.nan_to_num(outputs.losses, nan=-np.inf)
     sure = np.nan_to_num(outputs.confidence, nan=-np.inf)
-    by_loss = np.lexsort((outputs.rows, -losses))[:count]
-    by_confidence = np.lexsort((outputs.rows, -sure))
-    lists = {"loss": by_loss, "confidently_wrong": by_confidence[wrong[by_confidence]][:count]}
     hits = outputs.by_sentence(right)
     labelled = _spelled(outputs.labels, outputs.counts, table, sentences)
     answered = _spelled(outputs.answers, outputs.counts, table, sentences)
-    return {
-        name: [
-            {
-                "row": int(outputs.rows[i]),
-                "text": " ".join(
-                    word if hit else f"[{word}]"
-                    for word, hit in zip(sentences[i], hits[i], strict=True)
-                ),
-                "label": labelled[i],
-                "prediction": answered[i],
-                "confidence": finite(outputs.confidence[i]),
-                "loss": finite(outputs.losses[i]),
-            }
-            for i in places
-        ]
-        for name, places in lists.items()
-    }
+
+    def entry(i: int) -> dict[str, Any]:
+        words = zip(sentences[i], hits[i], strict=True)
+        return {
+            "text": " ".join(word if hit else f"[{word}]" for word, hit in words),
+            "label": labelled[i],
+            "prediction": answered[i],
+            "confidence": finite(outputs.confidence[i]),
+            "loss": finite(outputs.losses[i]),
+        }
+
+    return hardest_rows(outputs.rows, losses, (sure, wrong), entry)
 
 
 def _spelled(tags: Ints, counts: Ints, table: TagTable, sentences: list[list[str]]) -> list[str]:

@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Finish, FittedModel, Kind, Scored, SplitRows, TrainingPlan
+from holdfast.contract.fit import (
+    Finish,
+    FittedModel,
+    Kind,
+    Scored,
+    SplitRows,
+    TrainingPlan,
+    plain_facts,
+)
+from holdfast.contract.result import baseline_block, brief
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Finding, Floats, Ints, Scores, to_json
+from holdfast.core.records import Decision, Finding, Floats, Ints, Scores
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.data.tags.scheme import are_bare, entity_types
@@ -54,7 +63,7 @@ from holdfast.tasks.tags.scores import (
     tag_outputs,
     word_outputs,
 )
-from holdfast.training.batches import by_length, probe_positions
+from holdfast.training.batches import by_length
 
 if TYPE_CHECKING:
     import torch
@@ -265,7 +274,7 @@ def score_rows(finish: Finish) -> Scored:
         **others,
         "baseline": baseline,
         "hardest": hardest_sentences(outputs, table.column("tokens"), names),
-        "model_facts": _scored_model_facts(ready, temperature, names[unread]),
+        "model_facts": facts(finish.fitted, finish.saved),
         "careless": None,
     }
     decisions = (chosen, finish.saved["calibration"].decision)
@@ -287,9 +296,8 @@ def _other_rows(finish: Finish, temperature: float, unread: int) -> dict[str, An
     """``valid`` and ``train_probe``, by the kept state."""
     ready, sides = finish.ready, finish.ready.sides
     network = finish.fitted.network.cpu().eval()
-    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
     train = words_in(ready.train)
-    places = train.kept[probe]
+    places = train.kept[ready.probe]
     found = {
         "valid": (words_in(ready.valid), sides.valid_rows.table),
         "train_probe": (train.take(places), sides.train_rows.table.take(places)),
@@ -337,10 +345,7 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
     what = max(on_valid, key=lambda name: _merit(on_valid[name]))
     shown_f1 = ", ".join(f"{name} {_merit(scores)[0]:.3f}" for name, scores in on_valid.items())
     on_test = both(finish.table)
-    shown = [
-        {"what": name, "test": {"n": s.n, "metrics": s.to_json()["metrics"]}}
-        for name, s in ((name, score_tags(o, names)) for name, o in on_test.items())
-    ]
+    tests = {name: brief(score_tags(made, names)) for name, made in on_test.items()}
     # Sentences of which nothing is read differ by nothing.
     known = np.isfinite(outputs.losses)
     comparison = compare_losses(
@@ -350,12 +355,7 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
         metric="loss",
         what="loss",
     )
-    block = {
-        "what": what,
-        "test": next(entry["test"] for entry in shown if entry["what"] == what),
-        "all": shown,
-        "comparison": to_json(comparison),
-    }
+    block = baseline_block(tests, what, comparison)
     return block, Decision("baseline", what, f"entity F1 on the validation rows: {shown_f1}")
 
 
@@ -364,24 +364,11 @@ def _merit(scores: Scores) -> tuple[float, float]:
     return f1 or 0.0, -(loss if loss is not None else np.inf)
 
 
-def _scored_model_facts(ready: TrainingPlan, temperature: float, unread: str) -> dict[str, Any]:
-    total, trainable = count_parameters(ready.loaded.network)
-    return {
-        **ready.loaded.facts,
-        "parameters": total,
-        "trainable": trainable,
-        "precision": ready.recipe.train.precision,
-        "temperature": temperature,
-        "max_length": ready.loaded.max_length,
-        "unread_tag": unread,
-    }
-
-
 def facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """``model_facts`` where no test rows are scored."""
-    ready, names = fitted.ready, fitted.ready.task.classes
-    unread = names[unread_tag(names, words_in(ready.train))]
-    return _scored_model_facts(ready, saved["temperature"], unread)
+    """``model_facts`` of a tagger: with the tag of words that it does not read."""
+    names = fitted.ready.task.classes
+    unread = unread_tag(names, words_in(fitted.ready.train))
+    return {**plain_facts(fitted, saved), "unread_tag": names[unread]}
 
 
 def _predictions(outputs: TagOutputs, names: tuple[str, ...]) -> dict[str, Any]:

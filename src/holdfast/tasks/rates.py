@@ -1,0 +1,67 @@
+"""Precision, recall and F1 of each label, or type of entity, from counts that are resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.metrics.resample import POSITIVE, RATE, Resampling, parts_in, undefined
+
+
+def f1_of(hits: Floats, labelled: Floats, predicted: Floats) -> Floats:
+    """2 hits ÷ (labelled + predicted); NaN where both are 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(2 * hits / (labelled + predicted))
+
+
+def with_each(
+    averages: Sequence[Floats], hits: Floats, labelled: Floats, predicted: Floats
+) -> Floats:
+    """The ``averages`` [resamples] side by side, and behind them precision, recall and F1 of each
+    of k labels, from its counts [resamples, k]: [resamples, averages + 3 k]."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = [hits / predicted, hits / labelled, f1_of(hits, labelled, predicted)]
+    return np.concatenate([np.stack(averages, axis=1), *each], axis=1)
+
+
+def rate_estimates(
+    drawing: Resampling,
+    rows: Floats,
+    values: Callable[[Floats], Floats],
+    averages: Sequence[str],
+    why: tuple[str, str],
+    name: str,
+) -> tuple[dict[str, Estimate], list[Estimate]]:
+    """The ``averages`` by their names, and the numbers of each label, as ``with_each`` orders what
+    ``values`` makes of sums over ``rows``; all lie in [0, 1], but for the ``loss``. ``why`` says of
+    an average, and of a label's number, why it is not defined."""
+    result, table = drawing.sums(rows, values, name)
+    counting = parts_in(values(table))
+    loss, found = averages.index("loss"), []
+    for column, value in enumerate(result.value):
+        within = POSITIVE if column == loss else RATE
+        found.append(
+            drawing.estimate(result, column, within=within, counting=counting[column])
+            if np.isfinite(value)
+            else undefined(why[column >= len(averages)])
+        )
+    return dict(zip(averages, found, strict=False)), found[len(averages) :]
+
+
+def rates_by_name(
+    names: Sequence[str], counts: Ints, found: Sequence[Estimate]
+) -> dict[str, dict[str, Any]]:
+    """``per_class`` of a score: how many rows or entities are of each name, and its numbers."""
+    k = len(names)
+    return {
+        name: {
+            "n": int(counts[i]),
+            "precision": found[i],
+            "recall": found[k + i],
+            "f1": found[2 * k + i],
+        }
+        for i, name in enumerate(names)
+    }
