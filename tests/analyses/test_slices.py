@@ -34,6 +34,7 @@ from holdfast.analyses.slices.conditions import (
 from holdfast.analyses.slices.search import ConditionPool, SliceCandidate, pool_of, search
 from holdfast.analyses.slices.topics import Axes, WordSpace, partition, terms_of
 from holdfast.contract.predictions import Predictions
+from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import load_tagged
 
@@ -262,7 +263,7 @@ def test_the_tags_of_a_table_are_scored_by_their_names(tmp_path: Path) -> None:
     tags = [["O", "B-LOC", "O"], ["B-PER", "I-PER"], ["O", "O"], ["B-LOC", "B-PER"]]
     rows = [{"tokens": [f"w{k}" for k in range(len(own))], "tags": own} for own in tags]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    table = load_tagged(str(source), text=["tokens"], label="tags")
+    table = load_tagged(str(source), RowOptions(text=["tokens"], label="tags"))
     assert given_labels(table) == tags
     told = Predictions("test", table, np.zeros(4), np.zeros(4, dtype=bool), tuple(map(list, tags)))
     assert badness(told).values.tolist() == [0, 0, 0, 0]

@@ -14,6 +14,7 @@ from holdfast.analyses.fairness.forms import OUTCOMES, SwapQuery, faults_of, sou
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
 from holdfast.augment.terms.built_in import built_in
 from holdfast.data.chats.chat import load_chats
+from holdfast.data.options import RowOptions
 from holdfast.data.pairs.pairs import load_pairs
 from holdfast.data.table import Table
 
@@ -30,7 +31,7 @@ def pairs(folder: Path, start: int, n: int) -> Table:
         for i in range(start, start + n)
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    return load_pairs(path, text=("dialogue",), target="summary")
+    return load_pairs(path, RowOptions(text=("dialogue",), label="summary"))
 
 
 def about_him(table: Table) -> list[str]:

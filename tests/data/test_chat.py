@@ -11,8 +11,8 @@ import pytest
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats, turns_of
-from holdfast.data.chats.templates import NAMED, choose_template
-from holdfast.data.chats.templates_parsed import MARKS, parse_rendered, rendered_as
+from holdfast.data.chats.templates import MARKS, NAMED, choose_template, parse_rendered, rendered_as
+from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 
 Write = Callable[..., Path]
@@ -63,7 +63,7 @@ def test_a_named_column_of_from_and_value_is_the_same_chat(rows: Write) -> None:
         }
         for t in CHAT
     ]
-    assert one(load_chats(rows([{"talk": told}]), messages="talk")) == CHAT
+    assert one(load_chats(rows([{"talk": told}]), RowOptions(messages="talk"))) == CHAT
 
 
 def test_messages_in_parquet_and_in_a_csv_cell_are_the_same_chat(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_instructions_and_prompts_are_one_question_and_its_answer(
         {"role": "user", "content": question},
         {"role": "assistant", "content": "3"},
     ]
-    again = load_chats(rows([row]), text=table.columns.text, label=table.columns.label)
+    again = load_chats(rows([row]), RowOptions(text=table.columns.text, label=table.columns.label))
     assert (turns_of(again), form_of(again)) == (turns_of(table), form_of(table))
 
 
@@ -120,7 +120,7 @@ def test_a_prompt_may_itself_be_a_list_of_turns(rows: Write) -> None:
 
 def test_a_template_of_columns_makes_the_question(rows: Write) -> None:
     row = {"q": "How many?", "table": "cities", "code": "len(df)"}
-    table = load_chats(rows([row]), template="{q} <context> {table}", label="code")
+    table = load_chats(rows([row]), RowOptions(template="{q} <context> {table}", label="code"))
     assert one(table)[0]["content"] == "How many? <context> cities"
 
 
@@ -178,12 +178,14 @@ def test_llama_2_text_as_it_is_published_is_parsed_back() -> None:
 def test_a_chat_that_cannot_be_learned_is_left_out_and_counted(
     rows: Write, turns: Any, fault: str
 ) -> None:
-    table = load_chats(rows([{"messages": turns}, {"messages": CHAT}]), messages="messages")
+    table = load_chats(
+        rows([{"messages": turns}, {"messages": CHAT}]), RowOptions(messages="messages")
+    )
     assert counts(table) == {fault: 1}
     assert table.column("row").tolist() == [1]
     assert table.findings[0].rows == (0,)
     with pytest.raises(DataError, match="no row that can be learned from"):
-        load_chats(rows([{"messages": turns}]), messages="messages")
+        load_chats(rows([{"messages": turns}]), RowOptions(messages="messages"))
 
 
 @pytest.mark.parametrize(
@@ -223,16 +225,21 @@ def test_turns_after_the_last_answer_are_cut_and_said(rows: Write) -> None:
 
 
 def test_for_prediction_a_question_needs_no_answer(rows: Write) -> None:
-    assert one(load_chats(rows([{"messages": [QUESTION]}]), need_answer=False)) == [QUESTION]
+    assert one(load_chats(rows([{"messages": [QUESTION]}]), RowOptions(need_label=False))) == [
+        QUESTION
+    ]
     table = load_chats(
-        rows([{"instruction": "Add."}]), text=("instruction",), label="output", need_answer=False
+        rows([{"instruction": "Add."}]),
+        RowOptions(text=("instruction",), label="output", need_label=False),
     )
     assert one(table) == [{"role": "user", "content": "Add."}]
     assert one(chats_from_prompts(["Why?"], "prompt")) == [QUESTION]
 
 
 def test_groups_stay_and_a_row_without_one_stands_alone(rows: Write) -> None:
-    table = load_chats(rows([{"text": "a b", "by": "x"}, {"text": "c d", "by": None}]), group="by")
+    table = load_chats(
+        rows([{"text": "a b", "by": "x"}, {"text": "c d", "by": None}]), RowOptions(group="by")
+    )
     assert table.column("group") == ["x", "(no group) row 1"]
 
 
@@ -258,7 +265,7 @@ def test_messages_without_any_template_are_refused_with_the_remedy() -> None:
 
 def test_an_unknown_template_names_the_nearest(rows: Write) -> None:
     with pytest.raises(RecipeError, match="chatml"):
-        load_chats(rows([{"messages": CHAT}]), template="chatlm")
+        load_chats(rows([{"messages": CHAT}]), RowOptions(template="chatlm"))
 
 
 @pytest.mark.parametrize("row", [{"a": 1}, {"label": "x", "n": 2}])

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.headers import column_key
+from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
-from holdfast.data.table import Columns
+from holdfast.data.table import Columns, decisions_in
 
 ROWS = 120
 VALUES = {
@@ -41,8 +43,9 @@ def choose(path: Path, **columns: str) -> tuple[Columns, tuple[Decision, ...]]:
     ]
     lines = [[name.replace("__", " ") for name in columns], *cells]
     path.write_text("\n".join(",".join(line) for line in lines) + "\n")
-    found, told, _ = choose_columns(read_source(path, None, None))
-    return found, told
+    with recorded() as log:
+        found = choose_columns(read_source(path, None, None), RowOptions())
+    return found, decisions_in(log)
 
 
 PLAIN = {
@@ -135,9 +138,10 @@ def test_rivals_are_a_question_with_its_answers(name: str, tmp_path: Path) -> No
 def twins(path: Path, cells: list[tuple[str, str, str]], header: str) -> Columns:
     path.write_text("\n".join([header, *map(",".join, cells)]) + "\n")
     raw = read_source(path, None, None)
-    found, told, _ = choose_columns(raw)
+    with recorded() as log:
+        found = choose_columns(raw, RowOptions())
     if len({column_key(name) for name in raw.names}) < len(raw.names):
-        assert "is named alike" in " ".join(decision.because for decision in told)
+        assert "is named alike" in " ".join(decision.because for decision in log)
     return found
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import DataError
 from holdfast.data.images.folders import given_sides, is_image_folder, list_pictures
 from holdfast.data.images.table import left_out, load_images
+from holdfast.data.options import RowOptions
 from holdfast.split.divide import divide
 
 CLASSES = ("cat", "dog")
@@ -101,15 +103,17 @@ def test_hidden_and_foreign_files_are_not_rows(tmp_path: Path) -> None:
     shutil.copy(folder / "cat" / "00.png", folder / ".hidden" / "a.png")
     (folder / "cat" / "notes.txt").write_text("x")
     (folder / "empty").mkdir()
-    listed = list_pictures(folder, by_class=True)
+    with recorded() as log:
+        listed = list_pictures(folder, by_class=True)
     assert len(listed.names) == 6
-    assert {f.check for f in listed.findings} == {"other_files", "empty_classes"}
+    assert {f.check for f in log} == {"other_files", "empty_classes"}
 
 
 def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         fill(tmp_path / "pets" / part)
-    sides, reasons = given_sides(tmp_path / "pets")
+    with recorded() as reasons:
+        sides = given_sides(tmp_path / "pets")
     assert {side: Path(p).name for side, p in sides.items()} == {"valid": "val", "test": "test"}
     assert [r.what for r in reasons] == ["valid rows", "test rows"]
     assert load_images(tmp_path / "pets").source == str(tmp_path / "pets" / "train")
@@ -117,7 +121,7 @@ def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:
 
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
     folder = fill(tmp_path / "traffic", 3, ("car", "test", "train"))
-    assert given_sides(folder) == ({}, ())
+    assert given_sides(folder) == {}
     assert load_images(folder).classes == ("car", "test", "train")
 
 
@@ -142,7 +146,7 @@ def lines_of(folder: Path) -> list[str]:
 
 def test_a_table_has_paths_relative_to_its_folder(tmp_path: Path) -> None:
     folder = fill(tmp_path / "pets")
-    table = load_images(table_of(folder, lines_of(folder)), group="user")
+    table = load_images(table_of(folder, lines_of(folder)), RowOptions(group="user"))
     assert table.columns.text == ("path",)
     assert table.columns.label == "label"
     assert table.column("group")[:5] == ["u0", "u1", "u2", "u3", "u0"]
@@ -178,14 +182,14 @@ def test_an_absent_picture_of_a_table_is_named(tmp_path: Path) -> None:
 def test_without_labels_every_picture_is_listed(tmp_path: Path) -> None:
     folder = fill(tmp_path / "pets", 3)
     shutil.copy(folder / "cat" / "00.png", folder / "loose.png")
-    table = load_images(folder, need_label=False)
+    table = load_images(folder, RowOptions(need_label=False))
     assert len(table) == 7
     assert set(table.column("label").tolist()) == {-1}
 
 
 def test_a_class_that_a_run_does_not_know_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not among the classes"):
-        load_images(fill(tmp_path / "pets", 3, ("cat", "cow")), classes=CLASSES)
+        load_images(fill(tmp_path / "pets", 3, ("cat", "cow")), RowOptions(classes=CLASSES))
 
 
 @pytest.mark.parametrize("seed", range(4))

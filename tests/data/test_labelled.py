@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.columns.columns import NamedColumns
 from holdfast.data.labels.bins import LEAST, choose_edges, place, strata
-from holdfast.data.labels.classes import ClassRules
 from holdfast.data.labels.texts import load_labelled
+from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 
 
@@ -25,11 +24,7 @@ def load(path: Path, rows: list[Any], **settings: Any) -> Table:
         ),
         encoding="utf-8",
     )
-    named = {n: settings.pop(n) for n in ("text", "group", "template") if n in settings}
-    rules = {"classes": settings.pop("names", None)}
-    rules |= {n: settings.pop(n) for n in ("rare", "labels") if n in settings}
-    columns = NamedColumns(label=settings.pop("label", "tags"), **named)
-    return load_labelled(str(path), columns, ClassRules(**rules), **settings)
+    return load_labelled(str(path), RowOptions(**{"label": "tags", **settings}))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +66,7 @@ def test_measurements_are_numbers_and_whole_numbers_are_asked_about(tmp_path: Pa
         ([["a"], ["a"]], {}, "fewer than two"),
         (["a", "b|c"], {"kind": "several"}, None),
         (["a", "b"], {"kind": "several"}, "no list of labels"),
-        ([["a"], ["b"]], {"names": ("a", "c")}, "not among the classes"),
+        ([["a"], ["b"]], {"classes": ("a", "c")}, "not among the classes"),
     ],
 )
 def test_labels_of_another_kind_are_refused(

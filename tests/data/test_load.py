@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.core.errors import DataError, InputError, RecipeError
 from holdfast.data.load import load_table
+from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 
 Load = Callable[..., Table]
@@ -26,7 +27,7 @@ def load(tmp_path: Path) -> Load:
         if not isinstance(content, str):
             content = "\n".join(map(json.dumps, content))
         path.write_text(content, encoding="utf-8")
-        return load_table(path, **arguments)
+        return load_table(path, RowOptions(**arguments))
 
     return write_and_load
 

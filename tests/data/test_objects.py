@@ -15,8 +15,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.memory.arguments import rows_in_memory
 from holdfast.data.memory.frames import frame_table, write_frame
+from holdfast.data.memory.texts import rows_in_memory
 from holdfast.data.source import read_source
 
 N = 6

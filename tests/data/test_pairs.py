@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.pairs.pairs import given_target, load_pairs, pairs_from_texts
+from holdfast.data.memory.texts import raw_of_texts
+from holdfast.data.options import RowOptions
+from holdfast.data.pairs.pairs import choose_pair, given_target, load_pairs
+from holdfast.data.texts.new_rows import unlabelled
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -72,14 +75,14 @@ def test_two_possible_targets_are_asked_for(tmp_path: Path) -> None:
     path = write(
         tmp_path / "r.jsonl", [m | {"pandas": f"df . loc {i}"} for i, m in enumerate(made)]
     )
-    assert load_pairs(path, target="pandas").columns.label == "pandas"
+    assert load_pairs(path, RowOptions(label="pandas")).columns.label == "pandas"
     with pytest.raises(DataError, match="which column is the target"):
         load_pairs(
             write(
                 tmp_path / "q.jsonl",
                 [{"thing": m["question"], "sql": m["sql"], "pandas": m["pandas"]} for m in made],
             ),
-            text=["thing"],
+            RowOptions(text=["thing"]),
         )
 
 
@@ -87,8 +90,7 @@ def test_a_template_joins_columns_lists_too(tmp_path: Path) -> None:
     made = [{"question": f"who {i}", "columns": ["a", "b"], "pandas": f"df {i}"} for i in range(5)]
     table = load_pairs(
         write(tmp_path / "r.jsonl", made),
-        template="{question} <context> {columns}",
-        target="pandas",
+        RowOptions(template="{question} <context> {columns}", label="pandas"),
     )
     assert table.column("text")[1] == 'who 1 <context> ["a", "b"]'
 
@@ -125,24 +127,29 @@ def test_one_target_for_many_rows_is_found(tmp_path: Path) -> None:
 def test_no_usable_row_and_no_column_are_refused(tmp_path: Path) -> None:
     empty = [row | {"summary": ""} for row in rows()]
     with pytest.raises(DataError, match="both a source and a target"):
-        load_pairs(write(tmp_path / "r.jsonl", empty), text="dialogue", target="summary")
+        load_pairs(write(tmp_path / "r.jsonl", empty), RowOptions(text="dialogue", label="summary"))
     with pytest.raises(DataError, match="has no column 'sumary'"):
-        load_pairs(write(tmp_path / "s.jsonl", rows()), target="sumary")
+        load_pairs(write(tmp_path / "s.jsonl", rows()), RowOptions(label="sumary"))
     with pytest.raises(RecipeError, match="two things at once"):
-        load_pairs(write(tmp_path / "t.jsonl", rows()), text="summary", target="summary")
+        load_pairs(write(tmp_path / "t.jsonl", rows()), RowOptions(text="summary", label="summary"))
 
 
 def test_without_need_of_targets_every_source_stays(tmp_path: Path) -> None:
     made = [{"dialogue": row["dialogue"]} for row in rows(4)]
-    table = load_pairs(write(tmp_path / "r.jsonl", made), text="dialogue", need_target=False)
+    table = load_pairs(
+        write(tmp_path / "r.jsonl", made), RowOptions(text="dialogue", need_label=False)
+    )
     assert table.column("target") == [""] * 4
 
 
-def test_texts_in_memory_go_through_a_prefix(tmp_path: Path) -> None:
-    table = pairs_from_texts(["a", ""], template="summarize: {dialogue}")
-    assert table.column("text") == ["summarize: a", "summarize: "]
+def test_texts_in_memory_go_through_a_prefix() -> None:
+    options = RowOptions(template="summarize: {dialogue}", need_label=False)
+    raw = raw_of_texts(["a", "b"], ["dialogue"])
+    table = unlabelled(raw, choose_pair(raw, options), label=0, target=True)
+    assert table.column("text") == ["summarize: a", "summarize: b"]
+    assert table.column("target") == ["", ""]
     with pytest.raises(DataError, match="reads 2 columns"):
-        pairs_from_texts(["a"], template="{a} {b}")
+        raw_of_texts(["a"], ["a", "b"])
 
 
 def test_target_is_another_name_of_label() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import DataError
 from holdfast.data.raw import Raw
-from holdfast.data.readers.encodings import likely_encodings
+from holdfast.data.readers.text import likely_encodings
 from holdfast.data.source import read_source
 
 

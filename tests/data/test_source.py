@@ -12,6 +12,7 @@ import pytest
 
 from holdfast.core.errors import DataError
 from holdfast.data.load import load_table
+from holdfast.data.options import RowOptions
 from holdfast.data.readers import hub
 from holdfast.data.readers.hub import HubName, parse_hub_name, refusal
 from holdfast.data.source import read_source
@@ -133,5 +134,5 @@ def test_a_hub_data_set_gives_its_class_names(monkeypatch: pytest.MonkeyPatch) -
     assert table.classes == ("neg", "pos")
     assert table.column("label").tolist() == [0, 1, 1] * 3
     assert table.columns.text == ("sentence",)
-    assert load_table("glue@test", config="cola").source == "glue@test"
+    assert load_table("glue@test", RowOptions(config="cola")).source == "glue@test"
     assert asked[-1] == ("glue", "cola", "test")

@@ -8,19 +8,17 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.columns.columns import NamedColumns
-from holdfast.data.labels.classes import ClassRules, match_classes
+from holdfast.data.labels.classes import match_classes
 from holdfast.data.labels.spelling import merge_spellings, missing_labels
 from holdfast.data.labels.texts import load_labelled
+from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 
 
 def load(path: Path, column: list[str], **more: Any) -> Table:
     rows = [f'words of row number {n},"{label}"' for n, label in enumerate(column)]
     path.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    rules = {"classes": more.pop("names", None)}
-    rules |= {n: more.pop(n) for n in ("rare", "rare_below", "labels") if n in more}
-    return load_labelled(str(path), NamedColumns(), ClassRules(**rules), **more)
+    return load_labelled(str(path), RowOptions(**more))
 
 
 def named(table: Table) -> list[str]:
@@ -45,7 +43,7 @@ def test_case_and_space_make_no_class(tmp_path: Path) -> None:
 
 def test_what_cannot_be_seen_makes_no_class() -> None:
     alike = ["caf\u00e9", "cafe\u0301", "\ufeffcaf\u00e9", "Caf\u200b\u00e9", "caf\u00e9\u00a0"]
-    spelled, _ = merge_spellings({**dict.fromkeys(alike, 1), "caf\u00e9": 3, "cafe": 1})
+    spelled = merge_spellings({**dict.fromkeys(alike, 1), "caf\u00e9": 3, "cafe": 1})
     assert set(spelled.values()) == {"caf\u00e9", "cafe"}
 
 
@@ -57,8 +55,8 @@ def test_exact_takes_them_as_written_but_for_the_space_at_their_ends(tmp_path: P
 
 def test_the_name_does_not_depend_on_the_order_of_the_rows() -> None:
     counts = {"b B": 2, "B b": 2, "b  b": 1, "c": 7}
-    one, _ = merge_spellings(counts)
-    other, _ = merge_spellings(dict(reversed(counts.items())))
+    one = merge_spellings(counts)
+    other = merge_spellings(dict(reversed(counts.items())))
     assert one == other == {"b B": "B b", "B b": "B b", "b  b": "B b", "c": "c"}
 
 
@@ -92,10 +90,10 @@ def test_a_class_of_the_run_is_never_missing() -> None:
 
 
 def test_other_rows_are_read_in_the_classes_of_the_run(tmp_path: Path) -> None:
-    table = load(tmp_path / "a.csv", ["YES", "no", " yes", "N/A"], names=("Yes", "no"))
+    table = load(tmp_path / "a.csv", ["YES", "no", " yes", "N/A"], classes=("Yes", "no"))
     assert named(table) == ["Yes", "no", "Yes"]
     with pytest.raises(DataError, match="not among the classes"):
-        load(tmp_path / "b.csv", ["YES", "no"], names=("Yes", "no"), labels="exact")
+        load(tmp_path / "b.csv", ["YES", "no"], classes=("Yes", "no"), labels="exact")
 
 
 def test_classes_that_differ_in_case_alone_are_matched_exactly() -> None:
@@ -116,7 +114,7 @@ def test_one_class_beside_missing_labels_asks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [None, ("a", "b")])
 def test_several_labels_are_merged_one_by_one(tmp_path: Path, names: Any) -> None:
     cells = ["a|b", "a", "B |a", "N/A", "b|N/A", "b", "A", "a"] * 9
-    table = load(tmp_path / "a.csv", cells, kind="several", names=names)
+    table = load(tmp_path / "a.csv", cells, kind="several", classes=names)
     assert table.names == ("a", "b")
     assert list(table.rows["labels"])[:7] == [[0, 1], [0], [0, 1], [1], [1], [0], [0]]
     assert [f.count for f in table.findings if f.check == "missing_label"] == [9]

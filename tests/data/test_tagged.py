@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from holdfast.core.errors import DataError
+from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
 from holdfast.data.tags.conll import looks_like_conll, read_conll
 from holdfast.data.tags.sentences import load_tagged, read_tagged, tagged_shape
@@ -92,7 +93,7 @@ def test_the_last_column_is_the_tag_and_others_can_be_named(tmp_path: Path) -> N
     path = conll(tmp_path / "a.conll", " ", middle="NN B-NP ")
     check(path)
     with pytest.raises(DataError, match="same tag on every word"):
-        load_tagged(str(path), label="column_3")
+        load_tagged(str(path), RowOptions(label="column_3"))
 
 
 def test_documents_comments_and_lines_are_kept_apart(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_documents_comments_and_lines_are_kept_apart(tmp_path: Path) -> None:
     assert raw.table["tokens"].to_pylist() == ['["Anna", "runs"]', '["#", "sleeps"]']
     assert raw.table["document"].to_pylist() == ["1", "2"]
     assert raw.table["line"].to_pylist() == ["4", "8"]
-    table = load_tagged(str(path), group="document")
+    table = load_tagged(str(path), RowOptions(group="document"))
     assert table.column("group") == ["1", "2"]
     assert not [one for one in table.findings if one.check == "documents"]
     found = {one.check: one for one in load_tagged(str(path)).findings}
@@ -219,7 +220,7 @@ def test_what_is_broken_is_refused_with_its_line(
 def test_broken_tags_are_read_as_they_are_where_it_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     path.write_text("a O\nb I-X\n\nc B-X\n\nd B-X\n", encoding="utf-8")
-    table = load_tagged(str(path), labels="exact")
+    table = load_tagged(str(path), RowOptions(labels="exact"))
     assert table.names == ("O", "B-X", "I-X")
     assert "1 tags break the scheme" in table.decisions[-1].because
 
@@ -270,12 +271,12 @@ def test_rows_without_words_or_tags_are_left_out_and_counted(tmp_path: Path) -> 
 def test_given_rows_take_the_tags_of_the_source_and_others_are_refused(tmp_path: Path) -> None:
     table = load_tagged(str(conll(tmp_path / "a.conll")))
     other = jsonl(tmp_path / "b.jsonl", [{"tokens": ["x", "y"], "tags": ["I-PER", "O"]}])
-    like = load_tagged(str(other), like=table)
+    like = load_tagged(str(other), RowOptions(like=table))
     assert (like.names, like.classes) == (table.names, table.classes)
     assert like.column("tags") == [[4, 0]]
     bad = jsonl(tmp_path / "c.jsonl", [{"tokens": ["x", "y"], "tags": ["O", "B-ORG"]}])
     with pytest.raises(DataError, match="not among the classes") as caught:
-        load_tagged(str(bad), like=table)
+        load_tagged(str(bad), RowOptions(like=table))
     assert "row 0" in caught.value.what
     assert "word 2" in caught.value.what
 

@@ -12,6 +12,7 @@ import pytest
 from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.data.extra_rows import Added, added_texts, join_added
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits.fit import fit
 from holdfast.models.probes.probe import ExtraRows, fit_probe
 from holdfast.prepare.model import prepare
@@ -189,7 +190,7 @@ def test_faults_are_named(plain: PreparedData, added: Added, tmp_path: Path) -> 
     with pytest.raises(Defect, match="weight"):
         replace(added, weights=-np.ones(len(added)))
     with pytest.raises(Defect, match="pairs"):
-        added_texts(like, ["x"], [1], origin="name", pairs=["y"])
+        added_texts(table_from_texts([("x", "y")]), ["x"], [], origin="name")
     numbers = tmp_path / "numbers.csv"
     numbers.write_text(
         "text,label\n" + "\n".join(f"words {i},{i / 7:.3f}" for i in range(40)), encoding="utf-8"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import MachineError
-from holdfast.data.memory.texts import table_from_texts
-from holdfast.data.pairs.pairs import pairs_from_texts
+from holdfast.data.memory.texts import raw_of_texts, table_from_texts
+from holdfast.data.table import Columns
+from holdfast.data.texts.new_rows import unlabelled
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean import spelling
@@ -222,7 +223,8 @@ def test_refusals_and_broken_answers() -> None:
     answers[3] = "As an AI language model, I cannot have opinions. Ask somebody else."
     answers[4] = "I'm sorry, but I can't help with that request. It is not allowed."
     answers[5] = f"{answers[5]} {answers[6]} The most important thing is that the"
-    table = pairs_from_texts([f"question {n}" for n in range(100)])
+    raw = raw_of_texts([f"question {n}" for n in range(100)])
+    table = unlabelled(raw, Columns(("text",), None), label=0, target=True)
     table = table_with_targets(table, answers)
     found = {name: all_checks()[name](TableRows(table)) for name in ("refusals", "cut_answers")}
     refused, cut = found["refusals"], found["cut_answers"]

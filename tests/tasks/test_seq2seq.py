@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from holdfast.core.updates import ForwardPass
-from holdfast.data.pairs.pairs import pairs_from_texts
-from holdfast.data.table import Table
+from holdfast.data.pairs.pairs import ALL
+from holdfast.data.table import Columns, Table
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.tasks.generation.losses import measure_tokens
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
@@ -39,14 +39,15 @@ def tokenizer(end: bool = True) -> Any:
 def table(pairs: list[tuple[str, str]]) -> Table:
     import datasets
 
-    plain = pairs_from_texts([source for source, _ in pairs])
     columns = {
         "row": np.arange(10, 10 + len(pairs)),
         "text": [s for s, _ in pairs],
         "target": [t for _, t in pairs],
         "label": np.zeros(len(pairs), dtype=np.int64),
     }
-    return Table(datasets.Dataset.from_dict(columns), plain.classes, plain.columns, "m", len(pairs))
+    return Table(
+        datasets.Dataset.from_dict(columns), (ALL,), Columns(("text",), None), "m", len(pairs)
+    )
 
 
 def encoded(pairs: list[tuple[str, str]], limit: int = 8, end: bool = True) -> EncodedPairs:

@@ -19,8 +19,8 @@ from holdfast.data.chats.chat import load_chats
 from holdfast.data.chats.templates import NAMED
 from holdfast.data.images.table import images_at
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.data.pairs.pairs import pairs_from_texts
-from holdfast.data.table import Table
+from holdfast.data.pairs.pairs import ALL
+from holdfast.data.table import Columns, Table
 from holdfast.tasks.classes.encoding import encode
 from holdfast.tasks.images.losses import encode_images
 from holdfast.tasks.lm import losses as causal_lm
@@ -52,7 +52,6 @@ def letters(end: bool = True) -> Any:
 def pair_table(pairs: list[tuple[str, str]]) -> Table:
     import datasets
 
-    plain = pairs_from_texts([source for source, _ in pairs])
     rows = datasets.Dataset.from_dict(
         {
             "row": np.arange(10, 10 + len(pairs)),
@@ -61,7 +60,7 @@ def pair_table(pairs: list[tuple[str, str]]) -> Table:
             "label": np.zeros(len(pairs), dtype=np.int64),
         }
     )
-    return Table(rows, plain.classes, plain.columns, "memory", len(pairs))
+    return Table(rows, (ALL,), Columns(("text",), None), "memory", len(pairs))
 
 
 def words(rng: np.random.Generator, n: int) -> str:

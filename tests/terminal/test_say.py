@@ -48,6 +48,7 @@ def test_the_outline_is_four_lines_of_eighty_columns() -> None:
 
 
 def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(capsys: Any) -> None:
+    from holdfast.core.decisions import decisions_to
     from holdfast.core.records import Decision
     from holdfast.data.labels.spelling import merge_spellings
     from holdfast.terminal.say import Teller
@@ -55,8 +56,8 @@ def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(caps
     part = replace(ROWS, dropped=10, why_dropped="missing text or label")
     assert "10 dropped (missing text or label)" in " ".join(" ".join(rows_lines(part, 80)).split())
     notify = Teller(quiet=False, verbose=False)
-    for decision in merge_spellings({"Yes": 2, "yes ": 1, "no": 3})[1]:
-        notify(decision)
+    with decisions_to(notify):
+        merge_spellings({"Yes": 2, "yes ": 1, "no": 3})
     notify(Decision("labels", "whole numbers", "because"))
     said = capsys.readouterr().err
     assert "'yes '" in said

@@ -41,7 +41,7 @@ class RowArguments:
     ) -> Request:
         """What is asked for."""
         from holdfast.contract.request import Request
-        from holdfast.data.memory.arguments import name_of, rows_in_memory
+        from holdfast.data.memory.texts import name_of, rows_in_memory
         from holdfast.recipe import as_settings
 
         columns = [self.text] if isinstance(self.text, str) else list(self.text or [])
@@ -82,7 +82,7 @@ def name_or_none(given: Any) -> str | None:
 def file_of(rows: Any) -> Iterator[str]:
     """The name of a file with these rows; an error about rows in memory names them, not the file
     that they were put into."""
-    from holdfast.data.memory.arguments import named
+    from holdfast.data.memory.texts import named
 
     source = as_file(rows, None, None, "the rows", {})
     with contextlib.nullcontext() if isinstance(rows, (str, Path)) else named(Path(source)):
@@ -91,8 +91,8 @@ def file_of(rows: Any) -> Iterator[str]:
 
 def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
     """The name of a file; rows in memory are put into one, which ``names`` then holds."""
-    from holdfast.data.memory.arguments import labelled_rows, rows_in_memory
     from holdfast.data.memory.frames import frame_file, is_frame, series_values
+    from holdfast.data.memory.texts import labelled_rows, rows_in_memory
 
     if isinstance(rows, (str, Path)):
         rows_in_memory(rows, labels, groups)

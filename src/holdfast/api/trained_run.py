@@ -202,8 +202,8 @@ class TrainedRun:
 
     def _evaluated(self, data: object, labels: object, options: Options) -> dict[str, Any]:
         from holdfast.analyses.evaluation import scored_block
-        from holdfast.data.memory.arguments import labelled_rows, named
         from holdfast.data.memory.frames import frame_file, is_frame, series_values
+        from holdfast.data.memory.texts import labelled_rows, named
 
         part = self.predictor.part
         if labels is not None:
@@ -228,8 +228,8 @@ class TrainedRun:
         probabilities: bool = False,
     ) -> Predicted:
         from holdfast.data.images.picture import is_picture_name
-        from holdfast.data.memory.arguments import named
         from holdfast.data.memory.frames import frame_file, frame_table, is_frame, series_values
+        from holdfast.data.memory.texts import named
         from holdfast.data.scratch import goes_with
 
         options = options_of(text, None, encoding, settings)

@@ -2,11 +2,13 @@
 
 Missing means null, empty or white space alone, for a label also what ``data/labels/spelling.py``
 lists; every other text stays exactly as written. Labels lose the white space around them. A row is
-left out when any of its text columns is missing.
+left out when any of its text columns is missing. A survey is one pass over such rows: counts of
+labels, of missing values, of distinct texts a class.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,13 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
-from holdfast.core.records import Finding
+from holdfast.core.records import Finding, Severity
 from holdfast.data.columns.profile import NUMBER, is_missing
 from holdfast.data.columns.template import fill_template
 from holdfast.data.labels.spelling import MISSING, written
+from holdfast.data.limits import limits
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
+from holdfast.data.texts.normal import normal_text
 
 _LISTED = 100
 
@@ -35,6 +40,29 @@ class Tally:
     def add(self, rows: pa.Array) -> None:
         self.count += len(rows)
         self.rows += rows.slice(0, max(0, _LISTED - len(self.rows))).to_pylist()
+
+    def note(self, row: int) -> None:
+        """Add one row."""
+        self.count += 1
+        if len(self.rows) < _LISTED:
+            self.rows.append(row)
+
+    def notice(
+        self,
+        check: str,
+        of: int,
+        what: str,
+        remedy: str,
+        *,
+        severity: Severity = "warn",
+        fixed: bool = False,
+    ) -> None:
+        """Write a finding into the log, if there are any rows: so many ``of`` rows, and ``what``
+        they are or lack."""
+        if self.count:
+            because = f"{self.count} row{'s' if self.count > 1 else ''} {what}"
+            share, rows = self.count / of, tuple(self.rows)
+            notify(Finding(check, severity, share, self.count, rows, because, remedy, fixed))
 
 
 def meant(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
@@ -104,53 +132,118 @@ def has_no_group(values: pa.Array) -> pa.Array:
     return pc.or_(is_missing(values), pc.is_in(written, pa.array(sorted(MISSING), pa.string())))
 
 
-def missing_findings(
-    columns: Columns, rows: int, *, text: Tally, label: Tally, group: Tally
-) -> list[Finding]:
-    """One finding for each kind of missing value that occurs."""
+def row_schema(columns: Columns, *own: tuple[str, pa.DataType]) -> pa.Schema:
+    """The columns of rows on disk; ``own`` are those of one kind of rows."""
+    texts = ("text", "text_pair") if columns.are_pairs else ("text",)
+    groups = () if columns.group is None else ("group",)
+    return pa.schema(
+        [
+            ("row", pa.int64()),
+            *((name, pa.string()) for name in texts),
+            ("label", pa.int64()),
+            *own,
+            *((name, pa.string()) for name in groups),
+        ]
+    )
+
+
+def notice_missing(
+    columns: Columns, rows: int, *, text: Tally, label: Tally, group: Tally, of: str = "label"
+) -> None:
+    """Write one finding into the log for each kind of missing value that occurs. ``of`` is what
+    the label is called; a pair's text is its source."""
+    fill, missing = "Fill them in the source, if they matter.", columns.label_missing
     named = " or ".join(map(repr, columns.text))
-    missing = columns.label_missing
-    marks = f" (empty, or written {written(missing)})" if missing else ""
-    seen = [
-        ("missing_text", text, f"without {named}: left out", True),
-        ("missing_label", label, f"without {columns.label!r}{marks}: left out", True),
-        ("missing_group", group, f"without {columns.group!r}: each stands alone", False),
-    ]
-    return [
-        Finding(
-            check,
-            "warn",
-            tally.count / rows,
-            tally.count,
-            tuple(tally.rows),
-            f"{tally.count} row{'s' if tally.count > 1 else ''} {what}",
-            f"Fill them in the source, if they matter.{_if_class(check, columns)}",
-            fixed,
+    what = "missing_text" if of == "label" else "missing_source"
+    text.notice(what, rows, f"without {named}: left out", fill, fixed=True)
+    marks, hint = "", ""
+    if missing:
+        shown = list(map(repr, missing))
+        are = f"one of {', '.join(shown)}" if len(shown) > 1 else shown[0]
+        hint = f" If {are} is a class, add --set data.labels=exact."
+        marks = f" (empty, or written {written(missing)})"
+    because = f"without {columns.label!r}{marks}: left out"
+    label.notice(f"missing_{of}", rows, because, fill + hint, fixed=True)
+    group.notice("missing_group", rows, f"without {columns.group!r}: each stands alone", fill)
+
+
+@dataclass(slots=True)
+class LabelSurvey:
+    """What one pass has seen. ``counts`` are the labels as written, of rows that have a text.
+    ``texts`` holds, of each label, its distinct normalised texts, at most ``enough`` of them."""
+
+    enough: int
+    counts: Counter[str] = field(default_factory=Counter)
+    texts: dict[str, set[str]] = field(default_factory=dict)
+    used: int = 0
+    no_text: Tally = field(default_factory=Tally)
+    no_label: Tally = field(default_factory=Tally)
+    no_group: Tally = field(default_factory=Tally)
+    # Of each column of texts, whether every one so far is a number.
+    numeric: dict[str, bool] = field(default_factory=dict)
+
+
+def survey(raw: Raw, columns: Columns, *, enough: int) -> LabelSurvey:
+    """Look at every row once; refuse a text column that is all numbers or all empty."""
+    seen = LabelSurvey(enough)
+    for batch in meant(raw, columns):
+        _look(seen, batch)
+    offset = 0
+    for values in raw.table[columns.group].chunks if columns.group is not None else ():
+        missing = pc.indices_nonzero(has_no_group(values))
+        seen.no_group.add(pc.add(missing.cast(pa.int64()), offset))
+        offset += len(values)
+    if not seen.used:
+        raise DataError(
+            f"{raw.source}, column {', '.join(map(repr, columns.text))}",
+            "is empty in every row",
+            None,
+            "Choose another column with --text.",
         )
-        for check, tally, what, fixed in seen
-        if tally.count
-    ]
+    numbers = [name for name, numeric in seen.numeric.items() if numeric]
+    if numbers and columns.template is None:
+        place = ("text", "text_pair").index(numbers[0])
+        raise DataError(
+            f"{raw.source}, column {columns.text[place]!r}",
+            "holds numbers only, not texts",
+            None,
+            "Choose the column of texts with --text.",
+        )
+    return seen
 
 
-def _if_class(check: str, columns: Columns) -> str:
-    if check != "missing_label" or not columns.label_missing:
-        return ""
-    name, *others = map(repr, columns.label_missing)
-    are = f"one of {', '.join([name, *others])}" if others else name
-    return f" If {are} is a class, add --set data.labels=exact."
+def _look(seen: LabelSurvey, batch: pa.RecordBatch) -> None:
+    kept = complete(batch)
+    seen.no_text.add(batch.column("row").filter(pc.invert(kept)))
+    batch = batch.filter(kept)
+    seen.used += batch.num_rows
+    for name in ("text", "text_pair"):
+        if name in batch.schema.names and batch.num_rows and seen.numeric.get(name, True):
+            found = pc.match_substring_regex(batch.column(name), NUMBER)
+            seen.numeric[name] = bool(pc.all(found).as_py())
+    if "label" not in batch.schema.names:
+        return
+    labels = batch.column("label")
+    seen.no_label.add(batch.column("row").filter(pc.is_null(labels)))
+    found = pc.value_counts(labels.drop_null())
+    for label, count in zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True):
+        seen.counts[label] += count
+    _texts_per_label(seen, batch)
 
 
-class Numeric:
-    """Whether every text of a column so far is a number; knows as soon as one is not."""
-
-    def __init__(self) -> None:
-        self._open: dict[str, bool] = {}
-
-    def look(self, name: str, values: pa.Array) -> None:
-        if self._open.get(name, True) and len(values):
-            found = pc.match_substring_regex(values, NUMBER)
-            self._open[name] = bool(pc.all(found).as_py())
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, numeric in self._open.items() if numeric]
+def _texts_per_label(seen: LabelSurvey, batch: pa.RecordBatch) -> None:
+    # Beyond the classes that may be, the labels are refused: their texts are of no use.
+    if not seen.enough or len(seen.counts) > limits().classes:
+        return
+    # Classes that have shown enough texts are skipped, so that a large file costs little more than
+    # reading it.
+    done = [label for label, texts in seen.texts.items() if len(texts) >= seen.enough]
+    labels = batch.column("label")
+    skip = pc.or_(pc.is_in(labels, pa.array(done, pa.string())), pc.is_null(labels))
+    batch = batch.filter(pc.invert(skip))
+    pairs = batch.column("text_pair") if "text_pair" in batch.schema.names else None
+    for n, label in enumerate(batch.column("label").to_pylist()):
+        texts = seen.texts.setdefault(label, set())
+        if len(texts) < seen.enough:
+            pair = "" if pairs is None else f"\n{normal_text(pairs[n].as_py())}"
+            texts.add(normal_text(batch.column("text")[n].as_py()) + pair)

@@ -68,30 +68,23 @@ def added_texts(
     *,
     origin: str,
     weights: float | Sequence[float] | Floats = 1.0,
-    pairs: Sequence[str] | None = None,
 ) -> Added:
     """Texts with a class each, an index into ``like.classes``, to be learned from beside ``like``.
 
-    ``weights`` is one number for all or one a text; ``pairs`` the second texts where ``like`` has
-    pairs. Raises ``Defect`` where lengths differ, a label is no class, or pairs are missing.
+    ``weights`` is one number for all or one a text. Raises ``Defect`` where lengths differ, a label
+    is no class, or ``like`` has pairs of texts.
     """
     import datasets
 
     marks = np.asarray(labels, dtype=np.int64)
     if len(marks) and not (marks.min() >= 0 and marks.max() < len(like.classes)):
         raise Defect("added rows", f"have one of {len(like.classes)} classes", int(marks.max()))
-    if (pairs is not None) != like.has_pairs:
+    if like.has_pairs:
         raise Defect("added rows", "are pairs exactly where those of the table are")
-    columns: dict[str, list[str] | list[int]] = {
-        "row": (-1 - np.arange(len(texts))).tolist(),
-        "text": [str(text) for text in texts],
-        "label": marks.tolist(),
-    }
-    if pairs is not None:
-        columns["text_pair"] = [str(text) for text in pairs]
-    sizes = {len(column) for column in columns.values()}
-    if len(sizes) > 1:
-        raise Defect("added rows", "need a label (and a second text) each", tuple(sizes))
+    if len(texts) != len(marks):
+        raise Defect("added rows", "need a label each", (len(texts), len(marks)))
+    numbers = (-1 - np.arange(len(texts))).tolist()
+    columns = {"row": numbers, "text": list(map(str, texts)), "label": marks.tolist()}
     rows = datasets.Dataset.from_dict(columns)
     return Added(
         replace(like, rows=rows, source="", source_rows=0, findings=(), decisions=()),

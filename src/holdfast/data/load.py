@@ -1,108 +1,139 @@
-"""The front door: from a file or a hub name to a ``Table`` in memory-mapped Arrow.
+"""From a file or a hub name to a ``Table`` of texts and classes in memory-mapped Arrow.
 
 read → choose the columns → survey → make the classes → write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError
-from holdfast.data.clean import missing_findings
-from holdfast.data.columns.columns import NamedColumns, choose_columns
-from holdfast.data.labels.classes import ClassRules, make_classes
+from holdfast.core.records import Finding
+from holdfast.core.wording import counted, have
+from holdfast.data.clean import Tally, complete, meant, notice_missing, row_schema, survey
+from holdfast.data.columns.columns import choose_columns
+from holdfast.data.labels.classes import UNKNOWN, Classes, make_classes, notice_rare
 from holdfast.data.labels.label_type import label_counts
-from holdfast.data.labels.rare import RARE_BELOW, Rare
-from holdfast.data.labels.spelling import Labels, missing_labels
-from holdfast.data.labels.survey import survey
+from holdfast.data.labels.spelling import missing_labels
+from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
+from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
-from holdfast.data.table import Table
-from holdfast.data.write import write_rows
+from holdfast.data.table import Columns, Table, decisions_in, findings_in
+
+if TYPE_CHECKING:
+    import datasets
+
+PLAIN = RowOptions()
 
 
-def load_table(
-    source: str | Path,
-    *,
-    text: str | Sequence[str] | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    template: str | None = None,
-    encoding: str | None = None,
-    config: str | None = None,
-    classes: Sequence[str] | None = None,
-    need_label: bool = True,
-    rare: Rare = "refuse",
-    rare_below: int = RARE_BELOW,
-    labels: Labels = "merged",
-) -> Table:
+def load_table(source: str | Path, options: RowOptions = PLAIN) -> Table:
     """Read a file or a hub data set, work out its columns, and leave out what is missing.
 
-    Parameters
-    ----------
-    source : a file (.csv, .tsv, .jsonl, .json, .parquet, each also .gz), or a data set of the hub
-        as ``name[:config][@split]``.
-    text, label, group, template : the columns, where they are known; two texts are a pair.
-    encoding : of a text file; without it, UTF-8 or an error that names the likely one.
-    config : of a hub data set; goes before the one in its name.
-    classes : those of a run; other labels are refused. Without them, all labels found.
-    need_label : if false, the label column may be absent, and a row whose label is missing or
-        unknown stays, with label -1.
-    rare, rare_below : what to do with a class of fewer than ``rare_below`` distinct texts
-        (see ``data/labels/rare.py``). Not asked when ``classes`` are given or labels not needed.
-    labels : ``merged`` or ``exact`` (see ``data/labels/spelling.py``).
+    ``source`` is a file (.csv, .tsv, .jsonl, .json, .parquet, .xlsx, each also .gz), or a data set
+    of the hub as ``name[:config][@split]``.
 
     Raises
     ------
     DataError : the source, a column or a row cannot be used.
     RecipeError : two settings contradict each other.
     """
-    raw = read_source(source, encoding, config)
-    text = [text] if isinstance(text, str) else text
-    return table_from_raw(
-        raw,
-        NamedColumns(text, label, group, template),
-        ClassRules(classes, need_label, rare, rare_below, labels),
-    )
+    return table_from_raw(read_source(source, options.encoding, options.config), options)
 
 
-def table_from_raw(raw: Raw, named: NamedColumns, rules: ClassRules) -> Table:
+def read_rows(
+    source: str | Path,
+    options: RowOptions,
+    needs: str = "a text and a label",
+    read: Callable[[str | Path, str | None, str | None], Raw] = read_source,
+) -> Raw:
+    """The source as the options say it is read, which must have rows with what a kind ``needs``."""
+    raw = read(source, options.encoding, options.config)
+    raw = options.view(raw) if options.view is not None else raw
+    refuse_empty(raw, needs)
+    return raw
+
+
+def refuse_empty(raw: Raw, needs: str = "a text and a label") -> None:
+    """Refuse a source without rows."""
+    if not len(raw):
+        rule = "has a header but no rows" if raw.names else "is empty"
+        raise DataError(raw.source, rule, None, f"It needs rows with {needs}.")
+
+
+def table_from_raw(raw: Raw, options: RowOptions) -> Table:
     """The table of a source that was read."""
     refuse_empty(raw)
-    columns, chosen, noticed = choose_columns(
-        raw,
-        text=named.text,
-        label=named.label,
-        group=named.group,
-        template=named.template,
-        need_label=rules.needed,
-    )
-    if columns.label is not None and rules.labels == "merged":
+    with recorded() as choice:
+        columns = choose_columns(raw, options)
+    if columns.label is not None and options.labels == "merged":
         # Before the survey: what stands for no label must not count as a class.
-        missing = missing_labels(label_counts(raw, columns.label), rules.classes or ())
+        missing = missing_labels(label_counts(raw, columns.label), options.classes or ())
         columns = replace(columns, label_missing=missing)
-    fresh = rules.classes is None and rules.needed
-    seen = survey(raw, columns, enough=rules.rare_below if fresh else 0)
-    made = make_classes(raw, columns, seen, rules)
-    lacking = missing_findings(
-        columns, len(raw), text=seen.no_text, label=seen.no_label, group=seen.no_group
-    )
-    if not rules.needed:
-        lacking = [finding for finding in lacking if finding.check != "missing_label"]
-    rows, treated = write_rows(raw, columns, made, need_label=rules.needed)
-    table = Table(rows, made.classes, columns, raw.source, len(raw))
-    return replace(
-        table,
-        findings=(*lacking, *treated, *noticed),
-        decisions=(*raw.decisions, *chosen, *made.decisions),
+    fresh = options.classes is None and options.need_label
+    seen = survey(raw, columns, enough=options.rare_below if fresh else 0)
+    with recorded() as log:
+        made = make_classes(raw, columns, seen, options)
+        lacking = seen.no_label if options.need_label else Tally()
+        notice_missing(columns, len(raw), text=seen.no_text, label=lacking, group=seen.no_group)
+        rows = _write(raw, columns, made, need_label=options.need_label)
+    return Table(
+        rows,
+        made.classes,
+        columns,
+        raw.source,
+        len(raw),
+        findings_in(log, choice),
+        (*raw.decisions, *decisions_in(choice, log)),
     )
 
 
-def refuse_empty(raw: Raw) -> None:
-    """Refuse a source without rows."""
-    if len(raw):
-        return
-    rule = "has a header but no rows" if raw.names else "is empty"
-    raise DataError(raw.source, rule, None, "It needs rows with a text and a label.")
+def _write(raw: Raw, columns: Columns, made: Classes, *, need_label: bool) -> datasets.Dataset:
+    """The rows that stay, with labels as indices; what was done to rows goes into the log."""
+    written = pa.array(list(made.indices), pa.string())
+    values = pa.array(list(made.indices.values()), pa.int64())
+    small, unknown, schema = Tally(), Tally(), row_schema(columns)
+    rare = pa.array(made.small, pa.string())
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in meant(raw, columns):
+            batch = batch.filter(complete(batch))
+            if columns.label is None:
+                index = pa.array(np.full(batch.num_rows, UNKNOWN, np.int64))
+                yield batch.append_column("label", index).select(schema.names)
+                continue
+            labels, rows = batch.column("label"), batch.column("row")
+            small.add(rows.filter(pc.is_in(labels, rare)))
+            index = pc.fill_null(pc.take(values, pc.index_in(labels, written)), UNKNOWN)
+            unknown.add(rows.filter(pc.and_(pc.is_valid(labels), pc.equal(index, UNKNOWN))))
+            batch = batch.set_column(batch.schema.get_field_index("label"), "label", index)
+            # ``GONE`` is below both.
+            kept = pc.greater_equal(index, 0 if need_label else UNKNOWN)
+            yield batch.filter(kept).select(schema.names)
+
+    rows = write_batches("rows", schema, batches())
+    if made.small:
+        notice_rare(made.small, made.counts, small.rows, made.rare)
+    if unknown.count:
+        others = sorted(name for name, index in made.indices.items() if index == UNKNOWN)
+        notify(
+            Finding(
+                "unknown_labels",
+                "warn",
+                unknown.count / max(1, sum(made.counts.values())),
+                unknown.count,
+                tuple(unknown.rows),
+                f"{counted(unknown.count, 'row')} {have(unknown.count)} a label that the run "
+                f"does not know ({', '.join(map(repr, others[:5]))}); their label is not used",
+                "Correct them, or train on them.",
+            )
+        )
+    return rows

@@ -7,11 +7,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from holdfast.core.decisions import decisions_to, notify, recorded
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
@@ -19,10 +19,11 @@ from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.profile import present
 from holdfast.data.columns.roles import check_column
 from holdfast.data.load import refuse_empty
+from holdfast.data.options import RowOptions
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
-from holdfast.data.table import Table
+from holdfast.data.table import Table, decisions_in, findings_in
 
 SOURCE = "source"
 # Labels so alike that they may be one, written in two ways.
@@ -68,11 +69,8 @@ def mix(parts: Sequence[MixSource]) -> Mixed:
     if len(parts) < 2:
         raise RecipeError("data.mix", "needs two sources or more", len(parts), "Set data.path.")
     names = _names(parts)
-    tables, decisions = [], []
-    for part, name in zip(parts, names, strict=True):
-        table, told = _read(part, name)
-        tables.append(table)
-        decisions.append(told)
+    with recorded() as log:
+        tables = [_read(part, name) for part, name in zip(parts, names, strict=True)]
     widths = {tuple(table.column_names) for table in tables}
     if len(widths) > 1:
         raise DataError(
@@ -81,8 +79,9 @@ def mix(parts: Sequence[MixSource]) -> Mixed:
             ", ".join(names),
             "Name the text columns of each source: {path: …, text: [first, second]}.",
         )
-    rows = pa.concat_tables(tables)
-    return Mixed(rows, names, tuple(decisions), _label_findings(tables, names))
+    with recorded() as found:
+        _notice_labels(tables, names)
+    return Mixed(pa.concat_tables(tables), names, decisions_in(log), findings_in(found))
 
 
 def with_sources(table: Table, raw: Raw, name: str) -> Table:
@@ -98,8 +97,7 @@ def with_sources(table: Table, raw: Raw, name: str) -> Table:
             where = f"{raw.source}, row {row}"
             rule = f"names no source in the column {name!r}"
             raise DataError(where, rule, None, "Fill the cell, or leave data.source out.")
-    rows: Any = table.rows
-    return replace(table, rows=rows.add_column(SOURCE, found))
+    return replace(table, rows=table.rows.add_column(SOURCE, found))
 
 
 def _names(parts: Sequence[MixSource]) -> tuple[str, ...]:
@@ -119,10 +117,11 @@ def _names(parts: Sequence[MixSource]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read(part: MixSource, name: str) -> tuple[pa.Table, Decision]:
+def _read(part: MixSource, name: str) -> pa.Table:
     raw = read_source(part.path, part.encoding, part.config)
     refuse_empty(raw)
-    columns, _, _ = choose_columns(raw, text=part.text, label=part.label)
+    with decisions_to(None):
+        columns = choose_columns(raw, RowOptions(part.text, part.label))
     assert columns.label is not None
     if len(columns.text) > 2:
         rule = "is read by its text and at most a second one, and names more"
@@ -144,10 +143,11 @@ def _read(part: MixSource, name: str) -> tuple[pa.Table, Decision]:
         f"{part.path}: text {' and '.join(map(repr, columns.text))}, label {columns.label!r}, "
         f"{len(known)} labels{renamed}"
     )
-    return pa.table(made), Decision(f"source {name}", f"{len(raw):,} rows", because)
+    notify(Decision(f"source {name}", f"{len(raw):,} rows", because))
+    return pa.table(made)
 
 
-def _label_findings(tables: Sequence[pa.Table], names: Sequence[str]) -> tuple[Finding, ...]:
+def _notice_labels(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
     """Labels that one source alone has: of classes that the others do not know, or the same ones
     under another name."""
     of = [set(pc.unique(present(table["label"])).to_pylist()) for table in tables]
@@ -157,24 +157,19 @@ def _label_findings(tables: Sequence[pa.Table], names: Sequence[str]) -> tuple[F
         for label in sorted(set.union(*of) - everywhere)
     }
     if not partial:
-        return ()
+        return
     shown = [f"{label!r} in {', '.join(where)} alone" for label, where in partial.items()][:5]
     more = f" and {len(partial) - 5} more" if len(partial) > 5 else ""
     twin = _twin(partial)
     severity: Severity = "warn" if twin or not everywhere else "info"
     hint = f" Perhaps {twin[0]!r} and {twin[1]!r} are one." if twin else ""
-    return (
-        Finding(
-            "labels_by_source",
-            severity,
-            len(partial) / len(partial | dict.fromkeys(everywhere)),
-            len(partial),
-            (),
-            f"not every source has every label: {'; '.join(shown)}{more}; what tells the sources "
-            f"apart then tells these labels too.{hint}",
-            "Give one name to what means the same: data.mix: [{path: …, labels: {old: new}}].",
-        ),
+    because = (
+        f"not every source has every label: {'; '.join(shown)}{more}; what tells the sources "
+        f"apart then tells these labels too.{hint}"
     )
+    share = len(partial) / (len(partial) + len(everywhere))
+    remedy = "Give one name to what means the same: data.mix: [{path: …, labels: {old: new}}]."
+    notify(Finding("labels_by_source", severity, share, len(partial), (), because, remedy))
 
 
 def _twin(partial: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
 """What a reader hands on, and how it comes to lie on disk: every value as the source writes it.
 
-A reader yields ``Batch``es; ``store`` writes them to memory-mapped Arrow as they come, so that
-memory holds one batch, whatever the size of the file.
+A reader yields ``Batch``es, and writes what it decides into the log; ``store`` writes them to
+memory-mapped Arrow as they come, so that memory holds one batch, whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision
 from holdfast.data.limits import BATCH_CELLS, check_columns, check_row, limits
 from holdfast.data.scratch import scratch_file
+from holdfast.data.table import decisions_in
 
 Kind = Literal["text", "integer", "float", "boolean", "nested"]
 
 BATCH_ROWS = 10_000
 BATCH_CHARACTERS = 8_000_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,6 @@ class Batch:
 
     columns: dict[str, pa.Array]
     kinds: dict[str, set[Kind]] = field(default_factory=dict)
-    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Raw:
     table: pa.Table
     kinds: dict[str, set[Kind]]
     source: str
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[Decision, ...] = ()  # of the reading
     headed: bool = False
 
     @property
@@ -66,6 +68,22 @@ def batch_rows(columns: int) -> int:
     return max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, columns)))
 
 
+def filled(
+    items: Iterable[tuple[T, int]], most: Callable[[], int] = lambda: BATCH_ROWS
+) -> Iterator[list[T]]:
+    """Items, each with its characters, in lots of the ``most`` rows or characters of a batch."""
+    lot: list[T] = []
+    characters = 0
+    for item, length in items:
+        lot.append(item)
+        characters += length
+        if len(lot) >= most() or characters > BATCH_CHARACTERS:
+            yield lot
+            lot, characters = [], 0
+    if lot:
+        yield lot
+
+
 def refuse_repeated(where: str, names: Sequence[str], remedy: str) -> None:
     """Refuse columns of the same name."""
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -78,25 +96,28 @@ def refuse_repeated(where: str, names: Sequence[str], remedy: str) -> None:
 def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw:
     """Write the batches to disk and map them. A column that first appears later is null before."""
     kinds: dict[str, set[Kind]] = {}
-    decisions: list[Decision] = []
     parts = _Parts(source)
-    with contextlib.closing(parts):
+    with recorded() as log, contextlib.closing(parts):
         for batch in batches:
             for name, found in batch.kinds.items():
                 kinds.setdefault(name, set()).update(found)
-            decisions.extend(batch.decisions)
-            _refuse_long(source, batch)
+            for name, values in batch.columns.items():
+                longest = pc.max(pc.binary_length(values)).as_py() or 0
+                # Bytes, of which no character has fewer than one.
+                if longest > limits().cell:
+                    longest = pc.max(pc.utf8_length(values)).as_py()
+                check_row(f"{source}, column {name!r}", longest)
             parts.write(batch.columns)
-    return Raw(parts.table(), kinds, source, tuple(decisions), headed)
+    return Raw(parts.table(), kinds, source, decisions_in(log), headed)
 
 
-def _refuse_long(source: str, batch: Batch) -> None:
-    for name, values in batch.columns.items():
-        longest = pc.max(pc.binary_length(values)).as_py() or 0
-        # Bytes, of which no character has fewer than one.
-        if longest > limits().cell:
-            longest = pc.max(pc.utf8_length(values)).as_py()
-        check_row(f"{source}, column {name!r}", longest)
+def store_columns(
+    columns: Mapping[str, Sequence[str | None]], source: str, nested: bool = False
+) -> Raw:
+    """Columns in memory, of one length, as if a file had held them; ``nested`` ones are JSON."""
+    kinds: dict[str, set[Kind]] = {name: {"nested"} for name in columns} if nested else {}
+    made = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    return store(iter([Batch(made, kinds)]), source)
 
 
 class _Parts:

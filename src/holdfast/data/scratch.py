@@ -13,6 +13,7 @@ import shutil
 import socket
 import tempfile
 import weakref
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from holdfast.core.input_errors import reason
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
 
 _NUMBERS = itertools.count()
 # Held for as long as the process lives, so that nobody takes its folder for a dead one's.
@@ -50,6 +52,19 @@ def stored_rows(path: Path) -> datasets.Dataset:
     rows = datasets.Dataset.from_file(str(path))
     goes_with(rows, path)
     return rows
+
+
+def write_batches(
+    stem: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> datasets.Dataset:
+    """The batches as rows on disk, mapped: memory holds one at a time."""
+    import pyarrow as pa
+
+    path = scratch_file(stem)
+    with disk_errors(path), pa.ipc.new_stream(str(path), schema) as sink:
+        for batch in batches:
+            sink.write_batch(batch)
+    return stored_rows(path)
 
 
 def goes_with(owner: object, path: Path) -> None:

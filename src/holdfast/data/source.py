@@ -21,6 +21,10 @@ from holdfast.data.tags.conll import SUFFIX as CONLL
 _PACKED = (".parquet", ".xlsx")
 # Of a README.md that may say where missing rows come from.
 README_BYTES = 1_000_000
+OF_LINES = (
+    " A file of one text a line: put the header text above it and call it .csv (with quotation "
+    "marks around texts that hold commas), or holdfast predict RUN - < FILE."
+)
 _IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -69,12 +73,13 @@ def _read_file(path: Path, encoding: str | None, first: bool = False) -> Raw:
     with reading(path):
         # Others name their columns beside the rows; only here a first row may be taken for names.
         headed = reader.suffix in (".csv", ".tsv")
-        rows = _through(str(path), _checked(path, reader, encoding))
-        return store(_until_rows(rows) if first else rows, str(path), headed=headed)
+        rows = _through(str(path), _checked(path, reader, encoding), first)
+        return store(rows, str(path), headed=headed)
 
 
-def _through(source: str, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """What a reader hands on, with the net under the reading alone."""
+def _through(source: str, batches: Iterator[Batch], first: bool = False) -> Iterator[Batch]:
+    """What a reader hands on, with the net under the reading alone; of it the ``first`` with rows
+    alone: some readers begin with the columns."""
     remedy = "Look whether it is whole, and what its ending says; or write it again."
     while True:
         with door(source, DataError, remedy=remedy):
@@ -82,13 +87,7 @@ def _through(source: str, batches: Iterator[Batch]) -> Iterator[Batch]:
         if batch is None:
             return
         yield batch
-
-
-def _until_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches up to the first that has rows: some readers begin with the columns alone."""
-    for batch in batches:
-        yield batch
-        if any(len(column) for column in batch.columns.values()):
+        if first and any(len(column) for column in batch.columns.values()):
             return
 
 
@@ -123,14 +122,8 @@ def find_reader(path: Path) -> Reader:
         str(path),
         "has an ending that no reader knows",
         "".join(path.suffixes[-2:]) or None,
-        f"Known: {_endings()}, each also with .gz." + _of_lines(name),
+        f"Known: {_endings()}, each also with .gz." + OF_LINES * name.endswith(".txt"),
     )
-
-
-def _of_lines(name: str) -> str:
-    lines = " A file of one text a line: put the header text above it and call it .csv (with "
-    lines += "quotation marks around texts that hold commas), or holdfast predict RUN - < FILE."
-    return lines if name.endswith(".txt") else ""
 
 
 def _endings() -> str:
@@ -157,20 +150,18 @@ def _readme_naming(path: Path) -> Path | None:
         readme = folder / "README.md"
         # Anybody's file: a pipe would be waited for, and a large one is not held.
         with contextlib.suppress(OSError):
-            if readme.is_file() and path.name in _beginning(readme):
-                return readme
+            if readme.is_file():
+                with readme.open("rb") as stream:
+                    if path.name in stream.read(README_BYTES).decode("utf-8", "replace"):
+                        return readme
     return None
-
-
-def _beginning(path: Path) -> str:
-    with path.open("rb") as stream:
-        return stream.read(README_BYTES).decode("utf-8", "replace")
 
 
 def _folder(path: Path) -> DataError:
     with door(str(path), DataError, "cannot be listed", "Check who may read it."):
         entries = sorted(path.iterdir())
-        pictured = any(_has_images(entry) for entry in entries if entry.is_dir())
+        inner = (file for entry in entries if entry.is_dir() for file in entry.iterdir())
+        pictured = any(file.suffix.lower() in _IMAGES for file in inner)
     if pictured:
         return DataError(
             str(path),
@@ -186,7 +177,3 @@ def _folder(path: Path) -> DataError:
         None,
         f"{hint}Give a file of texts ({_endings()}) or a folder of images by class.",
     )
-
-
-def _has_images(folder: Path) -> bool:
-    return any(entry.suffix.lower() in _IMAGES for entry in folder.iterdir())

@@ -6,7 +6,7 @@ accepts only ``HeldOut``, whose rows come out once, through ``open``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,19 @@ from holdfast.data.bars import without_bars
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
+
+
+Log = Iterable[Decision | Finding]
+
+
+def decisions_in(*logs: Log) -> tuple[Decision, ...]:
+    """The decisions of some logs, in order."""
+    return tuple(one for log in logs for one in log if isinstance(one, Decision))
+
+
+def findings_in(*logs: Log) -> tuple[Finding, ...]:
+    """The findings of some logs, in order."""
+    return tuple(one for log in logs for one in log if isinstance(one, Finding))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,11 @@ class Columns:
     label_kind: str | None = None
     label_separator: str | None = None
     label_missing: tuple[str, ...] = ()
+
+    @property
+    def are_pairs(self) -> bool:
+        """Whether a row has two texts, which no template joins."""
+        return len(self.text) > 1 and self.template is None
 
     @property
     def one_class(self) -> bool:

@@ -15,6 +15,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
 from holdfast.core import shapes
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json
 from holdfast.core.input_errors import door
@@ -23,6 +24,7 @@ from holdfast.core.run_files import check_folder, seal_folder
 from holdfast.core.run_shapes import MARK, VERDICT
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.memory.frames import frame_table, is_frame, series_values
+from holdfast.data.options import RowOptions
 from holdfast.data.raw import store
 from holdfast.data.readers.parquet import typed_batch
 from holdfast.estimator.settings import for_estimator
@@ -307,8 +309,8 @@ def _text_columns(X: object) -> tuple[str, ...] | None:
     if table.num_columns == 1:
         return (str(table.column_names[0]),)
     raw = store(iter([typed_batch(table)]), "X")
-    columns, _, _ = choose_columns(raw, need_label=False)
-    return columns.text
+    with decisions_to(None):
+        return choose_columns(raw, RowOptions(need_label=False)).text
 
 
 def _texts(X: object, columns: Sequence[str] | None = None) -> list[Any]:

@@ -21,8 +21,8 @@ from holdfast.core.seeds import generator
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
-from holdfast.data.texts.extra import read_unlabelled, refuse_test_rows
 from holdfast.data.texts.general import BUILT_IN
+from holdfast.data.texts.new_rows import read_unlabelled, refuse_test_rows
 from holdfast.duplicates.duplicates import Copies
 from holdfast.duplicates.gather import gather
 from holdfast.models.base import Loaded

@@ -17,7 +17,7 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import OF_PICTURES
-from holdfast.data.columns.carry import with_column
+from holdfast.data.columns.extra import with_column
 from holdfast.data.table import Table
 from holdfast.recipe import Recipe
 from holdfast.split.ways import PLAIN, SplitStrategy

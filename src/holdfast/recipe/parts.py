@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from holdfast.core.discovery import nearest
 from holdfast.core.records import Label
+from holdfast.data.options import RowOptions
 from holdfast.recipe.values import checked, kinds
 
 Task = Literal[
@@ -203,6 +205,23 @@ class DataPart(Part):
     reweigh: str | None = None
     split: SplitShares = SplitShares()
     limits: LimitsPart = LimitsPart()
+
+    def row_options(self, **changes: Any) -> RowOptions:
+        """How these rows are read; ``changes`` are fields of the record."""
+        own = RowOptions(
+            self.text,
+            self.label,
+            self.group,
+            self.template,
+            self.messages,
+            self.encoding,
+            self.config,
+            self.label_kind,
+            self.label_separator,
+            labels=self.labels,
+            links=self.links,
+        )
+        return replace(own, **changes)
 
     @model_validator(mode="before")
     @classmethod

@@ -29,7 +29,7 @@ from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import door
 from holdfast.core.records import Ints
 from holdfast.core.run_files import RESTORE, check_files
-from holdfast.data.columns.carry import refuse_changed
+from holdfast.data.columns.extra import refuse_changed
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source

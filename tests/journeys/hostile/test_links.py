@@ -13,6 +13,7 @@ from PIL import Image
 from holdfast.core.errors import DataError
 from holdfast.data.images.folders import is_image_folder, list_pictures
 from holdfast.data.images.table import load_images
+from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 
 
@@ -38,7 +39,7 @@ def test_a_ring_of_links_adds_no_picture(tmp_path: Path) -> None:
     table = load_images(folder)
     assert len(table.rows) == 12
     assert checks(table)["links"] == 3
-    followed = load_images(folder, links="follow")
+    followed = load_images(folder, RowOptions(links="follow"))
     assert len(followed.rows) == 12
     assert followed.classes == ("cat", "dog")
     assert "links" not in checks(followed)
@@ -55,7 +56,7 @@ def test_what_lies_outside_is_read_only_when_asked_for(tmp_path: Path) -> None:
     (told,) = [finding for finding in table.findings if finding.check == "links"]
     assert "bird, cat/theirs.png" in told.because
     assert "data.links=follow" in told.remedy
-    assert load_images(folder, links="follow").classes == ("bird", "cat", "dog")
+    assert load_images(folder, RowOptions(links="follow")).classes == ("bird", "cat", "dog")
 
 
 def test_a_folder_of_links_alone_says_how_they_are_read(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_tables_path_may_not_leave_its_folder_through_a_link(tmp_path: Path) -
     table.write_text("\n".join(["path,label", *rows, "door/cat/01.png,cat"]) + "\n")
     with pytest.raises(DataError, match=r"row 12.*link"):
         load_images(table)
-    assert len(load_images(table, links="follow").rows) == 13
+    assert len(load_images(table, RowOptions(links="follow")).rows) == 13
 
 
 def test_a_folder_below_a_linked_one_is_the_users_own(tmp_path: Path) -> None:

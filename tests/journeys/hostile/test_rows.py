@@ -23,9 +23,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.columns.columns import NamedColumns
-from holdfast.data.labels.classes import ClassRules
 from holdfast.data.labels.texts import load_labelled
+from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 
@@ -48,9 +47,7 @@ def jsonl(**beside: str) -> str:
 
 
 def load(path: Path, **asked: Any) -> Table:
-    named = {name: asked.pop(name, None) for name in ("text", "label", "group", "template")}
-    rules = {name: asked.pop(name) for name in ("rare", "rare_below", "labels") if name in asked}
-    return load_labelled(str(path), NamedColumns(**named), ClassRules(**rules), **asked)
+    return load_labelled(str(path), RowOptions(**asked))
 
 
 Make = Callable[[Path], Path]
@@ -579,7 +576,7 @@ def test_digits_are_ordered_by_value_however_many() -> None:
 
 
 def test_chats_without_an_end_take_linear_time() -> None:
-    from holdfast.data.chats.templates_parsed import parse_rendered
+    from holdfast.data.chats.templates import parse_rendered
 
     assert parse_rendered("[/INST]" + "[INST]" * 200_000, "llama2") is None
     turns = parse_rendered("[INST] a [/INST] b " * 20_000, "llama2")

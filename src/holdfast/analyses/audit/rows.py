@@ -14,22 +14,19 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.tasks import OF_PICTURES, TAGGERS
-from holdfast.data.chats.chat import load_chats
-from holdfast.data.chats.passages import is_text_file
-from holdfast.data.columns.carry import refuse_changed
-from holdfast.data.columns.columns import NamedColumns
+from holdfast.data.chats.chat import is_text_file, load_chats
+from holdfast.data.columns.extra import refuse_changed
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.images.table import load_images
-from holdfast.data.labels.classes import ClassRules
 from holdfast.data.labels.texts import load_labelled
 from holdfast.data.load import load_table
+from holdfast.data.options import RowOptions
 from holdfast.data.pairs.pairs import load_pairs
 from holdfast.data.paths import source_path
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.tags.conll import is_conll_file, looks_like_conll
-from holdfast.data.texts.extra import read_unlabelled
-from holdfast.data.texts.new_rows import unlabelled
+from holdfast.data.texts.new_rows import read_unlabelled, unlabelled
 from holdfast.plan.task import rows_task
 from holdfast.prepare.rows import given_rows
 from holdfast.quality.views import OtherColumns
@@ -133,29 +130,14 @@ def _labelled(recipe: Recipe) -> Table:
     """As ``train`` reads them, but no class is too small to be looked at."""
     data, task = recipe.data, recipe.task
     if task == "text-classification":
-        return load_labelled(
-            str(data.path),
-            NamedColumns(data.text, data.label, data.group, data.template),
-            ClassRules(rare="refuse", rare_below=1, labels=data.labels),
-            encoding=data.encoding,
-            config=data.config,
-            kind=data.label_kind,
-            separator=data.label_separator,
-        )
+        return load_labelled(str(data.path), data.row_options(rare_below=1))
     return kind_of(task).read(str(data.path), data, None)
 
 
 def _without_label(recipe: Recipe) -> Table:
     data = recipe.data
-    return load_table(
-        str(data.path),
-        text=data.text,
-        group=data.group,
-        template=data.template,
-        encoding=data.encoding,
-        config=data.config,
-        need_label=False,
-    )
+    options = data.row_options(label=None, labels="merged", need_label=False)
+    return load_table(str(data.path), options)
 
 
 def _other(recipe: Recipe, path: str, like: Table) -> Table:
@@ -178,48 +160,17 @@ def _read_other(
 ) -> Table:
     data, columns, task = recipe.data, like.columns, recipe.task
     label = columns.label if text is not None else None
-    if task == "seq2seq":
-        return load_pairs(
-            path,
-            text=text,
-            target=label,
-            group=_there(path, data, group),
-            template=data.template,
-            encoding=data.encoding,
-            config=data.config,
-            need_target=False,
-        )
-    if task == "causal-lm":
-        return load_chats(
-            path,
-            messages=data.messages,
-            text=text,
-            label=label,
-            group=_there(path, data, group),
-            template=data.template,
-            encoding=data.encoding,
-            config=data.config,
-            need_answer=False,
-        )
     if task in OF_PICTURES:
-        return load_images(
-            path, classes=like.classes, labels=data.labels, links=data.links, need_label=False
-        )
+        options = RowOptions(classes=like.classes, labels=data.labels, links=data.links)
+        return load_images(path, replace(options, need_label=False))
     if task in TAGGERS:
         return kind_of(task).read(path, data, like)
+    there = _there(path, data, group)
+    options = data.row_options(text=text, label=label, group=there, need_label=False)
+    if task in ("seq2seq", "causal-lm"):
+        return (load_pairs if task == "seq2seq" else load_chats)(path, options)
     classes = like.classes if columns.one_class else None
-    return load_table(
-        path,
-        text=text,
-        label=label,
-        group=_there(path, data, group),
-        template=columns.template,
-        encoding=data.encoding,
-        config=data.config,
-        classes=classes or None,
-        need_label=False,
-        labels=data.labels,
-    )
+    return load_table(path, replace(options, template=columns.template, classes=classes or None))
 
 
 def _there(path: str, data: DataPart, group: str | None) -> str | None:

@@ -188,16 +188,11 @@ def _labelled(sides: Sequence[Contender], data: str, options: Options) -> Table:
             refused = refused or error
     if refused is not None:
         raise refused
-    from holdfast.data.columns.columns import NamedColumns
-    from holdfast.data.labels.classes import ClassRules
     from holdfast.data.labels.texts import load_labelled
+    from holdfast.data.options import RowOptions
 
-    return load_labelled(
-        data,
-        NamedColumns(options.text, options.label, None, None),
-        ClassRules(rare_below=1),
-        encoding=options.encoding,
-    )
+    text, label, encoding = options.text, options.label, options.encoding
+    return load_labelled(data, RowOptions(text, label, encoding=encoding, rare_below=1))
 
 
 def _answered(

@@ -16,6 +16,7 @@ from holdfast.contract.run_folder import MODEL, RESULT, model_of
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
+from holdfast.data.options import RowOptions
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.stats.threads import one_thread
@@ -103,20 +104,13 @@ def _purpose_of_adapter(folder: Path) -> str | None:
 
 
 def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
-    from holdfast.data.columns.columns import NamedColumns
-    from holdfast.data.labels.classes import ClassRules
     from holdfast.data.labels.texts import load_labelled
     from holdfast.models.encoders.checkpoint import load_saved
     from holdfast.tasks.forward import answer
 
     saved = load_saved(folder)
-    named = NamedColumns(files.text, files.label, None, None)
-
-    def read(file: str) -> Table:
-        rules = ClassRules(saved.classes)
-        return load_labelled(file, named, rules, encoding=files.encoding, kind="class")
-
-    tables = [few_rows(read(file), side) for file, side in _sides(files)]
+    options = replace(_options(files), classes=saved.classes, kind="class")
+    tables = [few_rows(load_labelled(file, options), side) for file, side in _sides(files)]
     heard = [SetScores(table, np.asarray(answer(saved, table).losses, float)) for table in tables]
     return heard[0], heard[1]
 
@@ -133,7 +127,7 @@ def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[s
     length = min(position_limit(tuned.config), 1024)
 
     def read(file: str) -> Table:
-        table = load_chats(file, text=files.text, label=files.label, encoding=files.encoding)
+        table = load_chats(file, _options(files))
         if form_of(table) != "text" and not tokenizer.chat_template:
             remedy = "Give rows of plain text, or a model with a chat template."
             raise ModelError(
@@ -160,7 +154,7 @@ def _rewritten(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     tuned, start, tokenizer = _with_start(load_saved_seq2seq, folder, files)
 
     def read(file: str) -> Table:
-        return load_pairs(file, text=files.text, target=files.label, encoding=files.encoding)
+        return load_pairs(file, _options(files))
 
     tables = [few_rows(read(file), side) for file, side in _sides(files)]
     end = end_token(tokenizer)
@@ -200,6 +194,10 @@ def _by_tokens(
         for table, each in zip(tables, examples, strict=True)
     )
     return members, others
+
+
+def _options(files: Files) -> RowOptions:
+    return RowOptions(files.text, files.label, encoding=files.encoding)
 
 
 def _start_folder(folder: Path, files: Files) -> Path | None:

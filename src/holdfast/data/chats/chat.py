@@ -2,26 +2,33 @@
 
 Columns of its rows: ``row``; ``text``, what was asked (or the text), in which copies are looked
 for; ``turns``, the turns as JSON (empty for plain text); ``label``, always 0; ``group``.
-``classes`` is ``("all",)``. The table's form is ``form_of(table)``.
+``classes`` is ``("all",)``. The table's form is ``form_of(table)``. Of a text file each passage is
+a row; blank lines part passages.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError
-from holdfast.core.files import disk_errors
-from holdfast.core.records import Decision, Finding
+from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.chats.columns import ChatColumns, choose_chat_columns
-from holdfast.data.chats.passages import is_text_file, read_passages
-from holdfast.data.chats.templates import check_given, is_template
-from holdfast.data.chats.templates_parsed import SAMPLE, parse_rendered, rendered_as
+from holdfast.data.chats.templates import (
+    SAMPLE,
+    check_given,
+    is_template,
+    parse_rendered,
+    rendered_as,
+)
 from holdfast.data.chats.turns import (
     FAULTS,
     NO_ANSWER,
@@ -38,11 +45,52 @@ from holdfast.data.chats.turns import (
 from holdfast.data.clean import Tally
 from holdfast.data.columns.roles import check_present
 from holdfast.data.columns.template import fill_template
+from holdfast.data.limits import check_row
+from holdfast.data.load import PLAIN
+from holdfast.data.options import RowOptions
 from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw
-from holdfast.data.scratch import scratch_file, stored_rows
+from holdfast.data.raw import Batch, Raw, filled, reading, store
+from holdfast.data.readers.text import open_lines
+from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
-from holdfast.data.table import Columns, Table
+from holdfast.data.table import Columns, Table, decisions_in, findings_in
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def is_text_file(source: str | Path) -> bool:
+    """Whether the source is a file that ends in ``.txt`` or ``.txt.gz``."""
+    path = source_path(source)
+    return path.name.lower().removesuffix(".gz").endswith(".txt") and path.is_file()
+
+
+def read_passages(path: Path, encoding: str | None) -> Raw:
+    """The passages of a text file, their lines as they are, without the blank lines between."""
+    with reading(path), open_lines(path, encoding) as lines:
+        raw = store(map(_batch, filled(_passages(path, lines))), str(path))
+    if not len(raw):
+        raise DataError(str(path), "holds no text", None, "It needs passages of text.")
+    return raw
+
+
+def _passages(path: Path, lines: Iterator[str]) -> Iterator[tuple[str, int]]:
+    lot: list[str] = []
+    size = 0
+    for line in itertools.chain(lines, [""]):
+        size += len(line)
+        if line.strip():
+            check_row(str(path), size, "Part its passages by blank lines.")
+            lot.append(line)
+        elif lot:
+            passage = "".join(lot).rstrip("\r\n")
+            yield passage, len(passage)
+            lot, size = [], 0
+
+
+def _batch(passages: list[str]) -> Batch:
+    return Batch({"text": pa.array(passages, pa.string())}, {"text": {"text"}})
+
 
 CLASSES = ("all",)
 FORM = "form"
@@ -58,67 +106,56 @@ _SCHEMA = [
 ]
 
 
-def load_chats(
-    source: str | Path,
-    *,
-    messages: str | None = None,
-    text: Sequence[str] | None = None,
-    label: str | None = None,
-    template: str | None = None,
-    group: str | None = None,
-    encoding: str | None = None,
-    config: str | None = None,
-    need_answer: bool = True,
-    view: Callable[[Raw], Raw] | None = None,
-) -> Table:
+def load_chats(source: str | Path, options: RowOptions = PLAIN) -> Table:
     """Read a file or a hub data set for a causal language model.
 
     Rows that cannot be learned from (no answer, an empty one, roles out of order) are left out,
-    and a ``Finding`` for each kind counts them.
-
-    Parameters
-    ----------
-    messages : the column of chats; ``text`` the columns of the question, or of plain text;
-        ``label`` the column of the answer; worked out from their names where left out.
-    template : a chat template (see ``chat_templates``), or a text made of columns.
-    need_answer : if false, questions without an answer stay, as they do for prediction.
-    view : gives the source's columns other names before anything looks at it.
+    and a ``Finding`` for each kind counts them. In the options ``text`` are the columns of the
+    question, or of plain text, and ``label`` that of the answer; where no label is needed,
+    questions without an answer stay, as they do for prediction.
 
     Raises
     ------
     DataError : the columns cannot be told, or no row can be used.
     """
-    check_given(template)
+    check_given(options.template)
     if is_text_file(source):
-        raw = read_passages(source_path(source), encoding)
+        raw = read_passages(source_path(source), options.encoding)
     else:
-        raw = read_source(source, encoding, config)
-    raw = view(raw) if view is not None else raw
+        raw = read_source(source, options.encoding, options.config)
+    raw = options.view(raw) if options.view is not None else raw
     if not len(raw):
         raise DataError(raw.source, "has no rows", None, "It needs rows with a chat or a text.")
-    columns, decisions = choose_chat_columns(
-        raw, messages=messages, text=text, label=label, template=template, need_answer=need_answer
-    )
-    if group is not None:
-        check_present(raw, group)
-    if columns.form == "messages":
-        _refuse_tools(raw)
-    reader = _Reader(raw, columns, group, need_answer)
-    rows = reader.write()
-    if not len(rows):
-        raise _nothing(raw, reader)
-    meaning = Columns(
-        columns.text, columns.answer, group, None if is_template(template) else template
-    )
+    with recorded() as log:
+        columns = choose_chat_columns(raw, options)
+        if options.group is not None:
+            check_present(raw, options.group)
+        if columns.form == "messages":
+            _refuse_tools(raw)
+        reader = _Reader(raw, columns, options.group, options.need_label, _form(raw, columns))
+        rows = reader.write()
+    template = None if is_template(options.template) else options.template
     return Table(
         rows,
         CLASSES,
-        meaning,
+        Columns(columns.text, columns.answer, options.group, template),
         raw.source,
         len(raw),
-        findings=reader.findings(),
-        decisions=(*raw.decisions, *decisions, *reader.decisions()),
+        findings_in(log),
+        (*raw.decisions, *decisions_in(log)),
     )
+
+
+def _form(raw: Raw, columns: ChatColumns) -> str:
+    """The form of the rows: that of the columns, or of texts the template they are rendered in."""
+    if columns.form != "text" or columns.template is not None:
+        return columns.form
+    first = raw.table[columns.text[0]].slice(0, SAMPLE).to_pylist()
+    form = rendered_as([cell or "" for cell in first])
+    if form is not None:
+        because = "its rows hold the marks of this chat template; they are parsed back to turns"
+        notify(Decision("form of the text", f"chats rendered as {form}", because))
+    return form or "text"
 
 
 def _refuse_tools(raw: Raw) -> None:
@@ -141,14 +178,18 @@ def _unread(what: str, rule: str) -> DataError:
 
 def chats_from_prompts(prompts: Sequence[str], like: str) -> Table:
     """A table of prompts in memory, in the form ``like``: questions, or beginnings of texts."""
-    raw_rows: list[dict[str, Any]] = []
+    rows = []
     for number, prompt in enumerate(prompts):
         turns: list[Turn] = [] if like == "text" else [{"role": "user", "content": prompt}]
-        raw_rows.append(
-            {"row": number, "text": prompt, "turns": json.dumps(turns), "label": 0, FORM: like}
-        )
-    rows = _stored(iter([raw_rows]), pa.schema(_SCHEMA))
-    return Table(rows, CLASSES, Columns(("text",), None), "memory", len(prompts))
+        rows.append(_row(number, prompt, turns, like))
+    schema = pa.schema(_SCHEMA)
+    batch = pa.RecordBatch.from_pylist(rows, schema=schema)
+    stored = write_batches("chats", schema, [batch])
+    return Table(stored, CLASSES, Columns(("text",), None), "memory", len(prompts))
+
+
+def _row(row: int, text: str | None, turns: list[Turn], form: str) -> dict[str, Any]:
+    return {"row": row, "text": text, "turns": json.dumps(turns), "label": 0, FORM: form}
 
 
 def form_of(table: Table) -> str:
@@ -170,25 +211,48 @@ class _Reader:
     columns: ChatColumns
     group: str | None
     need_answer: bool
-    form: str = ""
-    faults: dict[str, Tally] = field(default_factory=dict)
+    form: str
+    faults: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     cut: Tally = field(default_factory=Tally)
 
-    def write(self) -> Any:
-        self.form = self._form()
-        fields = [*_SCHEMA, *([("group", pa.string())] if self.group else [])]
-        return _stored(self._batches(), pa.schema(fields))
+    def write(self) -> datasets.Dataset:
+        """The rows on disk; what was left out or cut is noticed. Refuses a source of which nothing
+        is left."""
+        schema = pa.schema([*_SCHEMA, *([("group", pa.string())] if self.group else [])])
+        rows = write_batches("chats", schema, self._batches(schema))
+        if not len(rows):
+            raise self._nothing()
+        for fault, tally in sorted(self.faults.items()):
+            because = f"{tally.count} rows {_fault_in_words(fault)}: left out"
+            self._notice(
+                fault, "warn", tally, because, "Correct them in the source, if they matter."
+            )
+        because = f"{self.cut.count} chats go on after their last answer; what follows it is not "
+        remedy = "Nothing to do, unless the answers are missing by mistake."
+        if self.cut.count:
+            self._notice(UNANSWERED, "info", self.cut, f"{because}learned", remedy)
+        return rows
 
-    def _form(self) -> str:
-        if self.columns.form != "text" or self.columns.template is not None:
-            return self.columns.form
-        first = self.raw.table[self.columns.text[0]].slice(0, SAMPLE).to_pylist()
-        return rendered_as([cell or "" for cell in first]) or "text"
+    def _notice(
+        self, check: str, severity: Severity, tally: Tally, because: str, remedy: str
+    ) -> None:
+        share, rows = tally.count / len(self.raw), tuple(tally.rows)
+        notify(Finding(check, severity, share, tally.count, rows, because, remedy, True))
 
-    def _batches(self) -> Iterator[list[dict[str, Any]]]:
+    def _nothing(self) -> DataError:
+        fault, tally = max(self.faults.items(), key=lambda item: item[1].count)
+        return DataError(
+            f"{self.raw.source}, column {', '.join(map(repr, self.columns.text))}",
+            f"has no row that can be learned from: {tally.count} rows {_fault_in_words(fault)}",
+            f"row {tally.rows[0]}",
+            'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}], or '
+            "name other columns with --text and --label.",
+        )
+
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         start = 0
         for batch in self.raw.table.to_batches(max_chunksize=_BATCH):
-            yield list(self._rows(batch, start))
+            yield pa.RecordBatch.from_pylist(list(self._rows(batch, start)), schema=schema)
             start += batch.num_rows
 
     def _rows(self, batch: pa.RecordBatch, start: int) -> Iterator[dict[str, Any]]:
@@ -211,25 +275,17 @@ class _Reader:
     ) -> dict[str, Any] | None:
         if self.form == "text":
             text = made if made is not None else cells[self.columns.text[0]]
-            if not (text or "").strip():
-                self._leave(row, "empty_text")
-                return None
-            return {"row": row, "text": text, "turns": "[]", "label": 0, FORM: self.form}
+            if (text or "").strip():
+                return _row(row, text, [], self.form)
+            self.faults["empty_text"].note(row)
+            return None
         turns, fault, cut = settle(self._turns(row, cells, made))
-        if fault == NO_ANSWER and not self.need_answer:
-            fault = None
-        if fault is not None:
-            self._leave(row, fault)
+        if fault is not None and (fault != NO_ANSWER or self.need_answer):
+            self.faults[fault].note(row)
             return None
         if cut:
-            self.cut.add(pa.array([row]))
-        return {
-            "row": row,
-            "text": asked(turns),
-            "turns": json.dumps(turns),
-            "label": 0,
-            FORM: self.form,
-        }
+            self.cut.note(row)
+        return _row(row, asked(turns), turns, self.form)
 
     def _turns(self, row: int, cells: dict[str, str | None], made: str | None) -> list[Turn] | None:
         columns = self.columns
@@ -251,47 +307,6 @@ class _Reader:
         turns += _as_turns(question, "user")
         return turns + (_as_turns(answer or "", "assistant") if columns.answer else [])
 
-    def _leave(self, row: int, fault: str) -> None:
-        self.faults.setdefault(fault, Tally()).add(pa.array([row]))
-
-    def findings(self) -> tuple[Finding, ...]:
-        """One finding for each kind of row that was left out or cut."""
-        total = len(self.raw)
-        found = [
-            Finding(
-                fault,
-                "warn",
-                tally.count / total,
-                tally.count,
-                tuple(tally.rows),
-                f"{tally.count} rows {_fault_in_words(fault)}: left out",
-                "Correct them in the source, if they matter.",
-                True,
-            )
-            for fault, tally in sorted(self.faults.items())
-        ]
-        if self.cut.count:
-            found.append(
-                Finding(
-                    UNANSWERED,
-                    "info",
-                    self.cut.count / total,
-                    self.cut.count,
-                    tuple(self.cut.rows),
-                    f"{self.cut.count} chats go on after their last answer; what follows it is not "
-                    "learned",
-                    "Nothing to do, unless the answers are missing by mistake.",
-                    True,
-                )
-            )
-        return tuple(found)
-
-    def decisions(self) -> tuple[Decision, ...]:
-        if self.form == self.columns.form:
-            return ()
-        because = "its rows hold the marks of this chat template; they are parsed back to turns"
-        return (Decision("form of the text", f"chats rendered as {self.form}", because),)
-
 
 def _as_turns(text: str, role: str) -> list[Turn]:
     # Nearly all are plain texts, which need no parser.
@@ -304,26 +319,6 @@ def _as_turns(text: str, role: str) -> list[Turn]:
 
 def _fault_in_words(fault: str) -> str:
     return FAULTS.get(fault, "hold no text")
-
-
-def _stored(batches: Iterator[list[dict[str, object]]], schema: pa.Schema) -> Any:
-
-    path = scratch_file("chats")
-    with disk_errors(path), pa.ipc.new_stream(str(path), schema) as target:
-        for rows in batches:
-            target.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-    return stored_rows(path)
-
-
-def _nothing(raw: Raw, reader: _Reader) -> DataError:
-    fault, tally = max(reader.faults.items(), key=lambda item: item[1].count)
-    return DataError(
-        f"{raw.source}, column {', '.join(map(repr, reader.columns.text))}",
-        f"has no row that can be learned from: {tally.count} rows {_fault_in_words(fault)}",
-        f"row {tally.rows[0]}",
-        'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}], or '
-        "name other columns with --text and --label.",
-    )
 
 
 def same_form(table: Table, like: Table) -> Table:

@@ -6,27 +6,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.chats.templates import is_template
+from holdfast.data.columns.headers import listed_pairs
 from holdfast.data.columns.profile import profile
 from holdfast.data.columns.roles import check_present, usual_names
 from holdfast.data.columns.template import template_columns
-from holdfast.data.pairs.columns import PAIRS, SURE
+from holdfast.data.options import RowOptions
+from holdfast.data.pairs.pairs import PAIRS, SURE
 from holdfast.data.raw import Raw
 
 MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
 INSTRUCTION = ("instruction", "instructions", "task")
 ANSWERS = ("output", "response", "completion", "answer", "answers", "target")
 INPUTS = ("input", "inputs", "context")
-PROMPTS = (
-    ("prompt", "completion"),
-    ("prompt", "response"),
-    ("question", "answer"),
-    ("query", "response"),
-    ("question", "response"),
-    ("input", "output"),
-    ("source", "target"),
+PROMPTS = listed_pairs(
+    """
+    prompt:completion prompt:response question:answer query:response question:response
+    input:output source:target
+    """
 )
 TEXTS = ("text", "content", "document", "body", "article", "passage", "story")
 
@@ -44,41 +44,33 @@ class ChatColumns:
     template: str | None = None
 
 
-def choose_chat_columns(
-    raw: Raw,
-    *,
-    messages: str | None,
-    text: Sequence[str] | None,
-    label: str | None,
-    template: str | None,
-    need_answer: bool,
-) -> tuple[ChatColumns, tuple[Decision, ...]]:
-    """The columns, and what was decided without being asked.
+def choose_chat_columns(raw: Raw, options: RowOptions) -> ChatColumns:
+    """The columns; what was decided without being asked goes into the log.
 
-    With ``need_answer=False`` a named answer column may be absent.
+    Where no label is needed, a named answer column may be absent.
     Raises ``DataError`` where a named column is absent or none can be told.
     """
+    text, label, need_answer = options.text, options.label, options.need_label
     for name in (*(text or ()), *((label,) if label and need_answer else ())):
         check_present(raw, name)
     if label is not None and label not in raw.names:
         label = None
-    if messages is not None:
-        check_present(raw, messages)
-        return ChatColumns("messages", (messages,)), ()
+    if options.messages is not None:
+        check_present(raw, options.messages)
+        return ChatColumns("messages", (options.messages,))
     system = "system" if "system" in raw.names else None
+    template = options.template
     if template is not None and not is_template(template):
-        return _made(raw, template, label, need_answer), ()
+        names = template_columns(template, raw.names)
+        label = label or _first(raw, ANSWERS)
+        form = "text" if label is None and need_answer else "prompt"
+        return ChatColumns(form, names, label, template=template)
     if text:
-        return _given(raw, tuple(text), label, system, need_answer), ()
-    return _found(raw, label, system, need_answer)
-
-
-def _made(raw: Raw, template: str, label: str | None, need_answer: bool) -> ChatColumns:
-    names = template_columns(template, raw.names)
-    label = label or _first(raw, ANSWERS)
-    if label is None and need_answer:
-        return ChatColumns("text", names, template=template)
-    return ChatColumns("prompt", names, label, template=template)
+        return _given(raw, tuple(text), label, system, need_answer)
+    columns, because = _usual(raw, label, system, need_answer)
+    shown = " + ".join(columns.text) + (f" → {columns.answer}" if columns.answer else "")
+    notify(Decision(f"columns of the {columns.form}", shown, because))
+    return columns
 
 
 def _given(
@@ -101,36 +93,32 @@ def _given(
     return ChatColumns("instruction" if instruction else "prompt", text, label, system)
 
 
-def _found(
+def _usual(
     raw: Raw, label: str | None, system: str | None, need_answer: bool
-) -> tuple[ChatColumns, tuple[Decision, ...]]:
+) -> tuple[ChatColumns, str]:
+    """The columns by their names, and why."""
     # Of a dialogue and its summary the one is a text, and the other what is to be written of it.
     pair = next((one for one in PAIRS if one in SURE and set(one) <= set(raw.names)), None)
     chat = _first(raw, MESSAGES)
     told = pair is not None and chat == pair[0] and "nested" not in raw.kinds.get(chat, set())
     if chat is not None and label is None and not told:
-        return _say(ChatColumns("messages", (chat,)), f"{chat!r} is a usual name of chats")
+        return ChatColumns("messages", (chat,)), f"{chat!r} is a usual name of chats"
     instruction, answer = _first(raw, INSTRUCTION), label or _first(raw, ANSWERS)
     if instruction is not None and (answer is not None or not need_answer):
         extra = _first(raw, INPUTS)
         text = (instruction,) if extra in (None, answer) else (instruction, str(extra))
         because = "usual names of an instruction, its input and its answer"
-        return _say(ChatColumns("instruction", text, answer, system), because)
+        return ChatColumns("instruction", text, answer, system), because
     for prompt, completion in (*PROMPTS, *([pair] if pair else [])):
         if prompt in raw.names and (completion in raw.names or not need_answer):
             found = completion if completion in raw.names else None
-            because = "a usual pair of names"
-            return _say(ChatColumns("prompt", (prompt,), label or found, system), because)
-    return _plain(raw)
-
-
-def _plain(raw: Raw) -> tuple[ChatColumns, tuple[Decision, ...]]:
+            return ChatColumns("prompt", (prompt,), label or found, system), "a usual pair of names"
     named = _first(raw, TEXTS)
     if named is not None:
-        return _say(ChatColumns("text", (named,)), "a usual name of plain texts")
+        return ChatColumns("text", (named,)), "a usual name of plain texts"
     wordy = [name for name, seen in profile(raw).items() if seen.wordy]
     if len(wordy) == 1:
-        return _say(ChatColumns("text", (wordy[0],)), "it alone holds texts")
+        return ChatColumns("text", (wordy[0],)), "it alone holds texts"
     raise DataError(
         raw.source,
         "has no columns that could be a chat, an instruction or a text",
@@ -138,11 +126,6 @@ def _plain(raw: Raw) -> tuple[ChatColumns, tuple[Decision, ...]]:
         "Name them: --set data.messages=COLUMN for chats; --text QUESTION --label ANSWER; or "
         "--text COLUMN for plain text.",
     )
-
-
-def _say(columns: ChatColumns, because: str) -> tuple[ChatColumns, tuple[Decision, ...]]:
-    names = " + ".join(columns.text) + (f" → {columns.answer}" if columns.answer else "")
-    return columns, (Decision(f"columns of the {columns.form}", names, because),)
 
 
 def _first(raw: Raw, names: Sequence[str]) -> str | None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.columns.headers import (
     SETTLED,
     by_key,
     column_key,
+    listed,
+    listed_pairs,
     rivals,
     says_the_same,
     told_values,
@@ -28,124 +30,78 @@ from holdfast.data.columns.roles import (
     TEXT,
     check_column,
     guess,
+    joined,
+    pair_in_words,
     reads_as_text,
     refuse_twice,
     templated,
     usual_pair,
 )
-from holdfast.data.columns.template import template_of
+from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
 
-PAIRS = (
-    ("premise", "hypothesis"),
-    ("sentence1", "sentence2"),
-    ("sentence_1", "sentence_2"),
-    ("question1", "question2"),
-    ("text1", "text2"),
-    ("text_1", "text_2"),
-    ("text_a", "text_b"),
-    ("sentence_a", "sentence_b"),
-    ("question", "answer"),
-    ("question", "sentence"),
-    ("question", "context"),
-    ("question", "passage"),
-    ("query", "document"),
-    ("query", "passage"),
-    ("claim", "evidence"),
-    ("headline", "body"),
-)
-GROUPS = (
-    "group",
-    "group_id",
-    "user",
-    "user_id",
-    "userid",
-    "author",
-    "author_id",
-    "patient",
-    "patient_id",
-    "subject_id",
-    "speaker",
-    "speaker_id",
-    "customer_id",
-    "session_id",
-    "conversation_id",
-    "dialog_id",
-    "thread_id",
-    "doc_id",
-    "document_id",
-    "article_id",
-    "source_id",
-    "product_id",
-    "package",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class NamedColumns:
-    """The columns that somebody named; ``None`` is worked out. Two texts are a pair, three or more
-    are joined."""
-
-    text: Sequence[str] | None = None
-    label: str | None = None
-    group: str | None = None
-    template: str | None = None
-
-
-def choose_columns(
-    raw: Raw,
-    *,
-    text: Sequence[str] | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    template: str | None = None,
-    need_label: bool = True,
-) -> tuple[Columns, tuple[Decision, ...], tuple[Finding, ...]]:
-    """The columns, what was decided without being asked, and what was noticed.
-
-    With ``need_label=False`` a label column that is absent, or cannot be told, is left out.
+PAIRS = listed_pairs(
     """
-    for name in (*(text or ()), *(() if group is None else (group,))):
+    premise:hypothesis sentence1:sentence2 sentence_1:sentence_2 question1:question2 text1:text2
+    text_1:text_2 text_a:text_b sentence_a:sentence_b question:answer question:sentence
+    question:context question:passage query:document query:passage claim:evidence headline:body
+    """
+)
+GROUPS = listed(
+    """
+    group group_id user user_id userid author author_id patient patient_id subject_id speaker
+    speaker_id customer_id session_id conversation_id dialog_id thread_id doc_id document_id
+    article_id source_id product_id package
+    """
+)
+
+
+def choose_columns(raw: Raw, options: RowOptions) -> Columns:
+    """The columns as they were named, else worked out; decisions and what is noticed are written
+    into the log.
+
+    Where no label is needed, a column that is absent, or cannot be told, is left out.
+    """
+    text, group = tuple(options.text or ()), options.group
+    for name in (*text, *(() if group is None else (group,))):
         check_column(raw, name)
-    if label is not None and (need_label or label in raw.names):
-        check_column(raw, label)
+    if options.label is not None and (options.need_label or options.label in raw.names):
+        check_column(raw, options.label)
     profiles = profile(raw)
-    taken = {label, group} - {None}
-    decisions: list[Decision] = []
+    template = options.template
     if template is not None:
         texts = templated(raw, template, text)
         for name in texts:
             check_column(raw, name)
-    elif text:
-        texts = tuple(text)
     else:
-        texts, decisions = _find_texts(raw, profiles, taken)
-    template = template or _joined(texts, decisions)
-    unsettled: list[Finding] = []
-    found = _label(raw, profiles, label, {*texts, group}, need_label, decisions, unsettled)
-    refuse_twice((*texts, found), "--text and --label")
+        taken = {options.label, group}
+        texts = text or _find_texts(raw, {n: p for n, p in profiles.items() if n not in taken})
+        template = joined(texts, 3, "three texts or more are joined")
+    free = {name: p for name, p in profiles.items() if name not in {*texts, group}}
+    with recorded() as log:
+        label = _label(raw, free, options)
+    notify(*log)
+    refuse_twice((*texts, label), "--text and --label")
     if group in texts:
         raise RecipeError(f"column {group!r}", "is both text and group", None, "Choose another.")
-    columns = Columns(texts, found, group, template)
     # While it is open which column is the label, none of them is advised to be something else.
-    groups = () if unsettled else _possible_groups(profiles, columns)
-    return columns, tuple(decisions), (*unsettled, *groups)
+    if group is None and not any(isinstance(one, Finding) for one in log):
+        _notice_groups({n: p for n, p in free.items() if n != label})
+    return Columns(texts, label, group, template)
 
 
-def _find_texts(
-    raw: Raw, profiles: dict[str, Profile], taken: set[str | None]
-) -> tuple[tuple[str, ...], list[Decision]]:
-    free = {name: p for name, p in profiles.items() if name not in taken}
+def _find_texts(raw: Raw, free: dict[str, Profile]) -> tuple[str, ...]:
     lower = by_key(free)
     pair = usual_pair(PAIRS, free, free)
     # A column called text settles it, whatever stands beside it.
     if pair is not None and "text" not in lower:
         names = (lower[pair[0]], lower[pair[1]])
-        because = f"{pair[0]} and {pair[1]} are a usual pair of names"
-        return names, [Decision("text columns", " and ".join(names), because)]
+        notify(Decision("text columns", " and ".join(names), pair_in_words(pair)))
+        return names
     name, because = _find_text(raw, free, lower)
-    return (name,), [Decision("text column", name, because + _beside(free, name, "text"))]
+    notify(Decision("text column", name, because + _beside(free, name, "text")))
+    return (name,)
 
 
 def _find_text(raw: Raw, free: dict[str, Profile], lower: dict[str, str]) -> tuple[str, str]:
@@ -168,56 +124,37 @@ def _find_text(raw: Raw, free: dict[str, Profile], lower: dict[str, str]) -> tup
     raise _ask(raw, "text", found.among, "it cannot be told which is the text")
 
 
-def _joined(texts: tuple[str, ...], decisions: list[Decision]) -> str | None:
-    if len(texts) < 3:
+def _label(raw: Raw, free: dict[str, Profile], options: RowOptions) -> str | None:
+    if options.label is not None:
+        if options.label in raw.names:
+            return options.label
+        notify(Decision("label column", "none", f"there is no column {options.label!r}"))
         return None
-    template = template_of(texts)
-    decisions.append(Decision("data.template", repr(template), "three texts or more are joined"))
-    return template
-
-
-def _label(
-    raw: Raw,
-    profiles: dict[str, Profile],
-    label: str | None,
-    taken: set[str | None],
-    need_label: bool,
-    decisions: list[Decision],
-    unsettled: list[Finding],
-) -> str | None:
-    if label is not None:
-        if label in raw.names:
-            return label
-        decisions.append(Decision("label column", "none", f"there is no column {label!r}"))
-        return None
-    free = {name: p for name, p in profiles.items() if name not in taken}
-    if not need_label and len(free) == 1 and not any(p.repeats for p in free.values()):
+    if not options.need_label and len(free) == 1 and not any(p.repeats for p in free.values()):
         # It is not called a label, and a different value in each row tells no class.
         free = {name: p for name, p in free.items() if column_key(name) in LABEL.usual}
     try:
         name, because = _find_label(raw, free)
     except DataError as error:
-        if need_label:
+        if options.need_label:
             raise
-        if any(profiles[name].repeats for name in free):
+        if any(p.repeats for p in free.values()):
             because = f"{error.rule}: {error.value}"
-            unsettled.append(Finding("no_label", "error", 1.0, 0, (), because, error.remedy))
+            notify(Finding("no_label", "error", 1.0, 0, (), because, error.remedy))
         return None
-    decisions.append(Decision("label column", name, because))
+    notify(Decision("label column", name, because))
     return name
 
 
 def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
     lower = by_key(free)
     if "label" in lower:
-        name, because = lower["label"], "a column has this name"
-        _ask_of_twins(raw, free, name)
-        return name, because + _beside(free, name, "label")
+        _ask_of_rivals(raw, free, lower["label"], settled=True)
+        because = "a column has this name" + _beside(free, lower["label"], "label")
+        return lower["label"], because
     found = guess(LABEL, free)
     if found.name is not None and column_key(found.name) in LABEL.usual:
-        if column_key(found.name) not in SETTLED:
-            _ask_of_rivals(raw, found.name, rivals(raw, free, found.name))
-        _ask_of_twins(raw, free, found.name)
+        _ask_of_rivals(raw, free, found.name, column_key(found.name) in SETTLED)
         return found.name, found.because + _beside(free, found.name, "label")
     if found.name is not None:
         return found.name, found.because
@@ -235,32 +172,23 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
     raise _ask(raw, "label", likeliest, "it cannot be told which is the label")
 
 
-def _ask_of_rivals(raw: Raw, name: str, others: Sequence[str]) -> None:
-    """A guess at the label is safe where nothing else could be it."""
+def _ask_of_rivals(raw: Raw, free: dict[str, Profile], name: str, settled: bool) -> None:
+    """A guess at the label is safe where nothing else could be it: no rival, where its name does
+    not settle it, and no twin of it that holds something else."""
+    others = [] if settled else rivals(raw, free, name)
+    others = others or [
+        other
+        for other in twins(free, name)
+        if free[other].filled and not says_the_same(raw, name, other)
+    ]
     if others:
+        among = " or ".join(f"--label {shlex.quote(one)}" for one in (name, *others))
         raise DataError(
             raw.source,
             "has several columns that could be the label",
             told_values(raw, (name, *others)),
-            f"Say which is to be predicted: {' or '.join(_options(name, *others))}.",
+            f"Say which is to be predicted: {among}.",
         )
-
-
-def _options(*names: str) -> list[str]:
-    return [f"--label {shlex.quote(name)}" for name in names]
-
-
-def _ask_of_twins(raw: Raw, free: dict[str, Profile], name: str) -> None:
-    """Twins of the label that hold something else are no spelling of it."""
-    _ask_of_rivals(
-        raw,
-        name,
-        [
-            other
-            for other in twins(free, name)
-            if free[other].filled and not says_the_same(raw, name, other)
-        ],
-    )
 
 
 def _beside(free: dict[str, Profile], name: str, role: str) -> str:
@@ -288,29 +216,26 @@ def _ask(raw: Raw, role: str, names: Sequence[str], rule: str) -> DataError:
             raw.source,
             rule,
             told_values(raw, names),
-            f"Say which is to be predicted, e.g. {_options(names[0])[0]}.",
+            f"Say which is to be predicted, e.g. --label {shlex.quote(names[0])}.",
         )
     extra = " (several --text make a pair)" if len(names) > 1 else ""
     example = f"--{role} {shlex.quote(names[0])}"
     return DataError(raw.source, rule, ", ".join(names), f"Choose one, e.g. {example}{extra}.")
 
 
-def _possible_groups(profiles: dict[str, Profile], columns: Columns) -> tuple[Finding, ...]:
-    if columns.group is not None:
-        return ()
-    used = {*columns.text, columns.label}
-    return tuple(
-        Finding(
-            "possible_group",
-            "info",
-            1 - p.distinct / p.filled,
-            p.filled - p.distinct,
-            (),
-            f"the column {name!r} repeats its values ({p.distinct} in {p.filled} rows looked at): "
-            "rows of one value may fall on both sides of the division",
-            f"If rows that share it are related, add --group {name}.",
-        )
-        for name, p in profiles.items()
+def _notice_groups(free: dict[str, Profile]) -> None:
+    for name, p in free.items():
         # One value, or nearly one a row, groups nothing.
-        if name not in used and column_key(name) in GROUPS and 1 < p.distinct < 0.9 * p.filled
-    )
+        if column_key(name) in GROUPS and 1 < p.distinct < 0.9 * p.filled:
+            notify(
+                Finding(
+                    "possible_group",
+                    "info",
+                    1 - p.distinct / p.filled,
+                    p.filled - p.distinct,
+                    (),
+                    f"the column {name!r} repeats its values ({p.distinct} in {p.filled} rows "
+                    "looked at): rows of one value may fall on both sides of the division",
+                    f"If rows that share it are related, add --group {name}.",
+                )
+            )

@@ -1,5 +1,5 @@
 """Side columns: numbers, categories and dates beside the text, and simple facts of the text itself,
-as columns of plain numbers.
+as columns of plain numbers; and any other column carried beside the rows of a table.
 
 What a column needs (mean and deviation, places of bends, names of categories) is taken from the
 training rows alone (``fit_column``) and is plain JSON; ``encode`` then reads any rows. Of a row
@@ -23,15 +23,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Floats
+from holdfast.data.columns.roles import check_present
 from holdfast.data.raw import Raw
+from holdfast.data.source import read_source
 from holdfast.data.table import Table
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    pass
 
 PREFIX = "side:"
 AUTO = "auto"
@@ -104,8 +107,6 @@ def with_side_cells(
 
     Raises ``DataError`` for a column that the source has not, ``RecipeError`` for one of ``used``.
     """
-    import pyarrow as pa
-
     wanted = [one.name for one in asked if one.name not in DERIVED]
     lacking = [name for name in wanted if name not in raw.names]
     if lacking:
@@ -120,14 +121,9 @@ def with_side_cells(
             raise DataError(
                 where, "holds lists or objects, not plain values", None, "Leave it out."
             )
-    if not wanted:
-        return table
-    positions = pa.array(table.column("row"))
-    rows: Any = table.rows
     for name in wanted:
-        cells = raw.table[name].take(positions).to_pylist()
-        rows = rows.add_column(PREFIX + name, cells)
-    return replace(table, rows=rows)
+        table = _carried(table, raw, name, PREFIX + name)
+    return table
 
 
 def check_side(raw: Raw, asked: Sequence[ColumnRequest]) -> None:
@@ -203,7 +199,9 @@ class Column:
         z = np.where(there, (scaled - self.facts["mean"]) / self.facts["deviation"], 0.0)
         parts = [z, *(np.where(there, np.maximum(z - k, 0.0), 0.0) for k in self.facts["knots"])]
         if self.kind == "date":
-            parts += _cycles(raw, there, self.facts["times"])
+            for length in (7.0, 365.2425, *([1.0] if self.facts["times"] else [])):
+                angle = 2 * np.pi * np.where(there, raw, 0.0) / length
+                parts += [np.where(there, turn(angle), 0.0) for turn in (np.sin, np.cos)]
         if self.facts["missing"]:
             parts.append((~there).astype(np.float64))
         return np.column_stack(parts)
@@ -241,7 +239,13 @@ def fit_column(asked: ColumnRequest, cells: Sequence[str | float | None]) -> Col
     missing = len(filled) < len(cells)
     kind = asked.kind or _kind(filled)
     if kind == "category":
-        return _fit_category(asked.name, filled, missing)
+        counts = Counter(str(cell).strip() for cell in filled)
+        kept = sorted(c for c, n in counts.most_common(MOST_CATEGORIES) if n >= LEAST)
+        if not kept:
+            rule = f"names no category that {LEAST} training rows share, so it names rows"
+            raise DataError(where, rule, next(iter(counts)), "Leave it out.")
+        named = {"categories": kept, "other": len(counts) > len(kept), "missing": missing}
+        return Column(asked.name, kind, named)
     value = number_of if kind == "number" else days_of
     values = np.array([value(cell) for cell in filled])
     wrong = np.flatnonzero(~np.isfinite(values))
@@ -260,18 +264,6 @@ def fit_column(asked: ColumnRequest, cells: Sequence[str | float | None]) -> Col
     if kind == "date":
         facts["times"] = bool((values % 1 > 0).any())
     return Column(asked.name, kind, facts)
-
-
-def _fit_category(name: str, filled: Sequence[object], missing: bool) -> Column:
-    counts = Counter(str(cell).strip() for cell in filled)
-    kept = sorted(c for c, n in counts.most_common(MOST_CATEGORIES) if n >= LEAST)
-    if not kept:
-        rule = f"names no category that {LEAST} training rows share, so it names rows"
-        raise DataError(
-            f"data.features, column {name!r}", rule, next(iter(counts)), "Leave it out."
-        )
-    facts = {"categories": kept, "other": len(counts) > len(kept), "missing": missing}
-    return Column(name, "category", facts)
 
 
 def _kind(filled: Sequence[str | float]) -> str:
@@ -316,14 +308,37 @@ def days_of(cell: str | float | None) -> float:
     return (found - datetime.datetime(1970, 1, 1)).total_seconds() / 86400
 
 
-def _cycles(days: Floats, there: npt.NDArray[np.bool_], times: bool) -> list[Floats]:
-    parts = []
-    for length in (7.0, 365.2425, *([1.0] if times else [])):
-        angle = 2 * np.pi * np.where(there, days, 0.0) / length
-        parts += [np.where(there, np.sin(angle), 0.0), np.where(there, np.cos(angle), 0.0)]
-    return parts
-
-
 def _skew(values: Floats) -> float:
     gap, spread = values - values.mean(), values.std()
     return float((gap**3).mean() / spread**3) if spread else 0.0
+
+
+def with_column(
+    table: Table, name: str, column: str, *, encoding: str | None = None, config: str | None = None
+) -> Table:
+    """``table`` with the source's ``column`` as ``name``, a string or null a row. The source is
+    read once more; lists and objects are JSON.
+
+    Raises ``DataError`` where the source has no such column.
+    """
+    raw = read_source(table.source, encoding, config)
+    check_present(raw, column)
+    refuse_changed(raw, table)
+    return _carried(table, raw, column, name)
+
+
+def _carried(table: Table, raw: Raw, column: str, name: str) -> Table:
+    values = raw.table[column].take(pa.array(table.column("row"), pa.int64()))
+    return replace(table, rows=table.rows.add_column(name, values.to_pylist()))
+
+
+def refuse_changed(raw: Raw, table: Table) -> None:
+    """Refuse a source that was read once more, where its rows are no longer as many as when
+    ``table`` was made of it: they would stand beside the wrong ones."""
+    if len(raw) != table.source_rows:
+        raise DataError(
+            table.source,
+            "changed while it was read",
+            f"{table.source_rows} rows, then {len(raw)}",
+            "Run the command again when nothing writes into the file.",
+        )

@@ -21,66 +21,32 @@ from holdfast.data.raw import Raw
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _BETWEEN = re.compile(r"[\W_]+")
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """A list of names, written one after the other."""
+    return tuple(names.split())
+
+
+def listed_pairs(pairs: str) -> tuple[tuple[str, str], ...]:
+    """A list of pairs of names, ``first:second``."""
+    return tuple((one, two) for one, _, two in (pair.partition(":") for pair in listed(pairs)))
+
+
 # Names that say: this is the label.
 SETTLED = ("label", "labels", "class", "target", "y", "gold_label", "is_duplicate")
 # A word of a name that says: this may be what is to be predicted.
 OUTCOMES = frozenset(
-    {
-        "label",
-        "class",
-        "category",
-        "target",
-        "sentiment",
-        "intent",
-        "topic",
-        "polarity",
-        "stance",
-        "emotion",
-        "genre",
-        "rating",
-        "stars",
-        "score",
-        "grade",
-        "recommend",
-        "recommended",
-        "recommends",
-        "recommendation",
-        "satisfied",
-        "satisfaction",
-        "nps",
-        "csat",
-        "priority",
-        "severity",
-        "urgency",
-        "urgent",
-        "type",
-        "queue",
-        "department",
-        "outcome",
-        "verdict",
-        "decision",
-        "churn",
-        "churned",
-        "converted",
-        "approved",
-        "accepted",
-        "rejected",
-        "escalated",
-        "spam",
-        "toxic",
-        "toxicity",
-        "hate",
-        "hateful",
-        "offensive",
-        "sarcasm",
-        "sarcastic",
-        "irony",
-        "fraud",
-        "fraudulent",
-        "fake",
-        "complaint",
-        "helpful",
-    }
+    listed(
+        """
+        label class category target sentiment intent topic polarity stance emotion genre
+        rating stars score grade recommend recommended recommends recommendation satisfied
+        satisfaction nps csat priority severity urgency urgent type queue department outcome
+        verdict decision churn churned converted approved accepted rejected escalated spam
+        toxic toxicity hate hateful offensive sarcasm sarcastic irony fraud fraudulent fake
+        complaint helpful
+        """
+    )
 )
 SAMPLE = 20_000
 

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from holdfast.core.decisions import notify
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.columns.headers import by_key, column_key
+from holdfast.core.records import Decision
+from holdfast.data.columns.headers import by_key, column_key, listed
 from holdfast.data.columns.profile import Profile
-from holdfast.data.columns.template import template_columns
+from holdfast.data.columns.template import template_columns, template_of
 from holdfast.data.raw import Raw
 
 
@@ -85,6 +87,11 @@ def usual_pair(
     return next(((a, b) for a, b in pairs if a in one and b in two), None)
 
 
+def pair_in_words(pair: tuple[str, str]) -> str:
+    """Why a usual pair of names was taken."""
+    return f"{pair[0]} and {pair[1]} are a usual pair of names"
+
+
 def check_present(raw: Raw, name: str) -> None:
     """Raise ``DataError`` where the source has no such column."""
     if name not in raw.names:
@@ -114,6 +121,15 @@ def templated(raw: Raw, template: str, text: Sequence[str] | None) -> tuple[str,
             "Give the template alone: it names its columns.",
         )
     return names
+
+
+def joined(texts: Sequence[str], least: int, because: str) -> str | None:
+    """The template that joins ``least`` columns of texts or more; ``None`` for fewer."""
+    if len(texts) < least:
+        return None
+    template = template_of(texts)
+    notify(Decision("data.template", repr(template), because))
+    return template
 
 
 def refuse_twice(names: Sequence[str | None], options: str) -> None:
@@ -151,31 +167,12 @@ def _words(column: Profile) -> bool:
 
 
 TEXT = Role(
-    (
-        "text",
-        "texts",
-        "sentence",
-        "review",
-        "review_text",
-        "reviewtext",
-        "content",
-        "comment",
-        "comment_text",
-        "message",
-        "tweet",
-        "utterance",
-        "document",
-        "body",
-        "description",
-        "abstract",
-        "article",
-        "post",
-        "question",
-        "query",
-        "title",
-        "headline",
-        "summary",
-        "synopsis",
+    listed(
+        """
+        text texts sentence review review_text reviewtext content comment comment_text
+        message tweet utterance document body description abstract article post question
+        query title headline summary synopsis
+        """
     ),
     (
         RoleQuery("usual", _any, "it alone has a usual name of texts"),
@@ -189,28 +186,11 @@ TEXT = Role(
     lambda column: not column.numeric,
 )
 LABEL = Role(
-    (
-        "label",
-        "labels",
-        "class",
-        "category",
-        "target",
-        "sentiment",
-        "intent",
-        "topic",
-        "polarity",
-        "stance",
-        "emotion",
-        "genre",
-        "section",
-        "tag",
-        "y",
-        "rating",
-        "stars",
-        "coarse_label",
-        "label_text",
-        "gold_label",
-        "is_duplicate",
+    listed(
+        """
+        label labels class category target sentiment intent topic polarity stance emotion
+        genre section tag y rating stars coarse_label label_text gold_label is_duplicate
+        """
     ),
     (
         RoleQuery("usual", _any, "it alone has a usual name of labels"),
@@ -220,23 +200,11 @@ LABEL = Role(
     ),
 )
 SOURCE = Role(
-    (
-        "source",
-        "src",
-        "input",
-        "input_text",
-        "dialogue",
-        "dialog",
-        "conversation",
-        "article",
-        "document",
-        "question",
-        "text",
-        "prompt",
-        "instruction",
-        "content",
-        "body",
-        "context",
+    listed(
+        """
+        source src input input_text dialogue dialog conversation article document question
+        text prompt instruction content body context
+        """
     ),
     (
         RoleQuery("usual", _any, "it alone has a usual name of sources"),
@@ -244,24 +212,11 @@ SOURCE = Role(
     ),
 )
 TARGET = Role(
-    (
-        "target",
-        "tgt",
-        "output",
-        "target_text",
-        "summary",
-        "highlights",
-        "answer",
-        "abstract",
-        "completion",
-        "response",
-        "translation",
-        "headline",
-        "title",
-        "sql",
-        "pandas",
-        "code",
-        "label",
+    listed(
+        """
+        target tgt output target_text summary highlights answer abstract completion response
+        translation headline title sql pandas code label
+        """
     ),
     (
         RoleQuery("usual", _any, "it alone has a usual name of targets"),

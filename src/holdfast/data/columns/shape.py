@@ -11,17 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow.compute as pc
-
 from holdfast.core.errors import DataError
 from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
 from holdfast.data.chats.columns import ANSWERS, INSTRUCTION, MESSAGES
-from holdfast.data.chats.templates_parsed import SAMPLE, rendered_as
+from holdfast.data.chats.templates import SAMPLE, rendered_as
 from holdfast.data.columns.headers import column_key
-from holdfast.data.columns.profile import Profile, is_missing, profile
+from holdfast.data.columns.profile import Profile, present, profile
 from holdfast.data.columns.roles import LABEL
-from holdfast.data.pairs.columns import PAIRS, SURE
+from holdfast.data.pairs.pairs import PAIRS, SURE
 from holdfast.data.raw import Raw
 from holdfast.data.tags.sentences import tagged_shape
 
@@ -63,27 +61,22 @@ def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None =
         return _labelled(seen, tuple(text or ()), label)
     if text is not None:
         return _unlabelled(raw, seen, tuple(text))
-    _refuse_preferences(raw)
-    for found in (_chat(raw, seen), _instructed(raw, seen), _pair(raw, seen), _plain(raw, seen)):
+    lower = {name.lower(): name for name in raw.names}
+    if lower.keys() >= set(PREFERENCES):
+        chosen = lower[PREFERENCES[0]]
+        asked = next((lower[name] for name in ASKED if name in lower), None)
+        learn = f"--text {asked} --label {chosen}" if asked else f"--set data.messages={chosen}"
+        raise DataError(
+            raw.source,
+            "holds preferences: an answer that was chosen and one that was rejected",
+            ", ".join(raw.names),
+            f"Holdfast learns answers: those that were chosen with --task causal-lm {learn}. A "
+            "trainer of preferences (DPO) can be watched with holdfast.Guard.",
+        )
+    for found in (_chat(raw, seen), _instructed(raw), _pair(raw, seen), _plain(raw, seen)):
         if found is not None:
             return found
     return RowsShape("classes", _classes(seen))
-
-
-def _refuse_preferences(raw: Raw) -> None:
-    lower = {name.lower(): name for name in raw.names}
-    if not lower.keys() >= set(PREFERENCES):
-        return
-    chosen = lower[PREFERENCES[0]]
-    asked = next((lower[name] for name in ASKED if name in lower), None)
-    learn = f"--text {asked} --label {chosen}" if asked else f"--set data.messages={chosen}"
-    raise DataError(
-        raw.source,
-        "holds preferences: an answer that was chosen and one that was rejected",
-        ", ".join(raw.names),
-        f"Holdfast learns answers: those that were chosen with --task causal-lm {learn}. A trainer "
-        "of preferences (DPO) can be watched with holdfast.Guard.",
-    )
 
 
 def is_free(column: Profile) -> bool:
@@ -121,8 +114,7 @@ def _chat(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
 
 
 def _holds_turns(raw: Raw, name: str) -> bool:
-    values = raw.table[name]
-    first = values.filter(pc.invert(is_missing(values))).slice(0, 1).to_pylist()
+    first = present(raw.table[name]).slice(0, 1).to_pylist()
     try:
         turns = read_json_cell(first[0]) if first else None
     except ValueError:
@@ -134,7 +126,7 @@ def _holds_turns(raw: Raw, name: str) -> bool:
     )
 
 
-def _instructed(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
+def _instructed(raw: Raw) -> RowsShape | None:
     """An instruction or a prompt with its answer. A column of kinds of task may stand beside
     them, one that is called the label may not."""
     lower = {name.lower(): name for name in raw.names}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.input_errors import door
-from holdfast.core.records import Decision, Finding
+from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.images.picture import is_picture_name
+from holdfast.data.options import Links
 from holdfast.data.paths import source_path
 
 SIDES = {
@@ -20,7 +21,6 @@ SIDES = {
     "test": ("test", "testing"),
 }
 LISTED = 5
-Links = Literal["skip", "follow"]
 FOLLOW = "data.links=follow"
 
 
@@ -32,7 +32,6 @@ class ImageList:
     folder: Path
     names: tuple[str, ...]
     classes: tuple[str, ...] | None
-    findings: tuple[Finding, ...] = ()
 
 
 def is_image_folder(source: str | Path) -> bool:
@@ -59,22 +58,23 @@ def part_of(folder: Path, side: str) -> Path | None:
     return parts[side]
 
 
-def given_sides(source: str | Path) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """The folder's own validation and test pictures, and the reason to use them as they are."""
+def given_sides(source: str | Path) -> dict[str, str]:
+    """The folder's own validation and test pictures; the reason to use them goes into the log."""
     folder = source_path(source)
     if not folder.is_dir():
-        return {}, ()
+        return {}
     parts = {side: part_of(folder, side) for side in ("valid", "test")}
     found = {side: str(part) for side, part in parts.items() if part is not None}
     because = "the folder has its own part of this name beside its training part"
-    return found, tuple(Decision(f"{side} rows", part, because) for side, part in found.items())
+    notify(*(Decision(f"{side} rows", part, because) for side, part in found.items()))
+    return found
 
 
 def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> ImageList:
     """Every picture below ``folder`` (below its training part, where it is divided), sorted by
     path. Hidden files and folders do not count; other files are told, and so are links, which may
     lead out of the folder or show one picture as two: they are left out, or with ``follow`` read,
-    no folder twice.
+    no folder twice. What is told goes into the log.
 
     Raises ``DataError`` where there is none, or ``by_class`` and fewer than two classes.
     """
@@ -82,8 +82,24 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> ImageL
     walk = _Walk(links == "follow")
     files = sorted(p.relative_to(folder).as_posix() for p in walk.files(folder))
     names = tuple(name for name in files if is_picture_name(name))
-    _refuse_odd_names(folder, names)
-    left = _left_links(folder, walk.links)
+    # A name is kept with its row, and tables hold UTF-8 alone.
+    odd = next((told_name(name) for name in names if told_name(name) != name), None)
+    if odd is not None:
+        raise DataError(
+            str(folder),
+            "holds pictures whose names are not UTF-8",
+            odd,
+            "Rename them, with convmv for instance: they come from a system of another encoding.",
+        )
+    left = [told_name(link.relative_to(folder).as_posix()) for link in sorted(walk.links)]
+    _notice(
+        "links",
+        "warn",
+        left,
+        f"links are not read, because they may lead out of the folder or show one picture as two: "
+        f"{_some(left)}",
+        f"Put the pictures themselves there, or set {FOLLOW}.",
+    )
     if not names:
         raise DataError(
             str(folder),
@@ -94,122 +110,74 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> ImageL
             else "Give a folder with one sub-folder of pictures a class.",
         )
     if not by_class:
-        return ImageList(folder, names, None, left)
+        return ImageList(folder, names, None)
     within = tuple(name for name in names if "/" in name)
     # macOS stores accents apart from their letters: one class would be two.
-    classes = tuple(unicodedata.normalize("NFC", name.partition("/")[0]) for name in within)
+    classes = tuple(_composed(name.partition("/")[0]) for name in within)
     if len(set(classes)) < 2:
         raise DataError(
             str(folder),
             "needs two or more sub-folders of pictures, one for each class",
             sorted(set(classes)) or None,
-            f"Read what its {len(walk.links)} links lead to with --set {FOLLOW}."
+            f"Read what its {len(left)} links lead to with --set {FOLLOW}."
             if left
             else "Put each picture into the folder of its class.",
         )
-    in_classes = set(within)
-    stray = [told_name(name) for name in files if name not in in_classes]
-    findings = (*left, *_stray(stray), *_empty(folder, set(classes)), *_one_name(within))
-    return ImageList(folder, within, classes, findings)
+    _notice_others(folder, files, within, classes)
+    return ImageList(folder, within, classes)
 
 
-def _refuse_odd_names(folder: Path, names: tuple[str, ...]) -> None:
-    """A name is kept with its row, and tables hold UTF-8 alone."""
-    odd = [name for name in names if told_name(name) != name]
-    if odd:
-        raise DataError(
-            str(folder),
-            "holds pictures whose names are not UTF-8",
-            told_name(odd[0]),
-            "Rename them, with convmv for instance: they come from a system of another encoding.",
-        )
+def _notice_others(
+    folder: Path, files: Sequence[str], within: Sequence[str], classes: Sequence[str]
+) -> None:
+    """Files and folders that are no picture of a class and no class; and folders whose names look
+    the same, but have their accents in other characters."""
+    inside, known = set(within), set(classes)
+    stray = [told_name(name) for name in files if name not in inside]
+    because = f"not read, because they are no pictures in the folder of a class: {_some(stray)}"
+    _notice("other_files", "info", stray, because, "Move pictures into the folder of their class.")
+    empty = [told_name(p.name) for p in _folders(folder) if _composed(p.name) not in known]
+    because = f"folders without pictures are no classes: {', '.join(empty[:LISTED])}"
+    _notice("empty_classes", "warn", empty, because, "Fill them, or take them away.")
+    spelled: dict[str, set[str]] = {}
+    for name, one in zip(within, classes, strict=True):
+        spelled.setdefault(one, set()).add(name.partition("/")[0])
+    twice = sorted(name for name, parts in spelled.items() if len(parts) > 1)
+    because = "folders whose names differ in how their accents are stored are one class: "
+    _notice(
+        "same_class_names",
+        "info",
+        twice,
+        f"{because}{', '.join(map(repr, twice[:LISTED]))}",
+        "",
+        True,
+    )
+
+
+def _notice(
+    check: str,
+    severity: Severity,
+    names: Sequence[str],
+    because: str,
+    remedy: str,
+    fixed: bool = False,
+) -> None:
+    if names:
+        notify(Finding(check, severity, 0.0, len(names), (), because, remedy, fixed))
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and whether there are more."""
+    return ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def told_name(name: str) -> str:
     """A file's name as it can be told: bytes that are not UTF-8 are replaced."""
     return name.encode("utf-8", "replace").decode()
-
-
-def _left_links(folder: Path, links: list[Path]) -> tuple[Finding, ...]:
-    if not links:
-        return ()
-    names = [told_name(link.relative_to(folder).as_posix()) for link in sorted(links)]
-    shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
-    return (
-        Finding(
-            "links",
-            "warn",
-            0.0,
-            len(names),
-            (),
-            "links are not read, because they may lead out of the folder or show one picture "
-            "as two: "
-            f"{shown}",
-            f"Put the pictures themselves there, or set {FOLLOW}.",
-        ),
-    )
-
-
-def _one_name(names: tuple[str, ...]) -> tuple[Finding, ...]:
-    """Folders whose names look the same, but have their accents in other characters."""
-    spelled: dict[str, set[str]] = {}
-    for name in names:
-        part = name.partition("/")[0]
-        spelled.setdefault(unicodedata.normalize("NFC", part), set()).add(part)
-    twice = sorted(name for name, parts in spelled.items() if len(parts) > 1)
-    if not twice:
-        return ()
-    return (
-        Finding(
-            "same_class_names",
-            "info",
-            0.0,
-            len(twice),
-            (),
-            "folders whose names differ in how their accents are stored are one class: "
-            f"{', '.join(map(repr, twice[:LISTED]))}",
-            "",
-            True,
-        ),
-    )
-
-
-def _stray(names: list[str]) -> tuple[Finding, ...]:
-    if not names:
-        return ()
-    shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
-    return (
-        Finding(
-            "other_files",
-            "info",
-            0.0,
-            len(names),
-            (),
-            f"not read, because they are no pictures in the folder of a class: {shown}",
-            "Move pictures into the folder of their class.",
-        ),
-    )
-
-
-def _empty(folder: Path, classes: set[str]) -> tuple[Finding, ...]:
-    empty = [
-        told_name(part.name)
-        for part in _folders(folder)
-        if unicodedata.normalize("NFC", part.name) not in classes
-    ]
-    if not empty:
-        return ()
-    return (
-        Finding(
-            "empty_classes",
-            "warn",
-            0.0,
-            len(empty),
-            (),
-            f"folders without pictures are no classes: {', '.join(empty[:LISTED])}",
-            "Fill them, or take them away.",
-        ),
-    )
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -216,18 +216,10 @@ def _first(path: str | Path, error: BaseException) -> str:
 
 
 def _pillow() -> Any:
-    with _installed():
+    try:
         import PIL
         import PIL.Image
         import PIL.ImageOps
-
-        return PIL
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    try:
-        yield
     except ImportError as error:
         raise MachineError(
             "pictures",
@@ -235,3 +227,4 @@ def _installed() -> Iterator[None]:
             None,
             "Install it: pip install 'holdfast[images]'.",
         ) from error
+    return PIL

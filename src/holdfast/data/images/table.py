@@ -11,17 +11,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError
-from holdfast.core.files import disk_errors
-from holdfast.core.records import Decision, Finding
-from holdfast.data.columns.columns import NamedColumns
+from holdfast.core.records import Decision, Finding, Severity
+from holdfast.data.columns.headers import listed
 from holdfast.data.columns.profile import profile
 from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess
-from holdfast.data.images.folders import FOLLOW, Links, list_pictures
+from holdfast.data.images.folders import FOLLOW, list_pictures
 from holdfast.data.images.picture import (
     NOTES,
     Unreadable,
@@ -29,31 +29,23 @@ from holdfast.data.images.picture import (
     is_picture_name,
     read_picture,
 )
-from holdfast.data.labels.classes import ClassRules
-from holdfast.data.labels.rare import RARE_BELOW, Rare
-from holdfast.data.labels.spelling import Labels
-from holdfast.data.load import table_from_raw
+from holdfast.data.load import PLAIN, table_from_raw
+from holdfast.data.options import Links, RowOptions
 from holdfast.data.paths import source_path
-from holdfast.data.raw import Batch, Raw, store
-from holdfast.data.scratch import scratch_file, stored_rows
+from holdfast.data.raw import Raw, store_columns
+from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
-from holdfast.data.table import Columns, Table
+from holdfast.data.table import Columns, Table, decisions_in, findings_in
+
+if TYPE_CHECKING:
+    import datasets
 
 PATH, CLASS = "path", "class"
-PATHS = (
-    "path",
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "image",
-    "image_path",
-    "image_file",
-    "img",
-    "img_path",
-    "picture",
-    "photo",
+PATHS = listed(
+    """
+    path file filename file_name filepath file_path image image_path image_file img img_path
+    picture photo
+    """
 )
 LOOKED_AT = 200
 LISTED = 100
@@ -69,28 +61,14 @@ class _Seen:
     notes: dict[str, list[int]] = field(default_factory=dict)
 
 
-def load_images(
-    source: str | Path,
-    *,
-    path: str | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    encoding: str | None = None,
-    config: str | None = None,
-    classes: Sequence[str] | None = None,
-    need_label: bool = True,
-    rare: Rare = "refuse",
-    rare_below: int = RARE_BELOW,
-    labels: Labels = "merged",
-    links: Links = "skip",
-) -> Table:
-    """Read a folder of pictures, or a table whose column ``path`` (worked out where not given)
+def load_images(source: str | Path, options: RowOptions = PLAIN) -> Table:
+    """Read a folder of pictures, or a table whose column ``text`` (worked out where not given)
     holds paths relative to the table's folder.
 
     Every picture is decoded once: broken ones are left out and named in a finding, odd ones (CMYK,
     transparent, turned, animated, deep, tiny) are handled and named. ``links`` as in
     ``list_pictures``; a table's path that leads through links out of its folder is refused unless
-    they are followed. The other arguments are those of ``load_table``.
+    they are followed.
 
     Raises
     ------
@@ -98,40 +76,71 @@ def load_images(
         half of the pictures cannot be read.
     """
     folder = source_path(source)
-    if folder.is_dir():
-        # Somebody named each folder, "null" among them: only a table's cells stand for none.
-        labels = "exact"
-        listed = list_pictures(folder, need_label, links)
-        # The folder's pictures as if a table had listed them.
-        columns = {PATH: pa.array(listed.names, pa.string())}
-        if listed.classes is not None:
-            columns[CLASS] = pa.array(listed.classes, pa.string())
-        raw = store(iter([Batch(columns)]), str(listed.folder))
-        paths: list[str | None] = [str(listed.folder.absolute() / name) for name in listed.names]
-        path, label, group = PATH, CLASS if need_label else None, None
-        told: tuple[Finding, ...] = listed.findings
-    else:
-        raw = read_source(source, encoding, config)
-        path, chosen = _path_column(raw, path)
-        raw = replace(raw, decisions=(*raw.decisions, *chosen))
-        place = Path(os.path.abspath(folder)).parent  # noqa: PTH100
-        paths = _inside(raw, path, place, links)
-        label = label if label in raw.names or label not in (None, CLASS) else None
-        told = ()
     base = folder.absolute() if folder.is_dir() else folder.absolute().parent
+    with recorded() as log:
+        if folder.is_dir():
+            raw, paths, options = _of_folder(folder, options)
+        else:
+            raw = read_source(source, options.encoding, options.config)
+            options = _of_table(raw, options)
+            place = Path(os.path.abspath(folder)).parent  # noqa: PTH100
+            paths = _inside(raw, _path(options), place, options.links)
+    raw = replace(raw, decisions=(*raw.decisions, *decisions_in(log)))
     seen = _look(paths)
     _refuse_mostly_broken(raw, seen, paths, base)
-    table = table_from_raw(
-        _without(raw, path, seen),
-        NamedColumns([path], label, group),
-        ClassRules(classes, need_label, rare, rare_below, labels),
-    )
-    findings = [f for f in table.findings if f.check != "missing_text"]
+    table = table_from_raw(_without(raw, _path(options), seen), options)
+    with recorded() as odd:
+        _notice_odd(seen, raw, paths, base)
+    findings = (f for f in table.findings if f.check != "missing_text")
     groups = table.column("group") if table.has_groups else None
     rows = _rows(table.column("row").tolist(), table.column("label").tolist(), groups, paths, seen)
-    return replace(
-        table, rows=rows, findings=(*findings, *told, *_findings(seen, raw, paths, base))
-    )
+    return replace(table, rows=rows, findings=findings_in(findings, log, odd))
+
+
+def _path(options: RowOptions) -> str:
+    """The column of paths."""
+    (path,) = options.text or (PATH,)
+    return path
+
+
+def _of_folder(folder: Path, options: RowOptions) -> tuple[Raw, list[str | None], RowOptions]:
+    """The folder's pictures as if a table had listed them."""
+    listed = list_pictures(folder, options.need_label, options.links)
+    columns = {PATH: listed.names}
+    if listed.classes is not None:
+        columns[CLASS] = listed.classes
+    label = CLASS if options.need_label else None
+    # Somebody named each folder, "null" among them: only a table's cells stand for none.
+    options = replace(options, text=(PATH,), label=label, labels="exact")
+    options = replace(options, group=None, template=None)
+    paths: list[str | None] = [str(listed.folder.absolute() / name) for name in listed.names]
+    return store_columns(columns, str(listed.folder)), paths, options
+
+
+def _of_table(raw: Raw, options: RowOptions) -> RowOptions:
+    """The options with the column of paths: as given, by its name, or by what it holds."""
+    path, label = _path(options), options.label
+    if options.text is None or (path not in raw.names and path == PATH):
+        question = RoleQuery(
+            "likely", lambda seen: _holds_paths(raw, seen.name), "its values end like picture files"
+        )
+        found = guess(Role(PATHS, (question,)), profile(raw))
+        if found.name is None:
+            raise DataError(
+                raw.source,
+                "has no column that is clearly the pictures' paths",
+                list(found.among) or raw.names,
+                "Name it with --text.",
+            )
+        notify(Decision("data.text", found.name, found.because))
+        path = found.name
+    label = label if label in raw.names or label not in (None, CLASS) else None
+    return replace(options, text=(path,), label=label, template=None)
+
+
+def _holds_paths(raw: Raw, name: str) -> bool:
+    values = [v for v in raw.table[name].slice(0, LOOKED_AT).to_pylist() if v]
+    return bool(values) and sum(map(is_picture_name, values)) > len(values) / 2
 
 
 def images_at(paths: Sequence[str | Path]) -> Table:
@@ -139,46 +148,23 @@ def images_at(paths: Sequence[str | Path]) -> Table:
     in the list. Raises ``DataError`` when more than half cannot be read."""
     raw = paths_raw([str(path) for path in paths])
     found: list[str | None] = [os.path.abspath(source_path(path)) for path in paths]  # noqa: PTH100
-    seen = _look(found)
-    here = Path.cwd()
+    seen, here = _look(found), Path.cwd()
     _refuse_mostly_broken(raw, seen, found, here)
     rows = _rows(list(seen.marks), [-1] * len(seen.marks), None, found, seen)
-    columns, findings = Columns((PATH,), None), tuple(_findings(seen, raw, found, here))
-    return Table(rows, (), columns, raw.source, len(raw), findings)
+    with recorded() as log:
+        _notice_odd(seen, raw, found, here)
+    return Table(rows, (), Columns((PATH,), None), raw.source, len(raw), findings_in(log))
 
 
 def paths_raw(paths: Sequence[str]) -> Raw:
     """Paths as if a table had listed them."""
-    return store(iter([Batch({PATH: pa.array(list(paths), pa.string())})]), "list")
+    return store_columns({PATH: paths}, "list")
 
 
 def left_out(table: Table) -> list[int]:
     """The source rows that ``table`` does not hold."""
     held = set(table.column("row").tolist())
     return [row for row in range(table.source_rows) if row not in held]
-
-
-def _path_column(raw: Raw, given: str | None) -> tuple[str, tuple[Decision, ...]]:
-    """The column of paths: as given, by its name, or by what it holds."""
-    if given is not None and (given in raw.names or given != PATH):
-        return given, ()
-    question = RoleQuery(
-        "likely", lambda column: _holds_paths(raw, column.name), "its values end like picture files"
-    )
-    found = guess(Role(PATHS, (question,)), profile(raw))
-    if found.name is None:
-        raise DataError(
-            raw.source,
-            "has no column that is clearly the pictures' paths",
-            list(found.among) or raw.names,
-            "Name it with --text.",
-        )
-    return found.name, (Decision("data.text", found.name, found.because),)
-
-
-def _holds_paths(raw: Raw, name: str) -> bool:
-    values = [v for v in raw.table[name].slice(0, LOOKED_AT).to_pylist() if v]
-    return bool(values) and sum(map(is_picture_name, values)) > len(values) / 2
 
 
 def _inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str | None]:
@@ -261,9 +247,8 @@ def _rows(
     groups: list[str] | None,
     paths: Sequence[str | None],
     seen: _Seen,
-) -> Any:
+) -> datasets.Dataset:
     """A data set on disk of these rows, with the content's mark as the text."""
-
     columns = {
         "row": pa.array(rows, pa.int64()),
         "path": pa.array([paths[row] for row in rows], pa.string()),
@@ -272,10 +257,8 @@ def _rows(
     }
     if groups is not None:
         columns["group"] = pa.array(groups, pa.string())
-    file, made = scratch_file("images"), pa.table(columns)
-    with disk_errors(file), pa.ipc.new_stream(str(file), made.schema) as target:
-        target.write_table(made, max_chunksize=10_000)
-    return stored_rows(file)
+    made = pa.table(columns)
+    return write_batches("images", made.schema, made.to_batches(max_chunksize=10_000))
 
 
 def _named(seen: _Seen, paths: Sequence[str | None], folder: Path) -> str:
@@ -290,36 +273,24 @@ def _named(seen: _Seen, paths: Sequence[str | None], folder: Path) -> str:
     return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
-def _findings(seen: _Seen, raw: Raw, paths: Sequence[str | None], folder: Path) -> list[Finding]:
-    total, found = max(1, len(raw)), []
+def _notice_odd(seen: _Seen, raw: Raw, paths: Sequence[str | None], folder: Path) -> None:
+    """Pictures that cannot be read, and what is odd about the others."""
+
+    def notice(
+        check: str, rows: Sequence[int], because: str, remedy: str, severity: Severity, fixed: bool
+    ) -> None:
+        share, first = len(rows) / max(1, len(raw)), tuple(rows[:LISTED])
+        because = f"{len(rows)} of {len(raw)} pictures{because}"
+        notify(Finding(check, severity, share, len(rows), first, because, remedy, fixed))
+
     if seen.broken:
-        found.append(
-            Finding(
-                "broken_images",
-                "warn",
-                len(seen.broken) / total,
-                len(seen.broken),
-                tuple(list(seen.broken)[:LISTED]),
-                f"{len(seen.broken)} of {len(raw)} pictures cannot be read and are left out: "
-                + _named(seen, paths, folder),
-                "Replace these files, or take their rows away.",
-                True,
-            )
-        )
+        because = f" cannot be read and are left out: {_named(seen, paths, folder)}"
+        remedy = "Replace these files, or take their rows away."
+        notice("broken_images", list(seen.broken), because, remedy, "warn", True)
     for note, rows in seen.notes.items():
-        severity: Any = "warn" if note == "tiny" else "info"
-        found.append(
-            Finding(
-                f"{note}_images",
-                severity,
-                len(rows) / total,
-                len(rows),
-                tuple(rows[:LISTED]),
-                f"{len(rows)} of {len(raw)} pictures: {NOTES[note]}",
-                "Take them away if they show nothing."
-                if note == "tiny"
-                else "Nothing to do, if that is what they should look like.",
-                note != "tiny",
-            )
-        )
-    return found
+        tiny = note == "tiny"
+        remedy = "Nothing to do, if that is what they should look like."
+        if tiny:
+            remedy = "Take them away if they show nothing."
+        severity: Severity = "warn" if tiny else "info"
+        notice(f"{note}_images", rows, f": {NOTES[note]}", remedy, severity, not tiny)

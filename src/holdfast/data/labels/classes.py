@@ -1,6 +1,9 @@
-"""From labels as written to classes: spelling, order, and what cannot be a label.
+"""From labels as written to classes: spelling, order, what cannot be a label, and what is done with
+classes too small to divide.
 
-From the labels that a survey counted to classes, and an index for each label as written.
+A stratified division into train, valid and test needs each class on every side, and copies of a
+text always fall on one side. So a class needs as many *distinct* texts (after normalising) as there
+are sides: three by default, ``rare_below``; rarer ones are refused, dropped or merged.
 """
 
 from __future__ import annotations
@@ -13,20 +16,20 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
+from holdfast.core.decisions import notify
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
-from holdfast.core.records import Decision
-from holdfast.data.labels.rare import RARE_BELOW, Rare, treat_rare
-from holdfast.data.labels.spelling import Labels, match_spellings, merge_spellings, written
-from holdfast.data.labels.survey import LabelSurvey
+from holdfast.core.records import Decision, Finding
+from holdfast.data.clean import LabelSurvey
+from holdfast.data.labels.label_type import MOST_SCORES, NUMBER
+from holdfast.data.labels.spelling import match_spellings, merge_spellings, written
 from holdfast.data.limits import NAME_CHARACTERS, check_classes
+from holdfast.data.options import Labels, Rare, RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
 
 _WHOLE = re.compile(r"[-+]?\d+\.0+")
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _DIGITS = re.compile(r"(\d+)")
-_MOST_SCORES = 20
 
 
 def sort_classes(classes: Iterable[str]) -> tuple[str, ...]:
@@ -36,7 +39,7 @@ def sort_classes(classes: Iterable[str]) -> tuple[str, ...]:
     (('-1', '9', '10'), ('q9', 'q10'))
     """
     unique = set(classes)
-    if all(_NUMBER.fullmatch(name) for name in unique):
+    if all(NUMBER.fullmatch(name) for name in unique):
         # By value, then as written: ``1`` and ``01`` are two classes in a fixed order.
         return tuple(sorted(unique, key=lambda name: (float(name), name)))
     return tuple(sorted(unique, key=_natural))
@@ -56,31 +59,19 @@ def _by_value(digits: str) -> tuple[int, int, str]:
     return 0, len(significant), significant
 
 
-def spellings(
-    counts: Mapping[str, int], labels: Labels = "merged"
-) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """How each label as written is spelled as a class.
+def spellings(counts: Mapping[str, int], labels: Labels = "merged") -> dict[str, str]:
+    """How each label as written is spelled as a class, with the reason in the log.
 
     ``1.0``, ``2.0`` become ``1``, ``2`` when every label is such a number (a table program writes
     whole numbers so when a cell is empty); the rest are merged as ``data/labels/spelling.py`` says,
     or with ``exact`` stay as they are.
     """
-    whole, decisions = _whole_numbers(counts)
-    if decisions or labels == "exact":
-        return whole, decisions
-    return merge_spellings(counts)
-
-
-def _whole_numbers(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    if not counts or not all(re.fullmatch(r"[-+]?\d+(\.0+)?", name) for name in counts):
-        return {name: name for name in counts}, ()
-    if not any(_WHOLE.fullmatch(name) for name in counts):
-        return {name: name for name in counts}, ()
-    because = "every label is a whole number written with a decimal point"
-    shown = ", ".join(sorted(counts)[:5])
-    return {name: name.partition(".")[0] for name in counts}, (
-        Decision("labels", "whole numbers", f"{because} ({shown})"),
-    )
+    numbers = all(re.fullmatch(r"[-+]?\d+(\.0+)?", name) for name in counts)
+    if numbers and any(_WHOLE.fullmatch(name) for name in counts):
+        because = "every label is a whole number written with a decimal point"
+        notify(Decision("labels", "whole numbers", f"{because} ({', '.join(sorted(counts)[:5])})"))
+        return {name: name.partition(".")[0] for name in counts}
+    return merge_spellings(counts) if labels == "merged" else {name: name for name in counts}
 
 
 def match_classes(
@@ -93,16 +84,13 @@ def match_classes(
     merged = match_spellings(counts, classes) if labels == "merged" else {}
     known = {**merged, **{name: name for name in classes}}
     if {name.lower() for name in classes} == {"true", "false"}:
-        known |= {spelled: name for name in classes for spelled in _cases(name)}
-    return {name: known.get(name, known.get(_whole(name))) for name in counts}
-
-
-def _cases(name: str) -> tuple[str, ...]:
-    return (name.lower(), name.upper(), name.title())
-
-
-def _whole(name: str) -> str:
-    return name.partition(".")[0] if _WHOLE.fullmatch(name) else name
+        known |= {
+            spelled: name
+            for name in classes
+            for spelled in (name.lower(), name.upper(), name.title())
+        }
+    whole = {name: name.partition(".")[0] for name in counts if _WHOLE.fullmatch(name)}
+    return {name: known.get(name, known.get(whole.get(name, name))) for name in counts}
 
 
 def refuse_unknown(where: str, label: str, classes: Sequence[str]) -> DataError:
@@ -145,7 +133,18 @@ def check_labels(
             next(iter(counts)),
             f"Add rows of another class, or choose another column with --label.{hint}",
         )
-    _refuse_many(where, counts, rows, distinct)
+    numbers = all(NUMBER.fullmatch(name) for name in counts)
+    measured = numbers and any("." in name or "e" in name.lower() for name in counts)
+    named = distinct == rows or (distinct > rows / 2 and distinct > 20)
+    if named or (measured and distinct > MOST_SCORES):
+        kind = "measurements (regression)" if numbers else "identifiers or free text"
+        learn = ", or learn the numbers themselves with --set data.label_kind=number" * numbers
+        raise DataError(
+            where,
+            f"has {distinct} different values in {rows} rows: they look like {kind}",
+            ", ".join(sorted(counts)[:3]),
+            f"Choose the column of classes with --label{learn}.",
+        )
     check_classes(where, distinct)
     refuse_long(where, counts)
 
@@ -162,38 +161,6 @@ def refuse_long(where: str, names: Iterable[str]) -> None:
         )
 
 
-def one_spelling(where: str, names: Sequence[str]) -> DataError:
-    """Labels that are all one class once they are merged."""
-    return DataError(
-        where,
-        "holds one class only, since these labels differ in case or space alone",
-        ", ".join(names[:5]),
-        "Add rows of another class, or keep them apart: --set data.labels=exact.",
-    )
-
-
-def _refuse_many(where: str, counts: Mapping[str, int], rows: int, distinct: int) -> None:
-    numbers = all(_NUMBER.fullmatch(name) for name in counts)
-    measured = numbers and any("." in name or "e" in name.lower() for name in counts)
-    if not (distinct == rows or (distinct > rows / 2 and distinct > 20)) and not (
-        measured and distinct > _MOST_SCORES
-    ):
-        return
-    kind = "measurements (regression)" if numbers else "identifiers or free text"
-    shown = ", ".join(sorted(counts)[:3])
-    raise DataError(
-        where,
-        f"has {distinct} different values in {rows} rows: they look like {kind}",
-        shown,
-        "Choose the column of classes with --label"
-        + (
-            ", or learn the numbers themselves with --set data.label_kind=number."
-            if numbers
-            else "."
-        ),
-    )
-
-
 UNKNOWN = -1
 GONE = -2  # below UNKNOWN: what stays is told by a least index
 
@@ -208,69 +175,55 @@ class Classes:
     counts: Counter[str]
     small: tuple[str, ...] = ()
     rare: Rare = "refuse"
-    decisions: tuple[Decision, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ClassRules:
-    """How labels become classes.
-
-    ``classes`` are those of a run: other labels are refused; without them, all labels found. With
-    ``needed`` false the label column may be absent, and a row whose label is missing or unknown
-    stays, with label -1. ``rare`` says what to do with a class of fewer than ``rare_below``
-    distinct texts (see ``rare.py``); it is not asked where classes are given or not needed.
-    ``labels`` is ``merged`` or ``exact`` (see ``spelling.py``).
-    """
-
-    classes: Sequence[str] | None = None
-    needed: bool = True
-    rare: Rare = "refuse"
-    rare_below: int = RARE_BELOW
-    labels: Labels = "merged"
-
-
-def make_classes(raw: Raw, columns: Columns, seen: LabelSurvey, rules: ClassRules) -> Classes:
+def make_classes(raw: Raw, columns: Columns, seen: LabelSurvey, options: RowOptions) -> Classes:
     """The classes of the source, or its labels in terms of the given ``classes``."""
     where = f"{raw.source}, column {columns.label!r}"
-    if rules.classes is not None:
-        classes = tuple(rules.classes)
-        labels = rules.labels
-        if rules.needed and not seen.counts:
+    if options.classes is not None:
+        classes, needed = tuple(options.classes), options.need_label
+        if needed and not seen.counts:
             raise DataError(where, "holds no label at all", None, "Choose another with --label.")
-        matched = match_classes(seen.counts, classes, labels)
-        index: dict[str | None, int] = {name: n for n, name in enumerate(classes)}
+        matched = match_classes(seen.counts, classes, options.labels)
         for label, name in matched.items():
-            if name is None and rules.needed:
+            if name is None and needed:
                 row = _first_row(raw, columns, label)
                 raise refuse_unknown(f"{where}, row {row}", label, classes)
+        index: dict[str | None, int] = {name: n for n, name in enumerate(classes)}
         indices = {label: index.get(name, UNKNOWN) for label, name in matched.items()}
         return Classes(classes, indices, seen.counts)
     if columns.label is None:
         return Classes((), {}, seen.counts)
-    if rules.needed:
+    if options.need_label:
         header = columns.label if raw.headed else None
         check_labels(where, seen.counts, header, columns.label_missing)
-    return _found(where, seen, rules)
+    return _fresh(where, seen, options)
 
 
-def _found(where: str, seen: LabelSurvey, rules: ClassRules) -> Classes:
-    spelled, decisions = spellings(seen.counts, rules.labels)
+def _fresh(where: str, seen: LabelSurvey, options: RowOptions) -> Classes:
+    """The classes that the labels themselves make."""
+    spelled = spellings(seen.counts, options.labels)
     counts: Counter[str] = Counter()
     texts: dict[str, set[str]] = {}
     for label, name in spelled.items():
         counts[name] += seen.counts[label]
         texts.setdefault(name, set()).update(seen.texts.get(label, ()))
-    if rules.needed and len(counts) == 1 < len(seen.counts):
-        raise one_spelling(where, tuple(seen.counts))
     fates: dict[str, str | None] = {name: name for name in counts}
     small: tuple[str, ...] = ()
-    if rules.needed:
-        fates, small = treat_rare(where, counts, texts, rare=rules.rare, below=rules.rare_below)
+    if options.need_label:
+        if len(counts) == 1 < len(seen.counts):
+            raise DataError(
+                where,
+                "holds one class only, since these labels differ in case or space alone",
+                ", ".join(tuple(seen.counts)[:5]),
+                "Add rows of another class, or keep them apart: --set data.labels=exact.",
+            )
+        fates, small = treat_rare(where, counts, texts, rare=options.rare, below=options.rare_below)
     names = sort_classes(fate for fate in fates.values() if fate is not None)
     index: dict[str | None, int] = {name: n for n, name in enumerate(names)}
     indices = {label: index.get(fates[name], GONE) for label, name in spelled.items()}
     rare_as_written = tuple(label for label, name in spelled.items() if name in small)
-    return Classes(names, indices, seen.counts, rare_as_written, rules.rare, decisions)
+    return Classes(names, indices, seen.counts, rare_as_written, options.rare)
 
 
 def _first_row(raw: Raw, columns: Columns, written: str) -> int:
@@ -281,3 +234,75 @@ def _first_row(raw: Raw, columns: Columns, written: str) -> int:
             return int(offset + found)
         offset += len(values)
     return offset
+
+
+OTHER = "other"
+
+
+def treat_rare(
+    where: str, counts: Mapping[str, int], texts: Mapping[str, set[str]], *, rare: Rare, below: int
+) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    """What becomes of each class: its name, ``"other"``, or ``None`` (its rows go); and the rare
+    ones. ``counts`` and ``texts`` are by class; a class is rare with fewer than ``below`` texts."""
+    small = tuple(name for name in counts if len(texts.get(name, ())) < below)
+    if not small:
+        return {name: name for name in counts}, ()
+    if rare == "refuse":
+        raise _too_small(where, counts, texts, small, below)
+    becomes = dict.fromkeys(small, None if rare == "drop" else OTHER)
+    fates = {name: becomes.get(name, name) for name in counts}
+    merged = {text for name, fate in fates.items() if fate == OTHER for text in texts.get(name, ())}
+    if OTHER in fates.values() and len(merged) < below:
+        raise DataError(
+            where,
+            f"still has a class too small to divide after merging: {OTHER!r}",
+            f"{len(merged)} distinct texts",
+            "Use --set data.rare=drop, or add rows."
+            if len({fate for fate in fates.values() if fate not in (None, OTHER)}) > 1
+            else "Add rows.",
+        )
+    if len({fate for fate in fates.values() if fate is not None}) < 2:
+        raise DataError(
+            where,
+            "has fewer than two classes large enough to divide",
+            None,
+            f"Each needs {below} distinct texts: add rows, or choose another column with --label.",
+        )
+    return fates, small
+
+
+def _too_small(
+    where: str,
+    counts: Mapping[str, int],
+    texts: Mapping[str, set[str]],
+    small: tuple[str, ...],
+    below: int,
+) -> DataError:
+    shown = ", ".join(f"{name!r}: {_amount(counts[name], len(texts[name]))}" for name in small[:5])
+    more = f" and {len(small) - 5} more" if len(small) > 5 else ""
+    return DataError(
+        where,
+        f"has classes too small to divide ({shown}{more}); each needs {below} distinct texts",
+        None,
+        "Write a label that is another one misspelt as it is meant; else add rows, or use --set "
+        f"data.rare=drop (leave them out) or --set data.rare=merge (one class {OTHER!r}).",
+    )
+
+
+def _amount(rows: int, distinct: int) -> str:
+    plural = "s" if rows > 1 else ""
+    return f"{rows} row{plural}" if rows == distinct else f"{rows} row{plural}, {distinct} distinct"
+
+
+def notice_rare(small: tuple[str, ...], counts: Counter[str], rows: list[int], rare: Rare) -> None:
+    """Write into the log what was done with the small classes. ``rows`` are the first of them."""
+    count = sum(counts[name] for name in small)
+    done = "left out" if rare == "drop" else f"merged into {OTHER!r}"
+    shown = ", ".join(map(repr, small[:10])) + (", …" if len(small) > 10 else "")
+    share = count / max(1, sum(counts.values()))
+    because = (
+        f"{len(small)} class{'es' if len(small) > 1 else ''} too small to divide "
+        f"({shown}; {count} rows) {'were' if len(small) > 1 else 'was'} {done}"
+    )
+    remedy = "Add rows of these classes."
+    notify(Finding("rare_classes", "warn", share, count, tuple(rows), because, remedy, True))

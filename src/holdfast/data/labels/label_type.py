@@ -10,14 +10,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
 from holdfast.data.cells import read_json_cell
-from holdfast.data.columns.profile import is_missing
+from holdfast.data.columns.profile import present
 from holdfast.data.columns.roles import LABEL
 from holdfast.data.labels.spelling import label_key
 from holdfast.data.limits import LABELS_CHARACTERS
@@ -29,7 +30,7 @@ SEPARATORS = ("|", ";")
 MOST_SCORES = 20
 SHARE_OF_SEVERAL = 0.05
 PLURALS = ("labels", "tags", "categories", "topics", "genres", "emotions", "classes", "intents")
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 def open_lists(raw: Raw, label: str | None) -> Raw:
@@ -37,54 +38,52 @@ def open_lists(raw: Raw, label: str | None) -> Raw:
 
     Only ``label``, or without it columns with a usual name of labels; other nested columns stay.
     """
-    usual = {*LABEL.usual, *PLURALS}
-    opened = {
-        name
-        for name, kinds in raw.kinds.items()
-        if "nested" in kinds
-        and (name == label if label else name.lower() in usual)
-        and _holds_lists(raw.table[name])
-    }
-    if not opened:
-        return raw
-    kinds: dict[str, Any] = {
-        name: {"text"} if name in opened else found for name, found in raw.kinds.items()
-    }
+    usual, kinds = {*LABEL.usual, *PLURALS}, dict(raw.kinds)
+    for name, found in raw.kinds.items():
+        meant = name == label if label else name.lower() in usual
+        if "nested" in found and meant and _holds_lists(raw.table[name]):
+            kinds[name] = {"text"}
     return replace(raw, kinds=kinds)
+
+
+def _holds_lists(values: pa.ChunkedArray) -> bool:
+    return bool(pc.all(pc.starts_with(present(values), "[")).as_py())
 
 
 def label_counts(raw: Raw, label: str) -> dict[str, int]:
     """How often each label stands in the column, as written but for the space around it."""
-    values = raw.table[label]
-    values = values.filter(pc.invert(is_missing(values)))
-    found = pc.value_counts(pc.utf8_trim_whitespace(values))
+    found = pc.value_counts(pc.utf8_trim_whitespace(present(raw.table[label])))
     return dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))
 
 
 def decide_kind(
     counts: Mapping[str, int], asked: str | None, separator: str | None
-) -> tuple[LabelKind, str | None, tuple[Decision, ...]]:
-    """The kind of these labels, the separator of several (``None`` for lists), and the reason
-    where nobody said it."""
+) -> tuple[LabelKind, str | None]:
+    """The kind of these labels and the separator of several (``None`` for lists); the reason goes
+    into the log where nobody said it."""
     if asked == "several" or (asked is None and separator):
-        found = separator or (None if all_lists(counts) else _separator(counts, 0.0))
-        return "several", found, ()
+        return "several", separator or (None if all_lists(counts) else _separator(counts, 0.0))
     if asked is not None:
-        return cast("LabelKind", asked), None, ()
-    if all_lists(counts):
-        return "several", None, (_several("its cells are lists"),)
-    found = _separator(counts, SHARE_OF_SEVERAL)
-    if found:
-        share = _share(counts, found)
-        because = f"{share:.0%} of its cells hold several labels with {found!r} between them"
-        return "several", found, (_several(because),)
-    if _measured(counts):
+        return cast("LabelKind", asked), None
+    lists = all_lists(counts)
+    found = None if lists else _separator(counts, SHARE_OF_SEVERAL)
+    if lists or found:
+        because = "its cells are lists"
+        if found:
+            share = f"{_share(counts, found):.0%}"
+            because = f"{share} of its cells hold several labels with {found!r} between them"
+        because += " (data.label_kind=class if each cell is one class)"
+        notify(Decision("data.label_kind", "several", because))
+        return "several", found
+    numbers = len(counts) > MOST_SCORES and all(NUMBER.fullmatch(cell) for cell in counts)
+    if numbers and any("." in cell or "e" in cell.lower() for cell in counts):
         because = (
             f"{len(counts)} different numbers with decimals in {sum(counts.values())} rows "
             "(data.label_kind=class if they are classes)"
         )
-        return "number", None, (Decision("data.label_kind", "number", because),)
-    return "class", None, ()
+        notify(Decision("data.label_kind", "number", because))
+        return "number", None
+    return "class", None
 
 
 def all_lists(counts: Mapping[str, int]) -> bool:
@@ -107,27 +106,11 @@ def read_list(cell: str) -> list[str] | None:
     ]
 
 
-def _several(because: str) -> Decision:
-    told = f"{because} (data.label_kind=class if each cell is one class)"
-    return Decision("data.label_kind", "several", told)
-
-
-def _holds_lists(values: pa.ChunkedArray) -> bool:
-    kept = values.filter(pc.invert(is_missing(values)))
-    return bool(pc.all(pc.starts_with(kept, "[")).as_py())
-
-
 def _separator(counts: Mapping[str, int], least: float) -> str | None:
     """The separator that takes the cells apart into fewer labels than there are cells; where it is
     known that cells hold several (``least`` 0), the first that occurs."""
-    for mark in SEPARATORS:
-        if _share(counts, mark) <= least:
-            continue
-        if not least:
-            return mark
-        if _parts_are_fewer(counts, mark):
-            return mark
-    return None
+    occur = (mark for mark in SEPARATORS if _share(counts, mark) > least)
+    return next((mark for mark in occur if not least or _parts_are_fewer(counts, mark)), None)
 
 
 def _parts_are_fewer(counts: Mapping[str, int], mark: str) -> bool:
@@ -145,9 +128,3 @@ def _parts_are_fewer(counts: Mapping[str, int], mark: str) -> bool:
 def _share(counts: Mapping[str, int], mark: str) -> float:
     rows_with_mark = sum(count for cell, count in counts.items() if mark in cell)
     return rows_with_mark / max(1, sum(counts.values()))
-
-
-def _measured(counts: Mapping[str, int]) -> bool:
-    if len(counts) <= MOST_SCORES or not all(_NUMBER.fullmatch(cell) for cell in counts):
-        return False
-    return any("." in cell or "e" in cell.lower() for cell in counts)

@@ -17,11 +17,10 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
+from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
 
-Labels = Literal["merged", "exact"]
 MISSING = frozenset(
     {
         "n/a",
@@ -74,8 +73,9 @@ def missing_labels(names: Iterable[str], classes: Sequence[str] = ()) -> tuple[s
     return tuple(sorted(unknown | {name for name, key in keys.items() if not key}))
 
 
-def merge_spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """The class of each label as written, and what was merged. ``counts`` are rows by label."""
+def merge_spellings(counts: Mapping[str, int]) -> dict[str, str]:
+    """The class of each label as written; what was merged goes into the log. ``counts`` are rows by
+    label."""
     groups: dict[str, list[str]] = {}
     # The most frequent spelling first: it names the class.
     for name in sorted(counts, key=lambda name: (-counts[name], name)):
@@ -83,7 +83,7 @@ def merge_spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[De
     spelled = {name: names[0] for names in groups.values() for name in names}
     twice = [names for names in groups.values() if len(names) > 1]
     if not twice:
-        return spelled, ()
+        return spelled
     shown = [_merged(names, counts) for names in twice[:SHOWN]]
     more = f"; and {len(twice) - SHOWN} more" if len(twice) > SHOWN else ""
     because = (
@@ -93,7 +93,8 @@ def merge_spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[De
     )
     rows = sum(counts[name] for names in twice for name in names[1:])
     chosen = f"{MERGED} {len(groups)} classes"
-    return spelled, (Decision(LABELS, chosen, because, prominent=True, rows=rows),)
+    notify(Decision(LABELS, chosen, because, prominent=True, rows=rows))
+    return spelled
 
 
 def merged_spellings(decisions: Iterable[Decision]) -> Decision | None:

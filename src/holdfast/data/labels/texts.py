@@ -1,95 +1,349 @@
-"""Texts with one class, several labels or a number each: the kind decides which reader it is."""
+"""Texts with a label each of any kind: one class, several labels, or a number.
+
+The kind decides how the rows become a table. Where a label is no class, the rows are gathered once
+and then written with what was made of their labels: the number as it is, or indices of labels; and
+as ``label`` the stratum that the division keeps in proportion.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision
-from holdfast.data.columns.columns import NamedColumns, choose_columns
-from holdfast.data.labels.classes import ClassRules
-from holdfast.data.labels.label_type import decide_kind, label_counts, open_lists
-from holdfast.data.labels.numbers import table_of_numbers
-from holdfast.data.labels.rare import Rare
-from holdfast.data.labels.sets import table_of_sets
-from holdfast.data.labels.spelling import missing_labels
-from holdfast.data.load import refuse_empty, table_from_raw
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from holdfast.core.decisions import decisions_to, notify, recorded
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.data.clean import complete, meant, notice_missing, row_schema, survey
+from holdfast.data.columns.columns import choose_columns
+from holdfast.data.labels.bins import choose_edges, in_strata, place, range_names, strata
+from holdfast.data.labels.classes import refuse_long, refuse_unknown, sort_classes
+from holdfast.data.labels.label_type import decide_kind, label_counts, open_lists, read_list
+from holdfast.data.labels.spelling import match_spellings, merge_spellings, missing_labels, written
+from holdfast.data.limits import LABELS_CHARACTERS, check_classes
+from holdfast.data.load import PLAIN, read_rows, table_from_raw
+from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
-from holdfast.data.source import read_source
-from holdfast.data.table import Columns, Table
+from holdfast.data.scratch import write_batches
+from holdfast.data.table import Columns, Table, decisions_in, findings_in
+from holdfast.data.texts.normal import normal_text
+
+if TYPE_CHECKING:
+    import datasets
 
 
-def load_labelled(
-    source: str,
-    named: NamedColumns,
-    rules: ClassRules,
-    *,
-    encoding: str | None = None,
-    config: str | None = None,
-    kind: str | None = None,
-    separator: str | None = None,
-    like: Table | None = None,
-    view: Callable[[Raw], Raw] | None = None,
-) -> Table:
-    """The rows of a source whose labels are of any kind.
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The labels as written of the rows that stay; ``units`` [n] numbers their texts or groups, so
+    that copies count once; ``rows`` [n] source positions."""
 
-    Parameters
-    ----------
-    rules : how labels become classes; its ``classes`` are the labels of a run where a text has
-        several.
-    encoding, config : as in ``load_table``.
-    kind : ``class``, ``several`` or ``number``; without it the labels decide, with a reason.
-    separator : between the labels of a cell; without it cells are JSON lists, or ``|`` or ``;``
-        is found.
-    like : the table that these rows are divided or scored with: its kind and its ranges.
-    view : what is made of the source before anything looks at it: other names for its columns.
+    written: list[str]
+    units: Ints
+    rows: Ints
 
-    Raises ``DataError`` where the labels are not of the kind that is asked for.
+
+def gather_labels(raw: Raw, columns: Columns) -> Gathered:
+    """Look at every row, and notice what is missing; refuses a text column that is all numbers or
+    all empty."""
+    seen = survey(raw, columns, enough=0)
+    notice_missing(columns, len(raw), text=seen.no_text, label=seen.no_label, group=seen.no_group)
+    written: list[str] = []
+    rows: list[int] = []
+    marks: list[int] = []
+    for batch in _used(raw, columns):
+        written += batch.column("label").to_pylist()
+        rows += batch.column("row").to_pylist()
+        by = batch.column("group" if columns.group else "text").to_pylist()
+        # Another number in each process, as Python salts it: only equality is asked.
+        marks += [hash(value if columns.group else normal_text(value)) for value in by]
+    units = np.unique(np.array(marks, dtype=np.int64), return_inverse=True)[1].reshape(-1)
+    return Gathered(written, units, np.array(rows, dtype=np.int64))
+
+
+def write_gathered(
+    raw: Raw,
+    columns: Columns,
+    strata: Ints,
+    name: str,
+    values: Sequence[object] | Floats,
+    kind: pa.DataType,
+) -> datasets.Dataset:
+    """The rows on disk: ``label`` is the stratum, and ``name`` the column of ``values``, one for
+    each gathered row."""
+    schema = row_schema(columns, (name, kind))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        start = 0
+        for batch in _used(raw, columns):
+            stop = start + batch.num_rows
+            arrays = {field: batch.column(field) for field in batch.schema.names}
+            arrays["label"] = pa.array(strata[start:stop], pa.int64())
+            arrays[name] = pa.array(values[start:stop], kind)
+            yield pa.record_batch([arrays[f] for f in schema.names], schema=schema)
+            start = stop
+
+    return write_batches("rows", schema, batches())
+
+
+def _used(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
+    for batch in meant(raw, columns):
+        yield batch.filter(pc.and_(complete(batch), pc.is_valid(batch.column("label"))))
+
+
+# Errors are squared, in the user's unit and in deviations of the training rows; doubles end at
+# 1.8e308. Numbers of nature and of machines stay far below.
+LARGEST = 1e75
+
+
+def table_of_numbers(raw: Raw, columns: Columns, options: RowOptions) -> Table:
+    """Rows with ``value`` float64, and as ``label`` the range between quantiles that the division
+    keeps in proportion (that of ``like``, where it is given). A label that is missing leaves its
+    row out; one that is no finite number, or above ``LARGEST``, is refused, and so is a source of
+    one number, unless a run's rows are read."""
+    like, fresh = options.like, options.classes is None
+    found = gather_labels(raw, columns)
+    where = f"{raw.source}, column {columns.label!r}"
+    values = _numbers(where, found)
+    if not len(values):
+        raise DataError(where, "holds no label at all", None, "Choose another with --label.")
+    if like is None and fresh and values.min() == values.max():
+        raise DataError(
+            where,
+            "holds one number only, so there is nothing to learn",
+            float(values[0]),
+            "Choose another column with --label.",
+        )
+    edges = choose_edges(values, found.units) if like is None else edges_of(like)
+    rows = write_gathered(raw, columns, place(values, edges), "value", values, pa.float64())
+    classes = range_names(edges) if like is None else like.classes
+    if like is None:
+        because = "so that every side has small and large numbers alike"
+        shown = f"{len(classes)}, between quantiles"
+        notify(Decision("ranges of the division", shown, because))
+    return Table(rows, classes, columns, raw.source, len(raw))
+
+
+def edges_of(table: Table) -> Floats:
+    """The upper edges of a table's ranges: each is the largest number in it."""
+    values, labels = table.column("value"), table.column("label")
+    return np.array([values[labels == n].max() for n in range(len(table.classes) - 1)])
+
+
+def _numbers(where: str, found: Gathered) -> Floats:
+    values = np.empty(len(found.written))
+    for at, text in enumerate(found.written):
+        try:
+            values[at] = float(text)
+        except ValueError:
+            values[at] = math.nan
+        if not math.isfinite(values[at]):
+            rule = "is no finite number"
+            remedy = "Correct it or empty the cell, which leaves the row out."
+        elif abs(values[at]) > LARGEST:
+            rule = "is too large for its errors to be squared"
+            remedy = f"Correct it, or give all in a larger unit: up to {LARGEST:g} is taken."
+        else:
+            continue
+        raise DataError(f"{where}, row {found.rows[at]}", rule, text, remedy)
+    return values
+
+
+FEW = 3
+Sets = list[tuple[str, ...]]
+
+
+def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
+    """Rows with ``labels``, a list of indices into ``names``, and as ``label`` the set of labels
+    that the division keeps in proportion.
+
+    An empty list says that no label applies; an empty cell is a missing label. The ``classes`` of
+    the options are the labels of a run (those of ``like``, where it is given): others are refused.
+    With ``merged``, labels that are one but for case and space are merged, and a cell of nothing
+    but labels that stand for a missing one is missing.
     """
-    raw = read_source(source, encoding, config)
-    raw = view(raw) if view is not None else raw
-    refuse_empty(raw)
+    where, like = f"{raw.source}, column {columns.label!r}", options.like
+    given = tuple(options.classes) if options.classes else like.names if like else None
+    if options.labels == "merged":
+        columns = _with_missing(raw, columns, given)
+    found = gather_labels(raw, columns)
+    sets = _sets(where, found, columns.label_separator)
+    if options.labels == "merged":
+        with recorded() as log:
+            sets = _merged(sets, given)
+        if like is None:
+            notify(*log)
+    known = _known(where, sets, found, given)
+    index = {name: number for number, name in enumerate(known)}
+    classes, places = strata(sets, found.units)
+    if like is not None:
+        # Given rows take the strata of the source, since both must have the same; they are not
+        # divided, so that a set of their own may stand anywhere.
+        places, classes = in_strata(like.classes, classes, places), like.classes
+    numbers = [sorted(index[name] for name in labels) for labels in sets]
+    rows = write_gathered(raw, columns, places, "labels", numbers, pa.list_(pa.int64()))
+    if like is None:
+        several = sum(len(labels) > 1 for labels in sets)
+        because = (
+            f"{len(known)} labels, {several} of {len(sets)} rows have more than one; rare sets "
+            "joined"
+        )
+        notify(Decision("strata of the division", f"{len(classes)} sets of labels", because))
+        _notice_few(sets, known)
+    return Table(rows, classes, columns, raw.source, len(raw), names=known)
+
+
+def _with_missing(raw: Raw, columns: Columns, names: Sequence[str] | None) -> Columns:
+    """The cells whose every label says that it is not known are missing ones."""
+    assert columns.label is not None
+    counts = label_counts(raw, columns.label)
+    cells = {cell: _parts(cell, columns.label_separator) or () for cell in counts}
+    gone = {*missing_labels({part for parts in cells.values() for part in parts}, names or ())}
+    missing = {cell for cell, parts in cells.items() if parts and gone.issuperset(parts)}
+    return replace(columns, label_missing=tuple(sorted({*columns.label_missing, *missing})))
+
+
+def _merged(sets: Sets, names: tuple[str, ...] | None) -> Sets:
+    """The sets with one spelling a label: that of ``names``, else the most frequent. What stands
+    for a missing label beside others is none of them."""
+    counts = Counter(label for labels in sets for label in labels)
+    gone = {*missing_labels(counts, names or ())}
+    counts = Counter({name: rows for name, rows in counts.items() if name not in gone})
+    if names is None:
+        spelled = merge_spellings(counts)
+    else:
+        with decisions_to(None):
+            spelled = merge_spellings(counts)
+        spelled |= match_spellings(counts, names) | {name: name for name in names}
+    if gone:
+        rows = sum(not gone.isdisjoint(labels) for labels in sets)
+        because = f"{written(sorted(gone))} beside other labels is none, in {rows} rows"
+        notify(Decision("labels", "left out", because))
+    return [
+        tuple(sorted({spelled[label] for label in labels if label not in gone})) for labels in sets
+    ]
+
+
+def _sets(where: str, found: Gathered, separator: str | None) -> Sets:
+    # Few sets stand in many rows: each is taken apart once.
+    made: dict[str, tuple[str, ...]] = {}
+    for row, cell in zip(found.rows.tolist(), found.written, strict=True):
+        if cell not in made:
+            parts = _parts(cell, separator)
+            if parts is None:
+                raise DataError(
+                    f"{where}, row {row}",
+                    "is no list of labels",
+                    cell,
+                    'Write a JSON list such as ["a", "b"], or say what stands between the labels: '
+                    "--set data.label_separator='|'.",
+                )
+            made[cell] = parts
+    return [made[cell] for cell in found.written]
+
+
+def _parts(cell: str, separator: str | None) -> tuple[str, ...] | None:
+    """The labels of one cell, sorted; ``None`` where it is no list, or a book of them."""
+    if len(cell) > LABELS_CHARACTERS:
+        return None
+    parts = read_list(cell) if separator is None else cell.split(separator)
+    return None if parts is None else tuple(sorted({part.strip() for part in parts} - {""}))
+
+
+def _known(
+    where: str, sets: Sets, found: Gathered, names: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    if not sets:
+        raise DataError(where, "holds no label at all", None, "Choose another with --label.")
+    written = sort_classes(label for labels in sets for label in labels)
+    if names is not None:
+        strange = set(written) - set(names)
+        for row, labels in zip(found.rows.tolist(), sets, strict=True):
+            for label in labels:
+                if label in strange:
+                    raise refuse_unknown(f"{where}, row {row}", label, names)
+        return names
+    if len(written) < 2:
+        raise DataError(
+            where,
+            "holds fewer than two different labels",
+            ", ".join(written),
+            "Choose another column with --label, or train classes: --set data.label_kind=class.",
+        )
+    check_classes(where, len(written))
+    refuse_long(where, written)
+    if len(written) > max(20, len(sets) / 2):
+        raise DataError(
+            where,
+            f"holds {len(written)} different labels in {len(sets)} rows: they look like free text",
+            ", ".join(written[:3]),
+            "Choose another column with --label.",
+        )
+    return written
+
+
+def _notice_few(sets: Sets, names: tuple[str, ...]) -> None:
+    rows = Counter(label for labels in sets for label in labels)
+    few = [name for name in names if rows[name] < FEW]
+    if few:
+        count = sum(rows[name] for name in few)
+        shown = ", ".join(map(repr, few[:10])) + (", …" if len(few) > 10 else "")
+        because = (
+            f"{len(few)} labels stand in fewer than {FEW} rows ({shown}): a side may lack them, "
+            "and they can hardly be learned"
+        )
+        remedy = "Add rows of these labels."
+        notify(Finding("rare_labels", "warn", count / len(sets), count, (), because, remedy))
+
+
+def load_labelled(source: str, options: RowOptions = PLAIN) -> Table:
+    """The rows of a source whose labels are of any kind: that of the options, or the labels decide.
+
+    The ``classes`` of the options are the labels of a run where a text has several. Raises
+    ``DataError`` where the labels are not of the kind that is asked for.
+    """
+    raw = read_rows(source, options)
     # Where somebody said that a cell is one class, one that looks like a list is one too.
-    opened = raw if kind == "class" else open_lists(raw, named.label)
-    columns, chosen, noticed = choose_columns(
-        opened, text=named.text, label=named.label, group=named.group, template=named.template
-    )
+    opened = raw if options.kind == "class" else open_lists(raw, options.label)
+    with recorded() as choice:
+        columns = choose_columns(opened, options)
     assert columns.label is not None
     counts = label_counts(opened, columns.label)
-    missing = missing_labels(counts, rules.classes or ()) if rules.labels == "merged" else ()
+    missing = missing_labels(counts, options.classes or ()) if options.labels == "merged" else ()
     counts = {cell: count for cell, count in counts.items() if cell not in missing}
-    found, mark, why_kind = decide_kind(counts, kind, separator)
-    if separator and found != "several":
+    with recorded() as why:
+        kind, mark = decide_kind(counts, options.kind, options.separator)
+    if options.separator and kind != "several":
         raise RecipeError(
             "data.label_separator",
-            f"has no meaning where data.label_kind is {found}",
-            separator,
+            f"has no meaning where data.label_kind is {kind}",
+            options.separator,
             "Leave one of the two out.",
         )
-    columns = replace(columns, label_kind=found, label_separator=mark, label_missing=missing)
-    if found == "class":
-        table = table_from_raw(raw, named, rules)
-        return _with(table, replace(table.columns, label_kind="class"), why_kind)
-    _refuse_rare(rules.rare, found)
-    if found == "number":
-        table = table_of_numbers(opened, columns, like, fresh=rules.classes is None)
-    else:
-        table = table_of_sets(opened, columns, rules.classes, like, rules.labels)
-    table = replace(table, findings=(*table.findings, *noticed))
-    return _with(table, columns, (*raw.decisions, *chosen, *why_kind))
-
-
-def _with(table: Table, columns: Columns, decisions: tuple[Decision, ...]) -> Table:
-    return replace(table, columns=columns, decisions=(*decisions, *table.decisions))
-
-
-def _refuse_rare(rare: Rare, kind: str) -> None:
-    if rare != "refuse":
+    if kind == "class":
+        table = table_from_raw(raw, options)
+        columns = replace(table.columns, label_kind="class")
+        return replace(table, columns=columns, decisions=(*decisions_in(why), *table.decisions))
+    if options.rare != "refuse":
         raise RecipeError(
             "data.rare",
             f"has no meaning where data.label_kind is {kind}: there are no classes "
             "to drop or merge",
-            rare,
+            options.rare,
             "Leave it out.",
         )
+    columns = replace(columns, label_kind=kind, label_separator=mark, label_missing=missing)
+    with recorded() as log:
+        make = table_of_numbers if kind == "number" else table_of_sets
+        table = make(opened, columns, options)
+    return replace(
+        table,
+        columns=columns,
+        findings=findings_in(log, choice),
+        decisions=(*raw.decisions, *decisions_in(choice, why, log)),
+    )

@@ -1,4 +1,6 @@
-"""Data that a Python program already holds: data frames, data sets, lists of records → Arrow."""
+"""Data that a Python program already holds: data frames, data sets, lists of records → Arrow, typed
+where a column is of one kind, else as texts.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +9,114 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.input_errors import door
-from holdfast.data.memory.objects import array_of, check_depth, kept_or_spelled, spelled
+from holdfast.data.cells import spell, too_deep, write_json_cell
+from holdfast.data.limits import DEPTH
 from holdfast.data.raw import refuse_repeated
 from holdfast.data.scratch import scratch_file
 
 if TYPE_CHECKING:
     import datasets
     import pandas
-    import polars
+
+_INNER = (list, tuple, dict)
+
+
+def array_of(values: Sequence[object]) -> pa.Array:
+    """The values as they are, where Arrow has one type for them all; else as texts.
+
+    Raises whatever the values themselves raise when they are asked for their text.
+    """
+    check_depth(values)
+    try:
+        found = pa.array(values)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+        return spelled(values)
+    return kept_or_spelled(found)
+
+
+def kept_or_spelled(found: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The column as it is, if a Parquet file can hold it; else as texts (an object without fields,
+    intervals, and the like)."""
+    if isinstance(found, pa.ChunkedArray):
+        found = found.combine_chunks()
+    # Texts of more than two gigabytes stay in chunks.
+    if isinstance(found, pa.ChunkedArray) or _is_plain(found.type):
+        return found
+    odd = isinstance(found.type, pa.BaseExtensionType) or not _writable(found)
+    return spelled(_listed(found)) if odd else found
+
+
+def spelled(values: Sequence[object]) -> pa.Array:
+    """Every value as the text that a source would write for it; lists and objects as JSON."""
+    return pa.array([_text(value) for value in values], pa.string())
+
+
+def check_depth(values: Sequence[object]) -> None:
+    """Refuse lists in lists without end: Arrow follows them until the process dies.
+
+    Raises ``ValueError``.
+    """
+    level: Sequence[Any] = [v for v in values if isinstance(v, _INNER)]
+    for _ in range(DEPTH):
+        if not level:
+            return
+        # By identity: a list that stands a million times is looked at once a level.
+        inner = {
+            id(item): item
+            for value in level
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, _INNER)
+        }
+        level = list(inner.values())
+    raise too_deep()
+
+
+def _is_plain(type_: pa.DataType) -> bool:
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        return True
+    return bool(pa.types.is_primitive(type_) and not pa.types.is_interval(type_))
+
+
+def _writable(found: pa.Array) -> bool:
+    import pyarrow.parquet as parquet
+
+    try:
+        # Tried, as no list of types says what the installed version can write.
+        parquet.write_table(pa.table({"x": found}), pa.BufferOutputStream())
+    except (pa.ArrowException, OSError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _listed(found: pa.Array) -> list[Any]:
+    """The values of a column as Python has them; of a dictionary of odd things, as shown."""
+    try:
+        return list(found.to_pylist())
+    except (pa.ArrowException, ValueError, TypeError, KeyError):
+        return [str(value) if value.is_valid else None for value in found]
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple, Mapping)):
+        try:
+            return write_json_cell(dict(value) if isinstance(value, Mapping) else value)
+        except TypeError:
+            return str(value)
+    text = spell(value)
+    if text is not None:
+        text.encode("utf-8")
+    return None if type(value).__name__ in ("NAType", "NaTType") else text
+
 
 LEAVE = "Leave the column out, or write plain values into it."
 
@@ -66,7 +163,9 @@ def frame_table(frame: object, what: str = "the data frame") -> pa.Table:
             "Give one of them, e.g. dataset['train'].",
         )
     if isinstance(frame, (list, tuple)):
-        return _of_records(frame, what)
+        names = list(dict.fromkeys(name for record in frame for name in record))
+        records = [(name, [record.get(name) for record in frame]) for name in names]
+        return _table(what, [(name, partial(array_of, cells)) for name, cells in records])
     if is_dataset(frame):
         return _of_arrow(_of_dataset(frame, what), what)
     if isinstance(frame, pa.RecordBatch):
@@ -76,7 +175,9 @@ def frame_table(frame: object, what: str = "the data frame") -> pa.Table:
     # A lazy frame has no rows yet.
     eager: Any = frame.collect() if hasattr(frame, "collect") else frame
     if _library(eager) == "polars":
-        return _of_arrow(_of_polars(eager, what), what)
+        with door(what, DataError, "cannot be read", LEAVE):
+            table: pa.Table = eager.to_arrow()
+        return _of_arrow(table, what)
     columns = [partial(_of_series, eager.iloc[:, place]) for place in range(len(eager.columns))]
     return _table(what, list(zip(eager.columns, columns, strict=True)))
 
@@ -151,12 +252,6 @@ def _of_arrow(table: pa.Table, what: str) -> pa.Table:
     return _table(what, [(name, partial(kept_or_spelled, column)) for name, column in columns])
 
 
-def _of_polars(frame: polars.DataFrame, what: str) -> pa.Table:
-    with door(what, DataError, "cannot be read", LEAVE):
-        table: pa.Table = frame.to_arrow()
-        return table
-
-
 def _of_series(series: pandas.Series) -> pa.Array:
     # Only objects can be lists in lists.
     cells = series_values(series) if series.dtype == object else ()
@@ -182,11 +277,3 @@ def _of_dataset(rows: datasets.Dataset, what: str) -> pa.Table:
             "Give them all: datasets.Dataset.from_list(list(rows)).",
         )
     return with_class_names(rows, rows.with_format("arrow")[:])
-
-
-def _of_records(records: Sequence[Mapping[object, object]], what: str) -> pa.Table:
-    names = list(dict.fromkeys(name for record in records for name in record))
-    return _table(
-        what,
-        [(name, partial(array_of, [record.get(name) for record in records])) for name in names],
-    )

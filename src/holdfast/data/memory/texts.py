@@ -1,26 +1,25 @@
-"""A ``Table`` of texts that are already in memory: lists, arrays, lines of standard input."""
+"""Texts that a program gives: lists, arrays, lines of standard input, with labels and groups or
+without; as a ``Table``, or as the rows of a source.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from holdfast.core.errors import DataError
-from holdfast.core.files import disk_errors
-from holdfast.data.columns.columns import NamedColumns
-from holdfast.data.labels.classes import ClassRules
-from holdfast.data.labels.rare import RARE_BELOW, Rare
+from holdfast.core.errors import DataError, InputError
+from holdfast.data.cells import spell
 from holdfast.data.load import table_from_raw
-from holdfast.data.raw import BATCH_ROWS, Batch, Raw, store
-from holdfast.data.readers.values import spell
-from holdfast.data.scratch import scratch_file, stored_rows
+from holdfast.data.memory.frames import frame_table, is_dataset, is_frame, series_values
+from holdfast.data.options import RARE_BELOW, RowOptions
+from holdfast.data.raw import BATCH_ROWS, Batch, Raw, store, store_columns
+from holdfast.data.scratch import write_batches
 from holdfast.data.table import Columns, Table
-
-if TYPE_CHECKING:
-    import datasets
 
 Text = str | tuple[str, str]
 
@@ -32,7 +31,6 @@ def table_from_texts(
     classes: Sequence[str] | None = None,
     source: str = "memory",
     *,
-    rare: Rare = "refuse",
     rare_below: int = RARE_BELOW,
 ) -> Table:
     """Texts, or pairs of texts, with or without labels; ``row`` is the position in the list.
@@ -47,25 +45,35 @@ def table_from_texts(
             raise DataError(
                 source, f"has {len(texts)} texts and {len(values)} {name}", None, "Give one each."
             )
-    if labels is None:
-        return _unlabelled(columns, groups, tuple(classes or ()), source)
-    named: dict[str, Sequence[Any]] = {**columns, "label": labels}
+    group = "group" if groups is not None else None
+    if labels is not None:
+        named: dict[str, Sequence[Any]] = {**columns, "label": labels}
+        if groups is not None:
+            named["group"] = groups
+        options = RowOptions(tuple(columns), "label", group, classes=classes, rare_below=rare_below)
+        return table_from_raw(store(_batches(named), source), options)
+    rows = len(texts)
+    arrays: dict[str, pa.Array] = {"row": pa.array(np.arange(rows, dtype=np.int64))}
+    arrays |= {
+        name: pa.array([text or "" for text in texts], pa.string())
+        for name, texts in columns.items()
+    }
+    arrays["label"] = pa.array(np.full(rows, -1, dtype=np.int64))
     if groups is not None:
-        named["group"] = groups
-    return table_from_raw(
-        store(_batches(named), source),
-        NamedColumns(list(columns), "label", "group" if groups is not None else None),
-        ClassRules(classes, rare=rare, rare_below=rare_below),
-    )
+        arrays["group"] = pa.array([_spelled(group) or "" for group in groups], pa.string())
+    # On disk like the rows of a file: everything behind knows one kind of table.
+    made = pa.table(arrays)
+    stored = write_batches("rows", made.schema, made.to_batches(max_chunksize=BATCH_ROWS))
+    return Table(stored, tuple(classes or ()), Columns(tuple(columns), None, group), source, rows)
 
 
-def raw_of_texts(texts: Sequence[object], names: Sequence[str] = (), source: str = "memory") -> Raw:
+def raw_of_texts(texts: Sequence[object], names: Sequence[str] = ()) -> Raw:
     """Texts, or pairs of texts, as if a file had held them in columns ``names`` (``text``, and for
     pairs ``text_pair``, where none are given)."""
-    called = text_columns(texts, names, source)
+    called = text_columns(texts, names)
     if not len(texts):
-        return store(iter([Batch({name: pa.array([], pa.string()) for name in called})]), source)
-    return store(_batches(called), source)
+        return store_columns({name: [] for name in called}, "memory")
+    return store(_batches(called), "memory")
 
 
 def text_columns(
@@ -121,43 +129,82 @@ def _is_text(cell: object) -> bool:
 def _batches(columns: Mapping[str, Sequence[object]]) -> Iterator[Batch]:
     rows = len(next(iter(columns.values())))
     for start in range(0, rows, BATCH_ROWS):
-        yield Batch(
-            {
-                name: pa.array(
-                    [_spelled(value) for value in values[start : start + BATCH_ROWS]], pa.string()
-                )
-                for name, values in columns.items()
-            }
-        )
+        part = {name: values[start : start + BATCH_ROWS] for name, values in columns.items()}
+        yield Batch({name: pa.array(map(_spelled, v), pa.string()) for name, v in part.items()})
 
 
 def _spelled(value: object) -> str | None:
     return spell(value.item() if isinstance(value, np.generic) else value)
 
 
-def _unlabelled(
-    columns: dict[str, list[str | None]],
-    groups: Sequence[object] | None,
-    classes: tuple[str, ...],
-    source: str,
-) -> Table:
-    rows = len(columns["text"])
-    arrays: dict[str, pa.Array] = {"row": pa.array(np.arange(rows, dtype=np.int64))}
-    arrays |= {
-        name: pa.array([text or "" for text in texts], pa.string())
-        for name, texts in columns.items()
-    }
-    arrays["label"] = pa.array(np.full(rows, -1, dtype=np.int64))
-    if groups is not None:
-        arrays["group"] = pa.array([_spelled(group) or "" for group in groups], pa.string())
-    meaning = Columns(tuple(columns), None, "group" if groups is not None else None)
-    # On disk like the rows of a file: everything behind knows one kind of table.
-    return Table(_mapped(pa.table(arrays)), classes, meaning, source, rows)
+FRAME = "the data frame"
 
 
-def _mapped(table: pa.Table) -> datasets.Dataset:
+def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table | None:
+    """The rows of a source that is no name of a file or data set."""
+    if isinstance(source, (str, Path)):
+        if labels is not None:
+            raise DataError(
+                "labels",
+                "belong to a list of texts, and the source is the name of a file",
+                str(source),
+                "Name the label column instead: label='…'.",
+            )
+        return None
+    if is_frame(source) or isinstance(source, Mapping):
+        if labels is not None:
+            raise DataError(
+                "labels",
+                "belong to a list of texts, and the source is a table",
+                None,
+                "Name its label column instead: label='…'.",
+            )
+        return frame_table(source, FRAME)
+    if labels is None:
+        raise DataError(
+            "the texts",
+            "came without labels",
+            type(source).__name__,
+            "Give them as the second argument: holdfast.train(texts, labels).",
+        )
+    return labelled_rows(series_values(source), labels, groups, (), "label")
 
-    path = scratch_file("rows")
-    with disk_errors(path), pa.ipc.new_stream(str(path), table.schema) as target:
-        target.write_table(table, max_chunksize=BATCH_ROWS)
-    return stored_rows(path)
+
+def labelled_rows(
+    texts: Sequence[object], labels: object, groups: object, names: Sequence[str], label: str
+) -> pa.Table:
+    """Texts or pairs, labels and groups as a table."""
+    columns: dict[str, Sequence[Any]] = text_columns(texts, names, "the texts")
+    given = {label: labels, "group": groups}
+    for name, values in given.items():
+        if values is None:
+            continue
+        columns[name] = series_values(values)
+        if len(columns[name]) != len(texts):
+            raise DataError(
+                "the texts",
+                f"are {len(texts)}, and there are {len(columns[name])} {name}s",
+                None,
+                "Give one each.",
+            )
+    if not texts:
+        return pa.table({name: pa.array([], pa.string()) for name in columns})
+    records = zip(*columns.values(), strict=True)
+    return frame_table([dict(zip(columns, record, strict=True)) for record in records], "the texts")
+
+
+def name_of(source: object, labels: object) -> str:
+    """What a run of rows in memory is called."""
+    return "texts" if labels is not None else "dataset" if is_dataset(source) else "frame"
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An error names the data frame, not the file that its rows were put into."""
+    try:
+        yield
+    except InputError as error:
+        if str(path) not in error.what:
+            raise
+        what = error.what.replace(str(path), FRAME)
+        raise type(error)(what, error.rule, error.value, error.remedy) from error

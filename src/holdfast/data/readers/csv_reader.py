@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.limits import check_columns, check_row, limits
-from holdfast.data.raw import BATCH_CHARACTERS, Batch, batch_rows, refuse_repeated
+from holdfast.data.raw import Batch, batch_rows, filled, refuse_repeated
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import open_lines
 
@@ -37,51 +38,47 @@ _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 def read_csv(path: Path, encoding: str | None) -> Iterator[Batch]:
     """Rows of a file with commas; or semicolons, tabs, bars, when its header has no comma."""
-    delimiter, decisions = _delimiter(path, encoding)
-    return _read(path, encoding, delimiter, csv.QUOTE_MINIMAL, decisions)
+    with open_lines(path, encoding) as lines:
+        header = next((line for line in lines if line.strip()), "")
+    delimiter = ","
+    if "," not in header and any(mark in header for mark in _OTHERS):
+        delimiter = max(_OTHERS, key=header.count)
+        because = f"the header has {header.count(delimiter)} of these and no comma"
+        notify(Decision("delimiter", _NAMES[delimiter], because))
+    return _read(path, encoding, delimiter, csv.QUOTE_MINIMAL)
 
 
 def read_tsv(path: Path, encoding: str | None) -> Iterator[Batch]:
     """Rows of a file with tabs. Quotes are read as in CSV when the whole file obeys those rules,
     else as plain characters (both habits are common in TSV), which is said."""
     try:
-        for _ in _read(path, encoding, "\t", csv.QUOTE_MINIMAL, ()):
+        for _ in _read(path, encoding, "\t", csv.QUOTE_MINIMAL):
             pass
     except DataError as error:
         if not any(sign in error.rule for sign in _UNQUOTED):
             raise
         because = f"{error.what} {error.rule} if quotes are special"
-        decision = Decision("quotes in the TSV", "plain characters", because)
-        return _read(path, encoding, "\t", csv.QUOTE_NONE, (decision,))
-    return _read(path, encoding, "\t", csv.QUOTE_MINIMAL, ())
-
-
-def _delimiter(path: Path, encoding: str | None) -> tuple[str, tuple[Decision, ...]]:
-    with open_lines(path, encoding) as lines:
-        header = next((line for line in lines if line.strip()), "")
-    if "," in header or not any(mark in header for mark in _OTHERS):
-        return ",", ()
-    delimiter = max(_OTHERS, key=header.count)
-    because = f"the header has {header.count(delimiter)} of these and no comma"
-    return delimiter, (Decision("delimiter", _NAMES[delimiter], because),)
+        notify(Decision("quotes in the TSV", "plain characters", because))
+        return _read(path, encoding, "\t", csv.QUOTE_NONE)
+    return _read(path, encoding, "\t", csv.QUOTE_MINIMAL)
 
 
 def _read(
-    path: Path,
-    encoding: str | None,
-    delimiter: str,
-    quoting: Literal[0, 1, 2, 3],
-    decisions: tuple[Decision, ...],
+    path: Path, encoding: str | None, delimiter: str, quoting: Literal[0, 1, 2, 3]
 ) -> Iterator[Batch]:
-    with open_lines(path, encoding) as lines, _long_cells():
+    with open_lines(path, encoding) as lines, contextlib.ExitStack() as stack:
+        # One more than a row may have, so that it is the row's bound that is told.
+        stack.callback(csv.field_size_limit, csv.field_size_limit(limits().cell + 1))
         counted = _Counted(path, lines)
         # Not strict, it reads ``"a"b`` as ``ab`` and says nothing.
         rows = csv.reader(counted, delimiter=delimiter, quoting=quoting, strict=True)
         records = _records(path, rows, counted)
         names = _header(path, next(records, None))
         # So that the columns of a file without rows are known too.
-        yield Batch({name: pa.array([], pa.string()) for name in names}, {}, decisions)
-        yield from _batches(path, rows, records, names)
+        yield Batch({name: pa.array([], pa.string()) for name in names})
+        for lot in filled(_cells(path, rows, records, len(names)), lambda: batch_rows(len(names))):
+            columns = zip(names, zip(*lot, strict=True), strict=True)
+            yield Batch({name: pa.array(values, pa.string()) for name, values in columns})
 
 
 class _Counted:
@@ -147,45 +144,20 @@ def _header(path: Path, cells: list[str] | None) -> list[str]:
     return names
 
 
-def _batches(
-    path: Path, rows: _csv.Reader, records: Iterator[list[str]], names: list[str]
-) -> Iterator[Batch]:
-    width, cells, characters = len(names), [], 0
-    most = batch_rows(width)
+def _cells(
+    path: Path, rows: _csv.Reader, records: Iterator[list[str]], width: int
+) -> Iterator[tuple[list[str], int]]:
+    """The records, each with its characters; one with more cells or fewer is refused."""
     for record in records:
         if len(record) != width:
-            raise _ragged(path, rows.line_num, record, width)
-        cells.append(record)
-        characters += len(record[0]) if width == 1 else sum(map(len, record))
-        if len(cells) == most or characters > BATCH_CHARACTERS:
-            yield _batch(names, cells)
-            cells, characters = [], 0
-    if cells:
-        yield _batch(names, cells)
-
-
-def _batch(names: list[str], cells: list[list[str]]) -> Batch:
-    columns = zip(names, zip(*cells, strict=True), strict=True)
-    return Batch({name: pa.array(values, pa.string()) for name, values in columns})
-
-
-def _ragged(path: Path, line: int, record: list[str], width: int) -> DataError:
-    return DataError(
-        f"{path}, line {line}",
-        f"has {len(record)} cells where the header names {width}",
-        record[-1] if len(record) > width else record[0],
-        "Put a cell that holds the delimiter in quotation marks; give every row the same cells.",
-    )
-
-
-@contextlib.contextmanager
-def _long_cells() -> Iterator[None]:
-    # One more than a row may have, so that it is the row's bound that is told.
-    before = csv.field_size_limit(limits().cell + 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
+            raise DataError(
+                f"{path}, line {rows.line_num}",
+                f"has {len(record)} cells where the header names {width}",
+                record[-1] if len(record) > width else record[0],
+                "Put a cell that holds the delimiter in quotation marks; give every row the same "
+                "cells.",
+            )
+        yield record, len(record[0]) if width == 1 else sum(map(len, record))
 
 
 READERS.add("csv", Reader(".csv", read_csv))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, HoldfastError
 from holdfast.core.input_errors import first_line
 from holdfast.core.records import Decision
@@ -60,10 +61,9 @@ def read_hub(hub: HubName) -> Iterator[Batch]:
     import datasets
 
     _check_kind(hub)
-    split, decisions = _split(hub)
+    split = _split(hub)
     with _refusals(hub), without_bars():
         rows = datasets.load_dataset(hub.name, hub.config, split=split)
-    yield Batch({}, {}, decisions)
     yield from batches(rows)
 
 
@@ -107,14 +107,16 @@ def with_class_names(rows: datasets.Dataset, part: pa.Table) -> pa.Table:
     return part
 
 
-def _split(hub: HubName) -> tuple[str, tuple[Decision, ...]]:
+def _split(hub: HubName) -> str:
     if hub.split:
-        return hub.split, ()
+        return hub.split
     names = split_names(hub)
     if "train" in names:
-        return "train", (Decision("split", "train", f"the data set has {', '.join(names)}"),)
+        notify(Decision("split", "train", f"the data set has {', '.join(names)}"))
+        return "train"
     if len(names) == 1:
-        return names[0], (Decision("split", names[0], "the data set has no other"),)
+        notify(Decision("split", names[0], "the data set has no other"))
+        return names[0]
     raise DataError(
         hub.name,
         "has several splits and none is called train",

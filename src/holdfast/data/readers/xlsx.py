@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Decision
+from holdfast.data.cells import spell
 from holdfast.data.limits import check_columns, check_row, check_unpacked
-from holdfast.data.raw import BATCH_CHARACTERS, Batch, Kind, batch_rows, refuse_repeated
+from holdfast.data.raw import Batch, Kind, batch_rows, filled, refuse_repeated
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import unpacked
-from holdfast.data.readers.values import spell
 
 if TYPE_CHECKING:
     from openpyxl import Workbook
@@ -41,27 +43,40 @@ _KINDS: dict[type, Kind] = {bool: "boolean", int: "integer", float: "float"}
 def read_xlsx(path: Path, encoding: str | None) -> Iterator[Batch]:
     """Rows of a workbook; ``encoding`` does not apply."""
     with _opened(path) as book:
-        sheet, rows, decisions = _first_sheet(path, book)
+        sheet, rows = _first_sheet(path, book)
         names = _header(path, sheet, next(rows))
-        yield Batch({name: pa.array([], pa.string()) for name in names}, {}, decisions)
-        cells: list[list[Any]] = []
-        characters = 0
-        for number, row in enumerate(rows, 2):
-            _refuse_below(path, sheet, number)
-            # openpyxl leaves empty cells at the end of a row out.
-            values = list(row[: len(names)]) + [None] * (len(names) - len(row))
-            _refuse_beyond(path, sheet, number, row[len(names) :])
-            if all(_is_blank(value) for value in values):
-                continue
-            cells.append(values)
+        yield Batch({name: pa.array([], pa.string()) for name in names})
+        cells = _cells(path, sheet, rows, len(names))
+        for lot in filled(cells, lambda: batch_rows(len(names))):
+            columns: dict[str, pa.Array] = {}
+            kinds: dict[str, set[Kind]] = {}
+            for name, values in zip(names, zip(*lot, strict=True), strict=True):
+                kinds[name] = {_KINDS.get(type(v), "text") for v in values if v is not None}
+                columns[name] = pa.array([_spelled(value) for value in values], pa.string())
+            yield Batch(columns, kinds)
+
+
+def _cells(
+    path: Path, sheet: str, rows: Iterator[Sequence[object]], width: int
+) -> Iterator[tuple[list[object], int]]:
+    """The rows that are not blank, each with its characters."""
+    for number, row in enumerate(rows, 2):
+        _refuse_below(path, sheet, number)
+        where = f"{path}, sheet {sheet!r}, row {number}"
+        # openpyxl leaves empty cells at the end of a row out.
+        values = list(row[:width]) + [None] * (width - len(row))
+        extra = next((value for value in row[width:] if not _is_blank(value)), None)
+        if extra is not None:
+            raise DataError(
+                where,
+                "has a cell beyond the columns of the header",
+                extra,
+                "Give its column a name in the first row, or delete it.",
+            )
+        if not all(map(_is_blank, values)):
             length = sum(len(value) for value in values if isinstance(value, str))
-            check_row(f"{path}, sheet {sheet!r}, row {number}", length)
-            characters += length
-            if len(cells) == batch_rows(len(names)) or characters > BATCH_CHARACTERS:
-                yield _batch(names, cells)
-                cells, characters = [], 0
-        if cells:
-            yield _batch(names, cells)
+            check_row(where, length)
+            yield values, length
 
 
 @contextlib.contextmanager
@@ -78,8 +93,16 @@ def _opened(path: Path) -> Iterator[Any]:
     with unpacked(path, ".xlsx").open("rb") as stream, warnings.catch_warnings():
         # It warns of what it does not read: charts, validation, styles.
         warnings.simplefilter("ignore")
-        _check_zip(path, stream)
+        if stream.read(len(_OLE)) == _OLE:
+            rule = "is an old Excel file, or one that a password protects"
+            raise DataError(str(path), rule, None, _AGAIN)
+        stream.seek(0)
         with door(str(path), DataError, "is not a readable Excel workbook", _AGAIN):
+            # The sizes that a ZIP states are the most that is ever read of it.
+            with zipfile.ZipFile(stream) as parts:
+                unpacks = sum(part.file_size for part in parts.infolist())
+            check_unpacked(str(path), path.stat().st_size, unpacks)
+            stream.seek(0)
             # Values as saved: nothing here computes a formula.
             book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
         try:
@@ -88,29 +111,8 @@ def _opened(path: Path) -> Iterator[Any]:
             book.close()
 
 
-def _check_zip(path: Path, stream: BinaryIO) -> None:
-    """Refuse what is no workbook, and one that holds far more than it weighs. The sizes that a ZIP
-    states are the most that is ever read of it."""
-    if stream.read(len(_OLE)) == _OLE:
-        raise DataError(
-            str(path), "is an old Excel file, or one that a password protects", None, _AGAIN
-        )
-    stream.seek(0)
-    with (
-        door(str(path), DataError, "is not a readable Excel workbook", _AGAIN),
-        zipfile.ZipFile(stream) as parts,
-    ):
-        check_unpacked(
-            str(path), path.stat().st_size, sum(part.file_size for part in parts.infolist())
-        )
-    stream.seek(0)
-
-
-def _first_sheet(
-    path: Path, book: Workbook
-) -> tuple[str, Iterator[Sequence[object]], tuple[Decision, ...]]:
-    """The name of the first sheet with cells, its rows from the first that is not blank, and which
-    others were passed over."""
+def _first_sheet(path: Path, book: Workbook) -> tuple[str, Iterator[Sequence[object]]]:
+    """The name of the first sheet with cells, and its rows from the first that is not blank."""
     for sheet in book.worksheets:
         # The sheet's own word for its size is often wrong, and rows are filled up to it.
         sheet.reset_dimensions()
@@ -119,15 +121,11 @@ def _first_sheet(
             _refuse_below(path, sheet.title, number)
             if not all(_is_blank(value) for value in row):
                 others = [name for name in book.sheetnames if name != sheet.title]
-                because = f"it is the first with cells; not read: {', '.join(others)}"
-                decisions = (Decision("sheet", sheet.title, because),) if others else ()
-                return sheet.title, _after(row, rows), decisions
+                if others:
+                    because = f"it is the first with cells; not read: {', '.join(others)}"
+                    notify(Decision("sheet", sheet.title, because))
+                return sheet.title, itertools.chain([row], rows)
     raise DataError(str(path), "is empty", None, "It needs a header row and rows below it.")
-
-
-def _after(first: Sequence[object], rows: Iterator[Sequence[object]]) -> Iterator[Sequence[object]]:
-    yield first
-    yield from rows
 
 
 def _header(path: Path, sheet: str, row: Sequence[object]) -> list[str]:
@@ -157,27 +155,6 @@ def _refuse_below(path: Path, sheet: str, row: int) -> None:
             None,
             _AGAIN,
         )
-
-
-def _refuse_beyond(path: Path, sheet: str, row: int, cells: Sequence[object]) -> None:
-    extra = next((value for value in cells if not _is_blank(value)), None)
-    if extra is not None:
-        raise DataError(
-            f"{path}, sheet {sheet!r}, row {row}",
-            "has a cell beyond the columns of the header",
-            extra,
-            "Give its column a name in the first row, or delete it.",
-        )
-
-
-def _batch(names: list[str], cells: Sequence[Sequence[object]]) -> Batch:
-    columns: dict[str, pa.Array] = {}
-    kinds: dict[str, set[Kind]] = {}
-    for name, values in zip(names, zip(*cells, strict=True), strict=True):
-        found = {_KINDS.get(type(value), "text") for value in values if value is not None}
-        kinds[name] = set(found)
-        columns[name] = pa.array([_spelled(value) for value in values], pa.string())
-    return Batch(columns, kinds)
 
 
 def _spelled(value: object) -> str | None:

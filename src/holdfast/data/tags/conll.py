@@ -21,7 +21,7 @@ from holdfast.core.errors import DataError
 from holdfast.data.cells import write_json_cell
 from holdfast.data.limits import check_row
 from holdfast.data.paths import source_path
-from holdfast.data.raw import BATCH_CHARACTERS, BATCH_ROWS, Batch, Kind, Raw, reading, store
+from holdfast.data.raw import Batch, Kind, Raw, filled, reading, store
 from holdfast.data.readers.text import is_packed, open_lines
 
 TOKENS, TAGS, LINE, DOCUMENT = "tokens", "tags", "line", "document"
@@ -36,9 +36,11 @@ LOOKED_AT = 2000
 
 @dataclass(slots=True)
 class _Sentence:
-    """The lines of one sentence; ``line`` is that of its first word, counted from 1."""
+    """The lines of one sentence; ``line`` is that of its first word, counted from 1, ``document``
+    the number of its document, 0 before the first ``-DOCSTART-``."""
 
     line: int
+    document: int
     words: list[list[str]] = field(default_factory=list)
     size: int = 0
 
@@ -95,21 +97,14 @@ def read_sentences(source: str | Path, encoding: str | None) -> Raw:
     blank line."""
     path = source_path(source)
 
-    def batches() -> Iterator[Batch]:
-        held: list[str | None] = []
-        with open_lines(path, encoding) as lines:
-            for number, line in enumerate(lines):
-                words = line.split()
-                check_row(f"{path}, line {number + 1}", len(line))
-                held.append(write_json_cell(words) if words else None)
-                if len(held) >= BATCH_ROWS:
-                    yield sentence_rows(held)
-                    held = []
-        if held:
-            yield sentence_rows(held)
+    def sentences(lines: Iterator[str]) -> Iterator[tuple[str | None, int]]:
+        for number, line in enumerate(lines, 1):
+            check_row(f"{path}, line {number}", len(line))
+            words = line.split()
+            yield write_json_cell(words) if words else None, len(line)
 
-    with reading(path):
-        return store(batches(), str(path))
+    with reading(path), open_lines(path, encoding) as lines:
+        return store(map(sentence_rows, filled(sentences(lines))), str(path))
 
 
 def sentence_rows(words: Sequence[str | None]) -> Batch:
@@ -122,8 +117,11 @@ def read_conll(source: str | Path, encoding: str | None) -> Raw:
     ``column_2`` … for those between, ``line`` of the first word, and ``document`` where the file
     has ``-DOCSTART-``. A file of one column has no ``tags``."""
     path = source_path(source)
-    with reading(path):
-        return store(_batches(path, encoding), str(path))
+    with reading(path), open_lines(path, encoding) as lines:
+        raw = store(map(_batch, filled(_sentences(path, lines))), str(path))
+    if not len(raw):
+        raise DataError(str(path), "holds no words", None, "It needs a word and its tag a line.")
+    return raw
 
 
 def _bare_name(path: Path) -> str:
@@ -131,37 +129,18 @@ def _bare_name(path: Path) -> str:
     return name.removesuffix(".gz") if is_packed(path) else name
 
 
-def _batches(path: Path, encoding: str | None) -> Iterator[Batch]:
-    with open_lines(path, encoding) as lines:
-        held: list[tuple[_Sentence, int]] = []
-        size = read = 0
-        for sentence, document in _sentences(path, lines):
-            held.append((sentence, document))
-            size, read = size + sentence.size, read + 1
-            if len(held) >= BATCH_ROWS or size >= BATCH_CHARACTERS:
-                yield _batch(held)
-                held, size = [], 0
-        if not read:
-            raise DataError(
-                str(path), "holds no words", None, "It needs a word and its tag a line."
-            )
-        if held:
-            yield _batch(held)
-
-
 def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, int]]:
-    """Each sentence with the number of its document, 0 before the first ``-DOCSTART-``."""
+    """Each sentence with its characters."""
     sentence: _Sentence | None = None
     tabs: bool | None = None
     width, first, document = 0, 0, 0
     for number, line in enumerate(lines, 1):
         content = line.rstrip("\r\n")
-        blank = not content.strip()
         start = content.startswith(DOCSTART)
-        if blank or start:
+        if start or not content.strip():
             document += start
             if sentence is not None:
-                yield sentence, document - start
+                yield sentence, sentence.size
             sentence = None
             continue
         # One separator a file: a word may hold a space where tabs part the columns.
@@ -176,13 +155,20 @@ def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, in
         if not width:
             width, first = len(cells), number
         if len(cells) != width:
-            raise _ragged(path, number, len(cells), first, width, content)
-        sentence = sentence or _Sentence(number)
+            raise DataError(
+                f"{path}, line {number}",
+                f"has {len(cells)} column{'s' if len(cells) != 1 else ''} where line {first} has "
+                f"{width}",
+                content[:80],
+                "Give every word the same columns, its tag in the last, and part sentences by "
+                "blank lines.",
+            )
+        sentence = sentence or _Sentence(number, document)
         sentence.words.append(cells)
         sentence.size += len(content)
         check_row(f"{path}, line {number}", sentence.size, "Part its sentences by blank lines.")
     if sentence is not None:
-        yield sentence, document
+        yield sentence, sentence.size
 
 
 def _parted(line: str) -> list[str]:
@@ -190,35 +176,20 @@ def _parted(line: str) -> list[str]:
     return [cell for cell in SPACES.split(line.rstrip("\r\n")) if cell]
 
 
-def _ragged(path: Path, line: int, found: int, first: int, width: int, content: str) -> DataError:
-    return DataError(
-        f"{path}, line {line}",
-        f"has {found} column{'s' if found != 1 else ''} where line {first} has {width}",
-        content[:80],
-        "Give every word the same columns, its tag in the last, and part sentences by blank lines.",
-    )
-
-
-def _batch(held: list[tuple[_Sentence, int]]) -> Batch:
-    width = len(held[0][0].words[0])
+def _batch(held: list[_Sentence]) -> Batch:
     columns: dict[str, pa.Array] = {}
     kinds: dict[str, set[Kind]] = {}
-    for place, name in _names(width):
-        cells = [write_json_cell([word[place] for word in s.words]) for s, _ in held]
+    width = len(held[0].words[0])
+    # Words alone, without tags, are what ``predict`` may be given.
+    between = [(place, f"column_{place + 1}") for place in range(1, width - 1)]
+    named = [(0, TOKENS), *([(width - 1, TAGS)] if width > 1 else []), *between]
+    for place, name in named:
+        cells = [write_json_cell([word[place] for word in sentence.words]) for sentence in held]
         columns[name], kinds[name] = pa.array(cells, pa.string()), {"nested"}
     # Tags are judged once all are known; the line is needed to say where one is wrong.
-    columns[LINE] = pa.array([str(sentence.line) for sentence, _ in held], pa.string())
+    columns[LINE] = pa.array([str(sentence.line) for sentence in held], pa.string())
     kinds[LINE] = {"integer"}
-    if any(document for _, document in held):
-        columns[DOCUMENT] = pa.array([str(document) for _, document in held], pa.string())
+    if any(sentence.document for sentence in held):
+        columns[DOCUMENT] = pa.array([str(sentence.document) for sentence in held], pa.string())
         kinds[DOCUMENT] = {"integer"}
     return Batch(columns, kinds)
-
-
-def _names(width: int) -> list[tuple[int, str]]:
-    """The place of each column and what it is called."""
-    # Words alone: what ``predict`` may be given.
-    if width == 1:
-        return [(0, TOKENS)]
-    between = [(place, f"column_{place + 1}") for place in range(1, width - 1)]
-    return [(0, TOKENS), (width - 1, TAGS), *between]

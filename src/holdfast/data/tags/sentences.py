@@ -8,27 +8,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from holdfast.core.decisions import notify, recorded
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
-from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
-from holdfast.data.clean import Tally, has_no_group
+from holdfast.data.clean import Tally, has_no_group, row_schema
+from holdfast.data.columns.headers import listed
 from holdfast.data.columns.roles import check_column, check_present, refuse_twice, usual_names
-from holdfast.data.labels.bins import strata
+from holdfast.data.labels.bins import in_strata, strata
 from holdfast.data.labels.classes import refuse_unknown
-from holdfast.data.labels.spelling import Labels
 from holdfast.data.limits import check_classes
+from holdfast.data.load import PLAIN, read_rows
+from holdfast.data.options import Labels, RowOptions
 from holdfast.data.raw import BATCH_ROWS, Raw
-from holdfast.data.scratch import scratch_file, stored_rows
+from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_first, read_source
-from holdfast.data.table import Columns, Table
+from holdfast.data.table import Columns, Table, decisions_in, findings_in
 from holdfast.data.tags.conll import (
     DOCUMENT,
     LINE,
@@ -53,20 +56,13 @@ if TYPE_CHECKING:
 
 
 TOKEN_NAMES = ("tokens", "words", "token", "word")
-TAG_NAMES = (
-    "ner_tags",
-    "tags",
-    "ner",
-    "labels",
-    "entities",
-    "entity_tags",
-    "pos_tags",
-    "chunk_tags",
-    "label",
+TAG_NAMES = listed(
+    """
+    ner_tags tags ner labels entities entity_tags pos_tags chunk_tags label
+    """
 )
 FEW = 5
 LOOKED_AT = 20
-_LISTED = 100
 
 
 @dataclass(slots=True)
@@ -82,7 +78,7 @@ class _Gathered:
 
 
 def read_tagged(
-    source: str, encoding: str | None, config: str | None = None, *, first: bool = False
+    source: str | Path, encoding: str | None, config: str | None = None, *, first: bool = False
 ) -> Raw:
     """The source as rows with lists: a CoNLL file, or whatever ``read_source`` reads. A ``.tsv``
     whose header names a column of words is a table, a ``.txt`` never is. ``first``: of a table the
@@ -90,7 +86,7 @@ def read_tagged(
     if is_conll_file(source):
         return read_conll(source, encoding)
     if may_be_conll(source):
-        bare = source.lower().removesuffix(".gz")
+        bare = str(source).lower().removesuffix(".gz")
         # A .tsv may be a table with a header; its first lines tell, then its names.
         if bare.endswith(".txt") or looks_like_conll(source, encoding):
             return read_conll(source, encoding)
@@ -122,110 +118,77 @@ def tagged_shape(
     return None
 
 
-def choose_tagged(
-    raw: Raw,
-    *,
-    text: Sequence[str] | None,
-    label: str | None,
-    group: str | None,
-    need_tags: bool = True,
-) -> tuple[Columns, tuple[Decision, ...]]:
-    """The columns of words, tags and groups: as given, else by their usual names.
+def choose_tagged(raw: Raw, options: RowOptions) -> Columns:
+    """The columns of words, tags and groups: as given, else by their usual names, which goes into
+    the log.
 
     Raises ``DataError`` where a column is not there, or none has such a name.
     """
-    decisions: list[Decision] = []
+    text, tags = options.text, options.label
     if text and len(text) > 1:
-        raise DataError(
-            "--text",
-            "names one column of lists of words for this task",
-            ", ".join(text),
-            "Name one.",
-        )
-    words = text[0] if text else _chosen(raw, "text", TOKEN_NAMES, decisions)
-    tags = label
-    if tags is None and (need_tags or usual_names(raw.names, TAG_NAMES)):
-        tags = _chosen(raw, "label", TAG_NAMES, decisions)
-    if not need_tags and tags not in raw.names:
+        rule = "names one column of lists of words for this task"
+        raise DataError("--text", rule, ", ".join(text), "Name one.")
+    words = text[0] if text else _chosen(raw, "text", TOKEN_NAMES)
+    if tags is None and (options.need_label or usual_names(raw.names, TAG_NAMES)):
+        tags = _chosen(raw, "label", TAG_NAMES)
+    if not options.need_label and tags not in raw.names:
         tags = None
-    for name in (words, tags):
-        if name is not None:
-            check_present(raw, name)
-    if group is not None:
-        check_column(raw, group)
-    refuse_twice([words, tags, group], "--text, --label and --group")
-    return Columns((words,), tags, group, label_kind="several"), tuple(decisions)
+    for name in filter(None, (words, tags)):
+        check_present(raw, name)
+    if options.group is not None:
+        check_column(raw, options.group)
+    refuse_twice([words, tags, options.group], "--text, --label and --group")
+    return Columns((words,), tags, options.group, label_kind="several")
 
 
-def load_tagged(
-    source: str,
-    *,
-    text: Sequence[str] | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    encoding: str | None = None,
-    config: str | None = None,
-    names: Sequence[str] | None = None,
-    like: Table | None = None,
-    labels: Labels = "merged",
-) -> Table:
+def load_tagged(source: str, options: RowOptions = PLAIN) -> Table:
     """The sentences of a source with their tags.
 
     Columns of the table: ``row``; ``text``, the words joined by spaces, by which copies are found;
     ``tokens``, a list of words; ``tags``, a list of indices into ``names``; ``label``, the stratum
-    of the division: the set of entity types; ``group``, where it is given.
-
-    Parameters
-    ----------
-    names : the tags of a run, in the order of its outputs; others are refused.
-    like : the table that these rows are divided or scored with.
-    labels : ``exact`` takes tags that break their scheme as they are.
+    of the division: the set of entity types; ``group``, where it is given. The ``classes`` of the
+    options are the tags of a run, in the order of its outputs.
 
     Raises ``DataError``: a row has not as many tags as words, a tag is unknown or breaks the scheme
     of the others (with the line of a CoNLL file, else the row), or all words have one tag.
     """
-    raw = read_tagged(source, encoding, config)
-    if not len(raw):
-        rule = "has a header but no rows" if raw.names else "is empty"
-        raise DataError(raw.source, rule, None, "It needs rows with words and tags.")
-    columns, chosen = choose_tagged(raw, text=text, label=label, group=group)
-    found = _gather(raw, columns)
-    if not found.rows:
-        raise DataError(
-            raw.source, "has no row with words and tags", None, "Name the columns that hold them."
-        )
-    given = tuple(names) if names else like.names if like else None
-    known, told = _names(raw, columns, found, given, labels)
-    types = [entity_types(tags, are_bare(known)) for tags in found.tags]
-    classes, places = strata(types, np.unique(found.units, return_inverse=True)[1])
-    if like is not None:
-        # Both sides of a division must have the same strata; given rows are not divided.
-        at = {name: number for number, name in enumerate(like.classes)}
-        places = np.array([at.get(classes[place], 0) for place in places], dtype=np.int64)
-        classes = like.classes
-    rows = _write(raw, columns, found, known, places)
+    raw = read_rows(source, options, "words and tags", read_tagged)
+    like = options.like
+    given = tuple(options.classes) if options.classes else like.names if like else None
+    with recorded() as log:
+        columns = choose_tagged(raw, options)
+        found = _gather(raw, columns)
+        if not found.rows:
+            remedy = "Name the columns that hold them."
+            raise DataError(raw.source, "has no row with words and tags", None, remedy)
+        known = _names(raw, columns, found, given, options.labels)
+        types = [entity_types(tags, are_bare(known)) for tags in found.tags]
+        classes, places = strata(types, np.unique(found.units, return_inverse=True)[1])
+        if like is not None:
+            # Both sides of a division must have the same strata; given rows are not divided.
+            places, classes = in_strata(like.classes, classes, places), like.classes
+        _notice_left_out(columns, found, len(raw))
+        if given is None:
+            _notice_few(found, known)
+            _notice_documents(raw, columns)
     return Table(
-        rows,
+        _write(raw, columns, found, known, places),
         classes,
         columns,
         raw.source,
         len(raw),
-        findings=(
-            *_findings(columns, found, len(raw), known if given is None else ()),
-            *(_documents(raw, columns) if given is None else ()),
-        ),
-        decisions=(*raw.decisions, *chosen, *told),
-        names=known,
+        findings_in(log),
+        (*raw.decisions, *decisions_in(log)),
+        known,
     )
 
 
 def untagged(raw: Raw, columns: Columns) -> Table:
     """The sentences to be predicted: as ``load_tagged``, without tags. A row without words is not
     among them."""
-    found = _gather(raw, replace(columns, label=None, group=None))
-    rows = _write(
-        raw, replace(columns, label=None, group=None), found, (), np.zeros(len(found.rows))
-    )
+    plain = replace(columns, label=None, group=None)
+    found = _gather(raw, plain)
+    rows = _write(raw, plain, found, (), np.zeros(len(found.rows)))
     return Table(rows, (), columns, raw.source, len(raw))
 
 
@@ -239,17 +202,11 @@ def words_of(raw: Raw, name: str, row: int, cell: str | None) -> list[str] | Non
         return None
     for place, word in enumerate(found):
         if not isinstance(word, str) or "\0" in word:
-            what = (
-                "holds a NUL character, which no text has"
-                if isinstance(word, str)
-                else "is no text"
-            )
-            raise DataError(
-                _place(raw, row, name, place),
-                what,
-                word if not isinstance(word, str) else None,
-                "Words are texts; write numbers in quotation marks.",
-            )
+            what, value = "is no text", word
+            if isinstance(word, str):
+                what, value = "holds a NUL character, which no text has", None
+            remedy = "Words are texts; write numbers in quotation marks."
+            raise DataError(_place(raw, row, name, place), what, value, remedy)
     return found
 
 
@@ -315,17 +272,17 @@ def _gather(raw: Raw, columns: Columns) -> _Gathered:
             words = words_of(raw, columns.text[0], row, cell)
             # White space has no piece: there would be nothing to read.
             if words is None or not any(map(str.strip, words)):
-                _note(found.no_words, row)
+                found.no_words.note(row)
                 continue
             tags: list[str] = []
             if columns.label is not None:
                 given = _list(raw, columns.label, row, mark)
                 if not given:
-                    _note(found.no_tags, row)
+                    found.no_tags.note(row)
                     continue
                 tags = _tags(raw, columns, row, words, given)
             if not all(map(str.strip, words)):
-                _note(found.empty_words, row)
+                found.empty_words.note(row)
             found.rows.append(row)
             found.tags.append(tags)
             found.units.append(hash(group if group is not None else normal_text(" ".join(words))))
@@ -361,14 +318,16 @@ def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any
 
 def _names(
     raw: Raw, columns: Columns, found: _Gathered, given: tuple[str, ...] | None, labels: Labels
-) -> tuple[tuple[str, ...], tuple[Decision, ...]]:
+) -> tuple[str, ...]:
     counts = Counter(tag for tags in found.tags for tag in tags)
     if given is not None:
         known = set(given)
-        if unknown := [tag for tag in counts if tag not in known]:
-            row, word = _first(found, unknown[0])
-            raise refuse_unknown(_place(raw, row, str(columns.label), word), unknown[0], given)
-        return given, ()
+        if unknown := next((tag for tag in counts if tag not in known), None):
+            at = next(i for i, tags in enumerate(found.tags) if unknown in tags)
+            word = found.tags[at].index(unknown)
+            where = _place(raw, found.rows[at], str(columns.label), word)
+            raise refuse_unknown(where, unknown, given)
+        return given
     where = f"{raw.source}, column {columns.label!r}"
     if len(counts) < 2:
         raise DataError(
@@ -382,12 +341,8 @@ def _names(
     scheme = find_scheme(found.tags)
     if scheme.breaks and labels != "exact":
         raise _broken(raw, columns, found, scheme)
-    return order_of_tags(counts), (_told(scheme, counts),)
-
-
-def _first(found: _Gathered, tag: str) -> tuple[int, int]:
-    place = next(i for i, tags in enumerate(found.tags) if tag in tags)
-    return found.rows[place], found.tags[place].index(tag)
+    notify(_told(scheme, counts))
+    return order_of_tags(counts)
 
 
 def _broken(raw: Raw, columns: Columns, found: _Gathered, scheme: FoundScheme) -> DataError:
@@ -423,13 +378,13 @@ def _write(
     raw: Raw, columns: Columns, found: _Gathered, names: Sequence[str], places: Floats | Ints
 ) -> datasets.Dataset:
     """The sentences on disk, block by block."""
-
     index = {name: number for number, name in enumerate(names)}
     # Read a second time: the words of a large file are not held in memory.
     kept = dict(zip(found.rows, range(len(found.rows)), strict=True))
-    schema = _schema(columns)
-    path = scratch_file("tagged")
-    with disk_errors(path), pa.ipc.new_stream(str(path), schema) as sink:
+    tags = ("tags", pa.list_(pa.int64()))
+    schema = row_schema(columns, ("tokens", pa.list_(pa.string())), tags)
+
+    def batches() -> Iterator[pa.RecordBatch]:
         for start, cells, _, groups in _blocks(raw, columns):
             rows = [row for row in range(start, start + len(cells)) if row in kept]
             words = [words_of(raw, columns.text[0], row, cells[row - start]) or [] for row in rows]
@@ -442,96 +397,50 @@ def _write(
                 "group": [groups[row - start] for row in rows],
             }
             arrays = [pa.array(made[name], schema.field(name).type) for name in schema.names]
-            sink.write_batch(pa.record_batch(arrays, schema=schema))
-    return stored_rows(path)
+            yield pa.record_batch(arrays, schema=schema)
+
+    return write_batches("tagged", schema, batches())
 
 
-def _schema(columns: Columns) -> pa.Schema:
-    fields = [
-        ("row", pa.int64()),
-        ("text", pa.string()),
-        ("tokens", pa.list_(pa.string())),
-        ("tags", pa.list_(pa.int64())),
-        ("label", pa.int64()),
-    ]
-    return pa.schema([*fields, *([("group", pa.string())] if columns.group is not None else [])])
+def _notice_left_out(columns: Columns, found: _Gathered, rows: int) -> None:
+    fill = "Fill them in the source, if they matter."
+    without = f"without words in {columns.text[0]!r}: left out"
+    found.no_words.notice("missing_text", rows, without, fill, fixed=True)
+    without = f"without tags in {columns.label!r}: left out"
+    found.no_tags.notice("missing_label", rows, without, fill, fixed=True)
+    what = "with a word that is empty or white space: it is not read, and takes part in no loss"
+    found.empty_words.notice("empty_words", rows, what, fill)
 
 
-def _findings(
-    columns: Columns, found: _Gathered, rows: int, names: Sequence[str]
-) -> tuple[Finding, ...]:
-    words, tags = columns.text[0], columns.label
-    tallies = [
-        ("missing_text", found.no_words, f"without words in {words!r}: left out", True),
-        ("missing_label", found.no_tags, f"without tags in {tags!r}: left out", True),
-        (
-            "empty_words",
-            found.empty_words,
-            "with a word that is empty or white space: it is not read, and takes part in no loss",
-            False,
-        ),
-    ]
-    made = [
-        Finding(
-            check,
-            "warn",
-            tally.count / rows,
-            tally.count,
-            tuple(tally.rows),
-            f"{tally.count} row{'s' if tally.count > 1 else ''} {what}",
-            "Fill them in the source, if they matter.",
-            fixed,
-        )
-        for check, tally, what, fixed in tallies
-        if tally.count
-    ]
-    return (*made, *_few(found, names))
-
-
-def _documents(raw: Raw, columns: Columns) -> tuple[Finding, ...]:
+def _notice_documents(raw: Raw, columns: Columns) -> None:
     """Documents that a division by sentences takes apart. Groups are never taken unasked."""
-    if columns.group is not None or DOCUMENT not in raw.names or LINE not in raw.names:
-        return ()
-    count = len(raw.table[DOCUMENT].unique())
-    return (
-        Finding(
-            "documents",
-            "info",
-            0.0,
-            count,
-            (),
+    if columns.group is None and DOCUMENT in raw.names and LINE in raw.names:
+        count = len(raw.table[DOCUMENT].unique())
+        because = (
             f"the sentences are of {count} documents, whose names and topics recur on every side "
-            "of the division: a score on new documents may be lower",
-            f"Add --group {DOCUMENT} to keep each document on one side.",
-        ),
-    )
+            "of the division: a score on new documents may be lower"
+        )
+        remedy = f"Add --group {DOCUMENT} to keep each document on one side."
+        notify(Finding("documents", "info", 0.0, count, (), because, remedy))
 
 
-def _few(found: _Gathered, names: Sequence[str]) -> tuple[Finding, ...]:
+def _notice_few(found: _Gathered, names: Sequence[str]) -> None:
     """Types of entity that hardly any sentence holds: they cannot stand on every side."""
-    if not names:
-        return ()
     bare = are_bare(names)
     held = Counter(entity for tags in found.tags for entity in entity_types(tags, bare))
     few = {entity: held[entity] for entity in entity_types(names, bare) if held[entity] < FEW}
-    if not few:
-        return ()
-    shown = ", ".join(f"{entity} ({count})" for entity, count in list(few.items())[:8])
-    return (
-        Finding(
-            "rare_entities",
-            "warn",
-            len(few) / len(held),
-            len(few),
-            (),
+    if few:
+        shown = ", ".join(f"{entity} ({count})" for entity, count in list(few.items())[:8])
+        because = (
             f"fewer than {FEW} sentences hold {counted(len(few), 'type')} of entity: {shown}; what "
-            "is learnt or scored there says little",
-            "Add sentences that hold them, or give them the tag of another type.",
-        ),
-    )
+            "is learnt or scored there says little"
+        )
+        remedy = "Add sentences that hold them, or give them the tag of another type."
+        share = len(few) / len(held)
+        notify(Finding("rare_entities", "warn", share, len(few), (), because, remedy))
 
 
-def _chosen(raw: Raw, role: str, usual: Sequence[str], decisions: list[Decision]) -> str:
+def _chosen(raw: Raw, role: str, usual: Sequence[str]) -> str:
     found = usual_names(raw.names, usual)
     what = "words" if role == "text" else "tags"
     if not found and what == "tags" and from_conll(raw):
@@ -549,11 +458,5 @@ def _chosen(raw: Raw, role: str, usual: Sequence[str], decisions: list[Decision]
             f"{nearest(usual[0], raw.names)} Name it with --{role} COLUMN.",
         )
     because = "it has a usual name" if len(found) == 1 else f"the others: {', '.join(found[1:])}"
-    decisions.append(Decision(f"{what} column", found[0], because))
+    notify(Decision(f"{what} column", found[0], because))
     return found[0]
-
-
-def _note(tally: Tally, row: int) -> None:
-    tally.count += 1
-    if len(tally.rows) < _LISTED:
-        tally.rows.append(row)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from holdfast.data.texts.look_alikes import ANY, TO_LATIN
+from holdfast.data.texts.normal import ANY, TO_LATIN
 from holdfast.quality.clean.treatment import NoSettings, RowTreatment, add
 
 _LATIN = r"[A-Za-z\u00c0-\u024f]"

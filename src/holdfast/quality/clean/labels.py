@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from holdfast.core.decisions import decisions_to
 from holdfast.data.labels.spelling import merge_spellings
 from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTreatment, add
 
@@ -17,7 +18,8 @@ def unified(side: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
     if side.label is None:
         return ()
     labels = side.columns[side.label]
-    spelled, _ = merge_spellings(Counter(one for one in labels if one is not None and one.strip()))
+    with decisions_to(None):
+        spelled = merge_spellings(Counter(one for one in labels if one and one.strip()))
     return [
         Edit(n, side.label, spelled[one], f"is written {spelled[one]!r} in most rows")
         for n, one in enumerate(labels)

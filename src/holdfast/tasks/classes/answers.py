@@ -34,16 +34,17 @@ from holdfast.contract.inference import (
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.contract.side_layer import FOLDER, JSON, WEIGHTS, SideLayer, load_side
+from holdfast.core.decisions import decisions_to, recorded
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
 from holdfast.core.run_files import check_files, read_result
-from holdfast.data.columns.columns import NamedColumns, choose_columns
+from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.extra import ColumnRequest as SideColumn
 from holdfast.data.columns.extra import check_side, with_side_cells
-from holdfast.data.labels.classes import ClassRules
 from holdfast.data.labels.texts import load_labelled
+from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
-from holdfast.data.table import Table
+from holdfast.data.table import Table, decisions_in
 from holdfast.data.texts.new_rows import renamed, unlabelled
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier
@@ -110,11 +111,15 @@ class TextUse(SavedModels[TextModel]):
         raw, decisions = rows_to_answer(part, data, options)
         names = read_columns(part)
         if names is None:
-            columns, chosen, _ = choose_columns(raw, text=options.text, need_label=False)
+            with recorded() as log:
+                columns = choose_columns(raw, RowOptions(options.text, need_label=False))
+            chosen = decisions_in(log)
             decisions = (*decisions, *(d for d in chosen if d.what != "label column"))
             return PredictionRequest(raw, unlabelled(raw, columns), decisions=decisions)
         view, text = read_alone(raw, names, options), None if part.template else names
-        columns, _, _ = choose_columns(view, text=text, template=part.template, need_label=False)
+        with decisions_to(None):
+            asked = RowOptions(text, template=part.template, need_label=False)
+            columns = choose_columns(view, asked)
         return PredictionRequest(raw, unlabelled(view, columns), decisions=decisions)
 
     def labelled(self, data: str, options: Options) -> LabelledRequest:
@@ -122,20 +127,19 @@ class TextUse(SavedModels[TextModel]):
         encoding, decisions = encoding_for(part, data, options)
         names = read_columns(part)
         group, dropped = group_for(part, data, encoding)
-        table = load_labelled(
-            data,
-            NamedColumns(
-                (part.text or text) if not part.template else None,
-                label_for(part, options),
-                group,
-                part.template,
-            ),
-            ClassRules(self.models[0].classes, labels=part.labels),
+        reading = RowOptions(
+            (part.text or text) if not part.template else None,
+            label_for(part, options),
+            group,
+            part.template,
             encoding=encoding,
             kind=self.labels,
             separator=part.label_separator,
+            classes=self.models[0].classes,
+            labels=part.labels,
             view=partial(renamed, expected=names, given=text) if names else None,
         )
+        table = load_labelled(data, reading)
         if asked := self.side_columns():
             raw = read_source(data, encoding, None)
             check_side(raw, asked)

@@ -20,9 +20,7 @@ from holdfast.contract.run_folder import MODEL
 from holdfast.contract.side_layer import FOLDER, load_side
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Outputs
-from holdfast.data.columns.columns import NamedColumns
 from holdfast.data.columns.extra import AUTO, with_side_cells
-from holdfast.data.labels.classes import ClassRules
 from holdfast.data.labels.texts import load_labelled
 from holdfast.data.mix import with_sources
 from holdfast.data.source import read_source
@@ -91,27 +89,20 @@ def _with_side(table: Table, source: str, data: DataPart, like: Table | None) ->
 
 
 def _read(source: str, data: DataPart, like: Table | None) -> Table:
-    kind: str | None = data.label_kind
-    separator, text, label = data.label_separator, data.text, data.label
     if like is not None:
         columns = like.columns
-        kind, separator, label = columns.label_kind, columns.label_separator, columns.label
-        text = None if data.template else columns.text
-        classes = like.classes if kind == "class" else like.names
-        rules = ClassRules(classes, labels=data.labels)
-    else:
-        given = bool(data.test) + bool(data.valid)
-        rules = ClassRules(rare=data.rare, rare_below=max(2, 3 - given), labels=data.labels)
-    return load_labelled(
-        source,
-        NamedColumns(text, label, data.group, data.template),
-        rules,
-        encoding=data.encoding,
-        config=data.config,
-        kind=kind,
-        separator=separator,
-        like=like,
-    )
+        classes = like.classes if columns.label_kind == "class" else like.names
+        options = data.row_options(
+            text=None if data.template else columns.text,
+            label=columns.label,
+            kind=columns.label_kind,
+            separator=columns.label_separator,
+            classes=classes,
+            like=like,
+        )
+        return load_labelled(source, options)
+    rare_below = max(2, 3 - bool(data.test) - bool(data.valid))
+    return load_labelled(source, data.row_options(rare=data.rare, rare_below=rare_below))
 
 
 def problem_of(kind: str | None) -> Problem | None:

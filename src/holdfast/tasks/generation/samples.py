@@ -12,7 +12,7 @@ from holdfast.contract.samples import Sample, WrittenSamples
 from holdfast.core.discovery import load
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints
-from holdfast.data.columns.carry import with_column
+from holdfast.data.columns.extra import with_column
 from holdfast.data.table import Table
 from holdfast.metrics import TEXT_METRICS, TextMetric, Texts, find_text_metric
 from holdfast.metrics.texts import EXECUTION_NAME as EXECUTION

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +23,16 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import MODEL, model_of, need_run
+from holdfast.core.decisions import decisions_to, recorded
 from holdfast.core.records import Decision, Finding, Floats, Outputs
 from holdfast.data.images.folders import given_sides, list_pictures
 from holdfast.data.images.picture import thumbnail
 from holdfast.data.images.table import CLASS, images_at, left_out, load_images, paths_raw
+from holdfast.data.options import RowOptions
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
-from holdfast.data.table import Table
+from holdfast.data.table import Table, decisions_in
 from holdfast.metrics import Metric
 from holdfast.models.vision.vision import (
     LoadedVision,
@@ -65,26 +66,22 @@ if TYPE_CHECKING:
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The pictures of a source; ``like`` another table, with its classes."""
-    read = partial(
-        load_images,
-        source,
-        group=data.group,
-        encoding=data.encoding,
-        config=data.config,
-        labels=data.labels,
-        links=data.links,
-    )
     if like is not None:
-        columns = like.columns
-        return read(path=columns.text[0], label=columns.label, classes=like.classes)
+        own, path = like.columns, like.columns.text[:1]
+        return load_images(
+            source, data.row_options(text=path, label=own.label, classes=like.classes)
+        )
     given = len({name for name in ("test", "valid") if getattr(data, name)} | {*sides(data)[0]})
-    table = read(path=_path(data), label=data.label, rare=data.rare, rare_below=max(2, 3 - given))
+    rare_below = max(2, 3 - given)
+    options = data.row_options(text=_path(data), rare=data.rare, rare_below=rare_below)
+    table = load_images(source, options)
     return replace(table, decisions=(*_what(source, table), *table.decisions))
 
 
 def sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """The folder's own parts for validation and test, where it has them."""
-    return given_sides(str(data.path))
+    with recorded() as log:
+        return given_sides(str(data.path)), decisions_in(log)
 
 
 def load(recipe: Recipe, table: Table) -> LoadedVision:
@@ -179,16 +176,13 @@ class ImageUse(SavedModels[VisionModel]):
             paths = [str(path) for path in data]
             return paths_raw([os.path.relpath(path) for path in paths]), images_at(paths), ()
         encoding, decisions = encoding_for(self.part, data, options)
-        table = load_images(
-            data,
-            path=_path(self.part, options),
-            encoding=encoding,
-            need_label=False,
-            links=self.part.links,
-        )
-        folder = source_path(data)
+        path, links = _path(self.part, options), self.part.links
+        reading = RowOptions(path, encoding=encoding, need_label=False, links=links)
+        table, folder = load_images(data, reading), source_path(data)
         if folder.is_dir():
-            return paths_raw(list_pictures(folder, False, self.part.links).names), table, decisions
+            with decisions_to(None):
+                listed = list_pictures(folder, False, links)
+            return paths_raw(listed.names), table, decisions
         return read_source(data, encoding, None), table, decisions
 
     def labelled(self, data: str, options: Options) -> LabelledRequest:
@@ -196,17 +190,16 @@ class ImageUse(SavedModels[VisionModel]):
         encoding, decisions = encoding_for(part, data, options)
         folder = source_path(data).is_dir()
         group, dropped = (part.group, ()) if folder else group_for(part, data, encoding)
-        table = load_images(
-            data,
-            path=_path(part, options),
-            label=label_for(part, options),
-            group=group,
+        reading = RowOptions(
+            _path(part, options),
+            label_for(part, options),
+            group,
             encoding=encoding,
             classes=self.names,
             labels=part.labels,
             links=part.links,
         )
-        return LabelledRequest(table, (*decisions, *dropped))
+        return LabelledRequest(load_images(data, reading), (*decisions, *dropped))
 
     def answer(self, table: Table) -> ClassAnswers:
         return shared.class_answers(self.models, answer_images, table, self.weights)

@@ -23,6 +23,7 @@ from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats
 from holdfast.data.chats.templates import is_template
 from holdfast.data.columns.template import named_columns
 from holdfast.data.memory.texts import raw_of_texts
+from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
 from holdfast.data.texts.new_rows import renamed
@@ -151,15 +152,15 @@ def _rows(
             return raw
         return renamed(raw, names, options.text)
 
-    table = load_chats(
-        data,
-        messages=part.messages,
-        text=part.text,
-        group=group,
-        template=part.template,
-        label=options.label or part.label or part.target,
-        encoding=encoding,
-        need_answer=need_answer,
+    reading = RowOptions(
+        part.text,
+        options.label or part.label or part.target,
+        group,
+        part.template,
+        part.messages,
+        encoding,
+        need_label=need_answer,
         view=view,
     )
+    table = load_chats(data, reading)
     return table, seen[0], (*decisions, *dropped)

@@ -13,6 +13,7 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.chats.chat import form_of, load_chats, same_form
 from holdfast.data.chats.templates import choose_template
+from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
 from holdfast.models.adapters.adapter import PROMPT_VECTORS
@@ -35,22 +36,15 @@ if TYPE_CHECKING:
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The rows of a source; ``like`` another table, with its columns and form."""
-    table = load_chats(
-        source,
-        messages=data.messages,
-        text=data.text if like is None else like.columns.text,
-        label=(data.label or data.target) if like is None else like.columns.label,
-        group=data.group,
-        template=data.template,
-        encoding=data.encoding,
-        config=data.config,
-    )
-    return table if like is None else same_form(table, like)
+    if like is None:
+        return load_chats(source, data.row_options(label=data.label or data.target))
+    options = data.row_options(text=like.columns.text, label=like.columns.label)
+    return same_form(load_chats(source, options), like)
 
 
 def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
     """Rows of what a model knew before: plain text, or chats where the run's own rows are some."""
-    table = load_chats(source, encoding=data.encoding)
+    table = load_chats(source, RowOptions(encoding=data.encoding))
     if form_of(table) != "text" and form_of(like) == "text":
         raise RecipeError(
             "data.general",

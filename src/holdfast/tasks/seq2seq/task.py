@@ -25,9 +25,10 @@ from holdfast.contract.inference import (
 )
 from holdfast.contract.run_folder import model_of
 from holdfast.contract.samples import Sample, WrittenSamples
+from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Finding, Ints, Scores
-from holdfast.data.pairs.columns import choose_pair
-from holdfast.data.pairs.pairs import given_target, load_pairs
+from holdfast.data.options import RowOptions
+from holdfast.data.pairs.pairs import choose_pair, given_target, load_pairs
 from holdfast.data.table import Table
 from holdfast.data.texts.new_rows import renamed, unlabelled
 from holdfast.metrics import Metric
@@ -74,15 +75,12 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The pairs of a source; ``like`` another table, with its columns."""
     columns = like.columns if like is not None else None
     template = data.template or (columns.template if columns else None)
-    return load_pairs(
-        source,
+    options = data.row_options(
         text=None if template else (columns.text if columns else data.text),
-        target=columns.label if columns else given_target(data.label, data.target),
-        group=data.group,
+        label=columns.label if columns else given_target(data.label, data.target),
         template=template,
-        encoding=data.encoding,
-        config=data.config,
     )
+    return load_pairs(source, options)
 
 
 def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
@@ -208,14 +206,10 @@ class PairUse(WritingUse):
         raw, decisions = rows_to_answer(part, data, options, "text")
         names = read_columns(part)
         view = raw if names is None else read_alone(raw, names, options)
-        columns, _ = choose_pair(
-            view,
-            text=None if part.template else (names or options.text),
-            target=None,
-            group=None,
-            template=part.template,
-            need_target=False,
-        )
+        text = None if part.template else (names or options.text)
+        with decisions_to(None):
+            asked = RowOptions(text, template=part.template, need_label=False)
+            columns = choose_pair(view, asked)
         table = unlabelled(view, columns, label=0, target=True)
         return PredictionRequest(raw, table, decisions=decisions)
 
@@ -224,15 +218,15 @@ class PairUse(WritingUse):
         encoding, decisions = encoding_for(part, data, options)
         group, dropped = group_for(part, data, encoding)
         names = read_columns(part)
-        table = load_pairs(
-            data,
-            text=None if part.template else (part.text or options.text),
-            group=group,
-            target=options.label or given_target(part.label, part.target),
+        reading = RowOptions(
+            None if part.template else (part.text or options.text),
+            options.label or given_target(part.label, part.target),
+            group,
+            part.template,
             encoding=encoding,
-            template=part.template,
             view=partial(renamed, expected=names, given=options.text) if names else None,
         )
+        table = load_pairs(data, reading)
         metric = check_own_metric(self.folder, self.recipe) if self.folder else ()
         return LabelledRequest(with_tables(table, self.recipe), (*decisions, *dropped, *metric))
 

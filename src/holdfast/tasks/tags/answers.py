@@ -23,11 +23,13 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
+from holdfast.core.decisions import recorded
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores, softmax
 from holdfast.data.cells import write_json_cell
+from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw, store
-from holdfast.data.table import Columns, Table
+from holdfast.data.table import Columns, Table, decisions_in
 from holdfast.data.tags.conll import holds_sentences, read_sentences, sentence_rows
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.data.tags.sentences import choose_tagged, load_tagged, read_tagged, untagged
@@ -99,10 +101,10 @@ class TagUse(SavedModels[TextModel]):
             raw = (read_sentences if plain else read_tagged)(data, encoding)
         else:
             raw = raw_of_sentences(data)
-        columns, chosen = choose_tagged(
-            raw, text=self._words(raw, options), label=None, group=None, need_tags=False
-        )
-        chosen = tuple(made for made in chosen if made.what == "words column")
+        with recorded() as log:
+            asked = RowOptions(self._words(raw, options), need_label=False)
+            columns = choose_tagged(raw, asked)
+        chosen = tuple(made for made in decisions_in(log) if made.what == "words column")
         table = untagged(raw, Columns(columns.text, None))
         return PredictionRequest(raw, table, decisions=(*decisions, *raw.decisions, *chosen))
 
@@ -121,15 +123,14 @@ class TagUse(SavedModels[TextModel]):
             because = f"there is no column {group!r} here: the intervals take every row for itself"
             group, decisions = None, (*decisions, Decision("groups", "none", because))
         tags = label_for(part, options)
-        table = load_tagged(
-            data,
-            text=self._words(raw, options),
-            label=tags if options.label or tags in raw.names else None,
-            group=group,
+        reading = RowOptions(
+            self._words(raw, options),
+            tags if options.label or tags in raw.names else None,
+            group,
             encoding=encoding,
-            names=self.models[0].classes,
+            classes=self.models[0].classes,
         )
-        return LabelledRequest(table, decisions)
+        return LabelledRequest(load_tagged(data, reading), decisions)
 
     def answer(self, table: Table) -> TagAnswers:
         outputs = self._outputs(table)

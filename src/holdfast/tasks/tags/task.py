@@ -87,16 +87,8 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
             data.template,
             "Leave it out; --text names the column of words.",
         )
-    return load_tagged(
-        source,
-        text=columns.text if columns else data.text,
-        label=columns.label if columns else data.label,
-        group=data.group,
-        encoding=data.encoding,
-        config=data.config,
-        like=like,
-        labels=data.labels,
-    )
+    own = {"text": columns.text, "label": columns.label} if columns else {}
+    return load_tagged(source, data.row_options(like=like, **own))
 
 
 def load(recipe: Recipe, table: Table) -> LoadedClassifier:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.wording import listing
-from holdfast.data.labels.rare import RARE_BELOW
+from holdfast.data.options import RARE_BELOW
 from holdfast.data.table import Table
 from holdfast.quality.check import CheckResult, check, result, with_classes, with_texts
 from holdfast.quality.rows import normal_pair, texts

@@ -1,25 +1,135 @@
-"""One JSON document: a list of objects, an object of columns, or an object that wraps a list.
+"""JSON: one object a line, or one document.
 
-A list is read object by object, so that memory stays bounded; an object is read whole. A file that
-turns out to hold one object a line is read as JSON lines, which is said.
+Of lines, blank ones are not rows, and a key that is left out is missing. A document is a list of
+objects, an object of columns, or an object that wraps a list. A list is read object by object, so
+that memory stays bounded; an object is read whole. A file that turns out to hold one object a line
+is read as JSON lines, which is said.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.limits import DOCUMENT_VALUES, check_row, limits
-from holdfast.data.raw import Batch
+from holdfast.data.cells import batch_of_objects
+from holdfast.data.limits import DOCUMENT_VALUES, check_columns, check_row, limits
+from holdfast.data.raw import BATCH_ROWS, Batch, batch_rows, filled
 from holdfast.data.readers import READERS, Reader
-from holdfast.data.readers.jsonl import KeyNames, batches, check_object, unique_keys, why
 from holdfast.data.readers.text import open_lines, whole_lines
-from holdfast.data.readers.values import batch_of_objects
+
+SHOWN = 200
+
+
+def read_jsonl(path: Path, encoding: str | None) -> Iterator[Batch]:
+    """Rows of a file with one JSON object a line."""
+    with open_lines(path, encoding) as lines:
+        yield from batches(path, lines)
+
+
+def batches(path: Path, lines: Iterator[str]) -> Iterator[Batch]:
+    """Objects, one a line, gathered into batches; an error names its line."""
+    columns, seen = KeyNames(path), False
+    objects = (
+        (columns.of(parse_object(f"{path}, line {number}", line)), len(line))
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    )
+    for lot in filled(objects, lambda: columns.rows):
+        seen = True
+        yield batch_of_objects(lot, str(path))
+    if not seen:
+        raise DataError(str(path), "is empty", None, "It needs one JSON object a line.")
+
+
+def parse_object(where: str, line: str) -> dict[str, Any]:
+    """The object that this line holds."""
+    try:
+        value = _DECODER.decode(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            where,
+            f"is not JSON: {why(error)}",
+            line.strip()[:SHOWN],
+            "Write one JSON object a line.",
+        ) from error
+    return check_object(where, value)
+
+
+def why(error: Exception) -> str:
+    """What the parser has against a text, in a few words."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    message: str = getattr(error, "msg", None) or str(error)
+    # Python's own sentence advises to change the interpreter.
+    long = "integer string conversion" in message
+    return "a whole number has more than 4,300 digits; write it as a text" if long else message
+
+
+class KeyNames:
+    """The columns seen so far; more than may be are refused where the first of them stands."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names: dict[str, None] = {}
+        self.rows = BATCH_ROWS
+
+    def of(self, value: dict[str, object]) -> dict[str, object]:
+        """``value`` itself, its names counted among the columns; raises ``DataError`` where they
+        become more than ``data.limits.columns``."""
+        if not value.keys() <= self._names.keys():
+            self._names |= dict.fromkeys(value)
+            check_columns(str(self._path), tuple(self._names))
+            self.rows = batch_rows(len(self._names))
+        return value
+
+
+def check_object(where: str, value: object) -> dict[str, Any]:
+    """``value``, if it is an object whose texts can be stored as UTF-8."""
+    if not isinstance(value, dict):
+        remedy = 'A row is an object such as {"text": "…", "label": "…"}.'
+        raise DataError(where, "is not an object with named columns", value, remedy)
+    for name, cell in value.items():
+        if not name.isascii():
+            _refuse_surrogates(where, name, name)
+        if isinstance(cell, str) and not cell.isascii():
+            _refuse_surrogates(where, name, cell)
+    return value
+
+
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, Any]:
+    """The object of these pairs; a repeated name is refused, where ``json`` keeps the last."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"the name {twice[:SHOWN]!r} stands twice")
+    return value
+
+
+def _refuse_surrogates(where: str, name: str, cell: str) -> None:
+    try:
+        cell.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}, column {name!r}",
+            "holds half of a surrogate pair, which is no character",
+            ascii(cell[error.start : error.end]),
+            "Write the whole character, or leave it out.",
+        ) from error
+
+
+# Made once: ``json.loads`` would make one a line.
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
+
+READERS.add("jsonl", Reader(".jsonl", read_jsonl))
+
 
 _SHAPES = 'Write a list of objects: [{"text": "…", "label": "…"}, …], or columns: {"text": […], …}.'
 # JSON's own white space, narrower than Python's.
@@ -37,10 +147,16 @@ def read_json(path: Path, encoding: str | None) -> Iterator[Batch]:
             yield from _list(path, _Cursor(path, itertools.chain([first], pieces)))
             return
         line = _first_line(first, pieces)
-        if _is_object(line):
-            yield from _lines_or_one(path, line, whole_lines(path, pieces))
-        else:
+        if not _is_object(line):
             yield from _whole(path, "".join(itertools.chain([line], pieces)))
+            return
+        lines = whole_lines(path, pieces)
+        second = next((line for line in lines if line.strip()), None)
+        if second is None:
+            yield from _whole(path, line)
+            return
+        notify(Decision("format", "JSON lines", "the file holds one object a line"))
+        yield from batches(path, itertools.chain([line, second], lines))
 
 
 def _first_line(first: str, pieces: Iterator[str]) -> str:
@@ -146,16 +262,6 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _lines_or_one(path: Path, first: str, lines: Iterator[str]) -> Iterator[Batch]:
-    second = next((line for line in lines if line.strip()), None)
-    if second is None:
-        yield from _whole(path, first)
-        return
-    decision = Decision("format", "JSON lines", "the file holds one object a line")
-    yield Batch({}, {}, (decision,))
-    yield from batches(path, itertools.chain([first, second], lines))
-
-
 def _whole(path: Path, text: str) -> Iterator[Batch]:
     if text.count("[") + text.count("{") > DOCUMENT_VALUES:
         raise DataError(
@@ -178,25 +284,19 @@ def _whole(path: Path, text: str) -> Iterator[Batch]:
 
 def _objects(path: Path, value: object) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
-        rows = [item for item in value.values() if _is_rows(item)]
+        lists = (item for item in value.values() if isinstance(item, list))
+        rows = [item for item in lists if item and isinstance(item[0], dict)]
         if len(rows) == 1:
             return (check_object(f"{path}, item {n}", item) for n, item in enumerate(rows[0]))
         # Columns of rows by index, {"text": {"0": "…"}, …}, as pandas writes them.
-        if not value or not all(isinstance(item, dict) for item in value.values()):
-            indexed = False
-        else:
-            indexed = len({tuple(item) for item in value.values()}) == 1
-        if indexed:
+        objects = bool(value) and all(isinstance(item, dict) for item in value.values())
+        if objects and len({tuple(item) for item in value.values()}) == 1:
             return _from_columns(path, {name: list(item.values()) for name, item in value.items()})
         if value and all(isinstance(item, list) for item in value.values()):
             return _from_columns(path, value)
         if value and not any(isinstance(item, (list, dict)) for item in value.values()):
             return iter([check_object(str(path), value)])
     raise DataError(str(path), "is not a table", None, _SHAPES)
-
-
-def _is_rows(item: object) -> bool:
-    return isinstance(item, list) and bool(item) and isinstance(item[0], dict)
 
 
 def _from_columns(path: Path, value: Mapping[str, Sequence[object]]) -> Iterator[dict[str, Any]]:

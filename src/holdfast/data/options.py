@@ -1,0 +1,66 @@
+"""How the rows of a source are read: one record for every kind of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from holdfast.data.raw import Raw
+    from holdfast.data.table import Table
+
+Rare = Literal["refuse", "drop", "merge"]
+Labels = Literal["merged", "exact"]
+Links = Literal["skip", "follow"]
+# One text for each side of a division.
+RARE_BELOW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RowOptions:
+    """What somebody said of a source; ``None`` is worked out. A kind of rows reads what it knows.
+
+    Parameters
+    ----------
+    text, label, group : columns. Two texts are a pair, three or more are joined; the label is a
+        class, several labels, a number, the target of a pair, the answer of a prompt or the tags.
+    template : joins columns to one text; for chats also a chat template (``chats/templates.py``).
+    messages : the column of chats.
+    encoding : of a text file; without it, UTF-8 or an error that names the likely one.
+    config : of a data set of the hub; goes before the one in its name.
+    kind, separator : ``class``, ``several`` or ``number``, and what stands between several labels;
+        without it cells are JSON lists, or ``|`` or ``;`` is found.
+    classes : the labels, tags or classes of a run; others are refused. Without them, all found.
+    need_label : if false, the label's column may be absent, and a row whose label is missing or
+        unknown stays (a class is then -1, a target empty).
+    labels : ``merged`` or ``exact`` (``labels/spelling.py``); ``exact`` takes tags that break their
+        scheme as they are.
+    rare, rare_below : what to do with a class of fewer than ``rare_below`` distinct texts
+        (``labels/classes.py``). Not asked when ``classes`` are given or labels not needed.
+    links : whether links to images are followed (``list_pictures``).
+    like : the table that the rows are divided or scored with: its kind, ranges and strata.
+    view : what is made of the source before anything looks at it: other names for its columns.
+    """
+
+    text: Sequence[str] | None = None
+    label: str | None = None
+    group: str | None = None
+    template: str | None = None
+    messages: str | None = None
+    encoding: str | None = None
+    config: str | None = None
+    kind: str | None = None
+    separator: str | None = None
+    classes: Sequence[str] | None = None
+    need_label: bool = True
+    labels: Labels = "merged"
+    rare: Rare = "refuse"
+    rare_below: int = RARE_BELOW
+    links: Links = "skip"
+    like: Table | None = None
+    view: Callable[[Raw], Raw] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.text, str):
+            object.__setattr__(self, "text", (self.text,))
