@@ -19,6 +19,7 @@ from holdfast.methods.penalties.base import pulled
 from holdfast.methods.penalties.l2 import SquaredWeights, TowardsStart
 from holdfast.methods.penalties.proximal import L1, Proximal, what_is_zero
 from holdfast.methods.registry import METHODS, Known, parts_of, settle
+from holdfast.training.journal import Journal
 
 
 class Small(nn.Module):
@@ -33,10 +34,21 @@ class Small(nn.Module):
         self.head = nn.Linear(features, outputs, bias=False, dtype=torch.float64)
 
 
+class Noted(Journal):
+    """A journal whose notes lie in a list."""
+
+    def __init__(self, notes: list[Any]) -> None:
+        super().__init__(None)
+        self.notes = notes
+
+    def note(self, step: int, what: str, because: str, **more: object) -> None:
+        self.notes.append((step, what, because, more))
+
+
 class Told:
     def __init__(self) -> None:
         self.notes: list[Any] = []
-        self.journal = SimpleNamespace(note=lambda *a, **k: self.notes.append((a, k)))
+        self.journal = Noted(self.notes)
 
 
 def run_of(network: Any, parameters: list[Any], optimizer: Any, **settings: Any) -> Any:

@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Verdict
 from holdfast.recipe import Recipe, override
+from holdfast.training.journal import Journal
 from holdfast.training.listeners.alerts import Alerts
 
 SECRET = "s3cret-token"
@@ -55,14 +55,25 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.join()
 
 
+class Noted(Journal):
+    """A journal whose notes lie in a list."""
+
+    def __init__(self, notes: list[Any]) -> None:
+        super().__init__(None)
+        self.notes = notes
+
+    def note(self, step: int, what: str, because: str, **more: object) -> None:
+        self.notes.append((step, what, because, more))
+
+
 class Run:
     """What the listener reads of a run."""
 
     def __init__(self) -> None:
         self.step = 0
         self.verdict: Verdict | None = None
-        self.notes: list[str] = []
-        self.journal = SimpleNamespace(note=lambda *words, **more: self.notes.append(str(words)))
+        self.notes: list[Any] = []
+        self.journal = Noted(self.notes)
 
     def look(self, listener: Alerts, label: Any) -> None:
         self.step += 10

@@ -15,6 +15,7 @@ import pytest
 import holdfast.training.listeners.alerts as alerts
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Verdict
+from holdfast.training.journal import Journal
 
 SECRET = "s3cret-t0ken"
 BAD = {
@@ -96,17 +97,26 @@ def serve() -> Iterator[Callable[[bytes], Server]]:
         server.close()
 
 
+class Noted(Journal):
+    """A journal whose notes lie in a list."""
+
+    def __init__(self, notes: list[Any]) -> None:
+        super().__init__(None)
+        self.notes = notes
+
+    def note(self, step: int, what: str, because: str, **more: object) -> None:
+        self.notes.append((step, what, because, more))
+
+
 def told(monkeypatch: pytest.MonkeyPatch, address: str) -> list[str]:
     """What a listener says that could not be delivered."""
     monkeypatch.setattr(alerts, "FIRST_WAIT_S", 0.01)
     monkeypatch.setenv("HOOK", address)
     said: list[str] = []
-    notes: list[str] = []
+    notes: list[Any] = []
     listener = alerts.Alerts(("overfit",), None, "env:HOOK", "r")
     run: Any = SimpleNamespace(
-        step=10,
-        verdict=Verdict("overfit", "it is", 0.9),
-        journal=SimpleNamespace(note=lambda *words, **more: notes.append(str(words))),
+        step=10, verdict=Verdict("overfit", "it is", 0.9), journal=Noted(notes)
     )
     listener.snapshot_taken(run)
     with decisions_to(lambda d: said.append(d.because)):
