@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def run_name(run: str | Path | TrainedRun) -> str:
     """A run as it is named: a finished one by its folder."""
-    return str(run.folder if isinstance(run, TrainedRun) else run)
+    return os.fspath(run.folder if isinstance(run, TrainedRun) else run)
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,13 @@ def command(
     end.leave(result["cv"]["verdicts"]["labels"], "a fold's", output.quiet)
 
 
-def show_folds(procedure: CrossValidation, recipe: Recipe, output: RunOutput) -> None:
+def show_folds(
+    procedure: CrossValidation, recipe: Recipe, output: RunOutput, verbose: bool | None = None
+) -> None:
     """The plan of ``--dry-run``."""
     from holdfast.search.learner import foreseen
 
-    with output.heard():
+    with output.heard(verbose=verbose):
         plan = foreseen(procedure, recipe)
     output.show(plan, lambda columns: "\n".join(_plan(plan, columns)))
 

@@ -268,7 +268,8 @@ def _taken(taker: Any) -> tuple[tuple[str, Any, Any], ...]:
         found = [(x.name, empty if x.default is MISSING else x.default) for x in fields(taker)]
     else:
         found = [(x.name, x.default) for x in inspect.signature(taker).parameters.values()]
-    return tuple((name, hints[name], default) for name, default in found)
+    # Without an annotation a parameter is a text, as typer has it.
+    return tuple((name, hints.get(name, str), default) for name, default in found)
 
 
 def check_known(given: list[str], option: str, what: str, known: Collection[str]) -> set[str]:

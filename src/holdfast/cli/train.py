@@ -51,7 +51,7 @@ def _dry_run(request: Request, recipe: Recipe, output: RunOutput) -> None:
         # A plan for a folder that the run would be refused is no plan.
         check_place(request.out, request.resume)
     if (procedure := folds_of(recipe)) is not None:
-        show_folds(procedure, recipe, output)
+        show_folds(procedure, recipe, output, verbose=False)
         return
     with output.heard(verbose=True):
         plan = preview(recipe)

@@ -269,7 +269,7 @@ class Controller:
             trial=trial,
             trials_left=max(0, MOST_TRIALS - len(self.tried)) if now.spent < course.most else 0,
             valid_rows=int(last.valid_losses.size),
-            metrics={name: finite(value) for name, value in last.valid_metrics.items()},
+            metrics={name: finite(float(value)) for name, value in last.valid_metrics.items()},
             findings=course.findings,
         )
 

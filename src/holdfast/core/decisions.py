@@ -17,10 +17,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-from holdfast.core.records import Decision, Finding
+if TYPE_CHECKING:
+    # Imported later: NumPy, which it brings, would slow the help of every command.
+    from holdfast.core.records import Decision, Finding
 
-DecisionListener = Callable[[Decision | Finding], None]
+DecisionListener = Callable[["Decision | Finding"], None]
 Watcher = Callable[[str, int | None, int | None], None]
 
 _LISTENER: ContextVar[DecisionListener | None] = ContextVar("listener", default=None)
@@ -96,6 +99,8 @@ def tick(done: int | None, total: int | None) -> None:
 
 def parted(log: Iterable[Decision | Finding]) -> tuple[tuple[Decision, ...], tuple[Finding, ...]]:
     """The decisions and the findings of a log, each in their order."""
+    from holdfast.core.records import Decision, Finding
+
     every = tuple(log)
     return (
         tuple(one for one in every if isinstance(one, Decision)),

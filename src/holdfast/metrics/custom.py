@@ -16,7 +16,8 @@ import math
 import numbers
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, SupportsFloat
+from types import ModuleType
+from typing import SupportsFloat
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Outputs
@@ -72,10 +73,11 @@ def _loaded(spec: str) -> tuple[Function, str, bool, float, float, str]:
             str(path),
             "Give the metric as path.py:function; a relative path starts at the current folder.",
         )
-    things = _import(path, spec)
-    function = things.get(name)
+    module = _import(path, spec)
+    function = getattr(module, name, None)
     if not callable(function):
-        known = sorted(key for key, thing in things.items() if callable(thing) and key[0] != "_")
+        things = vars(module).items()
+        known = sorted(key for key, thing in things if callable(thing) and key[0] != "_")
         raise RecipeError(
             SETTING,
             f"names a function that {path.name} does not define",
@@ -88,7 +90,7 @@ def _loaded(spec: str) -> tuple[Function, str, bool, float, float, str]:
     return function, name, higher, float(low), float(high), undefined
 
 
-def _import(path: Path, spec: str) -> dict[str, Any]:
+def _import(path: Path, spec: str) -> ModuleType:
     # Under a name of its own and not in ``sys.modules``: a user's file may be called like a
     # library.
     found = importlib.util.spec_from_file_location(f"holdfast_metric_{path.stem}", path)
@@ -104,7 +106,7 @@ def _import(path: Path, spec: str) -> dict[str, Any]:
             str(path),
             "Run it with python alone to see the line.",
         ) from error
-    return vars(module)
+    return module
 
 
 def _direction(function: Function, suffix: str, spec: str) -> bool:

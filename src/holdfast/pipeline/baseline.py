@@ -19,6 +19,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.run_folder import RECIPE
+from holdfast.core.decisions import decisions_to
 from holdfast.core.files import write_text
 from holdfast.core.lock import locked
 from holdfast.core.records import Estimate, Ints, Outputs, Snapshot, to_json
@@ -53,7 +54,7 @@ def add_careless(run: Path, listeners: Sequence[Listener] = ()) -> dict[str, Any
     rows of ``run``, at the effective number of rows of their groups; ``verdict`` what its curves
     show on the validation rows of ``run``; ``because`` one sentence.
     """
-    with locked(run):
+    with decisions_to(None), locked(run):
         recipe = read_recipe(run / RECIPE)
         splits = load_and_divide(recipe).splits
         unseen = splits.test.open()

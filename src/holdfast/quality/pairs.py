@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 
@@ -12,30 +11,29 @@ from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, result
 from holdfast.quality.views import TableRows
 
-P = TypeVar("P", SimilarPairs, SimilarPairs)
 SHOWN = 20
 # Of copies, which may be many, so many rows are listed and so many examples shown; from this share
 # of the rows on they may move a score by a point.
 LISTED, EXAMPLES, SERIOUS = 100, 8, 0.01
 
 
-def rows_in(pairs: SimilarPairs | SimilarPairs) -> Ints:
+def rows_in(pairs: SimilarPairs) -> Ints:
     """The positions that stand in any pair, each once, in order."""
     return np.unique(np.concatenate([pairs.first, pairs.second]))
 
 
-def ranked_rows(pairs: SimilarPairs | SimilarPairs) -> list[int]:
+def ranked_rows(pairs: SimilarPairs) -> list[int]:
     """The positions that stand in any pair, each once, as the pairs name them."""
     return list(dict.fromkeys(np.column_stack([pairs.first, pairs.second]).ravel().tolist()))
 
 
-def most_alike_first(pairs: P) -> P:
+def most_alike_first(pairs: SimilarPairs) -> SimilarPairs:
     """The pairs by their similarity, then by their positions."""
     order = np.lexsort((pairs.second, pairs.first, -pairs.similarity))
     return type(pairs)(pairs.first[order], pairs.second[order], pairs.similarity[order])
 
 
-def differently_labelled(pairs: P, labels: Ints) -> P:
+def differently_labelled(pairs: SimilarPairs, labels: Ints) -> SimilarPairs:
     """The pairs whose two labels are known and differ; ``labels`` [n], −1 where not known."""
     one, other = labels[pairs.first], labels[pairs.second]
     return pairs.where((one >= 0) & (other >= 0) & (one != other))
@@ -51,7 +49,7 @@ def both_labels(pairs: SimilarPairs, rows: TableRows) -> list[str]:
 
 
 def examples_of(
-    pairs: SimilarPairs | SimilarPairs,
+    pairs: SimilarPairs,
     ids: Ints,
     others: Ints,
     likeness: str,

@@ -53,6 +53,10 @@ def find_drops(gathered: AllRows) -> tuple[Drops, ...]:
         for name in ("source", "valid")
         if protected in gathered.tables and name in gathered.tables and name != protected
     ]
+    nearest = {
+        protected: nearest_protected(gathered.copies, gathered.mask(protected))
+        for protected in dict.fromkeys(protected for _, protected in pairs)
+    }
     drops = []
     for name, protected in pairs:
         table, theirs = gathered.tables[name], gathered.tables[protected]
@@ -60,10 +64,7 @@ def find_drops(gathered: AllRows) -> tuple[Drops, ...]:
         if table.has_groups and theirs.has_groups:
             taken = set(theirs.column("group"))
             group = np.array([value in taken for value in table.column("group")], dtype=bool)
-        near, span = (
-            nearest_protected(gathered.copies, gathered.mask(protected)),
-            gathered.span(name),
-        )
+        near, span = nearest[protected], gathered.span(name)
         drops.append(Drops(name, protected, near.of[span], near.similarity[span], group))
     return tuple(drops)
 

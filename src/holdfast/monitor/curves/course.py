@@ -184,7 +184,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
     valid = shape(facts)
     series = [one for one in (facts.train, facts.valid) if one is not None]
     # A log cut off by a resume says little of what was learned before.
-    late = min(float(s.at[0]) for s in series) > max(float(s.at[-1]) for s in series) / 2
+    late = not min(float(s.at[0]) for s in series) <= max(float(s.at[-1]) for s in series) / 2
     planned, last = facts.curves.planned, facts.curves.last
     # Whether the run came to where it was planned to end, as far as the log knows.
     complete = planned is None or last is None or last >= END * planned

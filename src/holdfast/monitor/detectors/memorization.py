@@ -50,7 +50,7 @@ def memorizing(history: History) -> Symptom | None:
     else:
         while began > 0 and at_floor(history.snapshots[began - 1]):
             earlier = gap_of(history.snapshots[began - 1])
-            if earlier is None or earlier.beyond < 0.5:
+            if earlier is None or not earlier.beyond >= 0.5:
                 break
             began -= 1
     if not history.steps[began]:

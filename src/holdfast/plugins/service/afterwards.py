@@ -142,7 +142,8 @@ class Watching:
             # An observer may come to know something by itself.
             if done or (unheard and since > HEAR_AFTER_S) or since > HEAR_EVERY_S:
                 self._heard_at = time.monotonic()
-                self._each(self._hear)
+                self._each(self._keep_words)
+                self._each(self._keep_events)
                 unheard = False
             self._changed = unheard
             if done or time.monotonic() - self._saved_at > STATE_EVERY_S:
@@ -153,7 +154,10 @@ class Watching:
             if items and not self._queue.closed:
                 time.sleep(GATHER_S)
 
-    def _hear(self, one: ServiceObserver) -> None:
+    def _keep_words(self, one: ServiceObserver) -> None:
+        self._said[one.name] = one.said()
+
+    def _keep_events(self, one: ServiceObserver) -> None:
         for kind, body in one.events():
             because = str(body.get("because") or "")[:LONGEST_SAID]
             self._log(f"{kind}: {because}" if because else f"{one.name}: {kind}")
@@ -163,7 +167,6 @@ class Watching:
                 self._store.append(Event(kind, time.time(), dict(body)))
             except StoreError as error:
                 self._log(f"{one.name}: {kind} could not be stored: {error}")
-        self._said[one.name] = one.said()
 
     def add(self, one: ServiceObserver) -> None:
         """Have one more look on, from where it left off in the store."""

@@ -267,9 +267,9 @@ class Labelling:
     def _lay_out(self, now: float) -> None:
         rows = self._store.kept(WINDOW)
         feedback = self._all()
-        self._laid_at, self._since = now, 0
+        # Emptied first: should the rest fail, the next one who asks has them laid out again.
+        self._laid, self._laid_at, self._since = deque(), now, 0
         if not rows:
-            self._laid = deque()
             return
         if self._rule is None:
             self._found_rule = rule_of_answers(

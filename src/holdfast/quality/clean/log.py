@@ -22,7 +22,7 @@ def line(change: Change) -> str:
     """One line of the log, without its end."""
     written = asdict(change)
     written["why"] = written.pop("because")
-    if written.pop("reversible") is False:
+    if not written.pop("reversible"):
         written["reversible"] = False
     return json.dumps(written, ensure_ascii=False)
 

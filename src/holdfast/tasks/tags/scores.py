@@ -181,6 +181,8 @@ def score_tags(
         (NOTHING, "nothing of the kind is here"),
         "entities",
     )
+    if metrics["loss"].value is None:
+        metrics["loss"] = undefined("nothing of the kind is here")
     labelled = spans_of(outputs.labels, outputs.counts, table)
     n = np.bincount(labelled.types, minlength=types)
     read = outputs.read

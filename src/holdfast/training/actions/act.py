@@ -308,7 +308,7 @@ def start_phase(run: Run) -> None:
     phase = run.phase
     with all_learning(run):
         groups = run.job.groups(run.network, phase)
-    for group in groups:
-        group["base_lr"] = group["lr"]
-    run.optimizer = run.job.optimizer(phase.optimizer, groups)
+        for group in groups:
+            group["base_lr"] = group["lr"]
+        run.optimizer = run.job.optimizer(phase.optimizer, groups)
     run.schedule = run.job.schedule(phase.schedule, phase.steps, phase.warmup_steps)
