@@ -250,6 +250,8 @@ def fairness_of(run: FinishedRun, wanted: FairnessRequest) -> dict[str, Any]:
     if not len(run.valid) or not len(run.test):
         side = "validation" if not len(run.valid) else "test"
         raise RunError(str(run.run), f"has no {side} rows", None, "Train with both sides.")
+    # Changed training rows are refused before the test rows are opened.
+    run.table("train")
     query = label_query(run.predictor) or fault_query(run.predictor)
     found = find_fairness(run, wanted.part(run.recipe.probes.fairness), query)
     openings = None

@@ -145,9 +145,10 @@ def probe_run(folder: Path) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         if not run.has("train"):
             notify(Decision(ANSWERS, "missing", f"{folder} was {OLD}: its model is asked now"))
-        members = find(run)
+        # Answers that were changed are refused before the model is asked.
+        test, members = run.test, find(run)
         with one_thread():
-            found = confirm(members, run, run.test)
+            found = confirm(members, run, test)
     return memory_document(found, probes.get("forgetting"))
 
 

@@ -64,9 +64,10 @@ def refuse_task(task: str) -> None:
 
 def robustness(run: FinishedRun) -> dict[str, Any]:
     """``robustness`` of ``errors --json``, which opens the test rows of a finished run again."""
-    names = find(run)
+    # What refuses the run does so before the test rows are opened.
+    names, test = find(run), run.test
     opened = run.reopen("errors --robustness", names)
-    found = confirm(names, run, run.test)
+    found = confirm(names, run, test)
     rows = {"what": found["what"], "n": found["n"], "of": len(opened.table)}
     return {**rows, "openings": opened.count, **found}
 

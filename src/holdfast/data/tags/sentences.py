@@ -133,8 +133,9 @@ def choose_tagged(raw: Raw, options: RowOptions) -> Columns:
         tags = _chosen(raw, "label", TAG_NAMES)
     if not options.need_label and tags not in raw.names:
         tags = None
-    for name in filter(None, (words, tags)):
-        check_present(raw, name)
+    for name in (words, tags):
+        if name is not None:
+            check_present(raw, name)
     if options.group is not None:
         check_column(raw, options.group)
     refuse_twice([words, tags, options.group], "--text, --label and --group")

@@ -116,16 +116,16 @@ def save_whole(
     if adapter is not None and not adapter.spec.merge:
         save_adapter(adapter, folder, tokenizer)
         return
-    whole = plain
-    if adapter is not None:
-        # On the meta device, so that no weights are drawn.
-        with torch.device("meta"):
-            whole = type(plain)(forget(copy.deepcopy(plain.config)))
-        whole.load_state_dict(merged_state(plain), strict=False, assign=True)
-        whole.tie_weights()
-        whole.generation_config = plain.generation_config
     with disk_errors(folder), quiet_transformers():
         folder.mkdir(parents=True, exist_ok=True)
+        whole = plain
+        if adapter is not None:
+            # On the meta device, so that no weights are drawn.
+            with torch.device("meta"):
+                whole = type(plain)(forget(copy.deepcopy(plain.config)))
+            whole.load_state_dict(merged_state(plain), strict=False, assign=True)
+            whole.tie_weights()
+            whole.generation_config = plain.generation_config
         whole.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
