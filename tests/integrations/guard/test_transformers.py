@@ -209,7 +209,9 @@ def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(
     made = noisy(guard.callback(), num_train_epochs=5, learning_rate=1e-7)
     made.train()
     assert made.state.global_step == 5 * 4
-    advisor = guard._rule()
+    assert guard._watch is not None
+    advisor = guard._watch._advisor
+    assert advisor is not None
     assert guard.verdict is not None
     assert not advisor.decide(replace(guard.verdict, label="healthy"), guard.history)
     for label, harm in (("overfit", "answers"), ("diverging", None)):

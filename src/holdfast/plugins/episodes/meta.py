@@ -33,7 +33,7 @@ from holdfast.core.errors import Interrupted, MachineError, RecipeError, RunErro
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
 from holdfast.core.input_errors import door
 from holdfast.core.machine import processes
-from holdfast.core.records import Decision, Floats, Verdict, to_json
+from holdfast.core.records import Decision, Finding, Floats, Verdict, to_json
 from holdfast.core.run_files import read_result, seal_model, write_result
 from holdfast.core.yaml_values import from_yaml
 from holdfast.data.table import Table
@@ -137,9 +137,9 @@ def _meta(recipe: Recipe, run: Path, again: bool, every_s: float) -> dict[str, A
 
     outer = listener()
 
-    def hear(made: object) -> None:
-        assert isinstance(made, Decision)
-        decisions.append(made)
+    def hear(made: Decision | Finding) -> None:
+        if isinstance(made, Decision):
+            decisions.append(made)
         outer(made)
 
     notify(*prepared.loaded.decisions, *chosen_now)
