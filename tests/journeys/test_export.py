@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.decisions import decisions_to
 from holdfast.plugins.export import proof
 
 TEXTS = ["w1 w2 good", "w3 bad w9 w4", "odd w7", "w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 good w1"]
@@ -308,5 +309,6 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     told: list[Decision] = []
     again = FinishedRun(tmp_path / "run")
     assert again.out_of_fold
-    assert valid_rows(again, told.append) == (None, None)
+    with decisions_to(told.append):
+        assert valid_rows(again) == (None, None)
     assert [one.what for one in told if one.chosen == "not on validation rows"] == ["scored"]
