@@ -220,7 +220,7 @@ import sys
 import torch
 from holdfast.plugins.service import drift_observer, service
 service.FLUSH_S = 0.1
-def passes(again, notify):
+def passes(again):
     layer = torch.nn.Linear(64, 64)
     print("the pass begins", file=sys.stderr, flush=True)
     while True:
