@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from holdfast.core.curves import Series
-from holdfast.core.discovery import Entry, Registry, modules_of
+from holdfast.core.discovery import Entry, Registry
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 
@@ -54,7 +55,7 @@ LOGS: Registry[LogReader] = Registry("log reader", "the log")
 
 def all_log_readers() -> Registry[LogReader]:
     """Every reader, by name."""
-    modules_of(__name__)
+    importlib.import_module(f"{__name__}.formats")
     return LOGS
 
 

@@ -16,7 +16,7 @@ from holdfast.core.records import Decision, Evidence, Label, Remedy, Verdict
 from holdfast.core.run_files import check_files, is_sealed, read_events, read_result
 from holdfast.monitor.confirmation import confirmed
 from holdfast.monitor.judge import judge
-from holdfast.plugins.logs import LOGS, Log, LogReader, not_a_log
+from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.table import from_rows
 from holdfast.plugins.logs.text import head
 from holdfast.report.page_words import DISCARDED, discarded
@@ -149,6 +149,3 @@ def _verdict(event: Mapping[str, Any]) -> Verdict:
         test_agrees=event.get("test_agrees"),
         test_comparison=event.get("test_comparison"),
     )
-
-
-LOGS.add("holdfast", LogReader(accepts, read, "Holdfast's run folder or events.jsonl", 6))
