@@ -67,41 +67,25 @@ __all__ = [
     "update",
 ]
 
-# Where the names of the core are; others are entry points of plug-ins.
-_HOMES = {
-    **dict.fromkeys(
-        (
-            "TrainedRun",
-            "audit",
-            "choose",
-            "compare",
-            "cv",
-            "distill",
-            "errors",
-            "explain",
-            "fairness",
-            "lr",
-            "probe",
-            "threshold",
-            "train",
-            "tune",
-        ),
-        "holdfast.api",
-    ),
+# Plug-ins bring these, by their entry points; the others are the core's.
+_PLUGINS = ("Guard", "chat", "diagnose", "drift", "export", "meta", "update")
+_CLASSES = {
     "TextClassifier": "holdfast.estimator.estimator",
+    "TrainedRun": "holdfast.api.trained_run",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Load the public names on first use, so that ``import holdfast`` is cheap and silent."""
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in __all__:
+    if name in _PLUGINS:
         from holdfast.core.discovery import load
 
         return load("holdfast.functions", name)
+    if name in __all__:
+        import importlib
+
+        module = importlib.import_module(_CLASSES.get(name, "holdfast.api.commands"))
+        return getattr(module, name)
     raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
 
 

@@ -13,10 +13,10 @@ from holdfast.cli.options import (
     VERDICTS,
     Address,
     EndOptions,
+    Helps,
     RunOptions,
     RunOutput,
     SourceOptions,
-    complete_verdicts,
 )
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
@@ -49,25 +49,18 @@ class FoldOptions:
     address: Address = None
 
 
-@dataclass(frozen=True, slots=True)
-class FoldEndOptions(EndOptions):
-    """The same of folds."""
-
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the folds, train and write nothing.")
-    ] = False
-    fail_on: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VERDICT",
-            autocompletion=complete_verdicts,
-            help=f"Exit 3 where a fold has this verdict: {', '.join(VERDICTS)}.",
-        ),
-    ] = None
+ENDS = Helps(
+    dry_run="Show the folds, train and write nothing.",
+    fail_on=f"Exit 3 where a fold has this verdict: {', '.join(VERDICTS)}.",
+)
 
 
 def command(
-    rows: SourceOptions, folds: FoldOptions, run: RunOptions, end: FoldEndOptions, output: RunOutput
+    rows: SourceOptions,
+    folds: FoldOptions,
+    run: RunOptions,
+    end: Annotated[EndOptions, ENDS],
+    output: RunOutput,
 ) -> None:
     """Cross-validate SOURCE: every row is answered by a model to which it was unknown, and a model
     of all rows comes out."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from holdfast.cli.options import Resume, RunOptions, RunOutput, set_option
+from holdfast.cli.options import Helps, Resume, RunOptions, RunOutput
 from holdfast.core.machine import refuse_too_little
 from holdfast.terminal.layout import entries, entry
 
@@ -35,14 +35,7 @@ class StudentOptions:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
-class StudentRunOptions(RunOptions):
-    """The student's folder and settings."""
-
-    out: Annotated[Path | None, typer.Option(help="The student's folder.")] = None
-    set_: Annotated[
-        list[str] | None, set_option("Any key of a recipe, e.g. distill.temperature=4.")
-    ] = None
+RUN = Helps(out="The student's folder.", set_="Any key of a recipe, e.g. distill.temperature=4.")
 
 
 def command(
@@ -51,7 +44,7 @@ def command(
         typer.Argument(metavar="RUN...", help="The teacher; of several the average teaches."),
     ],
     student: StudentOptions,
-    run: StudentRunOptions,
+    run: Annotated[RunOptions, RUN],
     resume: Resume = False,
     *,
     output: RunOutput,

@@ -7,12 +7,13 @@ of the function's parameters, and makes the records of what was typed.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -227,6 +228,14 @@ class RunOutput(ResultOutput):
     ] = False
 
 
+class Helps(dict[str, str]):
+    """What the help of a command says of options in a record that several commands take, by the
+    names of their fields: ``Annotated[EndOptions, Helps(dry_run="Show the folds.")]``."""
+
+    def __init__(self, **texts: str) -> None:
+        super().__init__(texts)
+
+
 def flat(command: Callable[..., None]) -> Callable[..., None]:
     """The command as typer reads it: the fields of its records are its options."""
 
@@ -234,30 +243,36 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
     def called(**given: Any) -> None:
         command(**_made(command, given))
 
-    parameters = list(_parameters(command))
+    parameters = list(_parameters(command, Helps()))
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     del called.__wrapped__
     return called
 
 
-def _parameters(taker: Any) -> Iterator[inspect.Parameter]:
+def _parameters(taker: Any, helps: Helps) -> Iterator[inspect.Parameter]:
     for name, hint, default in _taken(taker):
-        if is_dataclass(hint):
-            yield from _parameters(hint)
-        else:
-            yield inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint
-            )
+        record, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if is_dataclass(record):
+            own = [mark for mark in marks if isinstance(mark, Helps)]
+            yield from _parameters(record, own[0] if own else Helps())
+            continue
+        if name in helps:
+            option = copy.copy(marks[0])
+            option.help = helps[name]
+            hint = Annotated[record, option]
+        yield inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint
+        )
 
 
 def _made(taker: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: hint(**_made(hint, given))
-        if isinstance(hint, type) and is_dataclass(hint)
-        else given[name]
-        for name, hint, _ in _taken(taker)
-    }
+    made = {}
+    for name, hint, _ in _taken(taker):
+        record = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        known = isinstance(record, type) and is_dataclass(record)
+        made[name] = record(**_made(record, given)) if known else given[name]
+    return made
 
 
 @functools.cache

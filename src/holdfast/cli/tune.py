@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from holdfast.cli.options import (
-    Address,
-    EndOptions,
-    RunOptions,
-    RunOutput,
-    SourceOptions,
-    complete_verdicts,
-    set_option,
-)
+from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
 from holdfast.terminal.layout import clock, entries, wrapped
@@ -29,19 +21,6 @@ if TYPE_CHECKING:
 
 # Trials that the table shows; the report has all.
 MOST_LINES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class SearchedRunOptions(RunOptions):
-    """The same, with ranges among the settings."""
-
-    set_: Annotated[
-        list[str] | None,
-        set_option(
-            "Any key of a recipe; a range searches it, e.g. "
-            "'train.learning_rate={range: [1e-5, 5e-4], log: true}'."
-        ),
-    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +42,21 @@ class SearchOptions:
     address: Address = None
 
 
-@dataclass(frozen=True, slots=True)
-class SearchEndOptions(EndOptions):
-    """The same of a search."""
-
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be tried, train and write nothing.")
-    ] = False
-    fail_on: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VERDICT",
-            autocompletion=complete_verdicts,
-            help="Exit 3 where the model that is kept has this verdict.",
-        ),
-    ] = None
+RUN = Helps(
+    set_="Any key of a recipe; a range searches it, e.g. "
+    "'train.learning_rate={range: [1e-5, 5e-4], log: true}'."
+)
+ENDS = Helps(
+    dry_run="Show what would be tried, train and write nothing.",
+    fail_on="Exit 3 where the model that is kept has this verdict.",
+)
 
 
 def command(
     rows: SourceOptions,
-    run: SearchedRunOptions,
+    run: Annotated[RunOptions, RUN],
     search: SearchOptions,
-    end: SearchEndOptions,
+    end: Annotated[EndOptions, ENDS],
     output: RunOutput,
 ) -> None:
     """Search settings for SOURCE, keep the model that won, score it once, report."""

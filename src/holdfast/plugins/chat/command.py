@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import Output
+from holdfast.cli.options import Helps, Output
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, HoldfastError, RecipeError
 from holdfast.core.machine import refuse_too_little
@@ -48,14 +48,9 @@ class AnswerOptions:
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ChatOutput(Output):
-    """What is printed."""
-
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a message, on one line.")
-    ] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the answers.")] = False
+OUTPUT = Helps(
+    as_json="One JSON object a message, on one line.", quiet="Say nothing beside the answers."
+)
 
 
 def command(
@@ -72,7 +67,7 @@ def command(
     ] = None,
     *,
     answers: AnswerOptions,
-    output: ChatOutput,
+    output: Annotated[Output, OUTPUT],
 ) -> None:
     """Talk to the model of RUN, and to the one that it began from.
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import (
+    Helps,
     LabelledRowOptions,
     Model,
     ResultOutput,
@@ -18,7 +19,6 @@ from holdfast.cli.options import (
     RunOptions,
     Source,
     Test,
-    set_option,
 )
 from holdfast.core.machine import refuse_too_little
 from holdfast.terminal.layout import entries
@@ -31,18 +31,8 @@ class EpisodeRowOptions(LabelledRowOptions):
     test: Test = None
 
 
-@dataclass(frozen=True, slots=True)
-class EpisodeRunOptions(RunOptions):
-    """The start's folder and settings."""
-
-    set_: Annotated[list[str] | None, set_option("Any key of a recipe, e.g. meta.shots=1.")] = None
-
-
-@dataclass(frozen=True, slots=True)
-class EpisodeOutput(ResultOutput):
-    """What is printed."""
-
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json.")] = False
+RUN = Helps(set_="Any key of a recipe, e.g. meta.shots=1.")
+OUTPUT = Helps(as_json="Print result.json.")
 
 
 def command(
@@ -54,9 +44,9 @@ def command(
     model: Model = None,
     *,
     rows: EpisodeRowOptions,
-    run: EpisodeRunOptions,
+    run: Annotated[RunOptions, RUN],
     resume: Resume = False,
-    output: EpisodeOutput,
+    output: Annotated[ResultOutput, OUTPUT],
 ) -> None:
     """Learn a start from many small tasks that adapts to a new one in a few steps, and score it on
     tasks that it never met."""

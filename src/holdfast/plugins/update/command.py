@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import RunOutput, Seed, set_option
+from holdfast.cli.options import Helps, RunOutput, Seed, set_option
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import GATE_OUTCOMES
@@ -73,19 +73,12 @@ class LearningOptions:
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted one.")] = False
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateOutput(RunOutput):
-    """What is printed."""
-
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print result.json; with --every a line a round.")
-    ] = False
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="The result alone: no plan, no progress.")
-    ] = False
+OUTPUT = Helps(as_json="Print result.json; with --every a line a round.")
 
 
-def command(given: FeedbackOptions, learning: LearningOptions, output: UpdateOutput) -> None:
+def command(
+    given: FeedbackOptions, learning: LearningOptions, output: Annotated[RunOutput, OUTPUT]
+) -> None:
     """Learn from feedback, and decide by evidence whether the new model may take over. Exit code:
     0 where its gate accepts it, 3 where it is rejected or inconclusive; the run is complete then
     too. --every goes on whatever the gate says."""
@@ -129,7 +122,7 @@ def _store(feedback: str | None) -> str:
     return masked(feedback) if feedback is not None and is_store(feedback) else "URL"
 
 
-def _rounds(asking: UpdateOptions, schedule: RoundSchedule, output: UpdateOutput) -> None:
+def _rounds(asking: UpdateOptions, schedule: RoundSchedule, output: RunOutput) -> None:
     """Update on a schedule, until it is ended."""
     from holdfast.plugins.update.progress import updated
     from holdfast.plugins.update.rounds import Rounds
