@@ -21,8 +21,8 @@ from holdfast.core.seeds import generator
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.plugins.drift.monitor import BETWEEN
 from holdfast.plugins.drift.report import DriftReport, compare_rows
+from holdfast.plugins.drift.rows import hashed_words
 from holdfast.plugins.drift.run_rows import WRITE, held_reference, rows_of_answers
-from holdfast.plugins.drift.words import hashed_words
 from holdfast.runs.finished_run import FinishedRun
 
 # Rows that are asked about; of a model that writes, whose answers take longest.

@@ -12,13 +12,23 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
-from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
+from holdfast.plugins.drift.accuracy import (
+    TOLERANCE,
+    HarmWatch,
+    estimated_accuracy,
+    powered_accuracy,
+    support_of,
+)
 from holdfast.plugins.drift.distance import Apart, apart, rank_area
-from holdfast.plugins.drift.facts import CONFIDENCE
-from holdfast.plugins.drift.label_evidence import TOLERANCE, HarmWatch, powered_accuracy
 from holdfast.plugins.drift.monitor import BETWEEN, DriftMonitor
-from holdfast.plugins.drift.rows import DriftRows, Reference
-from holdfast.plugins.drift.words import DriftWord, rows_with, telling_terms
+from holdfast.plugins.drift.rows import (
+    CONFIDENCE,
+    DriftRows,
+    DriftWord,
+    Reference,
+    rows_with,
+    telling_terms,
+)
 from holdfast.quality.two_samples import proportions_differ
 from holdfast.stats.auc import delong
 from holdfast.stats.intervals import wilson

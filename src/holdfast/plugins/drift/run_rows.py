@@ -24,9 +24,16 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import check_files
 from holdfast.core.seeds import generator
 from holdfast.data.tags.scheme import OUTSIDE
-from holdfast.plugins.drift.facts import facts_of
-from holdfast.plugins.drift.rows import DriftRows, Reference, of_arrays, to_arrays, unit
-from holdfast.plugins.drift.words import hashed_words, rows_with
+from holdfast.plugins.drift.rows import (
+    DriftRows,
+    Reference,
+    facts_of,
+    hashed_words,
+    of_arrays,
+    rows_with,
+    to_arrays,
+    unit,
+)
 from holdfast.runs.finished_run import FinishedRun
 
 REFERENCE = "reference.npz"

@@ -17,15 +17,25 @@ import numpy as np
 from holdfast.analyses.row_texts import PAIR
 from holdfast.core.records import Estimate, to_json
 from holdfast.data.tags.scheme import OUTSIDE
-from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
+from holdfast.plugins.drift.accuracy import (
+    HarmWatch,
+    estimated_accuracy,
+    powered_accuracy,
+    support_of,
+)
 from holdfast.plugins.drift.distance import apart
-from holdfast.plugins.drift.facts import CONFIDENCE, facts_of
-from holdfast.plugins.drift.label_evidence import HarmWatch, powered_accuracy
 from holdfast.plugins.drift.monitor import BETWEEN, THEMSELVES, Alarm, DriftMonitor
 from holdfast.plugins.drift.report import compare_rows
-from holdfast.plugins.drift.rows import DriftRows, Reference, joined, unit
+from holdfast.plugins.drift.rows import (
+    CONFIDENCE,
+    DriftRows,
+    Reference,
+    facts_of,
+    hashed_words,
+    joined,
+    unit,
+)
 from holdfast.plugins.drift.run_rows import RunReference, held_reference
-from holdfast.plugins.drift.words import hashed_words
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served
 from holdfast.plugins.store.records import Feedback, RequestOutcome, Row
 from holdfast.quality.clean.mask import masked
