@@ -1,4 +1,4 @@
-"""Logs that other programs write; ``formats`` lists them."""
+"""Logs that other programs write; ``reader`` lists them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LOGS: Registry[LogReader] = Registry("log reader", "the log")
 
 def all_log_readers() -> Registry[LogReader]:
     """Every reader, by name."""
-    importlib.import_module(f"{__name__}.formats")
+    importlib.import_module(f"{__name__}.reader")
     return LOGS
 
 

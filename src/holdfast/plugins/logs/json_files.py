@@ -12,7 +12,7 @@ from typing import Any
 from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.names import TRAIN, meaning
+from holdfast.plugins.logs.choose import TRAIN, meaning
 from holdfast.plugins.logs.table import clock, from_rows, number
 from holdfast.plugins.logs.text import LARGEST_DOCUMENT, document, flat, head, objects
 

@@ -70,7 +70,7 @@ def _float(value: Any) -> float | None:
         return None
 
 
-class _Cells:
+class _ColumnNumbers:
     """The numbers of one column as they stand in the log, with the rows that they stand in."""
 
     __slots__ = ("rows", "values")
@@ -123,9 +123,9 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, what: str, **facts
     return Log(source, axis, series, decisions=tuple(decisions), epochs=epochs, **facts)
 
 
-def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _Cells], int]:
+def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _ColumnNumbers], int]:
     """The numbers of every column, in the order in which the columns first stand."""
-    cells: defaultdict[str, _Cells] = defaultdict(_Cells)
+    cells: defaultdict[str, _ColumnNumbers] = defaultdict(_ColumnNumbers)
     count = numbers = 0
     for row in rows:
         for column, cell in row.items():
@@ -154,7 +154,7 @@ def _named(column: str, taken: Mapping[str, Series]) -> str:
     return shown
 
 
-def _axis(cells: Mapping[str, _Cells], count: int) -> tuple[str, str | None]:
+def _axis(cells: Mapping[str, _ColumnNumbers], count: int) -> tuple[str, str | None]:
     """The kind of axis and its column: the first known name that most rows fill."""
     for axis, names in (("step", STEPS), ("epoch", EPOCHS)):
         for column, one in cells.items():
@@ -163,7 +163,7 @@ def _axis(cells: Mapping[str, _Cells], count: int) -> tuple[str, str | None]:
     return "row", None
 
 
-def _positions(one: _Cells, count: int, what: str, name: str) -> Floats:
+def _positions(one: _ColumnNumbers, count: int, what: str, name: str) -> Floats:
     """The position of every row, NaN where it has none."""
     values = np.frombuffer(one.values, dtype=np.float64)
     beyond = values[np.isfinite(values) & (np.abs(values) > FARTHEST)]
@@ -178,7 +178,9 @@ def _positions(one: _Cells, count: int, what: str, name: str) -> Floats:
     return at
 
 
-def _series(name: str, one: _Cells, at: Floats | None, axis: str) -> tuple[Series, int, int]:
+def _series(
+    name: str, one: _ColumnNumbers, at: Floats | None, axis: str
+) -> tuple[Series, int, int]:
     """A column as a series, how many of its points were replaced by later ones, and how many of its
     values are beyond all bounds."""
     rows = np.frombuffer(one.rows, dtype=np.int64)

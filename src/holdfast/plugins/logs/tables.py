@@ -13,7 +13,7 @@ from holdfast.core.curves import Series
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.names import meaning
+from holdfast.plugins.logs.choose import meaning
 from holdfast.plugins.logs.table import clock, from_rows
 from holdfast.plugins.logs.text import header, several_runs, table
 

@@ -12,7 +12,7 @@ from typing import Any
 from holdfast.core.errors import DataError, MachineError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.names import TRAIN, VALID
+from holdfast.plugins.logs.choose import TRAIN, VALID
 from holdfast.plugins.logs.table import from_rows, number
 from holdfast.plugins.logs.text import files_below, flat, objects, several_runs
 
