@@ -9,13 +9,13 @@ import pytest
 
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.plugins.export import formats
-from holdfast.plugins.export.inferior import inferiority
 from holdfast.plugins.export.measurements import (
     FormMeasurements,
     ModelForm,
     Times,
     choose,
     faster,
+    inferiority,
     measure,
 )
 

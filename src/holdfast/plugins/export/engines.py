@@ -1,10 +1,16 @@
 """What asks an exported file: a function of a tokenizer's (or processor's) batch; and what the last
-layer of a classifier reads, as a second output of its graph."""
+layer of a classifier reads, as a second output of its graph.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import os
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -13,7 +19,6 @@ import torch
 from torch import Tensor
 
 from holdfast.core.records import Floats
-from holdfast.plugins.export.quiet import hushed
 
 # A file that is held in memory once more.
 LARGEST = 1_500_000_000
@@ -155,3 +160,24 @@ def onnx_with_features(path: Path) -> bytes | str:
     graph.output.append(onnx.helper.make_tensor_value_info(place, onnx.TensorProto.FLOAT, None))
     found: bytes = model.SerializeToString()
     return found
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """No warning, no log line below an error, no bar and no line on standard output or standard
+    error from the block. Errors pass as they are."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    # OpenVINO's telemetry asks a server each time it is imported.
+    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
+    try:
+        nowhere = io.StringIO()
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

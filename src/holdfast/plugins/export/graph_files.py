@@ -12,9 +12,9 @@ import torch
 
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import door
-from holdfast.plugins.export.network import Exportable
+from holdfast.plugins.export.engines import hushed
+from holdfast.plugins.export.model import Exportable
 from holdfast.plugins.export.proof import rows_of
-from holdfast.plugins.export.quiet import hushed
 
 # A file of protocol buffers holds two GiB at most; larger weights lie beside it.
 LARGEST = 1_800_000_000

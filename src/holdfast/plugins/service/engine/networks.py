@@ -20,7 +20,7 @@ from holdfast.models.compute.processor import FASTER_BY, measure_gain, use_onedn
 from holdfast.models.encoders.checkpoint import hearing
 from holdfast.models.encoders.pooling import masked_mean
 from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine
-from holdfast.plugins.export.network import ByPlace, Uncarried, of_texts
+from holdfast.plugins.export.model import ByPlace, Uncarried, of_texts
 
 # How far a probability may lie from that of the saved model (a number: of the largest).
 TOLERANCE = 1e-5
