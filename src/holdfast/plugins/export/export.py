@@ -183,10 +183,7 @@ class Hub:
     def __init__(self, name: str, api: Any = None) -> None:
         if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
             raise RecipeError(
-                "--push",
-                "is no name of a repository",
-                name,
-                "Give OWNER/NAME, e.g. ada/reviews.",
+                "--push", "is no name of a repository", name, "Give OWNER/NAME, e.g. ada/reviews."
             )
         offline = next((v for v in OFFLINE if os.environ.get(v, "").upper() in ON), None)
         if offline and api is None:
