@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from holdfast.core.errors import RunError
 from holdfast.core.run_files import EVENTS
-from holdfast.plugins.dashboard.follow import START, follow
+from holdfast.plugins.dashboard.files import START, follow
 from holdfast.plugins.dashboard.one_run import look_words
 from holdfast.plugins.dashboard.runs import Runs, file_mark
 

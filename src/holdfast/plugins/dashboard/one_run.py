@@ -15,8 +15,7 @@ from holdfast.core.run_files import EVENTS, RESULT
 from holdfast.core.run_shapes import EVENT_SHAPES
 from holdfast.core.shapes import anything
 from holdfast.core.yaml_values import from_yaml
-from holdfast.plugins.dashboard.follow import START, follow
-from holdfast.plugins.dashboard.inside import LARGEST, read_whole, refuse_links
+from holdfast.plugins.dashboard.files import LARGEST, START, follow, read_whole, refuse_links
 from holdfast.plugins.dashboard.summary import RECIPE
 from holdfast.report.numbers import count, sentence
 from holdfast.report.page import Section, sections
@@ -119,23 +118,7 @@ def so_far(path: Path) -> Mapping[str, Any]:
     """What a run says that is not finished: its last verdict in words, its curves, what was decided
     and done; ``place`` is the place in its events behind which news are told. Whatever of it cannot
     be read is left out and told."""
-    problem = ""
-    events: list[Mapping[str, Any]] = []
-    place = START
-    try:
-        while True:
-            found = follow(path / EVENTS, place)
-            events = [] if found.again else events
-            events += [one for _, one in found.lines if _is_event(one)]
-            place = found.place
-            if found.skipped:
-                problem = f"{EVENTS} has lines that cannot be read; they are left out"
-            if not found.more:
-                break
-    except FileNotFoundError:
-        problem = "it has written nothing yet"
-    except (OSError, RunError) as error:
-        problem = f"{EVENTS} cannot be read: {error}"
+    events, place, problem = _events_so_far(path / EVENTS)
     recipe: Any = {}
     with contextlib.suppress(Exception):
         recipe = from_yaml(read_whole(path / RECIPE, LARGEST).decode())
@@ -175,6 +158,25 @@ def so_far(path: Path) -> Mapping[str, Any]:
         ],
         "problem": problem,
     }
+
+
+def _events_so_far(path: Path) -> tuple[list[Mapping[str, Any]], str, str]:
+    """What a run wrote, the place behind it, and what of it cannot be read (empty: nothing)."""
+    events: list[Mapping[str, Any]] = []
+    place, problem, more = START, "", True
+    try:
+        while more:
+            found = follow(path, place)
+            events = [] if found.again else events
+            events += [one for _, one in found.lines if _is_event(one)]
+            place, more = found.place, found.more
+            if found.skipped:
+                problem = f"{EVENTS} has lines that cannot be read; they are left out"
+    except FileNotFoundError:
+        problem = "it has written nothing yet"
+    except (OSError, RunError) as error:
+        problem = f"{EVENTS} cannot be read: {error}"
+    return events, place, problem
 
 
 def _is_event(event: Mapping[str, Any]) -> bool:
