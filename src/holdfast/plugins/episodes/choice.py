@@ -23,12 +23,18 @@ from holdfast.fits.frozen import freeze_part
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.fresh import fresh, own_weights
 from holdfast.plugins.episodes.learn import EpisodeEvaluation, EpisodePlan, MethodResult, learn
-from holdfast.plugins.episodes.methods import BASELINE, METHODS, Embedding
-from holdfast.plugins.episodes.methods.base import StartMethod
-from holdfast.plugins.episodes.methods.embedding import READOUTS
+from holdfast.plugins.episodes.methods import (
+    BASELINE,
+    METHODS,
+    READOUTS,
+    Embedding,
+    EpisodeScores,
+    StartMethod,
+    score,
+    vectors_for,
+)
 from holdfast.plugins.episodes.reader import FeatureReader, scaled
 from holdfast.plugins.episodes.rows import MetaRows
-from holdfast.plugins.episodes.scores import EpisodeScores, score, vectors_for
 from holdfast.plugins.episodes.tasks import Episode, TaskPool
 from holdfast.recipe import Recipe
 from holdfast.stats.paired_tests import Difference

@@ -47,9 +47,8 @@ from holdfast.plugins.episodes.choice import (
     with_prototypes,
 )
 from holdfast.plugins.episodes.learn import EpisodeEvaluation
-from holdfast.plugins.episodes.methods import BASELINE, METHODS
+from holdfast.plugins.episodes.methods import BASELINE, METHODS, EpisodeScores, score
 from holdfast.plugins.episodes.rows import SIDES, MetaRows, load_tasks
-from holdfast.plugins.episodes.scores import EpisodeScores, score
 from holdfast.plugins.episodes.tasks import Episode, TaskPool
 from holdfast.prepare.model import prepare
 from holdfast.prepare.names import check_names
