@@ -87,6 +87,11 @@ class MethodChoice:
     against: Mapping[str, Difference]
     because: str
 
+    @property
+    def last_step(self) -> int:
+        """Of the kept candidate; 0 of one that is frozen."""
+        return self.kept.learned.looks[-1].step if self.kept.learned else 0
+
 
 @dataclass(frozen=True, slots=True)
 class MetaBench:

@@ -201,19 +201,17 @@ def score(
     reader: FeatureReader,
     episodes: Sequence[Episode],
     vectors: Vectors | None = None,
-    done: Callable[[int], None] = lambda _: None,
 ) -> EpisodeScores:
     """Meet each episode as a new task. Each row passes the network once, however many episodes it
     is in (``vectors``, where they are known)."""
     known = vectors or vectors_for(reader, episodes)
     accuracy, losses, kept = [], [], []
-    for index, episode in enumerate(episodes):
+    for episode in episodes:
         logits = np.asarray(method.answer(reader, episode, known), dtype=np.float64)
         labels = episode.query_labels
         accuracy.append(float((logits.argmax(axis=1) == labels).mean()))
         losses.append(float(softmax_losses(logits, labels).mean()))
         kept.append(logits)
-        done(index + 1)
     return EpisodeScores(np.array(accuracy), np.array(losses), tuple(kept))
 
 
