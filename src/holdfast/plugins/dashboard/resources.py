@@ -22,8 +22,8 @@ from holdfast.core.errors import HoldfastError
 from holdfast.plugins.dashboard.access import DAY_S, Access, cookie_value
 from holdfast.plugins.dashboard.in_service import service_view
 from holdfast.plugins.dashboard.inference import TrialAnswer, Trier
-from holdfast.plugins.dashboard.one_run import Whole, whole_run
 from holdfast.plugins.dashboard.pages import message_page, plain
+from holdfast.plugins.dashboard.run_views import Whole, whole_run
 from holdfast.plugins.dashboard.runs import Runs, run_mark
 from holdfast.plugins.dashboard.summary import Summary
 

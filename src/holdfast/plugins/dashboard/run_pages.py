@@ -16,10 +16,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.core.errors import DataError, HoldfastError, RunError
-from holdfast.plugins.dashboard.comparison import MOST, overlaid, paired_views, settings_that_differ
 from holdfast.plugins.dashboard.inference import Busy, fields_of
 from holdfast.plugins.dashboard.labels import label_of
-from holdfast.plugins.dashboard.one_run import TABS, parts_of, so_far, tab_of
 from holdfast.plugins.dashboard.pages import own, plain, render, run_address
 from holdfast.plugins.dashboard.resources import (
     LONGEST_NAME,
@@ -32,7 +30,17 @@ from holdfast.plugins.dashboard.resources import (
     remember_who,
     who_is,
 )
-from holdfast.plugins.dashboard.run_list import Query, page_of
+from holdfast.plugins.dashboard.run_views import (
+    MOST,
+    TABS,
+    overlaid,
+    paired_views,
+    parts_of,
+    settings_that_differ,
+    so_far,
+    tab_of,
+)
+from holdfast.plugins.dashboard.runs import Query, page_of
 from holdfast.plugins.dashboard.summary import Summary
 from holdfast.report.run_files import RunFiles
 from holdfast.report.view import headline, record, reliance

@@ -1,5 +1,5 @@
-"""What a person asks of an update, at whichever door → a recipe, its rows and the procedure; and
-how long it trains.
+"""One update: what a person asks at whichever door → a recipe, its rows and the procedure, how long
+it trains, and its run with a person watching.
 
 An update takes the recipe of its run for other rows, as a rule more. Whatever a recipe counts in
 passes or as a share grows with them by itself (``train.epochs``, ``train.warmup``, schedules, the
@@ -18,14 +18,19 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.run_folder import RECIPE, open_run
-from holdfast.core.errors import MachineError, RecipeError, RunError
+from holdfast.contract.request import Request
+from holdfast.contract.run_folder import RECIPE, check_place, default_folder, is_finished, open_run
+from holdfast.core.errors import MachineError, RecipeError, RunError, StoreError
+from holdfast.core.printable import printable
 from holdfast.core.records import Decision, to_json
+from holdfast.core.run_files import read_result
 from holdfast.core.wording import counted
 from holdfast.plugins.update.candidates import against_warm, check_start
 from holdfast.plugins.update.gate import check_margin
@@ -34,6 +39,7 @@ from holdfast.plugins.update.procedure import Renewal
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
 from holdfast.runs.finished_run import OPENINGS
 from holdfast.runs.procedure import begun_search
+from holdfast.terminal.watch import train_watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +67,11 @@ class UpdateStart:
     held: Mapping[str, Any] = field(default_factory=dict)
 
 
-def begin(asking: UpdateOptions, out: Path | None = None, *, resume: bool = False) -> UpdateStart:
-    """Read and join the rows; of an update that is continued nothing is read again.
+def begin(asking: UpdateOptions) -> UpdateStart:
+    """Read and join the rows.
 
     Raises ``RunError``, ``RecipeError``, ``DataError`` or ``StoreError`` for what cannot be.
     """
-    if resume:
-        begun = None if out is None else begun_search(out)
-        if out is None or begun is None or begun.get("command") != "update":
-            raise no_update(out or asking.run)
-        done = out / RECIPE
-        recipe = read_recipe(done) if done.exists() else read_recipe(asking.run / RECIPE)
-        return UpdateStart(recipe, Renewal.of(begun))
     if asking.feedback is None:
         rule = "is missing: an update learns from rows that people labelled since"
         remedy = "Name a file of rows with labels, or the store of the service (its URL or file)."
@@ -102,7 +101,17 @@ def begin(asking: UpdateOptions, out: Path | None = None, *, resume: bool = Fals
     return UpdateStart(anchored(recipe, Path()), procedure, joined.held)
 
 
-def no_update(folder: Path) -> RunError:
+def _continued(run: Path, out: Path) -> UpdateStart:
+    """The update of ``run`` that was begun in the folder ``out``, of which nothing is read again."""
+    begun = begun_search(out)
+    if begun is None or begun.get("command") != "update":
+        raise _no_update(out)
+    done = out / RECIPE
+    recipe = read_recipe(done if done.exists() else run / RECIPE)
+    return UpdateStart(recipe, Renewal.of(begun))
+
+
+def _no_update(folder: Path) -> RunError:
     """What is said of a folder that ``--resume`` names and that holds no update."""
     rule = "is not an update that could be continued"
     remedy = "Name the folder of the update with --out, or leave --resume out."
@@ -164,3 +173,50 @@ def for_rows(
         )
         told.append(Decision(MINUTES, f"{minutes:g}", because, prominent=True))
     return recipe, tuple(told)
+
+
+def updated(
+    asking: UpdateOptions,
+    out: Path | None,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> tuple[dict[str, Any], Path]:
+    """Do what ``holdfast update`` does once: the result, and the new run's folder."""
+    # What a default folder is called after.
+    source = f"{asking.run.resolve().name}-updated"
+    if resume:
+        out = out or default_folder(source, True)
+        if is_finished(out):
+            result = read_result(out)
+            if "update" not in result:
+                raise _no_update(out)
+            _tell(asking.feedback, result, out)
+            return result, out
+        begun = _continued(asking.run, out)
+    else:
+        if out is not None:
+            # Before the rows are read and joined.
+            check_place(out, False)
+        begun = begin(asking)
+    request = Request(source, out=out, resume=resume, held=begun.held)
+    result, folder = train_watched(
+        request, begun.recipe, quiet=quiet, verbose=verbose, procedure=begun.procedure
+    )
+    _tell(asking.feedback, result, folder)
+    return result, folder
+
+
+def _tell(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
+    """The gate's decision joins the events of the store that the feedback came of, once."""
+    from holdfast.plugins.update.rounds import tell_store
+
+    block = result["update"]
+    body = {"run": str(folder), "from": block["from"]}
+    body |= {key: block["gate"][key] for key in ("decision", "because")}
+    try:
+        tell_store(where, "gate", body, time.time(), once=True)
+    except StoreError as error:
+        told = f"the gate's decision was not written into the store: {error.what} {error.rule}"
+        sys.stderr.write(printable(f"holdfast update: {told}") + "\n")
