@@ -102,7 +102,7 @@ def begin(asking: UpdateOptions) -> UpdateStart:
 
 
 def _continued(run: Path, out: Path) -> UpdateStart:
-    """The update of ``run`` that was begun in the folder ``out``, of which nothing is read again."""
+    """The update of ``run`` that was begun in ``out``, of which no row is read again."""
     begun = begun_search(out)
     if begun is None or begun.get("command") != "update":
         raise _no_update(out)
