@@ -171,8 +171,7 @@ def architecture(name: str) -> Result:
     """Write, prove, and say how long writing took."""
     import torch
 
-    from holdfast.plugins.export.engines import OnnxEngine
-    from holdfast.plugins.export.graph_files import write_onnx
+    from holdfast.plugins.export.graphs import OnnxEngine, write_onnx
     from holdfast.plugins.export.proof import prove
 
     with tempfile.TemporaryDirectory() as place:
@@ -261,8 +260,7 @@ def eight_bits(data: str) -> Result:
     import torch
 
     import holdfast
-    from holdfast.plugins.export.engines import OnnxEngine, TorchEngine
-    from holdfast.plugins.export.graph_files import quantise, write_onnx
+    from holdfast.plugins.export.graphs import OnnxEngine, TorchEngine, quantise, write_onnx
     from holdfast.plugins.export.measurements import inferiority, measure
     from holdfast.plugins.export.model import answered, exportable
     from holdfast.plugins.export.proof import rows_of

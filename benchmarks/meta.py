@@ -200,7 +200,7 @@ def projected(shots: int) -> Any:
     from torch import nn
 
     from holdfast.plugins.episodes.choice import some_rows
-    from holdfast.plugins.episodes.reader import FeatureReader, scaled
+    from holdfast.plugins.episodes.methods import FeatureReader, scaled
 
     shared = bench("banking77", shots)
     path = PLACE / "vectors.npy"

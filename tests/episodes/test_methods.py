@@ -13,17 +13,20 @@ from sklearn.neighbors import NearestCentroid
 from torch import nn
 
 from holdfast.plugins.episodes.methods import (
+    DISTANCE,
     STRENGTH,
     Embedding,
+    FeatureReader,
     Prototypes,
     Step,
     distances,
     read_out,
+    scaled,
     score,
+    spread,
     unit_length,
     vectors_for,
 )
-from holdfast.plugins.episodes.reader import DISTANCE, FeatureReader, scaled, spread
 from holdfast.plugins.episodes.tasks import Shape, TaskPool
 
 SHAPE = Shape(3, 2, 4)

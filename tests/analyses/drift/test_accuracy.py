@@ -13,7 +13,7 @@ from holdfast.plugins.drift.accuracy import (
     powered_accuracy,
     support_of,
 )
-from holdfast.plugins.drift.distance import apart, outside
+from holdfast.plugins.drift.report import apart, outside
 
 
 def _world(n: int, seed: int, a: float = 6, honest: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -29,11 +29,12 @@ from holdfast.plugins.episodes.methods import (
     READOUTS,
     Embedding,
     EpisodeScores,
+    FeatureReader,
     StartMethod,
+    scaled,
     score,
     vectors_for,
 )
-from holdfast.plugins.episodes.reader import FeatureReader, scaled
 from holdfast.plugins.episodes.rows import MetaRows
 from holdfast.plugins.episodes.tasks import Episode, TaskPool
 from holdfast.recipe import Recipe

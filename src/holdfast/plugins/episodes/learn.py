@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Floats
-from holdfast.plugins.episodes.methods import StartMethod, Step, score
-from holdfast.plugins.episodes.reader import FeatureReader, seeded
+from holdfast.plugins.episodes.methods import FeatureReader, StartMethod, Step, score, seeded
 from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
 from holdfast.training.checkpoint import CheckpointStore
 

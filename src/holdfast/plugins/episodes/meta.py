@@ -25,12 +25,12 @@ import numpy as np
 from holdfast.contract import result as outcome
 from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, MODEL, RECIPE, claimed, is_finished
 from holdfast.core.curves import Curves, Series
-from holdfast.core.decisions import decisions_to, listener, notify
+from holdfast.core.decisions import listener, notify, parted, recorded
 from holdfast.core.errors import Interrupted, MachineError, RecipeError, RunError
 from holdfast.core.files import disk_errors, write_json, write_text
 from holdfast.core.input_errors import door
 from holdfast.core.machine import processes
-from holdfast.core.records import Decision, Finding, Verdict, to_json
+from holdfast.core.records import Decision, Verdict, to_json
 from holdfast.core.run_files import read_result, seal_model, write_result
 from holdfast.core.yaml_values import from_yaml
 from holdfast.data.table import Table
@@ -124,21 +124,14 @@ def _meta(recipe: Recipe, run: Path, again: bool, every_s: float) -> dict[str, A
     prepared = prepare(recipe.changed(train={"precision": "float32"}), with_head(rows))
     recipe, chosen_now = settled(prepared.recipe, prepared)
     mark = _begin(run, recipe, rows_mark(rows), again)
-    decisions: list[Decision] = [*rows.decisions, *prepared.loaded.decisions, *chosen_now]
-
-    outer = listener()
-
-    def hear(made: Decision | Finding) -> None:
-        if isinstance(made, Decision):
-            decisions.append(made)
-        outer(made)
-
     notify(*prepared.loaded.decisions, *chosen_now)
-    loaded = time.perf_counter()
-    into = run / CHECKPOINTS / "meta"
-    bench = MetaBench(prepared, rows, recipe, into, mark, every_s)
-    with decisions_to(hear):
-        chosen = choose(bench, lambda name, look: outer(_seen(name, look, recipe)))
+    loaded, hear = time.perf_counter(), listener()
+    bench = MetaBench(prepared, rows, recipe, run / CHECKPOINTS / "meta", mark, every_s)
+    with recorded(aloud=True) as log:
+        # What is seen on the way is no decision of the run.
+        chosen = choose(bench, lambda name, look: hear(_seen(name, look, recipe)))
+    tried, _ = parted(log)
+    decisions = (*rows.decisions, *prepared.loaded.decisions, *chosen_now, *tried)
     train_s = time.perf_counter() - loaded
     journal = Journal(run)
     journal.restore("")

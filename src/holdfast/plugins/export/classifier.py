@@ -23,10 +23,13 @@ from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.data.table import Table
 from holdfast.plugins.export import folder as files
-from holdfast.plugins.export.engines import Engine, OnnxEngine, OpenVinoEngine, TorchEngine
 from holdfast.plugins.export.formats import Format, about, valid_rows
-from holdfast.plugins.export.graph_files import (
+from holdfast.plugins.export.graphs import (
     BESIDE,
+    Engine,
+    OnnxEngine,
+    OpenVinoEngine,
+    TorchEngine,
     quantise,
     with_facts,
     write_onnx,

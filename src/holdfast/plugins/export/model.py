@@ -26,7 +26,6 @@ from holdfast.models.loading.tokenizer import accepted_inputs
 from holdfast.runs.threshold import read_threshold
 from holdfast.tasks import kind_of
 from holdfast.tasks.classes.answers import FittedText
-from holdfast.tasks.images.task import FittedVision
 from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.machine.machine import flushed_subnormals
 
@@ -186,6 +185,9 @@ class ExportableModel:
         saved = self.saved
         one: Any
         if self.task == "image-classification":
+            # A service that asks a graph of texts need not load what reads pictures.
+            from holdfast.tasks.images.task import FittedVision
+
             one = FittedVision(network, saved.processor, saved.classes, saved.channels)
         else:
             one = FittedText(network, saved.tokenizer, saved.classes, saved.max_length)

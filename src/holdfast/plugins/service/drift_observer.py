@@ -23,9 +23,8 @@ from holdfast.plugins.drift.accuracy import (
     powered_accuracy,
     support_of,
 )
-from holdfast.plugins.drift.distance import apart
 from holdfast.plugins.drift.monitor import BETWEEN, THEMSELVES, Alarm, DriftMonitor
-from holdfast.plugins.drift.report import compare_rows
+from holdfast.plugins.drift.report import apart, compare_rows
 from holdfast.plugins.drift.rows import (
     CONFIDENCE,
     DriftRows,
