@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from holdfast.core.curves import WHOLE, Curves, Series
+from holdfast.core.decisions import notify
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
@@ -150,21 +151,18 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
         names = ", ".join(log.columns)
         raise not_a_log(what, "has no column that is named like a loss or a metric", names)
     train_metric, valid_metric = _metrics(known)
-    decisions = [
-        *log.decisions,
-        *_series_decisions(known, {"train": train, "valid": valid}, settings),
-    ]
+    notify(*_series_decisions(known, {"train": train, "valid": valid}, settings))
     if valid_metric is not None:
         beside, because = "no training metric", "none has the same name"
         if train_metric is not None:
             beside = f"{train_metric.name} on the training rows"
             because = "the same metric on both sets"
         chosen = f"{valid_metric.name} on validation, {beside}"
-        decisions.append(Decision("metric", chosen, because))
+        notify(Decision("metric", chosen, because))
     measured, right = _series(log, valid), _share_right(log, valid_metric)
     rows = valid_rows(log, measured, right)
     if rows is not None:
-        decisions.append(rows[1])
+        notify(rows[1])
     return _fewer(
         Curves(
             source=log.source,
@@ -179,7 +177,6 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
             epochs=log.epochs,
             seconds=log.seconds,
             valid_rows=None if rows is None else rows[0],
-            decisions=tuple(decisions),
         )
     )
 
@@ -188,7 +185,6 @@ def _fewer(curves: Curves) -> Curves:
     """The curves with at most ``MOST_POINTS`` a series: every second, third … point, counted from
     the last, so that series of one length keep the same positions. The time of a verdict grows with
     the square of the points, and a course of 20,000 has told all that it can."""
-    decisions = list(curves.decisions)
     fewer: dict[str, Any] = {}
     for part in ("train", "valid", "train_metric", "valid_metric"):
         series: Series | None = getattr(curves, part)
@@ -198,8 +194,8 @@ def _fewer(curves: Curves) -> Curves:
             kept = slice((len(series) - 1) % every, None, every)
             fewer[part] = replace(series, at=series.at[kept], values=series.values[kept])
             because = f"{len(series):,} points; more than {MOST_POINTS:,} tell nothing further"
-            decisions.append(Decision(f"points of {series.name}", f"every {every}th", because))
-    return replace(curves, **fewer, decisions=tuple(decisions))
+            notify(Decision(f"points of {series.name}", f"every {every}th", because))
+    return replace(curves, **fewer)
 
 
 def _sided(log: Log) -> list[NameMeaning]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.curves import TRANSFORMERS, Curves
+from holdfast.core.decisions import parted, recorded
 from holdfast.core.discovery import missing_remedy
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.input_errors import door
@@ -72,7 +73,9 @@ def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves
     ``settings`` may name the columns ``train`` and ``valid``. Raises ``DataError`` where nothing is
     there, where it is no log, or where the log is broken, and says what a log looks like.
     """
-    return choose(read_log(path), settings or {}, str(path))
+    with recorded() as log:
+        curves = choose(read_log(path), settings or {}, str(path))
+    return replace(curves, decisions=parted(log)[0])
 
 
 def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple[Curves, Verdict]:

@@ -6,12 +6,13 @@ import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from holdfast.core.curves import Series
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Floats
@@ -48,6 +49,11 @@ def number(value: Any) -> float | None:
         share = _float(text[:-1])
         return None if share is None else share / 100
     return _float(text) if inner else None
+
+
+def file_chosen(what: str, file: Path, because: str) -> Decision:
+    """That one file of a folder is read; its name may hold what moves a terminal's cursor."""
+    return Decision(what, printable(str(file), 2 * LONGEST_SHOWN), because)
 
 
 def clock(text: str) -> float | None:
@@ -108,19 +114,15 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, what: str, **facts
             series[made.name] = made
     if not series:
         raise not_a_log(what, "holds no number beside its positions")
-    decisions = [
-        replace(one, chosen=printable(one.chosen, 2 * LONGEST_SHOWN))
-        for one in facts.pop("decisions", ())
-    ]
     if rewritten:
         chosen = f"the later ones, {rewritten} values replaced"
         because = "positions go back, so the run was resumed or begun again there"
-        decisions.append(Decision("rows written twice", chosen, because))
+        notify(Decision("rows written twice", chosen, because))
     if huge:
         because = "no loss and no metric is that large: the training diverged there"
-        decisions.append(Decision("values beyond 1e100", f"{huge} taken as infinite", because))
+        notify(Decision("values beyond 1e100", f"{huge} taken as infinite", because))
     epochs = _epochs(series) if axis != "epoch" else None
-    return Log(source, axis, series, decisions=tuple(decisions), epochs=epochs, **facts)
+    return Log(source, axis, series, epochs=epochs, **facts)
 
 
 def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _ColumnNumbers], int]:
