@@ -5,10 +5,8 @@ A run without test rows: what can be said of its model all the same, for every t
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from holdfast.contract.fit import Finish, FittedModel, OuterAnswers, Scored
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.side_layer import FOLDER
-from holdfast.core.files import disk_errors, replace_folder
+from holdfast.core.files import disk_errors, whole_folder
 from holdfast.data.table import HeldOut
 from holdfast.report.view.honest import headline_metric
 from holdfast.runs.predictor import Predictor
@@ -40,15 +38,6 @@ def save_side(run: Path, fitted: FittedModel) -> None:
         return
     with whole_folder(run / FOLDER) as beside:
         fitted.side.layer.save(beside)
-
-
-@contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside it to write into, which takes its place at the end."""
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    yield beside
-    replace_folder(beside, folder)
 
 
 def opened_before(journal: Journal) -> str | None:

@@ -27,7 +27,7 @@ from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, MODEL, RECIPE, clai
 from holdfast.core.curves import Curves, Series
 from holdfast.core.decisions import listener, notify, parted, recorded
 from holdfast.core.errors import Interrupted, MachineError, RecipeError, RunError
-from holdfast.core.files import disk_errors, write_json, write_text
+from holdfast.core.files import disk_errors, whole_folder, write_json, write_text
 from holdfast.core.input_errors import door
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Verdict, to_json
@@ -51,7 +51,7 @@ from holdfast.prepare.names import check_names
 from holdfast.prepare.sources import stored
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.result_files import write_pages
-from holdfast.runs.scoring import OPENED, whole_folder
+from holdfast.runs.scoring import OPENED
 from holdfast.runs.start import settings_mark, settings_of
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.journal import Journal

@@ -8,11 +8,8 @@ that was broken off leaves nothing that looks like one.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from typing import Any
 from holdfast.contract.run_folder import unsealed
 from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RecipeError, RunError
-from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
+from holdfast.core.files import new_folder, refuse_taken, write_json, write_text
 from holdfast.core.input_errors import first_line
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision
@@ -79,7 +76,7 @@ def export(
             hub.check_free(name, kind)
     notify(*unsealed([run]))
     title = name.rpartition("/")[2]
-    with _beside(place) as made:
+    with new_folder(place, "an export") as (made, finish):
         if form.name == "gguf":
             from holdfast.plugins.export.decoder import write_decoder
 
@@ -94,6 +91,7 @@ def export(
         if space:
             files.write_space(made, made / files.SPACE, title, task == "image-classification")
         write_json(made / files.FACTS, facts)
+        finish()
     pushed: dict[str, str] = {}
     if hub:
         for kind in kinds:
@@ -123,7 +121,7 @@ def _place(run: Path, to: str, out: Path | None) -> Path:
     place = run / HOME / to if out is None else out
     if "\0" in str(place):
         raise RunError(str(place), "has a NUL character, which no path can have")
-    _refuse_taken(place)
+    refuse_taken(place, "an export")
     inside = place.absolute()
     if (run / "model").resolve() in (inside.resolve(), *inside.resolve().parents):
         raise RunError(
@@ -133,39 +131,6 @@ def _place(run: Path, to: str, out: Path | None) -> Path:
             "Choose another --out.",
         )
     return place
-
-
-def _refuse_taken(place: Path) -> None:
-    if place.is_symlink() or place.exists():
-        raise RunError(
-            str(place),
-            "exists already, and an export is never written over",
-            None,
-            "Choose another --out, or remove it.",
-        )
-
-
-@contextlib.contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """A hidden folder beside ``place`` that becomes it when the block has ended well."""
-    made = place.with_name(f".{place.name}.partial")
-    new = [path for path in (place.parent, *place.parent.parents) if not path.exists()]
-    with disk_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # What a killed export left.
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
-    try:
-        yield made
-        # Another export may have been quicker.
-        _refuse_taken(place)
-        replace_folder(made, place)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        for path in new:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise
 
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
