@@ -19,7 +19,7 @@ from holdfast.monitor.confirmation import confirmed
 from holdfast.monitor.judge import judge
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.table import from_rows
-from holdfast.plugins.logs.text import head
+from holdfast.plugins.logs.text import first_line_holds
 from holdfast.report.page_words import DISCARDED, discarded
 from holdfast.training.evaluation_file import LOOKS, WITHOUT, read_looks
 
@@ -57,8 +57,7 @@ def accepts(path: Path) -> bool:
     """Whether this looks like such a log; never raises."""
     if path.is_dir():
         return os.path.lexists(path / FILE)
-    start = head(path, (".jsonl",))
-    return bool(start) and '"event"' in str(start).splitlines()[0]
+    return first_line_holds(path, '"event"')
 
 
 def _finished_result(folder: Path) -> dict[str, Any] | None:

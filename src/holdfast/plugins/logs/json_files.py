@@ -15,7 +15,14 @@ from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.choose import TRAIN, meaning
 from holdfast.plugins.logs.table import clock, file_chosen, from_rows, number
-from holdfast.plugins.logs.text import LARGEST_DOCUMENT, document, flat, head, objects
+from holdfast.plugins.logs.text import (
+    LARGEST_DOCUMENT,
+    document,
+    first_line_holds,
+    flat,
+    head,
+    objects,
+)
 
 STATE = "trainer_state.json"
 # The last entry sums the run up: its train_loss is the mean over all steps, not a point.
@@ -85,8 +92,7 @@ def is_llama_factory(path: Path) -> bool:
     """Whether its first line counts ``current_steps``."""
     if path.is_dir():
         return (path / LLAMA_FACTORY).is_file()
-    start = head(path, (".jsonl",))
-    return bool(start) and '"current_steps"' in str(start).splitlines()[0]
+    return first_line_holds(path, '"current_steps"')
 
 
 def read_llama_factory(path: Path) -> Log:
