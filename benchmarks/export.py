@@ -143,7 +143,7 @@ def vector_units() -> list[str]:
 
 def rule() -> Result:
     """Worst error over the cells, by counts: the limit depends on nothing else of the rows."""
-    from holdfast.plugins.export.inferior import MARGIN, inferiority
+    from holdfast.plugins.export.measurements import MARGIN, inferiority
 
     generator = np.random.default_rng(1)
     worst, held = 0.0, []
@@ -171,8 +171,7 @@ def architecture(name: str) -> Result:
     """Write, prove, and say how long writing took."""
     import torch
 
-    from holdfast.plugins.export.engines import OnnxEngine
-    from holdfast.plugins.export.graph_files import write_onnx
+    from holdfast.plugins.export.graphs import OnnxEngine, write_onnx
     from holdfast.plugins.export.proof import prove
 
     with tempfile.TemporaryDirectory() as place:
@@ -199,7 +198,7 @@ def encoder(folder: Path, name: str) -> Any:
 
     from holdfast.models.encoders.checkpoint import load_saved
     from holdfast.models.encoders.classifier import load_classifier
-    from holdfast.plugins.export.network import of_texts
+    from holdfast.plugins.export.model import of_texts
 
     source = "embedded" if name == "minilm" else str(tiny(folder / "tiny", name))
     loaded = load_classifier(source, ("a", "b", "c"), seed=1)
@@ -247,7 +246,7 @@ def resnet(folder: Path) -> Any:
     from vs_trainer_tasks import small_resnet
 
     from holdfast.models.vision.vision import load_saved_vision, load_vision
-    from holdfast.plugins.export.network import of_pictures
+    from holdfast.plugins.export.model import of_pictures
 
     loaded = load_vision(str(small_resnet()), ("a", "b", "c"), seed=1)
     loaded.network.save(folder / "saved", loaded.tokenizer, 1.5)
@@ -261,10 +260,8 @@ def eight_bits(data: str) -> Result:
     import torch
 
     import holdfast
-    from holdfast.plugins.export.engines import OnnxEngine, TorchEngine
-    from holdfast.plugins.export.graph_files import quantise, write_onnx
-    from holdfast.plugins.export.inferior import inferiority
-    from holdfast.plugins.export.measurements import measure
+    from holdfast.plugins.export.graphs import OnnxEngine, TorchEngine, quantise, write_onnx
+    from holdfast.plugins.export.measurements import inferiority, measure
     from holdfast.plugins.export.model import answered, exportable
     from holdfast.plugins.export.proof import rows_of
     from holdfast.runs.finished_run import FinishedRun

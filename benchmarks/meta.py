@@ -108,7 +108,7 @@ def episodes_of(cell: Any) -> dict[str, Any]:
     """One method on the test episodes of one set."""
     from holdfast.plugins.episodes.choice import baselines, learned_arm
     from holdfast.plugins.episodes.methods import METHODS as ALL
-    from holdfast.plugins.episodes.scores import score, vectors_for
+    from holdfast.plugins.episodes.methods import score, vectors_for
     from holdfast.stats.shared_units import mean_over_units
 
     shared, name = bench(cell["set"], cell["shots"]), cell["method"]
@@ -200,7 +200,7 @@ def projected(shots: int) -> Any:
     from torch import nn
 
     from holdfast.plugins.episodes.choice import some_rows
-    from holdfast.plugins.episodes.reader import FeatureReader, scaled
+    from holdfast.plugins.episodes.methods import FeatureReader, scaled
 
     shared = bench("banking77", shots)
     path = PLACE / "vectors.npy"
@@ -238,8 +238,7 @@ def projected_of(cell: Any) -> dict[str, Any]:
     """One method over the frozen vectors of BANKING77: 600 updates, 600 test episodes."""
     from holdfast.plugins.episodes.learn import EpisodePlan, learn
     from holdfast.plugins.episodes.methods import METHODS as ALL
-    from holdfast.plugins.episodes.methods import Embedding
-    from holdfast.plugins.episodes.scores import score, vectors_for
+    from holdfast.plugins.episodes.methods import Embedding, score, vectors_for
     from holdfast.plugins.episodes.tasks import Shape
     from holdfast.stats.shared_units import mean_over_units
     from holdfast.training.checkpoint import CheckpointStore

@@ -13,9 +13,8 @@ from holdfast.core.errors import ModelError
 from holdfast.data.chats.templates import NAMED
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plugins.export import gguf_file
-from holdfast.plugins.export.decoder import read_back
+from holdfast.plugins.export.decoder import modelfile, read_back
 from holdfast.plugins.export.gguf_file import check_decoder, write_gguf
-from holdfast.plugins.export.ollama import modelfile
 
 SMALL = {
     "hidden_size": 32,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import MachineError, RecipeError, RunError
-from holdfast.plugins.export.hub import Hub
+from holdfast.plugins.export.export import Hub
 
 
 class Fake:

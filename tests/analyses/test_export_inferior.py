@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.plugins.export.inferior import FALSE_KEPT, MARGIN, inferiority
+from holdfast.plugins.export.measurements import FALSE_KEPT, MARGIN, inferiority
 
 
 def hits(n: int, wrong: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast.plugins.dashboard.access import POLICY
-from holdfast.plugins.dashboard.one_run import DRAWN, TABS
+from holdfast.plugins.dashboard.run_views import DRAWN, TABS
 
 HOSTILE = "/run/%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
 PAGES = [

@@ -51,10 +51,9 @@ class Served:
         import uvicorn
 
         from holdfast.plugins.dashboard.access import Access
-        from holdfast.plugins.dashboard.app import application
+        from holdfast.plugins.dashboard.app import application, listening
         from holdfast.plugins.dashboard.resources import Dashboard
         from holdfast.plugins.dashboard.runs import Runs
-        from holdfast.plugins.dashboard.start import listening
 
         self.place = listening(0)
         self.access = Access(self.place.getsockname()[1])

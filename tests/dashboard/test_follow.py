@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.plugins.dashboard.follow import START, follow
+from holdfast.plugins.dashboard.files import START, follow
 
 
 def line(step: int, **more: object) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from holdfast.core.records import Estimate
-from holdfast.plugins.dashboard.run_list import PAGE, Query, page_of, score_bar
+from holdfast.plugins.dashboard.runs import PAGE, Query, page_of, score_bar
 from holdfast.plugins.dashboard.summary import Summary
 
 

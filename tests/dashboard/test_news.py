@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from holdfast.plugins.dashboard.follow import START, follow
+from holdfast.plugins.dashboard.files import START, follow
 from holdfast.plugins.dashboard.news import list_news, run_news
 from holdfast.plugins.dashboard.runs import Runs
 

@@ -23,8 +23,8 @@ import pytest
 import uvicorn
 
 from holdfast.core.errors import MachineError, RunError
-from holdfast.plugins.dashboard import start
-from holdfast.plugins.dashboard.start import run_dashboard
+from holdfast.plugins.dashboard import app
+from holdfast.plugins.dashboard.app import run_dashboard
 
 HOLDFAST = [sys.executable, "-c", "from holdfast.cli.main import main; main()", "dashboard"]
 
@@ -104,15 +104,15 @@ def test_another_port_of_this_machine_is_sent_no_cookie_and_can_set_none(shelf: 
 def test_a_head_that_does_not_come_is_not_waited_for(
     shelf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    servers: list[start.WireServer] = []
+    servers: list[app.WireServer] = []
 
-    class Kept(start.WireServer):
+    class Kept(app.WireServer):
         def __init__(self, config: uvicorn.Config) -> None:
             super().__init__(config)
             servers.append(self)
 
-    monkeypatch.setattr(start, "READ_S", 0.2)
-    monkeypatch.setattr(start, "WireServer", Kept)
+    monkeypatch.setattr(app, "READ_S", 0.2)
+    monkeypatch.setattr(app, "WireServer", Kept)
     told: queue.Queue[str] = queue.Queue()
     serving = threading.Thread(target=run_dashboard, args=(shelf, 0, None, told.put))
     serving.start()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.plugins.episodes.reader import FeatureReader
+from holdfast.plugins.episodes.methods import FeatureReader
 from holdfast.plugins.episodes.tasks import FewShotTask, TaskPool
 
 

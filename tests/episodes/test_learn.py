@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from holdfast.plugins.episodes.learn import EpisodePlan, MethodResult, learn
-from holdfast.plugins.episodes.methods import Embedding, Prototypes
-from holdfast.plugins.episodes.reader import FeatureReader
+from holdfast.plugins.episodes.methods import Embedding, FeatureReader, Prototypes
 from holdfast.plugins.episodes.tasks import Shape, TaskPool
 from holdfast.training.checkpoint import CheckpointStore
 

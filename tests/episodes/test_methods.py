@@ -12,12 +12,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 from torch import nn
 
-from holdfast.plugins.episodes.methods import Embedding, Prototypes
-from holdfast.plugins.episodes.methods.base import Step
-from holdfast.plugins.episodes.methods.embedding import STRENGTH, read_out, unit_length
-from holdfast.plugins.episodes.methods.prototypes import distances
-from holdfast.plugins.episodes.reader import DISTANCE, FeatureReader, scaled, spread
-from holdfast.plugins.episodes.scores import score, vectors_for
+from holdfast.plugins.episodes.methods import (
+    DISTANCE,
+    STRENGTH,
+    Embedding,
+    FeatureReader,
+    Prototypes,
+    Step,
+    distances,
+    read_out,
+    scaled,
+    score,
+    spread,
+    unit_length,
+    vectors_for,
+)
 from holdfast.plugins.episodes.tasks import Shape, TaskPool
 
 SHAPE = Shape(3, 2, 4)

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.core.errors import DataError, InputError, MachineError, RecipeError
 from holdfast.monitor.curves.verdict import judge_curves
-from holdfast.plugins.logs.names import meaning
+from holdfast.plugins.logs.choose import meaning
 from holdfast.plugins.logs.reader import parse_settings, read_curves
 from holdfast.plugins.logs.table import number
 

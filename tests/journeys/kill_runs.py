@@ -18,9 +18,9 @@ import datasets  # noqa: F401
 import sklearn.linear_model  # noqa: F401
 import transformers.models.bert.modeling_bert  # noqa: F401
 
+import holdfast.core.files as files
 import holdfast.pipeline.main as main
 import holdfast.runs.result_files as result_files
-import holdfast.runs.scoring as scoring
 import holdfast.runs.start as run_folder
 import holdfast.tasks.classes.task as text_classification
 import holdfast.tasks.seq2seq.scores as seq2seq
@@ -69,7 +69,7 @@ KILLS: dict[str, tuple[list[Any], Callable[[], None]]] = {
     "before-recipe": ([], patched(run_folder, "remember")),
     "step": ([At("gradients_ready", 6)], lambda: None),
     "checkpoint": ([], half_a_checkpoint),
-    "model": ([], patched(scoring, "replace_folder")),
+    "model": ([], patched(files, "replace_folder")),
     "scoring": ([], lambda: before_scoring()),
     "result": ([], lambda: before_result()),
     "report": ([], patched(main, "write_pages")),

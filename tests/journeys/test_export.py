@@ -264,7 +264,7 @@ def test_a_language_model_becomes_one_file_with_a_modelfile(holdfast: Any, chat:
 def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(
     holdfast: Any, chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from holdfast.plugins.export import hub
+    from holdfast.plugins.export import export as exporting
 
     sent: dict[str, Any] = {}
 
@@ -282,8 +282,8 @@ def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(
         def upload_folder(self, *, folder_path: str, **settings: Any) -> None:
             sent["files"] = sorted(path.name for path in Path(folder_path).iterdir())
 
-    monkeypatch.setattr(hub, "_api", Fake)
-    for name in hub.OFFLINE:
+    monkeypatch.setattr(exporting, "_hub_api", Fake)
+    for name in exporting.OFFLINE:
         monkeypatch.delenv(name, raising=False)
     out = tmp_path / "out"
     done = holdfast("export", chat, "--to", "gguf", "--push", "talk", "--out", out)
@@ -300,7 +300,7 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     """Its stored answers to them are those of its folds' models."""
     from holdfast.core.records import Decision
     from holdfast.pipeline.main import train
-    from holdfast.plugins.export.formats import valid_rows
+    from holdfast.plugins.export.export import valid_rows
     from holdfast.recipe import Recipe, override
     from holdfast.runs.finished_run import FinishedRun
 

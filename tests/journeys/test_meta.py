@@ -22,8 +22,8 @@ from holdfast.core.records import Decision
 from holdfast.core.run_shapes import SEAL
 from holdfast.plugins.episodes import choice as meta_choice
 from holdfast.plugins.episodes.meta import meta
+from holdfast.plugins.episodes.methods import EpisodeScores
 from holdfast.plugins.episodes.rows import MetaRows, load_tasks
-from holdfast.plugins.episodes.scores import EpisodeScores
 from holdfast.recipe import Recipe, override
 from holdfast.stats.paired_tests import Difference
 

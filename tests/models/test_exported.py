@@ -14,9 +14,14 @@ from holdfast.core.errors import ModelError
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.vision.vision import load_saved_vision, load_vision
-from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine
-from holdfast.plugins.export.graph_files import quantise, write_onnx, write_openvino
-from holdfast.plugins.export.network import Exportable, merged, of_pictures, of_texts
+from holdfast.plugins.export.graphs import (
+    OnnxEngine,
+    OpenVinoEngine,
+    quantise,
+    write_onnx,
+    write_openvino,
+)
+from holdfast.plugins.export.model import Exportable, merged, of_pictures, of_texts
 from holdfast.plugins.export.proof import TOLERANCE, batch_of, lengths_of, prove, rows_of
 
 CLASSES = ("yes", "no", "it's “complicated”")

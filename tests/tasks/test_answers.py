@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.metrics import Texts
 from holdfast.plugins.sandbox import runner
-from holdfast.plugins.sandbox.answers import DEEPEST, MOST_BYTES, parse, problem
+from holdfast.plugins.sandbox.messages import DEEPEST, MOST_BYTES, parse, problem
 from holdfast.plugins.sandbox.metric import execution_metric, same_result
 from holdfast.plugins.sandbox.runner import ProgramOutcome, run_programs
 

@@ -17,9 +17,9 @@ from holdfast.metrics import Texts
 from holdfast.metrics.text_scores import estimate
 from holdfast.plugins.sandbox import runner
 from holdfast.plugins.sandbox.fork import ThreadedForkError, fork
+from holdfast.plugins.sandbox.messages import tables_of
 from holdfast.plugins.sandbox.metric import execution_metric, is_ordered, same_result
 from holdfast.plugins.sandbox.runner import ProgramOutcome, fence_here, isolation, run_programs
-from holdfast.plugins.sandbox.tables import tables_of
 from holdfast.stats.intervals import wilson
 
 ROWS = [

@@ -291,7 +291,7 @@ def test_with_json_each_round_prints_a_line_of_its_own(
     monkeypatch.setattr(Rounds, "_wait", lambda self, due: next(turns))
     made = {"schema": 1, **block("kept_aside")}
     monkeypatch.setattr(
-        "holdfast.plugins.update.progress.updated", lambda *_, **__: (made, tmp_path)
+        "holdfast.plugins.update.options.updated", lambda *_, **__: (made, tmp_path)
     )
     args = ["update", str(served), "--feedback", str(path), "--every", "1h", "--json"]
     done = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "rounds")])

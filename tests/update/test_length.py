@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.plugins.update.length import for_rows
-from holdfast.plugins.update.options import UpdateOptions, begin
+from holdfast.plugins.update.options import UpdateOptions, begin, for_rows
 from holdfast.recipe import Recipe, override
 
 

@@ -19,7 +19,7 @@ from holdfast.analyses.slices.conditions import (
     TextForm,
     condition_of,
 )
-from holdfast.plugins.update.parts import parts_of
+from holdfast.plugins.update.procedure import parts_of
 
 CONDITIONS = [
     Length(None, 3),

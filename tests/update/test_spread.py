@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.plugins.update.spread import distinct_pairs, effective_classes, spread_of
+from holdfast.plugins.update.findings import distinct_pairs, effective_classes, spread_of
 
 
 def test_classes_in_effect_are_the_exponential_of_the_entropy() -> None:

@@ -14,8 +14,7 @@ import pytest
 from holdfast.core.errors import RunError
 from holdfast.pipeline.main import train
 from holdfast.plugins.update.merge import join
-from holdfast.plugins.update.options import UpdateOptions
-from holdfast.plugins.update.progress import updated
+from holdfast.plugins.update.options import UpdateOptions, updated
 from holdfast.recipe import Recipe, override
 
 WORDS = [f"w{i}" for i in range(40)]

@@ -67,6 +67,49 @@ def replace_folder(beside: Path, folder: Path) -> None:
         sync(folder.parent)
 
 
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside ``folder`` to write into, which takes its place at the end."""
+    beside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    yield beside
+    replace_folder(beside, folder)
+
+
+@contextlib.contextmanager
+def new_folder(place: Path, what: str) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A hidden folder beside ``place``, and the function that makes it ``place``; else it goes, and
+    with it the folders above that were made for it. Raises ``RunError`` where ``what`` lies there,
+    which is never written over."""
+    made = place.with_name(f".{place.name}.partial")
+    new = [path for path in (place.parent, *place.parent.parents) if not path.exists()]
+    with disk_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # What was left of one that was killed.
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+
+    def finish() -> None:
+        # Another process may have been quicker.
+        refuse_taken(place, what)
+        replace_folder(made, place)
+
+    try:
+        yield made, finish
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        for path in new:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def refuse_taken(place: Path, what: str) -> None:
+    """Raise ``RunError`` where something lies at ``place``; ``what`` is to lie there."""
+    if place.is_symlink() or place.exists():
+        rule = f"exists already, and {what} is never written over"
+        raise RunError(str(place), rule, None, "Choose another --out, or remove it.")
+
+
 def usual_mode(folder: Path) -> int:
     """The mode of a new file in ``folder``, asked of one that is made and removed: reading the
     umask would set it for a moment, for other threads too."""

@@ -5,10 +5,8 @@ A run without test rows: what can be said of its model all the same, for every t
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from holdfast.contract.fit import Finish, FittedModel, OuterAnswers, Scored
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.side_layer import FOLDER
-from holdfast.core.files import disk_errors, replace_folder
+from holdfast.core.files import disk_errors, whole_folder
 from holdfast.data.table import HeldOut
 from holdfast.report.view.honest import headline_metric
 from holdfast.runs.predictor import Predictor
@@ -30,7 +28,7 @@ OPENED = "test rows opened"
 
 def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the model folder whole or not at all; returns what the kind says of it."""
-    with _whole(run / MODEL) as beside, disk_errors(run / MODEL):
+    with whole_folder(run / MODEL) as beside, disk_errors(run / MODEL):
         return fitted.ready.kind.save(beside, fitted)
 
 
@@ -38,17 +36,8 @@ def save_side(run: Path, fitted: FittedModel) -> None:
     """Write the layer over the side columns whole or not at all, where there is one."""
     if fitted.side is None or fitted.side.layer is None:
         return
-    with _whole(run / FOLDER) as beside:
+    with whole_folder(run / FOLDER) as beside:
         fitted.side.layer.save(beside)
-
-
-@contextlib.contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder beside it to write into, which takes its place at the end."""
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    yield beside
-    replace_folder(beside, folder)
 
 
 def opened_before(journal: Journal) -> str | None:

@@ -6,9 +6,14 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from holdfast.plugins.drift import accuracy as made
-from holdfast.plugins.drift.accuracy import estimated_accuracy, fitted, support_of
-from holdfast.plugins.drift.distance import apart, outside
-from holdfast.plugins.drift.label_evidence import HarmWatch, powered_accuracy
+from holdfast.plugins.drift.accuracy import (
+    HarmWatch,
+    estimated_accuracy,
+    fitted,
+    powered_accuracy,
+    support_of,
+)
+from holdfast.plugins.drift.report import apart, outside
 
 
 def _world(n: int, seed: int, a: float = 6, honest: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,6 @@ import pytest
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score
 
-from holdfast.plugins.drift.payoffs import in_tail, rank_bound, ranks, tail_bound
 from holdfast.plugins.drift.rows import DriftRows
 from holdfast.plugins.drift.vectors import (
     BLOCK,
@@ -20,7 +19,14 @@ from holdfast.plugins.drift.vectors import (
     marks_of,
     precision_of,
 )
-from holdfast.plugins.drift.watches import ClassWatch, NumberWatch
+from holdfast.plugins.drift.watches import (
+    ClassWatch,
+    NumberWatch,
+    in_tail,
+    rank_bound,
+    ranks,
+    tail_bound,
+)
 from holdfast.stats.streams.e_detector import Detector
 
 LIMIT = 100_000.0

@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 
-from holdfast.plugins.drift.facts import facts_of, repetition
-from holdfast.plugins.drift.rows import DriftRows, Reference, of_arrays, to_arrays, unit
-from holdfast.plugins.drift.words import hashed_words, rows_with, telling_terms
+from holdfast.plugins.drift.rows import (
+    DriftRows,
+    Reference,
+    facts_of,
+    hashed_words,
+    of_arrays,
+    repetition,
+    rows_with,
+    telling_terms,
+    to_arrays,
+    unit,
+)
 
 
 def test_words_that_tell_lead_and_their_shares_are_those_of_rows() -> None:

@@ -176,7 +176,7 @@ def test_a_place_that_cannot_be_written_ends_no_training_from_the_beginning(
 
 
 def test_a_prompt_without_targets_takes_no_row_of_an_answer_away() -> None:
-    from holdfast.plugins.trainers.trainer_rows import _without_target
+    from holdfast.plugins.trainers.rows import _without_target
 
     assert not _without_target(torch.tensor([[-100, -100, 3]]))
     assert _without_target(torch.tensor([[-100, -100]]))

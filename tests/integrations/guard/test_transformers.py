@@ -30,7 +30,7 @@ from holdfast.core.actions import (
 )
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
-from holdfast.plugins.trainers.state import MARK, NAME, read_state
+from holdfast.plugins.trainers.transformers import MARK, NAME, read_state
 from holdfast.training.checkpoint import write_sealed
 from holdfast.training.evaluation_file import LOOKS, read_looks
 

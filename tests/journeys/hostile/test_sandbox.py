@@ -524,8 +524,8 @@ COSTS = {
     "a crash": "ctypes.string_at(0)",
     "an abort": "library.abort()",
     "the limits of the worker": "frame = sys._getframe()\nwhile frame:\n"
-    "    held = frame.f_locals.get('self')\n    if hasattr(held, 'limits'):\n"
-    "        held.limits.refuse = print\n        held.parts.clear()\n    frame = frame.f_back\n"
+    "    held = frame.f_locals.get('self')\n    if hasattr(held, 'fence'):\n"
+    "        held.fence.refuse = print\n        held.parts.clear()\n    frame = frame.f_back\n"
     "os.remove('VICTIM')",
 }
 X86_ALONE = ("call(",)

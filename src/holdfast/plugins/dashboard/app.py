@@ -1,14 +1,20 @@
-"""The dashboard's application: addresses → pages."""
+"""The dashboard's application: addresses → pages; its place on this machine, and its end."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import inspect
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -18,17 +24,24 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from holdfast.core.errors import InputError, StoreError
-from holdfast.plugins.dashboard.access import PageGuard
-from holdfast.plugins.dashboard.follow import START
-from holdfast.plugins.dashboard.forms import error_page, part_of
+from holdfast.core.errors import InputError, MachineError, RunError, StoreError
+from holdfast.plugins.dashboard.access import Access, PageGuard
+from holdfast.plugins.dashboard.files import START
 from holdfast.plugins.dashboard.in_service import SPANS
 from holdfast.plugins.dashboard.labels import label_page
 from holdfast.plugins.dashboard.news import list_news, run_news
-from holdfast.plugins.dashboard.pages import files, message_page, plain, render
-from holdfast.plugins.dashboard.resources import Dashboard
-from holdfast.plugins.dashboard.run_pages import compare_page, data_page, run_page, runs_page
-from holdfast.plugins.dashboard.try_pages import feedback, try_page
+from holdfast.plugins.dashboard.pages import files, message_page, plain, render, warm
+from holdfast.plugins.dashboard.resources import Dashboard, error_page, part_of
+from holdfast.plugins.dashboard.run_pages import (
+    compare_page,
+    data_page,
+    feedback,
+    run_page,
+    runs_page,
+    try_page,
+)
+from holdfast.plugins.dashboard.runs import Runs
+from holdfast.plugins.service.web.wire import ConnectionBounds, WireServer, wire_of
 
 # Pages that are told news at a time, and how soon a stream ends when the dashboard does [s].
 MOST_STREAMS, TICK_S = 32, 0.5
@@ -110,7 +123,7 @@ def service_page(dashboard: Dashboard, request: Request) -> str:
     return render(template, view=view, spans=SPANS, here="/service")
 
 
-class _Closing(Exception):
+class _DashboardClosed(Exception):
     """The dashboard is being stopped."""
 
 
@@ -125,7 +138,7 @@ async def news(dashboard: Dashboard, request: Request) -> Response:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if dashboard.closing():
-                raise _Closing
+                raise _DashboardClosed
             await asyncio.sleep(min(left, TICK_S))
 
     async def counted() -> AsyncIterator[str]:
@@ -135,7 +148,7 @@ async def news(dashboard: Dashboard, request: Request) -> Response:
             made = list_news(runs, pause) if name is None else run_news(runs, name, place, pause)
             async for one in made:
                 yield one
-        except _Closing:
+        except _DashboardClosed:
             return
         finally:
             dashboard.streams -= 1
@@ -166,3 +179,68 @@ async def _not_found(request: Request, error: Exception) -> Response:
 async def _defect(request: Request, error: Exception) -> Response:
     text = f"A defect in Holdfast: {type(error).__name__}. Its terminal says where."
     return message_page("That failed", text, 500)
+
+
+HOST = "127.0.0.1"
+# What is read of the runs before the address is told; the rest is read while the page waits.
+FIRST_S = 1.0
+# Of one person's browsers, and the time [s] in which a request must come.
+MOST_CONNECTIONS, READ_S = 64, 10.0
+
+
+def run_dashboard(root: Path, port: int, store: str | None, tell: Callable[[str], None]) -> None:
+    """Serve pages over the runs below ``root`` until somebody stops it; ``tell`` hears the address
+    that opens it, and after each use the next one. Port 0 is any that is free.
+
+    Raises ``RunError`` where ``root`` is no folder, ``MachineError`` where the port is taken,
+    ``StoreError`` where the store cannot be opened.
+    """
+    if not root.is_dir():
+        rule = "is not a folder" if root.exists() else "does not exist"
+        raise RunError(str(root), rule, None, "Name the folder in which your runs are.")
+    place = listening(port)
+    with place:
+        opened = None
+        if store is not None:
+            from holdfast.plugins.store.store import open_store
+
+            opened = open_store(store)
+        access = Access(place.getsockname()[1], tell)
+        dashboard = Dashboard(Runs(root), access, opened)
+        dashboard.runs.listed(FIRST_S)
+        config = uvicorn.Config(
+            application(dashboard),
+            http=wire_of(ConnectionBounds(MOST_CONNECTIONS, READ_S, lambda _: None)),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        server = WireServer(config)
+        dashboard.closing = lambda: server.should_exit
+        tell(access.url)
+        # While somebody opens the browser: the first run that is looked at comes without delay.
+        threading.Thread(target=warm, name="warm", daemon=True).start()
+        # It goes on until it is stopped: to be stopped is its ordinary end.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[place])
+
+
+def listening(port: int) -> socket.socket:
+    """A socket of this machine alone that takes connections; raises as ``run_dashboard`` does."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((HOST, port))
+        made.listen(128)
+    except (OSError, OverflowError) as error:
+        made.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            rule = "is in use by another program"
+            remedy = "Stop that program, or choose another port: --port 0 takes any."
+        else:
+            rule, remedy = f"cannot be used: {error}", "Choose another port, from 1024 to 65535."
+        raise MachineError("--port", rule, port, remedy) from None
+    return made

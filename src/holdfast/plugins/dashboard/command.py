@@ -31,7 +31,7 @@ def command(
     from holdfast.terminal.say import Teller
 
     try:
-        from holdfast.plugins.dashboard.start import run_dashboard
+        from holdfast.plugins.dashboard.app import run_dashboard
     except ModuleNotFoundError as error:
         rule = f"needs {error.name}, which is not installed"
         raise MachineError(

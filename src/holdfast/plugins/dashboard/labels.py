@@ -17,10 +17,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.dashboard.forms import part_of, read_form, remember_who, who_is
 from holdfast.plugins.dashboard.inference import answer_text
 from holdfast.plugins.dashboard.pages import own, render
-from holdfast.plugins.dashboard.resources import Dashboard
+from holdfast.plugins.dashboard.resources import Dashboard, part_of, read_form, remember_who, who_is
 from holdfast.report.numbers import interval, number
 
 if TYPE_CHECKING:

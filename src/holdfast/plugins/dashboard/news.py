@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 
 from holdfast.core.errors import RunError
 from holdfast.core.run_files import EVENTS
-from holdfast.plugins.dashboard.follow import START, follow
-from holdfast.plugins.dashboard.one_run import look_words
+from holdfast.plugins.dashboard.files import START, follow
+from holdfast.plugins.dashboard.run_views import look_words
 from holdfast.plugins.dashboard.runs import Runs, file_mark
 
 # How often a file is asked for news [s], a list, and how often a silent line shows that it lives.

@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse
 
 from holdfast._version import __version__
 from holdfast.core.printable import printable
-from holdfast.plugins.dashboard.run_list import score_bar, score_text
+from holdfast.plugins.dashboard.runs import score_bar, score_text
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import duration
 from holdfast.report.page import TEMPLATES as REPORT

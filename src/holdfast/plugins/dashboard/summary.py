@@ -21,7 +21,7 @@ from holdfast.core.run_files import EVENTS, RESULT
 from holdfast.core.run_shapes import RESULT_SHAPE
 from holdfast.core.shapes import parse_object
 from holdfast.core.yaml_values import from_yaml
-from holdfast.plugins.dashboard.inside import read_end, read_whole
+from holdfast.plugins.dashboard.files import read_end, read_whole
 from holdfast.report.answer.answer import answer
 from holdfast.report.answer.score import score_of
 from holdfast.report.numbers import AT_LOOKS, FIRST, count, metrics

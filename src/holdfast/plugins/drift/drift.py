@@ -21,8 +21,8 @@ from holdfast.core.seeds import generator
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.plugins.drift.monitor import BETWEEN
 from holdfast.plugins.drift.report import DriftReport, compare_rows
-from holdfast.plugins.drift.run_rows import WRITE, held_reference, rows_of_answers
-from holdfast.plugins.drift.words import hashed_words
+from holdfast.plugins.drift.rows import hashed_words
+from holdfast.plugins.drift.run_rows import WRITE, answered_classes, held_reference, rows_of_answers
 from holdfast.runs.finished_run import FinishedRun
 
 # Rows that are asked about; of a model that writes, whose answers take longest.
@@ -106,7 +106,8 @@ def drift(
     if held.by_words or vectors is None:
         reference, vectors = held.of_words(), None if texts is None else hashed_words(texts)
     said, sure, classes = answers.predictions, answers.confidence, reference.classes
-    rows = rows_of_answers(task, classes, texts, said, sure, vectors)
+    known = answered_classes(task, classes, said)
+    rows = rows_of_answers(task, known, texts, said, sure, vectors)
     named = options.label if options else None
     labels = _labels(asked, classes, named, again.recipe.data.label)
     wrong, unknown = None, 0

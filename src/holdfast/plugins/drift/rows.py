@@ -1,4 +1,5 @@
-"""What drift is looked for in: rows of any task as arrays, and the rows that they are held against.
+"""What drift is looked for in: rows of any task as arrays, facts and words of them, and what they
+are held against.
 
 A **reference** is what the model says of rows that it did not learn from, its validation rows. It
 is kept as a file of arrays, so that a server needs nothing but the run's folder.
@@ -7,8 +8,13 @@ is kept as a file of arrays, so that a server needs nothing but the run's folder
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -165,3 +171,134 @@ def unit(vectors: Any) -> npt.NDArray[np.float64]:
     given = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(given, axis=1, keepdims=True)
     return (given / np.where(lengths > 0, lengths, 1.0)).astype(np.float16).astype(np.float64)
+
+
+CONFIDENCE = "confidence"
+
+
+def facts_of(
+    texts: Sequence[str] | None,
+    predictions: Sequence[object],
+    confidence: Sequence[float | None],
+    outside: object = None,
+) -> dict[str, Floats]:
+    """By their names, [n] each, NaN where one is not known:
+
+    - ``confidence`` of the answer (of a text the geometric mean of its tokens' probabilities, so
+      1 ÷ its perplexity);
+    - ``words`` of the text that was asked;
+    - of a number ``answer``; of a written text ``answer words`` and ``repetition``, the share of
+      its three-word runs that stood in it before; of tags ``tagged``, the share of words that bear
+      another than ``outside``; of several labels ``labels``, how many.
+
+    A kind of fact is there where the first known answer is of its kind; class names are written
+    texts too, so that of classes the answers are not to be given.
+    """
+
+    def answers(kind: type | UnionType, fact: Callable[[Any], float | None]) -> Floats:
+        values = [fact(one) if isinstance(one, kind) else None for one in predictions]
+        return np.array(values, dtype=np.float64)
+
+    found: dict[str, Floats] = {}
+    if any(one is not None for one in confidence):
+        found[CONFIDENCE] = np.array(confidence, dtype=np.float64)
+    if texts is not None:
+        found["words"] = np.array([_word_count(text) for text in texts], dtype=np.float64)
+    first = next((one for one in predictions if one is not None), None)
+    if isinstance(first, str):
+        found["answer words"] = answers(str, _word_count)
+        found["repetition"] = answers(str, repetition)
+    elif isinstance(first, int | float):
+        found["answer"] = answers(int | float, float)
+    elif isinstance(first, list | tuple):
+        if outside is None:
+            found["labels"] = answers(list | tuple, len)
+        else:
+            found["tagged"] = answers(
+                list | tuple,
+                lambda tags: sum(tag != outside for tag in tags) / len(tags) if tags else None,
+            )
+    return found
+
+
+def _word_count(text: str) -> int:
+    return len(text.split())
+
+
+def repetition(text: str) -> float:
+    """The share of the runs of three words that stood in the text before: 0 says nothing twice."""
+    words = text.casefold().split()
+    runs = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+WIDTH = 256
+# Of a long text the beginning says what it is about.
+MOST_WORDS = 2000
+# A word that so few rows hold may name a person, and says nothing of the many.
+LEAST_ROWS = 3
+MOST_KEPT = 5000
+# Of the prior of each word's share, in rows.
+PRIOR = 10.0
+# Standard errors: with thousands of words tried, one of 30,000 is there by chance.
+SURE = 4.0
+TERMS = 8
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class DriftWord:
+    """A word, and the shares of new and of old rows that hold it; ``z`` is how sure the difference
+    is, in standard errors, above 0 where it is more frequent now."""
+
+    word: str
+    now: float
+    then: float
+    z: float
+
+
+def hashed_words(texts: Sequence[str]) -> Floats:
+    """Signed counts of hashed words [n, 256], logarithmic, each row of length 1 (0 without a
+    word): Weinberger and others (0902.2206). It needs no vocabulary, so that later texts are read
+    alike."""
+    found = np.zeros((len(texts), WIDTH))
+    for row, text in enumerate(texts):
+        for word, n in Counter(_words(text)).items():
+            mark = zlib.crc32(word.encode())
+            found[row, mark % WIDTH] += (1 if mark & 0x80000000 else -1) * (1 + math.log(n))
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return np.asarray(found / np.maximum(lengths, 1e-12))
+
+
+def rows_with(texts: Sequence[str]) -> dict[str, int]:
+    """How many texts hold each word, of words that ``LEAST_ROWS`` hold: the most frequent ones."""
+    counts = Counter(word for text in texts for word in set(_words(text)))
+    common = sorted(((-n, word) for word, n in counts.items() if n >= LEAST_ROWS))[:MOST_KEPT]
+    return {word: -n for n, word in common}
+
+
+def telling_terms(
+    now: Mapping[str, int], rows: int, then: Mapping[str, int], before: int
+) -> list[DriftWord]:
+    """The words that new rows hold more often, or less, than old ones, the surest first, at most
+    eight: from how many of ``rows`` and of ``before`` hold each.
+
+    The log odds of each word with an informative prior, its share in both, over its standard error
+    (Monroe, Colaresi and Quinn 2008), which keeps rare words from leading.
+    """
+    found = []
+    for word in {*now, *then}:
+        a, b = now.get(word, 0), then.get(word, 0)
+        share = (a + b) / max(1, rows + before)
+        if not 0 < share < 1:
+            continue
+        yes, no = PRIOR * share, PRIOR * (1 - share)
+        gap = math.log((a + yes) / (rows - a + no)) - math.log((b + yes) / (before - b + no))
+        error = math.sqrt(1 / (a + yes) + 1 / (b + yes))
+        if abs(gap / error) >= SURE:
+            found.append(DriftWord(word, a / max(1, rows), b / max(1, before), gap / error))
+    return sorted(found, key=lambda term: (-abs(term.z), term.word))[:TERMS]
+
+
+def _words(text: str) -> list[str]:
+    return [found.casefold() for found in _WORD.findall(text)][:MOST_WORDS]

@@ -24,9 +24,16 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import check_files
 from holdfast.core.seeds import generator
 from holdfast.data.tags.scheme import OUTSIDE
-from holdfast.plugins.drift.facts import facts_of
-from holdfast.plugins.drift.rows import DriftRows, Reference, of_arrays, to_arrays, unit
-from holdfast.plugins.drift.words import hashed_words, rows_with
+from holdfast.plugins.drift.rows import (
+    DriftRows,
+    Reference,
+    facts_of,
+    hashed_words,
+    of_arrays,
+    rows_with,
+    to_arrays,
+    unit,
+)
 from holdfast.runs.finished_run import FinishedRun
 
 REFERENCE = "reference.npz"
@@ -136,9 +143,9 @@ def _made_reference(again: FinishedRun) -> RunReference:
         if said is None:
             said, confidence = answers.predictions, answers.confidence
     said = [None] * len(told) if said is None else said
-    rows = rows_of_answers(task, again.names, texts, said, confidence, vectors)
+    classes = answered_classes(task, again.names, said)
+    rows = rows_of_answers(task, classes, texts, said, confidence, vectors)
     right = None if told.wrong is None else 1.0 - told.wrong
-    classes = _classes(task, again.names, said)
     reference = Reference(rows, classes, right, rows_with(texts or ()), len(told))
     words = None if texts is None else hashed_words(texts)
     # As it is written down, so that the first use says what later ones say.
@@ -152,21 +159,24 @@ def rows_of_answers(
     predictions: Sequence[object],
     confidence: Sequence[float | None],
     vectors: Floats | None,
+    names: tuple[str, ...] | None = None,
 ) -> DriftRows:
-    """What a model said of rows [n], as arrays: ``classes`` are those that it may answer, ``texts``
-    what it was asked, where it was a text."""
+    """What a model said of rows [n], as arrays: ``classes`` are those of answers that are one class
+    each (none of others), ``texts`` what it was asked, where it was a text."""
     answers: Ints | None = None
-    if known := _classes(task, classes, predictions):
-        place = {name: at for at, name in enumerate(known)}
+    if classes:
+        place = {name: at for at, name in enumerate(classes)}
         answers = np.array([place.get(str(one), -1) for one in predictions], dtype=np.int64)
     outside = OUTSIDE if task == "token-classification" else None
-    numbers = facts_of(texts, () if known else predictions, confidence, outside)
+    numbers = facts_of(texts, () if classes else predictions, confidence, outside)
     usable = None if vectors is None else unit(vectors)
-    return DriftRows(len(predictions), usable, answers, numbers, texts)
+    return DriftRows(len(predictions), usable, answers, numbers, texts, names)
 
 
-def _classes(task: str, names: Sequence[str], predictions: Sequence[object]) -> tuple[str, ...]:
-    """The classes of answers that are one class each."""
+def answered_classes(
+    task: str, names: Sequence[str], predictions: Sequence[object]
+) -> tuple[str, ...]:
+    """The classes (``names``) of answers that are one class each; none of others."""
     one_class = task.endswith("-classification") and task != "token-classification"
     first = next((one for one in predictions if one is not None), None)
     return tuple(names) if one_class and isinstance(first, str) else ()

@@ -4,7 +4,7 @@ arriving ones differ from the reference, and bets on each next row before it lea
 The betting form of the classifier two-sample test (Podkopaev and Ramdas, 2305.00143; Shekhar and
 Ramdas, 2112.09162). The classifier is a shrunken linear discriminant (Ledoit and Wolf 2004) between
 half of the reference and the rows that arrived; the other half takes no part in learning, and a
-row's payoff is its rank among that half (``payoffs``), so its mean is an area under the ROC curve
+row's payoff is its rank among that half (``watches``), so its mean is an area under the ROC curve
 whatever the classifier is. Rows are forgotten at three speeds: a change a thousand rows after the
 start is not outvoted by what came before it.
 
@@ -27,8 +27,8 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
-from holdfast.plugins.drift.payoffs import in_tail, rank_bound, ranks, tail_bound, tail_place
 from holdfast.plugins.drift.rows import DriftRows
+from holdfast.plugins.drift.watches import in_tail, rank_bound, ranks, tail_bound, tail_place
 from holdfast.stats.streams.e_detector import Detector
 
 # Rows, of which so many count: the weight of a row falls by 1 − 1/n with each later one.

@@ -23,12 +23,19 @@ from holdfast.fits.frozen import freeze_part
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.fresh import fresh, own_weights
 from holdfast.plugins.episodes.learn import EpisodeEvaluation, EpisodePlan, MethodResult, learn
-from holdfast.plugins.episodes.methods import BASELINE, METHODS, Embedding
-from holdfast.plugins.episodes.methods.base import StartMethod
-from holdfast.plugins.episodes.methods.embedding import READOUTS
-from holdfast.plugins.episodes.reader import FeatureReader, scaled
+from holdfast.plugins.episodes.methods import (
+    BASELINE,
+    METHODS,
+    READOUTS,
+    Embedding,
+    EpisodeScores,
+    FeatureReader,
+    StartMethod,
+    scaled,
+    score,
+    vectors_for,
+)
 from holdfast.plugins.episodes.rows import MetaRows
-from holdfast.plugins.episodes.scores import EpisodeScores, score, vectors_for
 from holdfast.plugins.episodes.tasks import Episode, TaskPool
 from holdfast.recipe import Recipe
 from holdfast.stats.paired_tests import Difference
@@ -80,6 +87,11 @@ class MethodChoice:
     arms: tuple[Arm, ...]
     against: Mapping[str, Difference]
     because: str
+
+    @property
+    def last_step(self) -> int:
+        """Of the kept candidate; 0 of one that is frozen."""
+        return self.kept.learned.looks[-1].step if self.kept.learned else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,7 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Floats
-from holdfast.plugins.episodes.methods.base import StartMethod, Step
-from holdfast.plugins.episodes.reader import FeatureReader, seeded
-from holdfast.plugins.episodes.scores import score
+from holdfast.plugins.episodes.methods import FeatureReader, StartMethod, Step, score, seeded
 from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
 from holdfast.training.checkpoint import CheckpointStore
 
@@ -110,27 +108,20 @@ def learn(
     network, head = reader.network, method.head
     optimizer = torch.optim.AdamW(_groups(method, reader, course.rate), weight_decay=DECAY)
     optimizer.register_step_pre_hook(_clipped)
+    parts = {"network": network, "optimizer": optimizer, "head": head}
     learned, at, sums, clock = MethodResult(), 0, 0.0, time.perf_counter()
     found = keeper.load()
     if found is not None:
         learned, at, sums = MethodResult.of(found["learned"]), found["step"], found["sums"]
-        network.load_state_dict(found["network"])
-        optimizer.load_state_dict(found["optimizer"])
-        if head is not None:
-            head.load_state_dict(found["head"])
+        for name, part in parts.items():
+            if part is not None:
+                part.load_state_dict(found[name])
     base = learned.looks[-1].seconds if learned.looks else 0.0
     done = {look.step for look in learned.looks}
 
     def save() -> None:
-        state = {
-            "learned": learned.plain(),
-            "step": at,
-            "sums": sums,
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "head": None if head is None else head.state_dict(),
-        }
-        keeper.save(at, state)
+        states = {k: None if part is None else part.state_dict() for k, part in parts.items()}
+        keeper.save(at, {"learned": learned.plain(), "step": at, "sums": sums, **states})
 
     while True:
         if at in course.looked and at not in done:

@@ -5,8 +5,7 @@ tasks → keep what a paired test on validation episodes proves better, else the
 score once on episodes of the test tasks → report.
 
 It is no ordinary fit: what is learned has no classes of its own, and what is scored are tasks. So
-the run folder is written here, in the contract's shape. Episodes of the test tasks stand where
-``train`` has test rows, and ``test`` counts them.
+the run folder is written here, in the contract's shape (``result.py`` has the blocks).
 """
 
 from __future__ import annotations
@@ -14,30 +13,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from holdfast._version import __version__
 from holdfast.contract import result as outcome
 from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, MODEL, RECIPE, claimed, is_finished
 from holdfast.core.curves import Curves, Series
-from holdfast.core.decisions import decisions_to, listener, notify
+from holdfast.core.decisions import listener, notify, parted, recorded
 from holdfast.core.errors import Interrupted, MachineError, RecipeError, RunError
-from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
+from holdfast.core.files import disk_errors, whole_folder, write_json, write_text
 from holdfast.core.input_errors import door
 from holdfast.core.machine import processes
-from holdfast.core.records import Decision, Finding, Floats, Verdict, to_json
+from holdfast.core.records import Decision, Verdict, to_json
 from holdfast.core.run_files import read_result, seal_model, write_result
 from holdfast.core.yaml_values import from_yaml
 from holdfast.data.table import Table
-from holdfast.models.probes.logistic import softmax_losses
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.episodes.choice import (
     MetaBench,
@@ -48,9 +44,8 @@ from holdfast.plugins.episodes.choice import (
 )
 from holdfast.plugins.episodes.learn import EpisodeEvaluation
 from holdfast.plugins.episodes.methods import BASELINE, METHODS
-from holdfast.plugins.episodes.rows import SIDES, MetaRows, load_tasks
-from holdfast.plugins.episodes.scores import EpisodeScores, score
-from holdfast.plugins.episodes.tasks import Episode, TaskPool
+from holdfast.plugins.episodes.result import result_of, score_tests, write_predictions
+from holdfast.plugins.episodes.rows import MetaRows, load_tasks
 from holdfast.prepare.model import prepare
 from holdfast.prepare.names import check_names
 from holdfast.prepare.sources import stored
@@ -58,15 +53,11 @@ from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.result_files import write_pages
 from holdfast.runs.scoring import OPENED
 from holdfast.runs.start import settings_mark, settings_of
-from holdfast.stats.paired_tests import Difference
-from holdfast.stats.shared_units import mean_over_units
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.journal import Journal
 from holdfast.training.machine.machine import flushed_subnormals
 from holdfast.training.machine.signals import terminate_like_interrupt
 
-# ±1.96 standard errors over episodes, as papers give it: it takes each for a new task.
-PLAIN = 1.959963984540054
 # What is noted of a look, by the names of ``EpisodeEvaluation``.
 MEASURED = ("train_accuracy", "train_loss", "valid_accuracy", "valid_loss", "update_loss")
 
@@ -133,35 +124,30 @@ def _meta(recipe: Recipe, run: Path, again: bool, every_s: float) -> dict[str, A
     prepared = prepare(recipe.changed(train={"precision": "float32"}), with_head(rows))
     recipe, chosen_now = settled(prepared.recipe, prepared)
     mark = _begin(run, recipe, rows_mark(rows), again)
-    decisions: list[Decision] = [*rows.decisions, *prepared.loaded.decisions, *chosen_now]
-
-    outer = listener()
-
-    def hear(made: Decision | Finding) -> None:
-        if isinstance(made, Decision):
-            decisions.append(made)
-        outer(made)
-
     notify(*prepared.loaded.decisions, *chosen_now)
-    loaded = time.perf_counter()
-    into = run / CHECKPOINTS / "meta"
-    bench = MetaBench(prepared, rows, recipe, into, mark, every_s)
-    with decisions_to(hear):
-        chosen = choose(bench, lambda name, look: outer(_seen(name, look, recipe)))
+    loaded, hear = time.perf_counter(), listener()
+    bench = MetaBench(prepared, rows, recipe, run / CHECKPOINTS / "meta", mark, every_s)
+    with recorded(aloud=True) as log:
+        # What is seen on the way is no decision of the run.
+        chosen = choose(bench, lambda name, look: hear(_seen(name, look, recipe)))
+    tried, _ = parted(log)
+    decisions = (*rows.decisions, *prepared.loaded.decisions, *chosen_now, *tried)
     train_s = time.perf_counter() - loaded
     journal = Journal(run)
     journal.restore("")
     verdict = _write_course(journal, chosen, recipe, decisions)
     reader = bench.reader(chosen.kept.learned.state if chosen.kept.learned else None)
-    _save(run, with_prototypes(bench, reader), prepared.loaded.tokenizer)
+    network = with_prototypes(bench, reader).cpu()
+    with whole_folder(run / MODEL) as beside, disk_errors(run / MODEL):
+        network.save(beside, prepared.loaded.tokenizer)
     clock = time.perf_counter()
-    scored = _score(bench, chosen, reader)
-    journal.note(_last(chosen), OPENED, "the start is chosen and is scored", at=scored.opened_at)
+    test = score_tests(bench, chosen, reader)
+    journal.note(chosen.last_step, OPENED, "the start is chosen and is scored", at=test.opened_at)
     score_s = time.perf_counter() - clock
     outcome.write_splits(run / "splits.parquet", rows.records, rows.sources)
-    _write_predictions(run, rows, scored)
+    write_predictions(run, rows, test)
     seconds = {"total": time.perf_counter() - start, "train": train_s, "score": score_s}
-    result = _result(rows, recipe, chosen, scored, verdict, decisions, seconds)
+    result = result_of(rows, recipe, chosen, test, verdict, decisions, seconds)
     result |= outcome.surroundings(recipe.train.threads or 1, str(reader.device))
     notify(*write_result(run, result, seal_model(run)))
     return write_pages(run)
@@ -219,11 +205,6 @@ def _seen(name: str, look: EpisodeEvaluation, recipe: Recipe) -> Decision:
     return Decision(f"{name}, {look.step} of {recipe.meta.episodes}", told, because)
 
 
-def _last(chosen: MethodChoice) -> int:
-    learned = chosen.kept.learned
-    return learned.looks[-1].step if learned else 0
-
-
 def _write_course(
     journal: Journal, chosen: MethodChoice, recipe: Recipe, decisions: Sequence[Decision]
 ) -> Verdict:
@@ -252,7 +233,7 @@ def _write_course(
     for made in decisions:
         journal.note(0, made.what, made.because, chosen=made.chosen)
     verdict = _verdict(chosen, recipe)
-    journal.write("verdict", _last(chosen), **to_json(verdict))
+    journal.write("verdict", chosen.last_step, **to_json(verdict))
     return verdict
 
 
@@ -279,226 +260,3 @@ def _verdict(chosen: MethodChoice, recipe: Recipe) -> Verdict:
         kept=float(chosen.kept.learned.best),
     )
     return judge_curves(curves)
-
-
-def _save(run: Path, network: Any, tokenizer: Any) -> None:
-    beside = run / ".model.partial"
-    shutil.rmtree(beside, ignore_errors=True)
-    network.cpu()
-    with disk_errors(run / MODEL):
-        network.save(beside, tokenizer)
-    replace_folder(beside, run / MODEL)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """The test episodes and what was made of them: by the kept start, and by each baseline."""
-
-    episodes: list[Episode]
-    kept: EpisodeScores
-    baselines: dict[str, EpisodeScores]
-    members: Floats
-    unit: str
-    opened_at: str
-
-
-def _score(bench: MetaBench, chosen: MethodChoice, reader: Any) -> _Scored:
-    """The test episodes, met once by the start that is kept and by the baselines."""
-    test, rows, meta = bench.rows.pools[2], bench.rows, bench.recipe.meta
-    opened_at = outcome.now()
-    episodes = test.episodes(rows.shape, meta.test_episodes, bench.recipe.seed, "test")
-    reader.network.to(reader.device)
-    kept = score(chosen.kept.method, reader, episodes)
-    others = {}
-    for arm in chosen.arms[:2]:
-        own = reader
-        if arm is not chosen.kept:
-            own = bench.reader(arm.learned.state if arm.learned else None)
-        others[arm.name] = kept if own is reader else score(arm.method, own, episodes)
-    members, unit = test.members(episodes)
-    return _Scored(episodes, kept, others, members, unit, opened_at)
-
-
-def _write_predictions(run: Path, rows: MetaRows, scored: _Scored) -> None:
-    """A line for each query row of each episode: the episode's classes in ``classes``, and how
-    probable the kept start holds each, in ``shares``; ``probabilities`` would be of the run's own
-    classes."""
-    import pyarrow as pa
-    from scipy.special import softmax
-
-    ids = np.asarray(rows.table.column("row"))
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    test: TaskPool = rows.pools[2]
-    for at, (episode, kept) in enumerate(zip(scored.episodes, scored.kept.logits, strict=True)):
-        logits = np.asarray(kept, dtype=np.float64)
-        names = [test.tasks[episode.task].classes[c] for c in episode.classes.tolist()]
-        labels = episode.query_labels
-        columns["episode"] += [at] * len(labels)
-        columns["row"] += ids[episode.query.ravel()].tolist()
-        columns["label"] += [names[i] for i in labels.tolist()]
-        columns["prediction"] += [names[i] for i in logits.argmax(axis=1).tolist()]
-        columns["loss"] += softmax_losses(logits, labels).tolist()
-        columns["shares"] += softmax(logits, axis=1).tolist()
-        columns["classes"] += [names] * len(labels)
-    outcome.write_parquet(run / "predictions.parquet", pa.table(columns))
-
-
-COLUMNS = ("episode", "row", "label", "prediction", "loss", "shares", "classes")
-
-
-def _estimate(values: Floats, members: Floats, unit: str, most: float = np.inf) -> dict[str, Any]:
-    """A mean over episodes, which is ``most`` at most, with its interval over other tasks or
-    classes of their kind."""
-    found = mean_over_units(values, members)
-    made: dict[str, Any] = {"value": found.value, "low": None, "high": None, "level": 0.95}
-    if np.isfinite(found.low):
-        made |= {"low": max(0.0, found.low), "high": min(most, found.high)}
-        made["note"] = f"over {members.shape[1]} {unit}{'es' if unit == 'class' else 's'}"
-        return made
-    return {**made, "why": f"every episode has the same {unit}es: nothing says how others differ"}
-
-
-def _side(scores: EpisodeScores, members: Floats, unit: str) -> dict[str, Any]:
-    accuracy = _estimate(scores.accuracy, members, unit, 1.0)
-    metrics = {"accuracy": accuracy, "loss": _estimate(scores.loss, members, unit)}
-    return {"n": len(scores.accuracy), "unit": "episodes", "metrics": metrics}
-
-
-def _per_task(rows: MetaRows, scored: _Scored) -> list[dict[str, Any]]:
-    """Accuracy by test task; where there is one alone, by its classes (of query rows of each)."""
-    tasks, kept = rows.pools[2].tasks, scored.kept
-    if len(tasks) > 1:
-        sizes = {task.name: len(task.classes) for task in tasks}
-        names = [task.name for task in tasks]
-    else:
-        names = list(tasks[0].classes)
-        sizes = dict.fromkeys(names, 1)
-    hits: list[list[float]] = [[] for _ in names]
-    for at, (episode, logits) in enumerate(zip(scored.episodes, kept.logits, strict=True)):
-        if len(tasks) > 1:
-            hits[episode.task].append(float(kept.accuracy[at]))
-            continue
-        right = (logits.argmax(axis=1) == episode.query_labels).reshape(episode.query.shape)
-        for one, share in zip(episode.classes.tolist(), right.mean(axis=1), strict=True):
-            hits[one].append(float(share))
-    return [
-        {
-            "task": name,
-            "classes": sizes[name],
-            "episodes": len(found),
-            "accuracy": float(np.mean(found)) if found else None,
-        }
-        for name, found in zip(names, hits, strict=True)
-    ]
-
-
-def _gap(gap: Difference) -> dict[str, Any]:
-    low, high = (gap.low, gap.high) if np.isfinite(gap.low) else (None, None)
-    return {"value": gap.value, "low": low, "high": high, "episodes": gap.n}
-
-
-def _result(
-    rows: MetaRows,
-    recipe: Recipe,
-    chosen: MethodChoice,
-    scored: _Scored,
-    verdict: Verdict,
-    decisions: Sequence[Decision],
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    meta, members, unit = recipe.meta, scored.members, scored.unit
-    learned = chosen.kept.learned
-    held = scored.baselines[chosen.baseline.name]
-    difference = mean_over_units(scored.kept.accuracy - held.accuracy, members)
-    plain = PLAIN * float(scored.kept.accuracy.std(ddof=1)) / len(scored.kept.accuracy) ** 0.5
-    frozen = scored.baselines["frozen"]
-    # The units of the validation episodes that the kept method met.
-    valid, count = rows.pools[1], len(chosen.kept.judged.accuracy)
-    judged = valid.members(valid.episodes(rows.shape, count, recipe.seed, "valid"))
-    counts = {name: int((rows.side == at).sum()) for at, name in enumerate(SIDES)}
-    test = _side(scored.kept, members, unit)
-    return {
-        "schema": 1,
-        "holdfast": __version__,
-        "task": recipe.task,
-        "model": recipe.model.name,
-        "classes": list(rows.head),
-        "seed": recipe.seed,
-        "data": {
-            "files": [t.source for t in rows.sources if Path(t.source).expanduser().exists()],
-            "rows": sum(table.source_rows for table in rows.sources),
-            "used": sum(counts.values()),
-            **counts,
-            "findings": to_json(list(rows.findings)),
-        },
-        "test": {**test, "opened_at": scored.opened_at},
-        "valid": _side(chosen.kept.judged, *judged),
-        "train_probe": {"n": 0, "metrics": {}},
-        "baseline": {"what": "linear probe", "test": _side(frozen, members, unit)},
-        "meta": {
-            "method": chosen.kept.name if chosen.kept.name not in scored.baselines else BASELINE,
-            "asked": meta.method,
-            "kept": chosen.kept.name,
-            "because": chosen.because,
-            "ways": rows.shape.ways,
-            "shots": rows.shape.shots,
-            "queries": rows.shape.queries,
-            "episodes": len(scored.episodes),
-            "by": rows.by,
-            "tasks": {
-                name: [len(pool.tasks), sum(len(t.classes) for t in pool.tasks)]
-                for name, pool in zip(SIDES, rows.pools, strict=True)
-            },
-            "accuracy": test["metrics"]["accuracy"],
-            "interval": {
-                "over": unit,
-                "units": int(members.any(axis=0).sum()),
-                "plain_half": plain,
-            },
-            "baselines": {
-                arm.name: {
-                    "readout": arm.method.inner["readout"],
-                    "accuracy": _estimate(scored.baselines[arm.name].accuracy, members, unit, 1.0),
-                }
-                for arm in chosen.arms[:2]
-            },
-            "against": {"baseline": chosen.baseline.name, **_gap(difference)},
-            "tried": [
-                {
-                    "method": arm.name,
-                    "accuracy": arm.accuracy,
-                    "episodes": len(arm.judged.accuracy),
-                    "difference": _gap(chosen.against[arm.name])
-                    if arm.name in chosen.against
-                    else None,
-                    "best_step": arm.learned.best if arm.learned else None,
-                    "seconds": round(arm.seconds, 3),
-                    **arm.method.inner,
-                }
-                for arm in chosen.arms
-            ],
-            "per_task": _per_task(rows, scored),
-        },
-        "verdict": to_json(verdict),
-        "best_step": learned.best if learned else 0,
-        "last_step": _last(chosen),
-        "stopped_because": f"the {meta.episodes} planned episodes are done",
-        "actions": [],
-        "probes": {"memorization": None, "forgetting": None},
-        "timing": {
-            "total_s": round(seconds["total"], 3),
-            "train_s": round(seconds["train"], 3),
-            "evaluate_s": 0.0,
-            "guard_s": 0.0,
-            "examples_per_s": _rate(chosen, seconds["train"]),
-            "score_s": round(seconds["score"], 3),
-        },
-        "peak_memory_mb": outcome.peak_memory_mb(),
-        "decisions": to_json(list(decisions)),
-        "settings": recipe.shown(),
-    }
-
-
-def _rate(chosen: MethodChoice, seconds: float) -> float:
-    passed = sum(arm.learned.looks[-1].rows for arm in chosen.arms if arm.learned)
-    return round(passed / seconds, 3) if seconds else 0.0

@@ -87,17 +87,9 @@ def load_tasks(recipe: Recipe) -> MetaRows:
 
 def _load_tasks(recipe: Recipe) -> MetaRows:
     recipe, worked_out = _checked(recipe)
-    kind, meta = kind_of(recipe.task), recipe.meta
     recipe, treatments = with_treatments(recipe)
-    data = recipe.data
-    table = kind.read(str(data.path), data, None)
-    own = {} if data.test else kind.sides(data)[0]
-    test = data.test or own.get("test")
-    given = {}
-    if test is not None:
-        other = recipe.changed(data={"path": test, "test": None}).data
-        given = {"test": kind.read(test, other, None)}
-    table, given, _, treated = treat_all(table, given, (), treatments)
+    meta = recipe.meta
+    table, given, _, treated = treat_all(*_read(recipe), (), treatments)
     tables = (table, *given.values())
     parts = [_told_apart(one, meta.task_column) for one in tables]
     tasks = np.concatenate([part[0] for part in parts])
@@ -138,6 +130,17 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
         findings,
         decisions,
     )
+
+
+def _read(recipe: Recipe) -> tuple[Table, dict[str, Table]]:
+    """The rows of the source, and ``test`` rows that were given."""
+    kind, data = kind_of(recipe.task), recipe.data
+    table = kind.read(str(data.path), data, None)
+    test = data.test or kind.sides(data)[0].get("test")
+    if test is None:
+        return table, {}
+    other = recipe.changed(data={"path": test, "test": None}).data
+    return table, {"test": kind.read(test, other, None)}
 
 
 def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:

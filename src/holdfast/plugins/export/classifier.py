@@ -23,27 +23,38 @@ from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.data.table import Table
 from holdfast.plugins.export import folder as files
-from holdfast.plugins.export.engines import Engine, OnnxEngine, OpenVinoEngine, TorchEngine
-from holdfast.plugins.export.formats import Format, about, valid_rows
-from holdfast.plugins.export.graph_files import (
+from holdfast.plugins.export.export import Format, about, valid_rows
+from holdfast.plugins.export.graphs import (
     BESIDE,
+    Engine,
+    OnnxEngine,
+    OpenVinoEngine,
+    TorchEngine,
     quantise,
     with_facts,
     write_onnx,
     write_openvino,
 )
-from holdfast.plugins.export.inferior import FALSE_KEPT, MARGIN, Inferiority, inferiority
 from holdfast.plugins.export.measurements import (
     BFLOAT16,
+    FALSE_KEPT,
     FLOAT32,
     INT8,
+    MARGIN,
     FormMeasurements,
+    Inferiority,
     ModelForm,
     choose,
+    inferiority,
     measure,
 )
-from holdfast.plugins.export.model import ExportableModel, answered, exportable, facts_of
-from holdfast.plugins.export.network import Exportable
+from holdfast.plugins.export.model import (
+    Exportable,
+    ExportableModel,
+    answered,
+    exportable,
+    facts_of,
+)
 from holdfast.plugins.export.proof import (
     OutputGap,
     batch_of,
@@ -114,12 +125,7 @@ def write_classifier(again: FinishedRun, form: Format, int8: bool, made: Path) -
         "part": "text" if result.get("wrapper") else "whole",
         "lean": whole.lean,
         "valid": _valid(model, kept.valid),
-        "speed": {
-            "cpu": measured.cpu,
-            "threads": measured.threads,
-            "tokens": measured.tokens,
-            "rows": [measured.line(one) for one in measured.forms],
-        },
+        "speed": measured.to_json(),
         "fastest": {"engine": best.engine, "precision": best.precision},
         "false_alarms": {
             "rate": FALSE_KEPT,

@@ -1,29 +1,117 @@
 """A finished run → a folder in another format: written, proven against the saved model, scored on
-the validation rows, timed on this machine, and pushed where that was asked.
+the validation rows, timed on this machine, and pushed to the hub where that was asked, by somebody
+who is logged in.
 
 Everything is written into a hidden folder beside ``out`` and renamed at the end, so that an export
 that was broken off leaves nothing that looks like one.
+
+The formats stand first, with what each takes of a run: the facts in common and its validation rows.
 """
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Iterator
+import importlib.util
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from holdfast._version import __version__
 from holdfast.contract.run_folder import unsealed
 from holdfast.core.decisions import notify
-from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
+from holdfast.core.errors import MachineError, RecipeError, RunError
+from holdfast.core.files import new_folder, refuse_taken, write_json, write_text
+from holdfast.core.input_errors import first_line
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision
+from holdfast.data.table import Table
 from holdfast.plugins.export import folder as files
-from holdfast.plugins.export.formats import Format, format_of
-from holdfast.plugins.export.hub import Hub
+from holdfast.plugins.export.folder import SPACE
+from holdfast.report.public import public_name
 from holdfast.runs.finished_run import FinishedRun
+
+READERS = ("text-classification", "token-classification", "image-classification")
+WRITERS = ("causal-lm",)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """``file`` is the model's file in the export's folder; ``tasks`` those that it is for;
+    ``packages`` what writing it imports."""
+
+    name: str
+    file: str
+    tasks: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        Format("onnx", "model.onnx", READERS, ("onnx", "onnxruntime", "onnxscript")),
+        Format("openvino", "model.xml", READERS, ("onnx", "onnxruntime", "onnxscript", "openvino")),
+        Format("gguf", "model.gguf", WRITERS, ("gguf",)),
+    )
+}
+
+
+def format_of(name: str, task: str) -> Format:
+    """The format called ``name``, for a model of ``task``. Raises ``RecipeError`` for one that
+    there is not, or that is not for the task, and ``MachineError`` where a package is missing."""
+    if name not in FORMATS:
+        raise RecipeError("--to", "is no format", name, f"Choose one of: {', '.join(FORMATS)}.")
+    found = FORMATS[name]
+    if task not in found.tasks:
+        fitting = [one.name for one in FORMATS.values() if task in one.tasks]
+        remedy = (
+            f"Choose --to {' or --to '.join(fitting)}."
+            if fitting
+            else "There is none for this task yet; its model/ folder loads in plain Transformers."
+        )
+        raise RecipeError("--to", f"{name} is not for the task {task}", name, remedy)
+    lacking = [one for one in found.packages if importlib.util.find_spec(one) is None]
+    if lacking:
+        raise MachineError(
+            f"--to {name}",
+            f"needs the package {', '.join(lacking)}",
+            None,
+            "pip install 'holdfast[export]'",
+        )
+    return found
+
+
+def about(again: FinishedRun, form: Format, precision: str, because: str) -> dict[str, Any]:
+    """The facts that every format has, first in ``export.json``."""
+    result = again.result
+    return {
+        "schema": 1,
+        "holdfast": __version__,
+        "format": form.name,
+        "file": form.file,
+        "precision": precision,
+        "kept_because": because,
+        "task": result["task"],
+        "model": public_name(str(result.get("model") or "")),
+    }
+
+
+def valid_rows(again: FinishedRun) -> tuple[Table | None, list[Any] | None]:
+    """The run's validation rows and what it stored of its answers (``None`` where it stored none);
+    no rows where the run had none or they cannot be read, which is said."""
+    because = "none were set aside: rows that the model learned from were answered by others"
+    if not again.out_of_fold:
+        try:
+            if again.has("valid"):
+                told = again.told("valid")
+                return (told.table if len(told) else None), list(told.predictions or ()) or None
+            table = again.table("valid")
+            return (table if len(table) else None), None
+        except RunError as error:
+            because = f"the validation rows cannot be read: {error.rule}"
+    notify(Decision("scored", "not on validation rows", because, prominent=True))
+    return None, None
+
 
 HOME = "export"
 
@@ -75,7 +163,7 @@ def export(
             hub.check_free(name, kind)
     notify(*unsealed([run]))
     title = name.rpartition("/")[2]
-    with _beside(place) as made:
+    with new_folder(place, "an export") as (made, finish):
         if form.name == "gguf":
             from holdfast.plugins.export.decoder import write_decoder
 
@@ -90,6 +178,7 @@ def export(
         if space:
             files.write_space(made, made / files.SPACE, title, task == "image-classification")
         write_json(made / files.FACTS, facts)
+        finish()
     pushed: dict[str, str] = {}
     if hub:
         for kind in kinds:
@@ -119,7 +208,7 @@ def _place(run: Path, to: str, out: Path | None) -> Path:
     place = run / HOME / to if out is None else out
     if "\0" in str(place):
         raise RunError(str(place), "has a NUL character, which no path can have")
-    _refuse_taken(place)
+    refuse_taken(place, "an export")
     inside = place.absolute()
     if (run / "model").resolve() in (inside.resolve(), *inside.resolve().parents):
         raise RunError(
@@ -131,34 +220,78 @@ def _place(run: Path, to: str, out: Path | None) -> Path:
     return place
 
 
-def _refuse_taken(place: Path) -> None:
-    if place.is_symlink() or place.exists():
-        raise RunError(
-            str(place),
-            "exists already, and an export is never written over",
-            None,
-            "Choose another --out, or remove it.",
-        )
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+ON = ("1", "ON", "YES", "TRUE")
+REMOVE = "Unset it, then run the command again; without --push the folder is written alone."
+LOGIN = "Log in with `hf auth login` (or set HF_TOKEN), then run the command again."
+# What the hub puts into a repository by itself.
+HUBS_OWN = {".gitattributes"}
 
 
-@contextlib.contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """A hidden folder beside ``place`` that becomes it when the block has ended well."""
-    made = place.with_name(f".{place.name}.partial")
-    new = [path for path in (place.parent, *place.parent.parents) if not path.exists()]
-    with disk_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # What a killed export left.
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
-    try:
-        yield made
-        # Another export may have been quicker.
-        _refuse_taken(place)
-        replace_folder(made, place)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        for path in new:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise
+class Hub:
+    """The hub as the account that is logged in. ``api`` is huggingface_hub's."""
+
+    def __init__(self, name: str, api: Any = None) -> None:
+        if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
+            raise RecipeError(
+                "--push", "is no name of a repository", name, "Give OWNER/NAME, e.g. ada/reviews."
+            )
+        offline = next((v for v in OFFLINE if os.environ.get(v, "").upper() in ON), None)
+        if offline and api is None:
+            raise MachineError("--push", f"needs the hub, and {offline} forbids it", None, REMOVE)
+        self._api = _hub_api() if api is None else api
+        self._name = name
+
+    def login(self) -> str:
+        """``OWNER/NAME``, once the hub has said who is logged in. Raises ``RunError`` where nobody
+        is."""
+        try:
+            who = str(self._api.whoami()["name"])
+        except Exception as error:
+            raise RunError(
+                "--push", f"nobody is logged in at the hub: {first_line(error)}", None, LOGIN
+            ) from error
+        return self._name if "/" in self._name else f"{who}/{self._name}"
+
+    def check_free(self, name: str, kind: str) -> None:
+        """Raise ``RunError`` where a repository of this name already holds files."""
+        if not self._api.repo_exists(name, repo_type=kind):
+            return
+        files = set(self._api.list_repo_files(name, repo_type=kind)) - HUBS_OWN
+        if files:
+            raise RunError(
+                f"--push {name}",
+                f"is a {kind} on the hub that already holds something, which is never overwritten",
+                sorted(files)[0],
+                "Choose another name.",
+            )
+
+    def push(self, folder: Path, name: str, kind: str) -> str:
+        """Make a private repository of this ``kind`` (``model`` or ``space``) and put ``folder``
+        into it, but for the files of a Space within; its address. Raises ``MachineError`` where the
+        hub refuses or breaks off."""
+        more = {"space_sdk": "docker"} if kind == SPACE else {}
+        try:
+            made = self._api.create_repo(name, repo_type=kind, private=True, exist_ok=True, **more)
+            self._api.upload_folder(
+                repo_id=name,
+                repo_type=kind,
+                folder_path=str(folder),
+                commit_message="Exported with Holdfast",
+                ignore_patterns=[f"{SPACE}/*"],
+            )
+        except Exception as error:
+            raise MachineError(
+                f"--push {name}",
+                f"the hub did not take it: {first_line(error)}",
+                None,
+                f"{folder} is whole; push it later with: hf upload {name} {folder}",
+            ) from error
+        return str(made)
+
+
+def _hub_api() -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi()

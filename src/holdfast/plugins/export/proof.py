@@ -17,7 +17,7 @@ from torch import Tensor
 
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats
-from holdfast.plugins.export.network import Exportable
+from holdfast.plugins.export.model import Exportable
 
 BATCHES = (1, 7, 64)
 LENGTHS = (2, 33, 512)

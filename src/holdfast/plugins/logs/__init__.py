@@ -1,17 +1,16 @@
-"""Logs that other programs write; ``formats`` lists them."""
+"""Logs that other programs write; ``reader`` lists them."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from holdfast.core.curves import Series
 from holdfast.core.discovery import Entry, Registry
 from holdfast.core.errors import DataError
-from holdfast.core.records import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,6 @@ class Log:
     planned: float | None = None
     epochs: Series | None = None
     seconds: float | None = None
-    decisions: tuple[Decision, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +37,10 @@ class LogReader:
     """How one kind of log is recognised and read.
 
     ``accepts`` looks at the name, the folder or the first lines, and never raises. ``read`` hands
-    on everything numeric and raises ``DataError`` where the file breaks its format. Of several
-    readers that accept a log the one with the largest ``priority`` reads it: a special format
-    before the general one. ``looks`` says in a few words what such a log is, for the error message.
+    on everything numeric, writes what it decides into the decision log, and raises ``DataError``
+    where the file breaks its format. Of several readers that accept a log the one with the largest
+    ``priority`` reads it: a special format before the general one. ``looks`` says in a few words
+    what such a log is, for the error message.
     """
 
     accepts: Callable[[Path], bool]
@@ -55,7 +54,7 @@ LOGS: Registry[LogReader] = Registry("log reader", "the log")
 
 def all_log_readers() -> Registry[LogReader]:
     """Every reader, by name."""
-    importlib.import_module(f"{__name__}.formats")
+    importlib.import_module(f"{__name__}.reader")
     return LOGS
 
 

@@ -1,18 +1,130 @@
-"""From everything that a log holds to the few series that a verdict needs, each choice told."""
+"""From everything that a log holds to the few series that a verdict needs: what the name of a
+number says, which are chosen, each choice told, and how many validation rows stand behind them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from holdfast.core.curves import WHOLE, Curves, Series
+from holdfast.core.decisions import notify
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.names import LOSSES, NameMeaning, meaning
-from holdfast.plugins.logs.rows import valid_rows
+
+VALID = ("val", "valid", "validation", "eval", "evaluation", "dev", "holdout", "test")
+TRAIN = ("train", "training", "tr", "learn")
+# In order of what best stands for the loss that was minimised.
+LOSSES = (
+    ("loss",),
+    ("nll", "logloss", "mlogloss", "crossentropy", "xent", "ce", "deviance"),
+    ("mse", "rmse", "mae", "mape", "rmsle", "l1", "l2", "huber"),
+    ("perplexity", "ppl"),
+    ("error", "err", "merror", "wer", "cer"),
+)
+# Of classes, of texts, of masks and numbers, and others; the place is the rank.
+METRICS = (
+    *("accuracy", "acc", "f1", "auc", "auroc", "aucpr", "map", "mcc", "matthews"),
+    *("bleu", "sacrebleu", "rouge", "meteor", "chrf", "bertscore", "em", "match"),
+    *("r2", "iou", "miou", "dice", "kappa", "pearson", "spearman", "spearmanr", "ndcg"),
+    *("precision", "recall", "accuracies", "psnr", "ssim", "score", "scores", "reward", "rewards"),
+)
+# Two spellings of one metric: ``accuracy`` beside ``val_acc`` is the same on both sets.
+SAME = {
+    "acc": "accuracy",
+    "accuracies": "accuracy",
+    "auroc": "auc",
+    "matthews": "mcc",
+    "spearmanr": "spearman",
+    "rewards": "reward",
+    "scores": "score",
+}
+STEMS = re.compile(r"(rouge|bleu|map|top|f1|auc|ndcg|acc)(\w?\d*\w*)$")
+# Set and kind in one word: ``valloss``, ``vacc``.
+JOINED = re.compile(r"^(train|val|valid|test|eval|dev|v|t)(loss|acc|accuracy)$")
+SHORT = {"v": "val", "t": "train"}
+NEITHER = {
+    *("scale", "scaler", "weight", "lr", "rate", "norm", "time", "runtime", "second", "seconds"),
+    *("std", "stderr", "count", "num"),
+}
+PLAIN = {"epoch", "total", "step", "mean", "avg", "average", "metrics", "history", "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class NameMeaning:
+    """A name taken apart. ``rank`` orders the kinds of one direction, best first; ``extra`` are the
+    words that neither name the set nor the kind; ``base`` is the name without its set, in one
+    spelling."""
+
+    name: str
+    side: Literal["train", "valid"] | None
+    rises: bool
+    rank: int
+    held_aside: bool
+    per_step: bool
+    extra: tuple[str, ...]
+    base: str
+
+    def cost(self) -> tuple[bool, int, int, bool]:
+        """By what the plainest name comes first."""
+        return self.held_aside, self.rank, len(self.extra), self.per_step
+
+
+def meaning(name: str) -> NameMeaning | None:
+    """What ``name`` measures, ``None`` when it is neither a loss nor a known metric."""
+    words = _words(name)
+    kinds = [(kind, word) for word in words if (kind := _kind(word)) is not None]
+    # ``error_rate`` is a metric, ``loss_scale`` and ``reward_std`` are none.
+    if not kinds or (NEITHER & set(words) and not {"error", "rate"} <= set(words)):
+        return None
+    (rises, rank), named = min(kinds)
+    extra = tuple(w for w in words if w not in (*VALID, *TRAIN, *PLAIN, named))
+    side: Literal["train", "valid"] | None = "train" if set(words) & set(TRAIN) else None
+    if set(words) & set(VALID):
+        side = "valid"
+    return NameMeaning(
+        name,
+        side,
+        rises,
+        rank,
+        "test" in words,
+        "step" in words,
+        extra,
+        " ".join([SAME.get(named, named), *extra]),
+    )
+
+
+def _words(name: str) -> tuple[str, ...]:
+    pieces = []
+    for piece in re.split(r"[^0-9A-Za-z]+", name):
+        joined = JOINED.match(piece.lower())
+        if joined:
+            pieces += [SHORT.get(joined[1], joined[1]), joined[2]]
+        elif _kind(piece.lower()) is None and re.search(r"[a-z][A-Z]", piece):
+            pieces += re.sub(r"([a-z])([A-Z])", r"\1 \2", piece).lower().split()
+        else:
+            pieces.append(piece.lower())
+    return tuple(piece for piece in pieces if piece)
+
+
+def _kind(word: str) -> tuple[bool, int] | None:
+    """Whether it rises, and its rank; a loss sorts before a metric."""
+    for rank, names in enumerate(LOSSES):
+        if word in names:
+            return False, rank
+    if word in METRICS:
+        return True, METRICS.index(word)
+    stem = STEMS.match(word)
+    if stem:
+        return True, METRICS.index(stem[1]) if stem[1] in METRICS else len(METRICS)
+    return None
+
 
 MOST_POINTS = 20_000
 SETTINGS = ("train", "valid")
@@ -39,21 +151,18 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
         names = ", ".join(log.columns)
         raise not_a_log(what, "has no column that is named like a loss or a metric", names)
     train_metric, valid_metric = _metrics(known)
-    decisions = [
-        *log.decisions,
-        *_series_decisions(known, {"train": train, "valid": valid}, settings),
-    ]
+    notify(*_series_decisions(known, {"train": train, "valid": valid}, settings))
     if valid_metric is not None:
         beside, because = "no training metric", "none has the same name"
         if train_metric is not None:
             beside = f"{train_metric.name} on the training rows"
             because = "the same metric on both sets"
         chosen = f"{valid_metric.name} on validation, {beside}"
-        decisions.append(Decision("metric", chosen, because))
+        notify(Decision("metric", chosen, because))
     measured, right = _series(log, valid), _share_right(log, valid_metric)
     rows = valid_rows(log, measured, right)
     if rows is not None:
-        decisions.append(rows[1])
+        notify(rows[1])
     return _fewer(
         Curves(
             source=log.source,
@@ -68,7 +177,6 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
             epochs=log.epochs,
             seconds=log.seconds,
             valid_rows=None if rows is None else rows[0],
-            decisions=tuple(decisions),
         )
     )
 
@@ -77,7 +185,6 @@ def _fewer(curves: Curves) -> Curves:
     """The curves with at most ``MOST_POINTS`` a series: every second, third … point, counted from
     the last, so that series of one length keep the same positions. The time of a verdict grows with
     the square of the points, and a course of 20,000 has told all that it can."""
-    decisions = list(curves.decisions)
     fewer: dict[str, Any] = {}
     for part in ("train", "valid", "train_metric", "valid_metric"):
         series: Series | None = getattr(curves, part)
@@ -87,8 +194,8 @@ def _fewer(curves: Curves) -> Curves:
             kept = slice((len(series) - 1) % every, None, every)
             fewer[part] = replace(series, at=series.at[kept], values=series.values[kept])
             because = f"{len(series):,} points; more than {MOST_POINTS:,} tell nothing further"
-            decisions.append(Decision(f"points of {series.name}", f"every {every}th", because))
-    return replace(curves, **fewer, decisions=tuple(decisions))
+            notify(Decision(f"points of {series.name}", f"every {every}th", because))
+    return replace(curves, **fewer)
 
 
 def _sided(log: Log) -> list[NameMeaning]:
@@ -184,3 +291,81 @@ def _series_decisions(
             because += f"; also there: {shown} (choose with --set {side}=…)"
         shape = f"{series.name} (more is better)" if series.rises else series.name
         yield Decision(f"{side} series", shape, because)
+
+
+NAMES = {
+    name
+    for side in ("eval", "val", "valid")
+    for name in (f"{side}_samples", f"{side}_rows", f"n_{side}")
+}
+MOST = 5_000  # rows: above, any value is close to some fraction
+DISTINCT = 4  # values that must all be fractions of the same number
+CHANCE = 0.01  # that they are by accident, over every number tried
+
+
+def valid_rows(
+    log: Log, valid: Series | None, metric: Series | None
+) -> tuple[int, Decision] | None:
+    """The number with where it was found: a column that says so; the Trainer's rows a second times
+    its seconds; an accuracy whose values are all fractions of one number. ``None`` without."""
+    counted = _column(log) or _by_speed(log, valid) or _by_fractions(metric)
+    if counted is None:
+        return None
+    rows, because = counted
+    return rows, Decision("validation rows", str(rows), because)
+
+
+def _column(log: Log) -> tuple[int, str] | None:
+    for name, series in log.columns.items():
+        if name.lower() in NAMES and np.isfinite(series.values[-1]) and series.values[-1] >= 1:
+            return round(float(series.values[-1])), f"the column {name}"
+    return None
+
+
+def _by_speed(log: Log, valid: Series | None) -> tuple[int, str] | None:
+    """``eval_loss`` stands beside ``eval_runtime`` and ``eval_samples_per_second``; so do the
+    names of each of several evaluation sets."""
+    if valid is None:
+        return None
+    stem = valid.name.rpartition("_")[0]
+    while stem:
+        time = log.columns.get(f"{stem}_runtime")
+        speed = log.columns.get(f"{stem}_samples_per_second")
+        if time is not None and speed is not None and len(time) == len(speed):
+            # Both are logged rounded, to three or four decimals: the median takes most of that out.
+            rows = float(np.median(time.values * speed.values))
+            named = f"{stem}_runtime times {stem}_samples_per_second"
+            return (round(rows), named) if np.isfinite(rows) and rows >= 1 else None
+        stem = stem.rpartition("_")[0]
+    return None
+
+
+def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
+    """The least number of rows of which every accuracy is a whole part, as far as its decimals go.
+
+    With d decimals a value v is k / n only where n v lies within n / 2·10⁻ᵈ of a whole number,
+    which m values do by accident with probability (n 10⁻ᵈ)ᵐ; summed over the numbers tried, this
+    must stay below 1 %. The true number may be a multiple: the interval is then too wide, not too
+    narrow. A mean over batches of unequal size, or another metric, fits no number.
+    """
+    if metric is None or "acc" not in metric.name.lower():
+        return None
+    values = np.unique(metric.finite.values)
+    scale = 100.0 if values.max(initial=0.0) > WHOLE else 1.0
+    values = values[(values > 0) & (values < scale)]
+    if len(values) < DISTINCT:
+        return None
+    # The most decimals with which the values were written.
+    # Twelve: further ones of a float64 are its own rounding.
+    decimals = max(len(f"{v:.12f}".rstrip("0").partition(".")[2]) for v in values)
+    slack = 10.0**-decimals / scale
+    accident = 0.0
+    for rows in range(2, MOST):
+        # Added up over all numbers tried: the search itself makes a fit by accident likelier.
+        accident += min(1.0, rows * slack) ** len(values)
+        if accident > CHANCE:
+            return None
+        parts = rows * values / scale
+        if np.all(np.abs(parts - np.round(parts)) <= rows * slack / 2 + 1e-9):
+            return rows, f"every value of {metric.name} is a whole part of that many"
+    return None

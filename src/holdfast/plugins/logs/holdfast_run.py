@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from holdfast.contract.run_folder import RESULT, not_checked
 from holdfast.core.branches import living_events
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RunError
 from holdfast.core.records import Decision, Evidence, Label, Remedy, Verdict
 from holdfast.core.run_files import check_files, is_sealed, read_events, read_result
@@ -18,7 +19,7 @@ from holdfast.monitor.confirmation import confirmed
 from holdfast.monitor.judge import judge
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.table import from_rows
-from holdfast.plugins.logs.text import head
+from holdfast.plugins.logs.text import first_line_holds
 from holdfast.report.page_words import DISCARDED, discarded
 from holdfast.training.evaluation_file import LOOKS, WITHOUT, read_looks
 
@@ -38,27 +39,25 @@ def read(path: Path) -> Log:
     """The snapshots. Losses of both sets are means over fixed rows in evaluation mode. A snapshot
     writes a loss that is not a number as ``null``; it is one again here if there were rows."""
     folder, file = (path, path / FILE) if path.is_dir() else (path.parent, path)
-    decisions: tuple[Decision, ...] = ()
     if file.name == FILE:
         result = _finished_result(folder)
         # The folder of another trainer's run never has sums: nothing is loaded from it.
         if result is not None and not is_sealed(result) and "trainer" not in result:
-            decisions = not_checked([folder], "the run's files")
+            notify(*not_checked([folder], "the run's files"))
         if unused := discarded(result or {}):
-            decisions += (Decision(DISCARDED, "step 0 is kept", unused),)
+            notify(Decision(DISCARDED, "step 0 is kept", unused))
     rows = [_row(event) for event in living_events(read_events(file, torn=True))]
     if not rows:
         raise not_a_log(str(file), "holds no snapshot")
     seconds = rows[-1].get("seconds")
-    return from_rows(rows, "holdfast", str(file), clean=True, seconds=seconds, decisions=decisions)
+    return from_rows(rows, "holdfast", str(file), clean=True, seconds=seconds)
 
 
 def accepts(path: Path) -> bool:
     """Whether this looks like such a log; never raises."""
     if path.is_dir():
         return os.path.lexists(path / FILE)
-    start = head(path, (".jsonl",))
-    return bool(start) and '"event"' in str(start).splitlines()[0]
+    return first_line_holds(path, '"event"')
 
 
 def _finished_result(folder: Path) -> dict[str, Any] | None:

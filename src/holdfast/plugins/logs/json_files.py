@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.curves import TRANSFORMERS
+from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.names import TRAIN, meaning
-from holdfast.plugins.logs.table import clock, from_rows, number
-from holdfast.plugins.logs.text import LARGEST_DOCUMENT, document, flat, head, objects
+from holdfast.plugins.logs.choose import TRAIN, meaning
+from holdfast.plugins.logs.table import clock, file_chosen, from_rows, number
+from holdfast.plugins.logs.text import (
+    LARGEST_DOCUMENT,
+    document,
+    first_line_holds,
+    flat,
+    head,
+    objects,
+)
 
 STATE = "trainer_state.json"
 # The last entry sums the run up: its train_loss is the mean over all steps, not a point.
@@ -47,10 +55,9 @@ def read_trainer_state(path: Path) -> Log:
     without ``step`` take their epoch as position."""
     states = [path] if path.is_file() else _states(path)
     file = max(states, key=_step)
-    decisions: tuple[Decision, ...] = ()
     if len(states) > 1:
         because = f"the latest of {len(states)} states in the folder; it holds the whole history"
-        decisions = (Decision("trainer state", str(file.relative_to(path)), because),)
+        notify(file_chosen("trainer state", file.relative_to(path), because))
     state = document(file)
     history = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(history, list):
@@ -66,7 +73,6 @@ def read_trainer_state(path: Path) -> Log:
         str(file),
         # The plan counts steps; entries of old versions have epochs alone.
         planned=planned if planned and planned > 0 and "step" in rows[-1] else None,
-        decisions=decisions,
         seconds=next((number(e["train_runtime"]) for e in entries if "train_runtime" in e), None),
     )
 
@@ -86,8 +92,7 @@ def is_llama_factory(path: Path) -> bool:
     """Whether its first line counts ``current_steps``."""
     if path.is_dir():
         return (path / LLAMA_FACTORY).is_file()
-    start = head(path, (".jsonl",))
-    return bool(start) and '"current_steps"' in str(start).splitlines()[0]
+    return first_line_holds(path, '"current_steps"')
 
 
 def read_llama_factory(path: Path) -> Log:
@@ -163,8 +168,8 @@ def read_sklearn(path: Path) -> Log:
         columns[prefix + name] = values
     log = from_rows(_rows(columns), "sklearn", str(path))
     because = "the attributes of an estimator are not named after a set"
-    renamed = Decision("names", ", ".join(columns), because)
-    return replace(log, decisions=(*log.decisions, renamed))
+    notify(Decision("names", ", ".join(columns), because))
+    return log
 
 
 def is_boosting(path: Path) -> bool:
@@ -197,11 +202,10 @@ def read_boosting(path: Path) -> Log:
         for metric, values in metrics.items()
     }
     log = from_rows(_rows(columns), "boosting", str(path))
-    if first is None:
-        return log
-    because = "several numbered sets, and by custom the first holds the training rows"
-    taken = Decision("training rows", first, because)
-    return replace(log, decisions=(*log.decisions, taken))
+    if first is not None:
+        because = "several numbered sets, and by custom the first holds the training rows"
+        notify(Decision("training rows", first, because))
+    return log
 
 
 def _object(path: Path, suffixes: tuple[str, ...]) -> Any:

@@ -1,4 +1,8 @@
-"""A path to the curves of the log that lies there."""
+"""A path to the curves of the log that lies there, by a table of every format of a log: how it is
+recognised, how it is read, what a person calls it.
+
+A larger priority is asked first: a special format before the general one.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,59 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from holdfast.core.curves import Curves
+from holdfast.core.curves import TRANSFORMERS, Curves
+from holdfast.core.decisions import parted, recorded
 from holdfast.core.discovery import missing_remedy
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Verdict
 from holdfast.monitor.curves.verdict import judge_curves
-from holdfast.plugins.logs import Log, all_log_readers, not_a_log
+from holdfast.plugins.logs import (
+    LOGS,
+    Log,
+    LogReader,
+    all_log_readers,
+    holdfast_run,
+    not_a_log,
+    tables,
+    trackers,
+)
+from holdfast.plugins.logs import json_files as json
 from holdfast.plugins.logs.choose import choose
 from holdfast.plugins.logs.holdfast_run import own_verdict
+
+KERAS = "a Keras CSVLogger file or history JSON"
+CSV = "a CSV with columns such as epoch, loss, val_loss"
+STATE = "a Hugging Face trainer_state.json or checkpoint folder"
+TENSORBOARD = "TensorBoard event files or their folder"
+HOLDFAST = "Holdfast's run folder or events.jsonl"
+LINES = "a JSONL file with such names, one object a line"
+BOOSTING = "an XGBoost or LightGBM evals_result as JSON"
+LLAMA_FACTORY = "LLaMA-Factory's trainer_log.jsonl"
+ULTRALYTICS = "an Ultralytics results.csv"
+WANDB = "a Weights & Biases wandb-history.jsonl"
+
+# In the order in which an error message lists them.
+READERS = {
+    "holdfast": (holdfast_run.accepts, holdfast_run.read, HOLDFAST, 6),
+    "keras_history": (json.is_history, json.read_history, KERAS, 2),
+    "boosting": (json.is_boosting, json.read_boosting, BOOSTING, 4),
+    "csv": (tables.is_table, tables.read_csv, CSV, 0),
+    "fastai": (tables.is_fastai, tables.read_fastai, "fastai's history.csv", 3),
+    TRANSFORMERS: (json.is_trainer_state, json.read_trainer_state, STATE, 5),
+    "jsonl": (json.is_lines, json.read_lines, LINES, 0),
+    "keras": (tables.is_keras, tables.read_keras, KERAS, 3),
+    "lightning": (tables.is_lightning, tables.read_lightning, "a Lightning metrics.csv", 4),
+    "llama_factory": (json.is_llama_factory, json.read_llama_factory, LLAMA_FACTORY, 4),
+    "mlflow": (trackers.is_mlflow, trackers.read_mlflow, "an MLflow run folder", 4),
+    "sklearn": (json.is_sklearn, json.read_sklearn, "scikit-learn's loss_curve_ as JSON", 4),
+    "tensorboard": (trackers.is_tensorboard, trackers.read_tensorboard, TENSORBOARD, 1),
+    "ultralytics": (tables.is_ultralytics, tables.read_ultralytics, ULTRALYTICS, 3),
+    "wandb": (trackers.is_wandb, trackers.read_wandb, WANDB, 3),
+}
+for name, reader in READERS.items():
+    LOGS.add(name, LogReader(*reader))
+
 
 REMEDY = "Name a training log; docs/diagnose.md lists the programs whose logs are read."
 
@@ -25,7 +73,9 @@ def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves
     ``settings`` may name the columns ``train`` and ``valid``. Raises ``DataError`` where nothing is
     there, where it is no log, or where the log is broken, and says what a log looks like.
     """
-    return choose(read_log(path), settings or {}, str(path))
+    with recorded() as log:
+        curves = choose(read_log(path), settings or {}, str(path))
+    return replace(curves, decisions=parted(log)[0])
 
 
 def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple[Curves, Verdict]:

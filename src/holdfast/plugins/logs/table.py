@@ -6,12 +6,13 @@ import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from holdfast.core.curves import Series
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Floats
@@ -50,6 +51,11 @@ def number(value: Any) -> float | None:
     return _float(text) if inner else None
 
 
+def file_chosen(what: str, file: Path, because: str) -> Decision:
+    """That one file of a folder is read; its name may hold what moves a terminal's cursor."""
+    return Decision(what, printable(str(file), 2 * LONGEST_SHOWN), because)
+
+
 def clock(text: str) -> float | None:
     """``hours:minutes:seconds`` with any part from the left missing, in seconds; also with
     ``"1 day, "`` before it. ``None`` for anything else."""
@@ -70,7 +76,7 @@ def _float(value: Any) -> float | None:
         return None
 
 
-class _Cells:
+class _ColumnNumbers:
     """The numbers of one column as they stand in the log, with the rows that they stand in."""
 
     __slots__ = ("rows", "values")
@@ -108,24 +114,20 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, what: str, **facts
             series[made.name] = made
     if not series:
         raise not_a_log(what, "holds no number beside its positions")
-    decisions = [
-        replace(one, chosen=printable(one.chosen, 2 * LONGEST_SHOWN))
-        for one in facts.pop("decisions", ())
-    ]
     if rewritten:
         chosen = f"the later ones, {rewritten} values replaced"
         because = "positions go back, so the run was resumed or begun again there"
-        decisions.append(Decision("rows written twice", chosen, because))
+        notify(Decision("rows written twice", chosen, because))
     if huge:
         because = "no loss and no metric is that large: the training diverged there"
-        decisions.append(Decision("values beyond 1e100", f"{huge} taken as infinite", because))
+        notify(Decision("values beyond 1e100", f"{huge} taken as infinite", because))
     epochs = _epochs(series) if axis != "epoch" else None
-    return Log(source, axis, series, decisions=tuple(decisions), epochs=epochs, **facts)
+    return Log(source, axis, series, epochs=epochs, **facts)
 
 
-def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _Cells], int]:
+def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _ColumnNumbers], int]:
     """The numbers of every column, in the order in which the columns first stand."""
-    cells: defaultdict[str, _Cells] = defaultdict(_Cells)
+    cells: defaultdict[str, _ColumnNumbers] = defaultdict(_ColumnNumbers)
     count = numbers = 0
     for row in rows:
         for column, cell in row.items():
@@ -154,7 +156,7 @@ def _named(column: str, taken: Mapping[str, Series]) -> str:
     return shown
 
 
-def _axis(cells: Mapping[str, _Cells], count: int) -> tuple[str, str | None]:
+def _axis(cells: Mapping[str, _ColumnNumbers], count: int) -> tuple[str, str | None]:
     """The kind of axis and its column: the first known name that most rows fill."""
     for axis, names in (("step", STEPS), ("epoch", EPOCHS)):
         for column, one in cells.items():
@@ -163,7 +165,7 @@ def _axis(cells: Mapping[str, _Cells], count: int) -> tuple[str, str | None]:
     return "row", None
 
 
-def _positions(one: _Cells, count: int, what: str, name: str) -> Floats:
+def _positions(one: _ColumnNumbers, count: int, what: str, name: str) -> Floats:
     """The position of every row, NaN where it has none."""
     values = np.frombuffer(one.values, dtype=np.float64)
     beyond = values[np.isfinite(values) & (np.abs(values) > FARTHEST)]
@@ -178,7 +180,9 @@ def _positions(one: _Cells, count: int, what: str, name: str) -> Floats:
     return at
 
 
-def _series(name: str, one: _Cells, at: Floats | None, axis: str) -> tuple[Series, int, int]:
+def _series(
+    name: str, one: _ColumnNumbers, at: Floats | None, axis: str
+) -> tuple[Series, int, int]:
     """A column as a series, how many of its points were replaced by later ones, and how many of its
     values are beyond all bounds."""
     rows = np.frombuffer(one.rows, dtype=np.int64)

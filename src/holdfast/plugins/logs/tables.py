@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from holdfast.core.curves import Series
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.names import meaning
-from holdfast.plugins.logs.table import clock, from_rows
+from holdfast.plugins.logs.choose import meaning
+from holdfast.plugins.logs.table import clock, file_chosen, from_rows
 from holdfast.plugins.logs.text import header, several_runs, table
 
 METRICS = "metrics.csv"
@@ -82,7 +83,7 @@ def read_ultralytics(path: Path) -> Log:
     """The parts of a set's loss are added up to ``train/loss`` and ``val/loss``, as the trainer
     itself minimises their weighted sum (the logged parts already carry their weights)."""
     log = from_rows(table(path), "ultralytics", str(path), unsided="valid")
-    columns, decisions = dict(log.columns), list(log.decisions)
+    columns = dict(log.columns)
     for side in ("train", "val"):
         total = f"{side}/loss"
         parts = [s for name, s in columns.items() if _is_part(name, side)]
@@ -95,8 +96,8 @@ def read_ultralytics(path: Path) -> Log:
         values = sum(part.values[np.isin(part.at, shared)] for part in parts)
         columns[total] = Series(total, shared, np.asarray(values, dtype=np.float64))
         names = " + ".join(part.name for part in parts)
-        decisions.append(Decision(total, names, "the file has parts of a loss and no total"))
-    return replace(log, columns=columns, decisions=tuple(decisions))
+        notify(Decision(total, names, "the file has parts of a loss and no total"))
+    return replace(log, columns=columns)
 
 
 def _is_part(name: str, side: str) -> bool:
@@ -129,8 +130,8 @@ def read_lightning(path: Path) -> Log:
     if len(files) > 1:
         names = [str(file.parent.relative_to(path)) for file in files]
         raise several_runs(path, names, "Name one of these folders.")
-    only = Decision("log", str(files[0].relative_to(path)), "the only one there")
-    return from_rows(table(files[0]), "lightning", str(files[0]), decisions=(only,))
+    notify(file_chosen("log", files[0].relative_to(path), "the only one there"))
+    return from_rows(table(files[0]), "lightning", str(files[0]))
 
 
 def _lightning_files(folder: Path) -> list[Path]:

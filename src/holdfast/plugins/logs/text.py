@@ -44,6 +44,12 @@ def head(path: Path, suffixes: tuple[str, ...] = ()) -> str | None:
     return start.decode("utf-8-sig", errors="replace").lstrip()
 
 
+def first_line_holds(path: Path, mark: str) -> bool:
+    """Whether ``mark`` stands in the first line of a file of JSON lines."""
+    start = head(path, (".jsonl",))
+    return bool(start) and mark in str(start).splitlines()[0]
+
+
 def header(path: Path) -> list[str]:
     """The names in the first line of a table; empty where the file is no table."""
     start = head(path, (".csv", ".tsv", ".txt", ".log"))

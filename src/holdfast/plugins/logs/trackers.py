@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.names import TRAIN, VALID
+from holdfast.plugins.logs.choose import TRAIN, VALID
 from holdfast.plugins.logs.table import from_rows, number
 from holdfast.plugins.logs.text import files_below, flat, objects, several_runs
 
@@ -151,12 +152,11 @@ def read_tensorboard(path: Path) -> Log:
     (``holdfast[logs]``). Folders named after sets (``train``, ``validation``) are one run, and
     their name stands before the tag. Every scalar is read, none sampled."""
     files = [path]
-    decisions: tuple[Decision, ...] = ()
     if not path.is_file():
         found = files_below(path, EVENT_FILES)
         files = sorted(found, key=lambda file: (str(file.parent), file.name))
         if len(files) > 1:
-            decisions = (Decision("event files", str(len(files)), BEGUN_AGAIN),)
+            notify(Decision("event files", str(len(files)), BEGUN_AGAIN))
     folders = {file.parent for file in files}
     strangers = [folder for folder in folders if folder.name.lower() not in (*TRAIN, *VALID)]
     if len(strangers) > 1:
@@ -172,7 +172,7 @@ def read_tensorboard(path: Path) -> Log:
     if not rows:
         raise not_a_log(str(path), "holds event files without a scalar")
     seconds = max(times) - min(times) or None
-    return from_rows(rows, "tensorboard", str(path), seconds=seconds, decisions=decisions)
+    return from_rows(rows, "tensorboard", str(path), seconds=seconds)
 
 
 def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:

@@ -39,9 +39,12 @@ class Worker:
 
     def __init__(self, language: str, seconds: float, memory_mb: int, fence: Sequence[str]) -> None:
         self.seconds, self.memory_mb, self.parts = seconds, memory_mb, list(fence)
-        self.limits, self.fence, self.answers = beside("limits"), beside("fence"), beside("answers")
-        self.tables, self.forking = beside("tables"), beside("fork")
-        self.network = self.limits.leave_network()
+        self.fence, self.messages, self.forking = (
+            beside("fence"),
+            beside("messages"),
+            beside("fork"),
+        )
+        self.network = self.fence.leave_network()
         self.runner = beside("run_sql" if language == "sql" else "run_pandas")
         self.runner.prepare(beside)
         # Said at the start, where it is the machine's fault, and not at a program.
@@ -67,7 +70,7 @@ class Worker:
         os.waitpid(process, 0)
         if reply is None:
             return {"error": f"TimeoutError: longer than {self.seconds:g} s"}
-        return dict(self.answers.parse(reply))
+        return dict(self.messages.parse(reply))
 
     def _in_the_fork(self, job: dict[str, Any], writing: int) -> None:
         """Never returns."""
@@ -84,11 +87,11 @@ class Worker:
         try:
             # A group of its own, so that where no fence forbids it what it starts dies with it.
             os.setpgid(0, 0)
-            self.limits.enter(self.fence, self.parts, self.seconds, self.memory_mb, writing)
+            self.fence.enter(self.parts, self.seconds, self.memory_mb, writing)
         except (OSError, ValueError) as error:
             return json.dumps({"error": f"the fence does not hold, not run: {error}"}).encode()
         try:
-            tables = self.tables.tables_of(job["tables"])
+            tables = self.messages.tables_of(job["tables"])
             result = self.runner.run(job["code"], tables, self.seconds)
             return json.dumps({"result": result}, allow_nan=True).encode()
         # ``exit()`` and an interrupt too are answers of the program's.
@@ -99,7 +102,7 @@ class Worker:
         """Until the fork has said all or too much; ``None`` where its time is over first."""
         reply = bytearray()
         deadline = time.monotonic() + self.seconds
-        while len(reply) <= self.answers.MOST_BYTES:
+        while len(reply) <= self.messages.MOST_BYTES:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([reading], [], [], left)[0]:
                 return None

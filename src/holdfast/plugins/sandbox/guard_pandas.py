@@ -17,10 +17,6 @@ DEEPEST = 32
 METHODS = (types.FunctionType, types.MethodDescriptorType)
 
 
-class Refused(Exception):
-    """The program asks for something that is not on the lists."""
-
-
 class Names:
     """What ``pd`` and ``np`` are to a program: the listed functions, nothing of the modules."""
 
@@ -31,10 +27,10 @@ class Names:
 class ProgramGuard:
     """The kinds of values and functions that are allowed, and the four checks.
 
-    ``words`` are the lists of ``pandas_words.py``, ``query`` checks the text of a query.
+    ``lists`` is the module ``read_pandas.py``, which has the words that are allowed.
     """
 
-    def __init__(self, words: Any, query: Any) -> None:
+    def __init__(self, lists: Any) -> None:
         import builtins
 
         import numpy as np
@@ -42,13 +38,13 @@ class ProgramGuard:
         from pandas.core.groupby import GroupBy
         from pandas.core.window.rolling import BaseWindow
 
-        self.words, self.check_query = words, query
+        self.lists = lists
         # Methods that are called or not named at all, since their arguments are looked at.
-        self.guarded = {*words.BY_NAME, "map", "query"}
-        self.values = words.ATTRIBUTES - self.guarded
-        self.builtins = {name: getattr(builtins, name) for name in words.BUILTINS}
-        self.pd = Names({name: getattr(pd, name) for name in words.PANDAS})
-        self.np = Names({name: getattr(np, name) for name in words.NUMPY})
+        self.guarded = {*lists.BY_NAME, "map", "query"}
+        self.values = lists.ATTRIBUTES - self.guarded
+        self.builtins = {name: getattr(builtins, name) for name in lists.BUILTINS}
+        self.pd = Names({name: getattr(pd, name) for name in lists.PANDAS})
+        self.np = Names({name: getattr(np, name) for name in lists.NUMPY})
         self.tables = (pd.DataFrame, pd.Series, pd.Index, np.ndarray, GroupBy, BaseWindow)
         self.kinds = (*self.tables, *_data_kinds(), *_accessors())
         # A program makes no classes, so that what a class is is asked once.
@@ -87,7 +83,7 @@ class ProgramGuard:
         (``df.apply(pd.pivot_table, args=(…, 'to_csv'))``).
         """
         if name in self.guarded and isinstance(owner, Names):
-            raise Refused(f"{name} is called or not named at all")
+            raise self.lists.Refused(f"{name} is called or not named at all")
         return self.checked(self._looked_up(owner, name), name)
 
     def method(self, owner: Any, name: str, /, *given: Any, **named: Any) -> Any:
@@ -98,8 +94,8 @@ class ProgramGuard:
         self._check_arguments(name, given, named, 0)
         if name == "query":
             if len(given) != 1 or named:
-                raise Refused("query takes one text")
-            self.check_query(given[0])
+                raise self.lists.Refused("query takes one text")
+            self.lists.check_query(given[0])
             # numexpr, where it is installed, would compile the text.
             named = {"engine": "python"}
         return self.checked(found(*given, **named), name)
@@ -107,7 +103,7 @@ class ProgramGuard:
     def call(self, owner: Any, /, *given: Any, **named: Any) -> Any:
         """``owner(…)``."""
         if not self._may_be_called(owner):
-            raise Refused(f"calling a {type(owner).__name__} is refused")
+            raise self.lists.Refused(f"calling a {type(owner).__name__} is refused")
         name = self.pandas.get(id(owner), "")
         self._check_arguments(name, given, named, 1)
         return self.checked(owner(*given, **named), name)
@@ -115,31 +111,31 @@ class ProgramGuard:
     def table(self, owner: Any, /) -> Any:
         """What the name of a table is given: an object of pandas or NumPy."""
         if not isinstance(owner, self.tables):
-            raise Refused("the name of a table keeps its meaning")
+            raise self.lists.Refused("the name of a table keeps its meaning")
         return owner
 
     def checked(self, value: Any, name: str) -> Any:
         """``value``, where it is of an allowed kind."""
         if not (self._is_data(value) or self._may_be_called(value)):
-            raise Refused(f"{name} gives a {type(value).__name__}, which is refused")
+            raise self.lists.Refused(f"{name} gives a {type(value).__name__}, which is refused")
         return value
 
     def _looked_up(self, owner: Any, name: str) -> Any:
         """The attribute, found where it is known to be: on the class, or as a column."""
         if isinstance(owner, Names):
             if name not in owner.listed:
-                raise Refused(f"{name} is refused")
+                raise self.lists.Refused(f"{name} is refused")
             return owner.listed[name]
         if any(owner is kind for kind in self.classes):
             # Static: looking an attribute up runs properties and descriptors.
             found = getattr_static(owner, name, None)
             if id(found) not in self.in_class:
-                raise Refused(f"{name} is refused")
+                raise self.lists.Refused(f"{name} is refused")
             return found
         if name.startswith("_") or not self._is_data(owner):
-            raise Refused(f"{name} of a {type(owner).__name__} is refused")
-        if name not in self.words.ATTRIBUTES and hasattr(type(owner), name):
-            raise Refused(f"the attribute {name} is refused")
+            raise self.lists.Refused(f"{name} of a {type(owner).__name__} is refused")
+        if name not in self.lists.ATTRIBUTES and hasattr(type(owner), name):
+            raise self.lists.Refused(f"the attribute {name} is refused")
         return getattr(owner, name)
 
     def _is_data(self, value: Any) -> bool:
@@ -168,45 +164,45 @@ class ProgramGuard:
             self._check_value(value, DEEPEST)
         if name:
             # None that chooses what compiles or evaluates; the name of an outcome is no such.
-            for key in self.words.KEYWORDS_REFUSED & set(named):
-                if name not in self.words.NAMING or not isinstance(named[key], tuple):
-                    raise Refused(f"the keyword {key} is refused")
+            for key in self.lists.KEYWORDS_REFUSED & set(named):
+                if name not in self.lists.NAMING or not isinstance(named[key], tuple):
+                    raise self.lists.Refused(f"the keyword {key} is refused")
         if name == "map" and any(isinstance(value, str) for value in given):
-            raise Refused("map takes a function or a table of values")
-        if name not in self.words.BY_NAME:
+            raise self.lists.Refused("map takes a function or a table of values")
+        if name not in self.lists.BY_NAME:
             return
-        place = self.words.BY_NAME[name][where]
+        place = self.lists.BY_NAME[name][where]
         for value in given[place : place + 1]:
             self._check_called(value, DEEPEST)
         for key, value in named.items():
             # ``aggfunc='mean'`` is called; so is ``total=('points', 'sum')``, and any other text.
-            if key in self.words.CALLED:
+            if key in self.lists.CALLED:
                 self._check_called(value, DEEPEST)
-            elif name in self.words.NAMING and isinstance(value, tuple):
+            elif name in self.lists.NAMING and isinstance(value, tuple):
                 self._check_called(value[1:], DEEPEST)
             elif (
-                name in self.words.NAMING
+                name in self.lists.NAMING
                 and isinstance(value, str)
-                and value not in self.words.AXES
+                and value not in self.lists.AXES
             ):
                 self._check_called(value, DEEPEST)
 
     def _check_value(self, value: Any, depth: int) -> None:
         """An argument: data, or what may be called; in containers too."""
         if depth == 0:
-            raise Refused("arguments are nested too deeply")
+            raise self.lists.Refused("arguments are nested too deeply")
         if not (self._is_data(value) or self._may_be_called(value)):
-            raise Refused(f"a {type(value).__name__} as an argument is refused")
+            raise self.lists.Refused(f"a {type(value).__name__} as an argument is refused")
         for inner in _inner(value):
             self._check_value(inner, depth - 1)
 
     def _check_called(self, value: Any, depth: int) -> None:
         """What pandas calls by itself: a listed name, a function that may be called, or several."""
         if depth == 0:
-            raise Refused("arguments are nested too deeply")
+            raise self.lists.Refused("arguments are nested too deeply")
         if isinstance(value, str):
-            if value not in self.words.PLAIN:
-                raise Refused(f"calling {value[:40]} by its name is refused")
+            if value not in self.lists.PLAIN:
+                raise self.lists.Refused(f"calling {value[:40]} by its name is refused")
         elif type(value) in (list, tuple, set, frozenset):
             for inner in value:
                 self._check_called(inner, depth - 1)
@@ -214,7 +210,7 @@ class ProgramGuard:
             for inner in value.values():
                 self._check_called(inner, depth - 1)
         elif value is not None and not self._may_be_called(value):
-            raise Refused(f"calling a {type(value).__name__} is refused")
+            raise self.lists.Refused(f"calling a {type(value).__name__} is refused")
 
 
 def _inner(value: Any) -> Iterator[Any]:

@@ -3,6 +3,8 @@ each call goes through the checks of ``guard_pandas.py``. Standard library only.
 
 The reading refuses what can be told from the text: kinds of nodes, names, attributes, what is
 assigned. It trusts no name for what stands behind it: that is looked at when the program runs.
+
+The words that a program may use stand here: nothing of them reads, writes, loads or evaluates.
 """
 
 from __future__ import annotations
@@ -10,6 +12,81 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable
 from typing import Any
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+BUILTINS = _words(
+    """
+    abs all any bool dict enumerate float int len list max min range round set sorted str sum
+    tuple zip
+    """
+)
+PANDAS = _words(
+    """
+    DataFrame NA NaT Series Timedelta Timestamp concat crosstab cut isna isnull merge notna
+    notnull pivot_table qcut to_datetime to_numeric unique
+    """
+)
+NUMPY = _words(
+    """
+    abs array ceil exp floor log max maximum mean median min minimum nan percentile round sqrt
+    std sum unique var where
+    """
+)
+# What calls its argument, which may be a text, and where that argument stands: as a method, and as
+# a function of pandas.
+BY_NAME: dict[str, tuple[int, int]] = {
+    "agg": (0, 0),
+    "aggregate": (0, 0),
+    "apply": (0, 0),
+    "transform": (0, 0),
+    "pivot_table": (3, 4),
+    "crosstab": (5, 5),
+}
+CALLED = ("func", "aggfunc")
+# What an axis is called; no method is.
+AXES = ("index", "columns", "rows")
+# Their keywords that are columns of the outcome: ``agg(total=('points', 'sum'))``.
+NAMING = ("agg", "aggregate")
+# What may be called by a name in text.
+PLAIN = frozenset(
+    _words(
+        """
+        abs all any bfill count cummax cummin cumprod cumsum diff ffill first idxmax idxmin last
+        max mean median min mode nunique pct_change prod quantile rank round shift size sqrt std
+        sum unique value_counts var exp log floor ceil len str int float
+        """
+    )
+)
+# Keywords of no call: they choose what compiles or evaluates.
+KEYWORDS_REFUSED = frozenset(
+    _words(
+        """
+        engine engine_kwargs expr parser resolvers local_dict global_dict target
+        """
+    )
+)
+ATTRIBUTES = frozenset({*PANDAS, *NUMPY, *BY_NAME}).union(
+    _words(
+        """
+        T abs map add all any argmax argmin astype at between bfill capitalize clip columns
+        contains copy corr count cummax cummin cumsum date day days dayofweek describe diff div
+        drop drop_duplicates dropna dt dtype dtypes duplicated empty endswith eq explode extract
+        ffill fillna find first ge get get_group groupby groups gt head hour iat idxmax idxmin
+        iloc index isdigit isin isnumeric items join keys last le len loc lower lstrip lt mask
+        match max mean median melt min minute mode month month_name mul name ne nlargest
+        nsmallest nth nunique pct_change pivot pow prod quantile query rank reindex rename
+        replace reset_index rolling round rstrip sample second set_index shape shift size
+        sort_index sort_values split squeeze stack startswith std str strip sub sum tail title
+        to_dict to_frame to_list tolist unique unstack upper value_counts values var weekday
+        where xs year
+        """
+    )
+)
+
 
 LONGEST_PROGRAM = 10_000
 
@@ -44,7 +121,6 @@ class Refused(Exception):
 
 def read(
     program: str,
-    words: Any,
     columns: Iterable[str],
     is_method: Callable[[str], bool],
     tables: Iterable[str] = ("df",),
@@ -65,9 +141,9 @@ def read(
     every_column = (*columns, *_made_columns(tree))
     plain_columns = {name for name in every_column if name.isidentifier() and not is_method(name)}
     # A program that could rebind them would pass off anything as a listed function.
-    fixed = {*words.BUILTINS, "pd", "np"}
+    fixed = {*BUILTINS, "pd", "np"}
     for node in ast.walk(tree):
-        _check(node, words, plain_columns, fixed)
+        _check(node, plain_columns, fixed)
     rewritten = _Rewriter(set(tables)).visit(tree)
     assert isinstance(rewritten, ast.Module)
     return ast.fix_missing_locations(rewritten)
@@ -131,7 +207,7 @@ def _made_columns(tree: ast.Module) -> list[str]:
     return [name for name in found if isinstance(name, str)]
 
 
-def _check(node: ast.AST, words: Any, columns: set[str], fixed: set[str]) -> None:
+def _check(node: ast.AST, columns: set[str], fixed: set[str]) -> None:
     if not isinstance(node, NODES):
         raise Refused(f"{type(node).__name__} is refused")
     if isinstance(node, (ast.Name, ast.arg)):
@@ -144,7 +220,7 @@ def _check(node: ast.AST, words: Any, columns: set[str], fixed: set[str]) -> Non
     if isinstance(node, ast.Attribute):
         if not isinstance(node.ctx, ast.Load):
             raise Refused("only names and columns are assigned")
-        if node.attr.startswith("_") or node.attr not in words.ATTRIBUTES | columns:
+        if node.attr.startswith("_") or node.attr not in ATTRIBUTES | columns:
             raise Refused(f"the attribute {node.attr} is refused")
     if isinstance(node, ast.keyword):
         if node.arg is None:

@@ -1,7 +1,7 @@
 """One pandas program on tables in memory. It knows no more of Holdfast than the files beside it.
 
 The program is read and rewritten (``read_pandas.py``), and checked while it runs
-(``guard_pandas.py``). What slips through meets the limits of ``limits.py`` and the kernel's fence.
+(``guard_pandas.py``). What slips through meets the limits and the fence of ``fence.py``.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ def prepare(beside: Callable[[str], Any]) -> None:
     import pandas.core
     import pandas.io.formats
 
-    reader, words = beside("read_pandas"), beside("pandas_words")
-    guard = beside("guard_pandas").ProgramGuard(words, reader.check_query)
-    _BESIDE.update(reader=reader, words=words, guard=guard)
+    reader = beside("read_pandas")
+    _BESIDE.update(reader=reader, guard=beside("guard_pandas").ProgramGuard(reader))
     frame = pd.DataFrame({"a": ["x", "y", "x"], "b": [1, 2, 3]})
     frame.groupby("a").agg({"b": "sum"}).sort_values("b").reset_index()
     frame.pivot_table(values="b", index="a", aggfunc="mean")
@@ -63,9 +62,9 @@ def run(program: str, tables: dict[str, Table], seconds: float) -> Any:
     """What the last line gives: its value, or that of the name it assigns, in plain values."""
     import pandas as pd
 
-    reader, words, guard = _BESIDE["reader"], _BESIDE["words"], _BESIDE["guard"]
+    reader, guard = _BESIDE["reader"], _BESIDE["guard"]
     columns = {name for columns, _ in tables.values() for name in columns}
-    tree = reader.read(program, words, columns, is_method, {"df", *tables})
+    tree = reader.read(program, columns, is_method, {"df", *tables})
     frames = {n: pd.DataFrame(rows, columns=columns) for n, (columns, rows) in tables.items()}
     space = guard.namespace(frames)
     last = tree.body[-1]

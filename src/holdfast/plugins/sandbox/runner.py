@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from holdfast.core.errors import MachineError
-from holdfast.plugins.sandbox.answers import MOST_BYTES, memory, parse
 from holdfast.plugins.sandbox.fence import NEEDED
 from holdfast.plugins.sandbox.fork import ENVIRONMENT as ONE_THREAD
+from holdfast.plugins.sandbox.messages import MOST_BYTES, memory, parse
 
 CHILD, FENCE = Path(__file__).with_name("child.py"), Path(__file__).with_name("fence.py")
 START_SECONDS = 120.0

@@ -16,16 +16,16 @@ import numpy as np
 
 from holdfast.analyses.row_texts import PAIR
 from holdfast.core.records import Estimate, to_json
-from holdfast.data.tags.scheme import OUTSIDE
-from holdfast.plugins.drift.accuracy import estimated_accuracy, support_of
-from holdfast.plugins.drift.distance import apart
-from holdfast.plugins.drift.facts import CONFIDENCE, facts_of
-from holdfast.plugins.drift.label_evidence import HarmWatch, powered_accuracy
+from holdfast.plugins.drift.accuracy import (
+    HarmWatch,
+    estimated_accuracy,
+    powered_accuracy,
+    support_of,
+)
 from holdfast.plugins.drift.monitor import BETWEEN, THEMSELVES, Alarm, DriftMonitor
-from holdfast.plugins.drift.report import compare_rows
-from holdfast.plugins.drift.rows import DriftRows, Reference, joined, unit
-from holdfast.plugins.drift.run_rows import RunReference, held_reference
-from holdfast.plugins.drift.words import hashed_words
+from holdfast.plugins.drift.report import apart, compare_rows
+from holdfast.plugins.drift.rows import CONFIDENCE, DriftRows, Reference, hashed_words, joined
+from holdfast.plugins.drift.run_rows import RunReference, held_reference, rows_of_answers
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served
 from holdfast.plugins.store.records import Feedback, RequestOutcome, Row
 from holdfast.quality.clean.mask import masked
@@ -199,22 +199,13 @@ class Drifting:
 
     def _rows_of(self, served: Served) -> DriftRows:
         texts = texts_of(served.rows, self._facts, self._data)
-        answers = served.answered.answers
-        classes, vectors = self._held.reference.classes, served.answered.vectors
-        said: list[Any] = [_answered(one) for one in answers]
-        known = None
-        if classes:
-            place = {name: at for at, name in enumerate(classes)}
-            known = np.array([place.get(str(one), -1) for one in said], dtype=np.int64)
-            said = []
-        outside = OUTSIDE if self._facts.task == "token-classification" else None
-        numbers = facts_of(texts, said, [one.confidence for one in answers], outside)
+        answers, vectors = served.answered.answers, served.answered.vectors
+        said, sure = [_answered(one) for one in answers], [one.confidence for one in answers]
         if self._by == WORDS:
             vectors = None if texts is None else hashed_words(texts)
         names = tuple(f"{served.request}/{n}" for n in range(len(answers)))
-        return DriftRows(
-            len(answers), None if vectors is None else unit(vectors), known, numbers, texts, names
-        )
+        classes = self._held.reference.classes
+        return rows_of_answers(self._facts.task, classes, texts, said, sure, vectors, names)
 
     def _catch_up(self) -> None:
         """What waits, in one step; alarms and new regimes on the way are written down."""

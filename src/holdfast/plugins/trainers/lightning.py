@@ -23,10 +23,9 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes, theirs
 from holdfast.plugins.trainers.losses import Formula, aligned_formula
-from holdfast.plugins.trainers.rows import counted, probe_rows
-from holdfast.plugins.trainers.still import undisturbed
-from holdfast.plugins.trainers.trainer_rows import RowSet
+from holdfast.plugins.trainers.rows import LoaderRows, counted, probe_rows
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
+from holdfast.plugins.trainers.weights import undisturbed
 from holdfast.training.task import Measured
 
 Logits = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
@@ -135,7 +134,7 @@ class ModuleRows:
         self.classes = 0
         self.formula: Formula | None = None
         self._trainer, self._module, self._logits = trainer, module, logits
-        self._probe, self._valid = RowSet(train, chosen), RowSet(valid)
+        self._probe, self._valid = LoaderRows(train, chosen), LoaderRows(valid)
         self._size = int(getattr(valid, "batch_size", None) or 1)
         if logits is not None:
             with undisturbed(module, guard.seed), silent(module):

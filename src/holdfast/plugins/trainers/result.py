@@ -107,7 +107,9 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
     log = Curves(foreign_run.log, "step", planned=facts.planned_steps)
     remedies = tuple(Remedy(one.do) for one in in_their_words(engine.verdict.remedies, log))
     valid = scores(best, foreign_run.classes, seed)
-    total = watch.seconds
+    unknown = Estimate(None, why=NO_TEST).to_json()
+    n, total = best.valid_losses.size, watch.seconds
+    rows = {"train": facts.train_rows, "valid": n, "test": 0}
     seen = loss_rows(best.train_losses, best.train_tokens)
     probe = Scores(seen.size, _plain(seen, best.train_metrics, seed))
     return write_result_file(
@@ -121,18 +123,8 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
             "policy": policy,
             "seed": seed,
             "classes": list(foreign_run.classes) or None,
-            "data": {
-                "rows": None,
-                "train": facts.train_rows,
-                "valid": best.valid_losses.size,
-                "test": 0,
-                "used": (facts.train_rows or 0) + best.valid_losses.size,
-                "findings": [],
-            },
-            "test": {
-                "n": 0,
-                "metrics": dict.fromkeys(valid.metrics, Estimate(None, why=NO_TEST).to_json()),
-            },
+            "data": {"rows": None, **rows, "used": (facts.train_rows or 0) + n, "findings": []},
+            "test": {"n": 0, "metrics": dict.fromkeys(valid.metrics, unknown)},
             "valid": valid.to_json(),
             "train_probe": probe.to_json(),
             "calibration": calibration(best, restored=policy != "off"),
@@ -145,8 +137,7 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
             "actions": outcome.actions_block(engine.actions),
             "probes": {"memorization": None, "forgetting": None},
             "timing": {
-                "total_s": round(total, 3),
-                "train_s": round(total, 3),
+                **dict.fromkeys(("total_s", "train_s"), round(total, 3)),
                 "evaluate_s": round(engine.evaluate_s, 3),
                 "guard_s": round(engine.guard_s, 4),
                 "examples_per_s": round(history[-1].examples_seen / total, 3) if total else 0.0,

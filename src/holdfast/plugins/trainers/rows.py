@@ -1,17 +1,30 @@
-"""The rows a guard looks at: a fixed sample of the training rows, and rows held out."""
+"""The rows that a guard looks at: a fixed sample of the training rows, rows held out, and all of a
+``transformers.Trainer``, measured with its own collator and its own loss.
+"""
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from transformers import Trainer
 
 from holdfast.core.errors import DataError
-from holdfast.core.records import Ints
+from holdfast.core.records import Decision, Ints
+from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
+from holdfast.plan.defaults import REGIONS, size_of
+from holdfast.plugins.trainers.foreign import theirs
+from holdfast.plugins.trainers.losses import Formula, find_formula, plain
+from holdfast.plugins.trainers.watch import GuardHandle
+from holdfast.plugins.trainers.weights import generators_apart, undisturbed
+from holdfast.tasks.generation.losses import IGNORED
 from holdfast.training.plan import MOST_PROBE_ROWS, TELLING_PROBE_ROWS
+from holdfast.training.task import Measured
 
 LABELS = ("label", "labels", "label_ids")
 LEAST_ROWS = 2
@@ -142,3 +155,197 @@ def _text_of(value: Any) -> str | None:
         # An image of PIL.
         return f"{value.mode}{value.size}{value.tobytes()!r}"
     return None
+
+
+LEAST_SHARE_OF_FULL = 0.5
+
+
+class LoaderRows:
+    """One set of rows of a trainer and the collator that makes its batches."""
+
+    def __init__(self, loader: Any, positions: Ints | None = None) -> None:
+        self.dataset = loader.dataset
+        self.collate = loader.collate_fn
+        self.positions = np.arange(len(loader.dataset)) if positions is None else positions
+
+    def spread(self, size: int) -> tuple[int, Any]:
+        """One batch of rows from all over the set, which may be sorted by its classes."""
+        at = np.unique(np.linspace(0, len(self.positions) - 1, size).astype(int))
+        return len(at), self._batch(self.positions[at])
+
+    def batches(self, size: int) -> Iterator[tuple[int, Any]]:
+        """Batches of up to ``size`` rows in order, each with its number of rows."""
+        for start in range(0, len(self.positions), size):
+            chosen = self.positions[start : start + size]
+            yield len(chosen), self._batch(chosen)
+
+    def measure(
+        self,
+        formula: Formula | None,
+        size: int,
+        answer: Callable[[Any], tuple[torch.Tensor, torch.Tensor]],
+        alone: Callable[[Any], float],
+    ) -> Measured:
+        """The rows by ``formula`` from the logits and labels that ``answer`` gives of batches of
+        ``size``; without one each row by the loss of it ``alone``."""
+        if formula is None:
+            return plain(np.array([alone(batch) for _, batch in self.batches(1)]))
+        return formula.measure_answers(answer(batch) for _, batch in self.batches(size))
+
+    def _batch(self, positions: Ints) -> Any:
+        with theirs("the data set or its collator"):
+            return self.collate([self.dataset[int(i)] for i in positions])
+
+
+class TrainerRows:
+    """Measures the train probe and the evaluation rows of one trainer, of several sets by name the
+    first; says how their losses are computed.
+
+    The rows of a batch go through the model together, and the loss of each is computed from the
+    logits by the formula whose mean is the model's own loss (label smoothing is left out). Where
+    the trainer computes its loss in a way of its own, or no formula gives the model's number, each
+    row goes alone through ``trainer.compute_loss``; ``formula`` is then ``None``.
+    """
+
+    def __init__(self, guard: GuardHandle, trainer: Any, train_loader: Any) -> None:
+        counted(trainer.train_dataset, "the training rows")
+        name, sets = None, trainer.eval_dataset
+        if isinstance(sets, dict):
+            name = next(iter(sets))
+            because = f"the trainer has several sets: {', '.join(sets)}"
+            guard.promise(Decision("evaluation rows", str(name), because))
+        loader = trainer.get_eval_dataloader(name)
+        others = counted(loader.dataset, "the evaluation rows")
+        if not others:
+            raise DataError("the evaluation rows", "are none", 0, "Give eval_dataset=… some rows.")
+        self.trainer = trainer
+        self.train_rows = len(train_loader.dataset)
+        self.formula: Formula | None = None
+        chosen = probe_rows(self.train_rows, others, guard.probe_rows, guard.seed)
+        self._probe, self._valid = LoaderRows(train_loader, chosen), LoaderRows(loader)
+        self._size = max(1, int(trainer.args.per_device_eval_batch_size))
+        with undisturbed(trainer.model, guard.seed), generators_apart(loader.collate_fn):
+            because = self._find()
+            self.copied = copied_rows(train_loader.dataset, loader.dataset)
+        how = f"the formula for {self.formula.name}" if self.formula else "the trainer's own"
+        guard.promise(Decision("losses of rows", how, because))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of a classifier the classes in the order of the logits."""
+        names = getattr(self.trainer.model.config, "id2label", None) or {}
+        classifies = self.formula is not None and self.formula.classifies
+        return tuple(str(names[i]) for i in sorted(names)) if classifies else ()
+
+    def __call__(self) -> tuple[Measured, Measured]:
+        with generators_apart(self._probe.collate, self._valid.collate):
+            probe, valid = (
+                part.measure(self.formula, self._size, self._answer, self._alone)
+                for part in (self._probe, self._valid)
+            )
+        return probe, valid
+
+    def _find(self) -> str:
+        """Decide how losses are computed, by one batch of evaluation rows; the model in evaluation
+        mode. Why."""
+        if reason := own_loss(self.trainer):
+            return f"{reason}, so each row goes alone through compute_loss"
+        count, batch = self._valid.spread(self._size)
+        tensors = [value for value in dict(batch).values() if torch.is_tensor(value)]
+        if not all(tensor.dim() > 0 and len(tensor) == count for tensor in tensors):
+            # A collator without padding lays its rows end to end.
+            self._size = 1
+            _, batch = self._valid.spread(1)
+        labels, outputs = self._forward(batch)
+        loss, logits = _read(outputs, "loss"), _read(outputs, "logits")
+        if labels is not None and loss is not None:
+            self.formula = find_formula(logits, labels, float(loss))
+        if self.formula is not None:
+            return f"its mean over a batch is the model's own loss ({float(loss):.6g})"
+        why = "no known formula gives the model's own loss"
+        return f"{why}, so each row goes alone through compute_loss"
+
+    def _answer(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        labels, outputs = self._forward(batch)
+        return _read(outputs, "logits"), labels
+
+    def _forward(self, batch: Any) -> tuple[Any, Any]:
+        inputs = self._sent(batch)
+        with theirs("the model"):
+            return inputs.get("labels"), self.trainer.model(**inputs)
+
+    def _alone(self, batch: Any) -> float:
+        # TRL's trainers collect means of what passes through compute_loss, for their logs.
+        sent = self._sent(batch)
+        if _without_target(sent.get("labels")):
+            # The mean over no targets is no number. In a batch such a row takes no part.
+            return 0.0
+        collected = copy.deepcopy(getattr(self.trainer, "_metrics", None))
+        with theirs("compute_loss"):
+            loss = float(self.trainer.compute_loss(self.trainer.model, sent))
+        if collected is not None:
+            self.trainer._metrics = collected
+        return loss
+
+    def _sent(self, batch: Any) -> dict[str, Any]:
+        from accelerate.utils import send_to_device
+
+        sent: dict[str, Any] = dict(send_to_device(batch, self.trainer.args.device))
+        return sent
+
+
+def own_loss(trainer: Any) -> str:
+    """Why the loss of this trainer is not the model's own; empty where it is."""
+    if getattr(trainer, "compute_loss_func", None) is not None:
+        return "the trainer has a compute_loss_func"
+    owner = next(k for k in type(trainer).__mro__ if "compute_loss" in vars(k))
+    kind = str(getattr(trainer.args, "loss_type", "nll"))
+    # Under ``nll`` TRL's own method gives the mean cross-entropy of the tokens and collects figures
+    # for its log.
+    if owner.__module__ == "trl.trainer.sft_trainer":
+        return "" if kind == "nll" else f"the trainer's loss_type is {kind}"
+    return "" if owner is Trainer else f"{owner.__name__} has a compute_loss of its own"
+
+
+def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
+    """What the trainer knows of its run."""
+    model = trainer.model
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    trainable = sum(size for size, learns in sizes if learns)
+    if rows.formula is not None and rows.formula.writes:
+        task = "seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal-lm"
+    else:
+        pictures = getattr(model, "main_input_name", "") == "pixel_values"
+        task = "image-classification" if pictures else "text-classification"
+    size = size_of(trainable)
+    regions = {
+        "text-classification": size,
+        "seq2seq": "seq2seq",
+        "causal-lm": f"{size} decoder",
+        "image-classification": "vision",
+    }
+    # An adapter, or a head alone, takes other rates than the whole network.
+    whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
+    half = trainer.args.fp16 or trainer.args.bf16 or model.dtype != torch.float32
+    return RunFacts(
+        task=task,
+        classes=model.config.num_labels if rows.formula and rows.formula.classifies else None,
+        planned_steps=steps,
+        train_rows=rows.train_rows,
+        trainable=trainable,
+        usual_rates=REGIONS.get(regions[task]) if whole else None,
+        copied_valid=rows.copied,
+        # A setting that remedies name and that the trainer has already.
+        refused=() if half else ("train.precision=float32",),
+    )
+
+
+def _without_target(labels: Any) -> bool:
+    """Whether every label of a batch is one that a cross-entropy passes over."""
+    whole = torch.is_tensor(labels) and not labels.is_floating_point()
+    return whole and labels.numel() > 0 and bool((labels == IGNORED).all())
+
+
+def _read(outputs: Any, name: str) -> Any:
+    value = outputs.get(name) if hasattr(outputs, "get") else None
+    return value[0] if isinstance(value, (tuple, list)) and value else value

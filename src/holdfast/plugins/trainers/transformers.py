@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +28,63 @@ from transformers import Trainer, TrainerCallback
 from holdfast.core.actions import ScaleLearningRate, SetWeightDecay
 from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.errors import DataError, RecipeError, RunError
+from holdfast.core.files import write_atomically
+from holdfast.core.input_errors import door
 from holdfast.core.records import Decision
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
-from holdfast.plugins.trainers.rows import hold_out, looks_at
-from holdfast.plugins.trainers.state import read_state, write_state
-from holdfast.plugins.trainers.trainer_rows import TrainerRows, run_facts
+from holdfast.plugins.trainers.rows import TrainerRows, hold_out, looks_at, run_facts
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
+from holdfast.training.checkpoint import Unfit, Unsealed, read_sealed, write_sealed
+
+NAME = "holdfast_guard.pt"
+MARK = "guard"
+# Its own, so that a checkpoint of another's trainer stays readable when that of our loop changes.
+FORMAT = b"holdfast checkpoint 2"
+
+
+def write_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
+    """Into the folder of the checkpoint of ``step``, which the trainer has just written."""
+    stamped = {"step": step, **state}
+    write_atomically(checkpoint / NAME, lambda path: write_sealed(path, stamped, MARK, FORMAT))
+
+
+def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
+    """What ``write_state`` wrote, read without running code.
+
+    Raises ``RunError`` where it is absent, broken or of another step: without it the history, the
+    patience and the best state of the run so far would be lost, and nobody would know.
+    """
+    path = checkpoint / NAME
+    if not path.exists():
+        raise RunError(
+            str(checkpoint),
+            "holds no state of the guard, so what it knew would be lost",
+            None,
+            "Resume from a checkpoint that was written with the guard's callback, train anew, or "
+            "resume without the callback.",
+        )
+    try:
+        state = read_sealed(path, MARK, FORMAT)
+    except Unsealed:
+        import torch
+
+        # An older version wrote it, without a digest.
+        with door(str(path), RunError, remedy="Train anew."):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = {"step": state["step"], **state}
+        told = f"{path} has no digest, so whether it is whole was not checked"
+        warnings.warn(told, stacklevel=1)
+    except Unfit as error:
+        raise RunError(str(path), str(error), None, "Train anew.") from error
+    if state["step"] != step:
+        raise RunError(
+            str(path),
+            f"is of step {state['step']}, the checkpoint of step {step}",
+            None,
+            "Resume from a checkpoint whose files belong together.",
+        )
+    return state
 
 
 class GuardCallback(FailsafeCallback, TrainerCallback):

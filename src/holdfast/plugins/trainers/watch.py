@@ -17,8 +17,7 @@ from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.monitor.judge import judge
 from holdfast.plugins.trainers.foreign import ForeignRun, theirs
-from holdfast.plugins.trainers.still import undisturbed
-from holdfast.plugins.trainers.weights import WeightCopies
+from holdfast.plugins.trainers.weights import WeightCopies, undisturbed
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights

@@ -42,8 +42,7 @@ def update(
     with 2.
     """
     from holdfast.data.memory.frames import frame_file, is_frame
-    from holdfast.plugins.update.options import UpdateOptions
-    from holdfast.plugins.update.progress import updated
+    from holdfast.plugins.update.options import UpdateOptions, updated
 
     folder = Path(run_name(run))
     made = frame_file(feedback, "the feedback") if is_frame(feedback) else None

@@ -100,7 +100,7 @@ def command(
         schedule = schedule_of(asking, given.every, given.out, learning.least)
         _rounds(asking, schedule, output)
         return
-    from holdfast.plugins.update.progress import updated
+    from holdfast.plugins.update.options import updated
 
     result, folder = updated(
         asking, given.out, resume=learning.resume, quiet=output.quiet, verbose=output.verbose
@@ -124,7 +124,7 @@ def _store(feedback: str | None) -> str:
 
 def _rounds(asking: UpdateOptions, schedule: RoundSchedule, output: RunOutput) -> None:
     """Update on a schedule, until it is ended."""
-    from holdfast.plugins.update.progress import updated
+    from holdfast.plugins.update.options import updated
     from holdfast.plugins.update.rounds import Rounds
 
     def do(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:

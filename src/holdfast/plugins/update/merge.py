@@ -34,8 +34,7 @@ from holdfast.data.tags.sentences import read_tagged
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.texts import RowTexts
 from holdfast.plugins.update.feedback import read_given, with_columns
-from holdfast.plugins.update.scripts import mixed_words, new_scripts
-from holdfast.plugins.update.spread import Spread, spread_of
+from holdfast.plugins.update.findings import Spread, mixed_words, new_scripts, spread_of
 from holdfast.prepare.clean import same_text
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares

@@ -16,6 +16,9 @@ import numpy as np
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
 from holdfast.analyses.compare.rows import paired
 from holdfast.analyses.compare.verdict import judge_pairs
+from holdfast.analyses.fairness.groups import Grouping
+from holdfast.analyses.row_texts import read_texts
+from holdfast.analyses.slices.conditions import RowFacts, as_category, condition_of
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.predictions import rows_of
 from holdfast.contract.result import class_columns
@@ -43,13 +46,13 @@ from holdfast.plugins.update.gate import (
     Gate,
     GateRows,
     Renamed,
+    RowPart,
     check_margin,
     decide,
     renamed_classes,
     usual_margin,
 )
 from holdfast.plugins.update.merge import GATE
-from holdfast.plugins.update.parts import parts_of
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.runs.finished_run import FinishedRun, SourceColumns
@@ -61,6 +64,35 @@ from holdfast.stats.temperature import cross_fitted_losses
 
 if TYPE_CHECKING:
     from holdfast.runs.start import RunFolder
+
+
+def parts_of(
+    result: Mapping[str, Any], table: Table, columns: Mapping[str, Sequence[Any]]
+) -> tuple[tuple[RowPart, ...], tuple[str, ...]]:
+    """The classes of the rows, and the slices and groups that the run's ``result.json`` says were
+    confirmed; and those that cannot be found again in other rows (topics), in words. ``columns``
+    are those beside the text."""
+    found, lost = [], []
+    if table.classes and table.columns.one_class:
+        labels = np.asarray(table.column("label"))
+        found += [RowPart(name, "class", labels == k) for k, name in enumerate(table.classes)]
+    facts = RowFacts(len(table), read_texts(table), columns)
+    for one in (result.get("slices") or {}).get("found") or ():
+        condition = condition_of(one["condition"])
+        if condition is None:
+            lost.append(str(one["slice"]))
+        else:
+            found.append(RowPart(str(one["slice"]), "slice", condition.holds(facts)))
+    groups = ((result.get("fairness") or {}).get("groups") or {}).get("findings") or ()
+    for column, group in dict.fromkeys((one["column"], one["group"]) for one in groups):
+        cells = columns.get(column)
+        if cells is None:
+            lost.append(f"{column} = {group}")
+            continue
+        inside = Grouping(column, [as_category(cell) for cell in cells]).inside(group)
+        found.append(RowPart(f"{column} = {group}", "group", inside))
+    return tuple(found), tuple(lost)
+
 
 TINY = float(np.finfo(np.float64).tiny)
 
@@ -163,13 +195,13 @@ class Renewing:
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
         served, seed = Predictor.load(self._run), self._recipe.seed
         fresh = served.labelled(str(folder / f"{GATE}.parquet")).table
-        said_old, said_new = _Said.by(served, valid), _Said.by(served, fresh)
-        ours_old, ours_new = _Said.by(new, valid), _Said.by(new, fresh)
+        said_old, said_new = _GateAnswers.by(served, valid), _GateAnswers.by(served, fresh)
+        ours_old, ours_new = _GateAnswers.by(new, valid), _GateAnswers.by(new, fresh)
         old = [_held(OLD, valid, ours_old, said_old, seed)]
         first = first_of(self._run)
         if first != self._run:
             what, theirs = f"{OLD}, beside the first model", Predictor.load(first)
-            old.append(_held(what, valid, ours_old, _Said.by(theirs, valid), seed))
+            old.append(_held(what, valid, ours_old, _GateAnswers.by(theirs, valid), seed))
         columns = SourceColumns(self._recipe.data)(valid)
         parts, lost = parts_of(FinishedRun(self._run).result, valid, columns)
         renamed: tuple[Renamed, ...] = ()
@@ -188,18 +220,18 @@ class Renewing:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Said:
+class _GateAnswers:
     predictions: list[Any]
     probabilities: Floats | None
     names: tuple[str, ...]
 
     @classmethod
-    def by(cls, predictor: Predictor, table: Table) -> _Said:
+    def by(cls, predictor: Predictor, table: Table) -> _GateAnswers:
         found = predictor.answer(table)
         return cls(to_json(list(found.predictions)), found.probabilities, predictor.names)
 
 
-def _held(what: str, table: Table, new: _Said, old: _Said, seed: int) -> GateRows:
+def _held(what: str, table: Table, new: _GateAnswers, old: _GateAnswers, seed: int) -> GateRows:
     kind, labels = kind_of_rows(table), labels_of_rows(table)
     groups, gain = groups_of(table), None
     codes = None if groups is None else group_codes(groups, len(table))
@@ -209,7 +241,7 @@ def _held(what: str, table: Table, new: _Said, old: _Said, seed: int) -> GateRow
     return GateRows(what, paired(kind, labels, new.predictions, old.predictions), codes, gain)
 
 
-def _losses(said: _Said, labels: Sequence[Any], groups: Any, seed: int) -> Floats | None:
+def _losses(said: _GateAnswers, labels: Sequence[Any], groups: Any, seed: int) -> Floats | None:
     """Of each row, at a temperature that other rows choose; ``None`` without probabilities of every
     label."""
     place = {name: i for i, name in enumerate(said.names)}

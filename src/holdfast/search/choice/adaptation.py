@@ -10,10 +10,9 @@ not in it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.decisions import notify
-from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
-from holdfast.core.files import disk_errors, replace_folder
+from holdfast.core.errors import DataError, ModelError, RecipeError
+from holdfast.core.files import disk_errors, new_folder, refuse_taken
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
@@ -130,7 +129,7 @@ def check_adapting(asked: AdaptationOptions, task: str | None) -> None:
         rule = "is where an adapted model goes, and nothing says how to adapt it"
         remedy = "Add --adapt FILE with texts, or --extend N for new words."
         raise RecipeError("--out", rule, str(asked.out), remedy)
-    _refuse_taken(asked.out)
+    refuse_taken(asked.out, "a model")
     if task is not None and task not in TASKS:
         remedy = f"Leave them out; they are there for {' and '.join(TASKS)}."
         raise RecipeError("--adapt and --extend", f"are not built for {task}", None, remedy)
@@ -149,7 +148,7 @@ def adapt_model(
     if divided.table.has_pairs:
         rule = f"are not built for pairs of texts ({recipe.task})"
         raise RecipeError("--adapt and --extend", rule, None, "Leave them out.")
-    with _made(asked.out) as (folder, finish):
+    with new_folder(asked.out, "a model") as (folder, finish):
         made, words = build(recipe, divided, texts, asked, folder)
         difference, rows, unit = tried(divided, recipe, str(folder))
         read = texts_of(divided.splits.valid.table, recipe.seed)
@@ -313,32 +312,3 @@ def _costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floa
     else:
         costs = losses
     return costs, prepared.units[valid]
-
-
-def _refuse_taken(out: Path) -> None:
-    if out.is_symlink() or out.exists():
-        rule = "exists already, and a model is never written over"
-        raise RunError(str(out), rule, None, "Choose another --out, or remove it.")
-
-
-@contextlib.contextmanager
-def _made(out: Path) -> Iterator[tuple[Path, Any]]:
-    """A hidden folder beside ``out``, and the function that makes it ``out``; else it goes."""
-    beside = out.with_name(f".{out.name}.partial")
-    new = [path for path in (out.parent, *out.parent.parents) if not path.exists()]
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
-
-    def finish() -> None:
-        _refuse_taken(out)
-        replace_folder(beside, out)
-
-    try:
-        yield beside, finish
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        for path in new:
-            with contextlib.suppress(OSError):
-                path.rmdir()

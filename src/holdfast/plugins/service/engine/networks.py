@@ -19,8 +19,8 @@ from holdfast.core.records import Decision, softmax
 from holdfast.models.compute.processor import FASTER_BY, measure_gain, use_onednn
 from holdfast.models.encoders.checkpoint import hearing
 from holdfast.models.encoders.pooling import masked_mean
-from holdfast.plugins.export.engines import OnnxEngine, OpenVinoEngine
-from holdfast.plugins.export.network import ByPlace, Uncarried, of_texts
+from holdfast.plugins.export.graphs import OnnxEngine, OpenVinoEngine
+from holdfast.plugins.export.model import ByPlace, Uncarried, of_texts
 
 # How far a probability may lie from that of the saved model (a number: of the largest).
 TOLERANCE = 1e-5

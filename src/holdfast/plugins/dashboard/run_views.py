@@ -1,24 +1,31 @@
-"""One run as the pages show it: the report's own parts, of a run that goes on what there is of
-them so far, and curves of at most so many looks."""
+"""What the pages show of one run, and of several beside each other.
+
+Of one the report's own parts, of a run that goes on what there is of them so far, and curves of at
+most so many looks. Of several what they were told that differs, their curves in one chart, and
+whether one is better than another on the rows that both were tested on.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from holdfast.core.branches import living_events
-from holdfast.core.errors import RunError
+from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.run_files import EVENTS, RESULT
 from holdfast.core.run_shapes import EVENT_SHAPES
 from holdfast.core.shapes import anything
 from holdfast.core.yaml_values import from_yaml
-from holdfast.plugins.dashboard.follow import START, follow
-from holdfast.plugins.dashboard.inside import LARGEST, read_whole, refuse_links
+from holdfast.plugins.dashboard.files import LARGEST, START, follow, read_whole, refuse_links
 from holdfast.plugins.dashboard.summary import RECIPE
-from holdfast.report.numbers import count, sentence
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
+from holdfast.report.numbers import AT_LOOKS, count, metric_name, sentence
 from holdfast.report.page import Section, sections
 from holdfast.report.public import without_paths
 from holdfast.report.run_files import READ, RunFiles, read_run
@@ -119,23 +126,7 @@ def so_far(path: Path) -> Mapping[str, Any]:
     """What a run says that is not finished: its last verdict in words, its curves, what was decided
     and done; ``place`` is the place in its events behind which news are told. Whatever of it cannot
     be read is left out and told."""
-    problem = ""
-    events: list[Mapping[str, Any]] = []
-    place = START
-    try:
-        while True:
-            found = follow(path / EVENTS, place)
-            events = [] if found.again else events
-            events += [one for _, one in found.lines if _is_event(one)]
-            place = found.place
-            if found.skipped:
-                problem = f"{EVENTS} has lines that cannot be read; they are left out"
-            if not found.more:
-                break
-    except FileNotFoundError:
-        problem = "it has written nothing yet"
-    except (OSError, RunError) as error:
-        problem = f"{EVENTS} cannot be read: {error}"
+    events, place, problem = _events_so_far(path / EVENTS)
     recipe: Any = {}
     with contextlib.suppress(Exception):
         recipe = from_yaml(read_whole(path / RECIPE, LARGEST).decode())
@@ -177,6 +168,25 @@ def so_far(path: Path) -> Mapping[str, Any]:
     }
 
 
+def _events_so_far(path: Path) -> tuple[list[Mapping[str, Any]], str, str]:
+    """What a run wrote, the place behind it, and what of it cannot be read (empty: nothing)."""
+    events: list[Mapping[str, Any]] = []
+    place, problem, more = START, "", True
+    try:
+        while more:
+            found = follow(path, place)
+            events = [] if found.again else events
+            events += [one for _, one in found.lines if _is_event(one)]
+            place, more = found.place, found.more
+            if found.skipped:
+                problem = f"{EVENTS} has lines that cannot be read; they are left out"
+    except FileNotFoundError:
+        problem = "it has written nothing yet"
+    except (OSError, RunError) as error:
+        problem = f"{EVENTS} cannot be read: {error}"
+    return events, place, problem
+
+
 def _is_event(event: Mapping[str, Any]) -> bool:
     """Whether a line is what a run writes, so that whoever draws it need not ask."""
     kind = event.get("event")
@@ -201,3 +211,127 @@ def look_words(event: Mapping[str, Any]) -> str:
     if kind == "action":
         return f"At step {step}: {str(event.get('action')).replace('_', ' ')[:60]}"
     return ""
+
+
+# Runs that can be told apart in one chart.
+MOST = 6
+LONGEST = 80
+# Where the results go says nothing of how they were made.
+LEFT_OUT = ("out",)
+
+
+def settings_that_differ(
+    runs: Sequence[RunFiles],
+) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], int]:
+    """The settings of the runs' recipes that are not the same in all of them, each with its key and
+    a value for each run (an empty one: not set); and how many are the same."""
+    flat = [dict(_flat(run.recipe)) for run in runs]
+    found, same = [], 0
+    for key in dict.fromkeys(key for one in flat for key in one):
+        values = [one.get(key) for one in flat]
+        if key in LEFT_OUT:
+            continue
+        if all(value == values[0] for value in values):
+            same += 1
+        else:
+            found.append((key, tuple("" if v is None else _short(v) for v in values)))
+    return tuple(found), same
+
+
+def overlaid(runs: Sequence[RunFiles]) -> tuple[tuple[str, Markup], ...]:
+    """Charts with their titles: the validation losses in one, and what share is right in another
+    where every run says the same of it; empty where no run has looks."""
+    charts = [_chart("loss", "Validation loss", [_losses(run) for run in runs])]
+    names = [_metric(run) for run in runs]
+    if names[0] and all(name == names[0] for name in names):
+        title = f"Validation {metric_name(names[0])}"
+        charts.append(_chart(names[0], title, [_rates(run, names[0]) for run in runs]))
+    return tuple(one for one in charts if one[1])
+
+
+def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
+    """What the paired test says of the first run and each other one, on the test rows that both
+    stored answers to: ``verdict`` is "" where it could not be made, and ``because`` says why."""
+    return tuple(
+        _paired(names[0], paths[0], name, path)
+        for name, path in zip(names[1:], paths[1:], strict=True)
+    )
+
+
+def _paired(name: str, first: Path, other: str, path: Path) -> Mapping[str, Any]:
+    from holdfast.analyses.compare.compare import compare
+
+    try:
+        found = compare(str(first), str(path))
+    except HoldfastError as error:
+        told = f"{error.what}: {error.rule}".replace(str(first), name).replace(str(path), other)
+        return {"verdict": "", "tone": "unsure", "because": told, "facts": ()}
+    block = found.to_json()
+    tone = {"better": "good", "worse": "bad", "equivalent": "good"}.get(block["verdict"], "unsure")
+    facts = [("Rows", f"{block['n']:,}")]
+    if block["discordant"]:
+        only = block["discordant"]
+        facts.append((f"Right only by {name}", f"{only['only_a']:,}"))
+        facts.append((f"Right only by {other}", f"{only['only_b']:,}"))
+    because = found.because.replace("A minus B", f"{name} minus {other}")
+    because = because.replace("A and B", f"{name} and {other}")
+    because = because.replace("A is ", f"{name} is ").replace(" than B ", f" than {other} ")
+    return {"verdict": block["verdict"], "tone": tone, "because": because, "facts": facts}
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _flat(item, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+Points = list[tuple[int, float | None]]
+
+
+def _losses(run: RunFiles) -> Points:
+    """Of generators always over tokens: in runs by older versions ``valid_loss`` is over rows."""
+    return [
+        (
+            int(one["step"]),
+            (one.get("valid_metrics") or {}).get("token_loss", one.get("valid_loss")),
+        )
+        for one in run.snapshots
+    ]
+
+
+def _rates(run: RunFiles, name: str) -> Points:
+    looks = run.snapshots
+    return [(int(one["step"]), (one.get("valid_metrics") or {}).get(name)) for one in looks]
+
+
+def _metric(run: RunFiles) -> str:
+    found = {name for one in run.snapshots for name in one.get("valid_metrics") or {}}
+    return next((name for name in AT_LOOKS if name in found), "")
+
+
+def _chart(metric: str, title: str, points: Sequence[Points]) -> tuple[str, Markup]:
+    steps = tuple(sorted({step for one in points for step, _ in one}))
+    if not steps:
+        return title, Markup("")
+    series = tuple(
+        ChartSeries(f"Run {place}", f"run{place}", tuple(map(dict(one).get, steps)))
+        for place, one in enumerate(points, 1)
+    )
+    chart = CurvesChart(
+        f"beside-{metric}",
+        f"{title} of every run",
+        metric,
+        steps,
+        (None,) * len(steps),
+        series,
+        None,
+        bridged=True,
+    )
+    return title, curves(chart)

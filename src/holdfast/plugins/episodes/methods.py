@@ -1,0 +1,312 @@
+"""The ways to a start that adapts in a few steps, what each knows of a model (rows by position →
+features, by the network that learns), and what it makes of fixed episodes.
+
+- *Embedding*, the baseline of meta-learning: features, frozen or tuned in the ordinary way, and a
+  head that is fitted anew to each task (Chen et al. 2019, arXiv 1904.04232; Tian et al. 2020, arXiv
+  2003.11539).
+- *Prototypes*: prototypical networks (Snell, Swersky and Zemel 2017, arXiv 1703.05175).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import derive_seed, generator
+from holdfast.models.probes.logistic import (
+    Array,
+    first_softmax,
+    fit_softmax,
+    logits_of,
+    softmax_losses,
+)
+from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
+from holdfast.training.batches import by_length
+
+TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureReader:
+    """The encoded rows and the network that reads them.
+
+    ``collate`` makes a batch of ``examples`` at some positions. Features are the exact input of the
+    network's last linear layer. ``scale`` stands before squared distances of features, so that
+    every method begins with distances of one size whatever the architecture: see ``spread``.
+    """
+
+    network: Any
+    collate: Callable[[Any, Ints], dict[str, Tensor]]
+    examples: Any
+    device: torch.device
+    scale: float = 1.0
+
+    def features(self, positions: Ints) -> Tensor:
+        """[n, D] of these rows, in the network's present mode and with its gradients."""
+        batch = self.collate(self.examples, np.asarray(positions).ravel())
+        inputs = {k: v.to(self.device) for k, v in batch.items() if k != "labels"}
+        found: Tensor = self.network.features(**inputs)
+        return found.float()
+
+    def vectors(self, positions: Ints) -> Floats:
+        """[n, D] of these rows, by the network as it is, which nothing learns from."""
+        wanted = np.asarray(positions)
+        made = np.zeros((0, 0), dtype=np.float32)
+        self.network.eval()
+        with torch.no_grad():
+            for chosen in by_length(self.examples.lengths[wanted], np.arange(len(wanted)), TOKENS):
+                part = self.features(wanted[chosen]).cpu().numpy()
+                if not len(made):
+                    made = np.zeros((len(wanted), part.shape[1]), dtype=np.float32)
+                made[chosen] = part
+        return made
+
+    @property
+    def learns(self) -> list[nn.Parameter]:
+        """The weights that learn, without the head, which is another in every task."""
+        head = {id(p) for p in self.network.head.parameters()}
+        return [p for p in self.network.parameters() if p.requires_grad and id(p) not in head]
+
+
+# Between a query row and its nearest prototype at the start: softmax is neither flat nor hard.
+DISTANCE = 8.0
+
+
+def spread(vectors: Floats, labels: Ints) -> float:
+    """The scale at which the mean squared distance of rows to the means of other classes than
+    theirs is ``DISTANCE``. ``vectors`` [n, D], ``labels`` [n] of two classes or more."""
+    classes = np.unique(labels)
+    means = np.stack([vectors[labels == one].mean(axis=0) for one in classes])
+    squared = ((vectors[:, None] - means[None]) ** 2).sum(axis=2)
+    other = labels[:, None] != classes[None]
+    mean = float(squared[other].mean())
+    return DISTANCE / mean if mean > 0 else 1.0
+
+
+def scaled(reader: FeatureReader, positions: Ints, labels: Ints) -> FeatureReader:
+    """The reader with the ``spread`` of these rows at the start as its scale.
+
+    Batch norms norm by the rows themselves here: in a network that was drawn anew their statistics
+    are not of any rows yet, and features grow a hundredfold in the first updates.
+    """
+    network, kind = reader.network, nn.modules.batchnorm._BatchNorm
+    if not any(isinstance(module, kind) for module in network.modules()):
+        return replace(reader, scale=spread(reader.vectors(positions), labels))
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
+    network.train()
+    with torch.no_grad():
+        found = reader.features(positions).cpu().numpy()
+        for name, value in network.named_buffers():
+            value.copy_(buffers[name])
+    network.eval()
+    return replace(reader, scale=spread(found, labels))
+
+
+@contextmanager
+def seeded(seed: int, *names: str | int) -> Iterator[None]:
+    """Inside, what torch draws (dropout) depends on this name alone, and outside nothing of it is
+    seen: so a run that is continued draws what an unbroken one draws."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, *names))
+        yield
+
+
+Vectors = Callable[[Ints], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One update: the ``index``-th of its method."""
+
+    reader: FeatureReader
+    pool: TaskPool
+    shape: Shape
+    seed: int
+    index: int
+
+    def episode(self) -> Episode:
+        """The training episode of this update."""
+        return self.pool.draw(self.shape, self.seed, "train", self.index)
+
+
+class StartMethod(Protocol):
+    """A way to learn a start from training tasks, and to meet a new one from it: by the vectors of
+    its rows, which episodes share.
+
+    ``inner`` are the method's numbers, for the record; ``head`` is what learns beside the network.
+    """
+
+    name: str
+
+    @property
+    def head(self) -> nn.Module | None: ...
+
+    @property
+    def inner(self) -> dict[str, Any]: ...
+
+    def update(self, step: Step) -> float:
+        """The loss in nats of one draw of the training tasks, and its gradient in the weights."""
+
+    def answer(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
+        """Logits [ways · queries, ways] of the query rows, after seeing the support rows alone. The
+        network is as it was afterwards. ``vectors`` gives what ``reader.vectors`` would."""
+
+
+# Of the penalty on unit vectors: the weaker of two usual ones, as a few rows a class need.
+STRENGTH = 10.0
+READOUTS = ("logistic", "centroid")
+
+
+def unit_length(vectors: Floats) -> Array:
+    """Each row divided by its length; a row of zeros stays one."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float64)
+
+
+def read_out(how: str, support: Floats, labels: Ints, query: Floats) -> Floats:
+    """Logits [m, ways] of query vectors [m, D] by a head fitted to support vectors [n, D]:
+    ``logistic`` regression with a ridge, or minus the squared distance to each class's mean times
+    ``STRENGTH`` (``centroid``); both on vectors of unit length."""
+    x, q = unit_length(support), unit_length(query)
+    if how == "logistic":
+        table = fit_softmax(x, labels, STRENGTH, first_softmax(x, labels), tolerance=1e-3, steps=50)
+        return logits_of(table, q)
+    ways = int(labels.max()) + 1
+    means = np.stack([x[labels == one].mean(axis=0) for one in range(ways)])
+    return np.asarray(-STRENGTH * ((q[:, None] - means[None]) ** 2).sum(axis=2))
+
+
+class Embedding:
+    """A classifier of all training classes at once, of which the features are kept.
+
+    A batch has as many rows as an episode of the other methods, so that all see equally many. Where
+    the tasks have classes of their own, a row is told from the classes of its task alone. Its last
+    layer learns from zero at ``HEAD_RATE``. ``readout`` names the head that new tasks get.
+    """
+
+    name = "embedding"
+    HEAD_RATE = 5e-3
+
+    def __init__(self, pool: TaskPool, width: int, readout: str = "logistic") -> None:
+        self.readout = readout
+        self._rows = np.concatenate([r for task in pool.tasks for r in task.rows])
+        counts = [len(r) for task in pool.tasks for r in task.rows]
+        self._labels = np.repeat(np.arange(len(counts)), counts)
+        sizes = [len(task.classes) for task in pool.tasks]
+        of = np.repeat(np.arange(len(sizes)), sizes)
+        self._same_task = torch.from_numpy(of[:, None] == of[None])
+        self.head = nn.Linear(width, len(counts))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def inner(self) -> dict[str, Any]:
+        return {"readout": self.readout}
+
+    def update(self, step: Step) -> float:
+        reader = step.reader
+        size = min(step.shape.ways * step.shape.rows, len(self._rows))
+        rng = generator(step.seed, "batch", step.index)
+        chosen = rng.choice(len(self._rows), size, replace=False)
+        reader.network.train()
+        features = reader.features(self._rows[chosen])
+        labels = torch.from_numpy(self._labels[chosen])
+        logits = self.head(reader.scale**0.5 * features)
+        other = ~self._same_task[labels]
+        masked = logits.masked_fill(other.to(logits.device), -torch.inf)
+        loss = nn.functional.cross_entropy(masked, labels.to(logits.device))
+        torch.autograd.backward(loss)
+        return float(loss.detach())
+
+    def answer(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
+        support, query = vectors(episode.support.ravel()), vectors(episode.query.ravel())
+        return read_out(self.readout, support, episode.support_labels, query)
+
+
+def distances(support: Tensor, query: Tensor) -> Tensor:
+    """‖query − mean of a class‖² of support [ways, shots, D] and query [n, D] → [n, ways]."""
+    means = support.mean(dim=1)
+    return ((query[:, None] - means[None]) ** 2).sum(dim=2)
+
+
+class Prototypes:
+    """A class is the mean of its support rows, and a row is of the nearest class:
+
+        p(c | x) = softmax_c(−s ‖f(x) − mean_k f(x_ck)‖²),
+
+    trained on training episodes as it is used on new ones. ``s`` is fixed by the features at the
+    start (``reader.spread``), since those of unlike architectures have unlike size.
+    """
+
+    name = "prototypes"
+    head: nn.Module | None = None
+
+    @property
+    def inner(self) -> dict[str, Any]:
+        return {}
+
+    def update(self, step: Step) -> float:
+        episode, reader = step.episode(), step.reader
+        reader.network.train()
+        rows = np.concatenate([episode.support.ravel(), episode.query.ravel()])
+        features = reader.features(rows)
+        support = features[: episode.support.size].view(*episode.support.shape, -1)
+        logits = -reader.scale * distances(support, features[episode.support.size :])
+        labels = torch.as_tensor(episode.query_labels, device=logits.device)
+        loss = nn.functional.cross_entropy(logits, labels)
+        torch.autograd.backward(loss)
+        return float(loss.detach())
+
+    def answer(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
+        support = torch.from_numpy(vectors(episode.support.ravel()))
+        query = torch.from_numpy(vectors(episode.query.ravel()))
+        found = distances(support.view(*episode.support.shape, -1), query)
+        return (-reader.scale * found).numpy()
+
+
+# What ``auto`` holds against the baseline.
+METHODS = {Prototypes.name: Prototypes}
+BASELINE = Embedding.name
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeScores:
+    """``accuracy`` and mean ``loss`` (nats) of the query rows of each episode [episodes];
+    ``logits`` one table [ways · queries, ways] an episode."""
+
+    accuracy: Floats
+    loss: Floats
+    logits: tuple[Floats, ...]
+
+
+def score(
+    method: StartMethod,
+    reader: FeatureReader,
+    episodes: Sequence[Episode],
+    vectors: Vectors | None = None,
+) -> EpisodeScores:
+    """Meet each episode as a new task. Each row passes the network once, however many episodes it
+    is in (``vectors``, where they are known)."""
+    known = vectors or vectors_for(reader, episodes)
+    accuracy, losses, kept = [], [], []
+    for episode in episodes:
+        logits = np.asarray(method.answer(reader, episode, known), dtype=np.float64)
+        labels = episode.query_labels
+        accuracy.append(float((logits.argmax(axis=1) == labels).mean()))
+        losses.append(float(softmax_losses(logits, labels).mean()))
+        kept.append(logits)
+    return EpisodeScores(np.array(accuracy), np.array(losses), tuple(kept))
+
+
+def vectors_for(reader: FeatureReader, episodes: Sequence[Episode]) -> Vectors:
+    """The vectors of every row of these episodes, each row read once."""
+    rows = np.unique(np.concatenate([np.r_[e.support.ravel(), e.query.ravel()] for e in episodes]))
+    table = reader.vectors(rows)
+    return lambda positions: table[np.searchsorted(rows, positions)]
