@@ -66,7 +66,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "leak-from-one-look",
         "one look is enough for the verdict leaking",
-        "monitor/detectors/leakage.py",
+        "monitor/detectors/data.py",
         "for k in (-2, -1)]",
         "for k in (-1,)]",
         (WHOLE,),
@@ -394,7 +394,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "leak-called-overfit",
         "the verdict of a leak is called overfit",
-        "monitor/precedence.py",
+        "monitor/judge.py",
         '("leaking", "leaking", "a validation loss',
         '("leaking", "overfit", "a validation loss',
         ("tests/monitor/test_precedence.py",),

@@ -22,8 +22,7 @@ from holdfast.monitor.evidence import (
 )
 from holdfast.monitor.generalisation import AccuracyGap, Harm, at_floor, completions_gap, gap_of
 from holdfast.stats.course import POWER, RiseState, look, times_by_plan, times_without_plan
-from holdfast.stats.paired_tests import Difference, paired_t
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.paired_tests import Difference, loss_rows, paired_t
 
 NOTHING_KNOWN = RunFacts()
 # An error of 4 % over a run is eighty of them.

@@ -1,7 +1,9 @@
-"""Overfitting: validation got worse while training did not, and it shows in the answers.
+"""Validation got worse while training did not: overfitting, miscalibration, and the plain gap.
 
 The raw validation loss decides whether anything got worse, since that is the curve that a person
-sees rise. Whether it is ``overfit`` or only ``miscalibrated`` is a question about the answers.
+sees rise. Whether it is ``overfit`` or only ``miscalibrated`` is a question about the answers: raw
+cross-entropy is knowing plus being as sure as one should be (2501.19195), and on small data the
+second part goes wrong first, the commonest false alarm of early stopping.
 """
 
 from __future__ import annotations
@@ -9,12 +11,11 @@ from __future__ import annotations
 from holdfast.core.records import Evidence
 from holdfast.core.wording import p_words
 from holdfast.monitor import limits
-from holdfast.monitor.detectors import DETECTORS
-from holdfast.monitor.detectors.few_rows import CAUSE as FEW_ROWS
 from holdfast.monitor.generalisation import RECITED
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_overfit, remedies_for
-from holdfast.monitor.symptom import TOO_LONG, Symptom, item, shown, sure
+from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, item, shown, sure
+from holdfast.stats.intervals import rate_gap
 
 # How the p-value of a rise is come by (``stats/course.py``).
 OVER_LOOKS = "test over all evaluations"
@@ -112,4 +113,52 @@ def rise_evidence(history: History) -> tuple[Evidence, ...]:
     return (*found, shown("train_probe_change_since_best", since, history.now))
 
 
-DETECTORS.add("overfit", overfit)
+OVERCONFIDENT = "overconfidence: the predicted probabilities exceed the accuracy"
+
+
+def miscalibrated(history: History) -> Symptom | None:
+    """``miscalibrated`` where the raw loss rose (``History.raw_rose``), the answers did not get
+    worse, and the gap of right answers between train probe and validation is below 10 points with
+    a probability of 95 %: the model holds on unseen rows and is only too sure.
+
+    Needs answers that are right or wrong, and the logits of every snapshot. Where the interval of
+    the gap holds 10 points, the rows cannot tell this from ``overfit``.
+    """
+    if not history.raw_rose or history.answers_worse or not history.refined:
+        return None
+    gap = history.accuracy_gap
+    if gap is None or not gap.small:
+        return None
+    temperature = float(history.snapshots[-1].temperature)
+    return Symptom(
+        because=f"{rise_words(history)}, but neither accuracy nor the calibrated loss (temperature "
+        f"{temperature:.2f}) got significantly worse: it generalizes, and is overconfident",
+        strength=sure(1 - history.raw_rise.p_value),
+        label="miscalibrated",
+        cause=OVERCONFIDENT,
+        blame=0.5,
+        since_step=history.steps[history.raw_best + 1],
+        evidence=rise_evidence(history),
+        remedies=remedies_for("miscalibrated"),
+    )
+
+
+def disparity(history: History) -> Symptom | None:
+    """Says by how much more often the train probe is answered rightly than validation, with
+    Newcombe's interval, where even its lower limit is 5 points or more.
+
+    A gap alone is no fault, since every model that learns has one; so this only speaks as evidence
+    beside the label of another, and never of a cause.
+    """
+    if not history.enough or history.valid_hits is None or history.probe_hits is None:
+        return None
+    train, valid = history.probe_hits[:, -1], history.valid_hits[:, -1]
+    low, high = rate_gap(int(train.sum()), len(train), int(valid.sum()), len(valid))
+    if low < limits.DISPARITY:
+        return None
+    gap = float(train.mean() - valid.mean())
+    return Symptom(
+        because=f"accuracy is {train.mean():.1%} on training rows and {valid.mean():.1%} on "
+        "validation rows",
+        evidence=(item("accuracy_train_probe_above_valid", gap, low, high, history.now),),
+    )
