@@ -21,7 +21,7 @@ from holdfast.plugins.drift.vectors import (
     precision_of,
 )
 from holdfast.plugins.drift.watches import ClassWatch, NumberWatch
-from holdfast.stats.streams.e_detector import Detector
+from holdfast.stats.streams.means import Detector
 
 LIMIT = 100_000.0
 

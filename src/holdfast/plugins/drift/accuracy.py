@@ -21,7 +21,7 @@ from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
 from holdfast.plugins.drift.payoffs import SURE
 from holdfast.stats.intervals import clopper_pearson
-from holdfast.stats.streams.e_detector import share_above
+from holdfast.stats.streams.means import share_above
 
 # Fewer tell nothing of P(right | confidence).
 FEWEST = 30

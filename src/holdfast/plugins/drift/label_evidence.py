@@ -13,7 +13,7 @@ import numpy as np
 from holdfast.core.records import Estimate, Floats
 from holdfast.plugins.drift.payoffs import SURE
 from holdfast.stats.intervals import normal_quantile, wilson
-from holdfast.stats.streams.e_detector import Detector, share_above
+from holdfast.stats.streams.means import Detector, share_above
 
 FEWEST = 30
 TOLERANCE = 0.02

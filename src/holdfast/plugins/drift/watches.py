@@ -19,7 +19,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.plugins.drift.payoffs import SURE, in_tail, rank_bound, ranks, shared, tail_bound
 from holdfast.plugins.drift.rows import DriftRows
-from holdfast.stats.streams.e_detector import Detector, share_above
+from holdfast.stats.streams.means import Detector, share_above
 
 # A bound of exactly 0 or 1 leaves nothing to bet on.
 LEAST = 1e-6

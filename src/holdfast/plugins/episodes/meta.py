@@ -58,8 +58,8 @@ from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.result_files import write_pages
 from holdfast.runs.scoring import OPENED
 from holdfast.runs.start import settings_mark, settings_of
+from holdfast.stats.folds import mean_over_units
 from holdfast.stats.paired_tests import Difference
-from holdfast.stats.shared_units import mean_over_units
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.journal import Journal
 from holdfast.training.machine.machine import flushed_subnormals

@@ -344,8 +344,6 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
         np.where(known, outputs.losses, 0.0),
         np.where(known, on_test[PROBE].losses, 0.0),
         outputs.units,
-        metric="loss",
-        what="loss",
     )
     block = baseline_block(tests, what, comparison)
     return block, Decision("baseline", what, f"entity F1 on the validation rows: {shown_f1}")
