@@ -386,7 +386,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "head-refitted-late",
         "contrast ends with the head of the step before",
-        "methods/heads/closed_form.py",
+        "methods/closed_form.py",
         "used = self.first or not before_any_step",
         "used = self.first and before_any_step",
         ("tests/methods/test_head_refit.py", "tests/methods/test_contrast.py"),

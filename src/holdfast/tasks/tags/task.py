@@ -28,7 +28,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.data.tags.scheme import are_bare, entity_types
 from holdfast.data.tags.sentences import load_tagged
-from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.methods.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics.comparison import compare_losses
 from holdfast.models.encoders.checkpoint import load_saved_tagger
