@@ -99,7 +99,7 @@ class TeacherOutputs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Taught:
+class DistillationLoss:
     """The loss term. ``ask`` gives what the teachers say of a pass; rows from ``labelled`` on have
     no label of their own, and those from ``rows`` on no teacher (general ones that pass beside
     them). ``weight`` is α, ``temperature`` T; ``beside`` gives further losses

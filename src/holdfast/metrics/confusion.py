@@ -15,7 +15,7 @@ from holdfast.core.records import Estimate, Floats, Outputs
 from holdfast.core.seeds import generator
 from holdfast.metrics import classes as of
 from holdfast.metrics.resample import RELIABLE_FROM, ResampledUnits, Resampling, undefined
-from holdfast.stats.bootstrap import Bootstrapped, bootstrap, sums
+from holdfast.stats.bootstrap import BootstrapResult, bootstrap, sums
 from holdfast.stats.intervals import (
     f1_correlation,
     f1_limits,
@@ -127,7 +127,7 @@ def _share(hits: Bools, among: Bools, units: ResampledUnits, level: float, empty
 
 
 def _joined_averages(
-    outputs: Outputs, size: int, level: float, result: Bootstrapped
+    outputs: Outputs, size: int, level: float, result: BootstrapResult
 ) -> dict[str, Estimate]:
     """The averages to use instead of the resampled ones: one score interval per class, joined; none
     where every class that occurs has ``RARE`` rows, labelled and predicted, and some row is wrong.
@@ -159,7 +159,7 @@ def _joined_averages(
 
 
 def _macro_limits(
-    outputs: Outputs, counts: of.Counts, occurs: Bools, level: float, result: Bootstrapped
+    outputs: Outputs, counts: of.Counts, occurs: Bools, level: float, result: BootstrapResult
 ) -> dict[str, tuple[float, float]]:
     right, labelled, predicted = (
         part[occurs].astype(np.int64) for part in (counts.right, counts.labelled, counts.predicted)

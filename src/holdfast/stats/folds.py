@@ -24,7 +24,7 @@ from holdfast.stats.paired_tests import Difference, around
 
 
 @dataclass(frozen=True, slots=True)
-class Resampled:
+class ResampledMean:
     """A mean over divisions with its interval and the two-sided p-value of "it is 0"."""
 
     value: float
@@ -34,7 +34,7 @@ class Resampled:
     n: int
 
 
-def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) -> Resampled:
+def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) -> ResampledMean:
     """Nadeau and Bengio's corrected resampled t interval (2003).
 
     The values of k divisions share their training rows, so their spread understates the doubt. The
@@ -55,13 +55,13 @@ def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) 
     k = len(found)
     value = float(found.mean()) if k else math.nan
     if k < 2 or not np.isfinite(found).all():
-        return Resampled(value, math.nan, math.nan, math.nan, k)
+        return ResampledMean(value, math.nan, math.nan, math.nan, k)
     error = math.sqrt((1 / k + test / train) * float(found.var(ddof=1)))
     if error == 0:
-        return Resampled(value, value, value, float(value == 0), k)
+        return ResampledMean(value, value, value, float(value == 0), k)
     half = float(stdtrit(k - 1, (1 + level) / 2)) * error
     p_value = 2 * float(stdtr(k - 1, -abs(value) / error))
-    return Resampled(value, value - half, value + half, p_value, k)
+    return ResampledMean(value, value - half, value + half, p_value, k)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def paired_bootstrap(
     resamples: int = 2000,
 ) -> Difference:
     """mean(first − second) with a BCa interval over rows; with groups, one group is left out at a
-    time, and limits and ``above`` are Student's (``Bootstrapped.student``).
+    time, and limits and ``above`` are Student's (``BootstrapResult.student``).
 
     ``first``, ``second`` [n] are per-row losses or scores in the same order; ``groups`` [n] whole
     numbers. No rows: NaN throughout. One row or one group: no interval. All differences equal: an

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from holdfast.core.curves import WHOLE, Curves, Series, in_percent
-from holdfast.monitor.curves.shape import ENOUGH, CurveShape, Rescaled, one_scale, shape_of
+from holdfast.monitor.curves.shape import ENOUGH, CurveShape, ScaleChange, one_scale, shape_of
 from holdfast.monitor.limits import GAP
 from holdfast.stats.intervals import wilson
 
@@ -44,7 +44,7 @@ class CurveFacts:
     train: CurveShape | None
     metric: CurveShape | None
     train_metric: CurveShape | None
-    rescaled: Rescaled | None = None
+    rescaled: ScaleChange | None = None
 
     @property
     def evaluations(self) -> int:

@@ -289,14 +289,14 @@ COLLAPSED = 0.9  # of where training began, of the first points after the step, 
 
 
 @dataclass(frozen=True, slots=True)
-class Rescaled:
+class ScaleChange:
     """Where both losses step, and by which factor."""
 
     at: float
     factor: float
 
 
-def one_scale(log: Curves) -> tuple[Curves, Rescaled | None]:
+def one_scale(log: Curves) -> tuple[Curves, ScaleChange | None]:
     """The log with both losses in the scale that they began with, and what was taken out; as it is
     where there is no such place (one only is looked for), or no two positive losses of eight
     points."""
@@ -325,7 +325,7 @@ def one_scale(log: Curves) -> tuple[Curves, Rescaled | None]:
     return log, None
 
 
-def _same(valid: Series, train: Series, logs: Floats, at: int) -> Rescaled | None:
+def _same(valid: Series, train: Series, logs: Floats, at: int) -> ScaleChange | None:
     """Whether training steps by the same factor where validation steps at ``at``."""
     other = int(np.searchsorted(train.at, valid.at[at - 1], side="right"))
     if not 2 <= other <= len(train) - 2:
@@ -345,7 +345,7 @@ def _same(valid: Series, train: Series, logs: Floats, at: int) -> Rescaled | Non
     alike = abs(float(np.median(valid.values[at:])) / level - 1) < 1 - COLLAPSED
     if ours > 0 and back and flat and alike:
         return None
-    return Rescaled(float(valid.at[at]), math.exp((ours + theirs) / 2))
+    return ScaleChange(float(valid.at[at]), math.exp((ours + theirs) / 2))
 
 
 def _factor(logs: Floats, at: int) -> float:
