@@ -7,7 +7,7 @@ sizes fall geometrically to a twentieth of the largest, in another order of the 
 seed; 18 % of them are validation rows, as in a run. All other rows are the test: every class is
 scored by its own rows, and what depends on how frequent the classes are (accuracy, macro-F1, log
 loss, calibration) is weighted back to the rates of the training rows, so that few rows of a rare
-class are no noise. Classes' rates are corrected by ``methods/heads/class_rates.py``, as in a run.
+class are no noise. Classes' rates are corrected by ``methods/balance.py``, as in a run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cells import HERE, Cell, Result, grid, publish, run_cells
 from peers.rows import FILES, Rows, data_folder, without_copies
 
 from holdfast.core.seeds import generator
-from holdfast.methods.heads.class_rates import choose_strength, moved
+from holdfast.methods.balance import choose_strength, moved
 from holdfast.models.probes.probe import fit_probe
 from holdfast.stats.temperature import best_temperature
 

@@ -51,7 +51,7 @@ from holdfast.prepare.embedding import vectors_of
 from holdfast.recipe import parse
 from holdfast.runs.predictor import Predictor
 from holdfast.search.folds.cross_validation import CrossValidation
-from holdfast.stats.folds import Resampled, corrected_t, nested
+from holdfast.stats.folds import ResampledMean, corrected_t, nested
 from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import losses_at
 
@@ -566,7 +566,7 @@ def race_lines(done: Sequence[tuple[Cell, Result | None]]) -> list[list[str]]:
     return lines
 
 
-def conservative_z(value: float, halves: Floats, level: float = 0.95) -> Resampled:
+def conservative_z(value: float, halves: Floats, level: float = 0.95) -> ResampledMean:
     """Nadeau and Bengio's conservative z interval (2003) of an estimate ``value`` from n rows.
 
     ``halves`` [m, 2] are the same estimate made of two halves of the rows that share none, for m
@@ -579,13 +579,13 @@ def conservative_z(value: float, halves: Floats, level: float = 0.95) -> Resampl
 
     found = np.asarray(halves, dtype=np.float64).reshape(-1, 2)
     if not len(found) or not np.isfinite(found).all():
-        return Resampled(value, math.nan, math.nan, math.nan, len(found))
+        return ResampledMean(value, math.nan, math.nan, math.nan, len(found))
     error = math.sqrt(float(((found[:, 0] - found[:, 1]) ** 2).mean()) / 2)
     if error == 0:
-        return Resampled(value, value, value, float(value == 0), len(found))
+        return ResampledMean(value, value, value, float(value == 0), len(found))
     half = float(ndtri((1 + level) / 2)) * error
     p_value = 2 * float(ndtr(-abs(value) / error))
-    return Resampled(value, value - half, value + half, p_value, len(found))
+    return ResampledMean(value, value - half, value + half, p_value, len(found))
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells,
 from holdfast.analyses.compare.verdict import judge_pairs
 from holdfast.analyses.threshold.choice import for_coverage, for_precision
 from holdfast.plugins.live.stream import SIDE, WIN
-from holdfast.stats.rates import tango
-from holdfast.stats.streams.pairs import below_evidence, win_evidence
+from holdfast.stats.intervals import tango
+from holdfast.stats.streams.rates import below_evidence, win_evidence
 
 LEARNED = {"cr": 400, "mr": 600, "trec": 600, "banking77": 2000}
 DRAWS, PAIRS, STREAMS = 1000, 10_000, 4000

@@ -22,7 +22,7 @@ from cells import HERE, Cell, Result, grid, publish, run_cells
 from scipy.stats import t as student
 
 from holdfast.core.seeds import generator
-from holdfast.methods.robust import generalized
+from holdfast.methods.losses import generalized
 from holdfast.models.probes.head_fit import fit_head
 from holdfast.models.probes.probe import fit_probe
 from holdfast.stats.temperature import losses_at

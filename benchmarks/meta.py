@@ -109,7 +109,7 @@ def episodes_of(cell: Any) -> dict[str, Any]:
     from holdfast.plugins.episodes.choice import baselines, learned_arm
     from holdfast.plugins.episodes.methods import METHODS as ALL
     from holdfast.plugins.episodes.methods import score, vectors_for
-    from holdfast.stats.shared_units import mean_over_units
+    from holdfast.stats.folds import mean_over_units
 
     shared, name = bench(cell["set"], cell["shots"]), cell["method"]
     if name in ("frozen", "tuned"):
@@ -160,7 +160,7 @@ def coverage_of(cell: Any) -> dict[str, Any]:
 
     A class is a Gaussian in 8 dimensions with a width of its own; a row is of the nearest mean of
     the support rows. Truth: the mean over 40,000 episodes of classes that are each met once."""
-    from holdfast.stats.shared_units import mean_over_units
+    from holdfast.stats.folds import mean_over_units
 
     units, shots, ways, width = cell["classes"], cell["shots"], 5, 8
     rng = np.random.default_rng(cell["seed"])
@@ -240,7 +240,7 @@ def projected_of(cell: Any) -> dict[str, Any]:
     from holdfast.plugins.episodes.methods import METHODS as ALL
     from holdfast.plugins.episodes.methods import Embedding, score, vectors_for
     from holdfast.plugins.episodes.tasks import Shape
-    from holdfast.stats.shared_units import mean_over_units
+    from holdfast.stats.folds import mean_over_units
     from holdfast.training.checkpoint import CheckpointStore
 
     fresh, pools, width = projected(5)

@@ -107,8 +107,8 @@ NOT_HERE = ("contrast", "probe_first", "neftune", "replay")
 
 def arms() -> dict[str, dict[str, Any]]:
     """Every arm whose method is registered, in the order in which they are run."""
+    from holdfast.methods.optimizers import SCHEDULES
     from holdfast.methods.registry import all_methods
-    from holdfast.methods.schedules.schedules import SCHEDULES
 
     known = all_methods()
     found = {}

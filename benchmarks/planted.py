@@ -66,7 +66,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "leak-from-one-look",
         "one look is enough for the verdict leaking",
-        "monitor/detectors/leakage.py",
+        "monitor/detectors/data.py",
         "for k in (-2, -1)]",
         "for k in (-1,)]",
         (WHOLE,),
@@ -386,7 +386,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "head-refitted-late",
         "contrast ends with the head of the step before",
-        "methods/heads/closed_form.py",
+        "methods/closed_form.py",
         "used = self.first or not before_any_step",
         "used = self.first and before_any_step",
         ("tests/methods/test_head_refit.py", "tests/methods/test_contrast.py"),
@@ -394,7 +394,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "leak-called-overfit",
         "the verdict of a leak is called overfit",
-        "monitor/precedence.py",
+        "monitor/judge.py",
         '("leaking", "leaking", "a validation loss',
         '("leaking", "overfit", "a validation loss',
         ("tests/monitor/test_precedence.py",),

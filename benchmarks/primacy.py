@@ -37,7 +37,7 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, RowPool
 from holdfast.models.layers import put_head_back
-from holdfast.monitor.detectors.primacy import primacy
+from holdfast.monitor.detectors.memory import primacy
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.training.batches import probe_positions

@@ -115,8 +115,7 @@ class Beside:
     name, place = "zz_beside", "change"
 
     def __init__(self, probed: bool) -> None:
-        from holdfast.methods.averages.running_mean import Ema, Swa
-        from holdfast.methods.averages.soup import SoupOfLooks
+        from holdfast.methods.averages import Ema, SoupOfLooks, Swa
 
         self.probed = probed
         self.running = (*Ema().listeners(), *Swa().listeners(), SoupOfLooks(5))
@@ -132,7 +131,7 @@ class Beside:
             one.snapshot_taken(run)
 
     def offer(self, run: Any, trial: Any) -> str:
-        from holdfast.methods.averages.wise import LineSearch, between
+        from holdfast.methods.averages import LineSearch, between
 
         self.made["last"], self.made["kept"] = run.previous, run.best.tensors
         lowest = min(self.running[2]._held, key=lambda one: one[0])

@@ -24,7 +24,7 @@ from holdfast.contract.side_layer import encoded, fit_side
 from holdfast.core.records import Floats, Ints
 from holdfast.data.columns.extra import DERIVED, Column, ColumnRequest, fit_column
 from holdfast.data.table import Columns, Table
-from holdfast.stats.many import holm
+from holdfast.stats.two_samples import holm
 from holdfast.tasks.classes.side_selection import ALPHA, cross_fitted, unlike_chance
 
 DATA = Path(os.environ.get("HOLDFAST_DATA", "../shared/data"))

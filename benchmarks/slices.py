@@ -42,9 +42,8 @@ from holdfast.analyses.slices.conditions import (
 )
 from holdfast.analyses.slices.search import ConditionPool, pool_of, search
 from holdfast.analyses.slices.topics import Axes, WordSpace, partition
-from holdfast.stats.excess import excess_p_values
 from holdfast.stats.intervals import wilson
-from holdfast.stats.many import weighted_holm
+from holdfast.stats.two_samples import excess_p_values, weighted_holm
 
 DATA = ("cr", "trec", "banking77")
 DRAWS, NULLS, PLANTS = 10, 17, 7

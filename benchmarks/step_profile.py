@@ -33,11 +33,12 @@ STRETCHES = (
     ("plan", "holdfast.fits.fit:make_ready"),
     ("linear probe: features of all rows", "holdfast.training.observe:Observer.features"),
     ("linear probe: its fit", "holdfast.tasks.classes.classifier:fit_probe"),
-    ("linear probe: its learning curve", "holdfast.models.probes.curve:fit_probe"),
+    ("linear probe: its learning curve", "holdfast.models.probes.curve:fit_again"),
     ("looks: validation rows and train probe", "holdfast.training.observe:Observer.measure"),
-    ("looks: copies, numbers", "holdfast.training.loop:take_snapshot"),
-    ("looks: the state to keep", "holdfast.training.run:Run.remember_best"),
-    ("looks: verdict and advice", "holdfast.training.loop:_judge"),
+    ("looks: copies, numbers", "holdfast.training.guard:take_snapshot"),
+    ("looks: the state to keep", "holdfast.training.guard:GuardedRun.save_weights"),
+    ("looks: verdict and advice", "holdfast.training.engine:GuardEngine._diagnose"),
+    ("looks: verdict and advice", "holdfast.training.engine:GuardEngine._decide"),
     ("checkpoints", "holdfast.training.loop:_save"),
     ("step: batch", "COLLATE"),
     ("step: forward", "holdfast.training.step:_losses"),
@@ -199,7 +200,7 @@ def _table(job: str, done: Sequence[Mapping[str, Any]]) -> str:
     def mean(name: str) -> float:
         return float(sum(float(r.get(name) or 0) for r in done) / len(done))
 
-    names = [LOADED, *(title for title, _ in STRETCHES), TRAINED]
+    names = [LOADED, *dict.fromkeys(title for title, _ in STRETCHES), TRAINED]
     total, steps, looks = sum(map(mean, names)), mean("steps"), mean("looks")
     lines = []
     for name in names:

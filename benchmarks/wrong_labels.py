@@ -30,7 +30,7 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.models.probes.curve import out_of_fold
 from holdfast.models.probes.probe import fit_probe
-from holdfast.monitor.detectors.noisy_labels import noisy_labels, telling
+from holdfast.monitor.detectors.data import noisy_labels, telling
 from holdfast.monitor.history import History
 from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import best_temperature, losses_at

@@ -17,10 +17,9 @@ import numpy as np
 
 from holdfast.core.records import Label, Verdict
 from holdfast.core.run_facts import LabelNoise
-from holdfast.monitor.detectors import all_detectors
+from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.judge import settle, symptoms_of
-from holdfast.monitor.precedence import CAUSES, ORDER
+from holdfast.monitor.judge import CAUSES, ORDER, settle, symptoms_of
 from holdfast.monitor.symptom import Symptom
 
 TASKS = (
@@ -117,7 +116,7 @@ def every_verdict(task: str, refused: tuple[str, ...] = ()) -> list[tuple[Histor
     """The verdicts of a task that refuses these settings, each with its history: every label with
     every cause that explains it, and what is said where nothing can be."""
     found = symptoms()
-    assert set(found) == set(all_detectors()), "a detector without a case that it sees"
+    assert set(found) == set(DETECTORS), "a detector without a case that it sees"
     made: list[tuple[History, Verdict]] = []
     for history in cases():
         seen = of_task(history, task, refused)

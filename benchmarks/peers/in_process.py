@@ -213,7 +213,7 @@ def scores(logits: Any, labels: Any) -> dict[str, float]:
 
 def probe_accuracy(fitted: Any, rows: Any) -> float | None:
     """The accuracy of the linear probe that the fit began with, on the untouched features."""
-    from holdfast.methods.heads.closed_form import HeadRefit
+    from holdfast.methods.closed_form import HeadRefit
     from holdfast.training.observe import Observer
 
     found = [one for one in fitted.listeners if isinstance(one, HeadRefit)]

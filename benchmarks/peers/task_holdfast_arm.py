@@ -15,28 +15,28 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.cli.main import run
-from holdfast.fits import compose
-from holdfast.pipeline import main
+from holdfast.fits import fit as fits
+from holdfast.prepare import model
 
 
 def watch(folder: Path) -> None:
-    """Read the clock where the model has been loaded, and where ``fit`` ends."""
+    """Read the clock where the model has been loaded, and where the fit ends."""
     clock: dict[str, float] = {}
-    with_adapter, fit = compose.with_adapter, main.fit
+    with_adapter, fit_ready = model.with_adapter, fits.fit_ready
 
     def loaded(*given: Any) -> Any:
         network = with_adapter(*given)
         clock["start"] = time.process_time()
         return network
 
-    def fitted(*given: Any) -> Any:
-        done = fit(*given)
+    def fitted(*given: Any, **named: Any) -> Any:
+        done = fit_ready(*given, **named)
         seconds = time.process_time() - clock["start"]
         told = {"train_cpu_s": round(seconds, 3)}
         (folder / "answer.json").write_text(json.dumps(told), encoding="utf-8")
         return done
 
-    compose.with_adapter, main.fit = loaded, fitted  # type: ignore[assignment]
+    model.with_adapter, fits.fit_ready = loaded, fitted  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

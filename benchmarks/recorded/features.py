@@ -12,8 +12,7 @@ from torch import nn
 
 from holdfast.control.choice import lowest
 from holdfast.core.records import Snapshot
-from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.schedules.schedules import build_schedule
+from holdfast.methods.optimizers import build_optimizer, build_schedule
 from holdfast.monitor.judge import judge
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.loop import fit

@@ -17,9 +17,8 @@ from torch import nn
 
 from holdfast.control.choice import lowest
 from holdfast.core.records import Floats, Ints, Snapshot
-from holdfast.methods.heads.closed_form import HeadRefit
-from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.schedules.schedules import build_schedule
+from holdfast.methods.closed_form import HeadRefit
+from holdfast.methods.optimizers import build_optimizer, build_schedule
 from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.monitor.judge import judge
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification

@@ -13,7 +13,7 @@ from holdfast.analyses.compare.rows import by_class, differing_rows, paired
 from holdfast.analyses.compare.verdict import judge_pairs, rows_that_settle
 from holdfast.core.errors import Defect
 from holdfast.plugins.live.stream import PairStream
-from holdfast.stats.streams.pairs import win_evidence
+from holdfast.stats.streams.rates import win_evidence
 
 
 def _gap(first: int, second: int, n: int) -> Any:

@@ -12,8 +12,8 @@ import pytest
 
 from holdfast.augment.source import Enriched, RowTurn, occurrences
 from holdfast.core.updates import Draw, RowPool, rows_drawn
+from holdfast.methods.balance import Balance
 from holdfast.methods.contrast import ClassBatches
-from holdfast.methods.heads.balance import Balance
 from holdfast.training.batches import EveryRow
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.core.errors import Defect
 from holdfast.data.table import HeldOut
-from holdfast.metrics.row_scores import METRICS
+from holdfast.metrics.comparison import METRICS
 from holdfast.search.choice.models import choose_model
 
 

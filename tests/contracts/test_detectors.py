@@ -14,12 +14,12 @@ import pytest
 import holdfast.monitor.detectors as room
 from holdfast.core.records import Finding, Label, Snapshot, to_json
 from holdfast.core.run_facts import RunFacts
-from holdfast.monitor.detectors import all_detectors
+from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.precedence import CAUSES, ORDER
+from holdfast.monitor.judge import CAUSES, ORDER
 from holdfast.recipe import Recipe, override
 
-ALL = list(all_detectors())
+ALL = list(DETECTORS)
 STEPS = 8
 
 
@@ -129,7 +129,7 @@ SHAPES = ("overfit", "diverging", "nothing", "better", "slow", "fast", "copied",
 
 def test_every_file_of_the_room_registers_a_detector() -> None:
     files = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - {"__init__"}
-    used = {detect.__module__.rsplit(".", 1)[1] for detect in all_detectors().values()}
+    used = {detect.__module__.rsplit(".", 1)[1] for detect in DETECTORS.values()}
     assert files == used
 
 
@@ -141,7 +141,7 @@ def test_every_detector_has_its_place_or_only_adds_evidence() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_it_blames_nothing_on_a_run_that_went_well(name: str) -> None:
-    sign = all_detectors()[name](good())
+    sign = DETECTORS[name](good())
     assert sign is None or sign.label in (None, "healthy", "learning"), sign
     assert sign is None or sign.cause is None, sign
 
@@ -150,7 +150,7 @@ def test_it_blames_nothing_on_a_run_that_went_well(name: str) -> None:
 @pytest.mark.parametrize("looks", [0, 1])
 def test_it_claims_no_label_from_less_than_two_looks(name: str, looks: int) -> None:
     case = History(good().snapshots[:looks], good().run_facts)
-    sign = all_detectors()[name](case)
+    sign = DETECTORS[name](case)
     assert sign is None or sign.label is None
 
 
@@ -158,7 +158,7 @@ def test_it_claims_no_label_from_less_than_two_looks(name: str, looks: int) -> N
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("n", [0, 1, 2, 40])
 def test_what_it_sees_is_whole(name: str, kind: str, n: int) -> None:
-    sign = all_detectors()[name](shape(kind, n))
+    sign = DETECTORS[name](shape(kind, n))
     if sign is None:
         return
     assert sign.because
@@ -178,14 +178,14 @@ def test_what_it_sees_is_whole(name: str, kind: str, n: int) -> None:
 def test_a_loss_that_is_no_number_is_the_rates_business_alone(name: str, value: float) -> None:
     case = good(20)
     broken = dataclasses.replace(case.snapshots[-1], valid_losses=np.full(20, value))
-    sign = all_detectors()[name](History((*case.snapshots[:-1], broken), case.run_facts))
+    sign = DETECTORS[name](History((*case.snapshots[:-1], broken), case.run_facts))
     assert sign is None or sign.label is None or name == "rate_high"
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_every_remedy_is_a_setting_of_the_recipe(name: str, kind: str) -> None:
-    sign = all_detectors()[name](shape(kind, 40))
+    sign = DETECTORS[name](shape(kind, 40))
     for remedy in sign.remedies if sign else ():
         assert remedy.do
         override(Recipe(), remedy.set)
@@ -194,14 +194,14 @@ def test_every_remedy_is_a_setting_of_the_recipe(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_twice_is_the_same(name: str, kind: str) -> None:
-    detect, case = all_detectors()[name], shape(kind, 40)
+    detect, case = DETECTORS[name], shape(kind, 40)
     again = History(case.snapshots, case.run_facts)
     assert to_json(detect(case)) == to_json(detect(again))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_without_circumstances_it_is_no_surer(name: str) -> None:
-    detect = all_detectors()[name]
+    detect = DETECTORS[name]
     for kind in SHAPES:
         case = shape(kind, 40)
         sign, bare = detect(case), detect(History(case.snapshots))

@@ -19,7 +19,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES, Offers
 from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import Draw, ForwardPass, RowPool
-from holdfast.methods.noise.hooks import Disturbance
+from holdfast.methods.noise import Disturbance
 from holdfast.methods.registry import (
     METHODS,
     Known,

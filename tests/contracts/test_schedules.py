@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from holdfast.core.errors import RecipeError
-from holdfast.methods.schedules.schedules import SCHEDULES, build_schedule, ends_low
+from holdfast.methods.optimizers import SCHEDULES, build_schedule, ends_low
 
 ALL = list(SCHEDULES)
 SHAPES = [(1, 0), (1, 1), (10, 0), (10, 1), (10, 3), (10, 10), (97, 10), (1000, 100)]

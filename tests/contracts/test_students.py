@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.core.updates import ForwardPass
 from holdfast.fits.teachers import ImageTeacher, TagTeacher, TextTeacher, WritingTeacher
-from holdfast.methods.teacher import Taught, TeacherOutputs
+from holdfast.methods.teacher import DistillationLoss, TeacherOutputs
 from holdfast.pipeline.main import train
 from holdfast.recipe import override
 from holdfast.search.student import student_recipe
@@ -49,7 +49,7 @@ def test_who_is_its_own_teacher_learns_nothing(sample: Any, compared: Any) -> No
     said = own_teacher(sample).batch(task, batch).detach()
     network.zero_grad()
     output = task.forward(network, batch)
-    term = Taught(lambda _: TeacherOutputs([said]), 4, 4, 1.0, 2.0, problem, compared)
+    term = DistillationLoss(lambda _: TeacherOutputs([said]), 4, 4, 1.0, 2.0, problem, compared)
     losses = term(ForwardPass(rows, batch, output), task.losses(output, batch))
     losses.sum().backward()
     slopes = [p.grad.abs().max().item() for p in network.parameters() if p.grad is not None]

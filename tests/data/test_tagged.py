@@ -48,6 +48,13 @@ def check(path: Path) -> None:
     assert table.column("row").tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("options", [RowOptions(text=("",)), RowOptions(label="")])
+def test_an_empty_name_of_a_column_is_refused(tmp_path: Path, options: RowOptions) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"tokens": words, "tags": tags} for words, tags in ROWS])
+    with pytest.raises(DataError, match="has no column ''"):
+        load_tagged(str(path), options)
+
+
 @pytest.mark.parametrize("mark", ["\t", " ", "   "])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_conll_is_read_with_tabs_or_spaces(tmp_path: Path, mark: str, end: str) -> None:

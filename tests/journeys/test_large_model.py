@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from holdfast.monitor.detectors.too_large import CAUSE
+from holdfast.monitor.detectors.data import TOO_LARGE
 from holdfast.monitor.limits import MOST_A_ROW, SMALL
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -87,7 +87,7 @@ def test_a_run_of_a_model_too_large_for_its_rows_is_resumed_reported_and_used(
     assert done.code == 0, done.err
     result = json.loads(done.out)
     assert result["model_facts"]["trainable"] > SMALL
-    assert result["verdict"]["cause"] == CAUSE
+    assert result["verdict"]["cause"] == TOO_LARGE
     (seen,) = [e for e in result["verdict"]["evidence"] if e["name"].endswith("_a_row")]
     assert (seen["low"], seen["high"]) == (None, float(MOST_A_ROW))
     assert seen["value"] > MOST_A_ROW

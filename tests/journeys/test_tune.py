@@ -94,6 +94,11 @@ def test_a_search_leaves_a_run_that_says_what_it_found(
     # What was inflated is what was seen without what is expected.
     gap = kept["seen"] - study["expected_test"]["value"]
     assert study["optimism"]["value"] == pytest.approx(gap, abs=2e-6)
+    # Of the trials that nobody beats: what their weights take up, four bytes each.
+    for point in study["pareto"]["trials"]:
+        weights = table[point["trial"]]["parameters"]
+        assert weights > 0
+        assert point["size_mb"] == pytest.approx(4e-6 * weights, abs=0.005)
     for key, value in kept["settings"].items():
         part, _, name = key.partition(".")
         if part == "train":

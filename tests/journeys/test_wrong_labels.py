@@ -63,7 +63,7 @@ def test_a_file_with_wrong_labels_is_called_so_and_the_same_with_right_ones_is_n
 
 
 def test_a_checkpoint_keeps_what_the_probe_says() -> None:
-    from holdfast.methods.heads.closed_form import HeadRefit
+    from holdfast.methods.closed_form import HeadRefit
     from holdfast.models.probes.curve import ProbeCurve
 
     noise = LabelNoise(0.1, 0.05, 0.15, 0.8, 0.5, 400)

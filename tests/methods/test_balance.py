@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.core.updates import ForwardPass, RowPool
-from holdfast.methods.heads.balance import (
+from holdfast.methods.balance import (
     Balance,
     BalancedLoss,
     _parts,

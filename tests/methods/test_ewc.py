@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from holdfast.methods.penalties.ewc import EWC, Consolidate, fisher
+from holdfast.methods.penalties import EWC, Consolidate, fisher
 
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(12) % 2

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.focal import Focal
+from holdfast.methods.losses import Focal
 from holdfast.training.task import ClassifierOutput
 
 

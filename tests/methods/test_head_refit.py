@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.methods.closed_form import HeadRefit
 from holdfast.models.probes.probe import Probe
 
 
@@ -89,7 +89,7 @@ def test_later_probes_do_not_replace_the_baseline_and_a_resume_keeps_it() -> Non
 
 def test_the_first_fit_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("holdfast.methods.heads.closed_form.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("holdfast.methods.closed_form.time.perf_counter", lambda: now[0])
 
     def slow(features: np.ndarray, labels: np.ndarray) -> Probe:
         now[0] += 3.0 if not now[0] else 1.0

@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from scipy.stats import entropy
 from torch import nn
 
-from holdfast.methods.inside import ModuleOutputs, relations_apart, states_apart
+from holdfast.methods.teacher import ModuleOutputs, relations_apart, states_apart
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.mixup import Mixup, mixed_losses, pairs_of
+from holdfast.methods.losses import Mixup, mixed_losses, pairs_of
 from holdfast.training.task import ClassifierOutput
 
 

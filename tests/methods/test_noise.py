@@ -14,11 +14,18 @@ from torch.distributions import Bernoulli, kl_divergence
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.noise.dropconnect import DropConnect
-from holdfast.methods.noise.hype import HyPe
-from holdfast.methods.noise.neftune import Neftune, noise, real_tokens
-from holdfast.methods.noise.word_dropout import Hidden, WordDropout, chosen, hidden_by
-from holdfast.methods.rdrop import RDrop, disagreement
+from holdfast.methods.agreement import RDrop, disagreement
+from holdfast.methods.dropout import DropConnect
+from holdfast.methods.noise import (
+    Hidden,
+    HyPe,
+    Neftune,
+    WordDropout,
+    chosen,
+    hidden_by,
+    noise,
+    real_tokens,
+)
 
 IDS = torch.tensor([[101, 7, 8, 9, 102, 0, 0], [101, 5, 0, 6, 4, 3, 102]])
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from holdfast.core.updates import ForwardPass, RowPool
-from holdfast.methods.pairing import Pairing, pairs_among
+from holdfast.methods.agreement import Pairing, pairs_among
 
 
 @dataclass(frozen=True)

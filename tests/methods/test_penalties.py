@@ -15,9 +15,14 @@ from torch import nn
 from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.methods.penalties.base import pulled
-from holdfast.methods.penalties.l2 import SquaredWeights, TowardsStart
-from holdfast.methods.penalties.proximal import L1, Proximal, what_is_zero
+from holdfast.methods.penalties import (
+    L1,
+    Proximal,
+    SquaredWeights,
+    TowardsStart,
+    pulled,
+    what_is_zero,
+)
 from holdfast.methods.registry import METHODS, Known, parts_of, settle
 from holdfast.training.journal import Journal
 

@@ -9,14 +9,7 @@ from scipy.stats import norm
 from sklearn.metrics import f1_score
 
 from holdfast.core.errors import RecipeError
-from holdfast.methods.heads.class_rates import (
-    _f1,
-    between,
-    choose_strength,
-    moved,
-    shares_of,
-    stated,
-)
+from holdfast.methods.balance import _f1, between, choose_strength, moved, shares_of, stated
 
 CENTRES = np.array([-1.0, 0.0, 1.5])
 

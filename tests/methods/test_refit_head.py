@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from holdfast.core.events import Offers
-from holdfast.methods.heads.refit_head import MOST_ROWS, RefittedHead
+from holdfast.methods.closed_form import MOST_ROWS, RefittedHead
 from holdfast.models.probes.head_fit import fit_head
 from holdfast.models.probes.probe import ExtraRows
 

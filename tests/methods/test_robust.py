@@ -9,7 +9,7 @@ from scipy import special
 from torch.nn.functional import cross_entropy
 
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.robust import GeneralizedCrossEntropy
+from holdfast.methods.losses import GeneralizedCrossEntropy
 from holdfast.training.task import ClassifierOutput
 
 

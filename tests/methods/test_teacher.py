@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.teacher import Taught, TeacherOutputs, divergence, softened, squared
+from holdfast.methods.teacher import DistillationLoss, TeacherOutputs, divergence, softened, squared
 
 
 def tables(seed: int = 0, n: int = 6, outputs: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,7 +78,7 @@ def test_a_student_that_is_its_teacher_has_no_loss_and_no_gradient(
         teacher, _ = tables(seed, n=8, outputs=1 if problem == "number" else 7)
         student = teacher.clone().requires_grad_()
         said = TeacherOutputs([teacher])
-        term = Taught(lambda _, said=said: said, 8, 8, 1.0, 2.0, problem, compared)
+        term = DistillationLoss(lambda _, said=said: said, 8, 8, 1.0, 2.0, problem, compared)
         found = term(passed(student), torch.full((8,), 3.0))
         assert (found == 0).all()
         found.sum().backward()
@@ -112,7 +112,7 @@ def test_a_high_temperature_comes_near_to_squared_logits() -> None:
 def test_labels_and_teacher_are_mixed_and_rows_without_a_label_have_the_teacher_alone() -> None:
     teacher, student = tables(n=4)
     gold = torch.tensor([1.0, 2.0, 3.0, 100.0])
-    term = Taught(lambda _: TeacherOutputs([teacher]), 3, 4, 0.25, 2.0)
+    term = DistillationLoss(lambda _: TeacherOutputs([teacher]), 3, 4, 0.25, 2.0)
     apart = plain(teacher, student, 2.0, "class")
     expected = torch.cat([0.75 * gold[:3] + 0.25 * apart[:3], apart[3:]])
     torch.testing.assert_close(term(passed(student), gold), expected, rtol=1e-4, atol=1e-5)
@@ -125,11 +125,11 @@ def test_tokens_are_averaged_by_row_over_those_that_the_teacher_read() -> None:
     known = torch.tensor([True, False, True, True, False])
     counts = torch.tensor([2, 2, 1])
     each = plain(teacher, student, 1.0, "class")
-    term = Taught(lambda _: TeacherOutputs([teacher], known), 3, 3, 1.0, 1.0)
+    term = DistillationLoss(lambda _: TeacherOutputs([teacher], known), 3, 3, 1.0, 1.0)
     found = term(passed(student, np.arange(3), counts=counts), torch.zeros(3))
     expected = torch.stack([each[0], (each[2] + each[3]) / 2, torch.tensor(0.0)])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    whole = Taught(lambda _: TeacherOutputs([teacher]), 3, 3, 1.0, 1.0)
+    whole = DistillationLoss(lambda _: TeacherOutputs([teacher]), 3, 3, 1.0, 1.0)
     means = torch.stack([each[:2].mean(), each[2:4].mean(), each[4]])
     found = whole(passed(student, np.arange(3), counts=counts), torch.zeros(3))
     torch.testing.assert_close(found, means, rtol=1e-4, atol=1e-5)

@@ -9,8 +9,8 @@ import pytest
 
 from holdfast.core.records import Finding
 from holdfast.core.run_facts import RunFacts
-from holdfast.monitor.detectors.primacy import spearman
-from holdfast.monitor.detectors.underfit import underfit
+from holdfast.monitor.detectors.memory import spearman
+from holdfast.monitor.detectors.progress import underfit
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 

@@ -11,8 +11,8 @@ import pytest
 
 from holdfast.core.records import Floats, Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
-from holdfast.monitor.detectors.plateau import better_than_chance
-from holdfast.monitor.detectors.rate_high import nothing_learned
+from holdfast.monitor.detectors.progress import better_than_chance
+from holdfast.monitor.detectors.rates import nothing_learned
 from holdfast.monitor.evidence import Bools
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import rows_needed

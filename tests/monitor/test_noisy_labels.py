@@ -11,7 +11,7 @@ from scipy import special
 
 from holdfast.core.records import Snapshot
 from holdfast.core.run_facts import LabelNoise, RunFacts
-from holdfast.monitor.detectors.noisy_labels import noisy_labels
+from holdfast.monitor.detectors.data import noisy_labels
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.stats.temperature import best_temperature, losses_at
@@ -135,7 +135,7 @@ def test_few_rows_and_losses_without_logits_say_nothing(snapshot, raw) -> None:
 def test_answers_near_the_commonest_class_contradict_nothing(
     right: float, base: float, said: bool
 ) -> None:
-    from holdfast.monitor.detectors.noisy_labels import telling
+    from holdfast.monitor.detectors.data import telling
 
     noise = LabelNoise(rate=0.2, low=0.06, high=0.36, right=right, base=base, n=400)
     assert telling(noise) is said

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.core.records import Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
-from holdfast.monitor.detectors.memorization import as_good_as_now
+from holdfast.monitor.detectors.memory import as_good_as_now
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 

@@ -9,8 +9,7 @@ import pytest
 
 from holdfast.core.records import Label
 from holdfast.monitor.history import History
-from holdfast.monitor.judge import settle
-from holdfast.monitor.precedence import CAUSES, ORDER, likeliest_cause, winner
+from holdfast.monitor.judge import CAUSES, ORDER, likeliest_cause, settle, winner
 from holdfast.monitor.symptom import Symptom
 
 ROOT = Path(__file__).resolve().parents[2]

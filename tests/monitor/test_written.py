@@ -15,8 +15,8 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.generalisation import at_floor, gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
-from holdfast.stats.rates import rate_gap
-from holdfast.stats.ratio import loss_rows, ratio_rows
+from holdfast.stats.intervals import rate_gap
+from holdfast.stats.paired_tests import loss_rows, ratio_rows
 
 PLAN = RunFacts(task="causal-lm", planned_steps=500, planned_looks=6)
 Made = Callable[..., list[Snapshot]]

@@ -9,10 +9,10 @@ import pytest
 
 from holdfast.core.errors import RecipeError
 from holdfast.methods import conflicts
+from holdfast.methods.balance import Balance
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
-from holdfast.methods.heads.balance import Balance
+from holdfast.methods.losses import LabelSmoothing
 from holdfast.methods.sam import Sam
-from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.plan.defaults import asked_of, phases_of, resolve
 from holdfast.recipe import Recipe
 from holdfast.training.batches import EveryRow, OnePass

@@ -15,7 +15,7 @@ from holdfast.data.columns.extra import Column, ColumnRequest, fit_column
 from holdfast.data.table import Columns, Table
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
-from holdfast.stats.many import holm
+from holdfast.stats.two_samples import holm
 from holdfast.tasks.classes.side_selection import ALPHA, unlike_chance
 
 ROWS = 240

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,34 @@ def test_sizes_are_the_model_and_its_first_blocks_and_each_costs_less(bench: Ben
     costs = costs_of(bench, sizes)
     assert costs["first-1"].parameters < costs["whole"].parameters
     assert 0 < costs["first-1"].latency_ms < costs["whole"].latency_ms
+
+
+def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
+    search_recipe: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    from holdfast.fits.row_use import learning_of
+    from holdfast.prepare.rows import load_and_divide
+    from holdfast.recipe import override
+
+    deep = shutil.copytree(tiny_model, tmp_path / "deep")
+    for weights in deep.glob("*.safetensors"):
+        weights.unlink()
+    config = AutoConfig.from_pretrained(tiny_model)
+    config.num_hidden_layers = 7
+    AutoModel.from_config(config).save_pretrained(deep)
+    divided = load_and_divide(override(search_recipe, [f"model.name={deep}"]))
+    sizes = sizes_of(Bench.of(learning_of(divided.recipe, divided)))
+    assert [(one.key, one.blocks) for one in sizes] == [
+        ("whole", 7),
+        ("first-6", 6),
+        ("first-5", 5),
+        ("first-4", 4),
+        ("first-2", 2),
+        ("first-1", 1),
+    ]
+    assert sizes[1].settings == {"model.layers": 6, "model.layers_kept": "first"}
 
 
 def test_a_cut_model_is_its_first_blocks_run_by_hand(bench: Bench) -> None:

@@ -19,7 +19,7 @@ from holdfast.search.rules.shrinkage import (
     shrunken,
 )
 from holdfast.search.rules.winner import LEVEL, WITHIN, p_values, winner
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.paired_tests import loss_rows
 
 
 def losses_of(gains: Floats, rows: int, seed: int, noise: float = 0.15) -> dict[str, Floats]:

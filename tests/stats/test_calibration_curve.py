@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from holdfast.stats.calibration_curve import calibration_error_interval
+from holdfast.stats.temperature import calibration_error_interval
 
 Curve = Callable[[np.ndarray], np.ndarray]
 

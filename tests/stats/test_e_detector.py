@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.streams.e_detector import BOLDEST, STAKES, Detector, mean_above, share_above
+from holdfast.stats.streams.means import BOLDEST, STAKES, Detector, mean_above, share_above
 
 
 def _slow(values: np.ndarray, bounds: list[float]) -> tuple[float, int]:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.stats.excess import excess, excess_p_values, rows_for_excess
-from holdfast.stats.many import holm, weighted_holm
+from holdfast.stats.two_samples import excess, excess_p_values, holm, rows_for_excess, weighted_holm
 
 
 def _seed(name: int = 0) -> np.random.Generator:

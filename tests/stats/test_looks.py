@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import stats
 from holdfast.core.errors import Defect
 from holdfast.stats.course import (
     POWER,
+    ErrorSpending,
     RiseState,
     _skews,
     look,
@@ -36,8 +38,12 @@ def _path(
 def _look(
     losses: np.ndarray, planned: int | None = None, seed: int = 0, **others: object
 ) -> RiseState:
-    rng = np.random.default_rng(seed)
-    return look(losses, planned or losses.shape[1], seed=rng, **others)  # type: ignore[arg-type]
+    """By default the looks are all that were planned, evenly spaced."""
+    times = np.arange(1, losses.shape[1] + 1) / (planned or losses.shape[1])
+    names = {field.name for field in dataclasses.fields(ErrorSpending)}
+    spending = {name: others.pop(name) for name in names & set(others)}
+    plan = ErrorSpending(**{"times": times, **spending})  # type: ignore[arg-type]
+    return look(losses, plan, seed=np.random.default_rng(seed), **others)  # type: ignore[arg-type]
 
 
 def test_runs_that_never_rise_are_rarely_called_rising_at_any_look() -> None:
@@ -255,7 +261,6 @@ def test_a_loss_that_is_not_finite_cannot_be_judged() -> None:
 @pytest.mark.parametrize(
     ("others", "words"),
     [
-        ({"planned": 3}, "more than planned"),
         ({"alpha": 0.0}, "between 0 and 1"),
         ({"power": 0.0}, "positive"),
         ({"times": np.array([0.1, 0.3, 0.2, 0.3])}, "must not be negative or fall"),

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.stats.intervals import wilson
-from holdfast.stats.macro import f1_correlation, f1_limits, mean_limits, rate_limits
+from holdfast.stats.intervals import f1_correlation, f1_limits, mean_limits, rate_limits, wilson
 
 
 def test_f1_limits_turn_wilsons_limits_of_the_right_share() -> None:

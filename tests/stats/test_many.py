@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.stats.many import holm
+from holdfast.stats.two_samples import holm
 
 
 def rejected(p: list[float], alpha: float) -> set[int]:

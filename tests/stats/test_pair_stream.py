@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.streams.pairs import STAKES, below_evidence, win_evidence
+from holdfast.stats.streams.rates import STAKES, below_evidence, win_evidence
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 0), (7, 2), (30, 41), (90, 60)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from holdfast.stats.ranks import average_ranks
+from holdfast.stats.auc import average_ranks
 
 
 def test_equal_values_share_their_mean_rank() -> None:

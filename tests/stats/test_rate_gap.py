@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.stats.rates import gap_probability, rate_gap
+from holdfast.stats.intervals import gap_probability, rate_gap
 
 
 @pytest.mark.parametrize(

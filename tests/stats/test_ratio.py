@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.stats.ratio import loss_rows, ratio_rows
+from holdfast.stats.paired_tests import loss_rows, ratio_rows
 
 
 def test_the_spread_of_a_ratio_is_the_jackknifes() -> None:

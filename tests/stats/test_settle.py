@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.rows_needed import rows_to_settle
+from holdfast.stats.paired_tests import rows_to_settle
 
 
 def _found(n: int, margin: float, sides: int, runs: int = 4000) -> float:

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from holdfast.core.errors import Defect
-from holdfast.stats.shared_units import mean_over_units
+from holdfast.stats.folds import mean_over_units
 
 
 def incidence(n: int, units: int, each: int, rng: np.random.Generator) -> np.ndarray:

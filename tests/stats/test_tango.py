@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from holdfast.core.errors import Defect
-from holdfast.stats.rates import not_below, tango
+from holdfast.stats.intervals import not_below, tango
 
 
 def _by_likelihood(b: float, c: float, n: int, margin: float) -> float:

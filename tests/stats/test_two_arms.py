@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.streams.arms import STAKES, ArmSums, effect_evidence
-from holdfast.stats.streams.means import sums_evidence
+from holdfast.stats.streams.means import ARM_STAKES as STAKES
+from holdfast.stats.streams.means import ArmSums, effect_evidence, sums_evidence
 
 
 def _loop(share: float, arm: list[bool], value: list[float]) -> list[float]:

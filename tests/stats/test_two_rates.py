@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import fisher_exact
 
 from holdfast.core.errors import Defect
-from holdfast.stats.rates import fisher_above, rows_for_rates
+from holdfast.stats.intervals import fisher_above, rows_for_rates
 
 
 @pytest.mark.parametrize(

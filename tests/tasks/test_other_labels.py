@@ -162,10 +162,8 @@ def test_a_clear_difference_of_losses_is_called_one_and_none_is_not() -> None:
     rng = np.random.default_rng(6)
     units = NumberOutputs(*[np.zeros(200)] * 4).units
     base = rng.random(200)
-    better = compare_losses(
-        base, base + 0.1 + 0.1 * rng.random(200), units, metric="loss", what="loss"
-    )
-    same = compare_losses(base, rng.permutation(base), units, metric="loss", what="loss")
+    better = compare_losses(base, base + 0.1 + 0.1 * rng.random(200), units)
+    same = compare_losses(base, rng.permutation(base), units)
     assert better["p_value"] < 0.01
     assert "the fine-tune is better" in better["because"]
     assert "cannot tell" in same["because"]

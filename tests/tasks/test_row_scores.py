@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, r2_score
 
-from holdfast.metrics.row_scores import bits_rows, entity_rows, number_rows, right_rows, set_rows
+from holdfast.metrics.comparison import bits_rows, entity_rows, number_rows, right_rows, set_rows
 
 
 def test_their_means_are_the_metrics() -> None:

@@ -13,7 +13,7 @@ import torch
 from holdfast.core.updates import ForwardPass
 from holdfast.data.pairs.pairs import ALL
 from holdfast.data.table import Columns, Table
-from holdfast.methods.smoothing import LabelSmoothing
+from holdfast.methods.losses import LabelSmoothing
 from holdfast.tasks.generation.losses import measure_tokens
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
 

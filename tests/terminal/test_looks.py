@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.records import Snapshot
-from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.methods.closed_form import HeadRefit
 from holdfast.terminal.evaluations import best, heading, row
 from holdfast.terminal.progress import expected_seconds
 

@@ -15,8 +15,7 @@ from torch import nn
 from holdfast.control.choice import lowest
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
-from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.schedules.schedules import build_schedule
+from holdfast.methods.optimizers import build_optimizer, build_schedule
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.journal import Journal

@@ -16,9 +16,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, update_bn
 from holdfast.control.choice import last, lowest
 from holdfast.core.actions import RollBack
 from holdfast.core.errors import RecipeError
-from holdfast.methods.averages.running_mean import Ema, Swa, ema_share, moved_mean
-from holdfast.methods.averages.soup import SoupOfLooks, greedy, plain_mean
-from holdfast.methods.averages.wise import LineSearch, between
+from holdfast.methods.averages import (
+    Ema,
+    LineSearch,
+    SoupOfLooks,
+    Swa,
+    between,
+    ema_share,
+    greedy,
+    moved_mean,
+    plain_mean,
+)
 from holdfast.methods.registry import Known, parts_of, settle
 from holdfast.training.actions.offers import measure_statistics
 from holdfast.training.loop import fit

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div
 
 from holdfast.core.updates import Draw, ForwardPass, RowPool
-from holdfast.methods.penalties.kl_start import KLStart
+from holdfast.methods.agreement import KLStart
 from holdfast.training.actions.act import start_phase
 from holdfast.training.batches import EveryRow
 from holdfast.training.guard import begin_run

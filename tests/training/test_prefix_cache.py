@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.sam import Sam
 from holdfast.models.compute.prefix import Prefix, frozen_prefix
 from holdfast.models.encoders.classifier import load_classifier

@@ -12,8 +12,8 @@ import torch
 from holdfast.control.stop_rules import Patience
 from holdfast.core.events import EVENTS
 from holdfast.core.records import Snapshot
+from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
-from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.models.probes.probe import fit_probe
 from holdfast.training.loop import Trained, fit
 from holdfast.training.run import Job

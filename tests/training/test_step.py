@@ -14,8 +14,8 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from holdfast.core.updates import Draw
-from holdfast.methods.rdrop import RDrop
-from holdfast.methods.smoothing import LabelSmoothing
+from holdfast.methods.agreement import RDrop
+from holdfast.methods.losses import LabelSmoothing
 from holdfast.training.actions.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit

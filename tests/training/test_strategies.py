@@ -20,7 +20,7 @@ from holdfast.core.actions import HalveBatch
 from holdfast.core.errors import Defect, Interrupted, TrainingError
 from holdfast.core.events import in_order
 from holdfast.core.updates import Draw, RowPool
-from holdfast.methods.heads.balance import Balance
+from holdfast.methods.balance import Balance
 from holdfast.methods.sam import Sam
 from holdfast.training.actions.act import start_phase
 from holdfast.training.guard import begin_run

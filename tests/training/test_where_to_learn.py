@@ -13,12 +13,14 @@ from torch import nn
 from holdfast.core.actions import Action, Extend, Freeze
 from holdfast.core.decisions import recorded
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.methods.heads.reinit import RedrawnTop, Reinit, check_reinit
-from holdfast.methods.heads.reset_head import HeadPutBack
-from holdfast.methods.schedules.who_learns import (
+from holdfast.methods.layers import (
     GradualUnfreezing,
+    HeadPutBack,
     Progressive,
+    RedrawnTop,
+    Reinit,
     WhoLearns,
+    check_reinit,
     thawed_layers,
 )
 from holdfast.models.base import Layer

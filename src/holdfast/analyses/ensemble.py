@@ -28,7 +28,7 @@ from holdfast.models.soup import FAR, greedy_soup
 from holdfast.runs.finished_run import shared_rows
 from holdfast.runs.predictor import Join
 from holdfast.stats.bootstrap import group_codes
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.paired_tests import loss_rows
 from holdfast.stats.stacking import held_out_losses
 from holdfast.tasks.ensemble import EnsembleEvidence, SharedRows, in_turn, together_mb
 

@@ -22,8 +22,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.texts.general import SKIPPED, passages
 from holdfast.prepare.general import probe_examples
-from holdfast.stats.paired_tests import paired_bootstrap
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.paired_tests import loss_rows, paired_bootstrap
 from holdfast.training.observe import Observer
 from holdfast.training.task import of_whole_rows
 

@@ -15,7 +15,7 @@ from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.data.table import Table
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.stats.intervals import wilson, wilson_by_groups
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.paired_tests import loss_rows
 from holdfast.stats.two_samples import TwoSamples, two_samples
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 

@@ -19,7 +19,7 @@ from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snap
 from holdfast.core.updates import LossTerm
 from holdfast.data.extra_rows import Added, join_added
 from holdfast.data.table import Table, TrainSplit, ValidSplit
-from holdfast.methods.heads.class_rates import Rates
+from holdfast.methods.balance import Rates
 from holdfast.metrics import Metric, find_metric
 from holdfast.models.compute.prefix import Prefix
 from holdfast.models.fresh import fresh

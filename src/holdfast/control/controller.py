@@ -221,12 +221,10 @@ class Controller:
         kept, stop = self._advance(verdict, history)
         now, course, last, trial = self._now, self.course, history[-1], self._now.trial
         planned = last.planned_steps or course.steps
-        losses = validation_losses(history)[0] if last.valid_losses.size else None
-        chance, silent = _classes(last)
         standing = self._standing()
         more = sum(one.get("notches", 0) for one in standing["StrengthenAugmentation"])
         faster = math.prod(one["factor"] for one in standing["ScaleLearningRate"])
-        return Sight(
+        sight = Sight(
             step=last.step,
             look=now.looks - 1,
             branch=last.branch.number,
@@ -249,18 +247,9 @@ class Controller:
             ),
             over=to_record(stop) if stop is not None else None,
             end=last.step >= planned,
-            loss=None if losses is None else finite(losses[:, -1].mean()),
-            train_loss=finite(last.train_loss),
-            first_train=finite(history[0].train_loss),
-            at_floor=bool(last.train_losses.size) and at_floor(last),
-            against_first=_against(losses, None if losses is None else losses[:, 0]),
-            against_kept=_against(losses, None if losses is None else losses[:, kept]),
-            against_before=_against(losses, now.reference if trial is not None else None),
-            chance=chance,
             trial_looks=sum(_is_of(trial, look) for look in history) if trial is not None else 0,
             rate=None if course.rate is None else course.rate * faster,
             usual=course.usual,
-            silent=silent,
             skew=course.skew,
             points=now.points,
             plans=now.plans,
@@ -268,10 +257,9 @@ class Controller:
             tried=now.tried,
             trial=trial,
             trials_left=max(0, MOST_TRIALS - len(self.tried)) if now.spent < course.most else 0,
-            valid_rows=int(last.valid_losses.size),
-            metrics={name: finite(float(value)) for name, value in last.valid_metrics.items()},
             findings=course.findings,
         )
+        return _measured(sight, history, kept, now.reference if trial is not None else None)
 
     def _standing(self) -> dict[str, list[Mapping[str, Any]]]:
         """What was done in trials that hold at this look, by action: the settings of each."""
@@ -284,6 +272,35 @@ class Controller:
             for record in one.done:
                 found[record["action"]].append(record["settings"])
         return found
+
+
+def _measured(
+    sight: Sight, history: Sequence[Snapshot], kept: int, reference: Floats | None
+) -> Sight:
+    """The sight with what its look measured, beside the first look, the one at ``kept``, and the
+    losses [n] of the ``reference``."""
+    last = history[-1]
+    chance, silent = _classes(last)
+    found = replace(
+        sight,
+        train_loss=finite(last.train_loss),
+        first_train=finite(history[0].train_loss),
+        at_floor=bool(last.train_losses.size) and at_floor(last),
+        chance=chance,
+        silent=silent,
+        valid_rows=int(last.valid_losses.size),
+        metrics={name: finite(float(value)) for name, value in last.valid_metrics.items()},
+    )
+    if not found.valid_rows:
+        return found
+    losses, _ = validation_losses(history)
+    return replace(
+        found,
+        loss=finite(losses[:, -1].mean()),
+        against_first=_against(losses, losses[:, 0]),
+        against_kept=_against(losses, losses[:, kept]),
+        against_before=LossDifference() if reference is None else _against(losses, reference),
+    )
 
 
 def _is_of(trial: RemedyTrial, look: Snapshot) -> bool:
@@ -307,8 +324,6 @@ def _classes(look: Snapshot) -> tuple[float | None, float | None]:
     return chance, float(1 - np.isin(np.unique(labels), named).mean())
 
 
-def _against(losses: Floats | None, bar: Floats | None) -> LossDifference:
-    if losses is None or bar is None:
-        return LossDifference()
+def _against(losses: Floats, bar: Floats) -> LossDifference:
     found = paired_t(losses[:, -1], bar)
     return LossDifference(*map(finite, (found.value, found.low, found.high, found.above)))

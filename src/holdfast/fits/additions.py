@@ -72,7 +72,7 @@ class FitAdditions:
     def possible(self) -> dict[str, dict[str, Any]]:
         """The methods that could join this run now, alone, with their usual settings."""
         found = {}
-        for name in all_methods():
+        for name in sorted(all_methods()):
             try:
                 found[name] = self.settled(name, {}, {})
             except RunError:

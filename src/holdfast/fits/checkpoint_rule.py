@@ -18,8 +18,8 @@ from holdfast.control.choice import (
     reason,
 )
 from holdfast.core.records import Decision, Floats, Snapshot
-from holdfast.methods.heads.closed_form import HeadRefit
-from holdfast.methods.schedules.schedules import build_schedule
+from holdfast.methods.closed_form import HeadRefit
+from holdfast.methods.optimizers import build_schedule
 from holdfast.models.layers import count_parameters
 from holdfast.plan.defaults import measured_phases
 from holdfast.recipe.resolution import ResolvedRecipe

@@ -23,7 +23,7 @@ from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enriched
 from holdfast.fits.checkpoint_rule import rule_of
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part, keep_prefix
-from holdfast.methods.heads.balance import check_target
+from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import Loaded, Network
 from holdfast.models.compute.checkpointing import checkpoint_activations

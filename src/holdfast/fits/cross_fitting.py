@@ -40,7 +40,7 @@ from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
 from holdfast.fits.job import FitFolder, FitPlace, make_job
-from holdfast.methods.heads.closed_form import curve_from_state, curve_to_state
+from holdfast.methods.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.curve import ProbeCurve
 from holdfast.plan.defaults import method_parts
 from holdfast.split.folds import Fold, make_folds

@@ -22,16 +22,17 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.fits.checkpoint_rule import kept_state, start_probe
 from holdfast.fits.compose import make_ready
 from holdfast.fits.job import FitFolder, FitPlace, make_job
-from holdfast.methods.heads.balance import TARGET, asked_target
-from holdfast.methods.heads.class_rates import (
+from holdfast.methods.balance import (
+    TARGET,
     USUAL,
     Rates,
+    asked_target,
     between,
     choose_strength,
     shares_of,
     stated,
 )
-from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.methods.closed_form import HeadRefit
 from holdfast.prepare.sharding import gathered
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
 from holdfast.tasks.classes.side_selection import with_side

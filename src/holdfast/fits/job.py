@@ -16,8 +16,7 @@ from holdfast.fits.checkpoint_rule import choice
 from holdfast.fits.duration import seconds_after
 from holdfast.fits.policies import controller, stopping_rule
 from holdfast.fits.run_facts import make_monitor
-from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.schedules.schedules import build_schedule
+from holdfast.methods.optimizers import build_optimizer, build_schedule
 from holdfast.models.base import Network
 from holdfast.models.fresh import own_weights, tensors_of
 from holdfast.models.layers import parameter_groups

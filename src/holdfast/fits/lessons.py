@@ -35,7 +35,7 @@ from holdfast.fits.teachers import (
     of_examples,
     teachers_of,
 )
-from holdfast.methods.teacher import Problem, Taught, TeacherOutputs
+from holdfast.methods.teacher import DistillationLoss, Problem, TeacherOutputs
 from holdfast.plan.defaults import PASSIVE
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
@@ -78,7 +78,7 @@ class Lessons:
         sides: Sides,
         loaded: Any,
         task: Task,
-    ) -> Taught:
+    ) -> DistillationLoss:
         """See ``ready.Teaches``."""
         wanted = recipe.distill
         lot, own = prepared.added, len(sides.train)
@@ -105,7 +105,7 @@ class Lessons:
                 for one, more in zip(said, each, strict=True)
             ]
             ask = _Kept([np.asarray(t, dtype=np.float32) for t in tables], said)
-        return Taught(
+        return DistillationLoss(
             ask,
             labelled,
             own + len(chosen),

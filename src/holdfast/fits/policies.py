@@ -21,7 +21,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.tasks import OF_PICTURES
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.checkpoint_rule import criterion, planned_rates
-from holdfast.methods.schedules.schedules import ends_low
+from holdfast.methods.optimizers import ends_low
 from holdfast.plan.defaults import PASSIVE
 from holdfast.training.run import dropouts_of
 

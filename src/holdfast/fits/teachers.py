@@ -25,7 +25,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.data.table import Table
-from holdfast.methods.inside import Inside, ModuleOutputs
+from holdfast.methods.teacher import Inside, ModuleOutputs
 from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import chosen_blocks
 from holdfast.models.encoders.network import EncoderClassifier

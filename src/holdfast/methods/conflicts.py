@@ -14,7 +14,7 @@ from typing import Any
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Finding
-from holdfast.methods.heads.balance import changes_losses
+from holdfast.methods.balance import changes_losses
 
 # Above it, decoupled decay pulls as much as a penalty that somebody sets on purpose.
 LARGE_DECAY = 0.05

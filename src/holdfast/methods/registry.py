@@ -1,6 +1,6 @@
 """Methods by name: what ``methods: {NAME: {SETTING: …}}`` of a recipe switches on.
 
-A method is one file: a frozen dataclass whose fields are its settings (``setting``), what it brings
+A method is a frozen dataclass whose fields are its settings (``setting``), what it brings
 to a run (``Parts``), and one line that adds it to ``METHODS``. Steppers, sources and loss terms are
 frozen values; a listener has a state and is made anew for every run.
 """
@@ -99,7 +99,7 @@ class Stage:
     its ``name`` is that of its method.
 
     ``head`` says how the last layer follows: ``train`` by gradient like the others, ``refit`` in
-    closed form at each evaluation point (``methods/heads/closed_form.py``).
+    closed form at each evaluation point (``methods/closed_form.py``).
     """
 
     name: str
@@ -171,7 +171,7 @@ METHODS: Registry[Method] = Registry("method", "methods")
 
 def all_methods() -> Registry[Method]:
     """The registry after every file of this room has been imported."""
-    modules_of(__name__.rpartition(".")[0], flat=True)
+    modules_of(__name__.rpartition(".")[0])
     return METHODS
 
 

@@ -1,4 +1,9 @@
-"""Two models on the same rows, row by row: how far apart, how sure, and in a sentence."""
+"""Two models on the same rows, row by row: scores as means over rows, how far apart two of them
+are, how sure, and in a sentence.
+
+Accuracy is a mean over rows already. A ratio of sums (F1, bits a byte) becomes one by its first
+order (``paired_tests.ratio_rows``).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,10 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Estimate, Floats, Outputs
+from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
 from holdfast.core.wording import p_words
 from holdfast.metrics.resample import ResampledUnits, bootstrap_notes, too_few, undefined
@@ -16,25 +22,67 @@ from holdfast.stats.paired_tests import (
     BOOTSTRAP,
     BY_GROUPS,
     MCNEMAR,
-    Bools,
+    Difference,
     mcnemar,
     newcombe,
     paired_bootstrap,
+    ratio_rows,
 )
 
+# The metric that a choice is about, by the kind of answer; and whether more of it is better.
+METRICS = {
+    "class": ("accuracy", True),
+    "several": ("f1_micro", True),
+    "number": ("r2", True),
+    "tags": ("entity_f1", True),
+    "text": ("bits_per_byte", False),
+}
+
+
+def right_rows(answers: Floats, labels: Ints) -> Floats:
+    """1 where the largest of ``answers`` [n, C] is the label's, else 0."""
+    return np.asarray(answers.argmax(axis=1) == labels, dtype=np.float64)
+
+
+def set_rows(holds: npt.NDArray[np.bool_], labels: Floats) -> Floats:
+    """Of labels that hold and were said to, [n, L] each: the rows of micro F1."""
+    truth = labels > 0.5
+    hits = (truth & holds).sum(axis=1).astype(np.float64)
+    return ratio_rows(2 * hits, (truth.sum(axis=1) + holds.sum(axis=1)).astype(np.float64))
+
+
+def entity_rows(counts: Floats) -> Floats:
+    """Of entities found, predicted and labelled [n, 3]: the rows of entity F1."""
+    wide = counts.astype(np.float64)
+    return ratio_rows(2 * wide[:, 0], wide[:, 1] + wide[:, 2])
+
+
+def number_rows(answers: Floats, truth: Floats) -> Floats:
+    """The rows of R² = 1 − Σ e² ÷ Σ (y − ȳ)²; NaN where the numbers do not vary."""
+    wide = truth.astype(np.float64)
+    spread = float(np.var(wide))
+    if not spread:
+        return np.full(len(wide), np.nan)
+    return np.asarray(1 - (answers - wide) ** 2 / spread)
+
+
+def bits_rows(nats: Floats, sizes: Floats) -> Floats:
+    """Of the losses of whole texts in nats [n] and their UTF-8 bytes [n]: the rows of bits a byte,
+    which models of other tokens share."""
+    return ratio_rows(nats / np.log(2), np.asarray(sizes, dtype=np.float64))
+
+
+LEVEL = 0.95
+TUNED_AND_PROBE = ("fine-tune", "linear probe")
 NO_ROWS = "There are no rows to compare."
+# What a row's number is called in a sentence, where that is not the metric's name.
+OF_A_ROW = {"mae": "error"}
 
 
-def compare(
-    first: Outputs,
-    second: Outputs,
-    *,
-    names: tuple[str, str] = ("fine-tune", "linear probe"),
-    seed: int = 0,
-    level: float = 0.95,
-) -> dict[str, Any]:
+def compare(first: Outputs, second: Outputs) -> dict[str, Any]:
     """``{"difference": Estimate, "p_value": float | None, "test": its name, "because": sentence}``:
-    accuracy of the first less that of the second, on the same rows in the same order.
+    accuracy of the first, the fine-tuned model, less that of the second, the linear probe, on the
+    same rows in the same order.
 
     Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups, which
     both read as one row each: the mean difference with one group left out at a time, and Student's
@@ -49,51 +97,32 @@ def compare(
         nothing = undefined("there are no rows")
         return {"difference": nothing, "p_value": None, "because": NO_ROWS}
     right_1, right_2 = first.predictions == first.labels, second.predictions == second.labels
-    units = ResampledUnits.of(first)
+    units, value = ResampledUnits.of(first), float(np.mean(right_1) - np.mean(right_2))
     few = too_few(units)
     p_value: float | None
     if few is not None:
-        value = float(np.mean(right_1) - np.mean(right_2))
-        difference = Estimate(value, level=level, why=few)
+        difference = Estimate(value, level=LEVEL, why=few)
         p_value, test = None, BY_GROUPS
     elif units.grouped:
-        result = paired_bootstrap(
-            right_1.astype(float),
-            right_2.astype(float),
-            groups=units.codes,
-            level=level,
-            seed=generator(seed, "bootstrap", "compare"),
-        )
+        found = _resampled(right_1.astype(float), right_2.astype(float), units, 0)
         note = "; ".join(bootstrap_notes(units))
-        difference = Estimate(result.value, result.low, result.high, level, note=note)
-        p_value, test = result.p_value, BY_GROUPS
+        difference = Estimate(found.value, found.low, found.high, LEVEL, note=note)
+        p_value, test = found.p_value, BY_GROUPS
     else:
-        value = float(np.mean(right_1) - np.mean(right_2))
         note = f"Newcombe's paired interval; {MCNEMAR}"
-        difference = Estimate(value, *newcombe(right_1, right_2, level), level, note=note)
+        difference = Estimate(value, *newcombe(right_1, right_2, LEVEL), LEVEL, note=note)
         p_value, test = mcnemar(right_1, right_2), MCNEMAR
-    because = _sentence(right_1, right_2, difference, p_value, test, names)
-    return {"difference": difference, "p_value": p_value, "test": test, "because": because}
-
-
-def _sentence(
-    right_1: Bools,
-    right_2: Bools,
-    difference: Estimate,
-    p_value: float | None,
-    test: str,
-    names: tuple[str, str],
-) -> str:
+    tuned, probe = TUNED_AND_PROBE
     only_1, only_2 = int(np.sum(right_1 & ~right_2)), int(np.sum(right_2 & ~right_1))
-    count = f"Of {len(right_1)} rows, {only_1} are right only by the {names[0]} and {only_2} only"
-    count += f" by the {names[1]}"
+    count = f"Of {len(right_1)} rows, {only_1} are right only by the {tuned} and {only_2} only"
+    count += f" by the {probe}"
     if p_value is None or difference.value is None:
-        return f"{count}; {difference.why}."
-    points = f"{abs(difference.value) * 100:.1f} points"
-    if p_value >= 1 - difference.level:
-        return f"{count}: these rows cannot tell the two apart ({p_words(p_value, test)})."
-    better = names[0] if difference.value > 0 else names[1]
-    return f"{count}: the {better} is better by {points} ({p_words(p_value, test)})."
+        because = f"{count}; {difference.why}."
+    else:
+        better = tuned if difference.value > 0 else probe
+        points = f"the {better} is better by {abs(difference.value) * 100:.1f} points"
+        because = _sentence(count, points, p_value, test)
+    return {"difference": difference, "p_value": p_value, "test": test, "because": because}
 
 
 def compare_losses(
@@ -101,16 +130,14 @@ def compare_losses(
     second: Floats,
     units: ResampledUnits,
     *,
-    metric: str,
-    what: str,
+    metric: str = "loss",
     unit: str = "a row",
-    names: tuple[str, str] = ("fine-tune", "linear probe"),
+    names: tuple[str, str] = TUNED_AND_PROBE,
     seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, Any]:
     """``{"metric", "difference": Estimate, "p_value", "test": its name, "because"}``: the mean of
-    ``first`` less that of ``second``, both [n], smaller being better; ``what`` names one row's
-    number in a sentence, and ``unit`` what it is of.
+    ``first`` less that of ``second``, both [n], smaller being better; ``unit`` is what a row's
+    number is of.
 
     A BCa bootstrap over rows, the p-value being twice the smaller share of resamples on one side
     of 0; or Student's over groups. Without rows, or with one unit, there is no interval and it says
@@ -124,30 +151,36 @@ def compare_losses(
     }
     if not len(first):
         return block
-    found = paired_bootstrap(
-        first,
-        second,
-        groups=units.codes if units.grouped else None,
-        level=level,
-        seed=generator(seed, "bootstrap", "compare"),
-    )
+    found, what = _resampled(first, second, units, seed), OF_A_ROW.get(metric, metric)
     few = too_few(units)
     if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
         known = math.isfinite(found.value)
         why = few or "no interval: there is one row" if known else f"a {what} is not finite"
-        difference = Estimate(found.value if known else None, level=level, why=why)
+        difference = Estimate(found.value if known else None, level=LEVEL, why=why)
         because = "There is no spread to judge the difference by."
         return {**block, "difference": difference, "because": because}
     note = "; ".join(["paired", *bootstrap_notes(units)])
-    difference = Estimate(found.value, found.low, found.high, level, note=note)
+    difference = Estimate(found.value, found.low, found.high, LEVEL, note=note)
     test = BY_GROUPS if units.grouped else BOOTSTRAP
     lower = int(np.sum(first < second))
-    because = f"Of {len(first)} rows, {lower} have a smaller {what} with the {names[0]}: "
-    if found.p_value >= 1 - level:
-        because += "these rows cannot tell the two apart"
-    else:
-        better = names[0] if found.value < 0 else names[1]
-        because += f"the {better} is better by {abs(found.value):.3g} {unit}"
-    because += f" ({p_words(found.p_value, test)})."
+    count = f"Of {len(first)} rows, {lower} have a smaller {what} with the {names[0]}"
+    better = names[0] if found.value < 0 else names[1]
+    told = f"the {better} is better by {abs(found.value):.3g} {unit}"
+    because = _sentence(count, told, found.p_value, test)
     more = {"difference": difference, "p_value": found.p_value, "test": test, "because": because}
     return {**block, **more}
+
+
+def _resampled(first: Floats, second: Floats, units: ResampledUnits, seed: int) -> Difference:
+    return paired_bootstrap(
+        first,
+        second,
+        groups=units.codes if units.grouped else None,
+        level=LEVEL,
+        seed=generator(seed, "bootstrap", "compare"),
+    )
+
+
+def _sentence(count: str, better: str, p_value: float, test: str) -> str:
+    told = "these rows cannot tell the two apart" if p_value >= 1 - LEVEL else better
+    return f"{count}: {told} ({p_words(p_value, test)})."

@@ -15,9 +15,15 @@ from holdfast.core.records import Estimate, Floats, Outputs
 from holdfast.core.seeds import generator
 from holdfast.metrics import classes as of
 from holdfast.metrics.resample import RELIABLE_FROM, ResampledUnits, Resampling, undefined
-from holdfast.stats.bootstrap import Bootstrapped, bootstrap, sums
-from holdfast.stats.intervals import wilson, wilson_by_groups
-from holdfast.stats.macro import f1_correlation, f1_limits, mean_limits, rate_limits
+from holdfast.stats.bootstrap import BootstrapResult, bootstrap, sums
+from holdfast.stats.intervals import (
+    f1_correlation,
+    f1_limits,
+    mean_limits,
+    rate_limits,
+    wilson,
+    wilson_by_groups,
+)
 
 Bools = npt.NDArray[np.bool_]
 # Fewer rows of a class, and the bootstrap of macro averages is blind.
@@ -41,7 +47,7 @@ def confusion_scores(
 
     Averages: BCa. Where a class that occurs has fewer than ``RARE`` rows labelled or predicted, or
     no row is wrong, the bootstrap is blind, and the macro averages join the score intervals of the
-    classes instead (``stats.macro``); not with groups, which are always resampled. Per class:
+    classes instead (``stats.intervals``); not with groups, which are always resampled. Per class:
     Wilson, for F1 through the share of right rows among those labelled or predicted as the class;
     with groups, each is left out once, and Student's t for F1.
     """
@@ -121,7 +127,7 @@ def _share(hits: Bools, among: Bools, units: ResampledUnits, level: float, empty
 
 
 def _joined_averages(
-    outputs: Outputs, size: int, level: float, result: Bootstrapped
+    outputs: Outputs, size: int, level: float, result: BootstrapResult
 ) -> dict[str, Estimate]:
     """The averages to use instead of the resampled ones: one score interval per class, joined; none
     where every class that occurs has ``RARE`` rows, labelled and predicted, and some row is wrong.
@@ -153,7 +159,7 @@ def _joined_averages(
 
 
 def _macro_limits(
-    outputs: Outputs, counts: of.Counts, occurs: Bools, level: float, result: Bootstrapped
+    outputs: Outputs, counts: of.Counts, occurs: Bools, level: float, result: BootstrapResult
 ) -> dict[str, tuple[float, float]]:
     right, labelled, predicted = (
         part[occurs].astype(np.int64) for part in (counts.right, counts.labelled, counts.predicted)

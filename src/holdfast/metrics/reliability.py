@@ -14,9 +14,12 @@ from holdfast.core.wording import counted
 from holdfast.metrics.classes import confidence_bins, ece
 from holdfast.metrics.resample import RELIABLE_FROM, ResampledUnits, undefined
 from holdfast.stats.bootstrap import group_codes, sums
-from holdfast.stats.calibration_curve import calibration_error_interval
 from holdfast.stats.paired_tests import paired_t
-from holdfast.stats.temperature import best_temperature, cross_fitted_losses
+from holdfast.stats.temperature import (
+    best_temperature,
+    calibration_error_interval,
+    cross_fitted_losses,
+)
 
 # Fewer rows cannot tell that a temperature fitted on them does harm: fine-tuned models are too sure
 # of themselves nearly always, and the raw logits would be the worse bet.
@@ -103,7 +106,7 @@ def reliability(outputs: Outputs) -> dict[str, Any]:
 
 
 def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: float) -> Estimate:
-    """ECE with an interval from a smooth calibration curve (``stats.calibration_curve``).
+    """ECE with an interval from a smooth calibration curve (``stats.temperature``).
 
     A bootstrap will not do: a resample's ECE is biased upwards once more, and in samples of 100
     its BCa interval held the truth in 0 to 58 % of cases. The value itself is biased upwards too,

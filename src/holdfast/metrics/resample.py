@@ -10,7 +10,14 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
-from holdfast.stats.bootstrap import Bootstrapped, Statistic, bootstrap, folded, group_codes, sums
+from holdfast.stats.bootstrap import (
+    BootstrapResult,
+    Statistic,
+    bootstrap,
+    folded,
+    group_codes,
+    sums,
+)
 
 # Fifty draws lie beyond either limit of a 95 % interval.
 RESAMPLES = 2000
@@ -63,7 +70,7 @@ class Resampling:
     level: float
     resamples: int = RESAMPLES
 
-    def bootstrap(self, statistic: Statistic, name: str, blocks: int = 2000) -> Bootstrapped:
+    def bootstrap(self, statistic: Statistic, name: str, blocks: int = 2000) -> BootstrapResult:
         """Of a statistic of the weights of units; the draws are those of ``name``."""
         drawn = generator(self.seed, "bootstrap", name)
         return bootstrap(
@@ -77,7 +84,7 @@ class Resampling:
 
     def sums(
         self, rows: Floats, numbers: Callable[[Floats], Floats], name: str
-    ) -> tuple[Bootstrapped, Floats]:
+    ) -> tuple[BootstrapResult, Floats]:
         """Of ``numbers`` that are a function of sums over rows, [r, d] → [r] or [r, outputs]: what
         is summed goes in, ``rows`` [n, d], and its sums over each unit come out beside the result,
         [atoms, d]. Of many rows blocks are drawn, so that the cost no longer grows with them."""
@@ -110,7 +117,7 @@ class Resampling:
 
     def estimate(
         self,
-        result: Bootstrapped,
+        result: BootstrapResult,
         column: int = 0,
         *more: str,
         within: tuple[float, float] = RATE,
@@ -150,7 +157,7 @@ def bootstrap_notes(units: ResampledUnits) -> list[str]:
 
 
 def to_estimate(
-    result: Bootstrapped,
+    result: BootstrapResult,
     column: int,
     level: float,
     units: ResampledUnits,

@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints, Snapshot
-from holdfast.stats.many import holm
-from holdfast.stats.paired_tests import newcombe, paired_t
-from holdfast.stats.rates import fisher_above
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.intervals import fisher_above
+from holdfast.stats.paired_tests import loss_rows, newcombe, paired_t
 from holdfast.stats.temperature import best_temperature, losses_at, recover_labels
+from holdfast.stats.two_samples import holm
 
 LEVEL = 0.05
 Bools = npt.NDArray[np.bool_]

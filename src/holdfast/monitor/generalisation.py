@@ -15,9 +15,8 @@ import numpy as np
 from holdfast.core.records import Evidence, Floats, Ints, Snapshot
 from holdfast.monitor import limits
 from holdfast.monitor.symptom import item
-from holdfast.stats.paired_tests import welch
-from holdfast.stats.rates import gap_probability, rate_gap
-from holdfast.stats.ratio import ratio_rows
+from holdfast.stats.intervals import gap_probability, rate_gap
+from holdfast.stats.paired_tests import ratio_rows, welch
 
 Harm = Literal["answers", "certainty", "both"]
 Unit = Literal["rows", "tokens", "completions"]
@@ -81,7 +80,7 @@ class AccuracyGap:
 
 def gap_of(snapshot: Snapshot) -> AccuracyGap | None:
     """The gap at one look: Newcombe's interval of two rates, and a flat prior on both
-    (``stats/rates.py``); ``None`` where answers are not right or wrong, or rows are missing."""
+    (``stats/intervals.py``); ``None`` where answers are not right or wrong, or rows are missing."""
     train, valid = snapshot.train_correct, snapshot.valid_correct
     if train is not None and valid is not None and len(train) and len(valid):
         counts = int(train.sum()), len(train), int(valid.sum()), len(valid)

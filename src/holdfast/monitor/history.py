@@ -21,9 +21,15 @@ from holdfast.monitor.evidence import (
     validation_losses,
 )
 from holdfast.monitor.generalisation import AccuracyGap, Harm, at_floor, completions_gap, gap_of
-from holdfast.stats.course import POWER, RiseState, look, times_by_plan, times_without_plan
-from holdfast.stats.paired_tests import Difference, paired_t
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.course import (
+    POWER,
+    ErrorSpending,
+    RiseState,
+    look,
+    times_by_plan,
+    times_without_plan,
+)
+from holdfast.stats.paired_tests import Difference, loss_rows, paired_t
 
 NOTHING_KNOWN = RunFacts()
 # An error of 4 % over a run is eighty of them.
@@ -140,10 +146,8 @@ class History:
         the error ``alpha`` over the whole run."""
         power, times = self.spent_times
         # One seed in every run and at every look: the boundaries of earlier looks must not move.
-        seed, looks = generator(0, "guard", "looks"), table.shape[1]
-        return look(
-            table, looks, seed=seed, alpha=alpha, times=times, power=power, resamples=RESAMPLES
-        )
+        seed = generator(0, "guard", "looks")
+        return look(table, ErrorSpending(times, alpha, power), seed=seed, resamples=RESAMPLES)
 
     @property
     def spent_times(self) -> tuple[float, Floats]:

@@ -8,13 +8,13 @@ import numpy as np
 
 from holdfast.core.records import Evidence, Floats
 from holdfast.monitor import limits
-from holdfast.monitor.detectors.overfit import rise_evidence, rise_words
-from holdfast.monitor.detectors.plateau import better_than_chance
+from holdfast.monitor.detectors.progress import better_than_chance
+from holdfast.monitor.detectors.rises import rise_evidence, rise_words
 from holdfast.monitor.generalisation import AccuracyGap
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import Remedies, remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.rows_needed import rows_to_settle
+from holdfast.stats.paired_tests import rows_to_settle
 
 # The usual power of a planned experiment (Cohen 1988), and as sure that the spread is not larger.
 POWER, SURE = 0.8, 0.8

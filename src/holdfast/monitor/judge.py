@@ -2,22 +2,98 @@
 
     snapshots, run facts → history → each detector's symptom → the winner and its cause → verdict
 
-Where no symptom has a label the answer is ``inconclusive``, and says what would be needed.
+A detector never looks at another's symptom to decide about itself: what wins over what, and which
+cause is named, is decided here by two tables and nowhere else. ``docs/verdicts.md`` shows the
+first, and a test holds it against this one. Where no symptom has a label the answer is
+``inconclusive``, and says what would be needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from holdfast.core.records import Evidence, Remedy, Snapshot, Verdict
+from holdfast.core.records import Evidence, Label, Remedy, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
-from holdfast.monitor.detectors import all_detectors
+from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.generalisation import gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import inconclusive
-from holdfast.monitor.precedence import likeliest_cause, winner
 from holdfast.monitor.remedies import advisable
 from holdfast.monitor.symptom import Symptom, sure
+
+# Detector, the label it may give, why it stands above those that follow.
+ORDER: tuple[tuple[str, Label, str], ...] = (
+    ("rate_high", "diverging", "nothing else can be read off a run that breaks"),
+    (
+        "noisy_labels",
+        "noisy_labels",
+        "wrong labels make training rows look worse than validation, "
+        "and overfitting on them is what follows",
+    ),
+    ("leaking", "leaking", "a validation loss that leaks says nothing about anything else"),
+    (
+        "overfit",
+        "overfit",
+        "validation got worse by a test of this run's own looks, and its answers with it",
+    ),
+    ("forgetting", "forgetting", "the general probe got worse while validation did not"),
+    ("underfit", "underfit", "the run ends too early to call its state good or bad"),
+    ("outputs", "memorizing", "training answers on other rows are memory, whatever the losses say"),
+    (
+        "memorizing",
+        "memorizing",
+        "nothing rose, but validation rows are far behind training rows that "
+        "have nothing left to teach",
+    ),
+    (
+        "miscalibrated",
+        "miscalibrated",
+        "the loss rose while the answers hold on unseen rows: "
+        "confidence alone is wrong, which the temperature mends",
+    ),
+    ("learning", "learning", "validation still falls"),
+    ("plateau", "healthy", "nothing above holds, and the rows can exclude what matters"),
+)
+
+# Where two causes are blamed alike, the earlier is named; a detector that is not listed names none.
+CAUSES: tuple[str, ...] = (
+    "rate_high",
+    "rate_low",
+    "noisy_labels",
+    "leaking",
+    "outputs",
+    "too_large",
+    "few_rows",
+    "overfit",
+    "memorizing",
+    "underfit",
+    "primacy",
+    "miscalibrated",
+    "forgetting",
+)
+
+
+def winner(symptoms: Mapping[str, Symptom]) -> str | None:
+    """The detector whose label becomes the verdict; ``None`` where no symptom has one."""
+    for name, label, _ in ORDER:
+        if name in symptoms and symptoms[name].label == label:
+            return name
+    return None
+
+
+def likeliest_cause(symptoms: Mapping[str, Symptom], label: Label) -> str | None:
+    """The detector whose cause explains ``label`` best: of its own and of those that say they
+    explain it, the most blamed; the earlier in ``CAUSES`` on a tie."""
+    fitting = [
+        name
+        for name in CAUSES
+        if name in symptoms
+        and symptoms[name].cause
+        and (symptoms[name].label == label or label in symptoms[name].explains)
+    ]
+    # ``max`` takes the first of equals, which is the order of ``CAUSES``.
+    return max(fitting, key=lambda name: symptoms[name].blame, default=None)
+
 
 MOST_REMEDIES = 5
 
@@ -43,7 +119,7 @@ def judge(
 
 def symptoms_of(history: History) -> dict[str, Symptom]:
     """What each detector sees, by its name."""
-    found = ((name, detect(history)) for name, detect in all_detectors().items())
+    found = ((name, detect(history)) for name, detect in DETECTORS.items())
     return {name: symptom for name, symptom in found if symptom is not None}
 
 

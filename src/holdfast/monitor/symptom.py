@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from holdfast.core.records import Evidence, Label, Remedy
 from holdfast.stats.paired_tests import Difference
 
-# A cause that live runs and foreign logs share.
+# Causes that several detectors name; the first one foreign logs too.
 TOO_LONG = "trained too long for this much data"
+FEW_ROWS = "too few rows"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from holdfast.core.wording import counted
 from holdfast.methods.conflicts import ConflictQuery
 from holdfast.methods.conflicts import useless as useless_pairs
 from holdfast.methods.contrast import MANY_CLASSES
+from holdfast.methods.optimizers import WARMUPS
 from holdfast.methods.registry import (
     Known,
     Parts,
@@ -28,7 +29,6 @@ from holdfast.methods.registry import (
     parts_of,
     settle,
 )
-from holdfast.methods.schedules.schedules import WARMUPS
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe, resolved

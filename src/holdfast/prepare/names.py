@@ -11,9 +11,8 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision
 from holdfast.methods.conflicts import refuse
-from holdfast.methods.optimizers import OPTIMIZERS
+from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
-from holdfast.methods.schedules.schedules import SCHEDULES
 from holdfast.plan.defaults import asked_of
 from holdfast.quality.clean.apply import choose
 from holdfast.recipe import Recipe

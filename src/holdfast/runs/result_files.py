@@ -32,7 +32,7 @@ from holdfast.monitor.confirmation import confirmed
 from holdfast.prepare.rows import Divided
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.stats.rates import rate_gap
+from holdfast.stats.intervals import rate_gap
 from holdfast.training.evaluation_file import LOOKS, write_looks
 from holdfast.training.listeners.examples import DataMap, ExampleHistory, map_of_looks
 

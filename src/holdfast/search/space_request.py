@@ -21,9 +21,8 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.wording import counted
 from holdfast.core.yaml_values import from_yaml, read_yaml
-from holdfast.methods.optimizers import OPTIMIZERS
+from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
-from holdfast.methods.schedules.schedules import SCHEDULES
 from holdfast.models.adapters.adapter import LOW_RANK
 from holdfast.recipe import Recipe, as_settings, known_keys, override
 from holdfast.recipe.values import NUMBER

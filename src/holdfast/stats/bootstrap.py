@@ -24,7 +24,7 @@ MANY = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class Bootstrapped:
+class BootstrapResult:
     """Values of a statistic with interval limits, each [outputs]; ``defined`` [outputs] is the
     share of resamples in which the output was defined, ``draws`` [resamples, outputs] the values;
     ``error`` [outputs] the standard error by the jackknife, NaN where it was not computed or a
@@ -64,7 +64,7 @@ def bootstrap(
     level: float = 0.95,
     resamples: int = 2000,
     blocks: int = 2000,
-) -> Bootstrapped:
+) -> BootstrapResult:
     """An interval of ``statistic`` by resampling atoms: BCa (Efron 1987), the quantiles of the
     resampled values at shares that are moved by the bias z₀ = Φ⁻¹(share of resamples below the
     value, ties half) and the acceleration a = Σ d³ ÷ 6 (Σ d²)^{3/2} of the jackknife, d = mean −
@@ -83,7 +83,7 @@ def bootstrap(
     value = _columns(statistic(weights[None]))[0]
     if weights.sum() <= 1:
         nothing = np.full_like(value, np.nan)
-        return Bootstrapped(value, nothing, nothing, nothing, np.empty((0, len(value))), nothing)
+        return BootstrapResult(value, nothing, nothing, nothing, np.empty((0, len(value))), nothing)
     draws = np.concatenate(
         [_columns(statistic(chunk)) for chunk in _draws(weights, resamples, seed)]
     )
@@ -98,7 +98,7 @@ def bootstrap(
             limits[:, column] = np.interp(shares * (len(kept) - 1), np.arange(len(kept)), kept)
     defined = np.mean(np.isfinite(draws), axis=0)
     low, high = np.where((defined < 0.5) | ~np.isfinite(value), np.nan, limits)
-    return Bootstrapped(value, low, high, defined, draws, error)
+    return BootstrapResult(value, low, high, defined, draws, error)
 
 
 def sums(features: Floats, codes: Ints, atoms: int) -> Floats:

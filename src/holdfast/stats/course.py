@@ -61,15 +61,46 @@ class RiseState:
     n: int
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorSpending:
+    """How the error of a whole run is spent over its looks.
+
+    times : [looks so far], never falling: the share of the run done at each look
+        (``times_by_plan``). Above 1 more than ``alpha`` is spent. Must not depend on the losses.
+    alpha : the chance of an alarm at any look of a run that never rises.
+    power : how late error is spent; 1 evenly, 3 close to O'Brien and Fleming's boundary, 5 later.
+    """
+
+    times: Floats
+    alpha: float = 0.05
+    power: float = POWER
+
+    def __post_init__(self) -> None:
+        known = np.asarray(self.times, dtype=np.float64)
+        if not (np.all(np.diff(known) >= 0) and np.all((known >= 0) & (known < np.inf))):
+            raise Defect("the times of looks", "must not be negative or fall", known.tolist())
+        if not 0.0 < self.alpha < 1.0:
+            raise Defect("the error of looks", "must lie strictly between 0 and 1", self.alpha)
+        if not self.power > 0:
+            raise Defect("the power of the error spent", "must be positive", self.power)
+
+    @property
+    def path(self) -> Floats:
+        """The share of all error that may be spent up to each look [looks so far]."""
+        return np.asarray(self.times**self.power)
+
+    @property
+    def spent(self) -> float:
+        """The error that may be spent up to the last look; 0 without looks."""
+        return self.alpha * float(self.times[-1] ** self.power) if len(self.times) else 0.0
+
+
 def look(
     losses: Floats,
-    planned: int,
+    spending: ErrorSpending,
     *,
     seed: np.random.Generator,
     groups: Ints | None = None,
-    alpha: float = 0.05,
-    times: Floats | None = None,
-    power: float = POWER,
     level: float = 0.95,
     resamples: int = 2000,
 ) -> RiseState:
@@ -93,13 +124,8 @@ def look(
     Parameters
     ----------
     losses : [n, looks so far], the same rows at each look, oldest look first.
-    planned : how many looks the whole run will have. More looks than planned: a ``Defect``.
-    alpha : the chance of an alarm at any look of a run that never rises.
+    spending : one time a look.
     groups : [n], whole numbers 0 … G−1; groups are then what is drawn.
-    times : [looks so far], never falling: the share of the run done at each look, when looks are
-        not evenly spaced (``times_by_plan``); by default position ÷ planned. Above 1 more than
-        ``alpha`` is spent. Must not depend on the losses.
-    power : how late error is spent; 1 evenly, 3 close to O'Brien and Fleming's boundary, 5 later.
     level : of the interval. Its lower limit holds for every choice of the best among the rivals
         (max over i of m_k − m_i − c √(se_ik · s_k) with c from the law of T_k, never below 0); the
         upper one is the largest upper limit of any earlier look.
@@ -115,11 +141,8 @@ def look(
     Fewer than two looks, two rows or two groups, or a loss that is not finite: no alarm, NaN
     where a number cannot be told.
     """
-    times = _checked_times(losses.shape[1], planned, times)
-    if not 0.0 < alpha < 1.0:
-        raise Defect("the error of looks", "must lie strictly between 0 and 1", alpha)
-    if not power > 0:
-        raise Defect("the power of the error spent", "must be positive", power)
+    if spending.times.shape != (losses.shape[1],):
+        raise Defect("the times of looks", "must be one a look", spending.times.tolist())
     atoms = atoms_by_look(losses, groups)
     n, looks = atoms.shape
     finite = bool(np.isfinite(atoms).all())
@@ -129,18 +152,16 @@ def look(
         # The value needs no spread, so it is given where the test cannot be.
         value = float(means[-1] - means[best]) if looks else math.nan
         nothing = (math.nan,) * 4
-        return RiseState(
-            best, value, *nothing, math.nan, alpha * _share_spent(times, power), None, None, n
-        )
+        return RiseState(best, value, *nothing, math.nan, spending.spent, None, None, n)
     roots = _roots(atoms)
     errors = _errors(roots, n, float(np.linalg.norm(atoms, axis=0).max()))
     rivals, scales = _rivals(means, errors), _scales(errors)
     draws = _draws(roots, np.where(rivals, _inverse(scales), 0.0), n, seed, resamples)
     observed = np.where(rivals, _observed(means, errors, scales, _skews(atoms), n), -np.inf)
-    paths = _Paths(observed.max(axis=1), draws, _far(errors, scales, rivals, n), times**power)
-    boundary = paths.boundary(alpha)
+    paths = _Paths(observed.max(axis=1), draws, _far(errors, scales, rivals, n), spending.path)
+    boundary = paths.boundary(spending.alpha)
     # At any look so far, not the last one alone: an alarm that was raised stays.
-    alarm = paths.alarm(alpha)
+    alarm = paths.alarm(spending.alpha)
     low, high = _interval(means, errors[-1], scales[-1], rivals[-1], draws[-1], n, level)
     return RiseState(
         best,
@@ -149,8 +170,8 @@ def look(
         high,
         float(paths.observed[-1]),
         float(boundary[-1]),
-        paths.p_value(alpha),
-        alpha * _share_spent(times, power),
+        paths.p_value(spending.alpha),
+        spending.spent,
         alarm,
         None if alarm is None else int(np.argmin(means[: alarm + 1])) + 1,
         n,
@@ -158,8 +179,8 @@ def look(
 
 
 def times_by_plan(steps: Sequence[int], plans: Sequence[int], power: float = POWER) -> Floats:
-    """For ``look``: when each look was taken [looks], from its step and from the steps that were
-    planned as it was taken, so that a look never changes what earlier ones spent.
+    """For ``ErrorSpending``: when each look was taken [looks], from its step and from the steps
+    that were planned as it was taken, so that a look never changes what earlier ones spent.
 
     (time)^power, the share of all error spent, rises from 0 at step 0 to 1 at the end of the plan
     and stays there. Where a run is planned anew, the share that is left is spent from the step of
@@ -179,30 +200,10 @@ def times_by_plan(steps: Sequence[int], plans: Sequence[int], power: float = POW
 
 
 def times_without_plan(looks: int) -> Floats:
-    """For ``look`` at ``power`` 1: the error spent over looks without an end, k² ÷ (k² + 100): an
-    eighth by the fourth look, half by the tenth, never all."""
+    """For ``ErrorSpending`` at ``power`` 1: the error spent over looks without an end,
+    k² ÷ (k² + 100): an eighth by the fourth look, half by the tenth, never all."""
     squares = np.arange(1.0, looks + 1) ** 2
     return np.asarray(squares / (squares + 100))
-
-
-def _checked_times(looks: int, planned: int, times: Floats | None) -> Floats:
-    """When each look was taken, evenly unless ``times`` says so."""
-    if looks > planned:
-        rule = "cannot be more than planned, for their error is spent"
-        raise Defect("looks at a run", rule, (looks, planned), "plan for as many as may come")
-    if times is None:
-        return np.arange(1, looks + 1) / planned
-    found = np.asarray(times, dtype=np.float64)
-    rises = bool(np.all(np.diff(found) >= 0)) and bool(np.all((found >= 0) & (found < np.inf)))
-    if found.shape != (looks,) or not rises:
-        rule = "must not be negative or fall, one a look"
-        raise Defect("the times of looks", rule, found.tolist())
-    return found
-
-
-def _share_spent(times: Floats, power: float) -> float:
-    """Of all error, up to the last look; 0 without looks."""
-    return float(times[-1] ** power) if len(times) else 0.0
 
 
 @dataclass(frozen=True, slots=True)

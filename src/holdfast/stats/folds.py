@@ -1,8 +1,13 @@
-"""Means over divisions of the same rows, with intervals that know that they overlap.
+"""Means whose observations share what they are made of, with intervals that know it: divisions of
+the same rows, and scores of several units each.
 
-Two ways, by what they cost: ``corrected_t`` needs the folds' scores alone, ``nested`` the scores of
-folds within folds. 2409.18836 compares them with eleven others; ``benchmarks/cross_validation.py``
-has them beside the conservative z, which costs whole cross-validations of halves of the rows.
+Of divisions two ways, by what they cost: ``corrected_t`` needs the folds' scores alone, ``nested``
+the scores of folds within folds. 2409.18836 compares them with eleven others;
+``benchmarks/cross_validation.py`` has them beside the conservative z, which costs whole
+cross-validations of halves of the rows. ``mean_over_units``: an episode's score depends on the
+classes that were drawn into it, and six hundred episodes of fifteen classes hold fifteen classes
+all the same. Siblings: ``intervals.wilson_by_groups`` and ``bootstrap`` are for rows of one group
+each; here an observation belongs to several units.
 """
 
 from __future__ import annotations
@@ -15,10 +20,11 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
+from holdfast.stats.paired_tests import Difference, around
 
 
 @dataclass(frozen=True, slots=True)
-class Resampled:
+class ResampledMean:
     """A mean over divisions with its interval and the two-sided p-value of "it is 0"."""
 
     value: float
@@ -28,7 +34,7 @@ class Resampled:
     n: int
 
 
-def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) -> Resampled:
+def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) -> ResampledMean:
     """Nadeau and Bengio's corrected resampled t interval (2003).
 
     The values of k divisions share their training rows, so their spread understates the doubt. The
@@ -49,13 +55,13 @@ def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) 
     k = len(found)
     value = float(found.mean()) if k else math.nan
     if k < 2 or not np.isfinite(found).all():
-        return Resampled(value, math.nan, math.nan, math.nan, k)
+        return ResampledMean(value, math.nan, math.nan, math.nan, k)
     error = math.sqrt((1 / k + test / train) * float(found.var(ddof=1)))
     if error == 0:
-        return Resampled(value, value, value, float(value == 0), k)
+        return ResampledMean(value, value, value, float(value == 0), k)
     half = float(stdtrit(k - 1, (1 + level) / 2)) * error
     p_value = 2 * float(stdtr(k - 1, -abs(value) / error))
-    return Resampled(value, value - half, value + half, p_value, k)
+    return ResampledMean(value, value - half, value + half, p_value, k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +111,42 @@ def nested(
     value = smaller - (1 + (folds - 2) / folds) * (smaller - plain)
     half = float(ndtri((1 + level) / 2)) * math.sqrt((folds - 1) / folds * mse)
     return NestedMean(value, value - half, value + half, plain, mse)
+
+
+def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Difference:
+    """mean(values) over observations [n], each made of m of C units, for other units of their kind.
+
+    ``members`` [n, C] holds 1 where a unit is part of an observation, in each row equally many.
+    The model is value = μ + Σ_{u in it} g_u + e, with g independent of variance σ²_g (a crossed
+    random effect; Searle, Casella and McCulloch 1992, ch. 5). Both variances come from the least
+    squares fit on ``members``: σ²_e from its residuals, σ²_g from the spread of the effects less
+    what noise adds to it, never below 0. Then
+
+        var(mean) = σ²_g Σ_u (n_u ÷ n)² + σ²_e ÷ n,
+
+    and t has C − 1 degrees of freedom. With one unit an observation it is the interval over
+    clusters. ``above`` is the share of a flat posterior above 0, as of ``paired_tests.paired_t``:
+    with differences of two scores on the same episodes it is a paired test.
+
+    No interval (NaN) where the units cannot be told apart: fewer than two, or as many in every
+    observation as there are. Raises ``Defect`` for tables that do not belong together.
+    """
+    y, x = np.asarray(values, dtype=np.float64), np.asarray(members, dtype=np.float64)
+    if x.ndim != 2 or len(x) != len(y) or (len(x) and np.ptp(x.sum(axis=1)) > 0):
+        raise Defect("members", "must hold equally many units for each value", x.shape)
+    x = x[:, x.any(axis=0)] if len(x) else x
+    n, units = x.shape
+    mean = float(y.mean()) if n else math.nan
+    each = int(x[0].sum()) if n else 0
+    if not n or units < 2 or units <= each or not np.isfinite(y).all():
+        return Difference(mean, math.nan, math.nan, math.nan, n)
+    inverse = np.linalg.pinv(x.T @ x)
+    effects = inverse @ (x.T @ y)
+    residual = y - x @ effects
+    noise = float(residual @ residual) / max(1, n - np.linalg.matrix_rank(x))
+    spread = float(effects.var(ddof=1))
+    # What estimating the effects adds to their spread: the trace of their covariance, centred.
+    added = noise * float(np.trace(inverse) - inverse.sum() / units) / (units - 1)
+    shares = x.mean(axis=0)
+    variance = max(0.0, spread - added) * float(shares @ shares) + noise / n
+    return around(mean, math.sqrt(variance), units - 1, level, n)

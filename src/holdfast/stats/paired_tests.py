@@ -1,7 +1,11 @@
-"""Two models on the same rows: paired differences with intervals, and McNemar's test.
+"""The same rows twice: paired differences with intervals, McNemar's test, and how many rows would
+settle it.
 
 The rows are the same, so their difficulty cancels: the difference of losses per row varies far
-less than the difference of two means.
+less than the difference of two means. ``ratio_rows`` makes a ratio of sums a mean over rows, so
+that whatever tests a mean tests it: R = Σ a ÷ Σ b is the mean of R + (a − R b) ÷ mean(b), with the
+variance of R by the delta method (Cochran 1977, 6.3); the difference of two such rows is that of
+two ratios over one b.
 
 ``paired_t`` and ``welch`` are Student's closed forms for places that cannot afford resampling;
 ``paired_bootstrap`` follows the skew of the rows and costs a thousand times as much. At 50 rows and
@@ -12,13 +16,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.bootstrap import bootstrap, folded, sums
+from holdfast.stats.bootstrap import atoms_by_look, bootstrap, folded, sums
 from holdfast.stats.intervals import wilson
+
+
+def ratio_rows(above: Floats, below: Floats) -> Floats:
+    """The rows [n] of Σ ``above`` ÷ Σ ``below``, both [n]; NaN where nothing is below."""
+    total = float(np.sum(below))
+    if not total:
+        return np.full(len(above), np.nan)
+    ratio = float(np.sum(above)) / total
+    return np.asarray(ratio + (above - ratio * below) * (len(above) / total))
+
+
+def loss_rows(losses: Floats, tokens: Ints | None) -> Floats:
+    """The rows [n] of a mean loss: the ``losses`` [n] themselves; where they are means over so many
+    ``tokens`` [n], those of the mean over all tokens."""
+    if tokens is None or not len(losses):
+        return losses
+    weights = tokens.astype(np.float64)
+    return ratio_rows(losses * weights, weights)
+
 
 Bools = npt.NDArray[np.bool_]
 # The names of the tests, which stand beside their p-values.
@@ -54,7 +79,7 @@ def paired_bootstrap(
     resamples: int = 2000,
 ) -> Difference:
     """mean(first − second) with a BCa interval over rows; with groups, one group is left out at a
-    time, and limits and ``above`` are Student's (``Bootstrapped.student``).
+    time, and limits and ``above`` are Student's (``BootstrapResult.student``).
 
     ``first``, ``second`` [n] are per-row losses or scores in the same order; ``groups`` [n] whole
     numbers. No rows: NaN throughout. One row or one group: no interval. All differences equal: an
@@ -214,3 +239,78 @@ def around(mean: float, error: float, freedom: float, level: float, n: int) -> D
         return Difference(mean, mean, mean, float(mean > 0) + 0.5 * (mean == 0), n)
     half = float(stdtrit(freedom, 0.5 + level / 2)) * error
     return Difference(mean, mean - half, mean + half, float(stdtr(freedom, mean / error)), n)
+
+
+# Doubling must end somewhere, and no set has more rows.
+MOST = 10**12
+
+
+def rows_to_settle(
+    gap: Floats,
+    margin: float,
+    *,
+    sides: Literal[1, 2] = 1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    sure: float | None = None,
+    groups: Ints | None = None,
+) -> int | None:
+    """The smallest number of rows with which a paired t test finds a mean difference of ``margin``.
+
+    The smallest n with P(T > t_{n−1, 1−alpha/sides}) ≥ power, T noncentral t with n − 1 degrees of
+    freedom and noncentrality √n · margin ÷ s, s the observed spread (Cohen 1988, chapter 2). For
+    many rows this is ((z_{1−alpha/sides} + z_power) s ÷ margin)².
+
+    Parameters
+    ----------
+    gap : [n] paired differences per row that were seen: losses, or correctness as −1, 0, 1.
+    margin : the smallest mean difference that matters, above 0, in the unit of ``gap``.
+    sides : 1 asks "is it worse?", 2 "do they differ?".
+    sure : how sure the answer shall be that s is not too small: s is replaced by its upper
+        limit of that level, s √((n − 1) ÷ χ²_{1−sure}). By default s itself: then half of the
+        answers are too small, many by much when a handful of rows was seen.
+    groups : [n], whole numbers 0 … G−1; whole groups of the same mean size are then counted.
+
+    Fewer than two rows (groups) or a difference that is not finite: None, for there is no spread
+    to go by. No spread at all: the fewest rows that can be tested, two.
+    """
+    from scipy.special import chdtri
+
+    if not 0 < margin < math.inf:
+        raise Defect("the margin to settle", "must be positive and finite", margin)
+    if not 0 < alpha < power < 1:
+        raise Defect("level and power", "need 0 < alpha < power < 1", (alpha, power))
+    atoms = atoms_by_look(np.asarray(gap, dtype=np.float64)[:, None], groups)[:, 0]
+    if len(atoms) < 2 or not np.isfinite(atoms).all():
+        return None
+    spread = float(atoms.std(ddof=1))
+    if sure is not None:
+        spread *= math.sqrt((len(atoms) - 1) / float(chdtri(len(atoms) - 1, sure)))
+    return math.ceil(_least(spread / margin, alpha / sides, power) * len(gap) / len(atoms))
+
+
+def _least(ratio: float, tail: float, power: float) -> int:
+    """The smallest n ≥ 2 with enough power, by doubling and then halving; power rises with n."""
+    high = 2
+    while _power(high, ratio, tail) < power:
+        high *= 2
+        if high > MOST:
+            rule = f"is too small beside the spread: over {MOST:.0e} rows"
+            raise Defect("the margin to settle", rule, 1 / ratio)
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _power(middle, ratio, tail) >= power else (middle, high)
+    return high
+
+
+def _power(n: int, ratio: float, tail: float) -> float:
+    from scipy.special import nctdtr, ndtr, ndtri, stdtrit
+
+    if ratio == 0:
+        return 1.0
+    shift = math.sqrt(n) / ratio
+    if n > 10_000:
+        # The noncentral t loses digits there and equals the normal law to four places.
+        return float(ndtr(shift + ndtri(tail)))
+    return 1.0 - float(nctdtr(n - 1, shift, stdtrit(n - 1, 1 - tail))) if shift < 30 else 1.0

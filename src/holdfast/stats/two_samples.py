@@ -1,8 +1,10 @@
-"""Two samples of different rows: is the mean of the second another than that of the first?
+"""Different rows: is the mean of some above that of others, in one question or in many at once?
 
-One door for every kind of row: right or wrong, a number, and rows that come in groups. Siblings:
-``paired`` compares two models on the same rows, ``excess`` asks one-sided questions of many parts
-of one sample.
+``two_samples`` is the one function for every kind of row: right or wrong, a number, rows that come
+in groups. ``excess_p_values`` asks one-sided questions of many parts of one sample, exactly, by
+permutation, or by groups: what slices of a test set are asked; ``holm`` corrects p-values of many
+questions. Siblings: ``paired_tests`` compares two models on the same rows, ``intervals.rate_gap``
+gives an interval of the difference of two rates and no p-value.
 """
 
 from __future__ import annotations
@@ -12,13 +14,160 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import group_codes
-from holdfast.stats.excess import group_error
-from holdfast.stats.intervals import wilson
+from holdfast.stats.intervals import fisher, fisher_above, rate_gap, wilson
 from holdfast.stats.paired_tests import Difference, around, welch
-from holdfast.stats.rates import fisher, rate_gap
+
+
+def holm(p_values: Floats) -> Floats:
+    """Holm's adjusted p-values (Holm 1979), in the order given, [k].
+
+    The i-th smallest of k is multiplied by k − i + 1, then raised to those before it. Rejecting
+    where the result is α or less makes a single false rejection among all with probability α at
+    most, however the questions depend on one another; it never rejects less than Bonferroni.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    return weighted_holm(p, np.ones_like(p))
+
+
+def weighted_holm(p_values: Floats, weights: Floats) -> Floats:
+    """Holm's procedure where some questions are asked with more of the level (Holm 1979, section
+    4), [k].
+
+    The questions are taken in the order of p ÷ weight; each is multiplied by the weights of those
+    that are left ÷ its own, then raised to those before it. The same guarantee as ``holm``, which
+    equal weights give, as long as ``weights`` [k], above 0, were fixed without a look at the p.
+    """
+    p, w = np.asarray(p_values, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    order = np.argsort(p / w, kind="stable")
+    left = np.cumsum(w[order][::-1])[::-1]
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * left / w[order]))
+    return adjusted
+
+
+Bools = npt.NDArray[np.bool_]
+# Numbers that are shuffled in all, and so many shuffles at least and at most.
+SHUFFLED, LEAST_SHUFFLES, MOST_SHUFFLES = 20_000_000, 999, 9_999
+AT_ONCE = 2_000_000
+
+
+def excess(values: Floats, chosen: Bools) -> Floats:
+    """mean(values of the chosen) − mean(values of the others), [k]; ``chosen`` [k, n]. NaN where
+    one of the two has no row."""
+    sums, counts = chosen @ values, chosen.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        others = (values.sum() - sums) / (len(values) - counts)
+        return np.asarray(sums / counts - others)
+
+
+def excess_p_values(
+    values: Floats, chosen: Bools, *, seed: np.random.Generator, groups: Ints | None = None
+) -> Floats:
+    """One-sided p-values [k] that the chosen rows are not above the others.
+
+    values : [n] of each row, 0 or 1 (wrong or not) or any numbers.
+    chosen : [k, n], which rows each question is about; 1 where all or none are.
+    groups : [n] whole numbers, where rows are no independent draws.
+
+    0 and 1: Fisher's exact test, P(X ≥ seen) for X hypergeometric. Numbers: the share of shuffles
+    of the values, the seen order among them, with a sum as large, at least 999 shuffles. With
+    groups the larger of that p and the one of Student's t of the linearised difference of means,
+    its variance from sums over groups, with one degree of freedom less than the chosen rows have
+    groups (1 where they have one): a slice of a few large groups proves little.
+    """
+    from scipy.special import stdtr
+
+    if _is_truth(values):
+        n, hits = len(values), round(float(values.sum()))
+        counts, seen = chosen.sum(axis=1), np.rint(chosen @ values).astype(np.int64)
+        pairs = zip(counts.tolist(), seen.tolist(), strict=True)
+        p: Floats = np.array([fisher_above(k, m, hits - k, n - m) for m, k in pairs])
+    else:
+        p = _shuffled(values, chosen, seed)
+    if groups is None:
+        return p
+    codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    difference, by_groups = excess(values, chosen), np.ones(len(chosen))
+    for place, mask in enumerate(chosen):
+        error, inside = group_error(values, mask, codes)
+        if error > 0 and math.isfinite(difference[place]):
+            by_groups[place] = stdtr(max(1, inside - 1), -difference[place] / error)
+    return np.maximum(p, by_groups)
+
+
+def _is_truth(values: Floats) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _shuffled(values: Floats, chosen: Bools, seed: np.random.Generator) -> Floats:
+    n = len(values)
+    draws = int(np.clip(SHUFFLED // max(n, 1), LEAST_SHUFFLES, MOST_SHUFFLES))
+    table = chosen.astype(np.float64).T
+    seen = values @ table
+    # Sums of the same numbers in another order differ by rounding alone.
+    seen = seen - 1e-9 * np.maximum(1.0, np.abs(seen))
+    above, step = np.ones(len(chosen)), max(1, AT_ONCE // max(n, 1))
+    for start in range(0, draws, step):
+        count = min(step, draws - start)
+        block = seed.permuted(np.broadcast_to(values, (count, n)), axis=1)
+        above += (block @ table >= seen).sum(axis=0)
+    return np.asarray(above / (draws + 1))
+
+
+def group_error(values: Floats, mask: Bools, codes: Ints) -> tuple[float, int]:
+    """The standard error of the difference of means by sums over groups, and in how many groups
+    the chosen are. ``mask`` [n] chooses; ``codes`` [n] are 0 … G − 1. NaN where a side has no row,
+    or there is one group."""
+    inside, outside, total = int(mask.sum()), int((~mask).sum()), int(codes.max()) + 1
+    if not inside or not outside or total < 2:
+        return math.nan, 0
+    share = np.where(
+        mask, (values - values[mask].mean()) / inside, -(values - values[~mask].mean()) / outside
+    )
+    sums = np.bincount(codes, weights=share, minlength=total)
+    error = math.sqrt(total / (total - 1) * float((sums**2).sum()))
+    return error, len(np.unique(codes[mask]))
+
+
+def rows_for_excess(
+    values: Floats, mask: Bools, *, alpha: float, power: float = 0.8, groups: Ints | None = None
+) -> int | None:
+    """How many rows like these a one-sided test at ``alpha`` needs to find the difference that was
+    seen, with this power: ((z_{1−α} + z_power) ÷ d)² · (s₁² ÷ π + s₂² ÷ (1 − π)), π the share of
+    the chosen rows and s² the variances on the two sides (Cohen 1988), times the design effect of
+    groups, at least 1. None where the difference is not above 0 or a side has fewer than two rows.
+    """
+    from scipy.special import ndtri
+
+    inside, outside = values[mask], values[~mask]
+    if min(len(inside), len(outside)) < 2:
+        return None
+    difference = float(inside.mean() - outside.mean())
+    if difference <= 0:
+        return None
+    share = len(inside) / len(values)
+    spread = _variance(inside) / share + _variance(outside) / (1 - share)
+    effect = 1.0
+    if groups is not None:
+        codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
+        error, _ = group_error(values, mask, codes)
+        alone, _ = group_error(values, mask, np.arange(len(values)))
+        effect = max(1.0, (error / alone) ** 2) if error > 0 and alone > 0 else 1.0
+    z = float(ndtri(1 - alpha) + ndtri(power))
+    return math.ceil((z / difference) ** 2 * spread * effect)
+
+
+def _variance(values: Floats) -> float:
+    if _is_truth(values):
+        # Where every row is alike a rate still has a spread: two rows are added, one of each kind.
+        rate = (float(values.sum()) + 1) / (len(values) + 2)
+        return rate * (1 - rate)
+    return float(values.var(ddof=1))
+
 
 FISHER = "Fisher's exact test"
 WELCH = "Welch's t-test"

@@ -223,7 +223,7 @@ def expected_seconds(run: Run) -> float | None:
     one of several processes a row forward and backward counts as three forward
     (``FORWARD_SHARE``). ``None`` where no row was passed.
     """
-    from holdfast.methods.heads.closed_form import HeadRefit
+    from holdfast.methods.closed_form import HeadRefit
     from holdfast.training.plan import FORWARD_SHARE
     from holdfast.training.step import seconds_of_updates
 

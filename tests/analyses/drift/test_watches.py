@@ -27,7 +27,7 @@ from holdfast.plugins.drift.watches import (
     ranks,
     tail_bound,
 )
-from holdfast.stats.streams.e_detector import Detector
+from holdfast.stats.streams.means import Detector
 
 LIMIT = 100_000.0
 

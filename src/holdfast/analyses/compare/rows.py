@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.data.tags.scheme import OUTSIDE
-from holdfast.stats.many import holm
+from holdfast.stats.two_samples import holm
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 
 SHOWN, CHARACTERS, CLASSES = 10, 300, 10

@@ -13,8 +13,8 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import group_codes
+from holdfast.stats.intervals import tango
 from holdfast.stats.paired_tests import MCNEMAR_EXACT, by_groups, newcombe, paired_t
-from holdfast.stats.rates import tango
 
 CHANCE = 0.8
 # Of the normal law: 2.5 % for better and worse, 5 % for each side of "equivalent".

@@ -23,9 +23,8 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.quality.cues import LEAST_WITH, MOST_OF_CLASS, PURE, is_named
 from holdfast.runs.predictor import Predictor
-from holdfast.stats.many import holm
-from holdfast.stats.paired_tests import paired_t
-from holdfast.stats.rows_needed import rows_to_settle
+from holdfast.stats.paired_tests import paired_t, rows_to_settle
+from holdfast.stats.two_samples import holm
 from holdfast.tasks.classes.answers import TextUse
 
 Words = tuple[str, ...]

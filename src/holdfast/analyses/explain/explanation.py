@@ -15,8 +15,7 @@ from holdfast.analyses.explain.units import Unit
 from holdfast.core.printable import brief
 from holdfast.core.records import Floats
 from holdfast.core.wording import counted
-from holdfast.stats.paired_tests import paired_t
-from holdfast.stats.rows_needed import rows_to_settle
+from holdfast.stats.paired_tests import paired_t, rows_to_settle
 
 # Of so many rows together a test can tell more than of each alone.
 TOGETHER = 5

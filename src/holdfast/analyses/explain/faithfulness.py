@@ -217,7 +217,7 @@ def joint_p(faithful: Sequence[Faithful]) -> float | None:
 def agreement(first: Floats, second: Floats) -> float | None:
     """Spearman's rank correlation of two maps; ``None`` where one of them is the same
     everywhere."""
-    from holdfast.stats.ranks import average_ranks
+    from holdfast.stats.auc import average_ranks
 
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None

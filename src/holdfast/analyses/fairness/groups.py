@@ -19,10 +19,15 @@ import numpy as np
 from holdfast.analyses.fairness.measures import Measure, measures_of
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
-from holdfast.stats.intervals import wilson, wilson_by_groups
-from holdfast.stats.many import holm
+from holdfast.stats.intervals import (
+    fisher_above,
+    rate_gap,
+    rows_for_rates,
+    wilson,
+    wilson_by_groups,
+)
 from holdfast.stats.paired_tests import welch
-from holdfast.stats.rates import fisher_above, rate_gap, rows_for_rates
+from holdfast.stats.two_samples import holm
 
 ALPHA = 0.05
 # Validation rows this far from the others make a candidate.

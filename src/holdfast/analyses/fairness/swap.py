@@ -27,9 +27,8 @@ from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.stats.intervals import wilson
-from holdfast.stats.many import holm
-from holdfast.stats.paired_tests import Difference, paired_bootstrap
-from holdfast.stats.rows_needed import rows_to_settle
+from holdfast.stats.paired_tests import Difference, paired_bootstrap, rows_to_settle
+from holdfast.stats.two_samples import holm
 
 ALPHA = 0.05
 # Mean changes of a probability: the smallest that is told, and what is small enough to say so.

@@ -41,8 +41,8 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import OF_PICTURES, WRITERS
 from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
-from holdfast.stats.many import holm
 from holdfast.stats.paired_tests import newcombe, paired_bootstrap
+from holdfast.stats.two_samples import holm
 
 MOST_ROWS = 500
 TEXT_PARTS = ("text", "text_pair")

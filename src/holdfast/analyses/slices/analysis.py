@@ -19,9 +19,8 @@ from holdfast.analyses.slices.topics import WordSpace
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.stats.excess import excess, excess_p_values, rows_for_excess
 from holdfast.stats.intervals import wilson, wilson_by_groups
-from holdfast.stats.many import weighted_holm
+from holdfast.stats.two_samples import excess, excess_p_values, rows_for_excess, weighted_holm
 
 # More finding rows than these make no slice surer, and the search slower.
 MOST_ROWS = 5_000
@@ -235,7 +234,7 @@ def confirm_candidates(
 
     A slice is compared with all other rows: wrong or not by Fisher's exact test, numbers by
     permutation, rows in groups by the stricter of that and a t test over groups
-    (``stats.excess``). ``expected`` is the share of wrong rows that the model's own confidence
+    (``stats.two_samples``). ``expected`` is the share of wrong rows that the model's own confidence
     leads one to expect in the slice: where the slice is as bad as that, a threshold on confidence
     catches it.
     """

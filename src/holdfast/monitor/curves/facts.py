@@ -1,12 +1,34 @@
-"""What a foreign log shows, as a few numbers: the facts that the rules for curves read."""
+"""What a foreign log shows, as a few numbers: the facts that the rules for curves read, and how
+much better its metric is on the training rows than on validation, with its doubt.
+
+The gap of one look is the training rows' metric less that of validation, as a share of 1. Its
+interval says what the number of rows leaves open:
+
+- validation: Wilson's 95 % interval where the log tells how many rows stand behind a value, else
+  the value itself, two deviations of the curve's own wobble to either side. That takes the rows for
+  many: a log that hides how few they are looks surer than it is.
+- the training rows: their logged metric, two deviations of its wobble to either side. They are the
+  rows in question and no sample, but most programs measure them on the batches since the last look,
+  while the model moves and with dropout; so it is rather too low.
+- without a training metric, what their loss leaves possible: a wrong row has at most half of the
+  probability on its label, so its cross-entropy is at least ln 2, and of rows with a mean loss L at
+  most L / ln 2 are wrong. This holds for an accuracy beside a cross-entropy, so it is used where
+  validation obeys it at every look (that of several labels a row does not). Else the training rows
+  count as fitted where their loss is at its floor: 2 % of its start and of the validation loss.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from holdfast.core.curves import WHOLE, Curves, Series, in_percent
-from holdfast.monitor.curves.scale import Rescaled, one_scale
-from holdfast.monitor.curves.shape import CurveShape, shape_of
+from holdfast.monitor.curves.shape import ENOUGH, CurveShape, ScaleChange, one_scale, shape_of
+from holdfast.monitor.limits import GAP
+from holdfast.stats.intervals import wilson
 
 QUARTER = 0.25
 
@@ -22,7 +44,7 @@ class CurveFacts:
     train: CurveShape | None
     metric: CurveShape | None
     train_metric: CurveShape | None
-    rescaled: Rescaled | None = None
+    rescaled: ScaleChange | None = None
 
     @property
     def evaluations(self) -> int:
@@ -50,7 +72,7 @@ class CurveFacts:
     @property
     def metric_gap(self) -> float | None:
         """How much better the metric is on the training rows at the end, in its own unit; see
-        ``curve_gap`` for its interval, and for logs without a training metric."""
+        ``CurveGap`` for its interval, and for logs without a training metric."""
         if self.metric is None or self.train_metric is None:
             return None
         return self.metric.end - self.train_metric.end
@@ -109,3 +131,129 @@ def as_share(series: Series) -> Series:
     are."""
     percent = in_percent(series.finite.values)
     return replace(series, values=series.values / 100) if percent else series
+
+
+FITTED = 0.95  # of the metric: the training rows are at their floor
+FLOOR_SHARE = 0.02  # of its start, and of the validation loss: a training loss at its floor
+ACCURACY = re.compile(r"acc|match", re.IGNORECASE)
+# Losses of which a wrong row costs no certain amount.
+OTHER_LOSS = re.compile(r"mse|mae|mape|huber|hinge|err|l1|l2|ppl|perplexity", re.IGNORECASE)
+SLACK = 1e-3  # logs round their values
+NO_SHARE = re.compile(r"psnr|reward", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class CurveGap:
+    """The metric of the ``train``ing rows (``None`` where it is not logged) and of ``valid``ation
+    as shares of 1, and the interval [``low``, ``high``] of their difference. ``fitted`` says that
+    the training rows are at their floor, ``least`` what they have at least."""
+
+    train: float | None
+    valid: float
+    least: float
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float | None:
+        """Training less validation; ``None`` without a training metric."""
+        return None if self.train is None else self.train - self.valid
+
+    @property
+    def wide(self) -> bool:
+        """Whether even the lower bound is above the line."""
+        return self.low > GAP
+
+    @property
+    def open(self) -> bool:
+        """Whether it is above the line, but not beyond its doubt."""
+        return self.least - self.valid > GAP and not self.wide
+
+    @property
+    def narrow(self) -> bool:
+        """Whether even the upper bound is below the line."""
+        return self.high < GAP
+
+    @property
+    def fitted(self) -> bool:
+        """Whether 95 % of the training rows or more are right: their floor."""
+        return self.least >= FITTED
+
+
+def gap_at_end(facts: CurveFacts) -> CurveGap | None:
+    """The gap of the last look; ``None`` without a validation metric that is a share."""
+    return None if facts.metric is None else _gap(facts, float(facts.metric.at[-1]))
+
+
+def gap_at_best(facts: CurveFacts) -> CurveGap | None:
+    """The gap of the best evaluation, of the validation loss where there is one."""
+    return _gap(facts, facts.best)
+
+
+def parted_since(facts: CurveFacts) -> float:
+    """Where the gap became wider than the line for good, by the logged metrics; where validation
+    was best without a training metric."""
+    if facts.metric is None or facts.train_metric is None:
+        return facts.best
+    places = facts.metric.at
+    trained = [facts.train_metric.value_at(float(at)) for at in places]
+    below = np.flatnonzero(facts.metric.smooth - trained <= GAP)
+    return float(places[min(below[-1] + 1, len(places) - 1)]) if len(below) else float(places[0])
+
+
+def training_fitted(facts: CurveFacts) -> bool:
+    """Whether the training rows are at their floor: by their metric, or by what their loss says."""
+    gap = gap_at_end(facts)
+    return gap.fitted if gap is not None else _loss_at_floor(facts)
+
+
+def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
+    series = facts.curves.valid_metric
+    if facts.metric is None or (facts.train is None and facts.train_metric is None):
+        return None
+    if series is None or NO_SHARE.search(series.name) or not facts.metric_is_share:
+        return None
+    # Shapes hold costs, which of a share is 1 − it.
+    valid = 1 - facts.metric.near(place)
+    rows, wobble = facts.curves.valid_rows, ENOUGH * facts.metric.wobble
+    low, high = valid - wobble, valid + wobble
+    if rows and 0 <= valid <= 1:
+        low, high = wilson(valid * rows, rows)
+    if facts.train_metric is not None:
+        # The training metric at a look; smoothed where it is logged more often than looks are made,
+        # as single batches are.
+        # A metric of one batch of 32 rows wobbles by some 5 points.
+        often = len(facts.train_metric.cost) > 2 * len(facts.metric.cost)
+        trained = facts.train_metric.value_at(place) if often else facts.train_metric.near(place)
+        train = 1 - trained
+        wobble = ENOUGH * facts.train_metric.wobble
+        return CurveGap(train, valid, train, train - wobble - high, train + wobble - low)
+    loss = None if facts.train is None else facts.train.value_at(place)
+    least = _least(facts, series, loss)
+    return CurveGap(None, valid, least, least - high, 1 - low)
+
+
+def _least(facts: CurveFacts, metric: Series, loss: float | None) -> float:
+    """What the training rows have at least, by their loss; 0 where it says nothing."""
+    name = "" if facts.curves.train is None else facts.curves.train.name
+    obeys = ACCURACY.search(metric.name) is not None and not OTHER_LOSS.search(name)
+    valid = facts.curves.valid
+    if obeys and not facts.without_losses and valid is not None:
+        # Whether the validation rows have the loss that their wrong answers cost at least.
+        known, wrong = valid.finite, 1 - as_share(metric).finite.values
+        obeys = len(known) > 0 and bool(
+            np.all(
+                wrong * math.log(2) <= np.interp(metric.finite.at, known.at, known.values) + SLACK
+            )
+        )
+    if loss is not None and obeys:
+        # By Markov's inequality: a row costs ln 2 or more where it is wrong, and never less than 0.
+        return max(0.0, 1 - max(0.0, loss) / math.log(2))
+    return FITTED if _loss_at_floor(facts) else 0.0
+
+
+def _loss_at_floor(facts: CurveFacts) -> bool:
+    train, ratio = facts.train, facts.level_ratio
+    if train is None or ratio is None:
+        return False
+    return ratio <= FLOOR_SHARE and train.end <= FLOOR_SHARE * train.start

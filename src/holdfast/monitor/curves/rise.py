@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from holdfast.core.curves import WHOLE
 from holdfast.core.records import Label, Verdict
-from holdfast.monitor.curves.facts import CurveFacts
-from holdfast.monitor.curves.gap import gap_at_end
+from holdfast.monitor.curves.facts import CurveFacts, gap_at_end
 from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
 from holdfast.monitor.curves.words import (
     FEWEST,

@@ -26,7 +26,7 @@ from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
 from holdfast.plugins.drift.watches import SURE
 from holdfast.stats.intervals import clopper_pearson, normal_quantile, wilson
-from holdfast.stats.streams.e_detector import Detector, share_above
+from holdfast.stats.streams.means import Detector, share_above
 
 # Fewer rows tell nothing of P(right | confidence), fewer labels nothing by a normal interval.
 FEWEST = 30

@@ -29,7 +29,7 @@ from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
 from holdfast.plugins.drift.rows import DriftRows
 from holdfast.plugins.drift.watches import in_tail, rank_bound, ranks, tail_bound, tail_place
-from holdfast.stats.streams.e_detector import Detector
+from holdfast.stats.streams.means import Detector
 
 # Rows, of which so many count: the weight of a row falls by 1 − 1/n with each later one.
 MEMORIES = (50, 200, 1000)

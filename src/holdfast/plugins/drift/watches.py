@@ -29,7 +29,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.plugins.drift.rows import DriftRows
-from holdfast.stats.streams.e_detector import Detector, mean_above, share_above
+from holdfast.stats.streams.means import Detector, mean_above, share_above
 
 # Of one bet, one-sided: that of 2.5 standard errors. A reference less typical than that, one of 160
 # for the direction in which it is least typical, gives alarms in clean traffic.

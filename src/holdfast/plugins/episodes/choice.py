@@ -38,8 +38,8 @@ from holdfast.plugins.episodes.methods import (
 from holdfast.plugins.episodes.rows import MetaRows
 from holdfast.plugins.episodes.tasks import Episode, TaskPool
 from holdfast.recipe import Recipe
+from holdfast.stats.folds import mean_over_units
 from holdfast.stats.paired_tests import Difference
-from holdfast.stats.shared_units import mean_over_units
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.machine.machine import make_accelerator, use_threads
 

@@ -22,8 +22,8 @@ from holdfast.plugins.episodes.methods import BASELINE, EpisodeScores, score
 from holdfast.plugins.episodes.rows import SIDES, MetaRows
 from holdfast.plugins.episodes.tasks import Episode
 from holdfast.recipe import Recipe
+from holdfast.stats.folds import mean_over_units
 from holdfast.stats.paired_tests import Difference
-from holdfast.stats.shared_units import mean_over_units
 
 # ±1.96 standard errors over episodes, as papers give it: it takes each for a new task.
 PLAIN = 1.959963984540054

@@ -20,7 +20,7 @@ import numpy as np
 from holdfast.core.records import Floats
 from holdfast.plugins.live.stream import SIDE, Peaks, Verdict, evidence_of, first_verdict, peaks_of
 from holdfast.stats.paired_tests import Bools
-from holdfast.stats.streams.arms import ArmSums, effect_evidence
+from holdfast.stats.streams.means import ArmSums, effect_evidence
 from holdfast.stats.streams.rates import rate_evidence
 
 # Users, of either arm and not compared, whose values say how large a value can be.

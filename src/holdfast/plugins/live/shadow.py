@@ -21,8 +21,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.plugins.live.stream import Peaks, Verdict, evidence_of, first_verdict, peaks_of
-from holdfast.stats.streams.pairs import below_evidence, win_evidence
-from holdfast.stats.streams.rates import rate_limits
+from holdfast.stats.streams.rates import below_evidence, rate_limits, win_evidence
 
 # How often the share of rows on which the two differ may leave its limits. "Equivalent" needs it
 # and the evidence of labels, and errs on either side in 5 % at most.

@@ -17,7 +17,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.paired_tests import Bools
-from holdfast.stats.streams.pairs import below_evidence, win_evidence
+from holdfast.stats.streams.rates import below_evidence, win_evidence
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 # Evidence that is never there by chance in more than 2.5 % of streams, for better and for worse, so

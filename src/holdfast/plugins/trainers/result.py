@@ -35,8 +35,7 @@ from holdfast.core.seeds import generator
 from holdfast.metrics.score import score
 from holdfast.monitor.curves.remedies import in_their_words
 from holdfast.plugins.trainers.watch import TrainerRun
-from holdfast.stats.paired_tests import paired_bootstrap
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.paired_tests import loss_rows, paired_bootstrap
 from holdfast.stats.temperature import recover_labels
 from holdfast.training.evaluation_file import LOOKS, write_looks
 

@@ -33,8 +33,8 @@ from holdfast.core.records import Floats, Ints, to_json
 from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import wilson
-from holdfast.stats.many import holm
 from holdfast.stats.paired_tests import paired_t
+from holdfast.stats.two_samples import holm
 
 Decision = Literal["taken", "kept_aside", "undecided"]
 Found = Literal["kept", "lost", "better", "no_gain", "worse", "open"]

@@ -22,7 +22,7 @@ from holdfast.core.tasks import OF_PICTURES, WRITERS
 from holdfast.core.wording import counted
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit
-from holdfast.metrics.row_scores import METRICS, entity_rows, number_rows, right_rows, set_rows
+from holdfast.metrics.comparison import METRICS, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.adapters.quantize import weight_bytes
 from holdfast.models.loading.card import card_of
 from holdfast.models.loading.quiet import quiet_transformers

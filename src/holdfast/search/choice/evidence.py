@@ -28,7 +28,7 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.fits.fit import fit
-from holdfast.metrics.row_scores import bits_rows, entity_rows, number_rows, right_rows, set_rows
+from holdfast.metrics.comparison import bits_rows, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.base import Layer
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.fresh import fresh

@@ -72,8 +72,8 @@ def scores_of(losses: Mapping[str, Floats]) -> dict[str, Floats]:
 
 def probabilities(losses: Floats, ratio: bool | None = None) -> Floats:
     """exp(−loss) of each row [n], in [0, 1]. No loss is below 0 but a row of a mean over tokens
-    (``ratio``; see ``stats/ratio.py``): there the rows of exp(−mean), 1 ÷ perplexity, to the first
-    order."""
+    (``ratio``; see ``stats/paired_tests.py``): there the rows of exp(−mean), 1 ÷ perplexity, to the
+    first order."""
     rows = np.asarray(losses, dtype=np.float64)
     if not ((rows < 0).any() if ratio is None else ratio):
         return np.exp(-rows)

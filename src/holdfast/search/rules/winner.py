@@ -13,8 +13,8 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.wording import counted, p_words
 from holdfast.search.rules.shrinkage import Shrunken, scores_of, shrunken
 from holdfast.stats.intervals import design_effect, wilson
-from holdfast.stats.many import weighted_holm
 from holdfast.stats.paired_tests import by_groups, paired_t
+from holdfast.stats.two_samples import weighted_holm
 
 # A search takes another setting than a default as good as any other with this chance at most,
 # however many trials it has.

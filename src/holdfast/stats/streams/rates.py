@@ -1,8 +1,11 @@
-"""A rate on a stream (how often do two models differ, how many users fell into an arm): evidence
-and limits that stay valid after every row, from counts alone.
+"""Rates on a stream, valid after every row, from counts alone: one rate, and which of two models is
+right more often.
 
-Siblings: ``streams`` for means of bounded values, ``intervals.wilson`` for one look at a fixed
-number of rows, ``pair_stream`` for which of two models wins.
+One rate: how often do two models differ, how many users fell into an arm. Two models answer the
+same rows, one row after the other; a row on which both are right, or both wrong, says nothing of
+which is better; what it says of "equally good" is that such rows are many. Siblings: ``means`` for
+values that are not −1, 0 or 1; ``intervals.wilson``, ``intervals.tango`` and
+``paired_tests.mcnemar`` where the number of rows is fixed beforehand.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from holdfast.stats.intervals import last_refused
 
 # Beta(½, ½): near the narrowest at every rate, and never wider than the whole.
 JEFFREYS = (0.5, 0.5)
-STEPS = 60
+HALVINGS = 60
 
 
 def rate_evidence(
@@ -57,6 +60,60 @@ def rate_limits(hits: int, rows: int, alpha: float = 0.05) -> tuple[float, float
 
     def edge(outside: float) -> float:
         # The evidence falls towards what was seen from either side.
-        return last_refused(refused, outside, seen, STEPS) if refused(outside) else outside
+        return last_refused(refused, outside, seen, HALVINGS) if refused(outside) else outside
 
     return edge(0.0), edge(1.0)
+
+
+# Of the prior of P(the first wins | one of them does): Beta(6, 6) above ½. At 88 against 85 % with
+# 10 % discordant rows, 5 and 10 needed the fewest rows (1,400) of 1, 3, 5, 10, 15, 20, 30 and 50.
+PRIOR = 6.0
+# Bets on the mean difference, from tiny effects to the largest stake that cannot lose everything.
+STAKES = 24
+
+
+def win_evidence(wins: Ints, losses: Ints, prior: float = PRIOR) -> Floats:
+    """The log e-value [rows] of "the first is right more often", after so many rows that only the
+    first (``wins``) or only the second (``losses``) has right, both [rows].
+
+    The likelihood ratio against fair coins, averaged over win rates q from Beta(prior, prior) on
+    (½, 1): 2 B(w + a, l + a) I_½(l + a, w + a) ÷ (B(a, a) 2^{−w−l}) (Robbins 1970; the
+    beta-binomial mixture). Whatever stream of rows it is: as long as each discordant row is won
+    with at most ½ given the past, e is at most 1 on average at any time of stopping, and it reaches
+    1/α with probability α at most (Ville).
+    """
+    from scipy.special import betainc, betaln
+
+    a, b = prior + np.asarray(wins, dtype=float), prior + np.asarray(losses, dtype=float)
+    toss = (np.asarray(wins) + np.asarray(losses)) * math.log(2)
+    with np.errstate(divide="ignore"):
+        upper = np.log(betainc(b, a, 0.5))
+    return np.asarray(math.log(2) + betaln(a, b) - betaln(prior, prior) + upper + toss)
+
+
+def below_evidence(
+    wins: Ints, losses: Ints, rows: Ints, margin: float, stakes: Floats | None = None
+) -> Floats:
+    """The log e-value [rows] of "the first is right less than ``margin`` more often": evidence
+    against a mean difference of ``margin`` or more, from counts [rows].
+
+    The mean over fixed stakes λ of ∏ (1 − λ (δ_i − m)), δ_i = 1, 0 or −1 (betting, 2010.09686): a
+    product of three factors, so the counts are all that it reads. It is at most 1 on average at any
+    time of stopping, as long as the mean of each row given the past is at least the margin.
+
+    ``margin`` lies strictly between −1 and 1. ``stakes``, each below 1 ÷ (1 − margin), reach by
+    default from 1e-4 to 0.9 of that. With the same ones for all margins, evidence against a smaller
+    margin is never more than against a larger one, so one that is known from one side alone may
+    stand for it.
+    """
+    from scipy.special import logsumexp
+
+    if not -1 < margin < 1:
+        raise Defect("the margin of a stream", "must lie strictly between -1 and 1", margin)
+    won, lost = np.asarray(wins, dtype=float)[:, None], np.asarray(losses, dtype=float)[:, None]
+    tied = np.asarray(rows, dtype=float)[:, None] - won - lost
+    if stakes is None:
+        stakes = np.geomspace(1e-4, 0.9 / (1 - margin), STAKES)
+    logs = won * np.log1p(-stakes * (1 - margin))
+    logs = logs + tied * np.log1p(stakes * margin) + lost * np.log1p(stakes * (1 + margin))
+    return np.asarray(logsumexp(logs, axis=1) - math.log(len(stakes)))

@@ -17,7 +17,7 @@ from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import baseline_block, brief, class_columns, scores_block
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Scores, to_json
 from holdfast.data.table import Table
-from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.methods.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics.comparison import compare
 from holdfast.metrics.out_of_fold import score_out_of_fold

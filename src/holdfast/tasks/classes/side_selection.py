@@ -47,9 +47,9 @@ from holdfast.data.raw import Raw
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import HeadKind, fit_head
 from holdfast.models.probes.probe import stratified_folds
-from holdfast.stats.many import holm
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
+from holdfast.stats.two_samples import holm
 from holdfast.tasks.classes.classifier import kept_temperature
 from holdfast.training.task import labels_of
 

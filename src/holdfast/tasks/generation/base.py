@@ -22,7 +22,7 @@ from holdfast.metrics import TEXT_METRICS, Metric
 from holdfast.metrics import find_text_metric as find_written
 from holdfast.models.generators.average import Averaged
 from holdfast.recipe import Recipe, read_recipe
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.paired_tests import loss_rows
 from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
 from holdfast.tasks.generation.losses import WATCHED
 from holdfast.tasks.generation.token_scores import TokenOutputs, score_tokens, token_chances
@@ -172,8 +172,8 @@ class WritingUse(ABC):
         return self.network.weights if isinstance(self.network, Averaged) else None
 
     def row_losses(self, table: Table) -> Floats:
-        """The rows [n] of the mean loss over all tokens (``stats/ratio.py``); NaN where a row has
-        none."""
+        """The rows [n] of the mean loss over all tokens (``stats/paired_tests.py``); NaN where a
+        row has none."""
         examples, places = self.encoded(table)
         outputs = self.measured(examples, table)
         # Examples are parts of rows: a long plain text has several.

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from holdfast.core.records import Estimate, Floats
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.stats.intervals import wilson
-from holdfast.stats.many import holm
 from holdfast.stats.paired_tests import mcnemar, newcombe
+from holdfast.stats.two_samples import holm
 from holdfast.tasks.generation.token_scores import measure_saved
 from holdfast.tasks.lm.losses import CausalLM, encode
 

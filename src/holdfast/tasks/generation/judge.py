@@ -22,7 +22,7 @@ from holdfast.models.generators.causal import CausalNetwork, load_causal
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.stats.intervals import wilson
-from holdfast.stats.rows_needed import rows_to_settle
+from holdfast.stats.paired_tests import rows_to_settle
 from holdfast.tasks.generation.text_scores import Generated
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 

@@ -22,9 +22,8 @@ from holdfast.core.records import Estimate, Ints, to_json
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import find_model
 from holdfast.stats.intervals import wilson
-from holdfast.stats.many import holm
-from holdfast.stats.paired_tests import mcnemar, newcombe
-from holdfast.stats.rows_needed import rows_to_settle
+from holdfast.stats.paired_tests import mcnemar, newcombe, rows_to_settle
+from holdfast.stats.two_samples import holm
 from holdfast.tasks.generation.marks import MEANING
 
 if TYPE_CHECKING:

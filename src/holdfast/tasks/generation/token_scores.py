@@ -27,7 +27,7 @@ from holdfast.metrics.resample import (
     Resampling,
     undefined,
 )
-from holdfast.stats.ratio import loss_rows
+from holdfast.stats.paired_tests import loss_rows
 from holdfast.tasks.generation.losses import token_losses
 from holdfast.tasks.seq2seq.losses import wanted_of
 from holdfast.training.batches import by_length
@@ -47,7 +47,7 @@ class TokenOutputs:
     """Some rows, teacher-forced: ``rows`` source positions; ``losses`` the mean loss of a row's
     target tokens, in nats; ``tokens`` how many these are; ``correct`` how many of them were the
     likeliest; ``groups`` names or ``None``; all [n]. ``loss`` is the mean over all tokens, and
-    ``loss_rows`` [n] the rows of that mean (``stats/ratio.py``)."""
+    ``loss_rows`` [n] the rows of that mean (``stats/paired_tests.py``)."""
 
     rows: Ints
     losses: Floats
@@ -102,7 +102,6 @@ def compare_tokens(
     *,
     names: tuple[str, str] = ("fine-tuned model", "untuned model"),
     seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, Any]:
     """The loss a token of the first less that of the second, paired row by row (below 0: the first
     is better), as ``compare_losses`` has it. Raises ``Defect`` where the two do not hold the same
@@ -110,15 +109,7 @@ def compare_tokens(
     if not np.array_equal(first.rows, second.rows):
         raise Defect("a paired comparison", "needs the same rows in the same order")
     return compare_losses(
-        first.loss_rows,
-        second.loss_rows,
-        first.units,
-        metric="loss",
-        what="loss",
-        unit="nats a token",
-        names=names,
-        seed=seed,
-        level=level,
+        first.loss_rows, second.loss_rows, first.units, unit="nats a token", names=names, seed=seed
     )
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, to_json
 from holdfast.metrics import TextMetric, Texts
-from holdfast.stats.many import holm
-from holdfast.stats.rows_needed import rows_to_settle
+from holdfast.stats.paired_tests import rows_to_settle
+from holdfast.stats.two_samples import holm
 from holdfast.tasks.generation.judge import (
     Judge,
     MetricJudge,

@@ -158,7 +158,7 @@ class SeveralLabels:
         return score_sets(made, names)
 
     def compare(self, first: SetOutputs, second: SetOutputs) -> dict[str, Any]:
-        return compare_losses(first.losses, second.losses, first.units, metric="loss", what="loss")
+        return compare_losses(first.losses, second.losses, first.units)
 
     def hardest(
         self, made: SetOutputs, texts: list[str], names: tuple[str, ...]

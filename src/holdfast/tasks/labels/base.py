@@ -21,7 +21,7 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.table import Table
-from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.methods.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics import find_metric as find_class_metric
 from holdfast.models.compute.processor import use_onednn

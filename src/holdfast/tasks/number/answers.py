@@ -213,7 +213,7 @@ class OneNumber:
 
     def compare(self, first: NumberOutputs, second: NumberOutputs) -> dict[str, Any]:
         one, two = (np.abs(made.answers - made.labels) for made in (first, second))
-        return compare_losses(one, two, first.units, metric="mae", what="error")
+        return compare_losses(one, two, first.units, metric="mae")
 
     def hardest(
         self, made: NumberOutputs, texts: list[str], names: tuple[str, ...]

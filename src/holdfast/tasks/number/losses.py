@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.ranks import average_ranks
+from holdfast.stats.auc import average_ranks
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.task import Batch, Measured
 

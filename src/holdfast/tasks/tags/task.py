@@ -28,7 +28,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.data.tags.scheme import are_bare, entity_types
 from holdfast.data.tags.sentences import load_tagged
-from holdfast.methods.heads.closed_form import HeadRefit
+from holdfast.methods.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics.comparison import compare_losses
 from holdfast.models.encoders.checkpoint import load_saved_tagger
@@ -344,8 +344,6 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
         np.where(known, outputs.losses, 0.0),
         np.where(known, on_test[PROBE].losses, 0.0),
         outputs.units,
-        metric="loss",
-        what="loss",
     )
     block = baseline_block(tests, what, comparison)
     return block, Decision("baseline", what, f"entity F1 on the validation rows: {shown_f1}")

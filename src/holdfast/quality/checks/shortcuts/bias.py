@@ -12,9 +12,8 @@ from holdfast.quality.check import CheckExample, CheckResult, check, result, wit
 from holdfast.quality.content import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, holds, swapped, without
 from holdfast.quality.views import Embedded
-from holdfast.stats.intervals import wilson
-from holdfast.stats.many import holm
-from holdfast.stats.rates import rate_gap
+from holdfast.stats.intervals import rate_gap, wilson
+from holdfast.stats.two_samples import holm
 
 _ALPHA = 0.01
 _LEAST_ROWS = 30

@@ -1,0 +1,243 @@
+"""Two answers to a row that are asked to agree: of two passes (``rdrop``), of two forms of it
+(``pairing``), of before the first step and now (``kl_start``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from holdfast.core.decisions import notify
+from holdfast.core.errors import Defect, RecipeError
+from holdfast.core.records import Decision, Ints
+from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch, logits_of
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.training.task import row_means
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.models.base import Loaded
+
+
+REGRESSION = "regression"
+
+
+def disagreement(first: ForwardPass, second: ForwardPass) -> torch.Tensor:
+    """½ (KL(P₁‖P₂) + KL(P₂‖P₁)) of each row [batch], in nats."""
+    logits = [logits_of(one.output).float() for one in (first, second)]
+    labels = first.batch.get("labels")
+    if labels is not None and labels.is_floating_point():
+        p, q = (one.sigmoid() for one in logits)
+        # ½ Σ (p − q)(logit p − logit q), of each label's two answers.
+        of_labels: torch.Tensor = 0.5 * ((p - q) * (logits[0] - logits[1])).sum(dim=-1)
+        return of_labels
+    logs = [one.log_softmax(dim=-1) for one in logits]
+    each = 0.5 * ((logs[0].exp() - logs[1].exp()) * (logs[0] - logs[1])).sum(dim=-1)
+    return row_means(each, first.batch.get("counts"))
+
+
+@dataclass(frozen=True, slots=True)
+class RDrop:
+    """R-Drop: two passes of a row under different dropout are asked to agree (2106.14448).
+
+        ℓ = ½ (ℓ₁ + ℓ₂) + α/2 · ( KL(P₁‖P₂) + KL(P₂‖P₁) )
+
+    of the predictive distributions P₁ and P₂ of a row; of a row's target tokens their mean, of
+    several labels the sum over labels. ``alpha`` is α, without a unit: 0.1 to 1 for classifiers, 5
+    for translation in the paper, which adds ℓ₁ and ℓ₂ where its code for classifiers takes their
+    mean. Each row passes twice, so an update costs twice as much. What ℓ is besides (label
+    smoothing, say) holds for both passes. It needs some dropout: without, the two passes are the
+    same.
+
+    The loss term, and its setting: ``alpha`` is α.
+    """
+
+    alpha: float = setting(1.0, above=0, most=1000)
+    name: ClassVar[str] = "rdrop"
+    compares_rows: ClassVar[bool] = False
+
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
+        return losses
+
+    def between(
+        self, first: ForwardPass, second: ForwardPass, losses: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        return 0.5 * (losses[0] + losses[1]) + self.alpha * disagreement(first, second)
+
+
+def _two_passes(loaded: Loaded) -> None:
+    from holdfast.models.places import dropouts_by_place
+
+    if getattr(loaded.network, "problem", None) == REGRESSION:
+        rule = "compares distributions, and a number has none"
+        raise RecipeError("methods.rdrop", rule, "data.label_kind=number", "Leave it out.")
+    rates = [one.rate for one in dropouts_by_place(loaded.network)]
+    if not any(rate > 0 for rate in rates):
+        rule = "compares passes of different dropout, and this network has none that is on"
+        remedy = "Set model.dropout=0.1, or methods.dropout, or leave it out."
+        raise RecipeError("methods.rdrop", rule, None, remedy)
+    on = sum(rate > 0 for rate in rates)
+    because = f"{on} dropouts are on, at most {max(rates):g}; an update costs twice as much"
+    notify(Decision("rdrop", "two passes a row", because))
+
+
+METHODS.add("rdrop", Method(RDrop, lambda asked: Parts(terms=(asked,), prepares=_two_passes)))
+
+
+def pairs_among(rows: Ints) -> Ints:
+    """Places [pairs, 2] of rows [n] that stand there twice: the first with the second, the third
+    with the fourth."""
+    order = np.argsort(rows, kind="stable")
+    found, k = [], 0
+    while k + 1 < len(order):
+        same = rows[order[k]] == rows[order[k + 1]]
+        if same:
+            found.append((order[k], order[k + 1]))
+        k += 2 if same else 1
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Logit pairing: two forms of a row are asked for the same answer (1803.06373, 1809.10610).
+
+        ℓ_i += weight · ½ · mean_k (z_k − z'_k)²
+
+    for a row that stands in an update in two forms with logits z and z' (of classes each less its
+    mean, since a shift of all is no other answer). Every row is drawn twice side by side, so an
+    update has half as many different rows, and an epoch twice as many updates. What the two forms
+    are, ``enrich`` says: with ``enrich.counterfactual`` they differ in whom the text is about, and
+    half of them are the row as it stands; without any enrichment they differ by dropout alone.
+
+    The source, the loss term, and its setting: ``weight``, without a unit.
+    """
+
+    weight: float = setting(1.0, above=0, most=1000)
+    name: ClassVar[str] = "pairing"
+    has_epochs: ClassVar[bool] = True
+    compares_rows: ClassVar[bool] = True
+
+    def steps_per_epoch(self, pool: RowPool) -> int:
+        return max(1, -(-len(pool) // self._different(pool)))
+
+    def draw(self, pool: RowPool, step: int) -> Draw:
+        rows = batch_of_epoch(
+            pool, step, "pairing", lambda rng: rng.permutation(len(pool)), self._different(pool)
+        )
+        return Draw(np.repeat(rows, 2) if pool.batch > 1 else rows)
+
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        pairs = torch.as_tensor(pairs_among(np.asarray(passed.rows)), device=losses.device)
+        if not len(pairs):
+            return losses
+        logits = passed.output.logits.float()
+        if not passed.batch["labels"].is_floating_point():
+            logits = logits - logits.mean(dim=-1, keepdim=True)
+        gap = (logits[pairs[:, 0]] - logits[pairs[:, 1]]).reshape(len(pairs), -1)
+        each = 0.5 * self.weight * gap.square().mean(dim=-1)
+        added = torch.zeros_like(losses).index_add(0, pairs.reshape(-1), each.repeat_interleave(2))
+        return losses + added
+
+    def _different(self, pool: RowPool) -> int:
+        return max(1, pool.batch // 2)
+
+
+METHODS.add(
+    "pairing",
+    Method(Pairing, lambda asked: Parts(source=asked, terms=(asked,)), needs_classes=True),
+)
+
+
+OVER = ("auto", "others", "all")
+# Of a logit that takes no part: its probability is 0, and 0 times a finite number stays 0.
+NOWHERE = -1e30
+GOLDEN = 2654435769
+
+
+def divergence(
+    start: torch.Tensor, now: torch.Tensor, targets: torch.Tensor | None = None
+) -> torch.Tensor:
+    """KL(start ‖ now) [n] in nats of two tables of logits [n, classes]; with ``targets`` [n] over
+    the other classes alone, whose probabilities are made to add to 1."""
+    first, second = start.float(), now.float()
+    if targets is not None:
+        first, second = (x.scatter(1, targets[:, None], NOWHERE) for x in (first, second))
+    first, second = first.log_softmax(dim=-1), second.log_softmax(dim=-1)
+    return (first.exp() * (first - second)).sum(dim=-1)
+
+
+def chosen(rows: Ints, share: float) -> Ints:
+    """The places [k] of those ``rows`` [n] that are among a fixed ``share`` of all there are."""
+    spread = (np.asarray(rows, dtype=np.uint64) * np.uint64(GOLDEN)) & np.uint64(0xFFFFFFFF)
+    return np.flatnonzero(spread < share * 2**32)
+
+
+@dataclass(frozen=True, slots=True)
+class KLStart:
+    """Stay near what the model answered before the first step: a divergence from its own start.
+
+        ℓ = CE(y) + λ · KL(p₀ ‖ p)    p₀ before the first step, p now, over all classes
+        ℓ = CE(y) + λ · KL(q₀ ‖ q)    q(v) = p(v) ÷ (1 − p(y)) for every token v but y, its target
+
+    The first is learning without forgetting (1606.09282, at the temperature 1), for classes. The
+    second masks the target (2605.29498) and is for models that write: what the model is to learn
+    about y is left to the cross-entropy, which the plain divergence opposes, and what it knew of
+    all other tokens stays. Of a row's target tokens it is the mean, in nats, as the loss is. Of
+    weights it says nothing: ``l2_sp`` and ``ewc`` keep those near, ``replay`` keeps the answers to
+    rows of other kinds.
+
+    What the model answered is asked of the start's weights in the run's own network, which changes
+    places for it: no second model, and with an adapter hardly a copy. It costs a forward pass, a
+    third of a step, of a ``share`` of the rows: the same ones all along, whose λ is the larger.
+
+    The loss term, and its settings: ``weight`` is λ; ``share`` of the rows whose answers are
+    compared, each with λ ÷ share; ``over`` the ``others`` than the target or ``all`` classes,
+    ``auto`` the others for what writes tokens.
+    """
+
+    weight: float = setting(1.0, above=0, most=1000)
+    share: float = setting(0.4, above=0, most=1)
+    over: str = setting("auto", words=OVER)
+    name: ClassVar[str] = "kl_start"
+    compares_rows: ClassVar[bool] = False
+
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if passed.start is None:
+            raise Defect("methods.kl_start", "was given a pass that knows no start")
+        at = chosen(passed.rows, self.share)
+        if not len(at):
+            return losses
+        counts = passed.batch.get("counts")
+        now, targets = logits_of(passed.output), _targets(passed.batch)
+        places = torch.from_numpy(at).to(losses.device)
+        writes = counts is not None and "tags" not in passed.batch
+        others = self.over == "others" or (self.over == "auto" and writes)
+        if counts is None:
+            now, targets = now[places], targets[places]
+        else:
+            mine = torch.zeros(len(counts), dtype=torch.bool, device=losses.device)
+            mine[places] = True
+            tokens = mine.repeat_interleave(counts)
+            now, targets, counts = now[tokens], targets[tokens], counts[places]
+        apart = divergence(logits_of(passed.start(at)), now, targets if others else None)
+        apart = row_means(apart, counts)
+        return losses.index_add(0, places, apart, alpha=self.weight / self.share)
+
+
+def _targets(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The class of each row, or of each target token of all rows, row by row."""
+    for name in ("expected", "tags"):
+        if name in batch:
+            return batch[name]
+    labels = batch["labels"]
+    return labels.flatten()[batch["where"]] if "where" in batch else labels
+
+
+METHODS.add("kl_start", Method(KLStart, lambda asked: Parts(terms=(asked,)), needs_one_answer=True))

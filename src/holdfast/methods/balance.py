@@ -1,0 +1,343 @@
+"""Rare classes: learn from them as much as from common ones, and decide for other rates of them.
+
+Two things, which are settled apart.
+
+``by`` is how rare classes are learned from more. ``draw``: an epoch of n rows over K classes gives
+each class n ÷ K places, or with ``strength`` s in (0, 1) a share in proportion to its rows to the
+power 1 − s. A class with more rows than places gives a sample without replacement (other rows in
+each epoch), one with fewer every row, as often as all of them fit, and some once more. ``weights``:
+rows pass as they are, and the loss of a row weighs n_y^−s, 1 on average. ``effective``: it weighs
+1 ÷ (1 − β^n_y), the inverse of an effective number of rows (1901.05555). ``none``: neither. Unlike
+weights, which make single updates jump, drawing changes which rows travel.
+
+``target`` is the population that the answers are for. Learning from an even draw makes a model that
+answers as if classes were alike frequent (``drawn``: so it stays). With any other target the model
+learns at the rates of the rows all the same: if the update's rows stand for the rates q, and the
+training rows have the rates p, the loss of row i is
+
+    −log softmax(z + log q − log p)[y_i]
+
+so that z, which everything else sees, are the logits at p, whatever was drawn. Validation losses,
+the choice of the state and the temperature are then those of the rows as they are. At the end the
+last layer's bias moves them to the target (``moved``): ``rows`` leaves them there, which are
+probabilities at the true rates; ``even`` answers for classes alike, ``half`` for rates half of the
+way there (in proportion to √p), which macro-F1 asks for; a table states the rates of the population
+that the model will meet; ``auto`` is ``half`` unless the validation rows prove another of these
+better for macro-F1. Logit adjustment of the loss (2007.07314) is ``by: none`` with ``target: even``
+or ``half``: its constant is the bias's, which is free, and the two came out the same to the digit
+(benchmarks/methods.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+
+if TYPE_CHECKING:
+    import torch
+
+
+# A share of the way from the rows' own rates (0) to classes alike (1).
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# It gained macro-F1 on all three sets of benchmarks/balance.py; all of the way costs accuracy.
+USUAL = 0.5
+RESAMPLES = 2000
+# One-sided, and shared among the moves that may take the usual one's place: strict, as the best of
+# several is flattered by being chosen, and a percentile interval of few rows is too short.
+LEVEL = 0.01 / (len(STRENGTHS) - 1)
+
+
+def shares_of(labels: Ints, classes: int) -> Floats:
+    """The share of each class [classes] among these labels [n]. A class without a row counts as
+    half a row, so that its logarithm is finite."""
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    counts[counts == 0] = 0.5
+    return np.asarray(counts / counts.sum())
+
+
+def between(shares: Floats, strength: float) -> Floats:
+    """Rates in proportion to ``shares`` [classes] to the power 1 − ``strength``: as they are at 0,
+    alike at 1."""
+    powered = np.asarray(shares, dtype=np.float64) ** (1 - strength)
+    return np.asarray(powered / powered.sum())
+
+
+def moved(logits: Floats, learned: Floats, target: Floats) -> Floats:
+    """From one population's class rates to another's: the same model, other frequencies of the
+    classes.
+
+    A classifier that learned where the classes had the shares q says P_q(c | x) ∝ p(x | c) · q_c.
+    In a population with the shares t, the same texts within each class, Bayes' rule moves its
+    logits:
+
+        z_c + log t_c − log q_c
+
+    (Saerens et al. 2002; as an adjustment of the decision for rare classes 2007.07314, section
+    4.1). Nothing is fitted, and among rows of one class nothing changes. What it assumes is that
+    the classes look as they did and are only more or less frequent.
+
+    Logits [n, classes] of a model that learned at the rates ``learned``, in a population whose
+    rates are ``target``; both [classes], above 0, adding to 1.
+    """
+    return np.asarray(logits) + np.log(target) - np.log(learned)
+
+
+def stated(target: Mapping[str, float], classes: Sequence[str], key: str) -> Floats:
+    """The rates [classes] that a user states by name; they are divided by their sum.
+
+    Raises ``RecipeError`` for a class that is not there, one that is left out, and a share that is
+    no number above 0.
+    """
+    unknown = [name for name in target if name not in classes]
+    missing = [name for name in classes if name not in target]
+    for wrong, rule in ((unknown, "names a class that is not there"), (missing, "leaves out")):
+        if wrong:
+            known = ", ".join(map(repr, classes[:10])) + (" …" if len(classes) > 10 else "")
+            raise RecipeError(key, rule, wrong[0], f"State a share of each of {known}.")
+    values = [target[name] for name in classes]
+    for name, value in zip(classes, values, strict=True):
+        if type(value) not in (int, float) or not 0 < value < 1e9:
+            rule = f"must be a number above 0 for {name!r}"
+            raise RecipeError(key, rule, value, "A class of share 0 is no class: drop its rows.")
+    rates = np.array(values, dtype=np.float64)
+    return np.asarray(rates / rates.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """``rows`` [classes] are the rates of the training rows, ``target`` those that the answers are
+    for; ``moved`` whether they differ."""
+
+    classes: tuple[str, ...]
+    rows: Floats
+    target: Floats
+    because: str
+
+    @property
+    def moved(self) -> bool:
+        return not np.allclose(self.rows, self.target, rtol=0, atol=1e-12)
+
+    @property
+    def shift(self) -> Floats:
+        """What is added to the logits of each class [classes], after the temperature."""
+        return np.asarray(np.log(self.target) - np.log(self.rows))
+
+    def to_json(self) -> dict[str, Any]:
+        """``logits − shift`` are those at the rates of the training rows."""
+        named = zip(
+            self.classes, self.rows.tolist(), self.target.tolist(), self.shift.tolist(), strict=True
+        )
+        return {
+            "because": self.because,
+            "classes": {
+                name: {"rows": rows, "target": target, "shift": shift}
+                for name, rows, target, shift in named
+            },
+        }
+
+    @property
+    def decision(self) -> Decision:
+        if not self.moved:
+            return Decision("class rates", "as in the training rows", self.because)
+        most = int(np.abs(self.shift).argmax())
+        chosen = (
+            f"{self.classes[most]!r} at {self.target[most]:.1%} in place of {self.rows[most]:.1%}"
+        )
+        return Decision("class rates", chosen, self.because, prominent=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRates:
+    """Which rates the decision is for: ``target`` [classes], ``strength`` of the way to classes
+    alike, and ``because``. ``gain`` in macro-F1 with its 90 % interval, a fraction."""
+
+    target: Floats
+    strength: float
+    gain: float
+    low: float
+    high: float
+    because: str
+
+
+def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) -> TargetRates:
+    """How far to move the decision towards classes alike, for macro-F1.
+
+    ``logits`` [n, classes] at the rates ``shares`` of rows that the model did not learn from, with
+    their ``labels`` [n]. Half of the way (``USUAL``) unless these rows prove another of
+    ``STRENGTHS`` better, none of it among them: the lower end of a paired bootstrap's one-sided
+    99.75 % interval of the gain in macro-F1 (1 % shared among the others) is then above 0. Rows are
+    drawn within their class, so that no resample lacks one.
+    """
+    guesses = np.stack([moved(logits, shares, between(shares, s)).argmax(1) for s in STRENGTHS])
+    whole = np.array([_f1(labels, guess, len(shares)) for guess in guesses])
+    usual, best = STRENGTHS.index(USUAL), int(whole.argmax())
+    where = f"on {len(labels)} validation rows"
+    if whole[best] <= whole[usual]:
+        because = f"half of the way to classes alike; {where} no other move has a better macro-F1"
+        return TargetRates(between(shares, USUAL), USUAL, 0.0, 0.0, 0.0, because)
+    rng, gains = generator(seed, "rates"), np.zeros(RESAMPLES)
+    places = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for index in range(RESAMPLES):
+        rows = np.concatenate([rng.choice(place, len(place)) for place in places])
+        drawn = [_f1(labels[rows], guesses[k, rows], len(shares)) for k in (usual, best)]
+        gains[index] = drawn[1] - drawn[0]
+    low, high = (float(one) for one in np.quantile(gains, [LEVEL, 1 - LEVEL]))
+    gain = float(whole[best] - whole[usual])
+    shown = f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points of macro-F1 {where}"
+    way = f"{STRENGTHS[best]:.0%} of the way to classes alike"
+    if low <= 0:
+        because = f"half of the way to classes alike; {way} would bring {shown}: may be chance"
+        return TargetRates(between(shares, USUAL), USUAL, gain, low, high, because)
+    because = f"{way} in place of half of it: {shown}"
+    return TargetRates(between(shares, STRENGTHS[best]), STRENGTHS[best], gain, low, high, because)
+
+
+def _f1(labels: Ints, guess: Ints, classes: int) -> float:
+    """Macro-F1 over the classes that have a row here."""
+    right = np.bincount(labels[guess == labels], minlength=classes)
+    true = np.bincount(labels, minlength=classes)
+    made = np.bincount(guess, minlength=classes)
+    there = true > 0
+    return float((2 * right[there] / (true + made)[there]).mean())
+
+
+# The middle of the four that 1901.05555 tries.
+BETA = 0.999
+WAYS = ("draw", "weights", "effective", "none")
+TARGET = "methods.balance.target"
+TARGETS = ("drawn", "rows", "half", "even", "auto")
+
+
+def places_of(sizes: Ints, total: int, strength: float) -> Ints:
+    """How many of ``total`` places each class [K] of these sizes gets: in proportion to
+    size^(1 − strength), the largest remainders rounded up."""
+    share = np.asarray(sizes, dtype=np.float64) ** (1 - strength)
+    exact = total * share / share.sum()
+    places: Ints = np.floor(exact).astype(np.int64)
+    left = total - int(places.sum())
+    places[np.argsort(places - exact, kind="stable")[:left]] += 1
+    return places
+
+
+def balanced(labels: Ints, strength: float, rng: np.random.Generator) -> Ints:
+    """Positions [n] of an epoch over rows of these ``labels`` [n], in an order of chance."""
+    present, sizes = np.unique(labels, return_counts=True)
+    chosen = []
+    for label, size, places in zip(
+        present, sizes, places_of(sizes, len(labels), strength), strict=True
+    ):
+        rows = np.flatnonzero(labels == label)
+        every, more = divmod(int(places), int(size))
+        chosen += [np.tile(rows, every), rng.permutation(rows)[:more]]
+    return rng.permutation(np.concatenate(chosen))
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The settings, and the source of ``by: draw``: ``strength``, 1 for classes alike, near 0 for
+    them as they are; ``by`` and ``target`` as the module says."""
+
+    strength: float = setting(1.0, above=0, most=1)
+    by: str = setting("draw", words=WAYS)
+    target: str | Mapping[str, float] = setting("drawn", words=TARGETS, shares=True)
+    name: ClassVar[str] = "balance"
+    has_epochs: ClassVar[bool] = True
+
+    def steps_per_epoch(self, pool: RowPool) -> int:
+        return pool.steps_per_pass
+
+    def draw(self, pool: RowPool, step: int) -> Draw:
+        labels = pool.labels
+        assert labels is not None
+
+        def order(rng: np.random.Generator) -> Ints:
+            return balanced(labels, self.strength, rng)
+
+        return Draw(batch_of_epoch(pool, step, "balance", order))
+
+
+@dataclass(frozen=True, slots=True)
+class BalancedLoss:
+    """The loss term. ``weights`` and ``offset`` [classes] are those of the training rows: the
+    weight of a class's rows, and log q − log p; without rows (``of_rows``) nothing is changed."""
+
+    asked: Balance
+    weights: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+    name: ClassVar[str] = "balance"
+    compares_rows: ClassVar[bool] = False
+
+    def of_rows(self, labels: Ints, classes: Sequence[str]) -> BalancedLoss:
+        """The term for training rows of these ``labels`` [n]."""
+        weights = weights_of(self.asked, labels, len(classes))
+        shares = shares_of(labels, len(classes))
+        offset: Floats = np.zeros(len(classes))
+        if self.asked.target != "drawn":
+            drawn: Floats = np.asarray(shares * weights)
+            if self.asked.by == "draw":
+                drawn = between(shares, self.asked.strength)
+            offset = np.asarray(np.log(drawn / drawn.sum()) - np.log(shares))
+        return BalancedLoss(self.asked, tuple(weights.tolist()), tuple(offset.tolist()))
+
+    def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if not self.weights:
+            return losses
+        logits, labels = passed.output.logits.float(), passed.batch["labels"]
+        if any(self.offset):
+            offset = torch.tensor(self.offset, dtype=torch.float32, device=logits.device)
+            losses = torch.nn.functional.cross_entropy(logits + offset, labels, reduction="none")
+        return (
+            torch.tensor(self.weights, dtype=torch.float32, device=logits.device)[labels] * losses
+        )
+
+
+def weights_of(asked: Balance, labels: Ints, classes: int) -> Floats:
+    """The weight of a row of each class [classes], 1 on average over these rows [n]."""
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    found = np.maximum(counts, 1)
+    if asked.by == "weights":
+        raw = found**-asked.strength
+    elif asked.by == "effective":
+        raw = (1 - BETA) / (1 - BETA**found)
+    else:
+        return np.ones(classes)
+    return np.asarray(raw * counts.sum() / (raw * counts).sum())
+
+
+def changes_losses(by: str, target: object) -> bool:
+    """Whether it acts on the losses: by weights, or by moving the logits of the loss."""
+    return by in ("weights", "effective") or (by == "draw" and target != "drawn")
+
+
+def asked_target(methods: Mapping[str, object]) -> Any:
+    """The ``target`` of these methods (name: settings); ``None`` where answers stay as learned."""
+    asked = methods.get("balance")
+    target = asked.get("target", "drawn") if isinstance(asked, Mapping) else "drawn"
+    return None if target == "drawn" else target
+
+
+def check_target(methods: Mapping[str, object], classes: Sequence[str]) -> None:
+    """Refuse a stated population whose classes are not those of the rows, before any step."""
+    target = asked_target(methods)
+    if isinstance(target, Mapping):
+        stated(target, classes, TARGET)
+
+
+def _parts(asked: Balance) -> Parts:
+    source = asked if asked.by == "draw" else None
+    moves = changes_losses(asked.by, asked.target)
+    return Parts(source=source, terms=(BalancedLoss(asked),) if moves else ())
+
+
+METHODS.add("balance", Method(Balance, _parts, needs_classes=True))

@@ -1,0 +1,151 @@
+"""What is left out while the network learns: units by place (dropout), or connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.decisions import notify
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision
+from holdfast.methods.noise import Disturbance
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from holdfast.models.base import Loaded, Network
+
+
+KEPT = "model"
+MOST = 0.95
+
+
+def _rate() -> Any:
+    return setting(KEPT, words=(KEPT,), or_number=True, most=MOST)
+
+
+@dataclass(frozen=True, slots=True)
+class DropoutRates:
+    """Dropout by place: each hidden unit is zero with probability p while the network learns, the
+    others are divided by 1 − p (1207.0580).
+
+        y = x · m ÷ (1 − p),   m ~ Bernoulli(1 − p) per unit
+
+    ``model.dropout`` sets one rate everywhere when the model is loaded; this sets those of chosen
+    places alone: of the ``embedding``'s output, of the ``attention``'s probabilities, of the
+    ``hidden`` states in a block, before the ``head``, on the input of an ``adapter``'s update.
+    Rates are shares in [0, 0.95]. ``methods/dropout.py`` drops weights in place of units,
+    and ``methods/agreement.py`` asks two passes of different dropout to agree.
+
+    A rate for each place; ``model`` leaves a place as the model has it.
+    """
+
+    embedding: float | str = _rate()
+    attention: float | str = _rate()
+    hidden: float | str = _rate()
+    head: float | str = _rate()
+    adapter: float | str = _rate()
+
+
+def set_rates(asked: DropoutRates, loaded: Loaded) -> None:
+    """Set them in the network; raises ``RecipeError`` for a place that it has not."""
+    from holdfast.models.places import PLACES, dropouts_by_place
+
+    found = dropouts_by_place(loaded.network)
+    there = [place for place in PLACES if any(one.place == place for one in found)]
+    changed = []
+    for one in fields(asked):
+        rate = getattr(asked, one.name)
+        if rate == KEPT:
+            continue
+        if one.name not in there:
+            remedy = f"It has {', '.join(there)}." if there else "It has none at all."
+            rule = "is a place in which this network has no dropout"
+            raise RecipeError(f"methods.dropout.{one.name}", rule, rate, remedy)
+        here = [each for each in found if each.place == one.name]
+        was = sorted({each.rate for each in here})
+        for each in here:
+            each.become(float(rate))
+        shown = " and ".join(f"{value:g}" for value in was)
+        changed.append(f"{one.name} {rate:g} in place of {shown}")
+    if not changed:
+        rule = "names no rate: every place stays as the model has it"
+        remedy = f"Set one of {', '.join(there) or 'another model'}, or leave it out."
+        raise RecipeError("methods.dropout", rule, None, remedy)
+    notify(Decision("dropout", "; ".join(changed), "set by you, by place"))
+
+
+METHODS.add(
+    "dropout",
+    Method(DropoutRates, lambda asked: Parts(prepares=lambda loaded: set_rates(asked, loaded))),
+)
+
+
+def layers_of(network: Network) -> list[nn.Linear]:
+    """The linear layers in the blocks whose weights learn."""
+    from torch import nn
+
+    from holdfast.models.places import blocks_of
+
+    modules = (module for block in blocks_of(network) for module in block.modules())
+    return [one for one in modules if isinstance(one, nn.Linear) and one.weight.requires_grad]
+
+
+@dataclass(frozen=True, slots=True)
+class DropConnect:
+    """DropConnect: single connections are dropped instead of units (Wan et al. 2013).
+
+        y = (W ⊙ M ÷ (1 − p)) x + b,   M ~ Bernoulli(1 − p) per weight, drawn for each pass
+
+    in the linear layers of the blocks that learn. ``rate`` is p. The paper draws a mask for each
+    row; here the rows of a pass share one, as anything else would hold the weights once a row. Off
+    by default: no gain on tuned transformers is known, and a mask of every weight costs up to a
+    third of a step. Dropout (``methods/dropout.py``) drops units.
+
+    ``rate`` is p, the share of the connections that a pass leaves out.
+    """
+
+    rate: float = setting(0.1, above=0, most=0.95)
+
+    def attach(self, network: Network) -> Sequence[Callable[[], None]]:
+        """A pass of its own in each of the layers."""
+        return [self._attached(layer) for layer in layers_of(network)]
+
+    def _attached(self, layer: nn.Linear) -> Callable[[], None]:
+        import torch
+
+        plain = layer.forward
+
+        def forward(states: torch.Tensor) -> Any:
+            if not layer.training:
+                return plain(states)
+            weight = torch.nn.functional.dropout(layer.weight, self.rate)
+            return torch.nn.functional.linear(states, weight, layer.bias)
+
+        layer.__dict__["forward"] = forward
+
+        def remove() -> None:
+            del layer.__dict__["forward"]
+
+        return remove
+
+
+def _prepares(loaded: Loaded) -> None:
+    layers = layers_of(loaded.network)
+    if not layers:
+        rule = "needs a linear layer in a block that learns"
+        remedy = "Leave it out, or freeze less (model.freeze, model.adapter)."
+        raise RecipeError("methods.dropconnect", rule, None, remedy)
+    count = sum(layer.weight.numel() for layer in layers)
+    because = f"{count:,} connections, of which each pass of an update leaves some out"
+    notify(Decision("where dropconnect acts", f"{len(layers)} linear layers", because))
+
+
+def _parts(asked: DropConnect) -> Parts:
+    return Parts(listeners=lambda: (Disturbance("dropconnect", asked.attach),), prepares=_prepares)
+
+
+METHODS.add("dropconnect", Method(DropConnect, _parts))

@@ -1,0 +1,277 @@
+"""Which layers learn when, and which begin anew: the head first (``progressive``), one more layer
+at a time (``unfreeze``), the top drawn anew (``reinit``), the head put back (``reset_head``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from holdfast.core.decisions import notify
+from holdfast.core.errors import RecipeError
+from holdfast.core.events import Place
+from holdfast.core.records import Decision
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.models.compute.prefix import train_mode
+from holdfast.models.layers import put_head_back, redraw, top_layers
+
+if TYPE_CHECKING:
+    from holdfast.models.base import Network
+    from holdfast.training.run import Run
+
+
+class WhoLearns:
+    """Which layers learn at a step: the head first, then one more layer at a time (``unfreeze``),
+    or everything at once (``progressive``).
+
+    A function of the position in the fine-tuning, counted from where the method joined a run under
+    way. What does not learn yet gets no gradient and no weight decay, draws no dropout where it is
+    at the front, and costs no pass back. The optimizer knows all layers from the beginning, and the
+    schedule is that of the whole phase. Siblings: ``train.layer_decay`` lets lower layers move less
+    all the time; ``model.freeze`` never lets them.
+
+    The listener. ``below(done, layers)`` says how many of the ``layers`` below the head, counted
+    from the top, learn when the share ``done`` of the phase is over, in [0, 1); one at least where
+    the head has no weights of its own. It remembers the phase and the step in it at which it
+    joined.
+    """
+
+    place: ClassVar[Place] = "change"
+
+    def __init__(self, name: str, below: Callable[[float, int], int]) -> None:
+        self.name = name
+        self._below = below
+        self._joined = (0, 0)
+
+    def run_start(self, run: Run) -> None:
+        self._joined = (run.phase_index, run.step_in_phase)
+
+    def batch_ready(self, run: Run) -> None:
+        if run.phase.head != "train":
+            return
+        _let_learn(run, self._learning(run))
+
+    def run_end(self, run: Run) -> None:
+        """A method that is switched off mid-run leaves this way too."""
+        _let_learn(run, {id(p) for p in run.learning_parameters().values()})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"joined": list(self._joined)}
+
+    def load_state_dict(self, state: Mapping[str, tuple[int, int]]) -> None:
+        phase, since = state["joined"]
+        self._joined = (phase, since)
+
+    def _learning(self, run: Run) -> set[int]:
+        layers = run.network.layers()
+        top = [layer for layer in layers if layer.name in ("pooler", "head")]
+        mine = {id(p) for p in run.learning_parameters().values()}
+        lower = [layer for layer in layers if layer not in top]
+        # Layers that the recipe has frozen are no step of the way.
+        lower = [layer for layer in lower if any(id(p) in mine for p in layer.parameters())]
+        phase, since = self._joined
+        since = since if phase == run.phase_index else 0
+        done = (run.step_in_phase - since) / (run.phase.steps - since)
+        count = self._below(done, len(lower))
+        if not any(id(p) in mine for layer in top for p in layer.parameters()):
+            # A head that shares the embeddings' weights has none: the top block stands in for it.
+            count = max(1, count)
+        chosen = [*lower[len(lower) - count :], *top]
+        return {id(p) for layer in chosen for p in layer.parameters()}
+
+
+def _let_learn(run: Run, learning: set[int]) -> None:
+    """Let these parameters learn, of those that may; an action's freezing stands above it."""
+    changed = False
+    for name, parameter in run.learning_parameters().items():
+        wanted = id(parameter) in learning and name not in run.adjustments.frozen
+        if parameter.requires_grad != wanted:
+            parameter.requires_grad_(wanted)
+            # An optimizer passes over what has no gradient, its weight decay included.
+            parameter.grad, changed = None, True
+    if changed and run.network.training:
+        train_mode(run.network)
+
+
+@dataclass(frozen=True, slots=True)
+class Progressive:
+    """A progressive start: the head alone learns for the first share of the steps, then everything.
+
+    ``probe_first`` (LP-FT, 2202.10054) has the same end, that the backbone is not pulled about by a
+    head that knows nothing, by another way: it fits the head in closed form under a cross-validated
+    penalty, before the first step. Here the head learns by gradient, at the run's rate and within
+    its steps, as where no closed form fits it (a pretrained head, a loss that is no cross-entropy).
+    After ``probe_first`` the head has nothing to gain from it.
+
+    ``start`` is the share of the fine-tuning, in (0, 0.9], for which the head learns alone."""
+
+    start: float = setting(0.2, above=0, most=0.9)
+
+    def listeners(self) -> tuple[WhoLearns]:
+        def below(done: float, layers: int) -> int:
+            return layers if done >= self.start - 1e-9 else 0
+
+        return (WhoLearns("progressive", below),)
+
+
+METHODS.add("progressive", Method(Progressive, lambda asked: Parts(listeners=asked.listeners)))
+
+
+def thawed_layers(done: float, layers: int, until: float) -> int:
+    """How many of ``layers`` learn when the share ``done`` of the steps is over."""
+    # The sliver is for products that miss a whole number from below.
+    return min(layers, int(layers * done / until + 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class GradualUnfreezing:
+    """Gradual unfreezing: the head learns first, then one more layer at a time, from the top
+    (1801.06146, section 3.3).
+
+        layers below the head that learn at a share d of the fine-tuning:  min(n, ⌊n · d ÷ until⌋)
+
+    with n of them. What is at the bottom is the most general, and changes last and least.
+
+    ``until`` is the share of the fine-tuning, above 0, at which all layers learn."""
+
+    until: float = setting(0.5, above=0, most=1)
+
+    def listeners(self) -> tuple[WhoLearns]:
+        return (WhoLearns("unfreeze", lambda d, n: thawed_layers(d, n, self.until)),)
+
+
+METHODS.add("unfreeze", Method(GradualUnfreezing, lambda asked: Parts(listeners=asked.listeners)))
+
+
+@dataclass(frozen=True, slots=True)
+class ResetHeadAt:
+    """The last layer is put back in the middle of the fine-tuning, against primacy bias
+    (2205.07802).
+
+    What is learned from the first rows has a hold on all that follows. The head is again what it
+    was at the first look (a linear probe, or random weights), and its optimizer remembers nothing
+    of it; what the layers below have learned stays, and the rest of the steps fits the head to
+    that. It is what the action ``ResetHead`` does by what a run shows; here a recipe asks for it at
+    a known step.
+
+    ``at`` is the share of the fine-tuning after which the head is put back, in (0, 0.95].
+    """
+
+    at: float = setting(0.5, above=0, most=0.95)
+
+
+class HeadPutBack:
+    """The listener. It remembers whether it is done: a plan that is extended moves the step."""
+
+    name: ClassVar[str] = "reset_head"
+    place: ClassVar[Place] = "change"
+
+    def __init__(self, at: float) -> None:
+        self._at = at
+        self._done = False
+
+    def step_done(self, run: Run) -> None:
+        if self._done or run.phase.head != "train":
+            return
+        # After the last update nothing would fit what was put back; one update alone has no middle.
+        if run.step_in_phase != min(max(1, round(self._at * run.phase.steps)), run.phase.steps - 1):
+            return
+        self._done = True
+        if put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
+            because = "methods.reset_head: it is again what it was at the first look (2205.07802)"
+            run.journal.note(run.step, "head put back", because)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self._done}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        self._done = bool(state["done"])
+
+
+METHODS.add(
+    "reset_head",
+    # In a run under way its step may be over; there is an action for that.
+    Method(
+        ResetHeadAt, lambda asked: Parts(listeners=lambda: (HeadPutBack(asked.at),)), joins=False
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reinit:
+    """The top blocks and the pooler drawn anew before the first step (2006.05987, section 5).
+
+    The last layers of a pretrained model are the most tuned to its pretraining task, and a poor
+    start for another: drawn anew, by the initializer of the architecture, they are learned from
+    nothing. The paper's gain is on few rows and with large encoders (BERT-large on RTE, MRPC, CoLA,
+    STS-B); a model that was trained to embed sentences has what it is for in just these layers.
+
+    They are drawn after the first look, so that the linear probe that the run is measured against
+    is the pretrained model's, and so is what is kept where the run does not gain. The head, whose
+    features are gone, is drawn anew with them. Siblings: ``reset_head`` leaves the blocks, and acts
+    mid-run; ``train.layer_decay`` lets lower layers move less.
+
+    ``blocks`` is how many, counted from the top; 0 is the pooler alone.
+    """
+
+    blocks: int = setting(1, least=0, most=200, whole=True)
+
+
+def check_reinit(asked: Reinit, network: Network) -> None:
+    """Notify of which layers are drawn anew. Raises ``RecipeError`` for more blocks than there are,
+    layers that do not learn, and a model under an adapter, whose own weights are not trained."""
+    layers = top_layers(network, asked.blocks)
+    if not layers:
+        raise RecipeError(
+            "methods.reinit.blocks", "leaves nothing to draw anew: this model has no pooler", 0
+        )
+    held = next(
+        (layer.name for layer in layers if not all(p.requires_grad for p in layer.parameters())),
+        None,
+    )
+    adapted = network.adapter is not None
+    if adapted or held is not None:
+        what = "an adapter holds the weights" if adapted else f"{held} is frozen"
+        raise RecipeError(
+            "methods.reinit",
+            f"draws layers anew that then must learn, and {what}",
+            asked.blocks,
+            "Leave one of the two out: methods.reinit=false, or model.freeze and model.adapter.",
+        )
+    names = ", ".join(layer.name for layer in layers)
+    because = "by the architecture's initializer, after the first look; the head with them"
+    notify(Decision("layers drawn anew", names, because))
+
+
+class RedrawnTop:
+    """Draws them at the first phase's start; a run that is resumed there draws the same again."""
+
+    name: ClassVar[str] = "reinit"
+    place: ClassVar[Place] = "change"
+
+    def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
+
+    def phase_start(self, run: Run) -> None:
+        if run.step:
+            return
+        network, seed = run.network, run.plan.seed
+        layers = top_layers(network, self._blocks)
+        head = [layer for layer in network.layers() if layer.name == "head" and network.new_head]
+        redraw(network, [*layers, *head], seed)
+        names = ", ".join(layer.name for layer in (*layers, *head))
+        run.journal.note(0, "layers drawn anew", "methods.reinit", chosen=names)
+
+
+METHODS.add(
+    "reinit",
+    Method(
+        Reinit,
+        lambda asked: Parts(
+            listeners=lambda: (RedrawnTop(asked.blocks),),
+            prepares=lambda loaded: check_reinit(asked, loaded.network),
+        ),
+        joins=False,
+    ),
+)

@@ -1,0 +1,312 @@
+"""Noise on what the network reads while it learns: on its states, its word embeddings, its tokens.
+
+Hooks are there during a run and act in training mode alone, so that nothing that is measured, saved
+or generated sees them. Their chance is PyTorch's own generator, whose state a checkpoint keeps: a
+resumed run draws what the run that was not killed draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.decisions import notify
+from holdfast.core.errors import RecipeError
+from holdfast.core.events import Place
+from holdfast.core.records import Decision, Finding
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from holdfast.models.base import Loaded, Network
+    from holdfast.training.run import Run
+
+
+# What puts itself into a network, and gives back how it is taken out.
+Attach = Callable[["Network"], Sequence[Callable[[], None]]]
+
+
+class Disturbance:
+    """The listener: ``attach`` is given the network when the run starts."""
+
+    place: Place = "change"
+
+    def __init__(self, name: str, attach: Attach) -> None:
+        self.name = name
+        self._attach = attach
+        self._remove: Sequence[Callable[[], None]] = ()
+
+    def run_start(self, run: Run) -> None:
+        self._remove = self._attach(run.network)
+
+    def run_end(self, run: Run) -> None:
+        for remove in self._remove:
+            remove()
+        self._remove = ()
+
+
+def tables_for(method: str, network: Network) -> list[nn.Embedding]:
+    """The tables of word embeddings; raises ``RecipeError`` where the network reads no words."""
+    from holdfast.models.places import word_tables
+
+    try:
+        return list(word_tables(network))
+    except RecipeError as error:
+        rule = "acts on the words of a row, and this network reads none"
+        raise RecipeError(f"methods.{method}", rule, None, "Leave it out.") from error
+
+
+def tell_where(
+    method: str, network: Network, modules: Sequence[nn.Module], chosen: str, because: str
+) -> None:
+    """Notify of what a method disturbs of this network, and where all these modules are frozen
+    first layers: they stay in evaluation mode and their outputs may be kept, so that nothing is
+    disturbed."""
+    from holdfast.models.compute.prefix import frozen_prefix
+
+    notify(Decision(f"where {method} acts", chosen, because))
+    layers = [part for layer in frozen_prefix(network) for part in layer.modules]
+    frozen = {id(module) for layer in layers for module in layer.modules()}
+    if all(id(module) in frozen for module in modules):
+        rule = f"methods.{method} disturbs layers that are all frozen, and frozen first layers are "
+        rule += "computed as they are: it changes nothing"
+        remedy = "Leave it out, or freeze fewer layers (model.freeze)."
+        notify(Finding("unused_setting", "warn", 0.5, 1, (), rule, remedy))
+
+
+NOISES = ("uniform", "normal")
+
+
+@dataclass(frozen=True, slots=True)
+class HyPe:
+    """HyPe: noise on the hidden states between the blocks while the network learns (2212.08853).
+
+        h_l = f_l(h_{l−1} + ε),   ε ~ U(−σ, σ) or N(0, σ²) per unit
+
+    at the input of every block (the paper's equations 2 and 3). ``scale`` is σ, in the unit of the
+    hidden states; the paper takes 1e-5. On few rows it gained most there, and halved the spread
+    between seeds. Unlike NEFTune, which disturbs the words alone and
+    a thousand times as much, it disturbs every layer a little; unlike dropout it removes nothing.
+
+    ``scale`` is σ; ``noise`` its shape: ``uniform`` in (−σ, σ), or ``normal``.
+    """
+
+    scale: float = setting(1e-5, above=0, most=10)
+    noise: str = setting("uniform", words=NOISES)
+
+    def disturbed(self, states: torch.Tensor) -> Any:
+        """The hidden states with noise of their shape and kind added."""
+        import torch
+
+        if self.noise == "normal":
+            return states + self.scale * torch.randn_like(states)
+        return states + (2 * self.scale) * (torch.rand_like(states) - 0.5)
+
+    def attach(self, network: Network) -> Sequence[Callable[[], None]]:
+        """A hook on every block."""
+        from holdfast.models.places import blocks_of
+
+        def before(
+            block: nn.Module, given: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]
+        ) -> Any:
+            if not block.training:
+                return None
+            if given:
+                return (self.disturbed(given[0]), *given[1:]), named
+            return given, {**named, "hidden_states": self.disturbed(named["hidden_states"])}
+
+        blocks = blocks_of(network)
+        return [b.register_forward_pre_hook(before, with_kwargs=True).remove for b in blocks]
+
+
+def _on_blocks(loaded: Loaded) -> None:
+    from holdfast.models.places import blocks_of
+
+    blocks = blocks_of(loaded.network)
+    if not blocks:
+        rule = "needs a network with blocks, between which it adds noise"
+        raise RecipeError("methods.hype", rule, type(loaded.network).__name__, "Leave it out.")
+    because = "noise on the input of each, in updates alone"
+    tell_where("hype", loaded.network, blocks, f"{len(blocks)} blocks", because)
+
+
+def _of_hype(asked: HyPe) -> Parts:
+    return Parts(listeners=lambda: (Disturbance("hype", asked.attach),), prepares=_on_blocks)
+
+
+METHODS.add("hype", Method(HyPe, _of_hype))
+
+
+def real_tokens(ids: torch.Tensor, padding: int | None) -> torch.Tensor:
+    """Which places of ``ids`` [batch, length] hold a token [batch, length]: those up to the last
+    one that is not ``padding``, since padding stands on the right."""
+    import torch
+
+    if padding is None:
+        return torch.ones_like(ids, dtype=torch.bool)
+    is_token = ids != padding
+    return is_token.flip(1).cumsum(dim=1).flip(1) > 0
+
+
+def noise(states: torch.Tensor, real: torch.Tensor, alpha: float) -> torch.Tensor:
+    """The noise for embeddings ``states`` [batch, length, units], where ``real`` [batch, length]
+    says which tokens count."""
+    import torch
+
+    lengths = real.sum(dim=1).clamp(min=1)
+    scale = alpha / torch.sqrt(lengths * states.shape[-1]).to(states.dtype)
+    drawn = torch.rand_like(states) * 2 - 1
+    return drawn * (scale[:, None] * real.to(states.dtype))[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Neftune:
+    """NEFTune: noise on the word embeddings while the network learns (2310.05914).
+
+        x' = x + α ÷ √(L d) · ε,   ε ~ U(−1, 1) per unit
+
+    for a row of L real tokens with embeddings of d units; padding counts for nothing and stays as
+    it is. ``alpha`` is α: 5, 10 or 15 in the paper. The noise of a row is about α ÷ √3 long as a
+    whole, however long the row is. Made for language models that follow instructions, it suits
+    anything with a table of words. With packed rows (``train.pack``) L is that of the line.
+    HyPe disturbs the states between the blocks instead.
+
+    ``alpha`` is α.
+    """
+
+    alpha: float = setting(5.0, above=0, most=1000)
+
+    def attach(self, network: Network, padding: int | None) -> Sequence[Callable[[], None]]:
+        """A hook on the table of words."""
+        from holdfast.models.places import word_tables
+
+        def after(table: nn.Module, given: tuple[torch.Tensor], states: torch.Tensor) -> Any:
+            if not table.training:
+                return None
+            ids = given[0].reshape(-1, given[0].shape[-1])
+            flat = states.reshape(*ids.shape, states.shape[-1])
+            return (flat + noise(flat, real_tokens(ids, padding), self.alpha)).view_as(states)
+
+        return [one.register_forward_hook(after).remove for one in word_tables(network)]
+
+
+def _on_embeddings(loaded: Loaded) -> None:
+    tables = tables_for("neftune", loaded.network)
+    size = int(tables[0].weight.shape[1])
+    because = f"of {size} units a token; in updates alone"
+    tell_where("neftune", loaded.network, tables, "the word embeddings", because)
+
+
+def _of_neftune(asked: Neftune) -> Parts:
+    def listeners(loaded: Loaded) -> tuple[Disturbance]:
+        padding = loaded.tokenizer.pad_token_id
+        return (Disturbance("neftune", lambda network: asked.attach(network, padding)),)
+
+    return Parts(listeners_for=listeners, prepares=_on_embeddings)
+
+
+METHODS.add("neftune", Method(Neftune, _of_neftune))
+
+
+WAYS = ("auto", "mask", "unknown", "zero")
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What hides a token: the token ``by``, or a zero vector where it is ``None``; ``kept`` are the
+    tokens that always stay."""
+
+    by: int | None
+    kept: tuple[int, ...]
+
+
+def chosen(ids: torch.Tensor, rate: float, kept: Sequence[int]) -> torch.Tensor:
+    """Which places of ``ids`` are hidden, in the same shape: each with probability ``rate``, none
+    of the tokens in ``kept``."""
+    import torch
+
+    special = torch.isin(ids, torch.tensor(list(kept), dtype=ids.dtype, device=ids.device))
+    return (torch.rand(ids.shape, device=ids.device) < rate) & ~special
+
+
+@dataclass(frozen=True, slots=True)
+class WordDropout:
+    """Word dropout: tokens of a row are hidden while the network learns (1511.06349, 1512.05287).
+
+        x'_i = [MASK] with probability ``rate`` for each token i by itself, else x_i
+
+    Special tokens (of beginnings, ends, separators, padding) stay. ``by`` says what stands in the
+    place of a token: ``mask``, ``unknown``, or ``zero``, a vector of zeros; ``auto`` is the first
+    of them that the tokenizer has, as many language models have neither. Where a model writes, what
+    it is to write stays: only what it reads is hidden. Unlike the enrichments, which make other
+    texts of a row once an epoch, it costs nothing and knows no words; unlike dropout a token goes
+    as a whole.
+
+    ``rate`` is the share of the tokens; ``by`` what stands in their place.
+    """
+
+    rate: float = setting(0.1, above=0, most=0.95)
+    by: str = setting("auto", words=WAYS)
+
+    def attach(self, network: Network, hidden: Hidden) -> Sequence[Callable[[], None]]:
+        """A hook on the table of words."""
+        from holdfast.models.places import word_tables
+
+        tables = word_tables(network)
+
+        def before(module: nn.Module, given: Any) -> Any:
+            if not module.training:
+                return None
+            ids = given[0]
+            return ids.masked_fill(chosen(ids, self.rate, hidden.kept), hidden.by)
+
+        def after(module: nn.Module, given: tuple[torch.Tensor], states: torch.Tensor) -> Any:
+            if not module.training:
+                return None
+            return states.masked_fill(chosen(given[0], self.rate, hidden.kept)[..., None], 0)
+
+        if hidden.by is None:
+            return [one.register_forward_hook(after).remove for one in tables]
+        return [one.register_forward_pre_hook(before).remove for one in tables]
+
+
+def hidden_by(asked: WordDropout, tokenizer: PreTrainedTokenizerBase) -> Hidden:
+    """What hides a token of this tokenizer; raises ``RecipeError`` for a token that it has not."""
+    kept = tuple(int(one) for one in tokenizer.all_special_ids)
+    ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
+    # Some call the end of a text the unknown token as well.
+    unknown = None if tokenizer.unk_token_id in ends else tokenizer.unk_token_id
+    known = {"mask": tokenizer.mask_token_id, "unknown": unknown}
+    if asked.by == "auto":
+        return Hidden(next((one for one in known.values() if one is not None), None), kept)
+    if asked.by == "zero":
+        return Hidden(None, kept)
+    if known[asked.by] is None:
+        has = [name for name, one in known.items() if one is not None]
+        remedy = f"Set methods.word_dropout.by={has[0] if has else 'zero'}."
+        rule = "is a token that this tokenizer has not"
+        raise RecipeError("methods.word_dropout.by", rule, asked.by, remedy)
+    return Hidden(known[asked.by], kept)
+
+
+def _on_tokens(asked: WordDropout, loaded: Loaded) -> None:
+    tables = tables_for("word_dropout", loaded.network)
+    by = hidden_by(asked, loaded.tokenizer).by
+    shown = "a zero vector" if by is None else repr(loaded.tokenizer.convert_ids_to_tokens(by))
+    because = f"each token becomes {shown} with probability {asked.rate:g}, special ones never"
+    tell_where("word_dropout", loaded.network, tables, "the tokens of updates", because)
+
+
+def _of_word_dropout(asked: WordDropout) -> Parts:
+    def listeners(loaded: Loaded) -> tuple[Disturbance]:
+        hidden = hidden_by(asked, loaded.tokenizer)
+        return (Disturbance("word_dropout", lambda network: asked.attach(network, hidden)),)
+
+    return Parts(listeners_for=listeners, prepares=lambda loaded: _on_tokens(asked, loaded))
+
+
+METHODS.add("word_dropout", Method(WordDropout, _of_word_dropout))

@@ -1,1 +1,0 @@
-"""Noise while the network learns."""

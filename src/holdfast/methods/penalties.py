@@ -1,0 +1,372 @@
+"""Penalties on weights: by squares (``l2``, ``l2_sp``, ``ewc``) and by steps that make weights
+exactly zero (``l1``, ``elastic_net``).
+
+A penalty R(w) with strength λ is taken in one of two ways. As a loss term, λ ∇R joins the gradient
+before it is clipped (``backward_done``), and what the optimizer makes of gradients it makes of this
+one too: Adam divides it by the root of its mean square, so a weight with large gradients is hardly
+pulled. As a proximal step after the optimizer's (``step_done``), the weights are set to
+
+    prox(w) = argmin_u  ½ ‖u − w‖² + η λ R(u)
+
+with the group's present rate η, whatever the optimizer; that is how a weight becomes exactly zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from holdfast.core.decisions import notify
+from holdfast.core.errors import RecipeError
+from holdfast.core.events import Listener, Place
+from holdfast.core.records import Decision
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.models.compute.prefix import train_mode
+from holdfast.training.task import device_batch
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.models.base import Loaded, Network
+    from holdfast.training.run import Run
+
+
+PLACES = ("head", "all")
+
+
+def pulled(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
+    """The weights that learn, by name, without biases and norms (fewer than two dimensions): those
+    of the last layer (``head``), or ``all``."""
+    inside = {id(p) for p in network.head.parameters()} if place == "head" else None
+    return {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad
+        and parameter.ndim > 1
+        and (inside is None or id(parameter) in inside)
+    }
+
+
+def penalty(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
+    """The parts of a penalty that pulls the weights of ``place`` by its ``listener``."""
+    return Parts(
+        listeners=lambda: (listener(),), prepares=lambda loaded: _prepare(method, place, loaded)
+    )
+
+
+def _prepare(method: str, place: str, loaded: Loaded) -> None:
+    """Notify of what a penalty pulls of this network; raises ``RecipeError`` where that is
+    nothing."""
+    weights = pulled(loaded.network, place)
+    if not weights:
+        raise RecipeError(
+            f"methods.{method}.place",
+            "names weights of which none learns",
+            place,
+            f"Set methods.{method}.place=all, or let the head learn (model.freeze, model.adapter).",
+        )
+    count = sum(parameter.numel() for parameter in weights.values())
+    where = "of the last layer" if place == "head" else "of every layer that learns"
+    because = f"the weights {where}, without biases and norms"
+    notify(Decision(f"what {method} pulls", f"{count:,} weights", because))
+
+
+def with_gradient(run: Run, weights: dict[str, torch.nn.Parameter]) -> Iterator[tuple[str, Any]]:
+    """Those that this update changes by gradient: an action may have frozen some, and a phase
+    may leave the head alone."""
+    assert run.optimizer is not None
+    stepped = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
+    for name, weight in weights.items():
+        if weight.requires_grad and weight.grad is not None and id(weight) in stepped:
+            yield name, weight
+
+
+class SquaredWeights:
+    """The listener that adds λw to the gradients."""
+
+    name = "l2"
+    place: Place = "change"
+
+    def __init__(self, strength: float, where: str) -> None:
+        self._strength, self._where = strength, where
+        self._weights: dict[str, torch.nn.Parameter] = {}
+
+    def run_start(self, run: Run) -> None:
+        self._weights = pulled(run.network, self._where)
+
+    def backward_done(self, run: Run) -> None:
+        for _, weight in with_gradient(run, self._weights):
+            weight.grad.add_(weight.detach(), alpha=self._strength)
+
+
+@dataclass(frozen=True, slots=True)
+class L2:
+    """L2 as a term of the loss: the penalty's gradient goes through the optimizer (Krogh and Hertz
+    1991).
+
+        L(w) + λ/2 Σ w²,   so the gradient of an update is ∇L + λw
+
+    ``strength`` is λ, in nats per squared unit of weight. With plain SGD this is weight decay of ηλ
+    an update. With Adam it is not (1711.05101): λw is divided by the root of the gradient's mean
+    square like the rest, so weights with large gradients are hardly pulled; ``train.weight_decay``
+    of ``adamw`` is decoupled, w ← w − ηλw for all alike, and is neither clipped nor averaged over
+    updates. ``place`` are the weights that are pulled: ``all`` or ``head``."""
+
+    strength: float = setting(0.01, above=0)
+    place: str = setting("all", words=PLACES)
+
+
+def _of_l2(asked: L2) -> Parts:
+    return penalty("l2", asked.place, lambda: SquaredWeights(asked.strength, asked.place))
+
+
+METHODS.add("l2", Method(L2, _of_l2))
+
+
+class TowardsStart:
+    """The listener that adds α (w − w⁰) and βv to the gradients. It has no state: a run keeps its
+    start."""
+
+    name = "l2_sp"
+    place: Place = "change"
+
+    def __init__(self, strength: float, head: float) -> None:
+        self._strength, self._of_head = strength, head
+        self._weights: dict[str, torch.nn.Parameter] = {}
+        self._start: dict[str, torch.Tensor] = {}
+        self._new: frozenset[str] = frozenset()
+
+    def run_start(self, run: Run) -> None:
+        self._weights, self._start = pulled(run.network, "all"), {}
+        self._new = frozenset(pulled(run.network, "head") if run.network.new_head else ())
+
+    def backward_done(self, run: Run) -> None:
+        for name, weight in with_gradient(run, self._weights):
+            if name in self._new:
+                weight.grad.add_(weight.detach(), alpha=self._of_head)
+                continue
+            if name not in self._start:
+                # The run's own copy, which lies in the processor's memory.
+                self._start[name] = run.start[name].to(weight.device)
+            weight.grad.add_(weight.detach() - self._start[name], alpha=self._strength)
+
+
+@dataclass(frozen=True, slots=True)
+class L2Sp:
+    """L2-SP: weights pulled to where the fine-tuning began, not to zero (1802.01483).
+
+        L(w) + α/2 Σ (w − w⁰)² + β/2 Σ v²
+
+    over the pretrained weights w, which began at w⁰, and those of a new head v, which have no start
+    worth keeping (equation 4 of the paper). ``strength`` is α, ``head`` β, in nats per squared unit
+    of weight; a head that is pretrained too (a language model's) is among w. Unlike
+    ``train.weight_decay``, which pulls away from what was pretrained, it holds on to it."""
+
+    strength: float = setting(0.01, above=0)
+    head: float = setting(0.01, least=0)
+
+
+def _of_l2_sp(asked: L2Sp) -> Parts:
+    return penalty("l2_sp", "all", lambda: TowardsStart(asked.strength, asked.head))
+
+
+METHODS.add("l2_sp", Method(L2Sp, _of_l2_sp))
+
+
+def shrink(weight: torch.Tensor, threshold: float, divisor: float = 1.0) -> None:
+    """Set each w to sign(w) · max(|w| − ``threshold``, 0) ÷ ``divisor``, in place: the proximal
+    step of threshold · |w| + (divisor − 1) · w² ÷ 2."""
+    import torch
+
+    with torch.no_grad():
+        weight.copy_(torch.nn.functional.softshrink(weight, threshold))
+        if divisor != 1.0:
+            weight.div_(divisor)
+
+
+class Proximal:
+    """The listener of a penalty that is taken by proximal steps: ``absolute`` · |w| +
+    ``square`` · w² ÷ 2 of each weight of ``place``. At the end it says what became zero."""
+
+    place: Place = "change"
+
+    def __init__(self, name: str, where: str, absolute: float, square: float = 0.0) -> None:
+        self.name = name
+        self._where, self._absolute, self._square = where, absolute, square
+        self._weights: dict[str, torch.nn.Parameter] = {}
+
+    def run_start(self, run: Run) -> None:
+        self._weights = pulled(run.network, self._where)
+
+    def step_done(self, run: Run) -> None:
+        assert run.optimizer is not None
+        rates = {id(p): g["lr"] for g in run.optimizer.param_groups for p in g["params"]}
+        for _, weight in with_gradient(run, self._weights):
+            rate = float(rates[id(weight)])
+            shrink(weight, rate * self._absolute, 1 + rate * self._square)
+
+    def run_end(self, run: Run) -> None:
+        made = what_is_zero(self.name, run.network, self._weights, run.best.step)
+        run.job.journal.decide(run.step, made)
+
+
+def what_is_zero(
+    method: str, network: Network, weights: dict[str, torch.nn.Parameter], step: int
+) -> Decision:
+    """How many of the weights are exactly zero, and how many features the head does not read, in
+    the state of this ``step``."""
+    total = sum(weight.numel() for weight in weights.values())
+    zero = sum(int((weight == 0).sum()) for weight in weights.values())
+    because = f"{zero:,} of {total:,} weights are exactly zero in the state of step {step}"
+    head = getattr(network.head, "weight", None)
+    if head is not None and head.ndim == 2 and any(head is one for one in weights.values()):
+        unread = int((head == 0).all(dim=0).sum())
+        share = unread / head.shape[1]
+        because += f"; the head reads {head.shape[1] - unread:,} of {head.shape[1]:,} features, "
+        because += f"{share:.0%} of them have no weight in any output"
+    chosen = f"{zero / max(1, total):.1%} of the weights are zero"
+    return Decision(f"what {method} left", chosen, because, prominent=True)
+
+
+@dataclass(frozen=True, slots=True)
+class L1:
+    """L1: weights pulled to zero by the same amount whatever their size, so that many become
+    exactly zero (lasso, Tibshirani 1996; proximal steps, 0912.3522).
+
+        L(w) + λ Σ |w|,  after the optimizer's step with the rate η:  w ← sign(w) · max(|w| − ηλ, 0)
+
+    ``strength`` is λ, in nats per unit of weight. With SGD the fixed point is that of the penalised
+    loss. Adam's steps are about η whatever the gradient, so there λ is compared with 1, not with
+    gradients: a weight whose mean gradient is below λ times its root mean square goes to zero, and
+    from 1 on no gradient holds any. Over a run a weight is pulled by λ times the sum of the rates
+    at most, 0.015 λ for 300 updates that fall linearly from 1e-4: a head that begins as a linear
+    probe gets few zeros in so short a run. Unlike L2, which makes weights small, it chooses; with
+    correlated features it keeps one of them, where the elastic net keeps both.
+
+    ``place`` are the weights that are pulled: ``head`` (which features the last layer reads) or
+    ``all``."""
+
+    strength: float = setting(0.3, above=0)
+    place: str = setting("head", words=PLACES)
+
+
+def _of_l1(asked: L1) -> Parts:
+    return penalty("l1", asked.place, lambda: Proximal("l1", asked.place, asked.strength))
+
+
+METHODS.add("l1", Method(L1, _of_l1))
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticNet:
+    """Elastic net: L1 and L2 together, by proximal steps (Zou and Hastie 2005).
+
+        L(w) + λ Σ ( ρ |w| + (1 − ρ) w² ÷ 2 ),   after the optimizer's step with the rate η:
+        w ← sign(w) · max(|w| − ηλρ, 0) ÷ (1 + ηλ(1 − ρ))
+
+    ``strength`` is λ, in nats per unit of weight, ``ratio`` ρ in (0, 1], as scikit-learn's
+    ``alpha`` and ``l1_ratio``. Of features that say the same, lasso (ρ = 1) keeps one by chance;
+    the square shares the weight among them. Both parts are taken after the step, so an adaptive
+    optimizer divides neither, unlike ``l2``. ``place`` are the weights that are pulled, as for L1.
+    """
+
+    strength: float = setting(0.3, above=0)
+    ratio: float = setting(0.5, above=0, most=1)
+    place: str = setting("head", words=PLACES)
+
+
+def _of_elastic_net(asked: ElasticNet) -> Parts:
+    absolute, square = asked.strength * asked.ratio, asked.strength * (1 - asked.ratio)
+    return penalty(
+        "elastic_net", asked.place, lambda: Proximal("elastic_net", asked.place, absolute, square)
+    )
+
+
+METHODS.add("elastic_net", Method(ElasticNet, _of_elastic_net))
+
+
+@dataclass(frozen=True, slots=True)
+class EWC:
+    """Elastic weight consolidation: weights that mattered stay near where they were (1612.00796).
+
+        the update's gradient += λ · F_i · (w_i − w₀_i)
+        F_i = mean over general rows of (∂ℓ ÷ ∂w_i)²
+
+    with w₀ before the first step and F the diagonal of the empirical Fisher information there, one
+    row at a time, scaled to a mean of 1 over all weights that learn: λ then means the same for
+    every model (with the paper's plain F it must be set anew for each). The quadratic around the
+    start is that of one earlier task. It is clipped with the gradient. ``l2_sp`` is the same with F
+    = 1; ``replay`` and ``kl_start`` hold answers and leave the weights free, which is what they are
+    measured against.
+
+    F is worked out from ``data.general`` (or from what a model wrote itself, see ``replay``), at
+    most ``rows`` of it, with the first update; again when a run is continued, since it depends on
+    the start alone.
+
+    The settings: ``weight`` is λ, of a Fisher information whose mean is 1; ``rows`` of the general
+    ones that it is worked out from, at most.
+    """
+
+    weight: float = setting(0.01, above=0, most=1e6)
+    rows: int = setting(200, least=1, most=100_000, whole=True)
+
+
+def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
+    """The mean of the squared gradients of single general rows, at most ``rows`` of them, by name
+    of what learns; scaled to a mean of 1 over all of it. In evaluation mode, without dropout."""
+    import torch
+
+    job, learning = run.job, run.learning_parameters()
+    examples = job.general_rows
+    assert examples is not None
+    sums = {name: torch.zeros_like(weight) for name, weight in learning.items()}
+    was_training = run.network.training
+    # A layer whose turn has not come (unfreeze) or that an action froze mattered all the same.
+    still = [weight for weight in learning.values() if not weight.requires_grad]
+    for weight in still:
+        weight.requires_grad_(True)
+    run.network.eval()
+    for place in range(min(rows, len(examples))):
+        batch = device_batch(job.task, examples, np.array([place]), job.accelerator.device)
+        with job.accelerator.autocast():
+            loss = job.task.losses(job.task.forward(run.network, batch), batch).sum()
+        found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
+        for name, gradient in zip(learning, found, strict=True):
+            if gradient is not None:
+                sums[name].addcmul_(gradient, gradient)
+    for weight in still:
+        weight.requires_grad_(False)
+    if was_training:
+        train_mode(run.network)
+    total = sum(float(each.sum()) for each in sums.values())
+    mean = total / sum(each.numel() for each in sums.values())
+    return {name: each / mean for name, each in sums.items()} if mean > 0 else sums
+
+
+class Consolidate:
+    """The listener. It has no state: what it holds is a function of the start."""
+
+    name: ClassVar[str] = "ewc"
+    place: ClassVar[Place] = "change"
+
+    def __init__(self, asked: EWC) -> None:
+        self._asked = asked
+        self.fisher: dict[str, torch.Tensor] = {}
+
+    def backward_done(self, run: Run) -> None:
+        if self.fisher.keys() != run.learning_parameters().keys():
+            with run.at_start():
+                self.fisher = fisher(run, self._asked.rows)
+        for name, weight in run.learning_parameters().items():
+            if weight.grad is not None:
+                away = weight.detach() - run.start[name].to(weight.device)
+                weight.grad.addcmul_(self.fisher[name], away, value=self._asked.weight)
+
+
+METHODS.add(
+    "ewc",
+    Method(EWC, lambda asked: Parts(listeners=lambda: (Consolidate(asked),)), needs_general=True),
+)

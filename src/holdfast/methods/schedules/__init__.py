@@ -1,1 +1,0 @@
-"""Learning rates over the steps, and which layers learn when."""

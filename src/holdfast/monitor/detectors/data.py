@@ -1,0 +1,305 @@
+"""The rows themselves: leaks, wrong labels, too few rows, too large a model for them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdfast.core.records import Evidence, Finding, Floats, Label, softmax
+from holdfast.core.run_facts import LabelNoise
+from holdfast.monitor import limits
+from holdfast.monitor.detectors.rises import is_overfit
+from holdfast.monitor.history import History
+from holdfast.monitor.remedies import remedies_for
+from holdfast.monitor.symptom import FEW_ROWS, Symptom, item, shown, sure
+from holdfast.stats.intervals import wilson
+from holdfast.stats.lapse import lapse_rate
+from holdfast.stats.paired_tests import welch
+
+COPIED_TARGETS = "the targets copy the source"
+GIVEAWAY = "the label stands in the text"
+COPIES = "copies or leaks: validation rows are known from training"
+
+
+def leaking(history: History) -> Symptom | None:
+    """``leaking`` where one of these holds:
+
+    - a finding says that half of the targets or more are their source (``target_is_source``), so
+      that whatever is learned is copying;
+    - a finding says that the label stands in the text (``label_giveaway``) and nine of ten
+      validation rows are right;
+    - validation is better than the train probe in evaluation mode, at the last two looks, beyond
+      chance and by more than the margin;
+    - a twentieth or more of the validation rows have a twin among the training rows: the same
+      row, or the same features on the untouched model;
+    - of the validation rows that were wrong when 85 % of the train probe was right, 60 % or more
+      (by the whole interval) are now fitted, net of the rows that were right then and are wrong
+      now. From there on it is memory that mends rows, and memory holds training rows; honest runs
+      mended up to 43 % of them. Predictions that merely change sides, as those of an overfitted
+      model do, lose about as many rows as they mend.
+    """
+    rules = (_copied_targets, _giveaway, _twins, _better_than_train, _repaired)
+    return next(filter(None, (rule(history) for rule in rules)), None)
+
+
+def _leak(
+    because: str,
+    strength: float,
+    since: int,
+    *evidence: Evidence,
+    cause: str = COPIES,
+    finding: str = "leaks",
+) -> Symptom:
+    return Symptom(
+        because=because,
+        strength=strength,
+        label="leaking",
+        cause=cause,
+        since_step=since,
+        evidence=evidence,
+        remedies=remedies_for(finding),
+    )
+
+
+def _finding(history: History, check: str) -> Finding | None:
+    return next((one for one in history.run_facts.findings if one.check == check), None)
+
+
+def _copied_targets(history: History) -> Symptom | None:
+    found = _finding(history, "target_is_source")
+    if found is None or found.score < limits.COPIED or not history.snapshots:
+        return None
+    return _leak(
+        f"{found.score:.0%} of the targets are equal to their source, so the model learns to copy",
+        0.99,
+        history.steps[0],
+        item("share_of_targets_that_are_their_source", float(found.score)),
+        cause=COPIED_TARGETS,
+        finding="copied targets",
+    )
+
+
+def _giveaway(history: History) -> Symptom | None:
+    found, hits = _finding(history, "label_giveaway"), history.valid_hits
+    if found is None or found.severity != "error" or hits is None or not history.enough:
+        return None
+    right = float(hits[:, -1].mean())
+    if right < 0.9:
+        return None
+    low, high = wilson(float(hits[:, -1].sum()), len(hits))
+    return _leak(
+        f"{found.because}, and {right:.0%} of validation is right",
+        0.9,
+        history.steps[0],
+        item("share_of_texts_that_give_their_label_away", float(found.score)),
+        item("valid_accuracy", right, low, high, history.now),
+        cause=GIVEAWAY,
+        finding="giveaway",
+    )
+
+
+def _better_than_train(history: History) -> Symptom | None:
+    if not history.enough or not history.probe.size:
+        return None
+    # Twice in a row: one look may be better by luck. The rows differ, so nothing is paired.
+    gaps = [welch(history.raw[:, k], history.probe[:, k], limits.RARE) for k in (-2, -1)]
+    if not all(gap.high < 0 and -gap.value > history.margin for gap in gaps):
+        return None
+    valid, train = history.valid_hits, history.probe_hits
+    if valid is not None and train is not None and valid[:, -1].mean() < train[:, -1].mean():
+        return None
+    return _leak(
+        f"the validation loss is {-gaps[-1].value:.3f} below the training loss, both measured in "
+        "evaluation mode",
+        sure(1 - gaps[-1].above),
+        history.steps[-2],
+        shown("valid_loss_above_train_probe", gaps[-1], history.now),
+    )
+
+
+def _twins(history: History) -> Symptom | None:
+    if history.run_facts.copied_valid is None or not history.snapshots:
+        return None
+    twins, n = history.run_facts.copied_valid
+    # A single twin is a coincidence, however few the rows.
+    if twins < max(2, limits.TWINS * n):
+        return None
+    return _leak(
+        f"{twins} of {n} validation rows are also training rows, or have the same features in the "
+        "base model",
+        0.99,
+        history.steps[0],
+        item("share_of_valid_rows_with_a_training_twin", twins / n, *wilson(twins, n)),
+    )
+
+
+def _repaired(history: History) -> Symptom | None:
+    """Rows that are wrong once most of the training rows are right are mended by memory alone.
+
+    Of w rows wrong at that evaluation m are fitted now, and l of the right ones are wrong now.
+    Predictions that change sides by chance leave m − l near 0, however large m is; a leak mends and
+    loses nothing. So the share is (m − l)/w, with Wilson's limits of that count.
+    """
+    if not history.enough or history.valid_hits is None or history.probe_hits is None:
+        return None
+    rows = len(history.probe_hits)
+    right = history.probe_hits.mean(axis=0) if rows else np.zeros(len(history.snapshots))
+    early = next((look for look, share in enumerate(right) if share >= limits.EARLY), None)
+    if early is None or early == len(history.snapshots) - 1:
+        return None
+    wrong = ~history.valid_hits[:, early]
+    n, mended = int(wrong.sum()), int((history.raw[wrong, -1] < limits.FITTED).sum())
+    lost = int((~history.valid_hits[~wrong, -1]).sum())
+    if n < limits.REPAIRED_ROWS:
+        return None
+    net = max(0, mended - lost)
+    low, high = wilson(net, n)
+    if low < limits.REPAIRED:
+        return None
+    step = history.steps[early]
+    return _leak(
+        f"of the {n} validation rows that were wrong at step {step}, when {right[early]:.0%} of "
+        f"the training sample was right, {mended} now have a probability of 90 % or more, as if "
+        f"they had been trained on, and {lost} of the others are now wrong",
+        0.95,
+        step,
+        item("share_of_hard_valid_rows_fitted", net / n, low, high, history.now),
+    )
+
+
+WRONG_LABELS = "wrong labels"
+LEAST = 40
+
+
+def noisy_labels(history: History) -> Symptom | None:
+    """``noisy_labels`` where the whole 90 % interval of the share of wrong labels lies above 5 %,
+    by answers that are right about more rows than the commonest class is.
+
+    The share is the lapse rate (``stats.lapse``) of a linear probe on the untouched model, over all
+    labelled training and validation rows, each answered by a fit that had not seen it. Where there
+    was no probe it is that of the run's own answers on the validation rows: the probabilities
+    averaged over the later half of the looks up to the best one. Temperature is fitted with it, so
+    an overfitted model, sure and often wrong, is in doubt and says nothing.
+
+    Answers near that baseline are ignorance, whatever their interval says: of the rows that the
+    commonest class gets wrong they must get a fifth right, beyond chance. (A small net with random
+    weights that was right about 26 % of pictures of ten classes gave 4 to 36 % of wrong labels.)
+
+    An interval that holds both 5 and 15 % tells nothing and stays silent; a run that still gets
+    better is left alone, as are fewer than 40 rows. Of a run that is plainly overfit too the label
+    is given only where the whole interval lies above 10 %: fewer wrong labels are its cause.
+    """
+    if not history.enough or (not history.final and history.best > len(history.snapshots) - 3):
+        return None
+    probe = history.run_facts.label_noise
+    noise, whose = (probe, "a linear probe") if probe else (_by_own_answers(history), "the run")
+    if noise is None or not telling(noise):
+        return None
+    overfitted = is_overfit(history) or (history.at_floor and history.far_behind)
+    return Symptom(
+        because=f"about {noise.rate:.0%} of the labels ({noise.low:.0%} to {noise.high:.0%}) "
+        f"contradict {whose}, whose accuracy is {noise.right:.0%} on {noise.n:,} rows it was not "
+        f"fitted on (majority class {noise.base:.0%})",
+        strength=0.5 + limits.WRONG_LEVEL / 2,
+        label=None if noise.low < limits.MANY_WRONG and overfitted else "noisy_labels",
+        cause=WRONG_LABELS,
+        blame=0.9,
+        explains=("overfit", "memorizing"),
+        evidence=(
+            item("share_of_wrong_labels", noise.rate, noise.low, noise.high),
+            item("labels_answered_right", noise.right, *wilson(noise.right * noise.n, noise.n)),
+            item("share_of_the_commonest_class", noise.base),
+        ),
+        remedies=remedies_for("noisy labels"),
+    )
+
+
+def telling(noise: LabelNoise) -> bool:
+    """Whether wrong labels are beyond doubt, by answers that know something."""
+    if noise.n < LEAST:
+        return False
+    beyond_chance = wilson(noise.right * noise.n, noise.n)[0] > noise.base
+    knows = noise.right - noise.base >= limits.KNOWS * (1 - noise.base)
+    return beyond_chance and knows and noise.low > limits.WRONG_LABELS
+
+
+def _by_own_answers(history: History) -> LabelNoise | None:
+    """What the run's own answers on the validation rows say; ``None`` without logits of classes, or
+    where validation was never better than the class frequencies."""
+    if history.labels is None or len(history.labels) < LEAST or not history.refined:
+        return None
+    # Several states, averaged, since one state's sureness is partly its own noise: the later half
+    # of the looks up to the best, without the first of all and those at which validation was no
+    # better than the class frequencies.
+    means, chance = history.valid.mean(axis=0), history.chance or 0.0
+    first = max(1, (history.best + 1) // 2)
+    looks = [k for k in range(first, history.best + 1) if means[k] < limits.LEARNED * chance]
+    if not looks:
+        return None
+    answers: list[Floats] = []
+    for snapshot in (history.snapshots[k] for k in looks):
+        # Probabilities after the best temperature [n, classes].
+        temperature = snapshot.temperature if snapshot.temperature > 0 else 1.0
+        scores = np.asarray(snapshot.valid_logits, dtype=np.float64) / temperature
+        answers.append(softmax(scores))
+    mean = np.mean(answers, axis=0)
+    base = float(np.bincount(history.labels).max() / len(history.labels))
+    right = float((mean.argmax(axis=1) == history.labels).mean())
+    if right <= base:
+        return None
+    # A float32 softmax may give exactly 0, which has no logarithm.
+    scores, level = np.log(np.maximum(mean, 1e-12)), limits.OWN_WRONG_LEVEL
+    found = lapse_rate(scores, history.labels, level=level)
+    return LabelNoise(found.rate, found.low, found.high, right, base, found.n)
+
+
+# Not underfit: a run that has not fitted the rows that it has wants no more of them.
+BY_FEW_ROWS: tuple[Label, ...] = ("overfit", "memorizing", "miscalibrated", "inconclusive")
+
+
+def few_rows(history: History) -> Symptom | None:
+    """Speaks as a cause where the last doubling of its rows took 5 % or more off the validation
+    loss of a linear probe on the untouched model: then more rows would go on helping.
+
+    The stronger, the more it took. It measures the rows and not the run, so it needs no step.
+    """
+    curve = history.run_facts.probe_curve
+    if len(curve) < 2 or not history.snapshots:
+        return None
+    (rows, before), (full, after) = curve[-2], curve[-1]
+    # Two parts of one size, where there are very few rows, say nothing of more.
+    if not before > 0 or full <= rows:
+        return None
+    gain = 1 - after / before
+    if gain < limits.FEW_ROWS_GAIN:
+        return None
+    return Symptom(
+        because=f"going from {rows} to {full} rows took {gain:.0%} off the loss of a linear probe",
+        cause=FEW_ROWS,
+        blame=min(0.9, 4 * gain),
+        explains=BY_FEW_ROWS,
+        evidence=(item("probe_loss_gain_of_the_last_doubling", gain), item("train_rows", full)),
+        remedies=remedies_for("few rows"),
+    )
+
+
+TOO_LARGE = "too large a model for these rows"
+BY_SIZE: tuple[Label, ...] = ("overfit", "memorizing", "diverging", "inconclusive")
+
+
+def too_large(history: History) -> Symptom | None:
+    """Speaks as a cause where more than 40 million parameters learn, and more than 150,000 for each
+    training row: the line above which full fine-tuning ends badly by chance (2006.04884)."""
+    known = history.run_facts
+    if not known.trainable or not known.train_rows or not history.snapshots:
+        return None
+    a_row = known.trainable / known.train_rows
+    if known.trainable <= limits.SMALL or a_row <= limits.MOST_A_ROW:
+        return None
+    return Symptom(
+        because=f"there are {a_row:,.0f} trainable parameters for each training row",
+        cause=TOO_LARGE,
+        blame=min(0.9, 0.5 + 0.1 * a_row / limits.MOST_A_ROW),
+        explains=BY_SIZE,
+        evidence=(item("learning_parameters_a_row", a_row, None, float(limits.MOST_A_ROW)),),
+        remedies=remedies_for("too large"),
+    )

@@ -1,0 +1,318 @@
+"""What a model remembers that it should not, or no longer does: rows known to the last one, answers
+written word for word, rows that were seen first, and what it knew before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from holdfast.core.records import Evidence, Floats, Label, Snapshot
+from holdfast.core.wording import p_words
+from holdfast.monitor import limits
+from holdfast.monitor.detectors.rises import OVER_LOOKS
+from holdfast.monitor.evidence import general_rows
+from holdfast.monitor.generalisation import RECITED, at_floor, gap_of
+from holdfast.monitor.history import History
+from holdfast.monitor.remedies import for_overfit, remedies_for
+from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, item, shown
+from holdfast.stats.auc import average_ranks
+from holdfast.stats.intervals import rate_gap, wilson
+from holdfast.stats.paired_tests import paired_t
+
+# In words, how sure, and with what evidence.
+Found = tuple[str, float, tuple[Evidence, ...]]
+
+
+def memorizing(history: History) -> Symptom | None:
+    """``memorizing`` where validation did not rise, the train probe is at its floor or answers of
+    training rows are completed to the word (``History.completions``), and unseen rows are far from
+    it at the last look:
+
+    - 95 % of the train probe (of models that write, of its tokens) is right, and unseen rows are
+      far behind (``History.far_behind``); the sentence says how likely that is;
+    - where answers are not right or wrong (numbers): 95 % of the train probe is
+      fitted (given 90 % or more) and its mean loss below a quarter of validation's; that share lies
+      beyond validation's by 5 points, by the whole interval; and for nothing: since the first look
+      whose validation loss was as good as now's, three looks ago or more, the train probe fell to
+      a fiftieth or less.
+
+    How many points of the gap are harm, and how many come with learning so few rows at all, no
+    history can tell: the sentence names the gap of the state that is kept.
+    """
+    if not history.enough or not history.probe.size or history.rose:
+        return None
+    recited = history.completions
+    if not history.at_floor and recited is None:
+        return None
+    by = _answers(history) if history.accuracy_gap is not None else _fitted(history)
+    if by is None:
+        return None
+    because, strength, evidence = by
+    since, began = as_good_as_now(history), len(history.steps) - 1
+    if history.accuracy_gap is None:
+        # Of rows that are not right or wrong the look after which nothing was gained, or the last.
+        began = min(since + 1, began)
+    else:
+        while began > 0 and at_floor(history.snapshots[began - 1]):
+            earlier = gap_of(history.snapshots[began - 1])
+            if earlier is None or not earlier.beyond >= 0.5:
+                break
+            began -= 1
+    if not history.steps[began]:
+        because += _before_training(history.snapshots[began])
+    # Where validation still gained at the last looks, or the last state is kept, no length of
+    # training is to blame.
+    last = history.kept_look == len(history.snapshots) - 1
+    idle = since <= history.before and not last
+    return Symptom(
+        because=because,
+        strength=strength,
+        label="memorizing",
+        cause=TOO_LONG if idle else FEW_ROWS,
+        explains=("miscalibrated",) if idle else (),
+        blame=min(0.9, 1 - history.steps[since] / max(1, history.now)) if idle else 0.3,
+        since_step=history.steps[began],
+        remedies=for_overfit(history, since) if idle else remedies_for("gap of few rows"),
+        evidence=(
+            *evidence,
+            *(() if recited is None else (recited.evidence(RECITED),)),
+            item("train_probe_loss", float(history.probe_means[-1]), step=history.now),
+            shown("valid_above_best", history.above_best, history.now),
+        ),
+    )
+
+
+def _answers(history: History) -> Found | None:
+    gap, rise = history.accuracy_gap, history.raw_above_best
+    if gap is None or not history.far_behind:
+        return None
+    near = f"the {gap.name} on training rows is {gap.train:.0%}"
+    far = f"{near} and that on validation rows far below it"
+    if rise.value <= history.raw_margin:
+        return f"{far}, though the validation loss hardly rose", limits.USUAL, ()
+    means, step = history.raw.mean(axis=0), history.steps[history.raw_best]
+    rose = f"from {means[history.raw_best]:.3f} to {means[-1]:.3f} since step {step}"
+    p, evidence = "", [shown("valid_loss_above_best", rise, history.now)]
+    if history.raw_rise.alarm is None:
+        # The interval beside it is of the last look alone.
+        p = f" ({p_words(history.raw_rise.p_value, OVER_LOOKS)})"
+        evidence.append(item("p_value_above_best", history.raw_rise.p_value, step=history.now))
+    if gap.large:
+        because = (
+            f"{far}; the validation loss rose {rose}, which is not significant with {rise.n} "
+            "validation rows"
+        )
+    else:
+        because = (
+            f"{near}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} points with a "
+            f"probability of {gap.beyond:.0%}; {rise.n} validation rows prove neither this nor the "
+            f"rise of the validation loss {rose}"
+        )
+    return f"{because}{p}", min(limits.USUAL, gap.beyond), tuple(evidence)
+
+
+def _fitted(history: History) -> Found | None:
+    fitted = history.probe[:, -1] < limits.FITTED
+    known = history.raw[:, -1] < limits.FITTED
+    beyond = rate_gap(int(fitted.sum()), len(fitted), int(known.sum()), len(known), limits.RARE)
+    if history.probe_means[-1] > limits.FLOOR_OF_VALID * float(history.raw[:, -1].mean()):
+        return None
+    since = as_good_as_now(history)
+    # A training loss of exactly 0 in float32.
+    ratio = float(history.probe_means[-1] / max(history.probe_means[since], 1e-12))
+    if beyond[0] < limits.BEYOND or since > history.before or ratio > limits.SPENT:
+        return None
+    return (
+        f"{fitted.mean():.0%} of the training sample is fitted against {known.mean():.0%} of the "
+        f"validation rows, and since step {history.steps[since]} the training loss fell to "
+        f"{ratio:.0%} of its value while the validation loss did not fall",
+        limits.USUAL,
+        (
+            item(
+                "share_fitted_beyond_valid",
+                float(fitted.mean() - known.mean()),
+                *beyond,
+                step=history.now,
+            ),
+            item("train_probe_loss_ratio", ratio, step=history.steps[since]),
+        ),
+    )
+
+
+def as_good_as_now(history: History) -> int:
+    """The first look whose validation loss is not above now's: neither beyond chance nor by more
+    than the margin."""
+    for look in range(len(history.snapshots)):
+        gap = history.gap(history.valid, look, -1)
+        if gap.low <= 0 and gap.value <= history.margin:
+            return look
+    return len(history.snapshots) - 1
+
+
+def _before_training(look: Snapshot) -> str:
+    """Of rows that were known before any update: a last layer that was fitted to them, or a model
+    that had met them. Then no step of the run is what memorized them."""
+    gap = gap_of(look)
+    assert gap is not None
+    why = " (the last layer is fitted to them)" if gap.of == "rows" else ""
+    return (
+        f"; at step 0, before the first update, {gap.name} was already {gap.train:.0%} on training "
+        f"rows{why} and {gap.valid:.0%} on validation rows"
+    )
+
+
+BY_HEART = "answers of training rows are written word for word"
+COPYING = "it copies its source instead of answering"
+LOOPING = "its texts repeat themselves"
+COLLAPSE = "its texts collapse to one answer"
+BY_TEXTS: tuple[Label, ...] = ("underfit", "overfit", "memorizing", "diverging", "inconclusive")
+# What is counted, in the order in which it is named when several are frequent.
+FAULTS = (
+    ("wrong_training_answer", BY_HEART),
+    ("collapsed", COLLAPSE),
+    ("repetition", LOOPING),
+    ("source_copied", COPYING),
+)
+
+
+def outputs(history: History) -> Symptom | None:
+    """Reads the shares of the last snapshot that has any, of validation rows and perhaps of train
+    rows; of a run by an older version, those of its test rows where it has none of validation.
+
+    The first fault that a fifth of the texts on validation rows have (of copies of the source:
+    half, since a summary may quote) decides. Training answers on rows that are not theirs are
+    ``memorizing``; a text that loops, collapses or copies the source speaks as a cause. Where the
+    train rows show it as often, it is how the model writes and not what it has learned by heart.
+    With the number of texts (``n``) the share has an interval, whose lower limit must then lie
+    above half of the line.
+    """
+    shares = next((s.outputs for s in reversed(history.snapshots) if s.outputs), None) or {}
+    side = "valid" if shares.get("valid") else "test"
+    if not shares.get(side):
+        return None
+    unseen, train = shares[side], shares.get("train", {})
+    frequent = ((name, cause) for name, cause in FAULTS if _is_frequent(unseen, name))
+    name, cause = next(frequent, ("", ""))
+    if not name:
+        return None
+    low, high = _limits(unseen, name)
+    evidence = [item(f"{side}_share_{name}", unseen[name], low, high, history.now)]
+    if name in train:
+        evidence.append(item(f"train_share_{name}", train[name], step=history.now))
+    by_heart = cause == BY_HEART
+    return Symptom(
+        because=f"{unseen[name]:.0%} of the texts written for {side} rows: {cause}",
+        strength=0.9 if by_heart else 0.0,
+        label="memorizing" if by_heart else None,
+        cause=cause,
+        blame=0.85,
+        explains=BY_TEXTS,
+        evidence=tuple(evidence),
+        remedies=remedies_for("repeating" if cause == LOOPING else "copying"),
+    )
+
+
+def _is_frequent(shares: Mapping[str, float], name: str) -> bool:
+    """Whether a share reaches the line, by its interval too where the number is known."""
+    line = limits.COPIED if name == "source_copied" else limits.REPEATS
+    low, _ = _limits(shares, name)
+    return shares.get(name, 0.0) >= line and (low is None or low >= line / 2)
+
+
+def _limits(shares: Mapping[str, float], name: str) -> tuple[float | None, float | None]:
+    """Wilson's 95 % limits of a share, where the number of texts is known."""
+    value, n = shares.get(name, 0.0), int(shares.get("n", 0))
+    return wilson(value * n, n) if n else (None, None)
+
+
+SEEN_FIRST = "the rows seen first are fitted more than those seen later"
+BY_ORDER: tuple[Label, ...] = ("overfit", "memorizing", "underfit", "inconclusive")
+LEAST = 30
+
+
+def primacy(history: History) -> Symptom | None:
+    """Speaks as a cause where the fall of each row's loss goes with how early the row was first
+    used: Spearman's ρ of the first update against (loss now − loss at the start) at 0.2 or more,
+    and its 99.9 % interval (Fisher's z, with the variance 1.06 ÷ (n − 3) of Fieller, Hartley and
+    Pearson 1957) above 0. Only rows of the train probe that were used count, 30 at least, and only
+    of a run that has taken a twentieth off their loss: before that there is nothing to be fitted.
+    """
+    seen = history.run_facts.first_seen
+    if not history.comparable or seen is None or len(seen) != len(history.probe):
+        return None
+    used = np.asarray(seen) >= 0
+    if history.probe_means[-1] > limits.NOTHING_LEARNED * history.probe_means[0]:
+        return None
+    if used.sum() < LEAST or np.ptp(np.asarray(seen)[used]) == 0:
+        return None
+    left = history.probe[used, -1] - history.probe[used, 0]
+    rho, low, high = spearman(np.asarray(seen, dtype=np.float64)[used], left)
+    if rho < limits.PRIMACY or not low > 0:
+        return None
+    return Symptom(
+        because=SEEN_FIRST,
+        cause=SEEN_FIRST,
+        blame=0.5,
+        explains=BY_ORDER,
+        since_step=history.steps[0],
+        evidence=(item("rank_correlation_first_seen_with_loss_left", rho, low, high, history.now),),
+        remedies=remedies_for("primacy", history),
+    )
+
+
+def spearman(x: Floats, y: Floats, level: float = limits.RARE) -> tuple[float, float, float]:
+    """ρ and its interval; NaN throughout where a side does not vary."""
+    from scipy.special import ndtri
+
+    ranks = average_ranks(x), average_ranks(y)
+    if min(np.ptp(r) for r in ranks) == 0:
+        return math.nan, math.nan, math.nan
+    rho = float(np.corrcoef(*ranks)[0, 1])
+    half = float(ndtri(0.5 + level / 2)) * math.sqrt(1.06 / (len(x) - 3))
+    # Fisher's z of ±1 is infinite.
+    middle = math.atanh(max(-0.999999, min(0.999999, rho)))
+    return rho, math.tanh(middle - half), math.tanh(middle + half)
+
+
+OVERWRITTEN = "the new rows overwrite what the model knew"
+
+
+def forgetting(history: History) -> Symptom | None:
+    """``forgetting`` where the mean loss on the general probe is above its first by 5 % of it and
+    by the margin of 0.02, at the last two looks alike.
+
+    The rule stands on the size of the rise and on its standing twice. Where the snapshots keep the
+    probe's rows, the lower end of the rise's 95 % interval over them must be above 0 too; where
+    they keep the mean alone there is no interval. The confidence is never above 0.9.
+    """
+    if not history.comparable:
+        return None
+    losses = [(s.step, s.general_loss) for s in history.snapshots if s.general_loss is not None]
+    known = [(step, loss) for step, loss in losses if math.isfinite(loss)]
+    if len(known) < 3:
+        return None
+    first = known[0][1]
+    line = first + max(limits.MARGIN, limits.FORGOTTEN * abs(first))
+    if not all(loss > line for _, loss in known[-2:]):
+        return None
+    since = next(step for i, (step, _) in enumerate(known) if all(x > line for _, x in known[i:]))
+    # The rise of the probe's rows since the first look, where they are known.
+    start, end = (general_rows(history.snapshots[look]) for look in (0, -1))
+    gap = None if start is None or end is None else paired_t(end, start)
+    if gap is not None and not gap.low > 0:
+        return None
+    rise = known[-1][1] - first
+    name, now = "general_loss_above_first", history.now
+    seen = item(name, rise, step=now) if gap is None else shown(name, gap, now)
+    return Symptom(
+        because=f"the loss on the general probe is {rise:.3f} above the {first:.3f} it began with",
+        strength=0.9,
+        label="forgetting",
+        cause=OVERWRITTEN,
+        since_step=since,
+        evidence=(seen,),
+        remedies=remedies_for("forgetting", history),
+    )

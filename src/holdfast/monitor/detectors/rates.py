@@ -1,0 +1,217 @@
+"""The learning rate: too high, where the loss is no number, climbs or jumps about; too low, where
+it falls slowly and straight; or simply unusual.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from holdfast.core.records import Evidence, Floats, Label, Snapshot
+from holdfast.monitor import limits
+from holdfast.monitor.evidence import follow_labels
+from holdfast.monitor.history import History
+from holdfast.monitor.remedies import remedies_for
+from holdfast.monitor.symptom import Symptom, item, shown, sure
+from holdfast.stats.paired_tests import Difference
+
+TOO_HIGH = "the learning rate is too high"
+BY_HIGH_RATE: tuple[Label, ...] = (
+    "underfit",
+    "overfit",
+    "memorizing",
+    "miscalibrated",
+    "inconclusive",
+)
+
+
+def rate_high(history: History) -> Symptom | None:
+    """``diverging``, or else the cause of another label.
+
+    ``diverging``: a loss is no number; or the train probe is significantly above where it started
+    by more than a tenth, or has given back more than half of what it had learned, and the same
+    size of rise already stood at the look before; or validation is significantly above its best
+    and the train probe got worse with it.
+
+    As a cause: the peak rate is above the usual ones; the train probe rose significantly between
+    looks, twice by more than a tenth or once by more than half; the gradient norm jumped to ten
+    times its median so far; or the raw validation loss is 3.5 times that of the class frequencies,
+    which takes logits out of all proportion.
+    """
+    if history.broken is not None:
+        return _broken(history.broken, history)
+    if not history.comparable:
+        return None
+    climbed, symptoms = _climbed(history), _symptoms(history)
+    if climbed is None and not symptoms:
+        return None
+    found = Symptom(
+        because="the learning curves show a learning rate that is too high",
+        cause=TOO_HIGH,
+        blame=0.95,
+        explains=BY_HIGH_RATE,
+        evidence=symptoms,
+        remedies=remedies_for("diverging", history),
+    )
+    if climbed is None:
+        return found
+    gap, than, since = climbed
+    return replace(
+        found,
+        because=f"the training loss is {gap.value:.3f} above {than}",
+        strength=sure(gap.above),
+        label="diverging",
+        blame=1.0,
+        since_step=since,
+        evidence=(shown("train_probe_rise", gap, history.now), *symptoms),
+    )
+
+
+def _broken(look: Snapshot, history: History) -> Symptom:
+    begins = look.phase == "start"
+    return Symptom(
+        because="a loss is not a number before the first update"
+        if begins
+        else f"a loss at step {look.step} is not a number",
+        strength=1.0,
+        label="diverging",
+        cause="rows or weights that were invalid before training"
+        if begins
+        else f"{TOO_HIGH}, or the precision too low",
+        since_step=look.step,
+        evidence=(item("loss_not_a_number", 1.0, step=look.step),),
+        remedies=remedies_for("broken start" if begins else "diverging", history),
+    )
+
+
+def _climbed(history: History) -> tuple[Difference, str, int] | None:
+    means = history.probe_means
+    if len(means) < 2 or not np.isfinite(means).all():
+        return None
+    first, lowest = float(means[0]), float(means.min())
+    small = max(limits.MARGIN, limits.MARGIN_SHARE * lowest)
+    since = history.steps[-2]
+    start = history.gap(history.probe, -1, 0, limits.RARE)
+    if start.low > 0 and _stays(means, first + max(small, limits.ABOVE_START * first)):
+        return start, "where it started", since
+    best = history.gap(history.probe, -1, int(means.argmin()), limits.RARE)
+    back = max(small, limits.GAVE_BACK * (first - lowest))
+    if best.low > 0 and _stays(means, lowest + back):
+        return best, "its lowest", since
+    if history.enough and history.rising and history.probe_since_best.low > 0:
+        than = "that of the best step, and validation got worse too"
+        return history.probe_since_best, than, history.steps[history.best + 1]
+    return None
+
+
+def _stays(means: Floats, level: float) -> bool:
+    """Whether the last two means are above a level: one bad look early in a run is common."""
+    return len(means) > 2 and bool(np.all(means[-2:] > level))
+
+
+def _symptoms(history: History) -> tuple[Evidence, ...]:
+    found = []
+    usual = history.run_facts.usual_rates
+    if usual is not None and history.highest_rate > usual[1]:
+        found.append(item("learning_rate", history.highest_rate, usual[0], usual[1]))
+    bumps = _bumps(history)
+    if len(bumps) > 1 or any(size > limits.BIG_BUMP for size in bumps):
+        found.append(item("rises_of_the_train_probe", float(len(bumps)), step=history.now))
+        found.append(item("largest_rise_of_the_train_probe", max(bumps), step=history.now))
+    norms = [s.gradient_norm for s in history.snapshots if s.gradient_norm is not None]
+    # The largest ratio of a gradient norm to the median of those before it, three at least.
+    ratios = [
+        norms[i] / max(float(np.median(norms[:i])), 1e-12)
+        for i in range(3, len(norms))
+        if math.isfinite(norms[i])
+    ]
+    jump = max(ratios, default=0.0)
+    if jump > limits.JUMP:
+        found.append(item("gradient_norm_jump", jump, step=history.now))
+    chance, loss = history.chance, float(history.raw[:, -1].mean()) if history.enough else 0.0
+    if chance and loss > limits.BLOWN * chance:
+        name = "valid_loss_times_that_of_class_frequencies"
+        found.append(item(name, loss / chance, step=history.now))
+    return tuple(found)
+
+
+def _bumps(history: History) -> list[float]:
+    """The rises of the train probe between two looks, beyond chance and by a tenth or more, each
+    in parts of the look before."""
+    means, found = history.probe_means, []
+    for look in range(1, len(means)):
+        rise, before = float(means[look] - means[look - 1]), float(means[look - 1])
+        # Beside the tenth a fixed margin: of a loss near 0 any tenth is noise.
+        large = rise > limits.BUMP * before + limits.MARGIN
+        if large and history.gap(history.probe, look, look - 1, limits.RARE).low > 0:
+            found.append(rise / max(before, 1e-9))
+    return found
+
+
+def nothing_learned(history: History) -> bool:
+    """Whether the last train probe is no better, or hardly, than always giving the class
+    frequencies. Those are of the validation rows: of one class alone they say nothing of training
+    rows, and a loss above them is no proof where the answers to validation rows follow their
+    labels, as those of a model that learned from balanced classes do."""
+    chance, loss = history.chance, float(history.probe_means[-1])
+    if not chance or not loss > limits.NOTHING_LEARNED * chance:
+        return False
+    if loss <= chance or history.answers is None or history.labels is None:
+        return True
+    return not follow_labels(history.answers, history.labels)
+
+
+TOO_LOW = "the learning rate is too low"
+BY_LOW_RATE: tuple[Label, ...] = ("underfit", "learning", "healthy", "inconclusive")
+
+
+def rate_low(history: History) -> Symptom | None:
+    """Speaks as a cause where the train probe is not fitted yet and the peak rate is below the
+    usual ones; or half of its first loss or more is left and it falls in a straight line, measured
+    by the rates that were spent: a run that learns bends long before."""
+    if not history.comparable or not history.probe.size or history.at_floor:
+        return None
+    if (history.probe[:, -1] < limits.FITTED).mean() >= limits.FLOOR_SHARE:
+        return None
+    usual, left = history.run_facts.usual_rates, left_over(history)
+    found: list[Evidence] = []
+    if usual is not None and history.peak_rate < usual[0]:
+        found.append(item("learning_rate", history.peak_rate, usual[0], usual[1]))
+    if left > limits.SLOW and straight(history):
+        found.append(item("train_probe_loss_left", left, step=history.now))
+    if not found:
+        return None
+    blame, distance = 0.6 + 0.2 * len(found), history.snapshots[-1].distance
+    if distance is not None:
+        found.append(item("distance_of_the_weights", distance, step=history.now))
+    return Symptom(
+        because="the loss falls slowly and straight",
+        cause=TOO_LOW,
+        blame=blame,
+        explains=BY_LOW_RATE,
+        evidence=tuple(found),
+        remedies=remedies_for("slow", history),
+    )
+
+
+def straight(history: History) -> bool:
+    """Whether the train probe falls in a straight line against Σ rate × updates: the second half of
+    that brought at least 60 % of what the first did, and both fell. Four looks at least."""
+    means = history.probe_means
+    # Σ rate × updates up to each look, by the trapezoid rule.
+    rates = np.nan_to_num(np.array([snapshot.learning_rate for snapshot in history.snapshots]))
+    pieces = np.diff(np.array(history.steps)) * (rates[1:] + rates[:-1]) / 2
+    clock = np.concatenate([[0.0], np.cumsum(pieces)])
+    if len(means) < 4 or not clock[-1] > 0:
+        return False
+    middle = float(np.interp(clock[-1] / 2, clock, means))
+    early, late = means[0] - middle, middle - means[-1]
+    return bool(early > 0 and late >= limits.LINEAR * early)
+
+
+def left_over(history: History) -> float:
+    """What is left of the first loss of the train probe."""
+    first = float(history.probe_means[0])
+    return float(history.probe_means[-1]) / first if first > 0 else 0.0

@@ -1,0 +1,164 @@
+"""Validation got worse while training did not: overfitting, miscalibration, and the plain gap.
+
+The raw validation loss decides whether anything got worse, since that is the curve that a person
+sees rise. Whether it is ``overfit`` or only ``miscalibrated`` is a question about the answers: raw
+cross-entropy is knowing plus being as sure as one should be (2501.19195), and on small data the
+second part goes wrong first, the commonest false alarm of early stopping.
+"""
+
+from __future__ import annotations
+
+from holdfast.core.records import Evidence
+from holdfast.core.wording import p_words
+from holdfast.monitor import limits
+from holdfast.monitor.generalisation import RECITED
+from holdfast.monitor.history import History
+from holdfast.monitor.remedies import for_overfit, remedies_for
+from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, item, shown, sure
+from holdfast.stats.intervals import rate_gap
+
+# How the p-value of a rise is come by (``stats/course.py``).
+OVER_LOOKS = "test over all evaluations"
+HARMS = {
+    "both": "both its predictions and their probabilities got worse",
+    "answers": "its predictions got worse",
+    "certainty": "so far only its predicted probabilities got worse",
+}
+
+
+def overfit(history: History) -> Symptom | None:
+    """``overfit`` since the look after the best, where the loss rose (``History.rose``) and one of
+    these holds:
+
+    - the answers got worse: the loss after the best temperature, or the share of right answers, is
+      worse than at its best by the limit that holds for every choice of the best;
+    - unseen rows are far behind the train probe (``History.far_behind``);
+    - the rows cannot tell whether it is, and more than half of what the best state had gained over
+      the class frequencies is lost again.
+
+    Its own cause is time: strong where most of the run lies beyond the best step, weak where the
+    best was just now, so that few rows or a large model may explain it better.
+    """
+    if not is_overfit(history):
+        return None
+    best = history.raw_best if history.raw_rose else history.best
+    # By steps: looks need not be evenly spaced.
+    beyond = 1 - history.steps[best] / max(1, history.now)
+    assert history.harm is not None
+    # A run whose last state is kept was not too long.
+    last = history.kept_look == len(history.snapshots) - 1
+    meanwhile = " while the training loss did not rise" if history.probe.size else ""
+    return Symptom(
+        because=f"{rise_words(history)}{meanwhile}: {HARMS[history.harm]}",
+        strength=sure(1 - rise_p(history)),
+        label="overfit",
+        cause=FEW_ROWS if last else TOO_LONG,
+        blame=0.3 if last else min(0.9, beyond),
+        since_step=history.steps[best + 1],
+        evidence=(
+            *rise_evidence(history),
+            *(() if history.completions is None else (history.completions.evidence(RECITED),)),
+            item("share_of_the_run_beyond_the_best", beyond, step=history.steps[best]),
+        ),
+        remedies=remedies_for("gap of few rows") if last else for_overfit(history, best),
+    )
+
+
+def is_overfit(history: History) -> bool:
+    """Whether the loss rose, and one of the three that ``overfit`` names holds."""
+    if not history.rose:
+        return False
+    if history.answers_worse:
+        return True
+    gap = history.accuracy_gap
+    if gap is None or history.far_behind:
+        return gap is not None
+    lost = history.given_back
+    return not gap.small and lost is not None and lost > limits.GIVEN_BACK
+
+
+def rise_words(history: History) -> str:
+    """``the validation loss is 1.204 above its best at step 40 (test over all looks, p = 0.003)``,
+    by the raw loss where that rose."""
+    if history.raw_rose:
+        name, value, step = "the validation loss", history.raw_above_best.value, history.raw_best
+    else:
+        name, value, step = history.loss_name, history.above_best.value, history.best
+    p = p_words(rise_p(history), OVER_LOOKS)
+    return f"{name} is {value:.3f} above its best at step {history.steps[step]} ({p})"
+
+
+def rise_p(history: History) -> float:
+    """The p-value of the rise that ``rise_words`` names."""
+    return history.raw_rise.p_value if history.raw_rose else history.rise.p_value
+
+
+def rise_evidence(history: History) -> tuple[Evidence, ...]:
+    """Both losses above their best, what the train probe did, and the metric."""
+    wrong = history.error_rise
+    found = [
+        shown("valid_loss_above_best", history.raw_above_best, history.now),
+        item("p_value_above_best", rise_p(history), step=history.now),
+    ]
+    if history.refined:
+        temperature = float(history.snapshots[-1].temperature)
+        found.append(shown("valid_refined_loss_above_best", history.above_best, history.now))
+        found.append(item("best_temperature", temperature, step=history.now))
+    if wrong is not None:
+        lost = (-wrong.value, -wrong.high, -wrong.low)
+        found.append(item("valid_accuracy_above_best", *lost, step=history.now))
+    if history.given_back is not None:
+        found.append(item("share_of_the_gain_given_back", history.given_back, step=history.now))
+    since = history.gap(history.probe, -1, history.raw_best)
+    return (*found, shown("train_probe_change_since_best", since, history.now))
+
+
+OVERCONFIDENT = "overconfidence: the predicted probabilities exceed the accuracy"
+
+
+def miscalibrated(history: History) -> Symptom | None:
+    """``miscalibrated`` where the raw loss rose (``History.raw_rose``), the answers did not get
+    worse, and the gap of right answers between train probe and validation is below 10 points with
+    a probability of 95 %: the model holds on unseen rows and is only too sure.
+
+    Needs answers that are right or wrong, and the logits of every snapshot. Where the interval of
+    the gap holds 10 points, the rows cannot tell this from ``overfit``.
+    """
+    if not history.raw_rose or history.answers_worse or not history.refined:
+        return None
+    gap = history.accuracy_gap
+    if gap is None or not gap.small:
+        return None
+    temperature = float(history.snapshots[-1].temperature)
+    return Symptom(
+        because=f"{rise_words(history)}, but neither accuracy nor the calibrated loss (temperature "
+        f"{temperature:.2f}) got significantly worse: it generalizes, and is overconfident",
+        strength=sure(1 - history.raw_rise.p_value),
+        label="miscalibrated",
+        cause=OVERCONFIDENT,
+        blame=0.5,
+        since_step=history.steps[history.raw_best + 1],
+        evidence=rise_evidence(history),
+        remedies=remedies_for("miscalibrated"),
+    )
+
+
+def disparity(history: History) -> Symptom | None:
+    """Says by how much more often the train probe is answered rightly than validation, with
+    Newcombe's interval, where even its lower limit is 5 points or more.
+
+    A gap alone is no fault, since every model that learns has one; so this only speaks as evidence
+    beside the label of another, and never of a cause.
+    """
+    if not history.enough or history.valid_hits is None or history.probe_hits is None:
+        return None
+    train, valid = history.probe_hits[:, -1], history.valid_hits[:, -1]
+    low, high = rate_gap(int(train.sum()), len(train), int(valid.sum()), len(valid))
+    if low < limits.DISPARITY:
+        return None
+    gap = float(train.mean() - valid.mean())
+    return Symptom(
+        because=f"accuracy is {train.mean():.1%} on training rows and {valid.mean():.1%} on "
+        "validation rows",
+        evidence=(item("accuracy_train_probe_above_valid", gap, low, high, history.now),),
+    )
