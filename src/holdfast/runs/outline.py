@@ -1,9 +1,13 @@
-"""What a person wants to know before the first step, in plain values: the rows, then the model."""
+"""What a person wants to know before the first step, in plain values: the rows, then the model. It
+goes to whoever listens, with the context, as decisions do."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +56,22 @@ class ModelOutline:
 
 
 Outline = RowsOutline | ModelOutline
+_LISTENER: ContextVar[Callable[[Outline], None]] = ContextVar("outline", default=lambda _: None)
+
+
+@contextlib.contextmanager
+def outlines_to(listener: Callable[[Outline], None]) -> Iterator[None]:
+    """What is outlined inside goes to ``listener``, a part as soon as it stands."""
+    before = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(before)
+
+
+def show_outline(part: Outline) -> None:
+    """Hand a part to whoever listens."""
+    _LISTENER.get()(part)
 
 
 def outline_rows(divided: Divided, folded: bool = False) -> RowsOutline:

@@ -77,13 +77,12 @@ class Predictor:
         decisions: tuple[Decision, ...] = (),
         treated: Callable[[Table], Table] = as_written,
         rule: ThresholdRule | None = None,
-        ensemble: Mapping[str, object] | None = None,
     ) -> None:
         self._model = model
         self._lock = threading.Lock()
         self._treated = treated
         self.rule = rule
-        self.ensemble = ensemble
+        self.ensemble: Mapping[str, object] | None = None
         self.part = part
         self.runs = tuple(runs)
         self.decisions = decisions
@@ -99,14 +98,16 @@ class Predictor:
         paths = [runs] if isinstance(runs, Path) else list(runs)
         recipe = _shared_recipe(paths)
         rule, told = rule_of(paths)
-        made: Mapping[str, Any] | None = None
+        ensemble: Mapping[str, Any] | None = None
         with flushed_subnormals():
             model = kind_of(recipe.task).use_runs(paths)
             if join is not None:
-                model, made, chosen = join(paths, model)
+                model, ensemble, chosen = join(paths, model)
                 told = (*told, *chosen)
         treated = partial(same_text, recipe=recipe)
-        return cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule, made)
+        predictor = cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule)
+        predictor.ensemble = ensemble
+        return predictor
 
     @classmethod
     def of(cls, fitted: FittedModel) -> Predictor:

@@ -30,7 +30,7 @@ OPENED = "test rows opened"
 
 def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the model folder whole or not at all; returns what the kind says of it."""
-    with _whole(run / MODEL) as beside, disk_errors(run / MODEL):
+    with whole_folder(run / MODEL) as beside, disk_errors(run / MODEL):
         return fitted.ready.kind.save(beside, fitted)
 
 
@@ -38,13 +38,13 @@ def save_side(run: Path, fitted: FittedModel) -> None:
     """Write the layer over the side columns whole or not at all, where there is one."""
     if fitted.side is None or fitted.side.layer is None:
         return
-    with _whole(run / FOLDER) as beside:
+    with whole_folder(run / FOLDER) as beside:
         fitted.side.layer.save(beside)
 
 
 @contextlib.contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder beside it to write into, which takes its place at the end."""
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside it to write into, which takes its place at the end: whole or not at all."""
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     yield beside

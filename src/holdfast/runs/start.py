@@ -9,25 +9,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.contract.fit import FittedModel, RunStart, Scored, TrainingPlan
-from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, RECIPE
+from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, RECIPE, is_finished
 from holdfast.core.decisions import notify
-from holdfast.core.errors import RunError
-from holdfast.core.files import write_json, write_text
+from holdfast.core.errors import Interrupted, RunError
+from holdfast.core.files import disk_errors, write_json, write_text
 from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, to_json
+from holdfast.core.run_files import read_result
 from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.data.table import Table
 from holdfast.fits.job import FitPlace
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import part_of
-from holdfast.runs.outline import Outline, outline_model
+from holdfast.runs.outline import outline_model, show_outline
 from holdfast.runs.scoring import opened_before
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.training.journal import Journal
@@ -54,16 +55,32 @@ NEEDED = {"rows": str, "findings": list, "decisions": list}
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a run is written, and who is told of it on the way.
-
-    With ``resume`` the run that is there is continued. ``every_s`` is the least time between two
-    checkpoints; ``outline`` hears what was made of the rows, then of the model.
-    """
+    """Where a run is written. With ``resume`` the run that is there is continued; ``every_s`` is
+    the least time between two checkpoints."""
 
     run: Path
     resume: bool = False
     every_s: float = LEAST_SECONDS
-    outline: Callable[[Outline], None] = lambda _: None
+
+
+def finished_before(run: Path, resume: bool) -> dict[str, Any] | None:
+    """The result of a run that is to be continued and had come to its end; ``None`` of others."""
+    with disk_errors(run):
+        finished = resume and is_finished(run)
+    return read_result(run) if finished else None
+
+
+@contextlib.contextmanager
+def interruptible(run: Path) -> Iterator[None]:
+    """Ctrl-C inside is ``Interrupted``, which says how the run goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        what, rule = "the run", "was interrupted"
+        if not (run / RECIPE).exists():
+            raise Interrupted(what, f"{rule} before anything was written") from None
+        remedy = "Continue it with the same command and --resume."
+        raise Interrupted(what, rule, None, remedy) from None
 
 
 def remember(to: Destination, ready: TrainingPlan, divided: Divided) -> RunStart:
@@ -231,7 +248,7 @@ class RunFolder:
         Raises ``RunError`` where a run that is continued began with other rows or settings.
         """
         to, writes = self._to, accelerator.is_main_process
-        to.outline(outline_model(ready))
+        show_outline(outline_model(ready))
         first = remember(to, ready, self._divided) if writes else None
         accelerator.wait_for_everyone()
         begun = first or begun_elsewhere(to.run, ready, self._divided)
