@@ -90,7 +90,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "valid-metrics-of-probe",
         "the metrics of the train probe stand under validation",
-        "training/snapshot.py",
+        "training/observe.py",
         "replace(valid, metrics={**valid.metrics,",
         "replace(valid, metrics={**probe.metrics,",
         (WHOLE,),

@@ -161,7 +161,7 @@ def features_of(job: Any, ready: Any) -> dict[str, Any]:
 
 
 def seen(job: Any, watch: Pool, pool: Any, ready: Any) -> dict[str, Any]:
-    from holdfast.training.batches import probe_positions
+    from holdfast.training.plan import probe_positions
 
     probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
     return {

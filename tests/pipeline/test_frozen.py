@@ -24,7 +24,7 @@ from holdfast.recipe import Recipe, override
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
 from holdfast.training.plan import Phase, Plan
-from holdfast.training.prefix.entry import PrefixEntry
+from holdfast.training.prefix_entry import PrefixEntry
 
 FINETUNE = Phase(
     name="finetune", steps=50, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3
@@ -34,7 +34,7 @@ PLAN = Plan((FINETUNE,), (0, 25, 50), 12, 0)
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.training.prefix.entry.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("holdfast.training.prefix_entry.PROBE_SECONDS", 0.05)
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from holdfast.methods.averages.running_mean import Ema, Swa, ema_share, moved_me
 from holdfast.methods.averages.soup import SoupOfLooks, greedy, plain_mean
 from holdfast.methods.averages.wise import LineSearch, between
 from holdfast.methods.registry import Known, parts_of, settle
-from holdfast.training.actions.offers import measure_statistics
 from holdfast.training.loop import fit
+from holdfast.training.offers import measure_statistics
 from holdfast.training.run import learning_norms
 
 RNG = np.random.default_rng(0)

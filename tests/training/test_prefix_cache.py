@@ -18,8 +18,8 @@ from holdfast.models.layers import freeze, parameter_groups
 from holdfast.models.probes.probe import fit_probe
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
-from holdfast.training.prefix.cache import PrefixCache
-from holdfast.training.prefix.entry import ask_model
+from holdfast.training.prefix_cache import PrefixCache
+from holdfast.training.prefix_entry import ask_model
 from holdfast.training.run import Job, Run
 
 CLASSES = ("a", "b")
@@ -27,7 +27,7 @@ CLASSES = ("a", "b")
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.training.prefix.entry.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.training.prefix_entry.PROBE_SECONDS", 0.0)
 
 
 def groups(network: Any, phase: Any) -> list[dict[str, Any]]:

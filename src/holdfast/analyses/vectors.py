@@ -31,7 +31,7 @@ from holdfast.tasks.seq2seq.task import PairUse
 from holdfast.tasks.tags import scores as tagged
 from holdfast.tasks.tags.answers import TagUse
 from holdfast.tasks.tags.losses import encode_words
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 
 def answer_with_vectors(predictor: Predictor, table: Table) -> tuple[Answers, Floats | None]:

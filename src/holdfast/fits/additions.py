@@ -1,5 +1,5 @@
 """What may join the fine-tuning of a run that is under way:
-``training.actions.adjustments.Additions`` of a fit, from the registries of methods and of
+``training.restore.Additions`` of a fit, from the registries of methods and of
 enrichments."""
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_o
 from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
 from holdfast.recipe.resolution import resolved
-from holdfast.training.actions.adjustments import Settings
-from holdfast.training.batches import EveryRow, OnePass
-from holdfast.training.plan import Phase, Plan
+from holdfast.training.plan import EveryRow, OnePass, Phase, Plan
+from holdfast.training.restore import Settings
 from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from holdfast.methods.schedules.schedules import build_schedule
 from holdfast.models.layers import count_parameters
 from holdfast.plan.defaults import measured_phases
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.training.actions.offers import AVERAGE
 from holdfast.training.loop import Trained
+from holdfast.training.offers import AVERAGE
 from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:

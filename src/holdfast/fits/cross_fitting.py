@@ -46,9 +46,8 @@ from holdfast.plan.defaults import method_parts
 from holdfast.split.folds import Fold, make_folds
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 from holdfast.training.engine import pack, unpack
-from holdfast.training.fold_evaluations import FoldEvaluation
 from holdfast.training.loop import fit as train
-from holdfast.training.observe import Observer
+from holdfast.training.observe import FoldEvaluation, Observer
 from holdfast.training.plan import Plan
 from holdfast.training.task import labels_of
 

@@ -35,9 +35,9 @@ from holdfast.methods.heads.closed_form import HeadRefit
 from holdfast.prepare.sharding import gathered
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
 from holdfast.tasks.classes.side_selection import with_side
-from holdfast.training.fold_evaluations import FoldEvaluation, FoldLooks
 from holdfast.training.loop import fit as train
 from holdfast.training.machine.machine import make_accelerator
+from holdfast.training.observe import FoldEvaluation, FoldLooks
 from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:

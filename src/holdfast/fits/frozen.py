@@ -32,9 +32,8 @@ from holdfast.models.probes.layer_evidence import (
     relative_gradient,
 )
 from holdfast.models.probes.probe import Probe, fit_probe
-from holdfast.training.batches import probe_positions
-from holdfast.training.plan import Plan
-from holdfast.training.prefix.entry import PrefixEntry, ask_model
+from holdfast.training.plan import Plan, probe_positions
+from holdfast.training.prefix_entry import PrefixEntry, ask_model
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.task import Examples, Task, features_of
 

@@ -28,7 +28,7 @@ from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.journal import Journal
 from holdfast.training.listeners.examples import ExampleHistory
 from holdfast.training.plan import Phase
-from holdfast.training.prefix.cache import PrefixCache
+from holdfast.training.prefix_cache import PrefixCache
 from holdfast.training.run import Job
 
 if TYPE_CHECKING:

@@ -36,9 +36,8 @@ from holdfast.recipe import Recipe, override
 from holdfast.tasks import kind_of
 from holdfast.tasks.generation.samples import writer
 from holdfast.tasks.lm.verbatim import verbatim
-from holdfast.training.batches import probe_positions
 from holdfast.training.engine import verdict_line
-from holdfast.training.plan import first_seen
+from holdfast.training.plan import first_seen, probe_positions
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener

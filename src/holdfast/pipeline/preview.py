@@ -22,7 +22,7 @@ from holdfast.plan.memory import available_mb, tightest
 from holdfast.prepare.rows import load_and_divide
 from holdfast.prepare.sources import mixed_file
 from holdfast.recipe import Recipe
-from holdfast.training.actions.act import start_phase
+from holdfast.training.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.plan import FORWARD_SHARE

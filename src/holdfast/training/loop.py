@@ -45,12 +45,11 @@ from holdfast.core.actions import Action, Stop
 from holdfast.core.errors import Interrupted, MachineError, TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import derive_seed
-from holdfast.training.actions.act import start_phase
-from holdfast.training.actions.offers import Considered, consider, kept_average
+from holdfast.training.act import lacks_memory, start_phase
 from holdfast.training.guard import begin_run, end_run, resume_from, state_of
-from holdfast.training.machine.memory import lacks_memory
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.machine.signals import StopSignals
+from holdfast.training.offers import Considered, consider, kept_average
 from holdfast.training.run import Job, Run
 from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
 

@@ -1,28 +1,47 @@
-"""Measuring a set of rows in evaluation mode: one code for the train probe and for validation."""
+"""Observe: rows measured in evaluation mode, by one code for the train probe and the validation
+rows; and the snapshot that a look makes of them, the same rows each time.
+
+A run that learns from all rows spares none for validation, and cannot be judged by its own network.
+Networks that were trained in the same way on parts of the rows (folds) answer the rest, look by
+look, and together they answer each row once: those losses stand where a run's validation losses
+stand, so that what diagnoses, chooses and stops needs to know nothing of folds.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from holdfast.core.decisions import tick
-from holdfast.core.records import Floats, Ints
-from holdfast.models.compute.prefix import train_mode
-from holdfast.training.batches import by_length, shard
-from holdfast.training.machine.sharding import is_sharded
-from holdfast.training.prefix.cache import entered
-from holdfast.training.task import classify_features, device_batch, features_of
+from holdfast.core.records import Floats, Ints, Snapshot, mean_loss
+from holdfast.models.compute.prefix import evaluation_mode
+from holdfast.models.fresh import same_memory
+from holdfast.training.machine.sharding import is_sharded, summed
+from holdfast.training.plan import by_length, shard
+from holdfast.training.prefix_cache import PrefixCache, entered
+from holdfast.training.task import (
+    Measured,
+    WrittenMeasurements,
+    classify_features,
+    device_batch,
+    features_of,
+    measured_fields,
+    of_whole_rows,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.models.base import Network
-    from holdfast.training.prefix.cache import PrefixCache
+    from holdfast.training.run import Run
     from holdfast.training.task import Examples, Task
+
 
 # On a processor a batch that stays in its caches is a quarter faster than one four times as large.
 EVALUATION_TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 32768}
@@ -93,14 +112,11 @@ class Observer:
     def _read(
         self, network: Network, examples: Any, positions: Ints, features: Floats
     ) -> tuple[Floats, Floats]:
-        device, was_training = self._accelerator.device, network.training
-        network.eval()
-        with torch.inference_mode():
+        device = self._accelerator.device
+        with evaluation_mode(network), torch.inference_mode():
             output = classify_features(network, torch.from_numpy(features[positions]).to(device))
             batch = {"labels": torch.from_numpy(examples.labels[positions]).to(device)}
             losses, kept = self._task.losses(output, batch), self._task.keep(output, batch)
-        if was_training:
-            train_mode(network)
         return losses.float().cpu().numpy().astype(np.float64), kept.float().cpu().numpy()
 
     def _collect(
@@ -110,16 +126,15 @@ class Observer:
         positions: Ints,
         one: Callable[..., torch.Tensor],
     ) -> Floats:
-        was_training, start = network.training, time.perf_counter()
-        network.eval()
-        lengths, everything = examples.lengths[positions], np.arange(len(positions))
+        start, count = time.perf_counter(), len(positions)
+        lengths, everything = examples.lengths[positions], np.arange(count)
         positions_here = shard(everything, self._rank, self._world)
         index: list[Ints] = []
         lines: list[torch.Tensor] = []
         device, done = self._accelerator.device, 0
         # What is gathered in inference mode could not be gathered anew for the next update.
         still = torch.no_grad if is_sharded(network) else torch.inference_mode
-        with still(), self._accelerator.autocast():
+        with evaluation_mode(network), still(), self._accelerator.autocast():
             for chosen in by_length(lengths, positions_here, self._tokens):
                 batch = device_batch(self._task, examples, positions[chosen], device)
                 with entered(self._cache, examples, positions[chosen], batch):
@@ -132,9 +147,6 @@ class Observer:
                 one(device_batch(self._task, examples, positions[:1], device))
         self.rows_passed += len(positions_here)
         self.seconds += time.perf_counter() - start
-        if was_training:
-            train_mode(network)
-        count = len(positions)
         order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
         values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
         parts = _gather([(order, values)], self._world)
@@ -162,3 +174,152 @@ def _gather(parts: list[tuple[Ints, Floats]], world: int) -> list[tuple[Ints, Fl
 
     gathered: list[tuple[Ints, Floats]] = gather_object(parts)
     return gathered
+
+
+NOTHING = WrittenMeasurements({"train": {}, "valid": {}}, {})
+NOT_MEASURED = Measured(np.zeros(0), {}, float("nan"), 1.0)
+
+
+def take_snapshot(run: Run) -> Snapshot:
+    """Measure the train probe and the validation rows, and how far the weights have moved."""
+    now = run.learning_tensors()
+    if not run.guard.snapshots:
+        # Copies of the weights are the largest thing beside the model, so one serves both.
+        run.start = run.previous = now = same_memory(now, run.job.pretrained)
+    snapshot = look_at(run, now)
+    run.previous, run.gradient_norms = now, []
+    return snapshot
+
+
+def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Snapshot:
+    """What the present weights, of which ``now`` is a copy, give; without ``train`` on the
+    validation rows alone. Nothing of the run is changed."""
+    probe = measure(run, run.job.train, run.probe) if train else NOT_MEASURED
+    valid = judged(run)
+    run.observer.forget()
+    general = _general(run)
+    written = run.job.write(run.network) if run.job.write else NOTHING
+    probe = replace(probe, metrics={**probe.metrics, **written.metrics["train"]})
+    valid = replace(valid, metrics={**valid.metrics, **written.metrics["valid"]})
+    weights = run.learning_parameters()
+
+    def total(values: Sequence[float]) -> Sequence[float]:
+        """Sums over this process's parts of the weights as those over the weights."""
+        return summed(run.job.accelerator, values) if is_sharded(run.network) else values
+
+    moved, distance = (
+        moved_share(weights, now, before, total) for before in (run.previous, run.start)
+    )
+    norms = run.gradient_norms
+    return Snapshot(
+        step=run.step,
+        epoch=round(run.epoch, 6),
+        examples_seen=run.examples_seen,
+        phase=run.phase.name if run.step else "start",
+        **measured_fields(probe, valid),
+        learning_rate=run.learning_rate,
+        gradient_norm=float(np.mean(norms)) if norms else None,
+        relative_update=moved if run.step else None,
+        distance=distance,
+        seconds=run.seconds,
+        general_loss=None if general is None else mean_loss(general.losses, general.tokens),
+        general_losses=None if general is None else general.losses,
+        outputs=written.shares or None,
+        # Where a run takes more steps than it was to take, what earlier looks saw stays as it was.
+        planned_steps=run.plan.steps if run.adjustments.more_steps else None,
+        branch=run.guard.branch,
+        general_tokens=None if general is None else general.tokens,
+    )
+
+
+def judged(run: Run) -> Measured:
+    """The validation rows: through the present model, or as the folds' networks answered them."""
+    valid, folds = run.job.valid, run.job.out_of_fold
+    if folds is None:
+        return measure(run, valid, np.arange(len(valid)))
+    return folds.measured(run.step, run.job.task, valid)
+
+
+def _general(run: Run) -> Measured | None:
+    """The general probe, where there is one; its rows whole, however many examples they are."""
+    examples = run.job.general
+    if examples is None:
+        return None
+    seen = measure(run, examples, np.arange(len(examples)))
+    if seen.tokens is None:
+        return seen
+    losses, tokens = of_whole_rows(seen.losses, seen.tokens, np.asarray(examples.rows))
+    return replace(seen, losses=losses, tokens=tokens)
+
+
+def measure(run: Run, examples: Examples, positions: Ints) -> Measured:
+    """These rows through the present model in evaluation mode, to numbers."""
+    losses, kept = run.observer.measure(run.network, examples, positions)
+    return run.job.task.measure(losses, kept, examples, positions)
+
+
+def moved_share(
+    names: Iterable[str],
+    now: Mapping[str, torch.Tensor],
+    before: Mapping[str, torch.Tensor],
+    total: Callable[[Sequence[float]], Sequence[float]] = lambda values: values,
+) -> float:
+    """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 when there are none. ``total``
+    adds squares up over processes that hold a part each."""
+    names = list(names)
+    difference = sum(float((now[n] - before[n]).norm()) ** 2 for n in names)
+    size = sum(float(before[n].norm()) ** 2 for n in names)
+    difference, size = total([difference, size])
+    return float(np.sqrt(difference / size)) if size else 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldEvaluation:
+    """The rows [n] as the folds' networks answered them.
+
+    ``steps`` are those of the looks of the run that is judged, rising from 0; ``losses`` (one [n] a
+    look, in nats) and ``kept`` (one [n, …] a look) are what ``Observer.measure`` gives. ``probe``
+    [n, classes] are the logits of the folds' linear probes; ``curve`` what they say of the rows
+    beside that. ``notes`` are the journal's lines about the folds.
+    """
+
+    folds: int
+    steps: tuple[int, ...]
+    losses: tuple[Floats, ...]
+    kept: tuple[Floats, ...]
+    probe: Floats
+    curve: Any = None
+    notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+        """All rows as the folds answered them at the last look that is not after ``step``."""
+        return task.measure(*self.at(step), examples, np.arange(len(examples)))
+
+    def at(self, step: int) -> tuple[Floats, Floats]:
+        """Losses and kept outputs at the last look that is not after ``step``."""
+        place = bisect_right(self.steps, step) - 1
+        return self.losses[place], self.kept[place]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldLooks:
+    """Looks of whole fits, each on a part of the rows, in the place of those of one fit on all of
+    them: what each measured of the rows that it was judged by, joined.
+
+    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``looks`` one each. The
+    fit ends at ``ends_at``, ``because`` says why, and keeps its last state: what it learns from
+    judges nothing.
+    """
+
+    folds: int
+    steps: tuple[int, ...]
+    looks: tuple[Measured, ...]
+    ends_at: int
+    because: str
+    curve: Any = None
+    probe: None = None
+    notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+        """The rows that judge, at the last look that is not after ``step``."""
+        return self.looks[bisect_right(self.steps, step) - 1]

@@ -19,18 +19,15 @@ from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
 from holdfast.core.records import Decision, Ints, Snapshot, Verdict
 from holdfast.core.updates import ForwardPass, RowPool
 from holdfast.models.adapters.quantize import frozen_tensors
-from holdfast.training.actions.adjustments import NO_ADDITIONS, NONE, Additions
-from holdfast.training.batches import probe_positions
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine
-from holdfast.training.fold_evaluations import FoldEvaluation, FoldLooks
 from holdfast.training.journal import Journal
-from holdfast.training.machine.loss_scale import LossScale
+from holdfast.training.machine.machine import LossScale
 from holdfast.training.machine.sharding import is_sharded, local, summed
-from holdfast.training.observe import EVALUATION_TOKENS, Observer
-from holdfast.training.plan import Phase, Plan
-from holdfast.training.prefix.cache import PrefixCache, RowPasses
-from holdfast.training.restore import SavedWeights
+from holdfast.training.observe import EVALUATION_TOKENS, FoldEvaluation, FoldLooks, Observer
+from holdfast.training.plan import Phase, Plan, probe_positions
+from holdfast.training.prefix_cache import PrefixCache, RowPasses
+from holdfast.training.restore import NO_ADDITIONS, NONE, Additions, SavedWeights
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +133,7 @@ class Run:
         self._asleep: dict[str, torch.Tensor] = {}
         self.dropouts = dropouts_of(job.network)
         self.adjustments = NONE
-        # Averages of weights that were tried after the last step (training/actions/offers.py).
+        # Averages of weights that were tried after the last step (training/offers.py).
         self.offers: list[Any] = []
         self.guard: GuardEngine
 

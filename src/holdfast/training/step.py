@@ -15,10 +15,10 @@ from holdfast.core.errors import TrainingError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.updates import Draw, ForwardPass, OfTwoPasses, RowPool
 from holdfast.models.compute.prefix import train_mode
-from holdfast.training.batches import parts_by_length
-from holdfast.training.machine.memory import in_less_memory, pieces
+from holdfast.training.act import in_less_memory, pieces
 from holdfast.training.machine.sharding import gathered, is_sharded, summed
-from holdfast.training.prefix.cache import entered
+from holdfast.training.plan import parts_by_length
+from holdfast.training.prefix_cache import entered
 from holdfast.training.restore import RandomState, random_state, set_random_state
 from holdfast.training.run import Run, batch_losses_of, running_statistics
 from holdfast.training.task import device_batch

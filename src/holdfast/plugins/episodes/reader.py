@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 TOKENS = 4096
 

@@ -43,7 +43,7 @@ from holdfast.search.engines import engine_of
 from holdfast.search.folds.rows import FoldPlan, FoldRows, fold_rows
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import FitJob, FitResult, FitStore
-from holdfast.training.fold_evaluations import FoldLooks
+from holdfast.training.observe import FoldLooks
 from holdfast.training.task import Measured
 
 if TYPE_CHECKING:

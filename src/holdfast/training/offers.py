@@ -18,12 +18,12 @@ import torch
 
 from holdfast.core.events import Offers, in_order
 from holdfast.core.records import Decision, Snapshot
-from holdfast.training.batches import probe_positions
 from holdfast.training.engine import pack, unpack
-from holdfast.training.prefix.cache import entered
+from holdfast.training.observe import look_at
+from holdfast.training.plan import probe_positions
+from holdfast.training.prefix_cache import entered
 from holdfast.training.restore import SavedWeights
 from holdfast.training.run import Run, learning_norms
-from holdfast.training.snapshot import look_at
 from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from holdfast.core.input_errors import reason
 from holdfast.core.records import Ints
 from holdfast.models.compute.prefix import Prefix, train_mode
 from holdfast.training.machine.machine import autocast, device_kind
-from holdfast.training.prefix.cache import sizes_of
+from holdfast.training.prefix_cache import sizes_of
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.task import device_batch
 
