@@ -141,7 +141,7 @@ class TestLogits:
 
 def _of_recipe(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     from holdfast.fits.compose import make_ready
-    from holdfast.fits.job import make_job
+    from holdfast.fits.fit import make_job
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe

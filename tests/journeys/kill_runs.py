@@ -19,7 +19,7 @@ import sklearn.linear_model  # noqa: F401
 import transformers.models.bert.modeling_bert  # noqa: F401
 
 import holdfast.pipeline.main as main
-import holdfast.runs.result_files as result_files
+import holdfast.runs.scoring as result_files
 import holdfast.runs.scoring as scoring
 import holdfast.runs.start as run_folder
 import holdfast.tasks.classes.task as text_classification

@@ -14,7 +14,7 @@ from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.actions import Action, RollBack, StrengthenAugmentation, SwitchOn
 from holdfast.core.errors import RunError
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.fits import job as job_module
+from holdfast.fits import fit as job_module
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit

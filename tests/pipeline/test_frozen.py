@@ -14,7 +14,7 @@ import pytest
 from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
 from holdfast.fits import frozen
-from holdfast.fits.frozen import keep_prefix, passes_of
+from holdfast.fits.kept_outputs import PrefixEntry, keep_prefix, passes_of
 from holdfast.methods.sam import Sam
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.generators.causal import load_causal
@@ -24,7 +24,6 @@ from holdfast.recipe import Recipe, override
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
 from holdfast.training.plan import Phase, Plan
-from holdfast.training.prefix_entry import PrefixEntry
 
 FINETUNE = Phase(
     name="finetune", steps=50, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3
@@ -34,7 +33,7 @@ PLAN = Plan((FINETUNE,), (0, 25, 50), 12, 0)
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.training.prefix_entry.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("holdfast.fits.kept_outputs.PROBE_SECONDS", 0.05)
 
 
 @pytest.fixture

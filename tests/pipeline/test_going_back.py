@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import holdfast.fits.job as job_module
+import holdfast.fits.fit as job_module
 from holdfast.core.actions import Action, Freeze, RollBack, ScaleLearningRate, SetDropout
 from holdfast.core.records import Snapshot, Verdict, to_json
 from holdfast.models.compute.prefix import train_mode

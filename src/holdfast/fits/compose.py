@@ -21,8 +21,9 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.updates import OfRows
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enriched
-from holdfast.fits.checkpoint_rule import rule_of
-from holdfast.fits.frozen import AUTO, choose_layers, freeze_part, keep_prefix
+from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
+from holdfast.fits.kept_outputs import keep_prefix
+from holdfast.fits.policies import rule_of
 from holdfast.methods.heads.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import Loaded, Network

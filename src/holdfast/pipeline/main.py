@@ -36,8 +36,7 @@ from holdfast.core.run_files import (
     seal_model,
 )
 from holdfast.data.table import Table
-from holdfast.fits.row_roles import LearningRows, answer_outer
-from holdfast.fits.row_use import learning_of
+from holdfast.fits.row_use import LearningRows, answer_outer, learning_of
 from holdfast.fits.run_facts import with_texts
 from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.processor import quick_dropout
@@ -45,7 +44,6 @@ from holdfast.prepare.names import check_names
 from holdfast.prepare.rows import load_and_divide
 from holdfast.prepare.sources import stored, with_mix
 from holdfast.recipe import Recipe, anchored, read_recipe
-from holdfast.runs.outline import outline_rows, show_outline
 from holdfast.runs.procedure import (
     Learner,
     Procedure,
@@ -56,9 +54,24 @@ from holdfast.runs.procedure import (
     keep_search,
     notify_resumed,
 )
-from holdfast.runs.result_files import ScoredRun, keep_looks, write_files, write_pages
-from holdfast.runs.scoring import save_model, save_side, score_once
-from holdfast.runs.start import Destination, RunFolder, check_recipe, finished_before, interruptible
+from holdfast.runs.scoring import (
+    ScoredRun,
+    keep_looks,
+    save_model,
+    save_side,
+    score_once,
+    write_files,
+    write_pages,
+)
+from holdfast.runs.start import (
+    Destination,
+    RunFolder,
+    check_recipe,
+    finished_before,
+    interruptible,
+    outline_rows,
+    show_outline,
+)
 from holdfast.stats.threads import one_thread
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.loop import memory_errors

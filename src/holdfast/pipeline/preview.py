@@ -15,7 +15,7 @@ from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.updates import Draw
 from holdfast.fits.compose import make_ready
 from holdfast.fits.duration import seconds_after
-from holdfast.fits.job import make_job
+from holdfast.fits.fit import make_job
 from holdfast.fits.row_use import learning_of
 from holdfast.models.layers import count_parameters
 from holdfast.plan.memory import available_mb, tightest

@@ -150,7 +150,7 @@ class FinishedRun:
         """What the data map says of training rows; nothing of a run that kept none."""
         import pyarrow.parquet as parquet
 
-        from holdfast.runs.result_files import EXAMPLES
+        from holdfast.runs.scoring import EXAMPLES
 
         path = self.run / EXAMPLES
         if not path.is_file():

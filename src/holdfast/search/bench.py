@@ -23,7 +23,7 @@ from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot, to_
 from holdfast.data.table import Table, TrainSplit
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
-from holdfast.fits.row_roles import LearningRows
+from holdfast.fits.row_use import LearningRows
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.monitor.evidence import raw_losses
 from holdfast.prepare.general import with_general
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdfast.core.events import Listener, Place
-    from holdfast.fits.job import FitFolder
+    from holdfast.fits.fit import FitFolder
     from holdfast.training.run import Run
 
 

@@ -20,7 +20,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints
 from holdfast.fits.compose import make_ready
-from holdfast.fits.job import make_job
+from holdfast.fits.fit import make_job
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe

@@ -36,7 +36,7 @@ def train_watched(
     from holdfast.contract.run_folder import chosen_folder, is_main_process
     from holdfast.core.decisions import watched
     from holdfast.pipeline.main import train
-    from holdfast.runs.outline import outlines_to
+    from holdfast.runs.start import outlines_to
 
     procedure = procedure or folds_of(recipe)
     quiet = quiet or not is_main_process()

@@ -333,3 +333,31 @@ def _check(path: Path, mark: str, form: bytes) -> None:
         raise Unfit("is damaged: its SHA-256 is not the one that it was written with")
     if not comment.startswith(_comment(mark, form)):
         raise Unfit("is of another run, or of other rows or settings")
+
+
+class SealedFile:
+    """A piece of work that is done, on disk until its run is finished, so that a run that was
+    killed does not repeat it; without a ``path`` nothing is kept. ``mark`` says of what it is: what
+    was written under another is not read."""
+
+    def __init__(self, path: Path | None, mark: str, form: bytes) -> None:
+        self._path, self._form = path, form
+        self._mark = hashlib.sha256(mark.encode()).hexdigest()
+
+    def save(self, state: Mapping[str, object]) -> None:
+        """Write it whole or not at all."""
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path, lambda path: write_sealed(path, state, self._mark, self._form))
+
+    def load(self, what: str, then: str = "") -> dict[str, Any] | None:
+        """The state; ``None`` where it is to be made: the log says where ``what`` is there and
+        cannot be used, and what happens ``then``."""
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            return read_sealed(self._path, self._mark, self._form)
+        except Unfit as error:
+            notify(Decision(what, "not used", f"{self._path.name} {error}{then}"))
+            return None

@@ -30,7 +30,6 @@ from holdfast.training.prefix_cache import PrefixCache, RowPasses
 from holdfast.training.restore import NO_ADDITIONS, NONE, Additions, SavedWeights
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener

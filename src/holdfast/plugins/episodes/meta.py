@@ -55,9 +55,8 @@ from holdfast.prepare.names import check_names
 from holdfast.prepare.sources import stored
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.procedure import notify_resumed
-from holdfast.runs.result_files import write_pages
-from holdfast.runs.scoring import OPENED, whole_folder
-from holdfast.runs.start import finished_before, interruptible, settings_mark, settings_of
+from holdfast.runs.scoring import whole_folder, write_pages
+from holdfast.runs.start import OPENED, finished_before, interruptible, settings_mark, settings_of
 from holdfast.stats.paired_tests import Difference
 from holdfast.stats.shared_units import mean_over_units
 from holdfast.training.checkpoint import LEAST_SECONDS

@@ -30,8 +30,7 @@ from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS as FOLDS_FILE
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
-from holdfast.fits.row_roles import LearningRows
-from holdfast.fits.row_use import against_folds, all_training
+from holdfast.fits.row_use import LearningRows, against_folds, all_training
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
