@@ -180,7 +180,7 @@ def _of_trainer(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     from transformers import TrainerCallback
 
     from holdfast.models.compute.processor import use_onednn
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     job = {
         "model": str(embedded_folder()),

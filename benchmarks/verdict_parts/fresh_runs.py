@@ -216,7 +216,7 @@ def guarded(cell: Cell, parts: Parts, folder: Path) -> Seen:
     import transformers
 
     import holdfast
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     transformers.utils.logging.set_verbosity_error()
     transformers.set_seed(int(cell["seed"]))

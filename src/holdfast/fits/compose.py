@@ -27,8 +27,7 @@ from holdfast.fits.policies import rule_of
 from holdfast.methods.heads.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import Loaded, Network
-from holdfast.models.compute.checkpointing import checkpoint_activations
-from holdfast.models.compute.processor import use_onednn
+from holdfast.models.compute.processor import checkpoint_activations, use_onednn
 from holdfast.models.fresh import fresh
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.layers import count_parameters

@@ -38,7 +38,7 @@ from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import FitFolder, FitPlace, fit_ready, make_job
 from holdfast.methods.heads.closed_form import curve_from_state, curve_to_state
-from holdfast.models.probes.curve import ProbeCurve
+from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
 from holdfast.split.folds import Fold, make_folds
 from holdfast.training.checkpoint import SealedFile
