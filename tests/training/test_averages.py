@@ -21,8 +21,8 @@ from holdfast.methods.averages.soup import SoupOfLooks, greedy, plain_mean
 from holdfast.methods.averages.wise import LineSearch, between
 from holdfast.methods.registry import Known, parts_of, settle
 from holdfast.training.loop import fit
-from holdfast.training.offers import measure_statistics
 from holdfast.training.run import learning_norms
+from holdfast.training.snapshot import measure_statistics
 
 RNG = np.random.default_rng(0)
 WALK = [torch.tensor(RNG.normal(size=(3, 2)), dtype=torch.float32) for _ in range(12)]

@@ -11,7 +11,7 @@ import torch
 
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
-from holdfast.training.observe import take_snapshot
+from holdfast.training.snapshot import take_snapshot
 
 
 def plain_losses(network: Any, task: Any, examples: Any, positions: Any) -> list[float]:

@@ -37,9 +37,9 @@ from holdfast.models.layers import count_parameters
 from holdfast.plan.defaults import PASSIVE, measured_phases
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.training.loop import Trained
-from holdfast.training.offers import AVERAGE
 from holdfast.training.plan import Phase
 from holdfast.training.run import dropouts_of
+from holdfast.training.snapshot import AVERAGE
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener

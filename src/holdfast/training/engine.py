@@ -320,7 +320,9 @@ def pack(snapshot: Snapshot) -> dict[str, Any]:
 
 def unpack(packed: Mapping[str, Any]) -> Snapshot:
     """A snapshot from ``pack``; an older version's had no branch."""
-    fields = {n: one.numpy() if torch.is_tensor(one) else one for n, one in packed.items()}
+    fields: dict[str, Any] = {
+        name: value.numpy() if torch.is_tensor(value) else value for name, value in packed.items()
+    }
     return Snapshot(**{**fields, "branch": Branch(*packed.get("branch", ()))})
 
 

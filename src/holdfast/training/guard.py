@@ -14,8 +14,6 @@ from holdfast.training.act import adjust, all_learning, appliers, start_phase
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import restore
 from holdfast.training.machine.sharding import is_sharded, local, parts_of, spread_state
-from holdfast.training.observe import take_snapshot
-from holdfast.training.offers import Considered
 from holdfast.training.restore import (
     NONE,
     RestorePoint,
@@ -24,6 +22,7 @@ from holdfast.training.restore import (
     set_random_state,
 )
 from holdfast.training.run import Job, Run
+from holdfast.training.snapshot import Considered, take_snapshot
 
 if TYPE_CHECKING:
     import torch

@@ -49,8 +49,8 @@ from holdfast.training.act import lacks_memory, start_phase
 from holdfast.training.guard import begin_run, end_run, resume_from, state_of
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.machine.signals import StopSignals
-from holdfast.training.offers import Considered, consider, kept_average
 from holdfast.training.run import Job, Run
+from holdfast.training.snapshot import Considered, consider, kept_average
 from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
 
 

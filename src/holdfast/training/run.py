@@ -132,7 +132,7 @@ class Run:
         self._asleep: dict[str, torch.Tensor] = {}
         self.dropouts = dropouts_of(job.network)
         self.adjustments = NONE
-        # Averages of weights that were tried after the last step (training/offers.py).
+        # Averages of weights that were tried after the last step (training/snapshot.py).
         self.offers: list[Any] = []
         self.guard: GuardEngine
 

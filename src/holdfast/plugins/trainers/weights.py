@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from holdfast.core.errors import Defect
-from holdfast.training.observe import moved_share
 from holdfast.training.run import running_statistics
+from holdfast.training.snapshot import moved_share
 
 # Above this, the two further copies that distances need are not kept: a large model has one copy
 # of its best state, and that is all the memory the guard takes.
