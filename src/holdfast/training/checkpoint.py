@@ -105,29 +105,33 @@ class CheckpointStore:
         Raises ``RunError`` when checkpoints are there but none can be used, or where they are of
         another number of processes.
         """
+        from holdfast.training.machine.sharding import gathered_objects
+
         self._check_parts()
-        return self._newest() if self._part[1] == 1 else self._agreed()
-
-    def _agreed(self) -> dict[str, Any] | None:
-        """The newest step of which every process has read its own part."""
-        from accelerate.utils import gather_object
-
-        steps = gather_object([[int(path.stem.split("-")[1]) for path in self._all()]])
         refused: list[str] = []
+        own = {self._step_of(path): path for path in self._all()}
+        steps = gathered_objects([[*own]], self._part[1])
+        # Those of which every process has a part, until each has read its own.
         for step in sorted(set.intersection(*map(set, steps)), reverse=True):
-            state, wrong = None, ""
+            path, state, wrong = own[step], None, ""
             try:
-                state = self._read(self._path(step))
+                state = self._read(path)
             except Unfit as error:
-                wrong = f"{self._path(step).name} {error}"
-                self._passed_over.append(self._path(step))
-            found = [one for one in gather_object([wrong]) if one]
+                wrong = f"{path.name} {error}"
+                self._passed_over.append(path)
+            found = [one for one in gathered_objects([wrong], self._part[1]) if one]
             if not found:
-                self._say(self._path(step), refused)
+                self._say(path, refused)
                 return state
             refused += found
         if refused:
-            raise self._none_usable(refused)
+            raise RunError(
+                str(self._folder),
+                f"holds no checkpoint that can be used: {'; '.join(refused)}",
+                None,
+                f"Restore them from a copy, or delete the {NAMES}: --resume then starts the run "
+                "anew.",
+            )
         return None
 
     def _check_parts(self) -> None:
@@ -148,29 +152,6 @@ class CheckpointStore:
                 count,
                 f"Continue it with {was}, or start a new run.",
             )
-
-    def _newest(self) -> dict[str, Any] | None:
-        paths, refused = self._all(), []
-        for path in reversed(paths):
-            try:
-                state = self._read(path)
-            except Unfit as error:
-                refused.append(f"{path.name} {error}")
-                self._passed_over.append(path)
-                continue
-            self._say(path, refused)
-            return state
-        if paths:
-            raise self._none_usable(refused)
-        return None
-
-    def _none_usable(self, refused: list[str]) -> RunError:
-        return RunError(
-            str(self._folder),
-            f"holds no checkpoint that can be used: {'; '.join(refused)}",
-            None,
-            f"Restore them from a copy, or delete the {NAMES}: --resume then starts the run anew.",
-        )
 
     def beside(self) -> dict[str, Any] | None:
         """What the newest checkpoint that can be used keeps as ``beside``; ``None`` without one."""
@@ -200,6 +181,11 @@ class CheckpointStore:
         if number:
             return self._folder / f"part-{step:08d}-{number}of{count}.pt"
         return self._folder / f"step-{step:08d}.pt"
+
+    def _step_of(self, path: Path) -> str:
+        """The step in a name, as it is written there."""
+        number, count = self._part
+        return path.stem.partition("-")[2].removesuffix(f"-{number}of{count}")
 
     def _all(self) -> list[Path]:
         if self._folder is None or not self._folder.exists():

@@ -21,7 +21,7 @@ import torch
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
 from holdfast.models.compute.prefix import evaluation_mode
-from holdfast.training.machine.sharding import is_sharded
+from holdfast.training.machine.sharding import gathered_objects, is_sharded
 from holdfast.training.plan import by_length, shard
 from holdfast.training.prefix_cache import PrefixCache, entered
 from holdfast.training.task import Measured, classify_features, device_batch, features_of
@@ -139,7 +139,7 @@ class Observer:
         self.seconds += time.perf_counter() - start
         order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
         values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
-        parts = _gather([(order, values)], self._world)
+        parts = gathered_objects([(order, values)], self._world)
         # A process that has no rows does not know the width.
         width = max(part[1].shape[1] for part in parts)
         table = np.zeros((count, width), dtype=np.float32)
@@ -155,15 +155,6 @@ class Observer:
         everything = np.arange(len(lengths))
         each = (shard(everything, rank, self._world) for rank in range(self._world))
         return max(sum(1 for _ in by_length(lengths, one, self._tokens)) for one in each) - made
-
-
-def _gather(parts: list[tuple[Ints, Floats]], world: int) -> list[tuple[Ints, Floats]]:
-    if world == 1:
-        return parts
-    from accelerate.utils import gather_object
-
-    gathered: list[tuple[Ints, Floats]] = gather_object(parts)
-    return gathered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
