@@ -13,20 +13,19 @@ from holdfast.augment.pictures.mixup import MixedLabels
 from holdfast.augment.registry import all_enrichments, asked_for, kind_of_rows
 from holdfast.augment.source import Enriched
 from holdfast.contract.fit import TrainingPlan
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import decisions_to, parted, recorded
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
-from holdfast.core.updates import LossTerm, OfRows
+from holdfast.core.updates import LossTerm
 from holdfast.fits.augmentation import enriched
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_of, settle
 from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
 from holdfast.recipe.resolution import resolved
-from holdfast.training.plan import EveryRow, OnePass, Phase, Plan
+from holdfast.training.plan import EveryRow, OnePass, Phase, Plan, terms_of_rows
 from holdfast.training.restore import Settings
-from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:
     from holdfast.core.updates import BatchSource
@@ -108,7 +107,7 @@ class FitAdditions:
             phase,
             source=self._with_general(_drawn_by(drawn, parts), parts, mine),
             stepper=parts.stepper or phase.stepper,
-            terms=(*phase.terms, *self._for_rows(parts)),
+            terms=(*phase.terms, *self._terms(parts)),
         )
 
     def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
@@ -117,8 +116,10 @@ class FitAdditions:
 
     def told(self, notches: int) -> tuple[Decision | Finding, ...]:
         """What is known of rows enriched by so many notches more."""
-        forms = enriched(*self._asked(notches))
-        return (*forms.decisions, *forms.findings)
+        with recorded() as log:
+            enriched(*self._asked(notches))
+        decisions, findings = parted(log)
+        return (*decisions, *findings)
 
     def _known(self) -> Known:
         ready = self._ready
@@ -162,7 +163,7 @@ class FitAdditions:
         )
         if (parts.source or parts.stepper) and not ordinary:
             raise RecipeError(where, "draws rows or makes gradients as another method does", None)
-        self._for_rows(parts)
+        self._terms(parts)
 
     def _one_class(self) -> bool:
         return self._ready.prepared.rows.columns.one_class
@@ -176,12 +177,8 @@ class FitAdditions:
         beside = next((one.beside for one in wanted if one.beside is not None), None)
         return source if beside is None or rows is None else beside(source, rows)
 
-    def _for_rows(self, parts: Parts) -> list[LossTerm]:
-        rows, classes = self._ready.train, self._ready.prepared.rows.classes
-        return [
-            one.of_rows(labels_of(rows), classes) if isinstance(one, OfRows) else one
-            for one in parts.terms
-        ]
+    def _terms(self, parts: Parts) -> list[LossTerm]:
+        return terms_of_rows(parts.terms, self._ready.train, self._ready.prepared.rows.classes)
 
     def _of(self) -> str:
         of = kind_of_rows(self._ready.recipe.task)
@@ -194,7 +191,8 @@ class FitAdditions:
 
     def _forms(self, notches: int) -> tuple[Phase, ...]:
         if notches not in self._enriched:
-            self._enriched[notches] = enriched(*self._asked(notches)).plan.phases
+            with decisions_to(None):
+                self._enriched[notches] = enriched(*self._asked(notches)).plan.phases
         return self._enriched[notches]
 
     def _asked(self, notches: int) -> tuple[Plan, Any, Any, Any, Any]:

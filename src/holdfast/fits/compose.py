@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Finding, Ints
-from holdfast.core.updates import OfRows
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enriched
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
@@ -55,7 +54,7 @@ from holdfast.tasks.classes.side_selection import fitted_columns
 from holdfast.tasks.generation.samples import told, watches
 from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
-from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, Task, labels_of
+from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, Task
 
 
 def make_ready(
@@ -75,65 +74,80 @@ def make_ready(
     how many training rows the plan is for, where it is that of another fit.
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
-    recipe, kind = prepared.with_settings(settings), prepared.kind
+    recipe = prepared.with_settings(settings)
     # What was prepared since may have set other threads, and sums depend on how many add them up.
     use_threads(prepared.machine.threads)
     with recorded() as of_weights:
-        loaded, sides = _sides(prepared, train, valid, recipe)
-    parameters, classes = count_parameters(loaded.network)[0], classes_of(prepared)
-    sizes = (parameters, len(train), classes)
-    planned = (parameters, planned_for or len(train), classes)
+        parts = _parts(prepared, train, valid, recipe)
+    loaded, sides, sizes = parts.loaded, parts.sides, parts.sizes
     with recorded() as of_settings:
-        resolved = _resolved(prepared, recipe, loaded, sides, sizes)
+        resolved = _resolved(parts, recipe)
     with recorded() as of_plan:
-        forms = _planned(prepared, resolved, loaded, sides, planned)
+        plan = _planned(parts, resolved, planned_for or len(train))
+    with recorded() as of_forms:
+        forms = enriched(plan, prepared.kind, loaded, sides, resolved)
     with recorded() as of_machine:
-        ready = _training_plan(prepared, resolved, loaded, sides, forms, train, kept_in)
+        ready = _training_plan(parts, resolved, forms, kept_in)
     resolved, plan = ready.recipe, ready.plan
-    general = prepared.general or General()
+    general, of_rows = prepared.general or General(), parted(of_forms)
     work = sum(phase.rows_passed for phase in plan.phases)
-    log = (
-        *loaded.decisions,
-        *prepared.machine.decisions,
-        *prepared.decisions,
-        # Those of the rows were told when they were divided.
-        *prepared.noticed,
-        *general.decisions,
-        *general.findings,
-        *unusual(resolved, parameters, loaded.defaults),
-        *unused(resolved, plan.phases),
-        *of_settings,
-        *useless(resolved, plan.phases),
-        *of_weights,
-        *forms.decisions,
-        *of_machine,
-        *of_plan,
-        *told(resolved, ready.watch, sides.train, len(plan.evaluate_at), work),
-        *forms.findings,
-        *kind.notices(sides.train, loaded),
+    decisions, findings = parted(
+        (
+            *loaded.decisions,
+            *prepared.machine.decisions,
+            *prepared.decisions,
+            # Those of the rows were told when they were divided.
+            *prepared.noticed,
+            *general.decisions,
+            *general.findings,
+            *unusual(resolved, sizes[0], loaded.defaults),
+            *unused(resolved, plan.phases),
+            *of_settings,
+            *useless(resolved, plan.phases),
+            *of_weights,
+            *of_rows[0],
+            *of_machine,
+            *of_plan,
+            *told(resolved, ready.watch, sides.train, len(plan.evaluate_at), work),
+            *of_rows[1],
+            *prepared.kind.notices(sides.train, loaded),
+        )
     )
-    decisions, findings = parted(log)
     rule = recipe.train.keep or rule_of(resolved, plan.phases, sizes, loaded.defaults)
     return replace(
         ready,
         recipe=resolve_all(resolved, train={"keep": rule}, enrich=dict(forms.settings)),
-        usual_rates=usual_rates(resolved, parameters, loaded.defaults),
+        usual_rates=usual_rates(resolved, sizes[0], loaded.defaults),
         decisions=decisions,
         findings=findings,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a fit is put together from: what is prepared, its ``train`` positions, what it has of
+    its own. ``sizes`` are parameters, training rows, and how many classes a text has one of."""
+
+    prepared: PreparedData
+    train: Ints
+    loaded: Loaded
+    sides: Sides
+    sizes: tuple[int, int, int]
+
+
 def _training_plan(
-    prepared: PreparedData,
-    recipe: ResolvedRecipe,
-    loaded: Loaded,
-    sides: Sides,
-    forms: EnrichedPlan,
-    train: Ints,
-    kept_in: Path | None,
+    parts: _Parts, recipe: ResolvedRecipe, forms: EnrichedPlan, kept_in: Path | None
 ) -> TrainingPlan:
     """What the network computes and writes, whether that has room here, and what of it is kept."""
+    prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
     kind, network, learnt, plan = prepared.kind, loaded.network, sides.learnt, forms.plan
+    general = method_parts(recipe).beside
+    if general is not None and sides.general_rows is not None:
+        held = sides.general_rows
+        plan = _finetuning(plan, lambda one: replace(one, source=general(one.source, held)))
+    # Asked before anything is passed through the network.
+    refuse_clearly_too_large(network, plan.phases, shards=_shards(recipe))
+    _check_half(recipe, plan)
     with recorded() as of_pass:
         choose_attention(network, learnt, recipe.train.pack)
         metric = _metric(recipe, kind, len(prepared.rows.classes))
@@ -141,7 +155,7 @@ def _training_plan(
         recipe, of_loss = choose_chunks(recipe, loaded, learnt, plan.phases)
         notify(*of_loss)
         task = kind.make_task(loaded, sides.train_rows.table, recipe, metric)
-        plan = _with_teacher(plan, prepared, recipe, train, sides, (loaded, task))
+        plan = _with_teacher(plan, parts, recipe, task)
         model_size(network, sides.train)
         need, memory, tight = check_fit(
             network, task, learnt, plan.phases, recipe.train.precision, shards=_shards(recipe)
@@ -196,7 +210,7 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
         raise Defect("a fit", rule, int(shared[0]))
 
 
-def _sides(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> tuple[Any, Sides]:
+def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _Parts:
     """A network of its own with the unit and limits of the training rows, and the rows of both
     sides; of the added rows those of the origins that ``train.added`` names. Rows weigh by their
     source."""
@@ -223,7 +237,8 @@ def _sides(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
     sides = Sides(
         inside, outside, TrainSplit(learnt), ValidSplit(judging), added, with_added, probe, general
     )
-    return loaded, sides
+    sizes = (count_parameters(loaded.network)[0], len(train), classes_of(prepared))
+    return _Parts(prepared, train, loaded, sides, sizes)
 
 
 def _added(
@@ -243,16 +258,10 @@ def _added(
     return both.take(np.arange(len(train), len(both))), both
 
 
-def _resolved(
-    prepared: PreparedData,
-    recipe: Recipe,
-    loaded: Loaded,
-    sides: Sides,
-    sizes: tuple[int, int, int],
-) -> ResolvedRecipe:
+def _resolved(parts: _Parts, recipe: Recipe) -> ResolvedRecipe:
     """The recipe with nothing left open: by the table of defaults, then which layers learn. What
     does not is frozen, and how the network computes is changed, not what."""
-    parameters, rows, classes = sizes
+    prepared, loaded, (parameters, rows, classes) = parts.prepared, parts.loaded, parts.sizes
     settings = {
         "max_length": loaded.max_length,
         # What the loader chose that the recipe must keep.
@@ -266,7 +275,8 @@ def _resolved(
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
     notify(*chosen)
-    table, network = sides.train_rows.table, loaded.network
+    sides, network = parts.sides, loaded.network
+    table = sides.train_rows.table
     if resolved.model.freeze == AUTO:
         task = prepared.kind.make_task(loaded, table, resolved, None)
         words = loaded.defaults is None or "encoder" in loaded.defaults
@@ -284,36 +294,21 @@ def _resolved(
     return resolved
 
 
-def _planned(
-    prepared: PreparedData,
-    recipe: ResolvedRecipe,
-    loaded: Loaded,
-    sides: Sides,
-    sizes: tuple[int, int, int],
-) -> EnrichedPlan:
-    """The phases, with the rows that they draw, and where the run looks at itself. The ``sizes``
-    are parameters, training rows, and how many classes a text has one of."""
-    parameters, rows, classes = sizes
+def _planned(parts: _Parts, recipe: ResolvedRecipe, rows: int) -> Plan:
+    """The phases of a fit on so many training ``rows``, and where the run looks at itself."""
+    prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
+    parameters, _, classes = parts.sizes
     planned = phases_of(recipe, parameters, rows, loaded.defaults, classes)
-    phases = tuple(_for_rows(phase, sides.train, prepared.rows.classes) for phase in planned)
+    phases = tuple(phase.for_rows(sides.train, prepared.rows.classes) for phase in planned)
     for phase in phases:
         check_phase(phase)
     beside = len(sides.general) if sides.general is not None else 0
     at, probe, because = evaluation_points(
         phases, rows, len(sides.valid), recipe.train.evaluations, beside
     )
-    plan = Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
     notify(Decision("evaluation points", f"{len(at)}", because))
-    forms = enriched(plan, prepared.kind, loaded, sides, recipe)
-    plan, general = forms.plan, method_parts(recipe).beside
-    if general is not None and sides.general_rows is not None:
-        held = sides.general_rows
-        plan = _finetuning(plan, lambda one: replace(one, source=general(one.source, held)))
-    # Asked before anything is passed through the network.
-    refuse_clearly_too_large(loaded.network, plan.phases, shards=_shards(recipe))
-    _check_half(recipe, plan)
     _notify_of_added_rows(prepared, recipe)
-    return replace(forms, plan=plan)
+    return Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
 
 
 def _finetuning(plan: Plan, change: Callable[[Phase], Phase]) -> Plan:
@@ -322,20 +317,14 @@ def _finetuning(plan: Plan, change: Callable[[Phase], Phase]) -> Plan:
     return replace(plan, phases=tuple(phases))
 
 
-def _with_teacher(
-    plan: Plan,
-    prepared: PreparedData,
-    recipe: ResolvedRecipe,
-    train: Ints,
-    sides: Sides,
-    of: tuple[Loaded, Task],
-) -> Plan:
+def _with_teacher(plan: Plan, parts: _Parts, recipe: ResolvedRecipe, task: Task) -> Plan:
     """The plan whose fine-tuning learns from teachers, where the recipe names some.
 
     Raises ``RecipeError`` where nobody asked them what they say of these rows.
     """
     if not recipe.distill.teacher:
         return plan
+    prepared = parts.prepared
     if prepared.lessons is None:
         rule = "goes with one run on one division: a fold or a trial would need teachers of its own"
         raise RecipeError("distill.teacher", rule, None, "Leave it out: distill.teacher=null.")
@@ -343,7 +332,7 @@ def _with_teacher(
         rule = "leaves no fine-tuning, in which a teacher is learned from"
         name = f"methods.{plan.phases[0].name}"
         raise RecipeError(name, rule, None, "Leave it out, or raise train.epochs.")
-    term = prepared.lessons.term(prepared, recipe, train, sides, *of)
+    term = prepared.lessons.term(prepared, recipe, parts.train, parts.sides, parts.loaded, task)
     return _finetuning(plan, lambda one: replace(one, terms=(*one.terms, term)))
 
 
@@ -363,15 +352,6 @@ def _notify_of_added_rows(prepared: PreparedData, recipe: ResolvedRecipe) -> Non
         "and the head learn from them, and nothing is measured on them"
     )
     notify(Decision("added rows", shown, because))
-
-
-def _for_rows(phase: Phase, rows: Examples, classes: Sequence[str]) -> Phase:
-    """The phase with those of its loss terms that depend on the training rows made for them."""
-    if not any(isinstance(term, OfRows) for term in phase.terms):
-        return phase
-    labels = labels_of(rows)
-    made = [t.of_rows(labels, classes) if isinstance(t, OfRows) else t for t in phase.terms]
-    return replace(phase, terms=tuple(made))
 
 
 SHORT_TOKENS = 256

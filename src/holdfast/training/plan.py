@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from holdfast.core.updates import (
     BatchSource,
     Draw,
     LossTerm,
+    OfRows,
     OfTwoPasses,
     RowPool,
     Stepper,
@@ -26,10 +27,7 @@ from holdfast.core.updates import (
     batch_of_epoch,
     rows_drawn,
 )
-
-if TYPE_CHECKING:
-    from holdfast.training.task import Examples
-
+from holdfast.training.task import Examples, labels_of
 
 # Of a training pass: the way back takes about as much as two ways forward.
 FORWARD_SHARE = 1 / 3
@@ -144,11 +142,26 @@ class Phase:
         """These rows as this phase draws from them."""
         return RowPool(examples, self.rows_per_step, seed, self.name)
 
+    def for_rows(self, examples: Examples, classes: Sequence[str]) -> Phase:
+        """The phase with those of its loss terms that depend on the training rows made for
+        them."""
+        return replace(self, terms=tuple(terms_of_rows(self.terms, examples, classes)))
+
     def to_json(self) -> dict[str, Any]:
         """The strategies by their names, which is all that the outside knows of them."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         named = {"source": self.source.name, "stepper": self.stepper.name}
         return {**plain, **named, "terms": [term.name for term in self.terms]}
+
+
+def terms_of_rows(
+    terms: Sequence[LossTerm], examples: Examples, classes: Sequence[str]
+) -> list[LossTerm]:
+    """The loss terms, those that depend on the training rows made for these."""
+    return [
+        one.of_rows(labels_of(examples), classes) if isinstance(one, OfRows) else one
+        for one in terms
+    ]
 
 
 @dataclass(frozen=True, slots=True)
