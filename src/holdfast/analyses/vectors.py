@@ -17,7 +17,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of
 from holdfast.data.table import Table
 from holdfast.models.encoders.checkpoint import hearing
-from holdfast.models.encoders.pooling import masked_mean
+from holdfast.models.encoders.network import masked_mean
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks import forward

@@ -24,7 +24,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.models.base import Layer, Network
-from holdfast.models.encoders.pooling import masked_mean
+from holdfast.models.encoders.network import masked_mean
 from holdfast.models.layers import SETTING as FREEZE
 from holdfast.models.layers import count_parameters, freeze
 from holdfast.models.probes.probe import Probe, fit_probe

@@ -15,15 +15,15 @@ from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.adapter import PROMPT_VECTORS, attach
 from holdfast.models.base import AdapterSpec, Loaded, ModelFactory, decisions_in
 from holdfast.models.encoders.checkpoint import check_fast
-from holdfast.models.encoders.families import Family, family_of
-from holdfast.models.encoders.network import REGRESSION, SINGLE_LABEL, TOKENS, EncoderClassifier
-from holdfast.models.encoders.pooling import (
-    MARK,
+from holdfast.models.encoders.families import MARK, Family, family_of, strip_carrier, why_not_mean
+from holdfast.models.encoders.network import (
+    REGRESSION,
+    SINGLE_LABEL,
+    TOKENS,
     EachToken,
+    EncoderClassifier,
     MeanPool,
     OwnPool,
-    strip_carrier,
-    why_not_mean,
 )
 from holdfast.models.loading.checks import check_computes, loading
 from holdfast.models.loading.source import Source, find_model

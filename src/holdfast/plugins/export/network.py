@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.core.errors import ModelError
-from holdfast.models.encoders.families import FAMILIES, Family
-from holdfast.models.encoders.pooling import MARK, MeanPool, strip_carrier
+from holdfast.models.encoders.families import FAMILIES, MARK, Family, strip_carrier
+from holdfast.models.encoders.network import MeanPool
 from holdfast.models.loading.tokenizer import accepted_inputs
 
 PICTURE = "pixel_values"
