@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.contract.fit import FittedModel, RunStart, Scored, TrainingPlan
@@ -54,6 +53,7 @@ MOVABLE = {
     "alert": None,
     "track": None,
 }
+OPENED = "test rows opened"
 OTHER = "Restore it; to train with other settings, start a new run with another --out."
 NEEDED = {"rows": str, "findings": list, "decisions": list}
 
@@ -121,11 +121,6 @@ def remember(to: Destination, ready: TrainingPlan, divided: Divided) -> RunStart
     return replace(begun, findings=before["findings"], decisions=before["decisions"])
 
 
-def begun_elsewhere(run: Path, ready: TrainingPlan, divided: Divided) -> RunStart:
-    """For a process that is not the first, which writes nothing and gives no reasons."""
-    return RunStart(_fingerprint(divided, ready), settings_of(run), (), ())
-
-
 def check_recipe(run: Path) -> None:
     """Raise ``RunError`` where the recipe of a run that is to be continued cannot be read, or is
     not the one that the run began with, as far as that is known."""
@@ -184,8 +179,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def _digest(begun: Mapping[str, object]) -> str:
-    plain = json.dumps(begun, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(plain.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(begun, sort_keys=True).encode()).hexdigest()
 
 
 def settings_of(run: Path) -> str:
@@ -233,7 +227,6 @@ class RunFolder:
     def __init__(self, to: Destination, divided: Divided) -> None:
         self._to = to
         self._divided = divided
-        self._open = contextlib.ExitStack()
         self._tracks: tuple[Track, ...] = ()
         self.opened_before: str | None = None
 
@@ -254,13 +247,16 @@ class RunFolder:
         """
         to, writes = self._to, accelerator.is_main_process
         show_outline(outline_model(ready))
-        first = remember(to, ready, self._divided) if writes else None
+        begun = remember(to, ready, self._divided) if writes else None
         accelerator.wait_for_everyone()
-        begun = first or begun_elsewhere(to.run, ready, self._divided)
-        self._tracks = self._open.enter_context(tracked(to.run, ready.recipe, writes))
+        if begun is None:
+            # A process that is not the first writes nothing and gives no reasons.
+            begun = RunStart(_fingerprint(self._divided, ready), settings_of(to.run), (), ())
+        listeners = self._listeners(ready.recipe) if writes else ()
         journal = Journal(to.run if writes else None)
         # The loop takes the journal back to its last checkpoint, which may be before that.
-        self.opened_before = opened_before(journal)
+        opened = [line for line in journal.lines() if line.get("what") == OPENED]
+        self.opened_before = str(opened[-1]["at"]) if opened else None
         return FitPlace(
             journal=journal,
             store=CheckpointStore(
@@ -273,7 +269,7 @@ class RunFolder:
             kept_in=self.kept_in,
             resume=to.resume,
             decisions=[Decision(**decision) for decision in begun.decisions],
-            listeners=(*self._alerts(ready, writes), *self._tracks),
+            listeners=listeners,
             begun=begun,
             test_rows=len(self._divided.splits.test),
         )
@@ -286,41 +282,20 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        for track in self._tracks:
+            track.close()
 
-    def _alerts(self, ready: TrainingPlan, writes: bool) -> tuple[Any, ...]:
-        wanted = ready.recipe.alert
-        if not writes or not (wanted.command or wanted.webhook):
-            return ()
-        run = self._to.run.name
-        return (Alerts(wanted.on, wanted.command, wanted.webhook, run),)
-
-
-@contextlib.contextmanager
-def tracked(run: Path, recipe: Recipe, main_process: bool) -> Iterator[tuple[Track, ...]]:
-    """The listener that ``track.to`` asks for, closed at the end, also of a run that broke; none
-    where nothing is asked for, and in processes other than the main one."""
-    if not recipe.track.to or not main_process:
-        yield ()
-        return
-    track = open_track(
-        recipe.track.to,
-        recipe.track.project,
-        recipe.track.name or run.resolve().name,
-        run,
-        run / CHECKPOINTS / MARK,
-        recipe.shown(),
-    )
-    try:
-        yield (track,)
-    finally:
-        track.close()
+    def _listeners(self, recipe: Recipe) -> tuple[Any, ...]:
+        """Who is told of the run: by alerts, and by the trackers that ``track.to`` names."""
+        run, alert, track = self._to.run, recipe.alert, recipe.track
+        if track.to:
+            mark, name = run / CHECKPOINTS / MARK, track.name or run.resolve().name
+            opened = open_track(track.to, track.project, name, run, mark, recipe.shown())
+            self._tracks = (opened,)
+        if not (alert.command or alert.webhook):
+            return self._tracks
+        return (Alerts(alert.on, alert.command, alert.webhook, run.name), *self._tracks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,12 +415,3 @@ def _answers(divided: Divided) -> str:
     if table.names:
         return f"{len(table.names)} labels"
     return f"{len(table.classes)} classes" if len(table.classes) > 1 else ""
-
-
-OPENED = "test rows opened"
-
-
-def opened_before(journal: Journal) -> str | None:
-    """When an earlier, unfinished scoring of this run opened the test rows, if one did."""
-    notes = [line for line in journal.lines() if line.get("what") == OPENED]
-    return str(notes[-1]["at"]) if notes else None
