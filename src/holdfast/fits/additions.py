@@ -60,10 +60,13 @@ class FitAdditions:
 
     def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
         try:
-            method, settings = all_methods()[name], settle(name, given, self._known())
+            ready = self._ready
+            known = Known(len(ready.train), ready.recipe.train.learning_rate, ready.classes)
+            method, settings = all_methods()[name], settle(name, given, known)
             self._check(name, method, settings, on)
         except RecipeError as error:
-            raise _impossible(name, f"{error.what} {error.rule}", error.remedy) from error
+            rule = f"cannot be applied: {error.what} {error.rule}"
+            raise RunError("the action SwitchOn", rule, name, error.remedy) from error
         return settings
 
     @property
@@ -121,11 +124,6 @@ class FitAdditions:
         decisions, findings = parted(log)
         return (*decisions, *findings)
 
-    def _known(self) -> Known:
-        ready = self._ready
-        rate = ready.recipe.train.learning_rate
-        return Known(len(ready.train), rate, ready.classes)
-
     def _check(
         self, name: str, method: Method, settings: Settings, on: Mapping[str, Settings]
     ) -> None:
@@ -147,7 +145,8 @@ class FitAdditions:
         joins = parts.terms or parts.source or parts.stepper or parts.beside or mine
         if not joins:
             raise RecipeError(where, "brings nothing that a run under way could take", None)
-        if method.needs_classes and not self._has_classes():
+        labels = getattr(self._ready.train, "labels", None)
+        if method.needs_classes and (labels is None or not self._one_class()):
             raise RecipeError(where, "needs a class a row", None)
         if method.needs_one_answer and not self._one_class():
             raise RecipeError(where, "compares answers, and a row has several or a number", None)
@@ -167,9 +166,6 @@ class FitAdditions:
 
     def _one_class(self) -> bool:
         return self._ready.prepared.rows.columns.one_class
-
-    def _has_classes(self) -> bool:
-        return self._one_class() and getattr(self._ready.train, "labels", None) is not None
 
     def _with_general(self, source: BatchSource, *wanted: Parts) -> BatchSource:
         """The source with general rows beside, where the recipe or what joins asks for them."""
@@ -243,7 +239,3 @@ def _stronger(mine: Mapping[str, Mapping[str, Any]], notches: int) -> dict[str, 
                 settings[key] = min(most, value * math.pow(STRONGER, notches))
         found[name] = settings
     return found
-
-
-def _impossible(name: str, rule: str, remedy: str) -> RunError:
-    return RunError("the action SwitchOn", f"cannot be applied: {rule}", name, remedy)

@@ -363,7 +363,12 @@ def choose_attention(network: Any, train: Examples, packed: bool) -> None:
     decoder that needs no mask keeps it: it is as fast, and keeps no scores in memory."""
     import torch
 
-    learns, unmasked = _learns_positions(network), isinstance(network, CausalNetwork) and not packed
+    # As T5's relative positions do.
+    learns = any(
+        parameter.requires_grad and "relative_attention_bias" in name
+        for name, parameter in network.named_parameters()
+    )
+    unmasked = isinstance(network, CausalNetwork) and not packed
     short = int(train.lengths.max()) <= SHORT_TOKENS and not unmasked
     if torch.cuda.is_available() or not (learns or short):
         return
@@ -376,14 +381,6 @@ def choose_attention(network: Any, train: Examples, packed: bool) -> None:
     where = "where relative positions learn" if learns else "for short rows"
     because = f"plain attention trains faster than the fused one on a processor {where}"
     notify(Decision("attention", "eager", because))
-
-
-def _learns_positions(network: Network) -> bool:
-    """Whether a bias of the attention's scores learns, as T5's relative positions do."""
-    return any(
-        parameter.requires_grad and "relative_attention_bias" in name
-        for name, parameter in network.named_parameters()
-    )
 
 
 def _metric(recipe: ResolvedRecipe, kind: Kind[Loaded, Examples], classes: int) -> Metric | None:
@@ -427,8 +424,22 @@ def model_size(network: Network, examples: Examples) -> None:
     oversized = learns > SMALL and a_row > MOST_A_ROW
     why = _why(network, learns, oversized)
     notify(Decision(CHECK, "oversized" if oversized else "fits", f"{size}; {why}"))
-    if oversized:
-        notify(_finding(size, a_row, rows))
+    if not oversized:
+        return
+    fits = max(SMALL, MOST_A_ROW * rows)
+    notify(
+        Finding(
+            CHECK,
+            "warn",
+            min(1.0, a_row / MOST_A_ROW / 10),
+            rows,
+            (),
+            f"{size}; above {MOST_A_ROW:,} a row a run of so large a model may end badly by chance",
+            "Use --set model.adapter.kind=lora (under 1 % learns), freeze the first layers "
+            f"(--set model.freeze=0.75), or take a model of at most {fits / 1e6:,.0f} million "
+            "parameters.",
+        )
+    )
 
 
 def _why(network: Network, learns: int, oversized: bool) -> str:
@@ -439,18 +450,3 @@ def _why(network: Network, learns: int, oversized: bool) -> str:
     if learns <= SMALL:
         return f"up to {SMALL // 10**6} million, no benchmark had too few rows"
     return f"up to {MOST_A_ROW:,} a row, full fine-tuning was stable in benchmarks"
-
-
-def _finding(size: str, a_row: float, rows: int) -> Finding:
-    fits = max(SMALL, MOST_A_ROW * rows)
-    return Finding(
-        CHECK,
-        "warn",
-        min(1.0, a_row / MOST_A_ROW / 10),
-        rows,
-        (),
-        f"{size}; above {MOST_A_ROW:,} a row a run of so large a model may end badly by chance",
-        "Use --set model.adapter.kind=lora (under 1 % learns), freeze the first layers "
-        f"(--set model.freeze=0.75), or take a model of at most {fits / 1e6:,.0f} million "
-        "parameters.",
-    )

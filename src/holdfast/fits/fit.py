@@ -264,6 +264,11 @@ def make_job(
     brought."""
     place = place or FitPlace()
     of_kind, network = ready.kind.listeners(ready), ready.loaded.network
+    parts = method_parts(ready.recipe)
+    histories: tuple[ExampleHistory, ...] = ()
+    if ready.recipe.data.label_kind != "number":
+        # The data map of the training rows; a number's loss is no probability, so it has none.
+        histories = (ExampleHistory(ready.train.rows, accelerator.num_processes),)
     additions, choose = FitAdditions(ready), choice(ready, of_kind)
     acting = controller(ready, choose, additions)
     if ready.recipe.train.shard == "full":
@@ -287,8 +292,9 @@ def make_job(
         write=writer(ready.watch, accelerator) if ready.watch else None,
         listeners=(
             *of_kind,
-            *_of_methods(ready),
-            *_histories(ready, accelerator),
+            *parts.listeners(),
+            *parts.listeners_for(ready.loaded),
+            *histories,
             *place.listeners,
             *listeners,
         ),
@@ -321,19 +327,6 @@ def _others(
         return texts + sum(parts.values())
 
     return seconds
-
-
-def _of_methods(ready: TrainingPlan) -> tuple[Any, ...]:
-    """The listeners that methods bring, anew."""
-    parts = method_parts(ready.recipe)
-    return (*parts.listeners(), *parts.listeners_for(ready.loaded))
-
-
-def _histories(ready: TrainingPlan, accelerator: Accelerator) -> tuple[ExampleHistory, ...]:
-    """The data map of the training rows; a number's loss is no probability, so it has none."""
-    if ready.recipe.data.label_kind == "number":
-        return ()
-    return (ExampleHistory(ready.train.rows, accelerator.num_processes),)
 
 
 def _cache(ready: TrainingPlan, folder: Path | None) -> PrefixCache | None:

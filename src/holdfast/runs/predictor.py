@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import (
@@ -52,6 +52,10 @@ if TYPE_CHECKING:
 Join = Callable[
     [Sequence[Path], Answering], tuple[Answering, Mapping[str, Any], tuple[Decision, ...]]
 ]
+
+
+D = TypeVar("D")
+R = TypeVar("R", PredictionRequest, LabelledRequest)
 
 
 def as_written(table: Table) -> Table:
@@ -139,10 +143,7 @@ class Predictor:
 
     def ask(self, data: Data, options: Options | None = None) -> PredictionRequest:
         """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""
-        options = options or Options()
-        with advising(), within_limits(self.part, options.limits):
-            asked = self._model.ask(data, options)
-            return replace(asked, table=self._treated(asked.table))
+        return self._read(self._model.ask, data, options or Options())
 
     def answer(self, table: Table) -> Answers:
         """The answers to these rows, in their order, in one go."""
@@ -193,10 +194,12 @@ class Predictor:
 
     def labelled(self, data: str, options: Options | None = None) -> LabelledRequest:
         """The labelled rows of a file, with the run's limits, columns and classes."""
-        options = options or Options()
+        return self._read(self._model.labelled, data, options or Options())
+
+    def _read(self, read: Callable[[D, Options], R], data: D, options: Options) -> R:
         with advising(), within_limits(self.part, options.limits):
-            labelled = self._model.labelled(data, options)
-            return replace(labelled, table=self._treated(labelled.table))
+            asked = read(data, options)
+            return replace(asked, table=self._treated(asked.table))
 
     def judge(self, table: Table) -> Score:
         """The answers to labelled rows, as what scores them: all, or some by their positions."""

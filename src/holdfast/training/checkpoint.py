@@ -121,7 +121,12 @@ class CheckpointStore:
                 self._passed_over.append(path)
             found = [one for one in gathered_objects([wrong], self._part[1]) if one]
             if not found:
-                self._say(path, refused)
+                if refused:
+                    because = (
+                        f"{'; '.join(refused)}: the one before is used, and the next replaces it"
+                    )
+                    self.said = (Decision("checkpoint", path.name, because, prominent=True),)
+                    notify(self.said[0])
                 return state
             refused += found
         if refused:
@@ -168,12 +173,6 @@ class CheckpointStore:
         if path.name != self._path(state["step"]).name:
             raise Unfit(f"is of step {state['step']}")
         return state
-
-    def _say(self, used: Path, refused: list[str]) -> None:
-        if refused:
-            because = f"{'; '.join(refused)}: the one before is used, and the next replaces it"
-            self.said = (Decision("checkpoint", used.name, because, prominent=True),)
-            notify(self.said[0])
 
     def _path(self, step: int) -> Path:
         assert self._folder is not None

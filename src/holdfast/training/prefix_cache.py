@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,8 @@ class PrefixCache:
         file: RowFile | None = None
         for chosen in batches:
             # The first batch is passed even where the file is whole: it tells the shape of a state.
-            states = self._states(passes, examples, chosen)
+            batch = passes.batch(examples, chosen)
+            states = self._prefix.output(partial(passes.task.forward, passes.network, batch))
             if file is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 sizes = sizes_of(examples, chosen, states)
@@ -149,10 +151,6 @@ class PrefixCache:
         assert file is not None
         file.seal()
         return _Kept(examples, file, marks)
-
-    def _states(self, passes: RowPasses, examples: Examples, positions: Ints) -> torch.Tensor:
-        batch = passes.batch(examples, positions)
-        return self._prefix.output(lambda: passes.task.forward(passes.network, batch))
 
     def _weights(self) -> bytes:
         """A hash of the frozen weights."""

@@ -310,15 +310,12 @@ class Run:
         scales. Layer by layer and row by row, since the word embeddings in float64 would be the
         largest thing in memory."""
         spread = is_sharded(self.network)
-        frozen = self._frozen_parts() if spread else frozen_tensors(self.network)
-        rows = (row for t in frozen for row in torch.split(t.reshape(-1), MARK_CHUNK))
+        held = (p for p in self.network.parameters() if not p.requires_grad)
+        # Of a spread network this process's parts.
+        frozen = map(local, held) if spread else frozen_tensors(self.network)
+        rows = (row for t in frozen for row in torch.split(t.detach().reshape(-1), MARK_CHUNK))
         total = float(sum(_float64_sum(row.abs()) for row in rows))
         return summed(self.job.accelerator, [total])[0] if spread else total
-
-    def _frozen_parts(self) -> Iterator[torch.Tensor]:
-        for parameter in self.network.parameters():
-            if not parameter.requires_grad:
-                yield local(parameter.detach())
 
 
 def _float64_sum(values: torch.Tensor) -> float:

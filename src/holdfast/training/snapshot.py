@@ -196,32 +196,25 @@ def _consider(run: Run, one: Any) -> None:
     if kept:
         run.guard.best = SavedWeights(made.step, now)
     words = "kept" if kept else "not kept"
+    tempered = look.valid_logits is not None and np.isfinite(look.temperature)
+    by = "the rule that chooses among the looks (train.keep)"
     because = (
-        f"{made.made_of}; its {_loss_name(look)} is {look.refined_loss:.4g}, "
-        f"the kept state's was {before:.4g}; "
-        f"{_by(made.within, allowed, kept)}"
+        f"{made.made_of}; its validation loss{' at its best temperature' if tempered else ''} is "
+        f"{look.refined_loss:.4g}, the kept state's was {before:.4g}; "
     )
+    if allowed:
+        because += f"within the {made.within:g} nats that methods.wise.within gives for it"
+    else:
+        because += f"{'by' if kept else 'not by'} {by}"
     what = _what(one)
     told = Decision(what, f"{one.name}: {words}", because, prominent=what == AVERAGE)
     _note(run, Considered(one.name, look, kept, told), made.curve)
-
-
-def _loss_name(look: Snapshot) -> str:
-    tempered = look.valid_logits is not None and np.isfinite(look.temperature)
-    return "validation loss at its best temperature" if tempered else "validation loss"
 
 
 def _what(one: object) -> str:
     """What a listener offers: an average, unless it says otherwise."""
     what: str = getattr(one, "what", AVERAGE)
     return what
-
-
-def _by(within: float, allowed: bool, kept: bool) -> str:
-    if allowed:
-        return f"within the {within:g} nats that methods.wise.within gives for it"
-    rule = "the rule that chooses among the looks (train.keep)"
-    return f"{'by' if kept else 'not by'} {rule}"
 
 
 def _note(run: Run, made: Considered, curve: Sequence[Mapping[str, float | None]]) -> None:

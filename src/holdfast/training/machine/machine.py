@@ -94,8 +94,7 @@ def choose_machine(
         Decision("train.threads", str(count), threads_because),
         Decision("train.precision", chosen, precision_because),
         Decision("train.matmul", products, products_because),
-        *_subnormals(),
-        *_apple(),
+        *_of_device(),
     )
     return MachineChoice(count, chosen, products, decisions)
 
@@ -154,14 +153,11 @@ def several_on_processor() -> bool:
     return processes() > 1 and device_kind() == "cpu"
 
 
-def _subnormals() -> tuple[Decision, ...]:
-    if device_kind() != "cpu" or not _flushes():
-        return ()
-    because = "a processor takes many times as long with them"
-    return (Decision("numbers nearer to 0 than 1.2e-38", "0", because),)
-
-
-def _apple() -> tuple[Decision, ...]:
+def _of_device() -> tuple[Decision, ...]:
+    """What is to be known of a processor, and of an Apple GPU."""
+    if device_kind() == "cpu" and _flushes():
+        because = "a processor takes many times as long with them"
+        return (Decision("numbers nearer to 0 than 1.2e-38", "0", because),)
     if device_kind() != "mps":
         return ()
     lacking = "4 and 8 bits, float16 with scaled losses and several processes are not there"
