@@ -75,8 +75,6 @@ def make_ready(
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
     recipe = prepared.with_settings(settings)
-    # What was prepared since may have set other threads, and sums depend on how many add them up.
-    use_threads(prepared.machine.threads)
     with recorded() as of_weights:
         parts = _parts(prepared, train, valid, recipe)
     loaded, sides, sizes = parts.loaded, parts.sides, parts.sizes
@@ -90,7 +88,6 @@ def make_ready(
         ready = _training_plan(parts, resolved, forms, kept_in)
     resolved, plan = ready.recipe, ready.plan
     general, of_rows = prepared.general or General(), parted(of_forms)
-    work = sum(phase.rows_passed for phase in plan.phases)
     decisions, findings = parted(
         (
             *loaded.decisions,
@@ -108,23 +105,21 @@ def make_ready(
             *of_rows[0],
             *of_machine,
             *of_plan,
-            *told(resolved, ready.watch, sides.train, len(plan.evaluate_at), work),
+            *told(resolved, ready.watch, sides.train, len(plan.evaluate_at), plan.rows_passed),
             *of_rows[1],
             *prepared.kind.notices(sides.train, loaded),
         )
     )
     rule = recipe.train.keep or rule_of(resolved, plan.phases, sizes, loaded.defaults)
+    resolved = resolve_all(resolved, train={"keep": rule}, enrich=dict(forms.settings))
+    rates = usual_rates(resolved, sizes[0], loaded.defaults)
     return replace(
-        ready,
-        recipe=resolve_all(resolved, train={"keep": rule}, enrich=dict(forms.settings)),
-        usual_rates=usual_rates(resolved, sizes[0], loaded.defaults),
-        decisions=decisions,
-        findings=findings,
+        ready, recipe=resolved, usual_rates=rates, decisions=decisions, findings=findings
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class _FitParts:
     """What a fit is put together from: what is prepared, its ``train`` positions, what it has of
     its own. ``sizes`` are parameters, training rows, and how many classes a text has one of."""
 
@@ -136,7 +131,7 @@ class _Parts:
 
 
 def _training_plan(
-    parts: _Parts, recipe: ResolvedRecipe, forms: EnrichedPlan, kept_in: Path | None
+    parts: _FitParts, recipe: ResolvedRecipe, forms: EnrichedPlan, kept_in: Path | None
 ) -> TrainingPlan:
     """What the network computes and writes, whether that has room here, and what of it is kept."""
     prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
@@ -210,10 +205,12 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
         raise Defect("a fit", rule, int(shared[0]))
 
 
-def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _Parts:
+def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _FitParts:
     """A network of its own with the unit and limits of the training rows, and the rows of both
     sides; of the added rows those of the origins that ``train.added`` names. Rows weigh by their
     source."""
+    # What was prepared since may have set other threads, and sums depend on how many add them up.
+    use_threads(prepared.machine.threads)
     kind, examples = prepared.kind, prepared.examples
     # Every kind's ``Loaded`` is a dataclass, which a protocol cannot say.
     shared: Any = prepared.loaded
@@ -238,7 +235,7 @@ def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
         inside, outside, TrainSplit(learnt), ValidSplit(judging), added, with_added, probe, general
     )
     sizes = (count_parameters(loaded.network)[0], len(train), classes_of(prepared))
-    return _Parts(prepared, train, loaded, sides, sizes)
+    return _FitParts(prepared, train, loaded, sides, sizes)
 
 
 def _added(
@@ -258,7 +255,7 @@ def _added(
     return both.take(np.arange(len(train), len(both))), both
 
 
-def _resolved(parts: _Parts, recipe: Recipe) -> ResolvedRecipe:
+def _resolved(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
     """The recipe with nothing left open: by the table of defaults, then which layers learn. What
     does not is frozen, and how the network computes is changed, not what."""
     prepared, loaded, (parameters, rows, classes) = parts.prepared, parts.loaded, parts.sizes
@@ -294,7 +291,7 @@ def _resolved(parts: _Parts, recipe: Recipe) -> ResolvedRecipe:
     return resolved
 
 
-def _planned(parts: _Parts, recipe: ResolvedRecipe, rows: int) -> Plan:
+def _planned(parts: _FitParts, recipe: ResolvedRecipe, rows: int) -> Plan:
     """The phases of a fit on so many training ``rows``, and where the run looks at itself."""
     prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
     parameters, _, classes = parts.sizes
@@ -317,7 +314,7 @@ def _finetuning(plan: Plan, change: Callable[[Phase], Phase]) -> Plan:
     return replace(plan, phases=tuple(phases))
 
 
-def _with_teacher(plan: Plan, parts: _Parts, recipe: ResolvedRecipe, task: Task) -> Plan:
+def _with_teacher(plan: Plan, parts: _FitParts, recipe: ResolvedRecipe, task: Task) -> Plan:
     """The plan whose fine-tuning learns from teachers, where the recipe names some.
 
     Raises ``RecipeError`` where nobody asked them what they say of these rows.

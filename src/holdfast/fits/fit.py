@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, RunStart, TrainingPlan
 from holdfast.control.choice import last
-from holdfast.control.stop_rules import EndsAt, StoppingRule
+from holdfast.control.stop_rules import EndsAt
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints
@@ -25,7 +25,7 @@ from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.compose import make_ready
 from holdfast.fits.duration import seconds_after
-from holdfast.fits.policies import choice, controller, kept_state, start_probe, stopping_rule
+from holdfast.fits.policies import deciders, kept_state, start_probe
 from holdfast.fits.run_facts import make_monitor
 from holdfast.methods.heads.balance import TARGET, asked_target
 from holdfast.methods.heads.class_rates import (
@@ -264,13 +264,8 @@ def make_job(
     brought."""
     place = place or FitPlace()
     of_kind, network = ready.kind.listeners(ready), ready.loaded.network
-    parts = method_parts(ready.recipe)
-    histories: tuple[ExampleHistory, ...] = ()
-    if ready.recipe.data.label_kind != "number":
-        # The data map of the training rows; a number's loss is no probability, so it has none.
-        histories = (ExampleHistory(ready.train.rows, accelerator.num_processes),)
-    additions, choose = FitAdditions(ready), choice(ready, of_kind)
-    acting = controller(ready, choose, additions)
+    additions = FitAdditions(ready)
+    choose, advisor = deciders(ready, of_kind, additions)
     if ready.recipe.train.shard == "full":
         spread(network, accelerator, ready.recipe.train.precision)
     else:
@@ -286,18 +281,11 @@ def make_job(
         groups=_groups,
         optimizer=build_optimizer,
         schedule=build_schedule,
-        choose=acting.choose if acting else choose,
+        choose=choose,
         monitor=make_monitor(ready, of_kind),
-        advisor=acting or _advisor(ready),
+        advisor=advisor,
         write=writer(ready.watch, accelerator) if ready.watch else None,
-        listeners=(
-            *of_kind,
-            *parts.listeners(),
-            *parts.listeners_for(ready.loaded),
-            *histories,
-            *place.listeners,
-            *listeners,
-        ),
+        listeners=(*of_kind, *_listeners(ready, accelerator), *place.listeners, *listeners),
         decisions=place.decisions,
         journal=place.journal,
         store=place.store,
@@ -311,6 +299,16 @@ def make_job(
         others_s=_others(ready, place.test_rows, network, accelerator.device),
     )
     return job, of_kind
+
+
+def _listeners(ready: TrainingPlan, accelerator: Accelerator) -> Iterator[Any]:
+    """Those that methods bring, anew, and the data map of the training rows; a number's loss is no
+    probability, so it has none."""
+    parts = method_parts(ready.recipe)
+    yield from parts.listeners()
+    yield from parts.listeners_for(ready.loaded)
+    if ready.recipe.data.label_kind != "number":
+        yield ExampleHistory(ready.train.rows, accelerator.num_processes)
 
 
 def _others(
@@ -352,7 +350,3 @@ def _groups(network: Network, phase: Phase) -> list[dict[str, Any]]:
     if phase.head == "train":
         return groups
     return [group for group in groups if not group["name"].startswith("head")]
-
-
-def _advisor(ready: TrainingPlan) -> StoppingRule | None:
-    return None if ready.recipe.control.policy == "off" else stopping_rule(ready)

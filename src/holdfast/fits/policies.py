@@ -63,17 +63,17 @@ def stopping_rule(ready: TrainingPlan, *, waits: bool = True) -> StoppingRule:
     return StoppingRule(learning, costs, ready.recipe.train.patience, criterion(ready), start)
 
 
-def controller(ready: TrainingPlan, choose: Choose, additions: FitAdditions) -> Controller | None:
-    """The advisor of a policy that acts; ``None`` for one that does not."""
-    if ready.recipe.control.policy in PASSIVE:
-        return None
-    return Controller(
-        load_policy(ready.recipe.control.policy),
-        stopping_rule(ready),
-        stopping_rule(ready, waits=False),
-        choose,
-        course_of(ready, additions),
-    )
+def deciders(
+    ready: TrainingPlan, listeners: Sequence[Listener], additions: FitAdditions
+) -> tuple[Choose, Controller | StoppingRule | None]:
+    """Which checkpoint is kept, and who advises the run: a policy that acts, the rule that stops
+    it, or nobody. ``listeners`` are those of its kind of task."""
+    choose, policy = choice(ready, listeners), ready.recipe.control.policy
+    if policy in PASSIVE:
+        return choose, None if policy == "off" else stopping_rule(ready)
+    rules = stopping_rule(ready), stopping_rule(ready, waits=False)
+    acting = Controller(load_policy(policy), *rules, choose, course_of(ready, additions))
+    return acting.choose, acting
 
 
 def course_of(ready: TrainingPlan, additions: FitAdditions) -> RunCourse:

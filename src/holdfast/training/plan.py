@@ -183,6 +183,11 @@ class Plan:
         return sum(phase.steps for phase in self.phases)
 
     @property
+    def rows_passed(self) -> int:
+        """Rows that pass forward and back in all steps: the run's work."""
+        return sum(phase.rows_passed for phase in self.phases)
+
+    @property
     def refits(self) -> int:
         """At how many looks after step 0 the head is refitted."""
         start, count = 0, 0
