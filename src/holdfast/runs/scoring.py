@@ -84,25 +84,20 @@ def score_once(
 ) -> Scored:
     """Open the test rows, say so in the journal, and let the kind score them; ``before`` is when a
     killed run had opened them. Where there are none, the rows of the ``outer`` folds are scored."""
-    opened_at, job = now(), fitted.job
+    opened_at, job, kind = now(), fitted.job, fitted.ready.kind
     if outer is not None:
         rows = fitted.ready.prepared.rows
-        scored = fitted.ready.kind.score(Finish(run, fitted, saved, rows, None, outer))
-        return _noted(fitted, scored)
-    if not len(test):
+        scored = kind.score(Finish(run, fitted, saved, rows, None, outer))
+    elif not len(test):
         return unscored(fitted, saved)
-    again = f"; a killed run had opened them at {before}" if before else ""
-    because = f"the run is complete and is scored{again}"
-    job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
-    table = test.open()
-    scored = fitted.ready.kind.score(Finish(run, fitted, saved, table, opened_at))
-    return _noted(fitted, replace(scored, table=table))
-
-
-def _noted(fitted: FittedModel, scored: Scored) -> Scored:
-    journal = fitted.job.journal
-    for made in scored.decisions:
-        journal.note(fitted.trained.last_step, made.what, made.because, chosen=made.chosen)
+    else:
+        again = f"; a killed run had opened them at {before}" if before else ""
+        because = f"the run is complete and is scored{again}"
+        job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
+        table = test.open()
+        scored = kind.score(Finish(run, fitted, saved, table, opened_at))
+        scored = replace(scored, table=table)
+    job.journal.note_decisions(fitted.trained.last_step, *scored.decisions)
     return scored
 
 

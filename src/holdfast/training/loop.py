@@ -114,8 +114,7 @@ def _begin(run: Run, resume: bool) -> None:
     if state is None:
         # What a run left here that was killed before its first checkpoint is no part of this one.
         run.journal.restore("")
-        for decision in run.job.decisions:
-            run.journal.note(0, decision.what, decision.because, chosen=decision.chosen)
+        run.journal.note_decisions(0, *run.job.decisions)
         for line in run.job.out_of_fold.notes if run.job.out_of_fold else ():
             run.journal.note(**line)
         _evaluation_point(run)

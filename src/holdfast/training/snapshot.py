@@ -218,9 +218,8 @@ def _what(one: object) -> str:
 
 
 def _note(run: Run, made: Considered, curve: Sequence[Mapping[str, float | None]]) -> None:
-    told, more = made.decision, {"curve": list(curve)} if curve else {}
     run.offers.append(made)
-    run.journal.note(run.step, told.what, told.because, chosen=told.chosen, **more)
+    run.journal.note_decisions(run.step, made.decision, **({"curve": list(curve)} if curve else {}))
 
 
 def _loss_before(run: Run) -> float:

@@ -243,8 +243,7 @@ def _write_course(
             valid_metrics={"accuracy": look.valid_accuracy},
             seconds=round(look.seconds, 3),
         )
-    for made in decisions:
-        journal.note(0, made.what, made.because, chosen=made.chosen)
+    journal.note_decisions(0, *decisions)
     verdict = _verdict(chosen, recipe)
     journal.write("verdict", _last(chosen), **to_json(verdict))
     return verdict
