@@ -58,7 +58,6 @@ from holdfast.runs.scoring import (
     ScoredRun,
     keep_looks,
     save_model,
-    save_side,
     score_once,
     write_files,
     write_pages,
@@ -163,7 +162,6 @@ def _train(
             with memory_errors("scoring the test rows"), one_thread():
                 with stage("saving the model"):
                     saved = save_model(run, fitted)
-                    save_side(run, fitted)
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 outer = _outer_answers(learner, folder, fitted)
                 # The verdict, and what may be said of the test rows, are fixed before these open.

@@ -52,17 +52,14 @@ if TYPE_CHECKING:
 
 
 def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
-    """Write the model folder whole or not at all; returns what the kind says of it."""
+    """Write the model folder, and that of the layer over the side columns where there is one, each
+    whole or not at all; returns what the kind says of the model."""
     with whole_folder(run / MODEL) as beside, disk_errors(run / MODEL):
-        return fitted.ready.kind.save(beside, fitted)
-
-
-def save_side(run: Path, fitted: FittedModel) -> None:
-    """Write the layer over the side columns whole or not at all, where there is one."""
-    if fitted.side is None or fitted.side.layer is None:
-        return
-    with whole_folder(run / FOLDER) as beside:
-        fitted.side.layer.save(beside)
+        saved = fitted.ready.kind.save(beside, fitted)
+    if fitted.side is not None and fitted.side.layer is not None:
+        with whole_folder(run / FOLDER) as beside:
+            fitted.side.layer.save(beside)
+    return saved
 
 
 @contextlib.contextmanager

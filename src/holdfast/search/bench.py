@@ -298,12 +298,11 @@ def _answers(fitted: FittedModel, table: Table) -> FoldScores:
     import pyarrow as pa
 
     from holdfast.runs.predictor import Predictor
-    from holdfast.runs.scoring import save_model, save_side
+    from holdfast.runs.scoring import save_model
 
     # The model is saved for the facts that answering needs.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         saved = save_model(Path(folder), fitted)
-        save_side(Path(folder), fitted)
     examples = fitted.encode(table)
     sides = replace(fitted.ready.sides, train=examples, train_rows=TrainSplit(table))
     # A kind answers for the rows of a side; these stand where the training rows do.
