@@ -163,7 +163,7 @@ def vectors(data: str) -> tuple[Array, Array]:
 def encoded(texts: tuple[str, ...]) -> Array:
     from transformers import AutoModel, AutoTokenizer
 
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
     model = AutoModel.from_pretrained(embedded_folder()).eval()

@@ -35,7 +35,7 @@ from peers.tables import markdown
 from scipy.special import stdtrit
 from scipy.stats import spearmanr
 
-from holdfast.models.loading.builtin import embedded_folder
+from holdfast.models.loading.source import embedded_folder
 from holdfast.recipe import Recipe, override
 
 NAME = "choose"

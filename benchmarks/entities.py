@@ -154,7 +154,7 @@ def trainer_arm(
     import transformers
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     base, names = embedded_folder(), sorted({tag for _, tags in learn for tag in tags})
     tokenizer = AutoTokenizer.from_pretrained(base, model_max_length=512)

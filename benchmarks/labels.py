@@ -37,7 +37,7 @@ from holdfast.analyses.audit.fold_predictions import tuned_answers
 from holdfast.analyses.audit.views import references
 from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.models.probes.curve import cross_entropy
+from holdfast.models.probes.head_fit import cross_entropy
 from holdfast.models.probes.probe import fit_probe
 from holdfast.prepare.embedding import MIDDLE, load_encoder
 from holdfast.quality.checks.shortcuts.hidden_giveaway import hidden_giveaway

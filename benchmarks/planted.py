@@ -82,7 +82,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "learns-from-validation",
         "the loop is given the validation rows to learn from",
-        "fits/job.py",
+        "fits/fit.py",
         "        train=ready.train,\n",
         "        train=ready.valid,\n",
         (WHOLE,),
@@ -90,7 +90,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "valid-metrics-of-probe",
         "the metrics of the train probe stand under validation",
-        "training/snapshot.py",
+        "training/observe.py",
         "replace(valid, metrics={**valid.metrics,",
         "replace(valid, metrics={**probe.metrics,",
         (WHOLE,),
@@ -122,7 +122,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "weight-decay-forgotten",
         "train.weight_decay does not reach the optimizer",
-        "fits/job.py",
+        "fits/fit.py",
         "weight_decay=phase.weight_decay,",
         "weight_decay=0.0,",
         (BY_HAND,),
@@ -130,7 +130,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "layer-decay-forgotten",
         "train.layer_decay does not reach the optimizer",
-        "fits/job.py",
+        "fits/fit.py",
         "layer_decay=phase.layer_decay,",
         "layer_decay=1.0,",
         (WHOLE,),
@@ -162,7 +162,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "kept-state-untold",
         "why a state is kept is not in the result",
-        "runs/result_files.py",
+        "runs/scoring.py",
         "[*averages(fitted), fitted.kept, *late_decisions(fitted), *scored.decisions]",
         "[*averages(fitted), *late_decisions(fitted), *scored.decisions]",
         (WHOLE,),
@@ -306,7 +306,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "metric-upside-down",
         "train.metric keeps the worst state of a metric that rises",
-        "fits/checkpoint_rule.py",
+        "fits/policies.py",
         "sign = -1.0 if metric.higher_is_better else 1.0",
         "sign = 1.0",
         (WHOLE,),

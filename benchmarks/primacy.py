@@ -40,9 +40,8 @@ from holdfast.models.layers import put_head_back
 from holdfast.monitor.detectors.memory import primacy
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
-from holdfast.training.batches import probe_positions
 from holdfast.training.loop import fit
-from holdfast.training.plan import Phase, Plan, first_seen
+from holdfast.training.plan import Phase, Plan, first_seen, probe_positions
 
 NAME = "primacy"
 TRAIN, VALID, TEST = 2400, 400, slice(0, 1500)

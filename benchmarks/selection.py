@@ -96,7 +96,7 @@ class Watcher:
 def child(folder: Path, every: bool) -> None:
     """One run, in a process of its own: ``answer.json`` gets the picks and the course."""
     from holdfast.fits.compose import make_ready
-    from holdfast.fits.job import make_job
+    from holdfast.fits.fit import make_job
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
@@ -129,7 +129,7 @@ def child(folder: Path, every: bool) -> None:
 
 def rules(ready: Any) -> dict[str, Rule]:
     """The loop's own criteria by ``train.metric``, and two that it does not offer."""
-    from holdfast.fits.checkpoint_rule import criterion
+    from holdfast.fits.policies import criterion
     from holdfast.metrics import find_metric
     from holdfast.stats.temperature import best_temperature
 

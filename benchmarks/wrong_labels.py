@@ -28,7 +28,7 @@ from torch import nn
 from holdfast.core.records import Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
-from holdfast.models.probes.curve import out_of_fold
+from holdfast.models.probes.head_fit import out_of_fold
 from holdfast.models.probes.probe import fit_probe
 from holdfast.monitor.detectors.data import noisy_labels, telling
 from holdfast.monitor.history import History

@@ -52,7 +52,7 @@ def cells() -> list[tuple[int, str]]:
 
 def model_folder() -> Path:
     """The embedded model's first layers, as a model of its own."""
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     place = recordings().parent / "arena" / "model"
     if not (place / "model.safetensors").exists():

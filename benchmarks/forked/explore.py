@@ -25,7 +25,7 @@ from holdfast.core.branches import living
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.fits.compose import make_ready
-from holdfast.fits.job import make_job
+from holdfast.fits.fit import make_job
 from holdfast.plan.defaults import FINETUNE
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.training.engine import verdict_line

@@ -221,7 +221,7 @@ def _verdict(told: Mapping[str, Any]) -> Verdict:
 def advisor_of(policy: str, run: Recorded) -> Any:
     """The advisor that a recipe's ``control.policy`` names, as this run would have it."""
     from holdfast.fits.compose import make_ready
-    from holdfast.fits.job import make_job
+    from holdfast.fits.fit import make_job
     from holdfast.training.machine.machine import make_accelerator
 
     made = course(run.cell, tested=False)

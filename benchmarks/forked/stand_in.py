@@ -33,8 +33,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.models.base import Layer
-from holdfast.models.encoders.network import EncoderClassifier
-from holdfast.models.encoders.pooling import masked_mean
+from holdfast.models.encoders.network import EncoderClassifier, masked_mean
 from holdfast.models.layers import new_head
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, as_settings, override

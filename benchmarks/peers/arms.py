@@ -125,7 +125,7 @@ def _predictions(path: Path) -> list[str]:
 def _peer(
     arm: Arm, parts: Parts, folder: Path, seed: int, threads: int
 ) -> tuple[Ended, list[str], dict[str, Any]]:
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     rows = {name: asdict(rows) for name, rows in parts.named().items()}
     job = {

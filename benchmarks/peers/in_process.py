@@ -170,7 +170,7 @@ def stand_in_fit(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[s
 def trainer_fit(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Trainer with early stopping on the same rows."""
     from holdfast.models.compute.processor import use_onednn
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
     from peers import trainer_arm
 
     _, _, _, test, classes = prepared_for(cell["data"], cell["rows"], cell["seed"])

@@ -61,7 +61,7 @@ def table_of(data: str) -> tuple[torch.Tensor, dict[str, int]]:
     stands."""
     from transformers import AutoModel, AutoTokenizer
 
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     texts = list(clean_set(data).texts)
     where = {text: i for i, text in enumerate(texts)}

@@ -54,7 +54,7 @@ def encoder() -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     from holdfast.models.compute.processor import use_onednn
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     model = AutoModel.from_pretrained(embedded_folder()).eval()
     use_onednn(model)

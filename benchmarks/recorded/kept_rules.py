@@ -181,7 +181,7 @@ def newest_undominated(run: Recorded) -> int:
 
 
 def now(run: Recorded) -> int:
-    """What is kept now: see ``fits/checkpoint_rule.py``, and ``Guard`` for the trainers."""
+    """What is kept now: see ``fits/policies.py``, and ``Guard`` for the trainers."""
     return newest_undominated(run) if run.recipe == "default" else lowest(run)
 
 

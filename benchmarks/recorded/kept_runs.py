@@ -141,7 +141,7 @@ class TestLogits:
 
 def _of_recipe(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     from holdfast.fits.compose import make_ready
-    from holdfast.fits.job import make_job
+    from holdfast.fits.fit import make_job
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
@@ -180,7 +180,7 @@ def _of_trainer(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     from transformers import TrainerCallback
 
     from holdfast.models.compute.processor import use_onednn
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     job = {
         "model": str(embedded_folder()),

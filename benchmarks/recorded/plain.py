@@ -104,7 +104,7 @@ def tiny_bert() -> Path:
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     folder = cache_folder() / "tiny-bert"
     if not (folder / "model.safetensors").exists():

@@ -52,7 +52,7 @@ def half_encoder() -> Path:
     """The embedded encoder without its upper three blocks: half the time, and as easily spoilt."""
     from transformers import AutoModel, AutoTokenizer
 
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     folder = cache_folder() / "half-minilm"
     if not (folder / "model.safetensors").exists():

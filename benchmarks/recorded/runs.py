@@ -115,7 +115,7 @@ def joined(one: Any, first: Any, other: Any, second: Any) -> Any:
 
 def record(cell: Cell, ready: Any, pool: Any, classifies: bool) -> None:
     """Run the loop to its planned end, whatever happens, and keep what was seen."""
-    from holdfast.fits.job import make_job
+    from holdfast.fits.fit import make_job
     from holdfast.training.machine.machine import make_accelerator
 
     torch.set_num_threads(1)
@@ -161,7 +161,7 @@ def features_of(job: Any, ready: Any) -> dict[str, Any]:
 
 
 def seen(job: Any, watch: Pool, pool: Any, ready: Any) -> dict[str, Any]:
-    from holdfast.training.batches import probe_positions
+    from holdfast.training.plan import probe_positions
 
     probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
     return {

@@ -142,7 +142,7 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     """The job that ``train`` builds, with a listener that measures the unseen rows. Faults of the
     data are planted after the split, which would refuse them."""
     from holdfast.fits.compose import make_ready
-    from holdfast.fits.job import make_job
+    from holdfast.fits.fit import make_job
     from holdfast.fits.run_facts import run_facts_of, with_probe
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
@@ -216,7 +216,7 @@ def guarded(cell: Cell, parts: Parts, folder: Path) -> Seen:
     import transformers
 
     import holdfast
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     transformers.utils.logging.set_verbosity_error()
     transformers.set_seed(int(cell["seed"]))

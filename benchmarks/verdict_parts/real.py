@@ -20,7 +20,7 @@ from recorded.store import Recording, path_of, read
 from holdfast.control.stop_rules import Costs, StoppingRule, planned_learning
 from holdfast.core.records import Verdict
 from holdfast.core.run_facts import RunFacts
-from holdfast.models.probes.curve import count_twins, out_of_fold, probe_curve
+from holdfast.models.probes.head_fit import count_twins, out_of_fold, probe_curve
 from holdfast.models.probes.probe import fit_probe
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import clopper_pearson, wilson

@@ -14,7 +14,7 @@ from holdfast.augment.source import Enriched, RowTurn, occurrences
 from holdfast.core.updates import Draw, RowPool, rows_drawn
 from holdfast.methods.balance import Balance
 from holdfast.methods.contrast import ClassBatches
-from holdfast.training.batches import EveryRow
+from holdfast.training.plan import EveryRow
 
 
 @dataclass(frozen=True)

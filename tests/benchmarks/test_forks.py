@@ -17,7 +17,7 @@ from holdfast.core.actions import (
     revive,
 )
 from holdfast.fits.compose import make_ready
-from holdfast.fits.job import make_job
+from holdfast.fits.fit import make_job
 from holdfast.training.loop import fit
 from holdfast.training.machine.machine import make_accelerator
 

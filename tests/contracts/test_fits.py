@@ -25,7 +25,7 @@ from holdfast.core.errors import Defect, Interrupted, RecipeError
 from holdfast.core.records import to_json
 from holdfast.data.scratch import scratch_file
 from holdfast.fits.fit import fit
-from holdfast.models.compute.checkpointing import can_checkpoint
+from holdfast.models.compute.processor import can_checkpoint
 from holdfast.plugins.sandbox.fork import ENVIRONMENT, fork
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override, parse

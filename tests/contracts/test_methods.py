@@ -162,7 +162,7 @@ def test_a_source_draws_rows_that_are_there_no_more_than_fit(name: str, n: int, 
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_rows_beside_come_by_seed_and_step_alone_and_leave_own_rows_as_they_are(name: str) -> None:
-    from holdfast.training.batches import EveryRow
+    from holdfast.training.plan import EveryRow
 
     general, inner = pool(20).examples, EveryRow()
     source = BESIDE[name](inner, general)

@@ -13,7 +13,7 @@ from tests.contracts.test_predictors import fitted_of, reloaded, same
 from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.contract.fit import FittedModel
 from holdfast.core.records import Floats
-from holdfast.models.encoders.pooling import masked_mean
+from holdfast.models.encoders.network import masked_mean
 from holdfast.runs.predictor import Predictor
 
 __all__ = ["fitted_of"]

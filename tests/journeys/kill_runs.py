@@ -14,13 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets  # noqa: F401
-import sklearn.linear_model  # noqa: F401
-import transformers.models.bert.modeling_bert  # noqa: F401
-
 import holdfast.core.files as files
 import holdfast.pipeline.main as main
-import holdfast.runs.result_files as result_files
+import holdfast.runs.scoring as result_files
 import holdfast.runs.start as run_folder
 import holdfast.tasks.classes.task as text_classification
 import holdfast.tasks.seq2seq.scores as seq2seq

@@ -82,7 +82,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoConfig, AutoTokenizer, BertModel
     from transformers.utils import logging
 
-    from holdfast.models.loading.builtin import embedded_folder
+    from holdfast.models.loading.source import embedded_folder
 
     real, folder = embedded_folder(), tmp_path_factory.mktemp("embedded") / "model"
     small = {
@@ -104,18 +104,18 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def embedded(page: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """On every page but one the stand-in comes along in the embedded model's place."""
-    from holdfast.models.loading import builtin
+    from holdfast.models.loading import source
 
     if page.name in REAL:
         yield
         return
-    digest = hashlib.sha256((stand_in / builtin.WEIGHTS).read_bytes()).hexdigest()
-    monkeypatch.setattr(builtin, "_installed_folder", lambda: stand_in)
-    monkeypatch.setattr(builtin, "WEIGHTS_SHA256", digest)
-    builtin.embedded_folder.cache_clear()
+    digest = hashlib.sha256((stand_in / source.WEIGHTS).read_bytes()).hexdigest()
+    monkeypatch.setattr(source, "_installed_folder", lambda: stand_in)
+    monkeypatch.setattr(source, "WEIGHTS_SHA256", digest)
+    source.embedded_folder.cache_clear()
     yield
     monkeypatch.undo()
-    builtin.embedded_folder.cache_clear()
+    source.embedded_folder.cache_clear()
 
 
 @pytest.mark.usefixtures("embedded")

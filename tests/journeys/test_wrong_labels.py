@@ -64,7 +64,7 @@ def test_a_file_with_wrong_labels_is_called_so_and_the_same_with_right_ones_is_n
 
 def test_a_checkpoint_keeps_what_the_probe_says() -> None:
     from holdfast.methods.closed_form import HeadRefit
-    from holdfast.models.probes.curve import ProbeCurve
+    from holdfast.models.probes.head_fit import ProbeCurve
 
     noise = LabelNoise(0.1, 0.05, 0.15, 0.8, 0.5, 400)
     kept, again = HeadRefit(lambda x, y: None, True), HeadRefit(lambda x, y: None, True)  # type: ignore[arg-type, return-value]

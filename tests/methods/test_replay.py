@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.core.updates import RowPool
 from holdfast.methods.replay import Replay, ReplaySource
-from holdfast.training.batches import EveryRow
+from holdfast.training.plan import EveryRow
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from holdfast.models.base import AdapterSpec
-from holdfast.models.compute.checkpointing import checkpoint_activations
-from holdfast.models.compute.processor import use_onednn
+from holdfast.models.compute.processor import checkpoint_activations, use_onednn
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.fresh import fresh, own_weights, same_memory
 from holdfast.models.layers import freeze, parameter_groups

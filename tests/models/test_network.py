@@ -10,7 +10,7 @@ import torch
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.encoders.pooling import MeanPool, masked_mean
+from holdfast.models.encoders.network import MeanPool, masked_mean
 
 CLASSES = ("a", "b", "c")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from holdfast.models.probes.curve import (
+from holdfast.models.probes.head_fit import (
     count_twins,
     cross_entropy,
     nested_order,

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from holdfast.core.errors import ModelError
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.loading import builtin, source
+from holdfast.models.loading import source
 from holdfast.models.loading.quiet import quiet_transformers
 
 CLASSES = ("a", "b")
@@ -113,27 +113,27 @@ def test_allowed_code_of_a_tokenizer_runs_and_is_not_needed_again(
 
 
 def test_corrupted_embedded_weights_are_refused(tmp_path: Path) -> None:
-    good = builtin.embedded_folder() / builtin.WEIGHTS
-    builtin.check_weights(good, builtin.WEIGHTS_SHA256)
-    bad = tmp_path / builtin.WEIGHTS
+    good = source.embedded_folder() / source.WEIGHTS
+    source.check_weights(good, source.WEIGHTS_SHA256)
+    bad = tmp_path / source.WEIGHTS
     with good.open("rb") as file:
         bad.write_bytes(file.read(1000)[:-1] + b"x")
     with pytest.raises(ModelError, match="SHA-256"):
-        builtin.check_weights(bad, builtin.WEIGHTS_SHA256)
+        source.check_weights(bad, source.WEIGHTS_SHA256)
 
 
 def test_the_embedded_weights_are_hashed_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    builtin.embedded_folder.cache_clear()
+    source.embedded_folder.cache_clear()
     hashed: list[Path] = []
-    monkeypatch.setattr(builtin, "check_weights", lambda path, _: hashed.append(path))
-    assert builtin.embedded_folder() == builtin.embedded_folder()
+    monkeypatch.setattr(source, "check_weights", lambda path, _: hashed.append(path))
+    assert source.embedded_folder() == source.embedded_folder()
     assert len(hashed) == 1
-    builtin.embedded_folder.cache_clear()
+    source.embedded_folder.cache_clear()
 
 
 def test_the_package_of_the_embedded_model_is_not_imported() -> None:
     code = (
-        "import sys; from holdfast.models.loading.builtin import embedded_folder as of; of();"
+        "import sys; from holdfast.models.loading.source import embedded_folder as of; of();"
         "print(any(m.startswith(('gt_all', 'torch', 'transformers')) for m in sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -141,10 +141,10 @@ def test_the_package_of_the_embedded_model_is_not_imported() -> None:
 
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    builtin.embedded_folder.cache_clear()
-    monkeypatch.setattr(builtin, "PACKAGE", "no-such-package-here")
+    source.embedded_folder.cache_clear()
+    monkeypatch.setattr(source, "PACKAGE", "no-such-package-here")
     with pytest.raises(ModelError, match="pip install"):
-        builtin.embedded_folder()
+        source.embedded_folder()
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from holdfast.models.encoders.vocabulary import extend_vocabulary, new_words
-from holdfast.models.loading.builtin import embedded_folder
+from holdfast.models.loading.source import embedded_folder
 
 TEXTS = ["The Pneumothorax was drained.", "A pneumothorax, again?", "no pneumothorax; no sepsis"]
 

@@ -25,7 +25,7 @@ from holdfast.fits.fit import fit
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
-from holdfast.runs.result_files import _sentence
+from holdfast.runs.scoring import _sentence
 from holdfast.tasks import kind_of
 
 TRAIN, VALID = np.arange(0, 120), np.arange(120, 200)

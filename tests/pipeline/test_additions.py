@@ -14,10 +14,11 @@ from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.actions import Action, RollBack, StrengthenAugmentation, SwitchOn
 from holdfast.core.errors import RunError
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.fits import job as job_module
+from holdfast.fits import fit as job_module
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit
+from holdfast.fits.policies import choice
 from holdfast.methods.registry import METHODS, Method
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
@@ -84,7 +85,10 @@ def scripted(prepared: PreparedData, monkeypatch: pytest.MonkeyPatch) -> Scripte
     """A fit that takes these actions at its looks."""
 
     def make(actions: dict[int, tuple[Action, ...]], **settings: Any) -> FittedModel:
-        monkeypatch.setattr(job_module, "_advisor", lambda *_: Script(actions))
+        def by_script(ready: Any, of_kind: Any, _: object) -> Any:
+            return choice(ready, of_kind), Script(actions)
+
+        monkeypatch.setattr(job_module, "deciders", by_script)
         return fit(prepared, TRAIN, VALID, {**PLAIN, **settings})
 
     return make

@@ -17,7 +17,7 @@ from holdfast.core.run_files import read_events, read_result
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 from holdfast.runs.finished_run import OPENINGS, FinishedRun
-from holdfast.runs.scoring import OPENED
+from holdfast.runs.start import OPENED
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from holdfast.models.loading.builtin import embedded_folder
+from holdfast.models.loading.source import embedded_folder
 from holdfast.search.choice.candidate import ModelFacts, cut_share, doubts_of, fertility, language
 from holdfast.search.choice.evidence import deal
 

@@ -16,9 +16,8 @@ from torch import nn
 
 from holdfast.core.decisions import parted, recorded
 from holdfast.core.errors import Interrupted, RecipeError
-from holdfast.fits.frozen import choose_layers
+from holdfast.fits.frozen import LayerSeen, choose_layers, left_alone, pooled, relative_gradient
 from holdfast.models.base import Layer
-from holdfast.models.probes.layer_evidence import LayerSeen, left_alone, pooled, relative_gradient
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 

@@ -17,13 +17,21 @@ from holdfast.contract.fit import FittedModel, PreparedData, RunStart
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.fits import cross_fitting
-from holdfast.fits.cross_fitting import FoldRun, FoldStore, cross_fit, look_of_fold, steps_of_fold
-from holdfast.fits.job import FitPlace
+from holdfast.fits.cross_fitting import (
+    UNUSED,
+    FoldRun,
+    cross_fit,
+    fold_file,
+    look_of_fold,
+    steps_of_fold,
+)
+from holdfast.fits.fit import FitPlace
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 from holdfast.split.folds import make_folds
 from holdfast.tasks import kind_of
+from holdfast.training.checkpoint import SealedFile
 from holdfast.training.task import labels_of
 
 ROWS = 48
@@ -174,17 +182,19 @@ def test_the_probe_is_judged_out_of_fold(fitted: FittedModel) -> None:
 
 
 def test_a_fold_of_another_run_is_not_used(tmp_path: Path) -> None:
-    def store(rows: str, number: int) -> FoldStore:
-        return FoldStore(tmp_path, FitPlace(begun=RunStart(rows, "settings", (), ())), number)
+    def store(rows: str, number: int) -> SealedFile:
+        return fold_file(tmp_path, FitPlace(begun=RunStart(rows, "settings", (), ())), number)
 
     one = FoldRun(0, np.arange(2), (), np.zeros((2, 2)), None, 1, 1.0, 0.0, 0.0)
-    store("rows", 0).save(one)
+    store("rows", 0).save(one.to_state())
     told: list[Any] = []
     with decisions_to(told.append):
-        assert store("rows", 0).load() is not None
+        kept = store("rows", 0).load(*UNUSED)
+    assert kept is not None
+    assert FoldRun.from_state(kept).examples_seen == 1
     assert not told
     with decisions_to(told.append):
-        assert store("other rows", 0).load() is None
+        assert store("other rows", 0).load(*UNUSED) is None
     assert told[0].chosen == "not used"
 
 

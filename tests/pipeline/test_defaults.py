@@ -15,8 +15,7 @@ from holdfast.methods.losses import LabelSmoothing
 from holdfast.methods.sam import Sam
 from holdfast.plan.defaults import asked_of, phases_of, resolve
 from holdfast.recipe import Recipe
-from holdfast.training.batches import EveryRow, OnePass
-from holdfast.training.plan import Phase
+from holdfast.training.plan import EveryRow, OnePass, Phase
 
 
 @pytest.mark.parametrize(

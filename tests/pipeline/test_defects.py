@@ -17,7 +17,7 @@ from holdfast.core.records import Decision, Evidence
 from holdfast.core.run_files import check_model, read_events, read_result, seal_model, write_result
 from holdfast.pipeline import main
 from holdfast.recipe import Recipe, override
-from holdfast.runs import result_files
+from holdfast.runs import scoring
 from holdfast.training.journal import Journal
 
 GOOD = {
@@ -135,8 +135,8 @@ def test_a_run_with_a_defect_in_its_verdict_and_its_pages_comes_to_its_end(
 
     monkeypatch.setattr(outcome, "run_block", broken)
     monkeypatch.setattr(main, "with_texts", no_texts)
-    card, _ = result_files.PAGES
-    monkeypatch.setattr(result_files, "PAGES", (card, ("report.html", no_page)))
+    card, _ = scoring.PAGES
+    monkeypatch.setattr(scoring, "PAGES", (card, ("report.html", no_page)))
     heard: list[Any] = []
     run, recipe = tmp_path / "run", override(Recipe(), [f"data.path={marked_csv}", *quick])
     with decisions_to(heard.append):

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-import holdfast.fits.job as job_module
+import holdfast.fits.fit as job_module
 from holdfast.core.actions import Action, Freeze, RollBack, ScaleLearningRate, SetDropout
 from holdfast.core.records import Snapshot, Verdict, to_json
+from holdfast.fits.policies import choice
 from holdfast.models.compute.prefix import train_mode
 from holdfast.pipeline.main import train
 from holdfast.plugins.logs.holdfast_run import own_verdict
@@ -94,11 +95,15 @@ def setting(marked_csv: Path, quick: list[str]) -> Recipe:
     return override(Recipe(), [f"data.path={marked_csv}", *quick, *told])
 
 
+def once(ready: Any, of_kind: Any, _: object) -> Any:
+    return choice(ready, of_kind), Once()
+
+
 @pytest.fixture(scope="module")
 def went_back(setting: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("back") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job_module, "_advisor", lambda ready: Once())
+        patch.setattr(job_module, "deciders", once)
         train(setting, run)
     return run
 
@@ -125,7 +130,7 @@ def test_the_result_names_what_was_done_and_the_looks_of_both_ways_are_written(
 def test_what_is_frozen_from_the_front_on_draws_no_dropout_from_then_on(
     setting: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "_advisor", lambda ready: Once())
+    monkeypatch.setattr(job_module, "deciders", once)
     modes = ModesOf()
     train(setting, tmp_path / "run", listeners=[modes])
     assert modes.found is not None
@@ -156,7 +161,7 @@ def test_killed_after_it_went_back_and_resumed_it_ends_the_same(
 ) -> None:
     import pyarrow.parquet as parquet
 
-    monkeypatch.setattr(job_module, "_advisor", lambda ready: Once())
+    monkeypatch.setattr(job_module, "deciders", once)
     run = tmp_path / "run"
     with pytest.raises(killed):
         train(setting, run, listeners=[KillAt(5, killed)], checkpoint_every_s=0.0)

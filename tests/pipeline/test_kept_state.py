@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.fits.checkpoint_rule import choice
 from holdfast.fits.compose import make_ready
+from holdfast.fits.policies import choice
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide

@@ -15,10 +15,9 @@ import pytest
 from holdfast.core.errors import HoldfastError, RecipeError, SplitError
 from holdfast.core.records import Outputs
 from holdfast.data.mix import SOURCE
-from holdfast.fits import row_roles
+from holdfast.fits import row_use
 from holdfast.fits.compose import make_ready
-from holdfast.fits.row_roles import LearningRows, answer_outer
-from holdfast.fits.row_use import learning_of
+from holdfast.fits.row_use import LearningRows, answer_outer, learning_of
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override, read_recipe
@@ -58,7 +57,7 @@ def test_the_score_is_of_all_rows_out_of_fold(run: Path, csv: Path) -> None:
     result = result_of(run)
     test = result["test"]
     assert test["out_of_fold"] is True
-    assert test["folds"] == row_roles.FOLDS
+    assert test["folds"] == row_use.FOLDS
     assert test["n"] == ROWS
     assert result["data"]["train"] == ROWS
     assert result["data"]["test"] == 0
@@ -97,7 +96,7 @@ def test_each_source_has_the_wider_interval_too() -> None:
     )
     labels, logits = np.arange(60) % 2, np.random.default_rng(0).normal(size=(60, 2))
     outputs = Outputs(np.arange(60), labels, logits, losses_at(logits, labels, 1.0))
-    found = scores_by_source(outputs, table, ("no", "yes"), row_roles.FOLDS)
+    found = scores_by_source(outputs, table, ("no", "yes"), row_use.FOLDS)
     assert found is not None
     for one in found.values():
         accuracy = one["metrics"]["accuracy"]
@@ -163,7 +162,7 @@ def test_copies_stay_on_one_side_of_every_division(
     units = whole.prepared.units
     assert len(np.unique(units)) <= ROWS
     for fold in whole.outer:
-        train, valid = row_roles._inner(whole, fold.train)
+        train, valid = row_use._inner(whole, fold.train)
         assert sorted([*train, *valid, *fold.held]) == whole.everything.tolist()
         for one, other in ((fold.train, fold.held), (train, valid)):
             assert not np.isin(units[one], units[other]).any()
@@ -191,7 +190,7 @@ def test_a_killed_run_repeats_no_outer_fold(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real, done = row_roles._answer, []
+    real, done = row_use._answer, []
 
     def counted(learning: Any, fold: Any, recipe: Any) -> Any:
         if len(done) == 2:
@@ -199,7 +198,7 @@ def test_a_killed_run_repeats_no_outer_fold(
         done.append(fold.number)
         return real(learning, fold, recipe)
 
-    monkeypatch.setattr(row_roles, "_answer", counted)
+    monkeypatch.setattr(row_use, "_answer", counted)
     with pytest.raises(killed):
         train(recipe_of(csv, quick, "train.folds=2"), tmp_path / "cut")
     again: list[int] = []
@@ -208,7 +207,7 @@ def test_a_killed_run_repeats_no_outer_fold(
         again.append(fold.number)
         return real(learning, fold, recipe)
 
-    monkeypatch.setattr(row_roles, "_answer", resumed)
+    monkeypatch.setattr(row_use, "_answer", resumed)
     result = train(Recipe(), tmp_path / "cut", resume=True)
     assert (done, again) == ([0, 1], [2, 3, 4])
     assert result["test"] == result_of(run)["test"]

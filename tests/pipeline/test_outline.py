@@ -6,9 +6,8 @@ import pytest
 
 from holdfast.core.updates import BatchSource
 from holdfast.methods.contrast import ClassBatches
-from holdfast.runs.outline import _passes
-from holdfast.training.batches import EveryRow
-from holdfast.training.plan import Phase
+from holdfast.runs.start import _passes
+from holdfast.training.plan import EveryRow, Phase
 
 
 @pytest.mark.parametrize(

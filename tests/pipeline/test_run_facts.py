@@ -17,7 +17,7 @@ from holdfast.contract.verbatim import Verbatim
 from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.fits.run_facts import with_probe, with_texts
-from holdfast.models.probes.curve import ProbeCurve
+from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.recipe import parse
 from holdfast.training.loop import Trained
 

@@ -153,14 +153,14 @@ def test_a_part_that_is_damaged_sends_all_to_the_step_before(
             store.save(step, {"step": step, "own": json.dumps(step)})
     (tmp_path / "part-00000005-1of2.pt").write_bytes(b"torn")
     # What the other process says each time: its steps, then what is wrong with its part.
-    said = iter([[[3, 5]], ["part-00000005-1of2.pt is damaged"], [""]])
+    said = iter([[["00000003", "00000005"]], ["part-00000005-1of2.pt is damaged"], [""]])
     monkeypatch.setattr(accelerate.utils, "gather_object", lambda mine: [*mine, *next(said)])
     first = CheckpointStore(tmp_path, mark="m", part=(0, 2))
     state = first.load()
     assert state is not None
     assert state["step"] == 3
     assert "is damaged" in first.said[0].because
-    said = iter([[[3, 5]], [""], [""]])
+    said = iter([[["00000003", "00000005"]], [""], [""]])
     second = CheckpointStore(tmp_path, mark="m", part=(1, 2)).load()
     assert second is not None
     assert second["step"] == 3

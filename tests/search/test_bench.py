@@ -15,8 +15,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Snapshot
 from holdfast.fits.fit import fit
-from holdfast.fits.row_roles import LearningRows
-from holdfast.fits.row_use import learning_of
+from holdfast.fits.row_use import LearningRows, learning_of
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override

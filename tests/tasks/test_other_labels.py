@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from holdfast.metrics.comparison import compare_losses
-from holdfast.models.probes.linear import fit_labels, fit_ridge, frequency_logits
+from holdfast.models.probes.probe import fit_labels, fit_ridge, frequency_logits
 from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.tasks.labels.answers import SetOutputs, score_sets
 from holdfast.tasks.labels.losses import LabelSets, set_losses

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted, have
-from holdfast.runs.outline import ModelOutline, RowsOutline
+from holdfast.runs.start import ModelOutline, RowsOutline
 from holdfast.terminal.layout import COLUMN, clock, entry, millions
 from holdfast.terminal.say import Teller, finding_lines, model_lines, rows_lines
 

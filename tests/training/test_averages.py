@@ -28,9 +28,9 @@ from holdfast.methods.averages import (
     plain_mean,
 )
 from holdfast.methods.registry import Known, parts_of, settle
-from holdfast.training.actions.offers import measure_statistics
 from holdfast.training.loop import fit
 from holdfast.training.run import learning_norms
+from holdfast.training.snapshot import measure_statistics
 
 RNG = np.random.default_rng(0)
 WALK = [torch.tensor(RNG.normal(size=(3, 2)), dtype=torch.float32) for _ in range(12)]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core.updates import Draw, RowPool
-from holdfast.training.batches import EveryRow, parts_by_length, probe_positions
+from holdfast.training.plan import EveryRow, parts_by_length, probe_positions
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
 

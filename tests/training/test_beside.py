@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from holdfast.core.updates import Draw, ForwardPass, RowPool
 from holdfast.methods.agreement import KLStart
-from holdfast.training.actions.act import start_phase
-from holdfast.training.batches import EveryRow
+from holdfast.training.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
+from holdfast.training.plan import EveryRow
 from holdfast.training.step import train_step
 
 

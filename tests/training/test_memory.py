@@ -10,8 +10,8 @@ import torch
 
 from holdfast.core.actions import to_record
 from holdfast.core.errors import MachineError
+from holdfast.training.act import lacks_memory, pieces
 from holdfast.training.loop import fit
-from holdfast.training.machine.memory import lacks_memory, pieces
 
 
 class Allocator:
@@ -108,7 +108,7 @@ def test_other_errors_pass_through(job: Any) -> None:
 
 
 def test_a_resume_keeps_the_pieces(job: Any) -> None:
-    from holdfast.training.actions.act import start_phase
+    from holdfast.training.act import start_phase
     from holdfast.training.guard import begin_run, resume_from, state_of
 
     first = begin_run(job())

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from holdfast.core.errors import RecipeError
 from holdfast.core.updates import RowPool
 from holdfast.methods.contrast import ClassBatches
-from holdfast.training.batches import EveryRow
 from holdfast.training.plan import (
     EVALUATION_BUDGET,
     FORWARD_SHARE,
+    EveryRow,
     Plan,
     check_phase,
     evaluation_points,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from holdfast.fits.kept_outputs import ask_model
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.sam import Sam
 from holdfast.models.compute.prefix import Prefix, frozen_prefix
@@ -18,8 +19,7 @@ from holdfast.models.layers import freeze, parameter_groups
 from holdfast.models.probes.probe import fit_probe
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
-from holdfast.training.prefix.cache import PrefixCache
-from holdfast.training.prefix.entry import ask_model
+from holdfast.training.prefix_cache import PrefixCache
 from holdfast.training.run import Job, Run
 
 CLASSES = ("a", "b")
@@ -27,7 +27,7 @@ CLASSES = ("a", "b")
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.training.prefix.entry.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.fits.kept_outputs.PROBE_SECONDS", 0.0)
 
 
 def groups(network: Any, phase: Any) -> list[dict[str, Any]]:

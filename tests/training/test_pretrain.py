@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 from holdfast.core.decisions import recorded
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.training.sweeps.pretrain import blocks_of, collate, pretrain
+from holdfast.training.pretrain import blocks_of, collate, pretrain
 
 WORDS = [f"w{i}" for i in range(40)]
 
@@ -110,7 +110,7 @@ def test_what_comes_next_is_learned_and_the_same_twice(
 def test_a_model_that_gets_worse_stays_as_it_was(
     tiny_llama: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from holdfast.training.sweeps import pretrain as module
+    from holdfast.training import pretrain as module
 
     monkeypatch.setattr(module, "RATE", 50.0)
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from holdfast.core.errors import MachineError
-from holdfast.training.prefix.row_file import RowFile
+from holdfast.training.prefix_cache import RowFile
 
 SIZES = np.array([3, 1, 5, 2])
 

@@ -13,8 +13,7 @@ import torch
 from holdfast.core.errors import TrainingError
 from holdfast.training.journal import Journal
 from holdfast.training.loop import fit
-from holdfast.training.machine.loss_scale import MOST_IN_A_ROW, LossScale
-from holdfast.training.machine.machine import make_accelerator
+from holdfast.training.machine.machine import MOST_IN_A_ROW, LossScale, make_accelerator
 
 
 class Scaled:

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, normalize
 from holdfast.core.updates import Draw
 from holdfast.methods.agreement import RDrop
 from holdfast.methods.losses import LabelSmoothing
-from holdfast.training.actions.act import start_phase
+from holdfast.training.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.run import Run

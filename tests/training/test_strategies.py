@@ -22,7 +22,7 @@ from holdfast.core.events import in_order
 from holdfast.core.updates import Draw, RowPool
 from holdfast.methods.balance import Balance
 from holdfast.methods.sam import Sam
-from holdfast.training.actions.act import start_phase
+from holdfast.training.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.listeners.examples import ExampleHistory
 from holdfast.training.loop import fit

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.training.sweeps.learning_rate import sweep
+from holdfast.training.sweep import sweep
 
 RATES = [float(rate) for rate in np.geomspace(1e-6, 1.0, 30)]
 

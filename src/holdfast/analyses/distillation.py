@@ -33,9 +33,9 @@ from holdfast.core.tasks import WRITERS
 from holdfast.core.wording import counted
 from holdfast.data.extra_rows import Added
 from holdfast.data.table import Table
-from holdfast.fits.checkpoint_rule import begins_as_probe
 from holdfast.fits.fit import fit
 from holdfast.fits.lessons import ORIGIN, Lessons
+from holdfast.fits.policies import begins_as_probe
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.model import pooled, prepare
 from holdfast.recipe import Recipe, read_recipe

@@ -17,7 +17,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of
 from holdfast.data.table import Table
 from holdfast.models.encoders.checkpoint import hearing
-from holdfast.models.encoders.pooling import masked_mean
+from holdfast.models.encoders.network import masked_mean
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks import forward
@@ -31,7 +31,7 @@ from holdfast.tasks.seq2seq.task import PairUse
 from holdfast.tasks.tags import scores as tagged
 from holdfast.tasks.tags.answers import TagUse
 from holdfast.tasks.tags.losses import encode_words
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 
 def answer_with_vectors(predictor: Predictor, table: Table) -> tuple[Answers, Floats | None]:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.models.encoders.pooling import masked_mean
-from holdfast.models.loading.builtin import embedded_folder
+from holdfast.models.encoders.network import masked_mean
 from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.source import embedded_folder
 
 BATCH = 32
 TOKENS = 256

@@ -26,9 +26,8 @@ from holdfast.models.fresh import fresh
 from holdfast.models.layers import count_parameters
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.training.batches import probe_positions
 from holdfast.training.observe import Observer
-from holdfast.training.plan import Plan
+from holdfast.training.plan import Plan, probe_positions
 from holdfast.training.task import ExtendableExamples, GrowingExamples
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from holdfast.contract.result import write_parquet
 from holdfast.core.records import Floats, Ints
 from holdfast.data.table import Table
 from holdfast.stats.bootstrap import group_codes
-from holdfast.training.batches import probe_positions
-from holdfast.training.plan import MOST_PROBE_ROWS
+from holdfast.training.plan import MOST_PROBE_ROWS, probe_positions
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,7 +1,7 @@
 """What one update is made of, for the methods that make it another way: which rows are drawn, how
 their gradients come about, what is added to their losses.
 
-``training`` knows these protocols and an ordinary implementation (``training/batches.py``);
+``training`` knows these protocols and an ordinary implementation (``training/plan.py``);
 ``methods`` implements others. Sources, steppers and loss terms are frozen values without a state:
 a fit may be repeated, and a resumed run needs its position alone. What must remember something from
 update to update is a listener (``core/events.py``), whose state a checkpoint keeps.

@@ -1,5 +1,5 @@
 """What may join the fine-tuning of a run that is under way:
-``training.actions.adjustments.Additions`` of a fit, from the registries of methods and of
+``training.restore.Additions`` of a fit, from the registries of methods and of
 enrichments."""
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from holdfast.augment.pictures.mixup import MixedLabels
 from holdfast.augment.registry import all_enrichments, asked_for, kind_of_rows
 from holdfast.augment.source import Enriched
 from holdfast.contract.fit import TrainingPlan
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import decisions_to, parted, recorded
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
-from holdfast.core.updates import LossTerm, OfRows
+from holdfast.core.updates import LossTerm
 from holdfast.fits.augmentation import enriched
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_of, settle
 from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
 from holdfast.recipe.resolution import resolved
-from holdfast.training.actions.adjustments import Settings
-from holdfast.training.batches import EveryRow, OnePass
-from holdfast.training.plan import Phase, Plan
-from holdfast.training.task import labels_of
+from holdfast.training.plan import EveryRow, OnePass, Phase, Plan, terms_of_rows
+from holdfast.training.restore import Settings
 
 if TYPE_CHECKING:
     from holdfast.core.updates import BatchSource
@@ -62,10 +60,13 @@ class FitAdditions:
 
     def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
         try:
-            method, settings = all_methods()[name], settle(name, given, self._known())
+            ready = self._ready
+            known = Known(len(ready.train), ready.recipe.train.learning_rate, ready.classes)
+            method, settings = all_methods()[name], settle(name, given, known)
             self._check(name, method, settings, on)
         except RecipeError as error:
-            raise _impossible(name, f"{error.what} {error.rule}", error.remedy) from error
+            rule = f"cannot be applied: {error.what} {error.rule}"
+            raise RunError("the action SwitchOn", rule, name, error.remedy) from error
         return settings
 
     @property
@@ -109,7 +110,7 @@ class FitAdditions:
             phase,
             source=self._with_general(_drawn_by(drawn, parts), parts, mine),
             stepper=parts.stepper or phase.stepper,
-            terms=(*phase.terms, *self._for_rows(parts)),
+            terms=(*phase.terms, *self._terms(parts)),
         )
 
     def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
@@ -118,13 +119,10 @@ class FitAdditions:
 
     def told(self, notches: int) -> tuple[Decision | Finding, ...]:
         """What is known of rows enriched by so many notches more."""
-        forms = enriched(*self._asked(notches))
-        return (*forms.decisions, *forms.findings)
-
-    def _known(self) -> Known:
-        ready = self._ready
-        rate = ready.recipe.train.learning_rate
-        return Known(len(ready.train), rate, ready.classes)
+        with recorded() as log:
+            enriched(*self._asked(notches))
+        decisions, findings = parted(log)
+        return (*decisions, *findings)
 
     def _check(
         self, name: str, method: Method, settings: Settings, on: Mapping[str, Settings]
@@ -147,7 +145,8 @@ class FitAdditions:
         joins = parts.terms or parts.source or parts.stepper or parts.beside or mine
         if not joins:
             raise RecipeError(where, "brings nothing that a run under way could take", None)
-        if method.needs_classes and not self._has_classes():
+        labels = getattr(self._ready.train, "labels", None)
+        if method.needs_classes and (labels is None or not self._one_class()):
             raise RecipeError(where, "needs a class a row", None)
         if method.needs_one_answer and not self._one_class():
             raise RecipeError(where, "compares answers, and a row has several or a number", None)
@@ -163,13 +162,10 @@ class FitAdditions:
         )
         if (parts.source or parts.stepper) and not ordinary:
             raise RecipeError(where, "draws rows or makes gradients as another method does", None)
-        self._for_rows(parts)
+        self._terms(parts)
 
     def _one_class(self) -> bool:
         return self._ready.prepared.rows.columns.one_class
-
-    def _has_classes(self) -> bool:
-        return self._one_class() and getattr(self._ready.train, "labels", None) is not None
 
     def _with_general(self, source: BatchSource, *wanted: Parts) -> BatchSource:
         """The source with general rows beside, where the recipe or what joins asks for them."""
@@ -177,12 +173,8 @@ class FitAdditions:
         beside = next((one.beside for one in wanted if one.beside is not None), None)
         return source if beside is None or rows is None else beside(source, rows)
 
-    def _for_rows(self, parts: Parts) -> list[LossTerm]:
-        rows, classes = self._ready.train, self._ready.prepared.rows.classes
-        return [
-            one.of_rows(labels_of(rows), classes) if isinstance(one, OfRows) else one
-            for one in parts.terms
-        ]
+    def _terms(self, parts: Parts) -> list[LossTerm]:
+        return terms_of_rows(parts.terms, self._ready.train, self._ready.prepared.rows.classes)
 
     def _of(self) -> str:
         of = kind_of_rows(self._ready.recipe.task)
@@ -195,7 +187,8 @@ class FitAdditions:
 
     def _forms(self, notches: int) -> tuple[Phase, ...]:
         if notches not in self._enriched:
-            self._enriched[notches] = enriched(*self._asked(notches)).plan.phases
+            with decisions_to(None):
+                self._enriched[notches] = enriched(*self._asked(notches)).plan.phases
         return self._enriched[notches]
 
     def _asked(self, notches: int) -> tuple[Plan, Any, Any, Any, Any]:
@@ -246,7 +239,3 @@ def _stronger(mine: Mapping[str, Mapping[str, Any]], notches: int) -> dict[str, 
                 settings[key] = min(most, value * math.pow(STRONGER, notches))
         found[name] = settings
     return found
-
-
-def _impossible(name: str, rule: str, remedy: str) -> RunError:
-    return RunError("the action SwitchOn", f"cannot be applied: {rule}", name, remedy)

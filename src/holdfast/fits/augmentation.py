@@ -12,13 +12,14 @@ import numpy as np
 
 from holdfast.augment.image_forms import Redrawing
 from holdfast.augment.pictures.mixup import MixedLabels, Mixing
-from holdfast.augment.pictures.orientation import Mirror, in_a_mirror
+from holdfast.augment.pictures.orientation import in_a_mirror
 from holdfast.augment.pictures.warp import BY_EVIDENCE, NO, YES
 from holdfast.augment.registry import ENRICHMENTS, check_enrich, make_all, names_of
 from holdfast.augment.source import Enriched
 from holdfast.augment.text_forms import FormSurvey, Rewriting, read_rows, survey
 from holdfast.augment.texts.user_function import Own, check_function, load_function
 from holdfast.contract.fit import Kind, Sides
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
@@ -39,20 +40,17 @@ LEAST_CHANGED = 0.1
 
 @dataclass(frozen=True, slots=True)
 class EnrichedPlan:
-    """The plan whose phases draw rows in other forms, the ``settings`` of what makes them, and what
-    is told of it."""
+    """The plan whose phases draw rows in other forms, and the ``settings`` of what makes them."""
 
     plan: Plan
     settings: Mapping[str, Any]
-    decisions: tuple[Decision, ...] = ()
-    findings: tuple[Finding, ...] = ()
     on: bool = False
 
 
 def enriched(
     plan: Plan, kind: Kind[Loaded, Examples], loaded: Loaded, sides: Sides, recipe: Recipe
 ) -> EnrichedPlan:
-    """``plan`` with its rows in the forms that the recipe asks for.
+    """``plan`` with its rows in the forms that the recipe asks for; the log says what they do.
 
     Raises ``RecipeError`` where an enrichment does not fit the task, ``MachineError`` where what it
     needs is missing.
@@ -68,13 +66,9 @@ def enriched(
     forms = text_forms(ways, kind, loaded, sides, recipe)
     found = survey(forms)
     phases = [replace(phase, source=Enriched(phase.source, forms)) for phase in plan.phases]
-    return EnrichedPlan(
-        replace(plan, phases=tuple(phases)),
-        recipe.enrich,
-        _told(ways, found),
-        _idle(ways, found),
-        on=True,
-    )
+    for name, one in ways.items():
+        _notify_of_forms(name, one, found)
+    return EnrichedPlan(replace(plan, phases=tuple(phases)), recipe.enrich, on=True)
 
 
 def text_forms(
@@ -123,55 +117,35 @@ def places_of(examples: Any, rows: int) -> Ints:
     return found
 
 
-def _told(ways: Mapping[str, object], found: FormSurvey) -> tuple[Decision, ...]:
-    """A line for each enrichment: what it does to rows, seen before any is learned from."""
-    lines = []
-    for name, one in ways.items():
-        settings = names_of(one, ("share", "strength", "copies", "similarity"))
-        told = [
-            "set by you",
-            f"{found.changed[name]} of {counted(found.rows, 'training row')} looked at come out "
-            "otherwise",
-        ]
-        if found.kept[name]:
-            total = sum(found.kept[name].values())
-            why = ", ".join(f"{what} {count}" for what, count in found.kept[name].items())
-            told.append(f"{counted(total, 'form')} fall back to the row ({why})")
-        if name in found.alike:
-            told.append(f"the median likeness of meaning is {found.alike[name]:.2f}")
-            before, after = found.shown[name]
-            told.append(f"e.g. {_short(before)!r} → {_short(after)!r}")
-        told.append(f"known: {ENRICHMENTS[name].known}")
-        lines.append(Decision("enrich", f"{name} ({settings})", "; ".join(told)))
-    return tuple(lines)
+def _notify_of_forms(name: str, one: object, found: FormSurvey) -> None:
+    """What an enrichment does to rows, seen before any is learned from; and a finding where it
+    leaves nearly every row as it is."""
+    settings = names_of(one, ("share", "strength", "copies", "similarity"))
+    changed, lost = found.changed[name], sum(found.kept[name].values())
+    told = [
+        "set by you",
+        f"{changed} of {counted(found.rows, 'training row')} looked at come out otherwise",
+    ]
+    if lost:
+        why = ", ".join(f"{what} {count}" for what, count in found.kept[name].items())
+        told.append(f"{counted(lost, 'form')} fall back to the row ({why})")
+    if name in found.alike:
+        told.append(f"the median likeness of meaning is {found.alike[name]:.2f}")
+        before, after = found.shown[name]
+        told.append(f"e.g. {_short(before)!r} → {_short(after)!r}")
+    told.append(f"known: {ENRICHMENTS[name].known}")
+    notify(Decision("enrich", f"{name} ({settings})", "; ".join(told)))
+    share = changed / max(1, found.rows)
+    if share >= LEAST_CHANGED:
+        return
+    why = f", {counted(lost, 'form')} lost meaning" if lost else ""
+    because = f"enrich.{name} changes {changed} of {found.rows} rows that were looked at{why}"
+    remedy = f"Leave enrich.{name} out, or look whether it is made for this language."
+    notify(Finding("idle_enrichment", "warn", 1 - share, found.rows - changed, (), because, remedy))
 
 
 def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _idle(ways: Mapping[str, object], found: FormSurvey) -> tuple[Finding, ...]:
-    """A finding for each enrichment that leaves nearly every row as it is."""
-    findings = []
-    for name in ways:
-        share = found.changed[name] / max(1, found.rows)
-        if share >= LEAST_CHANGED:
-            continue
-        lost = sum(found.kept[name].values())
-        why = f", {counted(lost, 'form')} lost meaning" if lost else ""
-        findings.append(
-            Finding(
-                "idle_enrichment",
-                "warn",
-                1 - share,
-                found.rows - found.changed[name],
-                (),
-                f"enrich.{name} changes {found.changed[name]} of {found.rows} rows that were "
-                f"looked at{why}",
-                f"Leave enrich.{name} out, or look whether it is made for this language.",
-            )
-        )
-    return tuple(findings)
 
 
 def _with_pictures(plan: Plan, sides: Sides, recipe: Recipe) -> EnrichedPlan:
@@ -180,10 +154,18 @@ def _with_pictures(plan: Plan, sides: Sides, recipe: Recipe) -> EnrichedPlan:
     asked = check_enrich(recipe.enrich, "pictures")
     if not asked:
         return EnrichedPlan(plan, recipe.enrich)
-    lines, findings = _settle_mirror(asked, examples, recipe.seed)
+    _settle_mirror(asked, examples, recipe.seed)
     ways = make_all(asked)
-    _refuse_without_colours(ways, examples)
-    lines += [_line(name, one) for name, one in ways.items()]
+    wrong = [name for name, one in ways.items() if one.needs_colours]
+    if wrong and examples.pixels.affine is None:
+        rule = "works on colours, and this model's processor does more than scale them"
+        remedy = "Leave it out; crop, flip, resize, rotate and erase work."
+        raise RecipeError(f"enrich.{wrong[0]}", rule, None, remedy)
+    for name, one in ways.items():
+        settings = names_of(one, ("share", "strength", "least", "degrees", "most", "alpha"))
+        known = ENRICHMENTS[name].known
+        because = f"set by you; another form each time a picture comes up; known: {known}"
+        notify(Decision("enrich", f"{name} ({settings})", because))
     forms = Redrawing(
         sides.train_rows,
         examples,
@@ -193,19 +175,16 @@ def _with_pictures(plan: Plan, sides: Sides, recipe: Recipe) -> EnrichedPlan:
         recipe.seed,
     )
     phases = tuple(_drawn_with(phase, forms) for phase in plan.phases)
-    settings = {**recipe.enrich, **asked}
-    return EnrichedPlan(replace(plan, phases=phases), settings, tuple(lines), findings, True)
+    return EnrichedPlan(replace(plan, phases=phases), {**recipe.enrich, **asked}, on=True)
 
 
-def _settle_mirror(
-    asked: dict[str, dict[str, Any]], examples: EncodedImages, seed: int
-) -> tuple[list[Decision], tuple[Finding, ...]]:
+def _settle_mirror(asked: dict[str, dict[str, Any]], examples: EncodedImages, seed: int) -> None:
     """Whether pictures are mirrored where that is left to the rows, which settles it in ``asked``;
     and a warning where a mirror that is set changes what they mean."""
     usual = asked.get("usual", {})
     open_ = usual.get("mirror") == BY_EVIDENCE
     if not (open_ or usual.get("mirror") == YES or "flip" in asked):
-        return [], ()
+        return
     rng = generator(seed, "enrich", "mirror rows")
     rows = np.sort(rng.permutation(len(examples))[:MOST_MIRRORED])
     pixels = examples.pixels.colours(examples.places[rows])
@@ -213,8 +192,20 @@ def _settle_mirror(
     if open_:
         usual["mirror"] = YES if seen.alike else NO
         chosen = "pictures are mirrored" if seen.alike else "no picture is mirrored"
-        return [Decision("enrich", chosen, f"{seen.because} (enrich.usual.mirror)")], ()
-    return [], () if seen.alike else (_mirror_loses(seen),)
+        notify(Decision("enrich", chosen, f"{seen.because} (enrich.usual.mirror)"))
+    elif not seen.alike:
+        loses = (seen.plain - seen.mirrored) / max(1e-9, seen.plain - seen.chance)
+        notify(
+            Finding(
+                "mirror_changes_meaning",
+                "warn",
+                min(1.0, max(0.0, loses)),
+                0,
+                (),
+                f"pictures are mirrored, and {seen.because}",
+                "Set enrich.flip=false or enrich.usual.mirror=no where left and right matter.",
+            )
+        )
 
 
 def _drawn_with(phase: Phase, forms: Redrawing) -> Phase:
@@ -227,33 +218,3 @@ def _drawn_with(phase: Phase, forms: Redrawing) -> Phase:
         return replace(phase, source=Enriched(phase.source, replace(forms, enrichments=alone)))
     source = Enriched(phase.source, forms)
     return replace(phase, source=source, terms=(*phase.terms, MixedLabels()))
-
-
-def _mirror_loses(seen: Mirror) -> Finding:
-    return Finding(
-        "mirror_changes_meaning",
-        "warn",
-        min(1.0, max(0.0, (seen.plain - seen.mirrored) / max(1e-9, seen.plain - seen.chance))),
-        0,
-        (),
-        f"pictures are mirrored, and {seen.because}",
-        "Set enrich.flip=false or enrich.usual.mirror=no where left and right matter.",
-    )
-
-
-def _refuse_without_colours(ways: Mapping[str, Any], examples: EncodedImages) -> None:
-    wrong = [name for name, one in ways.items() if one.needs_colours]
-    if wrong and examples.pixels.affine is None:
-        raise RecipeError(
-            f"enrich.{wrong[0]}",
-            "works on colours, and this model's processor does more than scale them",
-            None,
-            "Leave it out; crop, flip, resize, rotate and erase work.",
-        )
-
-
-def _line(name: str, one: object) -> Decision:
-    settings = names_of(one, ("share", "strength", "least", "degrees", "most", "alpha"))
-    known = ENRICHMENTS[name].known
-    because = f"set by you; another form each time a picture comes up; known: {known}"
-    return Decision("enrich", f"{name} ({settings})", because)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,15 @@ from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Finding, Ints
-from holdfast.core.updates import OfRows
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enriched
-from holdfast.fits.checkpoint_rule import rule_of
-from holdfast.fits.frozen import AUTO, choose_layers, freeze_part, keep_prefix
+from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
+from holdfast.fits.kept_outputs import keep_prefix
+from holdfast.fits.policies import rule_of
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import Loaded, Network
-from holdfast.models.compute.checkpointing import checkpoint_activations
-from holdfast.models.compute.processor import use_onednn
+from holdfast.models.compute.processor import checkpoint_activations, use_onednn
 from holdfast.models.fresh import fresh
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.layers import count_parameters
@@ -55,7 +54,7 @@ from holdfast.tasks.classes.side_selection import fitted_columns
 from holdfast.tasks.generation.samples import told, watches
 from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
-from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, Task, labels_of
+from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, Task
 
 
 def make_ready(
@@ -75,65 +74,75 @@ def make_ready(
     how many training rows the plan is for, where it is that of another fit.
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
-    recipe, kind = prepared.with_settings(settings), prepared.kind
-    # What was prepared since may have set other threads, and sums depend on how many add them up.
-    use_threads(prepared.machine.threads)
+    recipe = prepared.with_settings(settings)
     with recorded() as of_weights:
-        loaded, sides = _sides(prepared, train, valid, recipe)
-    parameters, classes = count_parameters(loaded.network)[0], classes_of(prepared)
-    sizes = (parameters, len(train), classes)
-    planned = (parameters, planned_for or len(train), classes)
+        parts = _parts(prepared, train, valid, recipe)
+    loaded, sides, sizes = parts.loaded, parts.sides, parts.sizes
     with recorded() as of_settings:
-        resolved = _resolved(prepared, recipe, loaded, sides, sizes)
+        resolved = _resolved(parts, recipe)
     with recorded() as of_plan:
-        forms = _planned(prepared, resolved, loaded, sides, planned)
+        plan = _planned(parts, resolved, planned_for or len(train))
+    with recorded() as of_forms:
+        forms = enriched(plan, prepared.kind, loaded, sides, resolved)
     with recorded() as of_machine:
-        ready = _training_plan(prepared, resolved, loaded, sides, forms, train, kept_in)
+        ready = _training_plan(parts, resolved, forms, kept_in)
     resolved, plan = ready.recipe, ready.plan
-    general = prepared.general or General()
-    work = sum(phase.rows_passed for phase in plan.phases)
-    log = (
-        *loaded.decisions,
-        *prepared.machine.decisions,
-        *prepared.decisions,
-        # Those of the rows were told when they were divided.
-        *prepared.noticed,
-        *general.decisions,
-        *general.findings,
-        *unusual(resolved, parameters, loaded.defaults),
-        *unused(resolved, plan.phases),
-        *of_settings,
-        *useless(resolved, plan.phases),
-        *of_weights,
-        *forms.decisions,
-        *of_machine,
-        *of_plan,
-        *told(resolved, ready.watch, sides.train, len(plan.evaluate_at), work),
-        *forms.findings,
-        *kind.notices(sides.train, loaded),
+    general, of_rows = prepared.general or General(), parted(of_forms)
+    decisions, findings = parted(
+        (
+            *loaded.decisions,
+            *prepared.machine.decisions,
+            *prepared.decisions,
+            # Those of the rows were told when they were divided.
+            *prepared.noticed,
+            *general.decisions,
+            *general.findings,
+            *unusual(resolved, sizes[0], loaded.defaults),
+            *unused(resolved, plan.phases),
+            *of_settings,
+            *useless(resolved, plan.phases),
+            *of_weights,
+            *of_rows[0],
+            *of_machine,
+            *of_plan,
+            *told(resolved, ready.watch, sides.train, len(plan.evaluate_at), plan.rows_passed),
+            *of_rows[1],
+            *prepared.kind.notices(sides.train, loaded),
+        )
     )
-    decisions, findings = parted(log)
     rule = recipe.train.keep or rule_of(resolved, plan.phases, sizes, loaded.defaults)
+    resolved = resolve_all(resolved, train={"keep": rule}, enrich=dict(forms.settings))
+    rates = usual_rates(resolved, sizes[0], loaded.defaults)
     return replace(
-        ready,
-        recipe=resolve_all(resolved, train={"keep": rule}, enrich=dict(forms.settings)),
-        usual_rates=usual_rates(resolved, parameters, loaded.defaults),
-        decisions=decisions,
-        findings=findings,
+        ready, recipe=resolved, usual_rates=rates, decisions=decisions, findings=findings
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _FitParts:
+    """What a fit is put together from: what is prepared, its ``train`` positions, what it has of
+    its own. ``sizes`` are parameters, training rows, and how many classes a text has one of."""
+
+    prepared: PreparedData
+    train: Ints
+    loaded: Loaded
+    sides: Sides
+    sizes: tuple[int, int, int]
 
 
 def _training_plan(
-    prepared: PreparedData,
-    recipe: ResolvedRecipe,
-    loaded: Loaded,
-    sides: Sides,
-    forms: EnrichedPlan,
-    train: Ints,
-    kept_in: Path | None,
+    parts: _FitParts, recipe: ResolvedRecipe, forms: EnrichedPlan, kept_in: Path | None
 ) -> TrainingPlan:
     """What the network computes and writes, whether that has room here, and what of it is kept."""
+    prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
     kind, network, learnt, plan = prepared.kind, loaded.network, sides.learnt, forms.plan
+    general = method_parts(recipe).beside
+    if general is not None and sides.general_rows is not None:
+        held = sides.general_rows
+        plan = _finetuning(plan, lambda one: replace(one, source=general(one.source, held)))
+    # Asked before anything is passed through the network.
+    refuse_clearly_too_large(network, plan.phases, shards=_shards(recipe))
+    _check_half(recipe, plan)
     with recorded() as of_pass:
         choose_attention(network, learnt, recipe.train.pack)
         metric = _metric(recipe, kind, len(prepared.rows.classes))
@@ -141,7 +150,7 @@ def _training_plan(
         recipe, of_loss = choose_chunks(recipe, loaded, learnt, plan.phases)
         notify(*of_loss)
         task = kind.make_task(loaded, sides.train_rows.table, recipe, metric)
-        plan = _with_teacher(plan, prepared, recipe, train, sides, (loaded, task))
+        plan = _with_teacher(plan, parts, recipe, task)
         model_size(network, sides.train)
         need, memory, tight = check_fit(
             network, task, learnt, plan.phases, recipe.train.precision, shards=_shards(recipe)
@@ -196,10 +205,12 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
         raise Defect("a fit", rule, int(shared[0]))
 
 
-def _sides(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> tuple[Any, Sides]:
+def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _FitParts:
     """A network of its own with the unit and limits of the training rows, and the rows of both
     sides; of the added rows those of the origins that ``train.added`` names. Rows weigh by their
     source."""
+    # What was prepared since may have set other threads, and sums depend on how many add them up.
+    use_threads(prepared.machine.threads)
     kind, examples = prepared.kind, prepared.examples
     # Every kind's ``Loaded`` is a dataclass, which a protocol cannot say.
     shared: Any = prepared.loaded
@@ -223,7 +234,8 @@ def _sides(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
     sides = Sides(
         inside, outside, TrainSplit(learnt), ValidSplit(judging), added, with_added, probe, general
     )
-    return loaded, sides
+    sizes = (count_parameters(loaded.network)[0], len(train), classes_of(prepared))
+    return _FitParts(prepared, train, loaded, sides, sizes)
 
 
 def _added(
@@ -243,16 +255,10 @@ def _added(
     return both.take(np.arange(len(train), len(both))), both
 
 
-def _resolved(
-    prepared: PreparedData,
-    recipe: Recipe,
-    loaded: Loaded,
-    sides: Sides,
-    sizes: tuple[int, int, int],
-) -> ResolvedRecipe:
+def _resolved(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
     """The recipe with nothing left open: by the table of defaults, then which layers learn. What
     does not is frozen, and how the network computes is changed, not what."""
-    parameters, rows, classes = sizes
+    prepared, loaded, (parameters, rows, classes) = parts.prepared, parts.loaded, parts.sizes
     settings = {
         "max_length": loaded.max_length,
         # What the loader chose that the recipe must keep.
@@ -266,7 +272,8 @@ def _resolved(
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
     notify(*chosen)
-    table, network = sides.train_rows.table, loaded.network
+    sides, network = parts.sides, loaded.network
+    table = sides.train_rows.table
     if resolved.model.freeze == AUTO:
         task = prepared.kind.make_task(loaded, table, resolved, None)
         words = loaded.defaults is None or "encoder" in loaded.defaults
@@ -284,36 +291,21 @@ def _resolved(
     return resolved
 
 
-def _planned(
-    prepared: PreparedData,
-    recipe: ResolvedRecipe,
-    loaded: Loaded,
-    sides: Sides,
-    sizes: tuple[int, int, int],
-) -> EnrichedPlan:
-    """The phases, with the rows that they draw, and where the run looks at itself. The ``sizes``
-    are parameters, training rows, and how many classes a text has one of."""
-    parameters, rows, classes = sizes
+def _planned(parts: _FitParts, recipe: ResolvedRecipe, rows: int) -> Plan:
+    """The phases of a fit on so many training ``rows``, and where the run looks at itself."""
+    prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
+    parameters, _, classes = parts.sizes
     planned = phases_of(recipe, parameters, rows, loaded.defaults, classes)
-    phases = tuple(_for_rows(phase, sides.train, prepared.rows.classes) for phase in planned)
+    phases = tuple(phase.for_rows(sides.train, prepared.rows.classes) for phase in planned)
     for phase in phases:
         check_phase(phase)
     beside = len(sides.general) if sides.general is not None else 0
     at, probe, because = evaluation_points(
         phases, rows, len(sides.valid), recipe.train.evaluations, beside
     )
-    plan = Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
     notify(Decision("evaluation points", f"{len(at)}", because))
-    forms = enriched(plan, prepared.kind, loaded, sides, recipe)
-    plan, general = forms.plan, method_parts(recipe).beside
-    if general is not None and sides.general_rows is not None:
-        held = sides.general_rows
-        plan = _finetuning(plan, lambda one: replace(one, source=general(one.source, held)))
-    # Asked before anything is passed through the network.
-    refuse_clearly_too_large(loaded.network, plan.phases, shards=_shards(recipe))
-    _check_half(recipe, plan)
     _notify_of_added_rows(prepared, recipe)
-    return replace(forms, plan=plan)
+    return Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
 
 
 def _finetuning(plan: Plan, change: Callable[[Phase], Phase]) -> Plan:
@@ -322,20 +314,14 @@ def _finetuning(plan: Plan, change: Callable[[Phase], Phase]) -> Plan:
     return replace(plan, phases=tuple(phases))
 
 
-def _with_teacher(
-    plan: Plan,
-    prepared: PreparedData,
-    recipe: ResolvedRecipe,
-    train: Ints,
-    sides: Sides,
-    of: tuple[Loaded, Task],
-) -> Plan:
+def _with_teacher(plan: Plan, parts: _FitParts, recipe: ResolvedRecipe, task: Task) -> Plan:
     """The plan whose fine-tuning learns from teachers, where the recipe names some.
 
     Raises ``RecipeError`` where nobody asked them what they say of these rows.
     """
     if not recipe.distill.teacher:
         return plan
+    prepared = parts.prepared
     if prepared.lessons is None:
         rule = "goes with one run on one division: a fold or a trial would need teachers of its own"
         raise RecipeError("distill.teacher", rule, None, "Leave it out: distill.teacher=null.")
@@ -343,7 +329,7 @@ def _with_teacher(
         rule = "leaves no fine-tuning, in which a teacher is learned from"
         name = f"methods.{plan.phases[0].name}"
         raise RecipeError(name, rule, None, "Leave it out, or raise train.epochs.")
-    term = prepared.lessons.term(prepared, recipe, train, sides, *of)
+    term = prepared.lessons.term(prepared, recipe, parts.train, parts.sides, parts.loaded, task)
     return _finetuning(plan, lambda one: replace(one, terms=(*one.terms, term)))
 
 
@@ -365,15 +351,6 @@ def _notify_of_added_rows(prepared: PreparedData, recipe: ResolvedRecipe) -> Non
     notify(Decision("added rows", shown, because))
 
 
-def _for_rows(phase: Phase, rows: Examples, classes: Sequence[str]) -> Phase:
-    """The phase with those of its loss terms that depend on the training rows made for them."""
-    if not any(isinstance(term, OfRows) for term in phase.terms):
-        return phase
-    labels = labels_of(rows)
-    made = [t.of_rows(labels, classes) if isinstance(t, OfRows) else t for t in phase.terms]
-    return replace(phase, terms=tuple(made))
-
-
 SHORT_TOKENS = 256
 
 
@@ -383,7 +360,12 @@ def choose_attention(network: Any, train: Examples, packed: bool) -> None:
     decoder that needs no mask keeps it: it is as fast, and keeps no scores in memory."""
     import torch
 
-    learns, unmasked = _learns_positions(network), isinstance(network, CausalNetwork) and not packed
+    # As T5's relative positions do.
+    learns = any(
+        parameter.requires_grad and "relative_attention_bias" in name
+        for name, parameter in network.named_parameters()
+    )
+    unmasked = isinstance(network, CausalNetwork) and not packed
     short = int(train.lengths.max()) <= SHORT_TOKENS and not unmasked
     if torch.cuda.is_available() or not (learns or short):
         return
@@ -396,14 +378,6 @@ def choose_attention(network: Any, train: Examples, packed: bool) -> None:
     where = "where relative positions learn" if learns else "for short rows"
     because = f"plain attention trains faster than the fused one on a processor {where}"
     notify(Decision("attention", "eager", because))
-
-
-def _learns_positions(network: Network) -> bool:
-    """Whether a bias of the attention's scores learns, as T5's relative positions do."""
-    return any(
-        parameter.requires_grad and "relative_attention_bias" in name
-        for name, parameter in network.named_parameters()
-    )
 
 
 def _metric(recipe: ResolvedRecipe, kind: Kind[Loaded, Examples], classes: int) -> Metric | None:
@@ -447,8 +421,22 @@ def model_size(network: Network, examples: Examples) -> None:
     oversized = learns > SMALL and a_row > MOST_A_ROW
     why = _why(network, learns, oversized)
     notify(Decision(CHECK, "oversized" if oversized else "fits", f"{size}; {why}"))
-    if oversized:
-        notify(_finding(size, a_row, rows))
+    if not oversized:
+        return
+    fits = max(SMALL, MOST_A_ROW * rows)
+    notify(
+        Finding(
+            CHECK,
+            "warn",
+            min(1.0, a_row / MOST_A_ROW / 10),
+            rows,
+            (),
+            f"{size}; above {MOST_A_ROW:,} a row a run of so large a model may end badly by chance",
+            "Use --set model.adapter.kind=lora (under 1 % learns), freeze the first layers "
+            f"(--set model.freeze=0.75), or take a model of at most {fits / 1e6:,.0f} million "
+            "parameters.",
+        )
+    )
 
 
 def _why(network: Network, learns: int, oversized: bool) -> str:
@@ -459,18 +447,3 @@ def _why(network: Network, learns: int, oversized: bool) -> str:
     if learns <= SMALL:
         return f"up to {SMALL // 10**6} million, no benchmark had too few rows"
     return f"up to {MOST_A_ROW:,} a row, full fine-tuning was stable in benchmarks"
-
-
-def _finding(size: str, a_row: float, rows: int) -> Finding:
-    fits = max(SMALL, MOST_A_ROW * rows)
-    return Finding(
-        CHECK,
-        "warn",
-        min(1.0, a_row / MOST_A_ROW / 10),
-        rows,
-        (),
-        f"{size}; above {MOST_A_ROW:,} a row a run of so large a model may end badly by chance",
-        "Use --set model.adapter.kind=lora (under 1 % learns), freeze the first layers "
-        f"(--set model.freeze=0.75), or take a model of at most {fits / 1e6:,.0f} million "
-        "parameters.",
-    )

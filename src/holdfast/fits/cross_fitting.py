@@ -21,7 +21,6 @@ so that a run that was killed does not repeat it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,21 +33,18 @@ from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.core.events import Offers
-from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_ready
-from holdfast.fits.fit import fit_ready
-from holdfast.fits.job import FitFolder, FitPlace, make_job
+from holdfast.fits.fit import FitFolder, FitPlace, fit_ready, make_job
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
-from holdfast.models.probes.curve import ProbeCurve
+from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
 from holdfast.split.folds import Fold, make_folds
-from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
+from holdfast.training.checkpoint import SealedFile
 from holdfast.training.engine import pack, unpack
-from holdfast.training.fold_evaluations import FoldEvaluation
 from holdfast.training.loop import fit as train
-from holdfast.training.observe import Observer
+from holdfast.training.observe import FoldEvaluation, Observer
 from holdfast.training.plan import Plan
 from holdfast.training.task import labels_of
 
@@ -58,12 +54,14 @@ if TYPE_CHECKING:
     from holdfast.core.events import Listener
     from holdfast.training.task import Examples
 
+
 Extend = Callable[[Ints, Ints], PreparedData]
 FOLDER = "folds"
 SPENT = ("examples_seen", "evaluate_s", "guard_s")
 COUNTED = ("seconds", *SPENT)
 # As long as that of a checkpoint: what stands at the end of the file has one length.
 FORM = b"holdfast cross-fit  1"
+UNUSED = "a finished fold", ": the fold is run again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +79,30 @@ class FoldRun:
     seconds: float
     evaluate_s: float
     guard_s: float
+
+    def to_state(self) -> dict[str, Any]:
+        """In types that the weights-only loader reads."""
+        import torch
+
+        return {
+            "number": self.number,
+            "held": torch.as_tensor(self.held),
+            "history": [pack(look) for look in self.history],
+            "probe": torch.as_tensor(self.probe),
+            "curve": None if self.curve is None else curve_to_state(self.curve),
+            **{name: getattr(self, name) for name in COUNTED},
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> FoldRun:
+        return cls(
+            state["number"],
+            state["held"].numpy(),
+            tuple(unpack(look) for look in state["history"]),
+            state["probe"].numpy(),
+            None if state["curve"] is None else curve_from_state(state["curve"]),
+            **{name: state[name] for name in COUNTED},
+        )
 
 
 def cross_fit(
@@ -124,15 +146,16 @@ def cross_fit(
     def answered(ready: TrainingPlan, accelerator: Accelerator, place: FitPlace) -> FoldEvaluation:
         nonlocal before
         for fold in parts:
-            store = FoldStore(kept_in, place, fold.number)
-            run = store.load() if place.resume else None
-            if run is None:
+            file = fold_file(kept_in, place, fold.number)
+            state = file.load(*UNUSED) if place.resume else None
+            if state is None:
                 of_fold = Fold(rows[fold.train], rows[fold.held], fold.number)
                 own = extend(of_fold.train, of_fold.held) if extend else prepared
                 with decisions_to(None):
                     run = replace(_run_fold(own, of_fold, ready, accelerator), held=fold.held)
-                store.save(run)
+                file.save(run.to_state())
             else:
+                run = FoldRun.from_state(state)
                 before += run.seconds
             runs.append(run)
             notify(_told(run, folds))
@@ -316,47 +339,8 @@ def _line(run: FoldRun, look: Snapshot) -> Mapping[str, Any]:
     }
 
 
-class FoldStore:
+def fold_file(kept_in: Path | None, place: FitPlace, number: int) -> SealedFile:
     """Where a finished fold of a run is kept until the run is finished; nowhere without a
     folder."""
-
-    def __init__(self, kept_in: Path | None, place: FitPlace, number: int) -> None:
-        self._path = kept_in / FOLDER / f"fold-{number}.pt" if kept_in else None
-        mark = place.begun.mark if place.begun else ""
-        self._mark = hashlib.sha256(f"{mark} fold {number}".encode()).hexdigest()
-
-    def save(self, run: FoldRun) -> None:
-        if self._path is None:
-            return
-        import torch
-
-        curve = run.curve
-        state = {
-            "number": run.number,
-            "held": torch.as_tensor(run.held),
-            "history": [pack(look) for look in run.history],
-            "probe": torch.as_tensor(run.probe),
-            "curve": None if curve is None else curve_to_state(curve),
-            **{name: getattr(run, name) for name in COUNTED},
-        }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path, lambda path: write_sealed(path, state, self._mark, FORM))
-
-    def load(self) -> FoldRun | None:
-        """The fold, or ``None`` where it is to be run."""
-        if self._path is None or not self._path.exists():
-            return None
-        try:
-            state = read_sealed(self._path, self._mark, FORM)
-        except Unfit as error:
-            because = f"{self._path.name} {error}: the fold is run again"
-            notify(Decision("a finished fold", "not used", because))
-            return None
-        return FoldRun(
-            state["number"],
-            state["held"].numpy(),
-            tuple(unpack(look) for look in state["history"]),
-            state["probe"].numpy(),
-            None if state["curve"] is None else curve_from_state(state["curve"]),
-            **{name: state[name] for name in COUNTED},
-        )
+    path = kept_in / FOLDER / f"fold-{number}.pt" if kept_in else None
+    return SealedFile(path, f"{place.begun.mark if place.begun else ''} fold {number}", FORM)

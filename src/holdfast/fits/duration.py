@@ -20,7 +20,7 @@ from holdfast.contract.predictions import ASKED_ROWS, MOST_HEARD
 from holdfast.contract.verbatim import COMPARED
 from holdfast.core.tasks import WRITERS
 from holdfast.data.texts.general import passages
-from holdfast.models.compute.prefix import train_mode
+from holdfast.models.compute.prefix import evaluation_mode
 from holdfast.plan.task import WRITING
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
 from holdfast.tasks.generation.general_tasks import general_items
@@ -110,15 +110,10 @@ def _timed(ready: TrainingPlan, network: Network, device: torch.device) -> tuple
         watch.samples["valid"].write(network, device)
         return time.perf_counter() - start
 
-    was_training = network.training
-    network.eval()
-    try:
+    with evaluation_mode(network):
         # The first pass also lays out memory.
         seconds(1)
         first, more = seconds(1), seconds(1 + TIMED_TOKENS)
-    finally:
-        if was_training:
-            train_mode(network)
     return first, max(0.0, more - first) / TIMED_TOKENS
 
 

@@ -1,56 +1,40 @@
-"""Frozen layers: which learn (``model.freeze``; ``auto`` goes by what training rows say before the
-first step), and whether the outputs of the first ones are kept (``train.cache_frozen``).
+"""Which layers learn (``model.freeze``); ``auto`` goes by what training rows say before the first
+step: how much the task's gradient asks of each layer, and how far a linear probe gets on what it
+gives.
+
+    relative gradient of a layer:  ‖∂L/∂w‖ ÷ ‖w‖  over its weights together (2210.11466, Auto-RGN)
+
+The paper lets layers move by this ratio, and finds that those of which little is asked are better
+left alone where the data differ little from what was pretrained on. Left alone from the bottom they
+also cost neither gradient nor pass back. Numbers are compared within one network only.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
-from holdfast.contract.fit import TrainingPlan
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Floats, Ints
-from holdfast.models.base import Network
-from holdfast.models.compute.prefix import Prefix, frozen_prefix
+from holdfast.models.base import Layer, Network
+from holdfast.models.encoders.network import masked_mean
 from holdfast.models.layers import SETTING as FREEZE
 from holdfast.models.layers import count_parameters, freeze
-from holdfast.models.probes.layer_evidence import (
-    LITTLE,
-    LayerSeen,
-    below_head,
-    clear,
-    left_alone,
-    outputs_of,
-    pooled,
-    relative_gradient,
-)
 from holdfast.models.probes.probe import Probe, fit_probe
-from holdfast.training.batches import probe_positions
-from holdfast.training.plan import Plan
-from holdfast.training.prefix.entry import PrefixEntry, ask_model
+from holdfast.training.plan import probe_positions
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.task import Examples, Task, features_of
-
-if TYPE_CHECKING:
-    import torch
-
 
 AUTO = "auto"
 ROWS, BATCH = 256, 16
 WHAT = "layers by evidence"
-SETTING = "train.cache_frozen"
-# Unasked, no more than this, nor more than half of what the disk has left.
-MOST_BYTES = 4_000_000_000
-DISK_SHARE = 0.5
-WRITTEN_BYTES_A_SECOND = 200e6
-MB = 1e6
 
 
 def freeze_part(network: Network, what: int | float | str | None) -> None:
@@ -136,8 +120,6 @@ def _probes(
 ) -> dict[str, Probe]:
     """A probe on what each layer gives for all rows; under ``head`` one of the first half, on what
     the head reads."""
-    import torch
-
     given: dict[str, list[Floats]] = {}
     with outputs_of(below_head(network)) as outputs, torch.no_grad():
         for batch in _batches(task, train, rows):
@@ -157,8 +139,6 @@ def _probes(
 
 def _fitted(found: dict[str, Probe], before: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """The head's parameters as a probe has them, where it is a plain linear layer."""
-    import torch
-
     probe = found.get("head")
     if probe is None or {n: tuple(t.shape) for n, t in before.items()} != {
         "weight": probe.weight.shape,
@@ -212,113 +192,93 @@ def _chosen(seen: Sequence[LayerSeen], count: int, rows: int, usual: str) -> str
     return chosen
 
 
-def keep_prefix(
-    ready: TrainingPlan, folder: Path | None = None, *, enriched: bool = False
-) -> tuple[str, Prefix | None]:
-    """``train.cache_frozen`` resolved, and what is kept, if anything.
+# Of the largest relative gradient of a block: a layer of which less is asked is left alone.
+LITTLE = 0.5
 
-    Where rows are ``enriched`` what is learnt from is another form each time, so that ``auto`` is
-    off; ``on`` keeps the outputs of the rows as they are, for the looks.
 
-    ``auto`` is on where the passes that are saved take longer than the filling, and the files are
-    small: at most 4 GB and half of the free disk at ``folder`` (the system's temporary folder where
-    there is none). Nothing frozen leaves ``auto`` as it is, without a word.
+@dataclass(frozen=True, slots=True)
+class LayerSeen:
+    """One layer: its ``name``, its relative ``gradient``, and of a probe on what it gives, out of
+    fold, the log ``loss`` in nats and the share of ``right`` answers; ``None`` where there is no
+    class to tell."""
 
-    Raises
-    ------
-    RecipeError : it is ``on``, and there is nothing to keep, no way to, or no room for it.
+    name: str
+    gradient: float
+    loss: float | None = None
+    right: float | None = None
+
+
+def relative_gradient(layer: Layer) -> float:
+    """‖g‖ ÷ ‖w‖ over those parameters of a layer that have a gradient; 0 where none has."""
+    pairs = [(p.grad, p) for p in layer.parameters() if p.grad is not None]
+    if not pairs:
+        return 0.0
+    gradient = math.sqrt(sum(float(g.double().square().sum()) for g, _ in pairs))
+    size = math.sqrt(sum(float(p.detach().double().square().sum()) for _, p in pairs))
+    return gradient / size if size else 0.0
+
+
+def left_alone(seen: Sequence[LayerSeen]) -> int:
+    """How many of the layers below the head, in their order, are best left as they are.
+
+    From the bottom up, as long as less than half of the largest relative gradient is asked of
+    a layer; at most half of them, since a gradient at the start says nothing of the course.
     """
-    wanted, network, task, plan = (
-        ready.recipe.train.cache_frozen,
-        ready.loaded.network,
-        ready.task,
-        ready.plan,
-    )
-    train, valid = ready.sides.learnt, ready.valid
-    layers = frozen_prefix(network)
-    if not layers and wanted == "on":
-        raise RecipeError(
-            SETTING,
-            "has nothing to keep: the embeddings and first blocks are not frozen",
-            wanted,
-            "Set model.freeze to a number of layers, or leave it out.",
-        )
-    if not layers or wanted == "off":
-        if layers:
-            because = "set by you: frozen layers are computed in every pass"
-            notify(Decision(SETTING, "off", because))
-        return wanted, None
-    if enriched and wanted == "auto":
-        because = (
-            f"{len(layers)} first layers are frozen, but rows are learnt from in other forms "
-            "(enrich), whose outputs nobody asks for twice"
-        )
-        notify(Decision(SETTING, "off", because))
-        return "off", None
-    prefix = Prefix(layers)
-    entry = _refusal(task) or ask_model(prefix, network, task, train, ready.recipe.train.precision)
-    size = entry.bytes_of(train) + entry.bytes_of(valid)
-    why_not = entry.why_not or _no_room(size, wanted, folder)
-    if why_not and wanted == "on":
-        raise RecipeError(SETTING, f"is not possible here: {why_not}", wanted, "Leave it out.")
-    # Seconds that are saved, those of filling taken off.
-    rows = len(train) + len(valid)
-    saved = (passes_of(plan, len(train), len(valid)) - rows) * entry.saved_s
-    gain = saved - size / WRITTEN_BYTES_A_SECOND
-    on = why_not is None and (wanted == "on" or gain > 0)
-    because = f"{len(layers)} first layers are frozen; " + (
-        why_not or _reckoned(entry, train, valid, plan, size, gain)
-    )
-    said = f"set by you: {because}" if wanted == "on" else because
-    setting = "on" if on else "off"
-    notify(Decision(SETTING, setting, said))
-    return setting, prefix if on else None
+    most = max((one.gradient for one in seen), default=0.0)
+    count = 0
+    for one in seen[: len(seen) // 2]:
+        if not one.gradient < LITTLE * most:
+            break
+        count += 1
+    return count
 
 
-def passes_of(plan: Plan, train_rows: int, valid_rows: int) -> int:
-    """Rows that pass the frozen layers in the whole run: steps, looks, and refitted heads."""
-    rows = len(plan.evaluate_at) * (plan.probe_rows + valid_rows)
-    start = 0
-    for phase in plan.phases:
-        end = start + phase.steps
-        rows += phase.rows_passed
-        if phase.head == "refit":
-            rows += train_rows * sum(start < at <= end for at in plan.evaluate_at)
-        start = end
-    return rows
+@contextmanager
+def outputs_of(layers: Sequence[Layer]) -> Iterator[Callable[[], dict[str, torch.Tensor]]]:
+    """In this block each pass leaves what each layer gives, by name; a call asks for it. What the
+    embeddings give is what the first block is given."""
+    found: dict[str, torch.Tensor] = {}
+    blocks = [layer for layer in layers if layer.name != "embeddings"]
+    with ExitStack() as hooks:
+        if blocks and len(blocks) < len(layers):
+            hooks.enter_context(
+                blocks[0]
+                .modules[0]
+                .register_forward_pre_hook(
+                    lambda _, args, named: found.update(
+                        embeddings=args[0] if args else named["hidden_states"]
+                    ),
+                    with_kwargs=True,
+                )
+            )
+        for layer in blocks:
+            hooks.enter_context(
+                layer.modules[0].register_forward_hook(
+                    lambda _, args, out, name=layer.name: found.update(
+                        {name: out if isinstance(out, torch.Tensor) else out[0]}
+                    )
+                )
+            )
+        yield lambda: dict(found)
 
 
-def _refusal(task: Task) -> PrefixEntry | None:
-    if processes() > 1:
-        return PrefixEntry("several processes train together, and each would fill files of its own")
-    if getattr(task, "pack", False):
-        return PrefixEntry("rows share a line (train.pack), in company that changes")
-    return None
+def pooled(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean over the places of each row [batch, width]: of states [batch, places, width] those
+    of ``mask`` [batch, places], of a picture's maps [batch, width, height, width] all."""
+    if states.ndim == 4:
+        return states.float().mean(dim=(2, 3))
+    if states.ndim == 2:
+        return states.float()
+    fits = mask is not None and mask.shape == states.shape[:2]
+    return masked_mean(states.float(), mask if fits else None)
 
 
-def _no_room(size: int, wanted: str, folder: Path | None) -> str | None:
-    """Why ``size`` bytes are too many. What a run that is continued has written already is free
-    for it."""
-    place = folder or Path(tempfile.gettempdir())
-    held = sum(path.stat().st_size for path in place.glob("prefix-*.rows"))
-    there = next(path for path in (place, *place.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free + held
-    most = min(MOST_BYTES, DISK_SHARE * free) if wanted == "auto" else free
-    if size <= most:
-        return None
-    return (
-        f"their outputs take {size / MB:,.0f} MB, and {most / MB:,.0f} MB are allowed "
-        f"({free / MB:,.0f} MB of disk are free)"
-    )
+def below_head(network: Network) -> list[Layer]:
+    """The layers that may be left alone: embeddings and blocks."""
+    return [layer for layer in network.layers() if layer.name not in ("pooler", "head")]
 
 
-def _reckoned(
-    entry: PrefixEntry, train: Examples, valid: Examples, plan: Plan, size: int, gain: float
-) -> str:
-    rows = len(train) + len(valid)
-    times = passes_of(plan, len(train), len(valid)) / rows
-    verdict = f"about {gain:,.1f} s are saved" if gain > 0 else "keeping them would not pay"
-    return (
-        f"each row passes them {times:.1f} times, and {1000 * entry.saved_s:.2f} ms a pass are "
-        f"saved (probed); {size / MB:,.1f} MB are kept: {verdict}"
-    )
+def clear(network: Network) -> None:
+    """No gradient is left behind."""
+    for parameter in network.parameters():
+        parameter.grad = None

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,9 +36,8 @@ from holdfast.recipe import Recipe, override
 from holdfast.tasks import kind_of
 from holdfast.tasks.generation.samples import writer
 from holdfast.tasks.lm.verbatim import verbatim
-from holdfast.training.batches import probe_positions
 from holdfast.training.engine import verdict_line
-from holdfast.training.plan import first_seen
+from holdfast.training.plan import first_seen, probe_positions
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
@@ -201,11 +200,7 @@ def _exceeds(recipe: Recipe, changed: Recipe, setting: str) -> bool:
     more = FIXED[setting]
     if more is None:
         return False
-    now, advised = (_value(one, setting.partition("=")[0]) for one in (recipe, changed))
+    now, advised = map(attrgetter(setting.partition("=")[0]), (recipe, changed))
     if type(now) is not type(advised) or not isinstance(now, (int, float)):
         return False
     return bool(now > advised if more == "larger" else now < advised)
-
-
-def _value(recipe: Recipe, key: str) -> Any:
-    return reduce(getattr, key.split("."), recipe)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.core.records import Floats, Ints
-    from holdfast.models.probes.curve import ProbeCurve
+    from holdfast.models.probes.head_fit import ProbeCurve
     from holdfast.models.probes.probe import Probe
     from holdfast.training.run import Run
     from holdfast.training.task import Examples
@@ -142,7 +142,7 @@ def curve_to_state(kept: ProbeCurve) -> list[Any]:
 def curve_from_state(state: Sequence[Any]) -> ProbeCurve:
     """The same from ``curve_to_state``."""
     from holdfast.core.run_facts import LabelNoise
-    from holdfast.models.probes.curve import ProbeCurve
+    from holdfast.models.probes.head_fit import ProbeCurve
 
     losses, points, (twins, of), labels = state
     pairs = tuple((int(n), float(loss)) for n, loss in points)

@@ -16,8 +16,8 @@ from torch import nn
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.models.encoders.families import MARK
 from holdfast.models.encoders.network import EncoderClassifier
-from holdfast.models.encoders.pooling import MARK
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
 from holdfast.models.vision.vision import VisionClassifier

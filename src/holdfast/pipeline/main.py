@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,10 @@ from holdfast.contract.run_folder import (
     RECIPE,
     RESULT,
     claimed,
-    is_finished,
     is_main_process,
 )
 from holdfast.core.decisions import notify, stage
-from holdfast.core.errors import InputError, Interrupted, RunError
-from holdfast.core.files import disk_errors
+from holdfast.core.errors import InputError, RunError
 from holdfast.core.input_errors import survived
 from holdfast.core.records import Decision
 from holdfast.core.run_files import (
@@ -38,8 +36,7 @@ from holdfast.core.run_files import (
     seal_model,
 )
 from holdfast.data.table import Table
-from holdfast.fits.row_roles import LearningRows, answer_outer
-from holdfast.fits.row_use import learning_of
+from holdfast.fits.row_use import LearningRows, answer_outer, learning_of
 from holdfast.fits.run_facts import with_texts
 from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.processor import quick_dropout
@@ -47,7 +44,6 @@ from holdfast.prepare.names import check_names
 from holdfast.prepare.rows import load_and_divide
 from holdfast.prepare.sources import stored, with_mix
 from holdfast.recipe import Recipe, anchored, read_recipe
-from holdfast.runs.outline import Outline, outline_rows
 from holdfast.runs.procedure import (
     Learner,
     Procedure,
@@ -56,10 +52,25 @@ from holdfast.runs.procedure import (
     blocks_of,
     forget_search,
     keep_search,
+    notify_resumed,
 )
-from holdfast.runs.result_files import ScoredRun, keep_looks, write_files, write_pages
-from holdfast.runs.scoring import save_model, save_side, score_once
-from holdfast.runs.start import Destination, RunFolder, check_recipe
+from holdfast.runs.scoring import (
+    ScoredRun,
+    keep_looks,
+    save_model,
+    score_once,
+    write_files,
+    write_pages,
+)
+from holdfast.runs.start import (
+    Destination,
+    RunFolder,
+    check_recipe,
+    finished_before,
+    interruptible,
+    outline_rows,
+    show_outline,
+)
 from holdfast.stats.threads import one_thread
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.loop import memory_errors
@@ -78,23 +89,19 @@ def train(
     listeners: Sequence[Listener] = (),
     checkpoint_every_s: float = LEAST_SECONDS,
     held: Mapping[str, object] = MappingProxyType({}),
-    outline: Callable[[Outline], None] = lambda _: None,
     procedure: Procedure | None = None,
 ) -> dict[str, Any]:
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
-    ``listeners`` join the loop's own (a progress bar, say); ``outline`` hears what was made of
-    the rows, then what was made of the model, as soon as each stands. ``checkpoint_every_s`` is the
-    least time between two checkpoints. On a finished run ``resume`` changes nothing. ``held`` are
-    rows that lie in memory (``data``, ``test``), which are stored in the run's folder first; see
+    ``listeners`` join the loop's own (a progress bar, say). ``checkpoint_every_s`` is the least
+    time between two checkpoints. On a finished run ``resume`` changes nothing. ``held`` are rows
+    that lie in memory (``data``, ``test``), which are stored in the run's folder first; see
     ``prepare.sources``. A ``procedure`` takes the place of the one fit.
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
     """
-    with disk_errors(run):
-        finished = resume and is_finished(run)
-    if finished:
-        done = read_result(run)
+    done = finished_before(run, resume)
+    if done is not None:
         rows = done.get("settings", {}).get("data", {}).get("path")
         because = f"it had come to its end, on {rows}; nothing that is given now was used"
         notify(Decision("resumed", str(run), because, prominent=True))
@@ -112,13 +119,11 @@ def train(
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
         recipe = begin_search(run, procedure, recipe.changed(data=paths), resume)
-        to = Destination(run, resume and (run / RECIPE).exists(), checkpoint_every_s, outline)
+        to = Destination(run, resume and (run / RECIPE).exists(), checkpoint_every_s)
+        stack.enter_context(interruptible(run))
         try:
-            if to.resume:
-                return _continue(recipe, to, listeners, procedure)
-            return _train(recipe, to, listeners, procedure)
-        except KeyboardInterrupt:
-            raise _interrupted(run) from None
+            make = _continue if to.resume else _train
+            return make(recipe, to, listeners, procedure)
         except InputError:
             if procedure is not None and not resume:
                 forget_search(run)
@@ -134,8 +139,7 @@ def _continue(
     if (run / RESULT).exists() and _stands(run):
         return write_pages(run) if is_main_process() else read_result(run)
     check_recipe(run)
-    because = f"every setting is that of its {RECIPE}; what is given now is not used"
-    notify(Decision("resumed", str(run), because, prominent=True))
+    notify_resumed(run, RECIPE)
     recipe = asked if procedure else read_recipe(run / RECIPE)
     return _train(recipe, to, listeners, procedure)
 
@@ -147,7 +151,7 @@ def _train(
     start, run = time.perf_counter(), to.run
     folded = isinstance(procedure, ScoresByFolds)
     divided = load_and_divide(recipe, folded=folded)
-    to.outline(outline_rows(divided, folded))
+    show_outline(outline_rows(divided, folded))
     recipe = absolute(divided.recipe, divided.table)
     learner = procedure.learn(recipe, divided) if procedure else learning_of(recipe, divided)
     divided = learner.divided
@@ -158,7 +162,6 @@ def _train(
             with memory_errors("scoring the test rows"), one_thread():
                 with stage("saving the model"):
                     saved = save_model(run, fitted)
-                    save_side(run, fitted)
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 outer = _outer_answers(learner, folder, fitted)
                 # The verdict, and what may be said of the test rows, are fixed before these open.
@@ -191,14 +194,6 @@ def _outer_answers(
     mark = fitted.begun.mark if fitted.begun else ""
     with stage("scoring by outer folds"):
         return answer_outer(learning, learning.outer, fitted.recipe, folder.kept_in, mark)
-
-
-def _interrupted(run: Path) -> Interrupted:
-    if not (run / RECIPE).exists():
-        return Interrupted("the run", "was interrupted before anything was written")
-    return Interrupted(
-        "the run", "was interrupted", None, "Continue it with the same command and --resume."
-    )
 
 
 def absolute(recipe: Recipe, table: Table) -> Recipe:

@@ -15,14 +15,14 @@ from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.updates import Draw
 from holdfast.fits.compose import make_ready
 from holdfast.fits.duration import seconds_after
-from holdfast.fits.job import make_job
+from holdfast.fits.fit import make_job
 from holdfast.fits.row_use import learning_of
 from holdfast.models.layers import count_parameters
 from holdfast.plan.memory import available_mb, tightest
 from holdfast.prepare.rows import load_and_divide
 from holdfast.prepare.sources import mixed_file
 from holdfast.recipe import Recipe
-from holdfast.training.actions.act import start_phase
+from holdfast.training.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.plan import FORWARD_SHARE

@@ -32,8 +32,7 @@ from holdfast.methods.registry import (
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe, resolved
-from holdfast.training.batches import EveryRow, OnePass
-from holdfast.training.plan import Phase, steps_for
+from holdfast.training.plan import EveryRow, OnePass, Phase, steps_for
 
 SMALL_PARAMETERS = 40_000_000
 LARGE_PARAMETERS = 200_000_000

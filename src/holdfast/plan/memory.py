@@ -25,7 +25,7 @@ from holdfast.core.machine import MB, Limit, file_pages_mb, memory_limits
 from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.adapters.quantize import SETTING as QUANTIZE
-from holdfast.models.compute.checkpointing import can_checkpoint, switch
+from holdfast.models.compute.processor import can_checkpoint, switch
 from holdfast.training.machine.machine import autocast
 from holdfast.training.plan import Phase
 

@@ -21,7 +21,7 @@ from holdfast.core.machine import MB
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import BYTES, quantizable
 from holdfast.models.base import AdapterSpec
-from holdfast.models.compute.checkpointing import switch
+from holdfast.models.compute.processor import switch
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plan.chunks import logits_mb

@@ -17,9 +17,9 @@ from holdfast.models.compute.processor import use_onednn
 from holdfast.models.fresh import fresh
 from holdfast.models.loading.card import purpose_of
 from holdfast.recipe import Recipe
-from holdfast.training.batches import by_length
 from holdfast.training.machine.machine import choose_machine, make_accelerator, use_threads
 from holdfast.training.observe import Observer
+from holdfast.training.plan import by_length
 from holdfast.training.task import Examples
 
 if TYPE_CHECKING:

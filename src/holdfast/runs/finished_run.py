@@ -84,12 +84,23 @@ class FinishedRun:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """``result.json``, its seal checked."""
-        return _of_one_task(self.run)
+        """``result.json``, its seal checked, of a run whose test rows are of one task: episodes
+        are of many."""
+        result = open_run(self.run)
+        if result.get("meta") is not None:
+            raise RunError(
+                str(self.run),
+                "is a start for many tasks, and has no test rows of one that this could be asked "
+                "of",
+                None,
+                f"Train on a task from it (--model {self.run / 'model'}), and ask that run.",
+            )
+        return result
 
     @cached_property
     def recipe(self) -> Recipe:
-        _of_one_task(self.run)
+        # Of a finished run alone.
+        _ = self.result
         return read_recipe(self.run / RECIPE)
 
     @cached_property
@@ -150,7 +161,7 @@ class FinishedRun:
         """What the data map says of training rows; nothing of a run that kept none."""
         import pyarrow.parquet as parquet
 
-        from holdfast.runs.result_files import EXAMPLES
+        from holdfast.runs.scoring import EXAMPLES
 
         path = self.run / EXAMPLES
         if not path.is_file():
@@ -253,19 +264,6 @@ class FinishedRun:
             None,
             "Restore the file as it was, or train again.",
         )
-
-
-def _of_one_task(run: Path) -> dict[str, Any]:
-    """The result of a run whose test rows are of one task: episodes are of many."""
-    result = open_run(run)
-    if result.get("meta") is not None:
-        raise RunError(
-            str(run),
-            "is a start for many tasks, and has no test rows of one that this could be asked of",
-            None,
-            f"Train on a task from it (--model {run / 'model'}), and ask that run.",
-        )
-    return result
 
 
 class SourceColumns:

@@ -10,12 +10,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.run_folder import RECIPE
+from holdfast.contract.predictions import Side
+from holdfast.contract.run_folder import RECIPE, SPLITS
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Ints
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Side = Literal["train", "valid", "test"]
 SIDES: tuple[Side, ...] = ("train", "valid", "test")
 KEY = "text_key"
 LISTED = 100
@@ -84,7 +84,7 @@ def seen_rows(runs: Sequence[Path], table: Table) -> SeenRows:
 
 
 def _seen_by(run: Path, table: Table) -> SeenRows:
-    path = run / "splits.parquet"
+    path = run / SPLITS
     rows = table.column("row")
     nothing = np.full(len(table), NONE, dtype=np.int8)
     never = np.zeros(len(table), dtype=bool)

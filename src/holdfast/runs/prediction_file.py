@@ -104,13 +104,9 @@ class Predicted:
         self.without_text = 0
         self.below = 0
         self.cut = 0
-        self.called, renaming = _called(asked.raw.names, self._added)
+        own = ("row", "prediction", "confidence", "because", *(("cut",) if self._writes else ()))
+        self.called, renaming = _called(asked.raw.names, (*own, *map(_chance, names)))
         self.decisions: tuple[Decision, ...] = (*asked.decisions, *renaming)
-
-    @property
-    def _added(self) -> tuple[str, ...]:
-        own = ("row", "prediction", "confidence", "because")
-        return (*own, *(("cut",) if self._writes else ()), *map(_chance, self.names))
 
     def __len__(self) -> int:
         return len(self._asked.raw)
@@ -119,20 +115,17 @@ class Predicted:
         """One record a row, each part as it is made."""
         for part in self.parts():
             for place in range(part.columns.num_rows):
-                yield self._record(part, place)
-
-    def _record(self, part: PredictedPart, place: int) -> Prediction:
-        chances: Mapping[str, float] | None = None
-        if part.probabilities is not None and part.confidence[place] is not None:
-            chances = dict(zip(self.names, part.probabilities[place].tolist(), strict=True))
-        return Prediction(
-            part.start + place,
-            part.predictions[place],
-            part.confidence[place],
-            chances,
-            part.because[place],
-            part.cut is not None and part.cut[place],
-        )
+                chances: Mapping[str, float] | None = None
+                if part.probabilities is not None and part.confidence[place] is not None:
+                    chances = dict(zip(self.names, part.probabilities[place].tolist(), strict=True))
+                yield Prediction(
+                    part.start + place,
+                    part.predictions[place],
+                    part.confidence[place],
+                    chances,
+                    part.because[place],
+                    part.cut is not None and part.cut[place],
+                )
 
     def parts(self) -> Iterator[PredictedPart]:
         """The rows, at most ``input_columns.ROWS`` at a time."""
@@ -159,7 +152,12 @@ class Predicted:
         chances = np.full((count, len(self.names)), np.nan) if self.names else None
         cut = [False] * count if self._writes else None
         if answers is not None:
-            for place, said, sure, why in zip(places, *self._ruled(answers), strict=True):
+            given = answers.predictions, answers.confidence
+            ruled: tuple[Sequence[object], Sequence[float | None], Sequence[str | None]]
+            ruled = (*given, [None] * len(places))
+            if self._rule is not None:
+                ruled = self._rule.apply(*given, answers.probabilities)
+            for place, said, sure, why in zip(places, *ruled, strict=True):
                 predictions[place] = said
                 confidence[place] = None if sure is None else round(sure, DIGITS)
                 if why is not None:
@@ -172,15 +170,6 @@ class Predicted:
                     cut[place] = True
         self.cut += sum(cut or ())
         return PredictedPart(start, columns, predictions, confidence, chances, because, cut)
-
-    def _ruled(
-        self, answers: Answers
-    ) -> tuple[Sequence[object], Sequence[float | None], Sequence[str | None]]:
-        """Predictions, certainties, and why there is none."""
-        said, sure = answers.predictions, answers.confidence
-        if self._rule is None:
-            return said, sure, [None] * len(said)
-        return self._rule.apply(said, sure, answers.probabilities)
 
 
 def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import (
@@ -54,6 +54,10 @@ Join = Callable[
 ]
 
 
+D = TypeVar("D")
+R = TypeVar("R", PredictionRequest, LabelledRequest)
+
+
 def as_written(table: Table) -> Table:
     """Rows whose texts are read as they are."""
     return table
@@ -77,13 +81,12 @@ class Predictor:
         decisions: tuple[Decision, ...] = (),
         treated: Callable[[Table], Table] = as_written,
         rule: ThresholdRule | None = None,
-        ensemble: Mapping[str, object] | None = None,
     ) -> None:
         self._model = model
         self._lock = threading.Lock()
         self._treated = treated
         self.rule = rule
-        self.ensemble = ensemble
+        self.ensemble: Mapping[str, object] | None = None
         self.part = part
         self.runs = tuple(runs)
         self.decisions = decisions
@@ -99,14 +102,16 @@ class Predictor:
         paths = [runs] if isinstance(runs, Path) else list(runs)
         recipe = _shared_recipe(paths)
         rule, told = rule_of(paths)
-        made: Mapping[str, Any] | None = None
+        ensemble: Mapping[str, Any] | None = None
         with flushed_subnormals():
             model = kind_of(recipe.task).use_runs(paths)
             if join is not None:
-                model, made, chosen = join(paths, model)
+                model, ensemble, chosen = join(paths, model)
                 told = (*told, *chosen)
         treated = partial(same_text, recipe=recipe)
-        return cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule, made)
+        predictor = cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule)
+        predictor.ensemble = ensemble
+        return predictor
 
     @classmethod
     def of(cls, fitted: FittedModel) -> Predictor:
@@ -138,10 +143,7 @@ class Predictor:
 
     def ask(self, data: Data, options: Options | None = None) -> PredictionRequest:
         """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""
-        options = options or Options()
-        with advising(), within_limits(self.part, options.limits):
-            asked = self._model.ask(data, options)
-            return replace(asked, table=self._treated(asked.table))
+        return self._read(self._model.ask, data, options or Options())
 
     def answer(self, table: Table) -> Answers:
         """The answers to these rows, in their order, in one go."""
@@ -192,10 +194,12 @@ class Predictor:
 
     def labelled(self, data: str, options: Options | None = None) -> LabelledRequest:
         """The labelled rows of a file, with the run's limits, columns and classes."""
-        options = options or Options()
+        return self._read(self._model.labelled, data, options or Options())
+
+    def _read(self, read: Callable[[D, Options], R], data: D, options: Options) -> R:
         with advising(), within_limits(self.part, options.limits):
-            labelled = self._model.labelled(data, options)
-            return replace(labelled, table=self._treated(labelled.table))
+            asked = read(data, options)
+            return replace(asked, table=self._treated(asked.table))
 
     def judge(self, table: Table) -> Score:
         """The answers to labelled rows, as what scores them: all, or some by their positions."""

@@ -95,6 +95,12 @@ class ScoresByFolds(Protocol):
     def folds(self) -> int: ...
 
 
+def notify_resumed(run: Path, settings: str) -> None:
+    """A run goes on by the ``settings`` file that it began with."""
+    because = f"every setting is that of its {settings}; what is given now is not used"
+    notify(Decision("resumed", str(run), because, prominent=True))
+
+
 def begun_search(run: Path) -> Mapping[str, Any] | None:
     """What the search in this folder began with: its ``command``, its ``recipe``, and what was
     asked beside it; ``None`` where a run began without one, or none did."""
@@ -124,8 +130,7 @@ def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume:
         raise RunError(f"holdfast {procedure.name}", rule, processes(), remedy)
     if begun is not None:
         if not (run / RECIPE).exists():
-            because = f"every setting is that of its {SEARCH}; what is given now is not used"
-            notify(Decision("resumed", str(run), because, prominent=True))
+            notify_resumed(run, SEARCH)
         return procedure.asked(parse(begun["recipe"], str(run / SEARCH)))
     made = procedure.asked(recipe)
     kept = run / CHECKPOINTS

@@ -1,49 +1,63 @@
-"""The end of a run: save the model whole or not at all, open the test rows once, score them.
+"""The end of a run: save the model whole or not at all, open the test rows once, score them, and
+write what the run leaves: its tables, ``result.json`` with the sums of every file, and its pages.
 
-A run without test rows: what can be said of its model all the same, for every task.
+``control`` of ``result.json`` says what was tried and kept, how often the run looked at its
+validation rows, and what choosing among those looks is worth, expected and seen;
+``examples.parquet`` what each training and validation row was like to learn. Of a run without test
+rows is said what can be said of its model all the same.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
+from holdfast._version import __version__
+from holdfast.contract import result as outcome
 from holdfast.contract.fit import Finish, FittedModel, OuterAnswers, Scored
-from holdfast.contract.result import now
-from holdfast.contract.run_folder import MODEL
+from holdfast.contract.result import now, write_parquet
+from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
 from holdfast.contract.side_layer import FOLDER
+from holdfast.control.controller import Controller
+from holdfast.control.optimism import Optimism, optimism_of
+from holdfast.core.decisions import notify
 from holdfast.core.files import disk_errors, whole_folder
+from holdfast.core.input_errors import survived
+from holdfast.core.records import Estimate, to_json
+from holdfast.core.run_files import CARD, EVENTS, read_events, read_result, write_result
 from holdfast.data.table import HeldOut
+from holdfast.fits.fit import averages, late_decisions
+from holdfast.fits.run_facts import run_facts_of, with_probe
+from holdfast.monitor.confirmation import confirmed
+from holdfast.prepare.rows import Divided
+from holdfast.report.card import write_card
+from holdfast.report.page import write_report
 from holdfast.report.view.honest import headline_metric
 from holdfast.runs.predictor import Predictor
-from holdfast.training.journal import Journal
+from holdfast.runs.start import OPENED
+from holdfast.stats.intervals import rate_gap
+from holdfast.training.evaluation_file import LOOKS, write_looks
+from holdfast.training.listeners.examples import DataMap, ExampleHistory, map_of_looks
 
-OPENED = "test rows opened"
+if TYPE_CHECKING:
+    from holdfast.training.task import Examples
 
 
 def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
-    """Write the model folder whole or not at all; returns what the kind says of it."""
+    """Write the model folder, and that of the layer over the side columns where there is one, each
+    whole or not at all; returns what the kind says of the model."""
     with whole_folder(run / MODEL) as beside, disk_errors(run / MODEL):
-        return fitted.ready.kind.save(beside, fitted)
-
-
-def save_side(run: Path, fitted: FittedModel) -> None:
-    """Write the layer over the side columns whole or not at all, where there is one."""
-    if fitted.side is None or fitted.side.layer is None:
-        return
-    with whole_folder(run / FOLDER) as beside:
-        fitted.side.layer.save(beside)
-
-
-def opened_before(journal: Journal) -> str | None:
-    """When an earlier, unfinished scoring of this run opened the test rows, if one did."""
-    notes = [line for line in journal.lines() if line.get("what") == OPENED]
-    return str(notes[-1]["at"]) if notes else None
+        saved = fitted.ready.kind.save(beside, fitted)
+    if fitted.side is not None and fitted.side.layer is not None:
+        with whole_folder(run / FOLDER) as beside:
+            fitted.side.layer.save(beside)
+    return saved
 
 
 def score_once(
@@ -56,25 +70,20 @@ def score_once(
 ) -> Scored:
     """Open the test rows, say so in the journal, and let the kind score them; ``before`` is when a
     killed run had opened them. Where there are none, the rows of the ``outer`` folds are scored."""
-    opened_at, job = now(), fitted.job
+    opened_at, job, kind = now(), fitted.job, fitted.ready.kind
     if outer is not None:
         rows = fitted.ready.prepared.rows
-        scored = fitted.ready.kind.score(Finish(run, fitted, saved, rows, None, outer))
-        return _noted(fitted, scored)
-    if not len(test):
+        scored = kind.score(Finish(run, fitted, saved, rows, None, outer))
+    elif not len(test):
         return unscored(fitted, saved)
-    again = f"; a killed run had opened them at {before}" if before else ""
-    because = f"the run is complete and is scored{again}"
-    job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
-    table = test.open()
-    scored = fitted.ready.kind.score(Finish(run, fitted, saved, table, opened_at))
-    return _noted(fitted, replace(scored, table=table))
-
-
-def _noted(fitted: FittedModel, scored: Scored) -> Scored:
-    journal = fitted.job.journal
-    for made in scored.decisions:
-        journal.note(fitted.trained.last_step, made.what, made.because, chosen=made.chosen)
+    else:
+        again = f"; a killed run had opened them at {before}" if before else ""
+        because = f"the run is complete and is scored{again}"
+        job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
+        table = test.open()
+        scored = kind.score(Finish(run, fitted, saved, table, opened_at))
+        scored = replace(scored, table=table)
+    job.journal.note_decisions(fitted.trained.last_step, *scored.decisions)
     return scored
 
 
@@ -114,3 +123,239 @@ def _no_lines(fitted: FittedModel) -> dict[str, Any]:
         return {name: pa.array([], kind) for name, kind in {**types, "loss": pa.float64()}.items()}
     none = fitted.answered.columns.slice(0, 0)
     return {name: none[name] for name in none.column_names}
+
+
+EXAMPLES = "examples.parquet"
+PAGES = ((f"{MODEL}/{CARD}", write_card), (REPORT, write_report))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRun:
+    """A run that is trained and scored: what its tables and its result are written from.
+    ``seconds`` is how long all of it took; ``model`` and ``base`` say what the files of its model
+    must be; ``blocks`` are what a procedure found."""
+
+    run: Path
+    divided: Divided
+    fitted: FittedModel
+    scored: Scored
+    seconds: float
+    model: Mapping[str, Any]
+    base: Mapping[str, Any] | None
+    blocks: Mapping[str, Any]
+
+
+def write_files(done: ScoredRun) -> None:
+    """The tables, then the result, which says what every file before it must be. Both the result
+    and the journal are read again, by the shapes that every later command reads them by."""
+    run, table = done.run, done.divided.table
+    outcome.write_splits(run / "splits.parquet", done.divided.splits.records, done.divided.tables)
+    outcome.write_predictions(run / "predictions.parquet", done.scored, table.classes)
+    write_examples(run / EXAMPLES, done.fitted)
+    for left_out in write_result(run, to_json(_result(done)), done.model, done.base):
+        notify(left_out)
+    # What the report, the dashboard and ``diagnose`` read beside it.
+    read_events(run / EVENTS)
+
+
+def _result(done: ScoredRun) -> dict[str, Any]:
+    divided, fitted, scored = done.divided, done.fitted, done.scored
+    recipe, ready, begun, side = fitted.recipe, fitted.ready, fitted.begun, fitted.side
+    assert begun is not None
+    train_s = ready.prepared.seconds + fitted.seconds
+    timing = outcome.timing_block(fitted.trained, done.seconds, train_s, scored.seconds)
+    findings = [*begun.findings, *to_json(side.findings if side else ())]
+    return {
+        "schema": 1,
+        "holdfast": __version__,
+        "task": recipe.task,
+        "model": recipe.model.name,
+        "classes": None,
+        "seed": recipe.seed,
+        "data": outcome.data_block(
+            divided.table, divided.given, divided.splits, findings, ready.added
+        ),
+        **scored.blocks,
+        **_run_blocks(fitted, scored),
+        "control": control_block(fitted, scored.blocks),
+        "timing": {**timing, "know_s": round(scored.know_s, 3)},
+        "peak_memory_mb": outcome.peak_memory_mb(),
+        "decisions": [
+            *begun.decisions,
+            *to_json([*averages(fitted), fitted.kept, *late_decisions(fitted), *scored.decisions]),
+        ],
+        "division": outcome.division_block(divided.splits, scored, divided.table.classes),
+        "settings": recipe.shown(),
+        **({"synthetic": synthetic} if (synthetic := ready.prepared.synthetic) else {}),
+        **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
+        **({"wrapper": side.block} if side else {}),
+        **done.blocks,
+        **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),
+    }
+
+
+def _run_blocks(fitted: FittedModel, scored: Scored) -> dict[str, Any]:
+    """The run's own blocks with those of its analyses, whose probes stand beside the loop's. What
+    the test rows say of the verdict, whose label was fixed before, is in the verdict."""
+    trained, answers = fitted.trained, scored.answers
+    comparison = answers.get("verdict", {}).get("test_comparison")
+    if comparison is not None:
+        trained = replace(trained, verdict=confirmed(trained.verdict, comparison))
+    block = outcome.run_block(trained, fitted.recipe.seed)
+    probes = {**block["probes"], **answers.get("probes", {})}
+    return {**block, **answers, "probes": probes, "verdict": block["verdict"]}
+
+
+def keep_looks(run: Path, fitted: FittedModel) -> None:
+    """What the verdict was made of, so that ``diagnose`` can make it again."""
+    trained = fitted.trained
+    known = with_probe(run_facts_of(fitted.ready), fitted.listeners)
+    if not write_looks(run / LOOKS, trained.history, known, trained.best_step, __version__):
+        because = (
+            "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
+            "verdict"
+        )
+        fitted.job.journal.note(trained.last_step, "looks not kept", because, chosen=LOOKS)
+
+
+def write_pages(run: Path) -> dict[str, Any]:
+    """Write the card and the report, take the checkpoints away, and give the run's result.
+
+    The model and its predictions are whole by now, so a defect in a page is told and costs that
+    page alone; ``holdfast report RUN`` makes the report again. Raises ``InputError`` where a page
+    cannot be written.
+    """
+    for name, write in PAGES:
+        with survived(name, "the model and its predictions are whole"):
+            write(run)
+    remove_checkpoints(run)
+    return read_result(run)
+
+
+def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str, Any]:
+    """``policy``, ``looks`` at the validation rows in all branches, the ``steps`` taken in all and
+    planned at the beginning, the ``trials``, and the ``optimism`` of choosing. ``blocks`` are those
+    of ``result.json`` with the scores of ``valid`` and ``test``."""
+    trained, advisor = fitted.trained, fitted.job.advisor
+    trials = advisor.tried if isinstance(advisor, Controller) else ()
+    taken = advisor.spent if isinstance(advisor, Controller) else trained.last_step
+    expected = optimism_of(trained.looks, fitted.recipe.seed)
+    seen = _seen(expected, blocks) if expected is not None else None
+    return {
+        "policy": fitted.recipe.control.policy,
+        "looks": len(trained.looks),
+        "steps": taken,
+        "planned_steps": fitted.ready.plan.steps,
+        "trials": [
+            {
+                "name": one.name,
+                "step": one.step,
+                "from_step": one.from_step,
+                "kept": one.kept,
+                "actions": list(one.done),
+            }
+            for one in trials
+        ],
+        "optimism": None
+        if expected is None or seen is None
+        else {
+            "metric": expected.metric,
+            "expected": Estimate(expected.value, expected.low, expected.high).to_json(),
+            "seen": seen.to_json(),
+            "because": _sentence(expected, seen),
+        },
+    }
+
+
+def _seen(expected: Optimism, blocks: Mapping[str, object]) -> Estimate:
+    """The score on the validation rows less the one on the test rows: by it the choice looks better
+    than it is, or worse by chance."""
+    sides = [_side(blocks, name, expected.metric) for name in ("valid", "test")]
+    if any(side is None for side in sides):
+        return Estimate(None, why="there is no score of both sides")
+    (first, n_1), (second, n_2) = (side for side in sides if side is not None)
+    gap = first - second
+    if expected.metric == "loss":
+        return Estimate(-gap, why="test less validation; no interval of two means is kept")
+    low, high = rate_gap(round(first * n_1), n_1, round(second * n_2), n_2)
+    return Estimate(gap, low, high)
+
+
+def _side(blocks: Mapping[str, object], name: str, metric: str) -> tuple[float, int] | None:
+    block = to_json(blocks.get(name)) or {}
+    score = (block.get("metrics") or {}).get(metric) or {}
+    value = score.get("value") if isinstance(score, dict) else score
+    return (float(value), int(block["n"])) if value is not None and block.get("n") else None
+
+
+def _sentence(expected: Optimism, seen: Estimate) -> str:
+    scale, unit, least = (
+        (100.0, " points of accuracy", 0.01)
+        if expected.metric == "accuracy"
+        else (1.0, " nats", 1e-4)
+    )
+    inflation = scale * expected.value
+    # Draws that all choose the same look differ by the rounding of their sums alone.
+    flattered = f"by about {inflation:.2g}" if inflation >= least else f"by less than {least:g}"
+    told = (
+        f"The checkpoint was chosen among {expected.looks} evaluations on {expected.rows} "
+        f"validation rows, which inflates its validation score {flattered}{unit} on average"
+    )
+    if seen.value is None:
+        return f"{told}."
+    interval = (
+        f" (95 % CI of the difference {scale * seen.low:+.2g} to {scale * seen.high:+.2g})"
+        if seen.low is not None and seen.high is not None
+        else ""
+    )
+    gap = scale * abs(seen.value)
+    if gap < least:
+        return f"{told}; here it equals the test score{interval}."
+    side = "better" if seen.value >= 0 else "worse"
+    return f"{told}; here it is {gap:.2g}{unit} {side} than the test score{interval}."
+
+
+def write_examples(path: Path, fitted: FittedModel) -> None:
+    """One line a row: ``row``, ``split``, ``label`` (a class, else null) and the columns of
+    ``DataMap``. No file where nothing was learnt row by row."""
+    import pyarrow as pa
+
+    ready = fitted.ready
+    kept = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
+    maps = [("train", ready.train, x.data_map()) for x in kept]
+    maps += [
+        ("valid", ready.valid, map_of_looks(ready.valid.rows, fitted.trained.history))
+        for _ in kept
+        # Cross-fitted ones are training rows, which have a line.
+        if fitted.job.out_of_fold is None
+    ]
+    tables = [_table(s, rows, m, ready.task.classes) for s, rows, m in maps if m is not None]
+    if tables:
+        write_parquet(path, pa.concat_tables(tables))
+
+
+def _table(split: str, rows: Examples, made: DataMap, classes: tuple[str, ...]) -> Any:
+    import pyarrow as pa
+
+    count = len(made.rows)
+    labels = np.asarray(getattr(rows, "labels", np.empty(0)))
+    named = labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer)
+    label = [classes[int(k)] for k in labels] if named else [None] * count
+    numbers = {
+        name: pa.array(getattr(made, name), pa.float64(), from_pandas=True)
+        for name in ("confidence", "variability", "aum", "last", "loss_range")
+    }
+    counts = {
+        name: pa.array(getattr(made, name), pa.int64())
+        for name in ("learnt_at", "forgotten", "passes")
+    }
+    return pa.table(
+        {
+            "row": pa.array(made.rows, pa.int64()),
+            "split": pa.array([split] * count, pa.string()),
+            "label": pa.array(label, pa.string()),
+            **numbers,
+            **counts,
+            "kind": pa.array(list(made.kind), pa.string()),
+        }
+    )

@@ -1,7 +1,9 @@
 """The folder of a run while it is made: what it began with, where it is written, who is told of it.
 
 ``checkpoints/begun.json`` says what a run began with, so that one that is continued gives the first
-reasons again and refuses other rows or settings.
+reasons again and refuses other rows or settings. What a person wants to know before the first step,
+the rows and then the model, is outlined in plain values; that goes to whoever listens, with the
+context, as decisions do.
 """
 
 from __future__ import annotations
@@ -9,30 +11,33 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.contract.fit import FittedModel, RunStart, Scored, TrainingPlan
-from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, RECIPE
+from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, RECIPE, is_finished
 from holdfast.core.decisions import notify
-from holdfast.core.errors import RunError
-from holdfast.core.files import write_json, write_text
+from holdfast.core.errors import Interrupted, RunError
+from holdfast.core.files import disk_errors, write_json, write_text
 from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, to_json
+from holdfast.core.run_files import read_result
 from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.data.table import Table
-from holdfast.fits.job import FitPlace
+from holdfast.fits.fit import FitPlace
+from holdfast.models.layers import count_parameters
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import part_of
-from holdfast.runs.outline import Outline, outline_model
-from holdfast.runs.scoring import opened_before
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.training.journal import Journal
 from holdfast.training.listeners.alerts import Alerts
 from holdfast.training.listeners.trackers import MARK, Track, open_track
+from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,22 +53,39 @@ MOVABLE = {
     "alert": None,
     "track": None,
 }
+OPENED = "test rows opened"
 OTHER = "Restore it; to train with other settings, start a new run with another --out."
 NEEDED = {"rows": str, "findings": list, "decisions": list}
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a run is written, and who is told of it on the way.
-
-    With ``resume`` the run that is there is continued. ``every_s`` is the least time between two
-    checkpoints; ``outline`` hears what was made of the rows, then of the model.
-    """
+    """Where a run is written. With ``resume`` the run that is there is continued; ``every_s`` is
+    the least time between two checkpoints."""
 
     run: Path
     resume: bool = False
     every_s: float = LEAST_SECONDS
-    outline: Callable[[Outline], None] = lambda _: None
+
+
+def finished_before(run: Path, resume: bool) -> dict[str, Any] | None:
+    """The result of a run that is to be continued and had come to its end; ``None`` of others."""
+    with disk_errors(run):
+        finished = resume and is_finished(run)
+    return read_result(run) if finished else None
+
+
+@contextlib.contextmanager
+def interruptible(run: Path) -> Iterator[None]:
+    """Ctrl-C inside is ``Interrupted``, which says how the run goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        what, rule = "the run", "was interrupted"
+        if not (run / RECIPE).exists():
+            raise Interrupted(what, f"{rule} before anything was written") from None
+        remedy = "Continue it with the same command and --resume."
+        raise Interrupted(what, rule, None, remedy) from None
 
 
 def remember(to: Destination, ready: TrainingPlan, divided: Divided) -> RunStart:
@@ -97,11 +119,6 @@ def remember(to: Destination, ready: TrainingPlan, divided: Divided) -> RunStart
             "Restore the source file, or start a new run.",
         )
     return replace(begun, findings=before["findings"], decisions=before["decisions"])
-
-
-def begun_elsewhere(run: Path, ready: TrainingPlan, divided: Divided) -> RunStart:
-    """For a process that is not the first, which writes nothing and gives no reasons."""
-    return RunStart(_fingerprint(divided, ready), settings_of(run), (), ())
 
 
 def check_recipe(run: Path) -> None:
@@ -162,8 +179,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def _digest(begun: Mapping[str, object]) -> str:
-    plain = json.dumps(begun, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(plain.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(begun, sort_keys=True).encode()).hexdigest()
 
 
 def settings_of(run: Path) -> str:
@@ -211,7 +227,6 @@ class RunFolder:
     def __init__(self, to: Destination, divided: Divided) -> None:
         self._to = to
         self._divided = divided
-        self._open = contextlib.ExitStack()
         self._tracks: tuple[Track, ...] = ()
         self.opened_before: str | None = None
 
@@ -231,14 +246,17 @@ class RunFolder:
         Raises ``RunError`` where a run that is continued began with other rows or settings.
         """
         to, writes = self._to, accelerator.is_main_process
-        to.outline(outline_model(ready))
-        first = remember(to, ready, self._divided) if writes else None
+        show_outline(outline_model(ready))
+        begun = remember(to, ready, self._divided) if writes else None
         accelerator.wait_for_everyone()
-        begun = first or begun_elsewhere(to.run, ready, self._divided)
-        self._tracks = self._open.enter_context(tracked(to.run, ready.recipe, writes))
+        if begun is None:
+            # A process that is not the first writes nothing and gives no reasons.
+            begun = RunStart(_fingerprint(self._divided, ready), settings_of(to.run), (), ())
+        listeners = self._listeners(ready.recipe) if writes else ()
         journal = Journal(to.run if writes else None)
         # The loop takes the journal back to its last checkpoint, which may be before that.
-        self.opened_before = opened_before(journal)
+        opened = [line for line in journal.lines() if line.get("what") == OPENED]
+        self.opened_before = str(opened[-1]["at"]) if opened else None
         return FitPlace(
             journal=journal,
             store=CheckpointStore(
@@ -251,7 +269,7 @@ class RunFolder:
             kept_in=self.kept_in,
             resume=to.resume,
             decisions=[Decision(**decision) for decision in begun.decisions],
-            listeners=(*self._alerts(ready, writes), *self._tracks),
+            listeners=listeners,
             begun=begun,
             test_rows=len(self._divided.splits.test),
         )
@@ -264,38 +282,136 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        for track in self._tracks:
+            track.close()
 
-    def _alerts(self, ready: TrainingPlan, writes: bool) -> tuple[Any, ...]:
-        wanted = ready.recipe.alert
-        if not writes or not (wanted.command or wanted.webhook):
-            return ()
-        run = self._to.run.name
-        return (Alerts(wanted.on, wanted.command, wanted.webhook, run),)
+    def _listeners(self, recipe: Recipe) -> tuple[Any, ...]:
+        """Who is told of the run: by alerts, and by the trackers that ``track.to`` names."""
+        run, alert, track = self._to.run, recipe.alert, recipe.track
+        if track.to:
+            mark, name = run / CHECKPOINTS / MARK, track.name or run.resolve().name
+            opened = open_track(track.to, track.project, name, run, mark, recipe.shown())
+            self._tracks = (opened,)
+        if not (alert.command or alert.webhook):
+            return self._tracks
+        return (Alerts(alert.on, alert.command, alert.webhook, run.name), *self._tracks)
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOutline:
+    """The rows and their division. ``answers`` is what a row is answered with: ``2 classes``,
+    ``5 labels``, ``a number``; empty where the answer is a text. ``dropped`` rows are used nowhere,
+    most of them because of ``why_dropped``; ``moved`` ones stand beside their copies or group.
+    ``folded``: all but the test rows are dealt into folds, and no side is one for good."""
+
+    source: str
+    rows: int
+    text: tuple[str, ...]
+    label: str | None
+    answers: str
+    group: str | None
+    train: int
+    valid: int
+    test: int
+    moved: int
+    dropped: int
+    why_dropped: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutline:
+    """The model and the plan. ``rows_a_step`` are those of the last phase, ``epochs`` the passes
+    over the training rows of all phases together."""
+
+    name: str
+    task: str
+    parameters: int
+    learning: int
+    steps: int
+    phases: int
+    rows_a_step: int
+    epochs: float
+    looks: int
+
+
+Outline = RowsOutline | ModelOutline
+_LISTENER: ContextVar[Callable[[Outline], None]] = ContextVar("outline", default=lambda _: None)
 
 
 @contextlib.contextmanager
-def tracked(run: Path, recipe: Recipe, main_process: bool) -> Iterator[tuple[Track, ...]]:
-    """The listener that ``track.to`` asks for, closed at the end, also of a run that broke; none
-    where nothing is asked for, and in processes other than the main one."""
-    if not recipe.track.to or not main_process:
-        yield ()
-        return
-    track = open_track(
-        recipe.track.to,
-        recipe.track.project,
-        recipe.track.name or run.resolve().name,
-        run,
-        run / CHECKPOINTS / MARK,
-        recipe.shown(),
-    )
+def outlines_to(listener: Callable[[Outline], None]) -> Iterator[None]:
+    """What is outlined inside goes to ``listener``, a part as soon as it stands."""
+    before = _LISTENER.set(listener)
     try:
-        yield (track,)
+        yield
     finally:
-        track.close()
+        _LISTENER.reset(before)
+
+
+def show_outline(part: Outline) -> None:
+    """Hand a part to whoever listens."""
+    _LISTENER.get()(part)
+
+
+def outline_rows(divided: Divided, folded: bool = False) -> RowsOutline:
+    """Of rows that were loaded and divided, or are to be ``folded``."""
+    table, splits = divided.table, divided.splits
+    gone = Counter(
+        note or ""
+        for note, split in zip(
+            splits.records["note"].to_pylist(), splits.records["split"].to_pylist(), strict=True
+        )
+        if split == "dropped"
+    )
+    return RowsOutline(
+        source=Path(table.source).name or table.source,
+        rows=table.source_rows,
+        text=tuple(table.columns.text),
+        label=table.columns.label,
+        answers=_answers(divided),
+        group=table.columns.group,
+        train=len(splits.train),
+        valid=len(splits.valid),
+        test=len(splits.test),
+        moved=splits.moved,
+        dropped=sum(gone.values()),
+        why_dropped=max(gone, key=lambda note: gone[note], default=""),
+        folded=folded,
+    )
+
+
+def outline_model(ready: TrainingPlan) -> ModelOutline:
+    """Of a model that is loaded and a plan that stands."""
+    total, learning = count_parameters(ready.loaded.network)
+    phases, name = ready.plan.phases, str(ready.recipe.model.name)
+    passes = sum(_passes(phase, len(ready.train)) for phase in phases)
+    return ModelOutline(
+        name=Path(name).name if Path(name).is_dir() else name,
+        task=str(ready.recipe.task),
+        parameters=total,
+        learning=learning,
+        steps=ready.plan.steps,
+        phases=len(phases),
+        rows_a_step=phases[-1].rows_per_step,
+        epochs=passes,
+        looks=len(ready.plan.evaluate_at),
+    )
+
+
+def _passes(phase: Phase, rows: int) -> float:
+    """Passes over the training rows: the last batch of one is partial, but a source without
+    epochs has none."""
+    if not phase.source.has_epochs:
+        return phase.steps * phase.rows_per_step / max(1, rows)
+    return phase.steps / max(1, math.ceil(rows / phase.rows_per_step))
+
+
+def _answers(divided: Divided) -> str:
+    table = divided.table
+    if table.columns.label_kind == "number":
+        return "a number"
+    if table.names:
+        return f"{len(table.names)} labels"
+    return f"{len(table.classes)} classes" if len(table.classes) > 1 else ""

@@ -23,7 +23,7 @@ from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot, to_
 from holdfast.data.table import Table, TrainSplit
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
-from holdfast.fits.row_roles import LearningRows
+from holdfast.fits.row_use import LearningRows
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.monitor.evidence import raw_losses
 from holdfast.prepare.general import with_general
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdfast.core.events import Listener, Place
-    from holdfast.fits.job import FitFolder
+    from holdfast.fits.fit import FitFolder
     from holdfast.training.run import Run
 
 
@@ -298,12 +298,11 @@ def _answers(fitted: FittedModel, table: Table) -> FoldScores:
     import pyarrow as pa
 
     from holdfast.runs.predictor import Predictor
-    from holdfast.runs.scoring import save_model, save_side
+    from holdfast.runs.scoring import save_model
 
     # The model is saved for the facts that answering needs.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         saved = save_model(Path(folder), fitted)
-        save_side(Path(folder), fitted)
     examples = fitted.encode(table)
     sides = replace(fitted.ready.sides, train=examples, train_rows=TrainSplit(table))
     # A kind answers for the rows of a side; these stand where the training rows do.

@@ -4,7 +4,6 @@ finished, so that a killed search repeats none.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -13,11 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from holdfast.core.decisions import notify
-from holdfast.core.files import write_atomically
-from holdfast.core.records import Decision, Floats, Ints, Snapshot
+from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.runs.procedure import FITS
-from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
+from holdfast.training.checkpoint import SealedFile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -140,28 +137,17 @@ class FitStore:
 
     def save(self, job: FitJob, done: FitResult) -> None:
         """Write it whole or not at all."""
-        if self._folder is None:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        state, mark = _packed(done), self._mark_of(job)
-        write_atomically(
-            self._folder / f"{job.key}.pt", lambda path: write_sealed(path, state, mark, FORM)
-        )
+        if self._folder is not None:
+            self._file(job).save(_packed(done))
 
     def load(self, job: FitJob) -> FitResult | None:
         """What was done of this very job; ``None`` where it is to be done."""
-        path = self._folder / f"{job.key}.pt" if self._folder else None
-        if path is None or not path.exists():
-            return None
-        try:
-            return _unpacked(read_sealed(path, self._mark_of(job), FORM))
-        except Unfit as error:
-            because = f"{path.name} {error}: it is done again"
-            notify(Decision("a finished fit", "not used", because))
-            return None
+        state = self._file(job).load("a finished fit", ": it is done again")
+        return None if state is None else _unpacked(state)
 
-    def _mark_of(self, job: FitJob) -> str:
-        return hashlib.sha256(f"{self._mark} {job.mark}".encode()).hexdigest()
+    def _file(self, job: FitJob) -> SealedFile:
+        path = self._folder / f"{job.key}.pt" if self._folder else None
+        return SealedFile(path, f"{self._mark} {job.mark}", FORM)
 
 
 def _packed(done: FitResult) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """``holdfast lr``: which learning rate suits these rows and this model, found in a hundred updates.
 
 The rows are read, divided and encoded, and the run begins, as ``train`` would have it; then the
-rate rises from update to update, on training rows alone (``training/sweeps/learning_rate.py``), and
+rate rises from update to update, on training rows alone (``training/sweep.py``), and
 the fall of the loss says which rates move the model without breaking it (``stats/rate_curve.py``).
 Nothing is written, and the network that was swept is thrown away.
 """
@@ -20,7 +20,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints
 from holdfast.fits.compose import make_ready
-from holdfast.fits.job import make_job
+from holdfast.fits.fit import make_job
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
@@ -28,7 +28,7 @@ from holdfast.search.bench import as_a_run
 from holdfast.stats.rate_curve import suggest
 from holdfast.training.loop import memory_errors
 from holdfast.training.machine.machine import make_accelerator
-from holdfast.training.sweeps.learning_rate import Swept, sweep
+from holdfast.training.sweep import Swept, sweep
 
 if TYPE_CHECKING:
     import pyarrow as pa

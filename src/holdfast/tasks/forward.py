@@ -12,7 +12,7 @@ from holdfast.contract.predictions import groups_of
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints, Outputs
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification, encode
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 if TYPE_CHECKING:
     import torch

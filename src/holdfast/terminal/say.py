@@ -14,7 +14,7 @@ from holdfast.terminal.layout import entries, in_unit, millions, number, width, 
 from holdfast.terminal.streams import notify
 
 if TYPE_CHECKING:
-    from holdfast.runs.outline import ModelOutline, Outline, RowsOutline
+    from holdfast.runs.start import ModelOutline, Outline, RowsOutline
 
 MARKS = {"error": "!!", "warn": "! "}
 
@@ -49,7 +49,7 @@ class Teller:
         """A part of the run's outline, as soon as it stands."""
         if self._quiet:
             return
-        from holdfast.runs.outline import RowsOutline
+        from holdfast.runs.start import RowsOutline
 
         if isinstance(part, RowsOutline):
             lines = rows_lines(part, width())

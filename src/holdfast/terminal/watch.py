@@ -36,6 +36,7 @@ def train_watched(
     from holdfast.contract.run_folder import chosen_folder, is_main_process
     from holdfast.core.decisions import watched
     from holdfast.pipeline.main import train
+    from holdfast.runs.start import outlines_to
 
     procedure = procedure or folds_of(recipe)
     quiet = quiet or not is_main_process()
@@ -44,13 +45,12 @@ def train_watched(
     with chosen_folder(request.source, request.out, request.resume) as folder:
         teller.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:
-            with watched(line), decisions_to(line.then(teller)):
+            with watched(line), decisions_to(line.then(teller)), outlines_to(teller.outline):
                 result = train(
                     recipe,
                     folder,
                     resume=request.resume,
                     listeners=(show,),
-                    outline=teller.outline,
                     held=request.held,
                     procedure=procedure,
                 )

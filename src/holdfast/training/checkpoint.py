@@ -105,29 +105,38 @@ class CheckpointStore:
         Raises ``RunError`` when checkpoints are there but none can be used, or where they are of
         another number of processes.
         """
+        from holdfast.training.machine.sharding import gathered_objects
+
         self._check_parts()
-        return self._newest() if self._part[1] == 1 else self._agreed()
-
-    def _agreed(self) -> dict[str, Any] | None:
-        """The newest step of which every process has read its own part."""
-        from accelerate.utils import gather_object
-
-        steps = gather_object([[int(path.stem.split("-")[1]) for path in self._all()]])
         refused: list[str] = []
+        own = {self._step_of(path): path for path in self._all()}
+        steps = gathered_objects([[*own]], self._part[1])
+        # Those of which every process has a part, until each has read its own.
         for step in sorted(set.intersection(*map(set, steps)), reverse=True):
-            state, wrong = None, ""
+            path, state, wrong = own[step], None, ""
             try:
-                state = self._read(self._path(step))
+                state = self._read(path)
             except Unfit as error:
-                wrong = f"{self._path(step).name} {error}"
-                self._passed_over.append(self._path(step))
-            found = [one for one in gather_object([wrong]) if one]
+                wrong = f"{path.name} {error}"
+                self._passed_over.append(path)
+            found = [one for one in gathered_objects([wrong], self._part[1]) if one]
             if not found:
-                self._say(self._path(step), refused)
+                if refused:
+                    because = (
+                        f"{'; '.join(refused)}: the one before is used, and the next replaces it"
+                    )
+                    self.said = (Decision("checkpoint", path.name, because, prominent=True),)
+                    notify(self.said[0])
                 return state
             refused += found
         if refused:
-            raise self._none_usable(refused)
+            raise RunError(
+                str(self._folder),
+                f"holds no checkpoint that can be used: {'; '.join(refused)}",
+                None,
+                f"Restore them from a copy, or delete the {NAMES}: --resume then starts the run "
+                "anew.",
+            )
         return None
 
     def _check_parts(self) -> None:
@@ -149,29 +158,6 @@ class CheckpointStore:
                 f"Continue it with {was}, or start a new run.",
             )
 
-    def _newest(self) -> dict[str, Any] | None:
-        paths, refused = self._all(), []
-        for path in reversed(paths):
-            try:
-                state = self._read(path)
-            except Unfit as error:
-                refused.append(f"{path.name} {error}")
-                self._passed_over.append(path)
-                continue
-            self._say(path, refused)
-            return state
-        if paths:
-            raise self._none_usable(refused)
-        return None
-
-    def _none_usable(self, refused: list[str]) -> RunError:
-        return RunError(
-            str(self._folder),
-            f"holds no checkpoint that can be used: {'; '.join(refused)}",
-            None,
-            f"Restore them from a copy, or delete the {NAMES}: --resume then starts the run anew.",
-        )
-
     def beside(self) -> dict[str, Any] | None:
         """What the newest checkpoint that can be used keeps as ``beside``; ``None`` without one."""
         for path in reversed(self._all()):
@@ -188,18 +174,17 @@ class CheckpointStore:
             raise Unfit(f"is of step {state['step']}")
         return state
 
-    def _say(self, used: Path, refused: list[str]) -> None:
-        if refused:
-            because = f"{'; '.join(refused)}: the one before is used, and the next replaces it"
-            self.said = (Decision("checkpoint", used.name, because, prominent=True),)
-            notify(self.said[0])
-
     def _path(self, step: int) -> Path:
         assert self._folder is not None
         number, count = self._part
         if number:
             return self._folder / f"part-{step:08d}-{number}of{count}.pt"
         return self._folder / f"step-{step:08d}.pt"
+
+    def _step_of(self, path: Path) -> str:
+        """The step in a name, as it is written there."""
+        number, count = self._part
+        return path.stem.partition("-")[2].removesuffix(f"-{number}of{count}")
 
     def _all(self) -> list[Path]:
         if self._folder is None or not self._folder.exists():
@@ -333,3 +318,31 @@ def _check(path: Path, mark: str, form: bytes) -> None:
         raise Unfit("is damaged: its SHA-256 is not the one that it was written with")
     if not comment.startswith(_comment(mark, form)):
         raise Unfit("is of another run, or of other rows or settings")
+
+
+class SealedFile:
+    """A piece of work that is done, on disk until its run is finished, so that a run that was
+    killed does not repeat it; without a ``path`` nothing is kept. ``mark`` says of what it is: what
+    was written under another is not read."""
+
+    def __init__(self, path: Path | None, mark: str, form: bytes) -> None:
+        self._path, self._form = path, form
+        self._mark = hashlib.sha256(mark.encode()).hexdigest()
+
+    def save(self, state: Mapping[str, object]) -> None:
+        """Write it whole or not at all."""
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path, lambda path: write_sealed(path, state, self._mark, self._form))
+
+    def load(self, what: str, then: str = "") -> dict[str, Any] | None:
+        """The state; ``None`` where it is to be made: the log says where ``what`` is there and
+        cannot be used, and what happens ``then``."""
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            return read_sealed(self._path, self._mark, self._form)
+        except Unfit as error:
+            notify(Decision(what, "not used", f"{self._path.name} {error}{then}"))
+            return None

@@ -32,19 +32,6 @@ from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
 
 Appliers = Mapping[type[Any], Callable[[Any], None]]
-_ARRAYS = (
-    "train_losses",
-    "valid_losses",
-    "train_correct",
-    "valid_correct",
-    "valid_logits",
-    "general_losses",
-    "train_tokens",
-    "valid_tokens",
-    "general_tokens",
-    "train_right",
-    "valid_right",
-)
 
 
 class Guarded(Protocol):
@@ -323,19 +310,20 @@ def verdict_line(verdict: Verdict) -> dict[str, Any]:
 def pack(snapshot: Snapshot) -> dict[str, Any]:
     """A snapshot in types that the weights-only loader reads."""
     fields = {name: getattr(snapshot, name) for name in Snapshot.__slots__}
-    for name in _ARRAYS:
-        if fields[name] is not None:
-            fields[name] = torch.from_numpy(np.ascontiguousarray(fields[name]))
-    return {**fields, "branch": _plain(snapshot.branch)}
+    arrays = {
+        name: torch.from_numpy(np.ascontiguousarray(value))
+        for name, value in fields.items()
+        if isinstance(value, np.ndarray)
+    }
+    return {**fields, **arrays, "branch": _plain(snapshot.branch)}
 
 
 def unpack(packed: Mapping[str, Any]) -> Snapshot:
     """A snapshot from ``pack``; an older version's had no branch."""
-    fields = {**packed, "branch": Branch(*packed.get("branch", ()))}
-    for name in _ARRAYS:
-        if fields.get(name) is not None:
-            fields[name] = fields[name].numpy()
-    return Snapshot(**fields)
+    fields: dict[str, Any] = {
+        name: value.numpy() if torch.is_tensor(value) else value for name, value in packed.items()
+    }
+    return Snapshot(**{**fields, "branch": Branch(*packed.get("branch", ()))})
 
 
 def _plain(branch: Branch) -> list[int | None]:

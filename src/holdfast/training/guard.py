@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import Defect
 from holdfast.core.records import Snapshot
 from holdfast.models.fresh import same_memory
-from holdfast.training.actions.act import adjust, all_learning, appliers, start_phase
-from holdfast.training.actions.adjustments import NONE
-from holdfast.training.actions.offers import Considered
+from holdfast.training.act import adjust, all_learning, appliers, start_phase
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import restore
 from holdfast.training.machine.sharding import is_sharded, local, parts_of, spread_state
-from holdfast.training.restore import RestorePoint, SavedWeights, random_state, set_random_state
+from holdfast.training.restore import (
+    NONE,
+    RestorePoint,
+    SavedWeights,
+    random_state,
+    set_random_state,
+)
 from holdfast.training.run import Job, Run
-from holdfast.training.snapshot import take_snapshot
+from holdfast.training.snapshot import Considered, take_snapshot
 
 if TYPE_CHECKING:
     import torch

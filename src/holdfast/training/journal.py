@@ -64,9 +64,13 @@ class Journal:
     def note(self, step: int, what: str, because: str, **fields: object) -> None:
         self.write("note", step, what=what, because=because, **fields)
 
+    def note_decisions(self, step: int, *made: Decision, **more: object) -> None:
+        for one in made:
+            self.note(step, one.what, one.because, chosen=one.chosen, **more)
+
     def decide(self, step: int, made: Decision) -> None:
         """Note what was decided, and let whoever listens know."""
-        self.note(step, made.what, made.because, chosen=made.chosen)
+        self.note_decisions(step, made)
         notify(made)
 
     def restore(self, text: str) -> str | None:
@@ -116,8 +120,7 @@ def restore(journal: Journal, text: str, step: int, said: Sequence[Decision]) ->
         )
         decisions.append(Decision("journal", "written again", because))
         notify(decisions[-1])
-    for decision in decisions:
-        journal.note(step, decision.what, decision.because, chosen=decision.chosen)
+    journal.note_decisions(step, *decisions)
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -45,13 +45,12 @@ from holdfast.core.actions import Action, Stop
 from holdfast.core.errors import Interrupted, MachineError, TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import derive_seed
-from holdfast.training.actions.act import start_phase
-from holdfast.training.actions.offers import Considered, consider, kept_average
+from holdfast.training.act import lacks_memory, start_phase
 from holdfast.training.guard import begin_run, end_run, resume_from, state_of
-from holdfast.training.machine.memory import lacks_memory
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.machine.signals import StopSignals
 from holdfast.training.run import Job, Run
+from holdfast.training.snapshot import Considered, consider, kept_average
 from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
 
 
@@ -115,8 +114,7 @@ def _begin(run: Run, resume: bool) -> None:
     if state is None:
         # What a run left here that was killed before its first checkpoint is no part of this one.
         run.journal.restore("")
-        for decision in run.job.decisions:
-            run.journal.note(0, decision.what, decision.because, chosen=decision.chosen)
+        run.journal.note_decisions(0, *run.job.decisions)
         for line in run.job.out_of_fold.notes if run.job.out_of_fold else ():
             run.journal.note(**line)
         _evaluation_point(run)

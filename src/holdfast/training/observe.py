@@ -1,9 +1,18 @@
-"""Measuring a set of rows in evaluation mode: one code for the train probe and for validation."""
+"""Rows measured in evaluation mode, by one code for the train probe and for validation: through the
+run's own network, or as the networks of folds answered them.
+
+A run that learns from all rows spares none for validation, and cannot be judged by its own network.
+Networks that were trained in the same way on parts of the rows (folds) answer the rest, look by
+look, and together they answer each row once: those losses stand where a run's validation losses
+stand, so that what diagnoses, chooses and stops needs to know nothing of folds.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,18 +20,18 @@ import torch
 
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
-from holdfast.models.compute.prefix import train_mode
-from holdfast.training.batches import by_length, shard
-from holdfast.training.machine.sharding import is_sharded
-from holdfast.training.prefix.cache import entered
-from holdfast.training.task import classify_features, device_batch, features_of
+from holdfast.models.compute.prefix import evaluation_mode
+from holdfast.training.machine.sharding import gathered_objects, is_sharded
+from holdfast.training.plan import by_length, shard
+from holdfast.training.prefix_cache import PrefixCache, entered
+from holdfast.training.task import Measured, classify_features, device_batch, features_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.models.base import Network
-    from holdfast.training.prefix.cache import PrefixCache
     from holdfast.training.task import Examples, Task
+
 
 # On a processor a batch that stays in its caches is a quarter faster than one four times as large.
 EVALUATION_TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 32768}
@@ -93,14 +102,11 @@ class Observer:
     def _read(
         self, network: Network, examples: Any, positions: Ints, features: Floats
     ) -> tuple[Floats, Floats]:
-        device, was_training = self._accelerator.device, network.training
-        network.eval()
-        with torch.inference_mode():
+        device = self._accelerator.device
+        with evaluation_mode(network), torch.inference_mode():
             output = classify_features(network, torch.from_numpy(features[positions]).to(device))
             batch = {"labels": torch.from_numpy(examples.labels[positions]).to(device)}
             losses, kept = self._task.losses(output, batch), self._task.keep(output, batch)
-        if was_training:
-            train_mode(network)
         return losses.float().cpu().numpy().astype(np.float64), kept.float().cpu().numpy()
 
     def _collect(
@@ -110,16 +116,15 @@ class Observer:
         positions: Ints,
         one: Callable[..., torch.Tensor],
     ) -> Floats:
-        was_training, start = network.training, time.perf_counter()
-        network.eval()
-        lengths, everything = examples.lengths[positions], np.arange(len(positions))
+        start, count = time.perf_counter(), len(positions)
+        lengths, everything = examples.lengths[positions], np.arange(count)
         positions_here = shard(everything, self._rank, self._world)
         index: list[Ints] = []
         lines: list[torch.Tensor] = []
         device, done = self._accelerator.device, 0
         # What is gathered in inference mode could not be gathered anew for the next update.
         still = torch.no_grad if is_sharded(network) else torch.inference_mode
-        with still(), self._accelerator.autocast():
+        with evaluation_mode(network), still(), self._accelerator.autocast():
             for chosen in by_length(lengths, positions_here, self._tokens):
                 batch = device_batch(self._task, examples, positions[chosen], device)
                 with entered(self._cache, examples, positions[chosen], batch):
@@ -132,12 +137,9 @@ class Observer:
                 one(device_batch(self._task, examples, positions[:1], device))
         self.rows_passed += len(positions_here)
         self.seconds += time.perf_counter() - start
-        if was_training:
-            train_mode(network)
-        count = len(positions)
         order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
         values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
-        parts = _gather([(order, values)], self._world)
+        parts = gathered_objects([(order, values)], self._world)
         # A process that has no rows does not know the width.
         width = max(part[1].shape[1] for part in parts)
         table = np.zeros((count, width), dtype=np.float32)
@@ -155,10 +157,53 @@ class Observer:
         return max(sum(1 for _ in by_length(lengths, one, self._tokens)) for one in each) - made
 
 
-def _gather(parts: list[tuple[Ints, Floats]], world: int) -> list[tuple[Ints, Floats]]:
-    if world == 1:
-        return parts
-    from accelerate.utils import gather_object
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldEvaluation:
+    """The rows [n] as the folds' networks answered them.
 
-    gathered: list[tuple[Ints, Floats]] = gather_object(parts)
-    return gathered
+    ``steps`` are those of the looks of the run that is judged, rising from 0; ``losses`` (one [n] a
+    look, in nats) and ``kept`` (one [n, …] a look) are what ``Observer.measure`` gives. ``probe``
+    [n, classes] are the logits of the folds' linear probes; ``curve`` what they say of the rows
+    beside that. ``notes`` are the journal's lines about the folds.
+    """
+
+    folds: int
+    steps: tuple[int, ...]
+    losses: tuple[Floats, ...]
+    kept: tuple[Floats, ...]
+    probe: Floats
+    curve: Any = None
+    notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+        """All rows as the folds answered them at the last look that is not after ``step``."""
+        return task.measure(*self.at(step), examples, np.arange(len(examples)))
+
+    def at(self, step: int) -> tuple[Floats, Floats]:
+        """Losses and kept outputs at the last look that is not after ``step``."""
+        place = bisect_right(self.steps, step) - 1
+        return self.losses[place], self.kept[place]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldLooks:
+    """Looks of whole fits, each on a part of the rows, in the place of those of one fit on all of
+    them: what each measured of the rows that it was judged by, joined.
+
+    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``looks`` one each. The
+    fit ends at ``ends_at``, ``because`` says why, and keeps its last state: what it learns from
+    judges nothing.
+    """
+
+    folds: int
+    steps: tuple[int, ...]
+    looks: tuple[Measured, ...]
+    ends_at: int
+    because: str
+    curve: Any = None
+    probe: None = None
+    notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+        """The rows that judge, at the last look that is not after ``step``."""
+        return self.looks[bisect_right(self.steps, step) - 1]

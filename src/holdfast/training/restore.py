@@ -5,17 +5,25 @@ the undoing of an action.
 nothing had come after it. The best state of an ordinary run is the first, which costs one copy of
 what learns. The second costs the optimizer's state beside, so one is taken where a checkpoint is
 written, or where an advisor may yet go back (``core.events.RollsBack``).
+
+Part of a moment is what actions had changed of the settings that the run began with
+(``Adjustments``, a value), and what may join it (``Additions``). The job is never written to:
+``plan_of`` gives the plan that follows, and ``training/act.py`` makes the optimizer, the schedule
+and the network follow. ``training`` names no method and no enrichment: whoever puts a job together
+says what there is to add, and makes the phases with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Protocol, TypedDict
 
 import torch
 
-from holdfast.training.actions.adjustments import Adjustments
+from holdfast.core.errors import RunError
+from holdfast.core.events import Listener
+from holdfast.training.plan import Phase, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +125,115 @@ def _copy(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_copy(one) for one in value)
     return value
+
+
+Settings = Mapping[str, Any]
+
+
+class Additions(Protocol):
+    """What can be added to a run's phases; a function of what it is given, without a state."""
+
+    def takes(self, phase: Phase) -> bool:
+        """Whether something can be added to this phase."""
+        ...
+
+    def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
+        """Every setting of the method ``name``, as given or worked out, where the methods ``on``
+        have been switched on before. Raises ``RunError`` for one that cannot join this run."""
+        ...
+
+    @property
+    def notches(self) -> int:
+        """How many notches stronger the rows can be enriched than the recipe says."""
+        ...
+
+    def added(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
+        """The phase with these methods (all their settings) in it, its rows enriched by so many
+        notches more."""
+        ...
+
+    def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
+        """What of the method must hear the loop, made anew."""
+        ...
+
+
+class NoAdditions:
+    """Of a job to which nothing can be added."""
+
+    notches = 0
+
+    def takes(self, phase: Phase) -> bool:
+        return False
+
+    def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
+        rule = "cannot be applied: nothing was given that could join this run"
+        raise RunError("the action SwitchOn", rule, name, "Give its job additions.")
+
+    def added(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
+        return phase
+
+    def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
+        return ()
+
+
+NO_ADDITIONS = NoAdditions()
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustments:
+    """``rate`` is a factor on every learning rate; ``weight_decay`` and ``dropout`` stand in the
+    place of the recipe's where they are not ``None``; ``frozen`` are names of parameters that would
+    learn, ``thawed`` of those that would not; ``more_steps`` are those that the last phase takes
+    beyond its plan, below 0 where it takes fewer. ``methods`` are those that were switched on, with
+    every setting, ``augmentation`` how many notches stronger the rows are enriched, ``shuffles``
+    how often the rows to come were put in another order."""
+
+    rate: float = 1.0
+    weight_decay: float | None = None
+    dropout: float | None = None
+    frozen: tuple[str, ...] = ()
+    more_steps: int = 0
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    augmentation: int = 0
+    thawed: tuple[str, ...] = ()
+    shuffles: int = 0
+
+    def to_state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Adjustments:
+        """An older version's state knew fewer of them."""
+        names = {name: tuple(state.get(name, ())) for name in ("frozen", "thawed")}
+        return cls(**{**state, **names})
+
+
+NONE = Adjustments()
+
+
+def plan_of(plan: Plan, made: Adjustments, additions: Additions = NO_ADDITIONS) -> Plan:
+    """The plan with what was changed of its rates, decay, length, methods and forms of rows; itself
+    without a change."""
+    phases = plan.phases
+    if made.methods or made.augmentation:
+        phases = tuple(additions.added(p, made.methods, made.augmentation) for p in phases)
+    if (made.rate, made.weight_decay) != (1.0, None):
+        phases = tuple(
+            replace(
+                phase,
+                learning_rate=phase.learning_rate * made.rate,
+                head_learning_rate=phase.head_learning_rate * made.rate,
+                weight_decay=phase.weight_decay if made.weight_decay is None else made.weight_decay,
+            )
+            for phase in phases
+        )
+    if not made.more_steps:
+        return plan if phases is plan.phases else replace(plan, phases=phases)
+    last, before = phases[-1], plan.evaluate_at
+    # A longer warm-up would begin anew behind its end: it keeps its steps, of which the share is
+    # rounded up.
+    warmup = max(0.0, last.warmup_steps - 0.5) / (last.steps + made.more_steps)
+    other = replace(last, steps=last.steps + made.more_steps, warmup=min(warmup, 1.0))
+    end, apart = plan.steps + made.more_steps, before[-1] - before[-2] if len(before) > 1 else 1
+    looks = (*(step for step in before if step < end), *range(before[-1] + apart, end, apart), end)
+    return replace(plan, phases=(*phases[:-1], other), evaluate_at=looks)

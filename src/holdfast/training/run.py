@@ -19,21 +19,17 @@ from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
 from holdfast.core.records import Decision, Ints, Snapshot, Verdict
 from holdfast.core.updates import ForwardPass, RowPool
 from holdfast.models.adapters.quantize import frozen_tensors
-from holdfast.training.actions.adjustments import NO_ADDITIONS, NONE, Additions
-from holdfast.training.batches import probe_positions
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine
-from holdfast.training.fold_evaluations import FoldEvaluation, FoldLooks
 from holdfast.training.journal import Journal
-from holdfast.training.machine.loss_scale import LossScale
+from holdfast.training.machine.machine import LossScale
 from holdfast.training.machine.sharding import is_sharded, local, summed
-from holdfast.training.observe import EVALUATION_TOKENS, Observer
-from holdfast.training.plan import Phase, Plan
-from holdfast.training.prefix.cache import PrefixCache, RowPasses
-from holdfast.training.restore import SavedWeights
+from holdfast.training.observe import EVALUATION_TOKENS, FoldEvaluation, FoldLooks, Observer
+from holdfast.training.plan import Phase, Plan, probe_positions
+from holdfast.training.prefix_cache import PrefixCache, RowPasses
+from holdfast.training.restore import NO_ADDITIONS, NONE, Additions, SavedWeights
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
@@ -136,7 +132,7 @@ class Run:
         self._asleep: dict[str, torch.Tensor] = {}
         self.dropouts = dropouts_of(job.network)
         self.adjustments = NONE
-        # Averages of weights that were tried after the last step (training/actions/offers.py).
+        # Averages of weights that were tried after the last step (training/snapshot.py).
         self.offers: list[Any] = []
         self.guard: GuardEngine
 
@@ -314,15 +310,12 @@ class Run:
         scales. Layer by layer and row by row, since the word embeddings in float64 would be the
         largest thing in memory."""
         spread = is_sharded(self.network)
-        frozen = self._frozen_parts() if spread else frozen_tensors(self.network)
-        rows = (row for t in frozen for row in torch.split(t.reshape(-1), MARK_CHUNK))
+        held = (p for p in self.network.parameters() if not p.requires_grad)
+        # Of a spread network this process's parts.
+        frozen = map(local, held) if spread else frozen_tensors(self.network)
+        rows = (row for t in frozen for row in torch.split(t.detach().reshape(-1), MARK_CHUNK))
         total = float(sum(_float64_sum(row.abs()) for row in rows))
         return summed(self.job.accelerator, [total])[0] if spread else total
-
-    def _frozen_parts(self) -> Iterator[torch.Tensor]:
-        for parameter in self.network.parameters():
-            if not parameter.requires_grad:
-                yield local(parameter.detach())
 
 
 def _float64_sum(values: torch.Tensor) -> float:

@@ -15,10 +15,10 @@ from holdfast.core.errors import TrainingError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.updates import Draw, ForwardPass, OfTwoPasses, RowPool
 from holdfast.models.compute.prefix import train_mode
-from holdfast.training.batches import parts_by_length
-from holdfast.training.machine.memory import in_less_memory, pieces
+from holdfast.training.act import in_less_memory, pieces
 from holdfast.training.machine.sharding import gathered, is_sharded, summed
-from holdfast.training.prefix.cache import entered
+from holdfast.training.plan import parts_by_length
+from holdfast.training.prefix_cache import entered
 from holdfast.training.restore import RandomState, random_state, set_random_state
 from holdfast.training.run import Run, batch_losses_of, running_statistics
 from holdfast.training.task import device_batch
@@ -44,13 +44,10 @@ def draw_of_step(run: Run) -> Draw:
 def _pool(run: Run) -> RowPool:
     """The training rows as the present phase draws from them."""
     if run.pool is None or run.pool.phase != run.phase.name:
-        run.pool = run.phase.pool(run.job.learnt, _seed_of_rows(run))
+        seed, shuffles = run.plan.seed, run.adjustments.shuffles
+        seed = derive_seed(seed, "reshuffle", shuffles) if shuffles else seed
+        run.pool = run.phase.pool(run.job.learnt, seed)
     return run.pool
-
-
-def _seed_of_rows(run: Run) -> int:
-    shuffles = run.adjustments.shuffles
-    return derive_seed(run.plan.seed, "reshuffle", shuffles) if shuffles else run.plan.seed
 
 
 def train_step(run: Run, draw: Draw) -> None:
@@ -305,7 +302,13 @@ def _update(run: Run) -> None:
     run.loss_scale.unscale(run.optimizer)
     # After every pass and every process: what is added here is clipped with the rest.
     run.emit("backward_done")
-    norm = _clip(parameters_of(run), run.phase.clip)
+    learning = [p for p in parameters_of(run) if p.grad is not None]
+    total = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+    whole, limit = gathered(total), run.phase.clip
+    # Gradients below the limit are not touched, which on a processor would take as long again.
+    if limit is not None and not whole <= limit:
+        torch.nn.utils.clip_grads_with_norm_(learning, limit, total)
+    norm = float(whole)
     run.gradient_norms.append(norm)
     run.emit("gradients_ready")
     scale = run.schedule.scale(run.step_in_phase)
@@ -315,16 +318,6 @@ def _update(run: Run) -> None:
     if not run.loss_scale.step(run.optimizer, norm, run.step + 1, run.journal):
         # The gradient of an update that was skipped has overflowed.
         run.gradient_norms.pop()
-
-
-def _clip(parameters: list[torch.nn.Parameter], limit: float | None) -> float:
-    """Scale the gradients down to the norm ``limit`` where theirs is above it; returns theirs. They
-    are not touched where it is not, which on a processor would take as long as the norm."""
-    learning = [p for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-    if limit is not None and not gathered(norm) <= limit:
-        torch.nn.utils.clip_grads_with_norm_(learning, limit, norm)
-    return float(gathered(norm))
 
 
 def _combine(run: Run, total: float, average: bool) -> float:

@@ -16,7 +16,7 @@ from holdfast.data.table import Table
 from holdfast.tasks.generation.losses import ChunkedOutput
 from holdfast.tasks.lm.losses import TokenOutput
 from holdfast.tasks.seq2seq.losses import wanted_of
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 if TYPE_CHECKING:
     import torch

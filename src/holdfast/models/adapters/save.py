@@ -26,8 +26,8 @@ from holdfast.models.adapters.quantize import (
     quantized_layers,
 )
 from holdfast.models.base import Adapter, Network
-from holdfast.models.loading.builtin import embedded_folder
 from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.source import embedded_folder
 from holdfast.models.loading.weights import check_adapter
 
 if TYPE_CHECKING:

@@ -45,6 +45,18 @@ def train_mode(network: Network) -> None:
             module.eval()
 
 
+@contextlib.contextmanager
+def evaluation_mode(network: Network) -> Iterator[None]:
+    """Evaluation mode; afterwards the mode that it was in."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            train_mode(network)
+
+
 class Prefix:
     """The frozen blocks of a network, in order; ``forms`` are their outputs' forms, as ``ask``
     found them: ``None`` for a tensor, n for a tuple of n with a tensor first and nothing else."""

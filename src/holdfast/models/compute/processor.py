@@ -1,6 +1,6 @@
-"""Float32 on a processor in less time: linear layers through oneDNN, and dropout whose masks are
-drawn sixteen bits a place. Nothing of it is saved: a layer keeps its class's weights, and the
-written folder is a plain one.
+"""How a network computes the same in less time or memory: linear layers in float32 through oneDNN,
+dropout whose masks are drawn sixteen bits a place, activations that are computed again. Nothing of
+it is saved: a layer keeps its class's weights, and the written folder is a plain one.
 
 PyTorch multiplies float32 matrices on a processor with MKL, which on some processors (AMD's, above
 all) runs at half the speed of oneDNN, the library that PyTorch uses for bfloat16 anyway. The
@@ -11,6 +11,10 @@ a small encoder. Here a 64-bit draw of the same generator serves four places, ea
 dropped where its 16 bits, read as a number, are below the share p · 65,536, rounded. What stays is
 divided by the share that stays after that rounding, so that the expectation is exact; p itself is
 met to within 1 in 130,000.
+
+With gradient checkpointing nothing is kept inside a block, and the backward pass computes it again.
+The gradient is the same; a step takes about a third longer and keeps one block's activations
+instead of all (Chen and others 2016, 1604.06174).
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from holdfast.core.errors import ModelError
+from holdfast.core.records import Decision
 from holdfast.models.base import Weights
 
 # AMD's processors gain twice the speed and Intel's none: a gain in between is a busy machine.
@@ -166,3 +172,50 @@ def scaled_mask(x: Tensor, p: float) -> Tensor:
     # Sixteen bits of PyTorch are signed: half of the levels lie below 0.
     torch.ge(lanes, dropped - LEVELS // 2, out=mask)
     return mask.mul_(LEVELS / (LEVELS - dropped))
+
+
+SETTING = "train.checkpoint_activations"
+
+
+def checkpoint_activations(network: Weights, wanted: bool) -> tuple[Decision, ...]:
+    """Switch it on in the network's Transformers model, if ``wanted``.
+
+    Dropout draws the same again in the second pass. Evaluation is not touched.
+
+    Raises
+    ------
+    ModelError : the architecture does not offer it.
+    """
+    if not wanted:
+        return ()
+    model: Any = next((m for m in network.modules() if can_checkpoint(m)), None)
+    if model is None:
+        raise ModelError(
+            SETTING,
+            "is not offered by this architecture",
+            type(network).__name__,
+            "Leave it out, and double train.accumulate instead.",
+        )
+    if getattr(model.config, "use_cache", False):
+        # Keys and values kept for generation cannot be computed again block by block.
+        model.config.use_cache = False
+    switch(model, on=True)
+    because = "set by you: each block is computed twice, and only its input is kept"
+    return (Decision(SETTING, "true", because),)
+
+
+def switch(model: nn.Module, on: bool) -> None:
+    """Switch it, under the method's old name and its new one (Transformers 5.20 and later)."""
+    new = hasattr(model, "activation_checkpointing_enable")
+    name = f"{'activation' if new else 'gradient'}_checkpointing_{'enable' if on else 'disable'}"
+    # The older way needs an input that asks for a gradient, which frozen embeddings give none.
+    settings = {"use_reentrant": False}
+    key = f"{'activation' if new else 'gradient'}_checkpointing_kwargs"
+    getattr(model, name)(**({key: settings} if on else {}))
+
+
+def can_checkpoint(module: object) -> bool:
+    """Whether this is a Transformers model that offers it."""
+    return bool(getattr(module, "supports_gradient_checkpointing", False)) and hasattr(
+        module, "gradient_checkpointing_enable"
+    )

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import door
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted, read_facts
-from holdfast.models.encoders.families import FAMILIES
-from holdfast.models.encoders.pooling import MARK, masked_mean
+from holdfast.models.encoders.families import FAMILIES, MARK
+from holdfast.models.encoders.network import masked_mean
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import read_config
 from holdfast.models.loading.tokenizer import accepted_inputs, stated_limit

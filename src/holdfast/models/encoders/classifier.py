@@ -4,26 +4,26 @@ reasons."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from torch import Tensor, nn
 
 from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.adapter import PROMPT_VECTORS, attach
 from holdfast.models.base import AdapterSpec, Loaded, ModelFactory, decisions_in
 from holdfast.models.encoders.checkpoint import check_fast
-from holdfast.models.encoders.families import Family, family_of
-from holdfast.models.encoders.network import REGRESSION, SINGLE_LABEL, TOKENS, EncoderClassifier
-from holdfast.models.encoders.pooling import (
-    MARK,
+from holdfast.models.encoders.families import MARK, Family, family_of, strip_carrier, why_not_mean
+from holdfast.models.encoders.network import (
+    REGRESSION,
+    SINGLE_LABEL,
+    TOKENS,
     EachToken,
+    EncoderClassifier,
     MeanPool,
     OwnPool,
-    strip_carrier,
-    why_not_mean,
 )
 from holdfast.models.loading.checks import check_computes, loading
 from holdfast.models.loading.source import Source, find_model
@@ -71,17 +71,109 @@ class LoadedClassifier(Loaded):
     max_length: int
 
 
-@dataclass(frozen=True, slots=True)
+class EncoderOptions(TypedDict, total=False):
+    """How an encoder is loaded.
+
+    dropout : one rate in [0, 1) for hidden states, attention and classifier; ``None`` leaves the
+        model's.
+    revision : a branch, tag or commit of a hub model.
+    trust_remote_code : allow the code that a model's folder brings for its tokenizer to run, and
+        load a model that brings code for its layers into Transformers' own layers.
+    max_length : tokens a text is cut to; ``None`` chooses.
+    seed : of every weight that is new.
+    adapter : put one on the backbone; only it, the own pooling and the head then learn.
+    """
+
+    dropout: float | None
+    revision: str | None
+    trust_remote_code: bool
+    max_length: int | None
+    seed: int
+    adapter: AdapterSpec | None
+
+
 class PretrainedEncoder:
     """A pretrained encoder before its weights are read: where it is, its family, its configuration
-    with the names of the outputs, and its tokenizer. ``seed`` is of every weight that is new."""
+    with the names of the outputs (``classes``), its tokenizer, and how many tokens it reads.
+    ``by_words``: it reads lists of words."""
 
-    source: Source
-    family: Family
-    config: Any
-    tokenizer: Any
-    adapter: AdapterSpec | None
-    seed: int
+    def __init__(
+        self, name: str, classes: Sequence[str], options: EncoderOptions, by_words: bool = False
+    ) -> None:
+        dropout, trust = options.get("dropout"), options.get("trust_remote_code", False)
+        self.adapter, self.seed = options.get("adapter"), options.get("seed", 0)
+        check_dropout(dropout)
+        self.source = find_model(name, revision=options.get("revision"), trust=trust)
+        self.family = family_of(str(self.source.config.get("model_type")), name)
+        self.config = configuration(self.source, dropout, DROPOUTS)
+        name_classes(self.config, classes)
+        self.tokenizer = load_tokenizer(self.source, trust)
+        if by_words:
+            self.tokenizer = _by_words(self.source, self.tokenizer)
+        self.max_length, self.because = self._settle_length(options.get("max_length"))
+
+    def _settle_length(self, asked: int | None) -> tuple[int, Decision]:
+        """How many tokens a text is cut to, and why; the tokenizer, and any saved copy of it, then
+        cuts there and yields what the model takes."""
+        source, adapter = self.source, self.adapter
+        if adapter and not adapter.merge and source.config.get(MARK):
+            raise ModelError(
+                source.name,
+                "carries mean pooling in a block of its own, which is taken off before "
+                "training: an adapter folder would name a model without it",
+                None,
+                "Use --set model.adapter.merge=true, or start from the model it was trained from.",
+            )
+        # Places that a learnt prompt takes from the text.
+        taken = (adapter.rank or PROMPT_VECTORS) if adapter and adapter.kind == "prompt" else 0
+        with loading(source.name, "states no length that can be used"):
+            length, because = choose_max_length(
+                source.folder, self.config, self.tokenizer, asked, taken
+            )
+        self.tokenizer.model_max_length = length
+        limit_inputs(self.tokenizer, accepted_inputs(self.config))
+        return length, because
+
+    def plain(self, make: ModelFactory, also_new: str | None = None) -> nn.Module:
+        """The plain model. Its backbone must come from the file; what stands behind it may be
+        drawn, and so may the weights whose names begin with ``also_new``."""
+        base = f"{self.family.base}."
+        plain: nn.Module = pretrained(
+            make,
+            self.source,
+            self.config,
+            f"a {self.family.name}",
+            seed=self.seed,
+            new=lambda key: (
+                not key.startswith(base) or (also_new is not None and key.startswith(also_new))
+            ),
+        )
+        strip_carrier(plain, self.family)
+        return plain
+
+    def finish(self, network: EncoderClassifier, problem: str) -> None:
+        """Say what the outputs mean, put the adapter on, where one is asked for, and have the
+        network compute once."""
+        source, network.problem = self.source, problem
+        if self.adapter:
+            attach(network, self.adapter, base=source.name, commit=source.commit, seed=self.seed)
+        network.eval()
+        if source.name != "embedded":
+            check_computes(source.name, network, self.tokenizer)
+
+    def loaded(
+        self, network: EncoderClassifier, log: Sequence[Decision | Finding], **settings: str
+    ) -> LoadedClassifier:
+        """What was loaded, and what was decided of it."""
+        facts = describe(
+            self.source,
+            network,
+            network.family.name,
+            pooling=network.pooling,
+            hidden_size=int(network.config.hidden_size),
+        )
+        length = self.max_length
+        return LoadedClassifier(network, self.tokenizer, length, decisions_in(log), facts, settings)
 
 
 def load_classifier(
@@ -89,13 +181,8 @@ def load_classifier(
     classes: Sequence[str],
     *,
     pooling: str = "auto",
-    dropout: float | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    max_length: int | None = None,
-    seed: int = 0,
-    adapter: AdapterSpec | None = None,
     problem: str = SINGLE_LABEL,
+    **options: Unpack[EncoderOptions],
 ) -> LoadedClassifier:
     """Load a pretrained encoder and put a new classification head on it, in float32 and
     evaluation mode.
@@ -106,16 +193,9 @@ def load_classifier(
     classes : the class names in the order of the logits; at least two, all different.
     pooling : ``"mean"`` over the real tokens, the architecture's ``"own"`` head, or ``"auto"``:
         the mean where a plain folder can carry it, else its own.
-    dropout : one rate in [0, 1) for hidden states, attention and classifier; ``None`` leaves the
-        model's.
-    revision : a branch, tag or commit of a hub model.
-    trust_remote_code : allow the code that a model's folder brings for its tokenizer to run, and
-        load a model that brings code for its layers into Transformers' own layers.
-    max_length : tokens a text is cut to; ``None`` chooses.
-    seed : of every weight that is new.
-    adapter : put one on the backbone; only it, the own pooling and the head then learn.
     problem : what the outputs mean, as Transformers' ``problem_type`` names it; a ``regression``
         has one output, which ``classes`` name.
+    options : see ``EncoderOptions``.
 
     Raises
     ------
@@ -124,39 +204,32 @@ def load_classifier(
     """
     from transformers import AutoModelForSequenceClassification
 
-    _check(classes, pooling, problem)
-    check_dropout(dropout)
-    found = _find(name, classes, dropout, revision, trust_remote_code, adapter, seed)
+    column = "Check the label column: a classifier needs something to tell apart."
+    check_classes(classes, 1 if problem == REGRESSION else 2, column)
+    if pooling not in POOLINGS:
+        raise RecipeError(
+            "model.pooling", "is unknown", pooling, f"Choose one of: {', '.join(POOLINGS)}."
+        )
+    found = PretrainedEncoder(name, classes, options)
     found.config.problem_type = problem
-    length, because = _settle_length(found, max_length)
     with recorded() as log:
         notify(*found.source.decisions)
         with loading(found.source.name, "has a config.json that cannot be used"):
             chosen = _choose_pooling(pooling, found, len(classes))
-        notify(because)
+        notify(found.because)
         pooler = f"{found.family.base}.pooler."
-        plain = _load_weights(found, AutoModelForSequenceClassification, also_new=pooler)
-        network = assemble(plain, found.family, tuple(classes), chosen, seed)
-        network.problem = problem
-        _finish(found, network)
-    facts = _facts(found, network)
-    settings = {"pooling": network.pooling}
-    return LoadedClassifier(network, found.tokenizer, length, decisions_in(log), facts, settings)
+        plain = found.plain(AutoModelForSequenceClassification, also_new=pooler)
+        network = assemble(plain, found.family, tuple(classes), chosen, found.seed)
+        found.finish(network, problem)
+    return found.loaded(network, log, pooling=network.pooling)
 
 
 def load_tagger(
-    name: str,
-    tags: Sequence[str],
-    *,
-    dropout: float | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    max_length: int | None = None,
-    seed: int = 0,
-    adapter: AdapterSpec | None = None,
+    name: str, tags: Sequence[str], **options: Unpack[EncoderOptions]
 ) -> LoadedClassifier:
     """Load a pretrained encoder and put a new linear layer for ``tags`` on every token, in float32
-    and evaluation mode; arguments as in ``load_classifier``. The network's logits are [B, T, tags].
+    and evaluation mode; ``options`` as in ``load_classifier``. The network's logits are
+    [B, T, tags].
 
     Raises
     ------
@@ -165,11 +238,8 @@ def load_tagger(
     """
     from transformers import AutoModelForTokenClassification
 
-    check_dropout(dropout)
-    found = _find(name, tags, dropout, revision, trust_remote_code, adapter, seed)
-    found = replace(found, tokenizer=_by_words(found.source, found.tokenizer))
-    length, because = _settle_length(found, max_length)
-    plain = _load_weights(found, AutoModelForTokenClassification)
+    found = PretrainedEncoder(name, tags, options, by_words=True)
+    plain = found.plain(AutoModelForTokenClassification)
     drop = next(n for n, _ in plain.named_children() if n in ("dropout", "drop"))
     network = EncoderClassifier(
         plain.get_submodule(found.family.base),
@@ -177,86 +247,12 @@ def load_tagger(
         found.family,
         tuple(tags),
         _rate(plain, drop),
-        seed,
+        found.seed,
     )
-    network.problem = TOKENS
     with recorded() as log:
-        notify(*found.source.decisions, because)
-        _finish(found, network)
-    facts = _facts(found, network)
-    return LoadedClassifier(network, found.tokenizer, length, decisions_in(log), facts)
-
-
-def _find(
-    name: str,
-    classes: Sequence[str],
-    dropout: float | None,
-    revision: str | None,
-    trust: bool,
-    adapter: AdapterSpec | None,
-    seed: int,
-) -> PretrainedEncoder:
-    source = find_model(name, revision=revision, trust=trust)
-    family = family_of(str(source.config.get("model_type")), name)
-    config = configuration(source, dropout, DROPOUTS)
-    name_classes(config, classes)
-    return PretrainedEncoder(source, family, config, load_tokenizer(source, trust), adapter, seed)
-
-
-def _settle_length(found: PretrainedEncoder, asked: int | None) -> tuple[int, Decision]:
-    """How many tokens a text is cut to, and why; the tokenizer, and any saved copy of it, then cuts
-    there and yields what the model takes."""
-    source, tokenizer, adapter = found.source, found.tokenizer, found.adapter
-    if adapter and not adapter.merge and source.config.get(MARK):
-        raise ModelError(
-            source.name,
-            "carries mean pooling in a block of its own, which is taken off before "
-            "training: an adapter folder would name a model without it",
-            None,
-            "Use --set model.adapter.merge=true, or start from the model it was trained from.",
-        )
-    # Places that a learnt prompt takes from the text.
-    taken = (adapter.rank or PROMPT_VECTORS) if adapter and adapter.kind == "prompt" else 0
-    with loading(source.name, "states no length that can be used"):
-        length, because = choose_max_length(source.folder, found.config, tokenizer, asked, taken)
-    tokenizer.model_max_length = length
-    limit_inputs(tokenizer, accepted_inputs(found.config))
-    return length, because
-
-
-def _load_weights(
-    found: PretrainedEncoder, make: ModelFactory, also_new: str | None = None
-) -> nn.Module:
-    """The plain model. Its backbone must come from the file; what stands behind it may be drawn,
-    and so may the weights whose names begin with ``also_new``."""
-    base = f"{found.family.base}."
-    plain: nn.Module = pretrained(
-        make,
-        found.source,
-        found.config,
-        f"a {found.family.name}",
-        seed=found.seed,
-        new=lambda key: (
-            not key.startswith(base) or (also_new is not None and key.startswith(also_new))
-        ),
-    )
-    strip_carrier(plain, found.family)
-    return plain
-
-
-def _finish(found: PretrainedEncoder, network: EncoderClassifier) -> None:
-    """Put the adapter on, where one is asked for, and have the network compute once."""
-    source, adapter = found.source, found.adapter
-    if adapter:
-        attach(network, adapter, base=source.name, commit=source.commit, seed=found.seed)
-    network.eval()
-    if source.name != "embedded":
-        check_computes(source.name, network, found.tokenizer)
-
-
-def _facts(found: PretrainedEncoder, network: EncoderClassifier) -> dict[str, Any]:
-    width, name = int(network.config.hidden_size), network.family.name
-    return describe(found.source, network, name, pooling=network.pooling, hidden_size=width)
+        notify(*found.source.decisions, found.because)
+        found.finish(network, TOKENS)
+    return found.loaded(network, log)
 
 
 def assemble(
@@ -305,15 +301,6 @@ def _by_words(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
         spaced = AutoTokenizer.from_pretrained(source.folder, add_prefix_space=True)
         forget_limits(spaced)
         return spaced
-
-
-def _check(classes: Sequence[str], pooling: str, problem: str) -> None:
-    column = "Check the label column: a classifier needs something to tell apart."
-    check_classes(classes, 1 if problem == REGRESSION else 2, column)
-    if pooling not in POOLINGS:
-        raise RecipeError(
-            "model.pooling", "is unknown", pooling, f"Choose one of: {', '.join(POOLINGS)}."
-        )
 
 
 def _choose_pooling(asked: str, found: PretrainedEncoder, classes: int) -> str:

@@ -1,10 +1,12 @@
-"""The network that is trained: backbone → pooling → dropout → one linear layer."""
+"""The network that is trained: backbone → pooling → dropout → one linear layer. Pooling makes of
+the last hidden states of all tokens [B, T, H] the features that the last layer reads: one row of
+them [B, D] a text, or one a token [B, T, D]."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +18,7 @@ from holdfast.core.files import disk_errors
 from holdfast.models.adapters.adapter import PROMPT, extended
 from holdfast.models.adapters.save import merged_state, plain_tensor, save_adapter
 from holdfast.models.base import Adapter, Layer
-from holdfast.models.encoders.families import Family
-from holdfast.models.encoders.pooling import EachToken, MeanPool, OwnPool, carry_mean, masked_mean
+from holdfast.models.encoders.families import Family, carry_mean
 from holdfast.models.layers import new_head
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import accepted_inputs, forget_limits
@@ -25,6 +26,7 @@ from holdfast.models.loading.weights import name_classes
 
 if TYPE_CHECKING:
     from holdfast.models.base import Preprocessor
+
 
 Pooling = Literal["mean", "own"]
 SINGLE_LABEL = "single_label_classification"
@@ -34,6 +36,78 @@ TOKENS = "token_classification"
 # Transformers' classes of plain models, by what the outputs mean.
 PLAIN = {TOKENS: "AutoModelForTokenClassification"}
 WHOLE_TEXTS = "AutoModelForSequenceClassification"
+
+
+# The plain carrier of mean pooling scales its input up before the norm, so that no epsilon of an
+# architecture's own (1e-5 in RoBERTa) may enter here.
+NORM_EPSILON = 1e-12
+
+
+def masked_mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the real tokens, [B, T, H] and [B, T] → [B, H], in at least float32.
+
+    ``mask`` is 1 at real tokens (the special ones among them) and 0 at padding; ``None`` means
+    that there is no padding. A row without a real token gives NaN.
+    """
+    wide = hidden if hidden.dtype == torch.float64 else hidden.float()
+    if mask is None:
+        return wide.mean(dim=1)
+    weights = mask.to(wide.dtype).unsqueeze(-1)
+    return (wide * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class MeanPool(nn.Module):
+    """The masked mean, then a layer norm without weights: (m − mean(m)) ÷ std(m) over [H].
+
+    The norm is what one more encoder block computes anyway when it carries the mean in a plain
+    architecture (see ``models/encoders/families.py``); trained with it, the saved model is the same
+    model.
+    """
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        mean = masked_mean(hidden, mask)
+        return nn.functional.layer_norm(mean, mean.shape[-1:], eps=NORM_EPSILON)
+
+
+class OwnPool(nn.Module):
+    """An architecture's own pooling: the first token (or the mean), dense layer, activation, and
+    in ModernBERT a norm. Differs from ``MeanPool`` in having weights."""
+
+    def __init__(
+        self,
+        dense: nn.Module,
+        activation: Callable[[Tensor], Tensor],
+        *,
+        norm: nn.Module | None = None,
+        dropout: float = 0.0,
+        over: Literal["first", "mean"] = "first",
+    ) -> None:
+        super().__init__()
+        self.dense = dense
+        self.activation = activation
+        self.norm = norm
+        self.dropout = nn.Dropout(dropout)
+        self.over = over
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        token = hidden[:, 0] if self.over == "first" else masked_mean(hidden, mask)
+        features: Tensor = self.activation(self.dense(self.dropout(token)))
+        return features if self.norm is None else self.norm(features)
+
+
+class EachToken(nn.Module):
+    """The last hidden states of all tokens [B, T, H], as they are or through the layers that an
+    architecture has ``between`` them and its last one (ModernBERT alone). Differs from ``MeanPool``
+    and ``OwnPool`` in that it keeps every token."""
+
+    over: Literal["each"] = "each"
+
+    def __init__(self, between: nn.Module | None = None) -> None:
+        super().__init__()
+        self.between = between
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        return hidden if self.between is None else self.between(hidden)
 
 
 class EncoderClassifier(nn.Module):

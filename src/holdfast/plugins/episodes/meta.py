@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract import result as outcome
-from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, MODEL, RECIPE, claimed, is_finished
+from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, MODEL, RECIPE, claimed
 from holdfast.core.curves import Curves, Series
 from holdfast.core.decisions import listener, notify, parted, recorded
-from holdfast.core.errors import Interrupted, MachineError, RecipeError, RunError
+from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.files import disk_errors, whole_folder, write_json, write_text
 from holdfast.core.input_errors import door
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Verdict, to_json
-from holdfast.core.run_files import read_result, seal_model, write_result
+from holdfast.core.run_files import seal_model, write_result
 from holdfast.core.yaml_values import from_yaml
 from holdfast.data.table import Table
 from holdfast.monitor.curves.verdict import judge_curves
@@ -50,9 +50,9 @@ from holdfast.prepare.model import prepare
 from holdfast.prepare.names import check_names
 from holdfast.prepare.sources import stored
 from holdfast.recipe import Recipe, anchored, read_recipe
-from holdfast.runs.result_files import write_pages
-from holdfast.runs.scoring import OPENED
-from holdfast.runs.start import settings_mark, settings_of
+from holdfast.runs.procedure import notify_resumed
+from holdfast.runs.scoring import write_pages
+from holdfast.runs.start import OPENED, finished_before, interruptible, settings_mark, settings_of
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.journal import Journal
 from holdfast.training.machine.machine import flushed_subnormals
@@ -77,11 +77,10 @@ def meta(
     by the settings that it began with; on a finished one nothing changes. Raises ``InputError``
     where rows or settings are at fault, ``Interrupted`` on Ctrl-C and SIGTERM.
     """
-    with disk_errors(run):
-        finished = resume and is_finished(run)
-    if finished:
+    done = finished_before(run, resume)
+    if done is not None:
         notify(Decision("resumed", str(run), "it had come to its end", prominent=True))
-        return read_result(run)
+        return done
     if processes() > 1:
         rule = "runs in one process: its tasks are small"
         remedy = "Start it without a launcher."
@@ -99,8 +98,7 @@ def meta(
             if recipe.meta.method is None:
                 remedy = "Continue it with the command that began it."
                 raise RunError(str(run), "is no run of holdfast meta", None, remedy)
-            because = f"every setting is that of its {RECIPE}; what is given now is not used"
-            notify(Decision("resumed", str(run), because, prominent=True))
+            notify_resumed(run, RECIPE)
         else:
             recipe = recipe.changed(data=paths)
         if recipe.meta.method is None:
@@ -110,11 +108,8 @@ def meta(
             left = f"Use auto, {BASELINE} or {' or '.join(METHODS)}"
             remedy = f"{left}; a finished run of it still predicts."
             raise RecipeError("meta.method", rule, recipe.meta.method, remedy)
-        try:
+        with interruptible(run):
             return _meta(recipe, run, again, checkpoint_every_s)
-        except KeyboardInterrupt:
-            remedy = "Continue it with the same command and --resume."
-            raise Interrupted("the run", "was interrupted", None, remedy) from None
 
 
 def _meta(recipe: Recipe, run: Path, again: bool, every_s: float) -> dict[str, Any]:
@@ -230,8 +225,7 @@ def _write_course(
             valid_metrics={"accuracy": look.valid_accuracy},
             seconds=round(look.seconds, 3),
         )
-    for made in decisions:
-        journal.note(0, made.what, made.because, chosen=made.chosen)
+    journal.note_decisions(0, *decisions)
     verdict = _verdict(chosen, recipe)
     journal.write("verdict", chosen.last_step, **to_json(verdict))
     return verdict

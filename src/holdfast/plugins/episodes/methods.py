@@ -28,7 +28,7 @@ from holdfast.models.probes.logistic import (
     softmax_losses,
 )
 from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 TOKENS = 4096
 

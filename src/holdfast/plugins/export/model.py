@@ -20,8 +20,8 @@ from holdfast._version import __version__
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, to_json
 from holdfast.data.table import Table
-from holdfast.models.encoders.families import FAMILIES, Family
-from holdfast.models.encoders.pooling import MARK, MeanPool, strip_carrier
+from holdfast.models.encoders.families import FAMILIES, MARK, Family, strip_carrier
+from holdfast.models.encoders.network import MeanPool
 from holdfast.models.loading.tokenizer import accepted_inputs
 from holdfast.runs.threshold import read_threshold
 from holdfast.tasks import kind_of

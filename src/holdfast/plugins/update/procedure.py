@@ -29,8 +29,7 @@ from holdfast.core.records import Decision, Finding, Floats, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.data.table import Table
-from holdfast.fits.row_roles import LearningRows
-from holdfast.fits.row_use import learning_of
+from holdfast.fits.row_use import LearningRows, learning_of
 from holdfast.plugins.update.candidates import (
     Start,
     against_warm,

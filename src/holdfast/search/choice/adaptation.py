@@ -41,7 +41,7 @@ from holdfast.search.choice.candidate import fertility
 from holdfast.search.choice.evidence import text_rows
 from holdfast.stats.paired_tests import paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
-from holdfast.training.sweeps.pretrain import BATCH, Pretrained, pretrain
+from holdfast.training.pretrain import BATCH, Pretrained, pretrain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

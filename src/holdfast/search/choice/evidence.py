@@ -28,17 +28,17 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.fits.fit import fit
+from holdfast.fits.frozen import below_head, outputs_of, pooled
 from holdfast.metrics.comparison import bits_rows, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.base import Layer
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.fresh import fresh
-from holdfast.models.probes.layer_evidence import below_head, outputs_of, pooled
 from holdfast.models.probes.transferability import h_score, log_evidence, ridge_out_of_fold
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 from holdfast.tasks.tags.losses import word_features
-from holdfast.training.batches import by_length
 from holdfast.training.machine.machine import make_accelerator, use_threads
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
+from holdfast.training.plan import by_length
 from holdfast.training.task import features_of
 
 if TYPE_CHECKING:

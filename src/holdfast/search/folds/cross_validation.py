@@ -30,8 +30,7 @@ from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS as FOLDS_FILE
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
-from holdfast.fits.row_roles import LearningRows
-from holdfast.fits.row_use import against_folds, all_training
+from holdfast.fits.row_use import LearningRows, against_folds, all_training
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
@@ -43,7 +42,7 @@ from holdfast.search.engines import engine_of
 from holdfast.search.folds.rows import FoldPlan, FoldRows, fold_rows
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import FitJob, FitResult, FitStore
-from holdfast.training.fold_evaluations import FoldLooks
+from holdfast.training.observe import FoldLooks
 from holdfast.training.task import Measured
 
 if TYPE_CHECKING:

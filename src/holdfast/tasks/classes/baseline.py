@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints, Outputs
 from holdfast.core.run_facts import LabelNoise
-from holdfast.models.probes.curve import ProbeCurve, out_of_fold, probe_curve
+from holdfast.models.probes.head_fit import ProbeCurve, out_of_fold, probe_curve
 from holdfast.models.probes.probe import Probe
 from holdfast.monitor.limits import WRONG_LEVEL
 from holdfast.stats.lapse import lapse_rate

@@ -19,8 +19,7 @@ from holdfast.metrics.texts import EXECUTION_NAME as EXECUTION
 from holdfast.models.compute.prefix import train_mode
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.text_scores import COUNTS, count_copies, sample_positions
-from holdfast.training.batches import probe_positions
-from holdfast.training.plan import FORWARD_SHARE
+from holdfast.training.plan import FORWARD_SHARE, probe_positions
 from holdfast.training.task import WrittenMeasurements
 
 if TYPE_CHECKING:

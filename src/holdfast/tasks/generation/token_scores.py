@@ -30,7 +30,7 @@ from holdfast.metrics.resample import (
 from holdfast.stats.paired_tests import loss_rows
 from holdfast.tasks.generation.losses import token_losses
 from holdfast.tasks.seq2seq.losses import wanted_of
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from holdfast.core.records import Ints, Outputs
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.losses import Classification, Metrics
 from holdfast.tasks.images.pixels import PixelTensors
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 from holdfast.training.task import Batch
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from holdfast.metrics.comparison import compare_losses
 from holdfast.metrics.resample import RESAMPLES, ResampledUnits, Resampling, undefined
 from holdfast.metrics.score import rate_estimate
 from holdfast.models.encoders.network import MULTI_LABEL
-from holdfast.models.probes.linear import fit_labels, frequency_logits
-from holdfast.models.probes.probe import Probe
+from holdfast.models.probes.probe import Probe, fit_labels, frequency_logits
 from holdfast.recipe import Recipe
 from holdfast.tasks.hardest import hardest_rows
 from holdfast.tasks.labels.base import LoadedText, ProblemAnswers

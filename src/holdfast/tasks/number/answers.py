@@ -19,8 +19,7 @@ from holdfast.data.table import Table
 from holdfast.metrics.comparison import compare_losses
 from holdfast.metrics.resample import POSITIVE, RESAMPLES, ResampledUnits, Resampling, undefined
 from holdfast.models.encoders.network import REGRESSION
-from holdfast.models.probes.linear import fit_ridge
-from holdfast.models.probes.probe import Probe
+from holdfast.models.probes.probe import Probe, fit_ridge
 from holdfast.recipe import Recipe
 from holdfast.tasks.hardest import hardest_rows
 from holdfast.tasks.labels.base import LoadedText, ProblemAnswers, loaded_text

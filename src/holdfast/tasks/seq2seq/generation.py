@@ -21,7 +21,7 @@ from holdfast.tasks.generation.token_scores import (
     measure_saved,
 )
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ from holdfast.tasks.hardest import hardest_rows
 from holdfast.tasks.rates import f1_of, rate_estimates, rates_by_name, with_each
 from holdfast.tasks.tags.entities import TagTable, entity_counts, spans_of
 from holdfast.tasks.tags.losses import EncodedWords, TokenClassification
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 if TYPE_CHECKING:
     import torch

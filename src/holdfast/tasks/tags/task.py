@@ -63,7 +63,7 @@ from holdfast.tasks.tags.scores import (
     tag_outputs,
     word_outputs,
 )
-from holdfast.training.batches import by_length
+from holdfast.training.plan import by_length
 
 if TYPE_CHECKING:
     import torch

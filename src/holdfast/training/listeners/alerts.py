@@ -74,17 +74,20 @@ class Alerts:
             return
         self._last = verdict.label
         if is_asked(verdict.label, self._on):
-            self._send(
-                {
-                    "run": self._run,
-                    "step": run.step,
-                    "verdict": verdict.label,
-                    "because": verdict.because,
-                    "confidence": verdict.confidence,
-                    "since_step": verdict.since_step,
-                    "cause": verdict.cause,
-                }
-            )
+            message = {
+                "run": self._run,
+                "step": run.step,
+                "verdict": verdict.label,
+                "because": verdict.because,
+                "confidence": verdict.confidence,
+                "since_step": verdict.since_step,
+                "cause": verdict.cause,
+            }
+            for sender in self._senders:
+                # A daemon: an address that never answers does not keep the process at its end.
+                thread = threading.Thread(target=self._one, args=(sender, message), daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def run_end(self, run: Run) -> None:
         """Wait for what is under way, but not for ever, and say what did not arrive."""
@@ -102,13 +105,6 @@ class Alerts:
 
     def load_state_dict(self, state: Mapping[str, str | None]) -> None:
         self._last = state["last"]
-
-    def _send(self, message: Message) -> None:
-        for sender in self._senders:
-            # A daemon: an address that never answers does not keep the process at its end.
-            thread = threading.Thread(target=self._one, args=(sender, message), daemon=True)
-            thread.start()
-            self._threads.append(thread)
 
     def _one(self, sender: Callable[[Message], None], message: Message) -> None:
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import numpy as np
 
 from holdfast.core.records import Floats, Ints, Snapshot
+from holdfast.training.machine.sharding import gathered_objects
 from holdfast.training.run import BatchLosses
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ class ExampleHistory:
         self._pending.append((rows, values))
 
     def epoch_end(self, run: Run) -> None:
-        for rows, values in self._gathered():
+        here = [(rows, values.float().cpu().numpy()) for rows, values in self._pending]
+        for rows, values in gathered_objects(here, self._world):
             self._add(rows, values)
         self._pending = []
         self._pass += not run.phase.compares_rows
@@ -204,15 +206,6 @@ class ExampleHistory:
             sums.passes.astype(np.int64),
             _kinds(sums, mean),
         )
-
-    def _gathered(self) -> list[tuple[Ints, Floats]]:
-        here = [(rows, values.float().cpu().numpy()) for rows, values in self._pending]
-        if self._world == 1:
-            return here
-        from accelerate.utils import gather_object
-
-        everyone: list[tuple[Ints, Floats]] = gather_object(here)
-        return everyone
 
     def _add(self, rows: Ints, values: Floats) -> None:
         """``values`` [rows, 3]: probability of the label, margin, right or wrong. A row that was

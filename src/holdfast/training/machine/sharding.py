@@ -12,7 +12,7 @@ left passes some again, and nothing comes of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+T = TypeVar("T")
 # Methods of our networks, beside ``forward``, that compute with all weights.
 PASSES = ("logits_at", "losses_at")
 
@@ -96,6 +97,16 @@ def summed(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
     table = torch.tensor(values, dtype=torch.float64, device=accelerator.device)
     total: torch.Tensor = accelerator.reduce(table, reduction="sum")
     return [float(value) for value in total]
+
+
+def gathered_objects(here: list[T], world: int) -> list[T]:
+    """What each of ``world`` processes has, one after the other."""
+    if world == 1:
+        return here
+    from accelerate.utils import gather_object
+
+    everyone: list[T] = gather_object(here)
+    return everyone
 
 
 def parts_of(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from holdfast.core.records import Decision, softmax
 from holdfast.models.compute.processor import FASTER_BY, measure_gain, use_onednn
 from holdfast.models.encoders.checkpoint import hearing
-from holdfast.models.encoders.pooling import masked_mean
+from holdfast.models.encoders.network import masked_mean
 from holdfast.plugins.export.graphs import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.model import ByPlace, Uncarried, of_texts
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.models.probes.curve import nested_order
+from holdfast.models.probes.head_fit import nested_order
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.fold_answers import probe_logits, scaled
 from holdfast.quality.views import Embedded

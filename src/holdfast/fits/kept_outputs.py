@@ -1,27 +1,36 @@
-"""Can a network be entered behind its frozen layers, and what is it worth? The model is asked."""
+"""Whether the outputs of the frozen first layers are kept (``train.cache_frozen``): can the network
+be entered behind them, which the model is asked, and would it pay?"""
 
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from holdfast.contract.fit import TrainingPlan
+from holdfast.core.decisions import notify
+from holdfast.core.errors import RecipeError
 from holdfast.core.input_errors import reason
-from holdfast.core.records import Ints
-from holdfast.models.compute.prefix import Prefix, train_mode
+from holdfast.core.machine import processes
+from holdfast.core.records import Decision, Ints
+from holdfast.models.base import Network
+from holdfast.models.compute.prefix import Prefix, frozen_prefix, train_mode
 from holdfast.training.machine.machine import autocast, device_kind
-from holdfast.training.prefix.cache import sizes_of
+from holdfast.training.plan import Plan
+from holdfast.training.prefix_cache import sizes_of
 from holdfast.training.restore import random_state, set_random_state
-from holdfast.training.task import device_batch
+from holdfast.training.task import Examples, Task, device_batch
 
 if TYPE_CHECKING:
-    from holdfast.models.base import Network
-    from holdfast.training.task import Batch, Examples, Task
+    from holdfast.training.task import Batch
 
 
 MOST_ROWS, MOST_TOKENS = 8, 512
@@ -161,3 +170,123 @@ def _seconds(run: Callable[[], torch.Tensor]) -> float:
         run()
         best = min(best, time.perf_counter() - before)
     return best
+
+
+SETTING = "train.cache_frozen"
+# Unasked, no more than this, nor more than half of what the disk has left.
+MOST_BYTES = 4_000_000_000
+DISK_SHARE = 0.5
+WRITTEN_BYTES_A_SECOND = 200e6
+MB = 1e6
+
+
+def keep_prefix(
+    ready: TrainingPlan, folder: Path | None = None, *, enriched: bool = False
+) -> tuple[str, Prefix | None]:
+    """``train.cache_frozen`` resolved, and what is kept, if anything.
+
+    Where rows are ``enriched`` what is learnt from is another form each time, so that ``auto`` is
+    off; ``on`` keeps the outputs of the rows as they are, for the looks.
+
+    ``auto`` is on where the passes that are saved take longer than the filling, and the files are
+    small: at most 4 GB and half of the free disk at ``folder`` (the system's temporary folder where
+    there is none). Nothing frozen leaves ``auto`` as it is, without a word.
+
+    Raises
+    ------
+    RecipeError : it is ``on``, and there is nothing to keep, no way to, or no room for it.
+    """
+    wanted, network, task, plan = (
+        ready.recipe.train.cache_frozen,
+        ready.loaded.network,
+        ready.task,
+        ready.plan,
+    )
+    train, valid = ready.sides.learnt, ready.valid
+    layers = frozen_prefix(network)
+    if not layers and wanted == "on":
+        raise RecipeError(
+            SETTING,
+            "has nothing to keep: the embeddings and first blocks are not frozen",
+            wanted,
+            "Set model.freeze to a number of layers, or leave it out.",
+        )
+    if not layers or wanted == "off":
+        if layers:
+            because = "set by you: frozen layers are computed in every pass"
+            notify(Decision(SETTING, "off", because))
+        return wanted, None
+    if enriched and wanted == "auto":
+        because = (
+            f"{len(layers)} first layers are frozen, but rows are learnt from in other forms "
+            "(enrich), whose outputs nobody asks for twice"
+        )
+        notify(Decision(SETTING, "off", because))
+        return "off", None
+    prefix = Prefix(layers)
+    entry = _refusal(task) or ask_model(prefix, network, task, train, ready.recipe.train.precision)
+    size = entry.bytes_of(train) + entry.bytes_of(valid)
+    why_not = entry.why_not or _no_room(size, wanted, folder)
+    if why_not and wanted == "on":
+        raise RecipeError(SETTING, f"is not possible here: {why_not}", wanted, "Leave it out.")
+    # Seconds that are saved, those of filling taken off.
+    rows = len(train) + len(valid)
+    saved = (passes_of(plan, len(train), len(valid)) - rows) * entry.saved_s
+    gain = saved - size / WRITTEN_BYTES_A_SECOND
+    on = why_not is None and (wanted == "on" or gain > 0)
+    because = f"{len(layers)} first layers are frozen; " + (
+        why_not or _reckoned(entry, train, valid, plan, size, gain)
+    )
+    said = f"set by you: {because}" if wanted == "on" else because
+    setting = "on" if on else "off"
+    notify(Decision(SETTING, setting, said))
+    return setting, prefix if on else None
+
+
+def passes_of(plan: Plan, train_rows: int, valid_rows: int) -> int:
+    """Rows that pass the frozen layers in the whole run: steps, looks, and refitted heads."""
+    rows = len(plan.evaluate_at) * (plan.probe_rows + valid_rows)
+    start = 0
+    for phase in plan.phases:
+        end = start + phase.steps
+        rows += phase.rows_passed
+        if phase.head == "refit":
+            rows += train_rows * sum(start < at <= end for at in plan.evaluate_at)
+        start = end
+    return rows
+
+
+def _refusal(task: Task) -> PrefixEntry | None:
+    if processes() > 1:
+        return PrefixEntry("several processes train together, and each would fill files of its own")
+    if getattr(task, "pack", False):
+        return PrefixEntry("rows share a line (train.pack), in company that changes")
+    return None
+
+
+def _no_room(size: int, wanted: str, folder: Path | None) -> str | None:
+    """Why ``size`` bytes are too many. What a run that is continued has written already is free
+    for it."""
+    place = folder or Path(tempfile.gettempdir())
+    held = sum(path.stat().st_size for path in place.glob("prefix-*.rows"))
+    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free + held
+    most = min(MOST_BYTES, DISK_SHARE * free) if wanted == "auto" else free
+    if size <= most:
+        return None
+    return (
+        f"their outputs take {size / MB:,.0f} MB, and {most / MB:,.0f} MB are allowed "
+        f"({free / MB:,.0f} MB of disk are free)"
+    )
+
+
+def _reckoned(
+    entry: PrefixEntry, train: Examples, valid: Examples, plan: Plan, size: int, gain: float
+) -> str:
+    rows = len(train) + len(valid)
+    times = passes_of(plan, len(train), len(valid)) / rows
+    verdict = f"about {gain:,.1f} s are saved" if gain > 0 else "keeping them would not pay"
+    return (
+        f"each row passes them {times:.1f} times, and {1000 * entry.saved_s:.2f} ms a pass are "
+        f"saved (probed); {size / MB:,.1f} MB are kept: {verdict}"
+    )

@@ -1,18 +1,23 @@
-"""The only place that applies actions to a run: a function each, found by the action's class; and
-a run made to follow its adjustments: plan, optimizer, schedule, dropouts, what is frozen, the
+"""The only place that applies actions to a run: a function each, found by the action's class; and a
+run made to follow its adjustments: plan, optimizer, schedule, dropouts, what is frozen, the
 listeners of methods that were switched on (``adjust``).
 
 Actions that change a setting change ``run.adjustments``, which a restore point holds: that is how a
-rollback undoes them. ``HalveBatch`` is about this machine's memory, and no rollback brings more.
+rollback undoes them. ``HalveBatch`` is about this machine's memory, and no rollback brings more:
+where a step runs out of it, the same rows are cut into more pieces and computed again
+(``in_less_memory``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import fnmatch
+import gc
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,64 +40,122 @@ from holdfast.core.errors import RunError
 from holdfast.core.events import in_order
 from holdfast.models.compute.prefix import train_mode
 from holdfast.models.layers import put_head_back
-from holdfast.training.actions.adjustments import Adjustments, plan_of
-from holdfast.training.machine.memory import can_halve, free_memory, pieces
+from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.plan import Phase, steps_for
+from holdfast.training.restore import Adjustments, plan_of, set_random_state
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
+    from holdfast.training.restore import RandomState
     from holdfast.training.run import Run
 
 
-Applied = TypeVar("Applied", bound=Action)
+# What changes a setting of the run: ``adjusted`` says how.
+SETTINGS = (
+    ScaleLearningRate,
+    SetWeightDecay,
+    SetDropout,
+    Freeze,
+    Unfreeze,
+    Extend,
+    Shorten,
+    SwitchOn,
+    StrengthenAugmentation,
+    Reshuffle,
+)
 
 
 def appliers(run: Run) -> Mapping[type[Any], Callable[[Any], None]]:
     """Each class of action that changes a run of the loop, to what applies one to ``run``."""
 
-    def of(change: Callable[[Run, Applied], None]) -> Callable[[Applied], None]:
-        return lambda action: change(run, action)
+    def change(action: Action) -> None:
+        adjust(run, adjusted(run, action))
 
     return {
-        ScaleLearningRate: of(_scale_rate),
-        SetWeightDecay: of(_set_decay),
-        SetDropout: of(_set_dropout),
-        Freeze: of(_freeze),
-        Unfreeze: of(_unfreeze),
-        Extend: of(_extend),
-        Shorten: of(_shorten),
-        SwitchOn: of(_switch_on),
-        StrengthenAugmentation: of(_strengthen),
-        ResetHead: of(_reset_head),
-        Reshuffle: of(_reshuffle),
-        HalveBatch: of(_halve),
+        **dict.fromkeys(SETTINGS, change),
+        ResetHead: partial(_reset_head, run),
+        HalveBatch: partial(_halve, run),
     }
 
 
-def _scale_rate(run: Run, action: ScaleLearningRate) -> None:
-    adjust(run, replace(run.adjustments, rate=run.adjustments.rate * action.factor))
+def adjusted(run: Run, action: Action) -> Adjustments:
+    """The run's adjustments with what an action changes.
+
+    Raises ``RunError`` for one that cannot be applied to this run now.
+    """
+    made, additions = run.adjustments, run.job.additions
+    match action:
+        case ScaleLearningRate():
+            return replace(made, rate=made.rate * action.factor)
+        case SetWeightDecay():
+            return replace(made, weight_decay=action.weight_decay)
+        case SetDropout():
+            if not run.dropouts:
+                rule = "none of the network's dropouts is on"
+                raise _impossible("SetDropout", rule, None, "Set model.dropout first.")
+            return replace(made, dropout=action.dropout)
+        case Freeze():
+            return _frozen(run, action)
+        case Unfreeze():
+            return _unfrozen(run, action)
+        case Extend():
+            rows, per_step = len(run.job.train), run.plan.phases[-1].rows_per_step
+            steps = action.steps or steps_for(float(action.epochs or 0), rows, per_step)
+            return replace(made, more_steps=made.more_steps + steps)
+        case Shorten():
+            return _shorter(run, action)
+        case SwitchOn():
+            _refuse_without_phase(run, "SwitchOn", action.method)
+            settings = additions.settled(action.method, action.settings, made.methods)
+            return replace(made, methods={**made.methods, action.method: settings})
+        case StrengthenAugmentation():
+            _refuse_without_phase(run, "StrengthenAugmentation", action.notches)
+            wanted, most = made.augmentation + action.notches, additions.notches
+            if wanted > most:
+                rule = f"these rows can be enriched by {most} notches more than the recipe says"
+                remedy = "Leave them as they are."
+                raise _impossible("StrengthenAugmentation", f"{rule}, no further", wanted, remedy)
+            return replace(made, augmentation=wanted)
+        case _:
+            return replace(made, shuffles=made.shuffles + 1)
 
 
-def _set_decay(run: Run, action: SetWeightDecay) -> None:
-    adjust(run, replace(run.adjustments, weight_decay=action.weight_decay))
-
-
-def _set_dropout(run: Run, action: SetDropout) -> None:
-    if not run.dropouts:
-        raise _impossible(
-            "SetDropout", "none of the network's dropouts is on", None, "Set model.dropout first."
-        )
-    adjust(run, replace(run.adjustments, dropout=action.dropout))
-
-
-def _freeze(run: Run, action: Freeze) -> None:
+def _frozen(run: Run, action: Freeze) -> Adjustments:
     named = _named(run, action.layers, "Freeze", run.learning_parameters())
     frozen = {*run.adjustments.frozen, *named}
     for phase in _phases_to_come(run):
-        if _learnt_in(run, phase) <= frozen:
+        with all_learning(run):
+            groups = run.job.groups(run.network, phase)
+        # A phase may leave the head alone.
+        inside = {id(parameter) for group in groups for parameter in group["params"]}
+        if {name for name, p in run.learning_parameters().items() if id(p) in inside} <= frozen:
             rule = f"nothing would be left to learn in the phase {phase.name!r}"
             raise _impossible("Freeze", rule, action.layers, "Name fewer.")
-    adjust(run, replace(run.adjustments, frozen=tuple(sorted(frozen))))
+    return replace(run.adjustments, frozen=tuple(sorted(frozen)))
+
+
+def _unfrozen(run: Run, action: Unfreeze) -> Adjustments:
+    """With the layers that an action has frozen, and those that never learned and may."""
+    made, named = run.adjustments, _named(run, action.layers, "Unfreeze", run.may_learn())
+    left = tuple(name for name in made.frozen if name not in named)
+    new = named - run.learning_parameters().keys()
+    if left == made.frozen and not new:
+        rule = "all of these learn already"
+        raise _impossible("Unfreeze", rule, action.layers, "Name layers that are frozen.")
+    return replace(made, frozen=left, thawed=tuple(sorted({*made.thawed, *new})))
+
+
+def _shorter(run: Run, action: Shorten) -> Adjustments:
+    steps, before = run.plan.steps, sum(phase.steps for phase in run.plan.phases[:-1])
+    least = max(run.step, before) + 1
+    if not least <= action.to_step < steps:
+        rule = f"a run at step {run.step} of {steps} cannot end there"
+        remedy = f"Name a step from {least} to {steps - 1}."
+        if least >= steps:
+            remedy = "It is about to end."
+        raise _impossible("Shorten", rule, action.to_step, remedy)
+    made = run.adjustments
+    return replace(made, more_steps=made.more_steps - (steps - action.to_step))
 
 
 def _phases_to_come(run: Run) -> tuple[Phase, ...]:
@@ -101,64 +164,6 @@ def _phases_to_come(run: Run) -> tuple[Phase, ...]:
     if len(phases) > 1 and run.step_in_phase >= phases[0].steps:
         phases = phases[1:]
     return phases or run.plan.phases[-1:]
-
-
-def _learnt_in(run: Run, phase: Phase) -> set[str]:
-    """The names of what this phase learns: a phase may leave the head alone."""
-    with all_learning(run):
-        groups = run.job.groups(run.network, phase)
-    inside = {id(parameter) for group in groups for parameter in group["params"]}
-    return {name for name, p in run.learning_parameters().items() if id(p) in inside}
-
-
-def _unfreeze(run: Run, action: Unfreeze) -> None:
-    """The layers that an action has frozen, and those that never learned and may."""
-    named = _named(run, action.layers, "Unfreeze", run.may_learn())
-    left = tuple(name for name in run.adjustments.frozen if name not in named)
-    new = named - run.learning_parameters().keys()
-    if left == run.adjustments.frozen and not new:
-        rule = "all of these learn already"
-        raise _impossible("Unfreeze", rule, action.layers, "Name layers that are frozen.")
-    thawed = tuple(sorted({*run.adjustments.thawed, *new}))
-    adjust(run, replace(run.adjustments, frozen=left, thawed=thawed))
-
-
-def _extend(run: Run, action: Extend) -> None:
-    rows, per_step = len(run.job.train), run.plan.phases[-1].rows_per_step
-    steps = action.steps or steps_for(float(action.epochs or 0), rows, per_step)
-    adjust(run, replace(run.adjustments, more_steps=run.adjustments.more_steps + steps))
-
-
-def _shorten(run: Run, action: Shorten) -> None:
-    before = sum(phase.steps for phase in run.plan.phases[:-1])
-    least = max(run.step, before) + 1
-    if not least <= action.to_step < run.plan.steps:
-        raise _impossible(
-            "Shorten",
-            f"a run at step {run.step} of {run.plan.steps} cannot end there",
-            action.to_step,
-            f"Name a step from {least} to {run.plan.steps - 1}."
-            if least < run.plan.steps
-            else "It is about to end.",
-        )
-    fewer = run.plan.steps - action.to_step
-    adjust(run, replace(run.adjustments, more_steps=run.adjustments.more_steps - fewer))
-
-
-def _switch_on(run: Run, action: SwitchOn) -> None:
-    made, additions = run.adjustments, run.job.additions
-    _refuse_without_phase(run, "SwitchOn", action.method)
-    settings = additions.settled(action.method, action.settings, made.methods)
-    adjust(run, replace(made, methods={**made.methods, action.method: settings}))
-
-
-def _strengthen(run: Run, action: StrengthenAugmentation) -> None:
-    _refuse_without_phase(run, "StrengthenAugmentation", action.notches)
-    wanted, most = run.adjustments.augmentation + action.notches, run.job.additions.notches
-    if wanted > most:
-        rule = f"these rows can be enriched by {most} notches more than the recipe says, no further"
-        raise _impossible("StrengthenAugmentation", rule, wanted, "Leave them as they are.")
-    adjust(run, replace(run.adjustments, augmentation=wanted))
 
 
 def _refuse_without_phase(run: Run, action: str, value: object) -> None:
@@ -172,10 +177,6 @@ def _reset_head(run: Run, action: ResetHead) -> None:
     if not put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
         rule = "the last layer does not learn"
         raise _impossible("ResetHead", rule, None, "Unfreeze it.")
-
-
-def _reshuffle(run: Run, action: Reshuffle) -> None:
-    adjust(run, replace(run.adjustments, shuffles=run.adjustments.shuffles + 1))
 
 
 def _halve(run: Run, action: HalveBatch) -> None:
@@ -312,3 +313,67 @@ def start_phase(run: Run) -> None:
             group["base_lr"] = group["lr"]
         run.optimizer = run.job.optimizer(phase.optimizer, groups)
     run.schedule = run.job.schedule(phase.schedule, phase.steps, phase.warmup_steps)
+
+
+def in_less_memory(run: Run, before: RandomState, gradients: Callable[[], float]) -> float:
+    """``gradients()``, again in twice as many pieces for as long as memory runs out; ``before`` is
+    where the generators are.
+
+    Only the gradients are computed again: optimizer, schedule and counters have not moved, and
+    dropout draws from where it did. The gradient of an update does not depend on its pieces, so
+    the run goes on as it was meant, but for rounding (and for batch norm's statistics, which see
+    smaller batches). More pieces stay for the rest of the run, and for its resume. A step that
+    compares rows needs them together, and one row cannot be cut: both raise.
+    """
+    while True:
+        try:
+            return gradients()
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error) or not can_halve(run):
+                raise
+        # Outside of the except clause, where the error no longer holds the step's tensors.
+        run.guard.act(_halved(run))
+        set_random_state(before)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether it is such an error: PyTorch has a class for GPUs, only a sentence for the
+    processor."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    message = str(error).lower()
+    return any(
+        phrase in message for phrase in ("out of memory", "not enough memory", "allocate memory")
+    )
+
+
+def pieces(run: Run) -> int:
+    """Into how many pieces the rows of an update are cut."""
+    return run.phase.accumulate << run.halvings
+
+
+def can_halve(run: Run) -> bool:
+    """Whether an update's rows can be cut into twice as many pieces, by this process alone."""
+    if is_sharded(run.network):
+        return False
+    rows = math.ceil(run.phase.rows_per_step / run.job.accelerator.num_processes)
+    return not run.phase.compares_rows and pieces(run) < rows
+
+
+def free_memory(run: Run) -> None:
+    """Let go of what a step has left behind, the gradients with it."""
+    if run.optimizer is not None:
+        run.optimizer.zero_grad(set_to_none=True)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _halved(run: Run) -> HalveBatch:
+    count = 2 * pieces(run)
+    size = math.ceil(run.phase.rows_per_step / count)
+    because = (
+        f"memory ran out in step {run.step + 1}: its {run.phase.rows_per_step} rows are computed "
+        f"in {count} pieces of {size} from here on; the gradient is the same"
+    )
+    return HalveBatch(because, size, count)

@@ -15,7 +15,7 @@ import torch
 from holdfast.core.errors import MachineError, TrainingError
 from holdfast.core.seeds import derive_seed
 from holdfast.models.compute.prefix import train_mode
-from holdfast.training.actions.act import start_phase
+from holdfast.training.act import start_phase
 from holdfast.training.guard import begin_run
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.run import Job, Run

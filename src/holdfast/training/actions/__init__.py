@@ -1,1 +1,0 @@
-"""What actions change of a run."""

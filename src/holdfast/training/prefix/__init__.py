@@ -1,1 +1,0 @@
-"""Kept outputs of the frozen first layers."""

@@ -1,1 +1,0 @@
-"""Updates outside a fine-tuning."""
