@@ -20,7 +20,7 @@ from holdfast.duplicates.texts import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.copies.contained_rows import find_contained
-from holdfast.quality.checks.splits.unnamed_groups import likeness
+from holdfast.quality.checks.splits.groups import likeness
 from holdfast.quality.leaks import duplicate_groups, leaks_with
 from holdfast.quality.price import Pricing
 from holdfast.quality.runner import look

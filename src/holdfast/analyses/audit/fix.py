@@ -29,8 +29,15 @@ from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw, reading
 from holdfast.data.source import read_source
 from holdfast.prepare.clean import by_default
-from holdfast.quality.clean.apply import choose, count_unread, treat_side, unread_words
-from holdfast.quality.clean.log import line, read_log, revert
+from holdfast.quality.clean.apply import (
+    choose,
+    count_unread,
+    line,
+    read_log,
+    revert,
+    treat_side,
+    unread_words,
+)
 from holdfast.quality.clean.treatment import RowSet
 from holdfast.recipe import Recipe
 from holdfast.runs.prediction_file import is_parquet, typed_parts

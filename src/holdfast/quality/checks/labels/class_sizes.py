@@ -1,5 +1,4 @@
-"""Whether more rows would bring more, and about how much: the learning curve of a probe, carried
-one doubling on."""
+"""Classes of too few rows, or of far more than others; and whether more rows would bring more."""
 
 from __future__ import annotations
 
@@ -10,10 +9,128 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.wording import listing
+from holdfast.data.options import RARE_BELOW
+from holdfast.data.table import Table
 from holdfast.models.probes.curve import nested_order
-from holdfast.quality.check import CheckResult, check, result, with_classes
+from holdfast.quality.check import CheckResult, check, result, with_classes, with_texts
 from holdfast.quality.fold_answers import probe_logits, scaled
-from holdfast.quality.views import Embedded
+from holdfast.quality.views import Closely, Embedded, TableRows, normal_pair, text_batches
+
+_SHARE = 0.8
+_RATIO = 20
+
+
+@check(
+    TableRows,
+    cannot_see="Whether the skew is that of the world.",
+    error_rate="Counts: never wrong about the rows.",
+    holds_for=with_classes,
+)
+def class_imbalance(rows: TableRows) -> CheckResult | None:
+    """Warns where one class holds 80 % of the rows or more, or 20 times those of another.
+
+    Silent with fewer than two classes present. Score: the share of the largest class.
+    """
+    table = rows.table
+    counts = rows.class_counts
+    present = counts[counts > 0]
+    if len(present) < 2:
+        return None
+    largest, smallest = int(counts.argmax()), int(present.min())
+    share = float(counts.max() / counts.sum())
+    if share < _SHARE and counts.max() < _RATIO * smallest:
+        return None
+    # The first of equally rare ones; classes without a row are not among them.
+    rarest = table.classes[counts.tolist().index(smallest)]
+    return result(
+        (),
+        f"{table.classes[largest]!r} has {counts.max()} of {counts.sum()} rows, {rarest!r} has "
+        f"{smallest}: always answering {table.classes[largest]!r} is right {share:.0%} of the time",
+        "Read macro F1 and the scores by class beside the accuracy; where rare classes count as "
+        "much, answer so: --set methods.balance.by=none --set methods.balance.target=half.",
+        score=share,
+        count=int(counts.max()),
+    )
+
+
+_FEW = 20
+
+
+@check(
+    TableRows,
+    cannot_see="Whether the few rows are typical.",
+    error_rate="Counts: never wrong about the rows.",
+    holds_for=with_classes,
+)
+def thin_classes(rows: TableRows) -> CheckResult | None:
+    """Says which classes have fewer than 20 rows: at 15 % for the test, at most three of them.
+
+    Silent where no class is so small. Score: the share of the classes that are.
+    """
+    table = rows.table
+    counts = rows.class_counts
+    thin = np.flatnonzero((counts > 0) & (counts < _FEW))
+    if not len(thin):
+        return None
+    named = [f"{table.classes[c]!r} {counts[c]}" for c in thin]
+    return result(
+        (),
+        f"classes with fewer than {_FEW} rows: {listing(named, 5, ', ', ' and {} more')}",
+        "See whether one is another class misspelt; add rows of the others, and do not trust the "
+        "score of a single one of them.",
+        score=len(thin) / len(table.classes),
+        severity="info",
+        count=int(counts[thin].sum()),
+    )
+
+
+def _divided(table: Table) -> bool:
+    return with_texts(table) and with_classes(table)
+
+
+@check(
+    Closely,
+    cannot_see="Whether the classes are meant.",
+    error_rate="Counts by the rule of train: never wrong about the rows.",
+    holds_for=_divided,
+)
+def undividable_classes(view: Closely) -> CheckResult | None:
+    """Reports classes of fewer than three different texts (but for case, space and punctuation),
+    which cannot stand on three sides: `train` refuses them. An error where a class has one text
+    alone; two are enough where the test rows are a file of their own. Score: the share of the
+    classes that are.
+    """
+    table = view.rows.table
+    labels = np.asarray(table.column("label"))
+    known: dict[int, set[str]] = {int(c): set() for c in np.unique(labels) if c >= 0}
+    open_ = set(known)
+    for start, batch in text_batches(table):
+        for label, text in zip(labels[start : start + len(batch)].tolist(), batch, strict=True):
+            if label in open_:
+                known[label].add(normal_pair(text))
+                if len(known[label]) >= RARE_BELOW:
+                    open_.discard(label)
+        if not open_:
+            return None
+    small = sorted(open_)
+    named = [f"{table.classes[c]!r} {len(known[c])}" for c in small]
+    shown = listing(named, 5, ", ", " and {} more")
+    alone = any(len(known[c]) < RARE_BELOW - 1 for c in small)
+    left = len(known) - len(small)
+    drop = ", or train with --set data.rare=drop" if left >= 2 else ""
+    rows = np.flatnonzero(np.isin(labels, small))
+    return result(
+        tuple(np.asarray(table.column("row"))[rows[:100]].tolist()),
+        f"classes of fewer than {RARE_BELOW} different texts: {shown}. train refuses them, "
+        "as each side of its division needs one" + ("" if alone else " (with --test FILE two do)"),
+        "Where such a label is another one written otherwise, write it in one way; else add rows"
+        f"{drop}.",
+        score=len(small) / len(known),
+        severity="error" if alone or left < 2 else "warn",
+        count=len(rows),
+    )
+
 
 DIVISIONS, HELD = 6, 0.2
 SHARES = (0.125, 0.25, 0.5, 1.0)
