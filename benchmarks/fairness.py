@@ -38,8 +38,7 @@ from peers.rows import data_folder
 from holdfast.analyses.fairness.forms import SwapQuery
 from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
-from holdfast.augment.terms.built_in import NAMES
-from holdfast.augment.terms.lexicon import Axis, GroupTerm, TermBlock
+from holdfast.augment.terms.lexicon import NAMES, Axis, GroupTerm, TermBlock
 from holdfast.contract.predictions import Predictions
 from holdfast.data.table import Table
 from holdfast.fits.fit import fit

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binomtest, chisquare
 
 from holdfast.augment.texts import wordnet as wordnet_room
-from holdfast.augment.texts.back_translation import like_first
+from holdfast.augment.texts.model_forms import like_first
 from holdfast.augment.texts.word_edits import (
     MARKS,
     Aeda,

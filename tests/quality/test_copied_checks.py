@@ -16,7 +16,7 @@ from holdfast.data.memory.texts import table_from_texts
 from holdfast.duplicates.gather import gather
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.normalise import normal_forms, to_arrow
-from holdfast.duplicates.texts import RowTexts
+from holdfast.duplicates.words import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.copies.contained_rows import find_contained

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.augment.pictures.base import PictureEnrichment
 from holdfast.augment.pictures.mixup import Mixing
+from holdfast.augment.registry import PictureEnrichment
 from holdfast.augment.source import RowTurn
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.augment.meaning import meaning
+from holdfast.augment.registry import Row, TextEnrichment
 from holdfast.augment.source import BLOCK, RowTurn
-from holdfast.augment.texts.base import Row, TextEnrichment
 from holdfast.augment.texts.words import lost
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints

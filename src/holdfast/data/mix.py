@@ -20,8 +20,7 @@ from holdfast.data.columns.profile import present
 from holdfast.data.columns.roles import check_column
 from holdfast.data.load import refuse_empty
 from holdfast.data.options import RowOptions
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw
+from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table, decisions_in, findings_in
 

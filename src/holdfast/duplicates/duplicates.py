@@ -2,7 +2,8 @@
 
 The engine of the division and of the audit. One pass reads all texts into compact arrays
 (``words.py``); exact copies become one; candidates (``candidates.py``) are verified exactly
-(``verify.py``, the rule in ``criterion.py``); links are joined to groups (``chains.py``).
+(``verify.py``, the rule in ``criterion.py``); links are joined to groups, whose chains
+are cut where they would swallow too much (``group_and_cut``).
 
 Nothing depends on the order of the texts: texts are numbered by the hash of their normal form.
 """
@@ -18,15 +19,89 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from holdfast.duplicates.candidates import LONG, OVERLAP, Search, can_be_near
-from holdfast.duplicates.chains import Cut, group_and_cut
 from holdfast.duplicates.criterion import allowed
 from holdfast.duplicates.engines import MapEngine, engine_here
-from holdfast.duplicates.hashed_bags import hashed_bags, read_hashed
-from holdfast.duplicates.passes import near_pairs
-from holdfast.duplicates.texts import ArrowTexts, arrow_slice
+from holdfast.duplicates.hashed_bags import hashed_bags, near_pairs, read_hashed
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.verify import verify
-from holdfast.duplicates.words import BLOCK, I64, U64, exact_forms, make_bags, read_texts
+from holdfast.duplicates.words import (
+    BLOCK,
+    I64,
+    U64,
+    ArrowTexts,
+    arrow_slice,
+    exact_forms,
+    make_bags,
+    read_texts,
+)
+
+SMALLEST = 50
+SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One group that was cut: different texts before, groups after, the largest of them, and the
+    links that now cross groups."""
+
+    texts: int
+    groups: int
+    largest: int
+    links: int
+
+
+def group_and_cut(texts: int, links: SimilarPairs) -> tuple[I64, tuple[Cut, ...]]:
+    """Groups [n], numbered by their first text, and what was cut."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    groups = np.empty(0, np.int64)
+    if texts:
+        ones = np.ones(len(links), dtype=np.int8)
+        graph = coo_array((ones, (links.first, links.second)), shape=(texts, texts))
+        groups = connected_components(graph, directed=False)[1].astype(np.int64)
+    sizes = np.bincount(groups, minlength=1)
+    cuts = []
+    for group in np.flatnonzero(sizes > max(SMALLEST, int(SHARE * texts))):
+        mask = groups[links.first] == group
+        centres = stars(texts, links.first[mask], links.second[mask])
+        members = np.flatnonzero(groups == group)
+        parts = np.unique(centres[members], return_counts=True)[1]
+        if len(parts) > 1:
+            crossing = centres[links.first[mask]] != centres[links.second[mask]]
+            # Beyond all numbers in use: no other group is met.
+            groups[members] = len(sizes) + centres[members]
+            cuts.append(Cut(len(members), len(parts), int(parts.max()), int(crossing.sum())))
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse], tuple(cuts)
+
+
+def stars(texts: int, first: I64, second: I64) -> I64:
+    """The centre of each text [n]; itself for a centre and for a text without links.
+
+    Computed in rounds: a text that comes before all its undecided neighbours is a centre, and
+    they are decided. This gives the centres of taking the texts one by one.
+    """
+    one, other = np.concatenate([first, second]), np.concatenate([second, first])
+    place = np.empty(texts, dtype=np.int64)
+    # Texts are numbered by content, so ties do not depend on the file's order.
+    place[np.lexsort((np.arange(texts), -np.bincount(one, minlength=texts)))] = np.arange(texts)
+    centre, undecided = np.zeros(texts, dtype=bool), np.ones(texts, dtype=bool)
+    a, b = one, other
+    while undecided.any():
+        before = np.full(texts, texts, dtype=np.int64)
+        np.minimum.at(before, a, place[b])
+        new = undecided & (place < before)
+        centre |= new
+        undecided &= ~new
+        undecided[b[new[a]]] = False
+        open_edges = undecided[a] & undecided[b]
+        a, b = a[open_edges], b[open_edges]
+    nearest = np.where(centre, place, texts)
+    joins = centre[other] & ~centre[one]
+    np.minimum.at(nearest, one[joins], place[other[joins]])
+    return np.argsort(place)[nearest]
+
 
 # Below it everything in memory at once is quicker, and takes a gigabyte at most.
 MANY = 500_000
@@ -91,7 +166,7 @@ def find_copies(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None
 
     No texts give no groups. About 60 bytes of memory a text and 8 a word. From ``MANY`` texts
     on, a first search in bounded memory finds the texts that have a near-copy at all, and the exact
-    rule is asked for these alone (``passes.py``): the links are the same.
+    rule is asked for these alone (``near_pairs``): the links are the same.
     """
     if engine is not None or len(texts) >= MANY:
         return find_copies_of_many(texts, seed=seed, engine=engine)
@@ -103,8 +178,8 @@ def find_copies_of_many(
 ) -> Copies:
     """``find_copies`` in two searches: which texts can have near-copies, and the rule for these.
 
-    Every text is read once, its words as hashes (``hashed_bags.py``). ``passes.py`` finds each text
-    that has another within the *number* of words in which the rule lets two differ; texts of
+    Every text is read once, its words as hashes (``hashed_bags.py``). Its ``near_pairs`` finds each
+    text that has another within the *number* of words in which the rule lets two differ; texts of
     ``LONG`` words less the overlap or more, of which buckets of rare words could miss some, are all
     suspects. They are a few in a hundred of ordinary data, and among them alone the exact rule is
     asked: typing errors, digits, forms with a slot, order.

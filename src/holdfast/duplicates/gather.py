@@ -16,8 +16,7 @@ import numpy.typing as npt
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import Copies, find_copies
 from holdfast.duplicates.engines import MapEngine
-from holdfast.duplicates.texts import RowTexts
-from holdfast.duplicates.words import I64
+from holdfast.duplicates.words import I64, RowTexts
 
 
 @dataclass(frozen=True, slots=True)

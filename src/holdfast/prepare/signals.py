@@ -19,10 +19,9 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
-from holdfast.data.extra_rows import Added, added_texts
-from holdfast.data.labels.names import words_of
+from holdfast.data.labels.spelling import words_of
 from holdfast.data.source import read_source
-from holdfast.data.table import Table
+from holdfast.data.table import Added, Table, added_texts
 from holdfast.prepare.embedding import has_classes, vectors_of
 from holdfast.quality.names import NamesJudged, judge_names
 from holdfast.recipe import DataPart

@@ -23,10 +23,9 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.data.extra_rows import added_texts
-from holdfast.data.labels.names import words_of
+from holdfast.data.labels.spelling import words_of
 from holdfast.data.source import read_source
-from holdfast.data.table import Table
+from holdfast.data.table import Table, added_texts
 from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe, stratified_folds
 from holdfast.prepare.embedding import has_classes, vectors_of
 from holdfast.recipe.parts import SynthesizePart

@@ -19,7 +19,7 @@ from holdfast.contract.request import Request
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.decisions import decisions_to, listener
 from holdfast.core.records import Decision, Finding
-from holdfast.data.paths import source_path
+from holdfast.data.raw import source_path
 from holdfast.data.table import Table
 from holdfast.duplicates.gather import AllRows
 from holdfast.plan.language import model_language, texts_of

@@ -23,10 +23,8 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.outputs import OutputFile, checked_output, writing
 from holdfast.core.tasks import WRITERS
 from holdfast.core.wording import counted
-from holdfast.data.cells import read_json_cell
-from holdfast.data.csv_text import write_delimited
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw, reading
+from holdfast.data.cells import read_json_cell, write_delimited
+from holdfast.data.raw import Raw, reading, source_path
 from holdfast.data.source import read_source
 from holdfast.prepare.clean import by_default
 from holdfast.quality.clean.apply import (

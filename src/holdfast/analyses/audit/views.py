@@ -26,7 +26,7 @@ from holdfast.duplicates.duplicates import Copies
 from holdfast.duplicates.engines import RayMap
 from holdfast.duplicates.gather import AllRows, gather
 from holdfast.duplicates.loose import find_loose_copies
-from holdfast.duplicates.texts import RowTexts
+from holdfast.duplicates.words import RowTexts
 from holdfast.quality.price import Pricing
 from holdfast.quality.reference_texts import filler
 from holdfast.quality.views import (

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from holdfast.augment.pictures.base import Chances, PictureEnrichment
-from holdfast.augment.registry import enrichment, setting
+from holdfast.augment.registry import Chances, PictureEnrichment, enrichment, setting
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.augment.registry import enrichment, setting
-from holdfast.augment.texts.base import EachText, count_of
+from holdfast.augment.registry import EachText, count_of, enrichment, setting
 from holdfast.augment.texts.wordnet import wordnet
 from holdfast.augment.texts.words import FUNCTION, SplitText, free_places, split
 

@@ -22,23 +22,21 @@ from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.chats.columns import ChatColumns, choose_chat_columns
-from holdfast.data.chats.templates import (
-    SAMPLE,
-    check_given,
-    is_template,
-    parse_rendered,
-    rendered_as,
-)
 from holdfast.data.chats.turns import (
     FAULTS,
     NO_ANSWER,
+    SAMPLE,
     TOOLS,
     UNANSWERED,
     UNREAD,
     WEIGHTS,
     Turn,
     asked,
+    check_given,
+    is_template,
+    parse_rendered,
     read_turns,
+    rendered_as,
     settle,
     unread_part,
 )
@@ -48,8 +46,7 @@ from holdfast.data.columns.template import fill_template
 from holdfast.data.limits import check_row
 from holdfast.data.load import PLAIN
 from holdfast.data.options import RowOptions
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Batch, Raw, filled, reading, store
+from holdfast.data.raw import Batch, Raw, filled, reading, source_path, store
 from holdfast.data.readers.text import open_lines
 from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source

@@ -1,7 +1,7 @@
 """Which column is the text, which the label: as given, or worked out with a reason.
 
 The name decides first (whatever its case and spaces), then what the values look like; where two
-columns are as likely (``headers.py``), the user is asked. Groups are never worked out, as a wrong
+columns are as likely (``profile.py``), the user is asked. Groups are never worked out, as a wrong
 one would silently change the division.
 """
 
@@ -13,18 +13,19 @@ from collections.abc import Sequence
 from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.data.columns.headers import (
+from holdfast.data.columns.profile import (
     SETTLED,
+    Profile,
     by_key,
     column_key,
     listed,
     listed_pairs,
+    profile,
     rivals,
     says_the_same,
     told_values,
     twins,
 )
-from holdfast.data.columns.profile import Profile, profile
 from holdfast.data.columns.roles import (
     LABEL,
     TEXT,

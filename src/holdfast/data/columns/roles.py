@@ -16,8 +16,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.columns.headers import by_key, column_key, listed
-from holdfast.data.columns.profile import Profile
+from holdfast.data.columns.profile import Profile, by_key, column_key, listed
 from holdfast.data.columns.template import template_columns, template_of
 from holdfast.data.raw import Raw
 

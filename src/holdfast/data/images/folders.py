@@ -13,7 +13,7 @@ from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.images.picture import is_picture_name
 from holdfast.data.options import Links
-from holdfast.data.paths import source_path
+from holdfast.data.raw import source_path
 
 SIDES = {
     "train": ("train", "training"),

@@ -18,8 +18,7 @@ import pyarrow as pa
 from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.data.columns.headers import listed
-from holdfast.data.columns.profile import profile
+from holdfast.data.columns.profile import listed, profile
 from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess
 from holdfast.data.images.folders import FOLLOW, list_pictures
 from holdfast.data.images.picture import (
@@ -31,8 +30,7 @@ from holdfast.data.images.picture import (
 )
 from holdfast.data.load import PLAIN, table_from_raw
 from holdfast.data.options import Links, RowOptions
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw, store_columns
+from holdfast.data.raw import Raw, source_path, store_columns
 from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
 from holdfast.data.table import Columns, Table, decisions_in, findings_in

@@ -21,7 +21,7 @@ from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
 from holdfast.data.clean import Tally, has_no_group, row_schema
-from holdfast.data.columns.headers import listed
+from holdfast.data.columns.profile import listed
 from holdfast.data.columns.roles import check_column, check_present, refuse_twice, usual_names
 from holdfast.data.labels.bins import in_strata, strata
 from holdfast.data.labels.classes import refuse_unknown

@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from holdfast.core.wording import counted, have
-from holdfast.data.labels.names import words_of
-from holdfast.data.labels.spelling import merged_spellings
+from holdfast.data.labels.spelling import merged_spellings, words_of
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.names import centred, judge_names
 from holdfast.quality.views import Embedded, TableRows

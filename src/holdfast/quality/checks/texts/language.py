@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 from holdfast.core.wording import counted
-from holdfast.data.texts.language import language_of
+from holdfast.data.texts.general import language_of
 from holdfast.quality.check import CheckResult, check, with_texts
 from holdfast.quality.clean.spelling import (
     CAPITAL,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats
 from holdfast.core.wording import counted
-from holdfast.data.texts.phrases import PHRASES
+from holdfast.data.texts.general import PHRASES
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.reference_texts import centre_distance, deviations, likeness
 from holdfast.quality.single import around, excerpt, text_check

@@ -22,8 +22,7 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.clean import Tally, complete, meant, notice_missing, row_schema
-from holdfast.data.columns.headers import by_key, column_key, listed_pairs
-from holdfast.data.columns.profile import Profile, profile
+from holdfast.data.columns.profile import Profile, by_key, column_key, listed_pairs, profile
 from holdfast.data.columns.roles import (
     SOURCE,
     TARGET,
