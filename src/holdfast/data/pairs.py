@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from holdfast.data.columns.profile import Profile, by_key, column_key, listed_pa
 from holdfast.data.columns.roles import (
     SOURCE,
     TARGET,
-    check_column,
+    check_named,
     guess,
     joined,
     pair_in_words,
@@ -34,11 +33,11 @@ from holdfast.data.columns.roles import (
     templated,
     usual_pair,
 )
-from holdfast.data.load import PLAIN, read_rows
+from holdfast.data.load import PLAIN, read_rows, read_table
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import BATCH_ROWS, Raw
 from holdfast.data.scratch import write_batches
-from holdfast.data.table import Columns, Table, decisions_in, findings_in
+from holdfast.data.table import Columns, Table
 from holdfast.data.texts.normal import normal_text
 
 if TYPE_CHECKING:
@@ -68,13 +67,7 @@ SURE = frozenset(
 def choose_pair(raw: Raw, options: RowOptions) -> Columns:
     """The columns; what was decided unasked goes into the log. Several ``text`` columns without a
     template are joined by line breaks. Where no label is needed, an absent target is left out."""
-    group, target, need = options.group, options.label, options.need_label
-    for name in (*(options.text or ()), *(() if group is None else (group,))):
-        check_column(raw, name)
-    if target is not None and (need or target in raw.names):
-        check_column(raw, target)
-    elif target is not None:
-        target = None
+    group, need, target = options.group, options.need_label, check_named(raw, options)
     free = {name: p for name, p in profile(raw).items() if name != group and not p.numeric}
     template = options.template
     if template is not None:
@@ -168,10 +161,8 @@ def load_pairs(source: str | Path, options: RowOptions = PLAIN) -> Table:
                 f"{', '.join(columns.text)} → {columns.label}",
                 "Choose other columns: --text SOURCE --label TARGET.",
             )
-        table = Table(rows, (ALL,), columns, raw.source, len(raw))
-        _notice_copies(table)
-    decisions = (*raw.decisions, *decisions_in(log))
-    return replace(table, findings=findings_in(log), decisions=decisions)
+        _notice_copies(rows)
+    return read_table(raw, rows, (ALL,), columns, log)
 
 
 def _write(raw: Raw, columns: Columns, need_target: bool) -> datasets.Dataset:
@@ -202,14 +193,14 @@ def _write(raw: Raw, columns: Columns, need_target: bool) -> datasets.Dataset:
     return rows
 
 
-def _notice_copies(table: Table) -> None:
+def _notice_copies(pairs: datasets.Dataset) -> None:
     """Targets that are their source, that begin like it, or that stand for many rows.
 
     A model learns to copy from the first two, and to say one thing whatever it reads from the
     last. ``begins``: the first ``BEGINS_WITH`` words are the source's first words.
     """
     equal, begins, counts = Tally(), Tally(), Counter[str]()
-    for rows, texts, targets in _blocks(table):
+    for rows, texts, targets in _blocks(pairs):
         for row, text, target in zip(rows, texts, targets, strict=True):
             if not target:
                 continue
@@ -243,9 +234,9 @@ def _notice_copies(table: Table) -> None:
         notify(Finding("one_target_for_many", "warn", most / n, most, (), because, remedy))
 
 
-def _blocks(table: Table) -> Any:
-    view = table.rows.with_format("arrow")
-    for start in range(0, len(table), BATCH_ROWS):
+def _blocks(pairs: datasets.Dataset) -> Any:
+    view = pairs.with_format("arrow")
+    for start in range(0, len(pairs), BATCH_ROWS):
         block = view[start : start + BATCH_ROWS]
         yield (block[name].to_pylist() for name in ("row", "text", "target"))
 

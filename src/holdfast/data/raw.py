@@ -85,6 +85,12 @@ def filled(
         yield lot
 
 
+def check_header(where: str, names: Sequence[str], of: str = "each column of the header") -> None:
+    """Refuse more columns than may be, a name too long to be told, and one that stands twice."""
+    check_columns(where, names)
+    refuse_repeated(where, names, f"Give {of} a name of its own.")
+
+
 def refuse_repeated(where: str, names: Sequence[str], remedy: str) -> None:
     """Refuse columns of the same name."""
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)

@@ -63,6 +63,18 @@ def gather(
     )
 
 
+def copies_of(
+    copies: Copies, known: npt.NDArray[np.bool_], asked: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Which of the texts that are ``asked`` about [n] copy a ``known`` one [n], [asked]: they are
+    in its group, or linked to it: a group that chains made too large is cut, and its links still
+    tell copies."""
+    links, found = copies.near_pairs(), np.isin(copies.groups, copies.groups[known])
+    for here, there in ((links.first, links.second), (links.second, links.first)):
+        found[here[known[there]]] = True
+    return np.asarray(np.isin(copies.exact, copies.exact[found | known])[asked])
+
+
 @dataclass(frozen=True, slots=True)
 class Protected:
     """For each text: ``similarity`` [n] to the nearest protected text (0: none, 1: exact copy),

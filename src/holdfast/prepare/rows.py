@@ -24,7 +24,7 @@ from holdfast.data.table import Splits, Table
 from holdfast.data.texts.general import BUILT_IN
 from holdfast.data.texts.new_rows import read_unlabelled, refuse_test_rows
 from holdfast.duplicates.duplicates import Copies
-from holdfast.duplicates.gather import gather
+from holdfast.duplicates.gather import copies_of, gather
 from holdfast.models.base import Loaded
 from holdfast.plan.task import with_task
 from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
@@ -211,12 +211,7 @@ def without_copies(
     Above 10,000 a random sample of them is taken.
     """
     texts: list[str] = lot.column("text")
-    links = copies.near_pairs()
-    taken = np.isin(copies.groups, copies.groups[~mine])
-    # A group that chains made too large is cut: its links still tell copies.
-    crossing = mine[links.first] != mine[links.second]
-    taken[links.first[crossing]] = taken[links.second[crossing]] = True
-    taken = np.isin(copies.exact, copies.exact[taken])[mine]
+    taken = copies_of(copies, ~mine, mine)
     groups = copies.groups[mine]
     fresh = np.flatnonzero(~taken)
     kept = np.sort(fresh[np.unique(groups[fresh], return_index=True)[1]])

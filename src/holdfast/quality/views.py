@@ -41,12 +41,14 @@ def text_batches(table: Table) -> Iterator[tuple[int, list[str]]]:
     """The position of each batch's first row, and its texts (pairs with a line break between)."""
     rows = table.rows.with_format("arrow")
     for start in range(0, len(table), _BATCH_ROWS):
-        batch = rows[start : start + _BATCH_ROWS]
-        found = batch["text"].to_pylist()
-        if table.has_pairs:
-            pairs = zip(found, batch["text_pair"].to_pylist(), strict=True)
-            found = [f"{first}\n{second}" for first, second in pairs]
-        yield start, found
+        yield start, _joined(rows[start : start + _BATCH_ROWS]).to_pylist()
+
+
+def _joined(batch: pa.Table) -> pa.ChunkedArray:
+    """The texts of some rows; of a pair both, with a line break between."""
+    if "text_pair" not in batch.column_names:
+        return batch["text"]
+    return pc.binary_join_element_wise(batch["text"], batch["text_pair"], "\n")
 
 
 def normal_pair(text: str) -> str:
@@ -109,10 +111,7 @@ class TableRows:
         """The texts of ``sample`` in Arrow; of a pair both, with a line break between."""
         chosen = self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
         # Rows that were picked come in a chunk each, and a pattern is compiled for every chunk.
-        batch = chosen.rows.with_format("arrow")[:].combine_chunks()
-        if not self.table.has_pairs:
-            return batch["text"]
-        return pc.binary_join_element_wise(batch["text"], batch["text_pair"], "\n")
+        return _joined(chosen.rows.with_format("arrow")[:].combine_chunks())
 
     @property
     def of_sample(self) -> str:
@@ -124,11 +123,8 @@ class TableRows:
     @cached_property
     def texts(self) -> list[str]:
         """The text of each row [n]; of a pair both, with a line break between."""
-        found = list(self.table.column("text"))
-        if not self.table.has_pairs:
-            return found
-        pairs = zip(found, self.table.column("text_pair"), strict=True)
-        return [f"{first}\n{second}" for first, second in pairs]
+        texts: list[str] = _joined(self.table.rows.with_format("arrow")[:]).to_pylist()
+        return texts
 
     @cached_property
     def labels(self) -> Ints:

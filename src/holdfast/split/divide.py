@@ -22,6 +22,7 @@ import pyarrow as pa
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
+from holdfast.core.wording import listing
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.duplicates import Copies
 from holdfast.duplicates.gather import AllRows, gather
@@ -233,7 +234,7 @@ def _how(divided: Division) -> str:
     if way.blocks is not None:
         last = divided.kept[divided.side == len(divided.names) - 1]
         held = [way.names[number] for number in np.unique(way.blocks[last]).tolist()]
-        shown = ", ".join(map(repr, held[:SHOWN])) + (" …" if len(held) > SHOWN else "")
+        shown = listing([*map(repr, held)], SHOWN, ", ", " …")
         rest = f"; the others are {by_class}" if len(divided.names) > 1 else ""
         return f"{because} ({len(held)} of {len(way.names)}: {shown}){rest}"
     return f"{because}; no class is kept in proportion, and rows that are added move none"

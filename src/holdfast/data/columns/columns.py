@@ -30,6 +30,7 @@ from holdfast.data.columns.roles import (
     LABEL,
     TEXT,
     check_column,
+    check_named,
     guess,
     joined,
     pair_in_words,
@@ -65,10 +66,7 @@ def choose_columns(raw: Raw, options: RowOptions) -> Columns:
     Where no label is needed, a column that is absent, or cannot be told, is left out.
     """
     text, group = tuple(options.text or ()), options.group
-    for name in (*text, *(() if group is None else (group,))):
-        check_column(raw, name)
-    if options.label is not None and (options.need_label or options.label in raw.names):
-        check_column(raw, options.label)
+    check_named(raw, options)
     profiles = profile(raw)
     template = options.template
     if template is not None:

@@ -18,6 +18,7 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.columns.profile import Profile, by_key, column_key, listed
 from holdfast.data.columns.template import template_columns, template_of
+from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 
 
@@ -107,6 +108,17 @@ def check_column(raw: Raw, name: str) -> None:
             None,
             "Write one plain value a cell, or choose another column.",
         )
+
+
+def check_named(raw: Raw, options: RowOptions) -> str | None:
+    """Refuse a column of texts or groups that was named and cannot be read, and such a label where
+    it is needed or there. Gives the label that was named and is there."""
+    for name in (*(options.text or ()), *(() if options.group is None else (options.group,))):
+        check_column(raw, name)
+    if options.label is None or not (options.need_label or options.label in raw.names):
+        return None
+    check_column(raw, options.label)
+    return options.label
 
 
 def templated(raw: Raw, template: str, text: Sequence[str] | None) -> tuple[str, ...]:

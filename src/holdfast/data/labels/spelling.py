@@ -21,26 +21,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
+from holdfast.core.wording import listing
 
-MISSING = frozenset(
-    {
-        "n/a",
-        "#n/a",
-        "#n/a n/a",
-        "#na",
-        "n.a.",
-        "n.a",
-        "<na>",
-        "<n/a>",
-        "nan",
-        "-nan",
-        "#nan",
-        "null",
-        "<null>",
-        "(null)",
-        "\\n",
-    }
+_MISSING = (
+    r"n/a, #n/a, #n/a n/a, #na, n.a., n.a, <na>, <n/a>, nan, -nan, #nan, null, <null>, (null), \n"
 )
+MISSING = frozenset(_MISSING.split(", "))
 # Zero-width space, byte-order mark, word joiner, soft hyphen.
 UNSEEN = dict.fromkeys(map(ord, "\u200b\ufeff\u2060\u00ad"))
 CODE = "na"
@@ -85,12 +71,10 @@ def merge_spellings(counts: Mapping[str, int]) -> dict[str, str]:
     twice = [names for names in groups.values() if len(names) > 1]
     if not twice:
         return spelled
-    shown = [_merged(names, counts) for names in twice[:SHOWN]]
-    more = f"; and {len(twice) - SHOWN} more" if len(twice) > SHOWN else ""
+    shown = listing([_merged(names, counts) for names in twice], SHOWN)
     because = (
         f"{sum(map(len, twice))} of {len(counts)} labels differ from another only in case or "
-        f"spaces: {'; '.join(shown)}{more} "
-        "(data.labels=exact keeps them apart)"
+        f"spaces: {shown} (data.labels=exact keeps them apart)"
     )
     rows = sum(counts[name] for names in twice for name in names[1:])
     chosen = f"{MERGED} {len(groups)} classes"
@@ -118,7 +102,7 @@ def match_spellings(names: Iterable[str], classes: Sequence[str]) -> dict[str, s
 
 def written(names: Sequence[str]) -> str:
     """``'N/A' or 'NULL'``."""
-    return " or ".join(map(repr, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
+    return listing([*map(repr, names)], SHOWN, " or ", ", …")
 
 
 # A capital that begins a word of a label in one piece: cardArrival, HTTPError.

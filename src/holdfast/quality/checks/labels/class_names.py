@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from holdfast.core.wording import counted, have
+from holdfast.core.wording import counted, have, listing
 from holdfast.data.labels.spelling import merged_spellings, words_of
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.names import centred, judge_names
@@ -142,6 +142,6 @@ def _said(pairs: list[tuple[int, int]], wrong: list[int], names: list[str]) -> s
     exchanged = {k for pair in pairs for k in pair}
     rest = [repr(names[k]) for k in wrong if k not in exchanged]
     if rest:
-        shown = ", ".join(rest[:SHOWN]) + (" …" if len(rest) > SHOWN else "")
+        shown = listing(rest, SHOWN, ", ", " …")
         told.append(f"the rows of {shown} lie nearer to most other names than to their own")
     return "; ".join(told)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from holdfast.core.records import Severity
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
+from holdfast.duplicates.normalise import content_keys
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
-from holdfast.quality.label_ranking import rank_labels
+from holdfast.quality.label_ranking import LabelRanking, rank_labels
 from holdfast.quality.views import Embedded, TableRows, normal_pair, text_batches
 
 
@@ -53,7 +54,8 @@ def _candidates(table: Table) -> npt.NDArray[np.int64]:
     """Positions whose hash occurs with more than one label."""
     hashes = np.empty(len(table), dtype=np.uint64)
     for start, batch in text_batches(table):
-        hashes[start : start + len(batch)] = [_hash(normal_pair(text)) for text in batch]
+        normal = pa.array([normal_pair(text) for text in batch])
+        hashes[start : start + len(batch)] = content_keys(normal)
     labels = table.column("label")
     known = np.flatnonzero(labels >= 0)
     _, group = np.unique(hashes[known], return_inverse=True)
@@ -63,10 +65,6 @@ def _candidates(table: Table) -> npt.NDArray[np.int64]:
     np.minimum.at(lowest, group, labels[known])
     np.maximum.at(highest, group, labels[known])
     return np.asarray(known[(lowest != highest)[group]])
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 SHOWN = 12
@@ -114,35 +112,39 @@ def label_problems(view: Embedded) -> CheckResult | None:
         )
         for at in named[:SHOWN]
     ]
-    severity: Severity = "info"
-    precision, lapse = ranking.precision(len(named)), ranking.lapse
-    because = f"{counted(len(named), 'row')} whose label the other rows contradict"
-    if not often:
-        rows = "; ".join(f"row {one.row}: {one.note}" for one in examples)
-        because = (
-            f"of {counted(len(ranking.order), 'label')} these are the likeliest to be wrong "
-            f"({rows}); no more labels are contradicted by the other rows than doubt explains, so "
-            "they may all be right"
-        )
-    elif precision is None:
-        because += (
-            "; a ranking only: these rows do not tell what is wrong from what is hard, so "
-            "no share of wrong ones can be stated"
-        )
-    else:
-        severity = "warn"
-        because += (
-            f", of which {precision:.0%} are expected to be wrong; of all labels "
-            f"{lapse.rate:.1%} ({lapse.low:.1%}–{lapse.high:.1%})"
-        )
+    severity, because = _contradicted(ranking, examples, len(named) if often else None)
     return result(
         ids[ranking.order[named]],
         because,
         "Look at them, the first ones first, and correct those that are wrong: label_issues of "
         "--json has every row in this order. Nothing is changed for you.",
-        score=lapse.rate,
+        score=ranking.lapse.rate,
         severity=severity,
         examples=examples,
+    )
+
+
+def _contradicted(
+    ranking: LabelRanking, examples: list[CheckExample], count: int | None
+) -> tuple[Severity, str]:
+    """What ``count`` contradicted labels come to; ``None`` where doubt explains as many."""
+    if count is None:
+        rows = "; ".join(f"row {one.row}: {one.note}" for one in examples)
+        return "info", (
+            f"of {counted(len(ranking.order), 'label')} these are the likeliest to be wrong "
+            f"({rows}); no more labels are contradicted by the other rows than doubt explains, so "
+            "they may all be right"
+        )
+    because = f"{counted(count, 'row')} whose label the other rows contradict"
+    precision, lapse = ranking.precision(count), ranking.lapse
+    if precision is None:
+        return "info", (
+            f"{because}; a ranking only: these rows do not tell what is wrong from what is hard, "
+            "so no share of wrong ones can be stated"
+        )
+    return "warn", (
+        f"{because}, of which {precision:.0%} are expected to be wrong; of all labels "
+        f"{lapse.rate:.1%} ({lapse.low:.1%}–{lapse.high:.1%})"
     )
 
 

@@ -57,7 +57,7 @@ def image_giveaway(view: Pictures) -> CheckResult | None:
     """
     facts = [look.seen for look in view.looks]
     cues = [*_values(view, facts), *_measures(view)]
-    return _found(view, cues, "image_giveaway")
+    return _found(view, cues, seen=True)
 
 
 @check(
@@ -78,7 +78,7 @@ def image_source(view: Pictures) -> CheckResult | None:
         for cue in _values(view, [look.unseen for look in view.looks])
         if cue.fact != "file name" or named[cue.label] not in cue.value.casefold()
     ]
-    return _found(view, cues, "image_source")
+    return _found(view, cues, seen=False)
 
 
 def _values(view: Pictures, facts: list[dict[str, str]]) -> Iterator[_Cue]:
@@ -122,7 +122,7 @@ def _measures(view: Pictures) -> Iterator[_Cue]:
             yield _Cue(name, words, label, where, float(area.value))
 
 
-def _found(view: Pictures, cues: list[_Cue], name: str) -> CheckResult | None:
+def _found(view: Pictures, cues: list[_Cue], *, seen: bool) -> CheckResult | None:
     if not cues:
         return None
     # A PNG has no JPEG quality either: what marks the same pictures is said once.
@@ -137,7 +137,6 @@ def _found(view: Pictures, cues: list[_Cue], name: str) -> CheckResult | None:
         for cue in cues
     ]
     shown = listing(told, _SHOWN)
-    seen = name == "image_giveaway"
     examples = tuple(
         CheckExample(int(ids[cue.rows[0]]), f"{cue.fact}: {cue.value}") for cue in cues[:_SHOWN]
     )
