@@ -169,7 +169,7 @@ def vectors(name: str) -> tuple[Any, Any]:
     """MiniLM's frozen vectors of a set [n, 384] and its classes [n], encoded once."""
     kept = Path(tempfile.gettempdir()) / f"holdfast_vectors_{name}.npz"
     if not kept.exists():
-        from holdfast.augment.meaning import meaning
+        from holdfast.augment.text_forms import meaning
 
         file = {"cr": "cr/cr.csv", "trec": "trec/train.csv"}[name]
         with (data_folder() / file).open(encoding="utf-8") as stream:

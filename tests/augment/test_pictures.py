@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.augment.image_forms import CutMix, ImageMixup, MixedLabels
 from holdfast.augment.pictures.colours import (
     OPERATIONS,
     Erase,
@@ -22,7 +23,6 @@ from holdfast.augment.pictures.colours import (
     sharpened,
     solarized,
 )
-from holdfast.augment.pictures.mixup import CutMix, ImageMixup, MixedLabels
 from holdfast.augment.pictures.warp import Resize, in_a_mirror, shifted, turns, unit, warped
 
 

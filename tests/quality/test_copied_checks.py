@@ -13,7 +13,7 @@ from tests.quality.test_checks import sentences
 
 from holdfast.data.chats.chat import load_chats
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.duplicates.gather import gather
+from holdfast.duplicates.duplicates import gather
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.normalise import normal_forms, to_arrow
 from holdfast.duplicates.words import RowTexts

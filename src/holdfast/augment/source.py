@@ -3,6 +3,8 @@ ahead of the one that is computed.
 """
 
 from __future__ import annotations
+from holdfast.core.errors import Defect
+from holdfast.data.table import TrainSplit
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -18,6 +20,12 @@ from holdfast.core.updates import BatchSource, Draw, RowPool
 T = TypeVar("T")
 # Updates whose rows are made together: one call of a tokenizer serves them all.
 BLOCK = 8
+
+
+def check_train(train: object) -> None:
+    """Refuse to enrich anything but training rows."""
+    if not isinstance(train, TrainSplit):
+        raise Defect("enrichment", "takes training rows alone", type(train).__name__)
 
 
 class RowTurn(NamedTuple):

@@ -38,7 +38,7 @@ from holdfast.data.options import RowOptions
 from holdfast.data.raw import BATCH_ROWS, Raw
 from holdfast.data.scratch import write_batches
 from holdfast.data.table import Columns, Table
-from holdfast.data.texts.normal import normal_text
+from holdfast.data.texts.general import normal_text
 
 if TYPE_CHECKING:
     import datasets

@@ -12,13 +12,13 @@ eight bytes is one number; SplitMix64's finaliser, a bijection, makes it look ra
 different words of one length up to eight bytes never share a hash. Longer ones are taken in eights,
 each mixed with what came before; any two of a million collide with a probability of 3e-8.
 
-Candidates come from the buckets of ``candidates.py`` in bounded passes. A bucket is a pair of a
+Candidates come from the buckets of ``near_copies.py`` in bounded passes. A bucket is a pair of a
 text's ``depth`` rarest words (``rare_pairs`` says what that cannot miss). All keys of ten million
 texts would fill gigabytes, so each pass makes those of one part of the hash space, sorts them in
 place, a number of 64 bits each (hash, depth, row), and compares the texts of a bucket. Passes know
 nothing of each other and may run side by side. A pair is kept where bags and signatures allow it
-(``verify.py``); ``windowed`` texts stood in a bucket of more than ``WINDOW`` texts that a third
-word did not make smaller, and met the next ``FEW`` alone.
+(``near_copies.py``); ``windowed`` texts stood in a bucket of more than ``WINDOW`` texts that a
+third word did not make smaller, and met the next ``FEW`` alone.
 """
 
 from __future__ import annotations
@@ -33,11 +33,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.duplicates.candidates import FEW, WINDOW, can_be_near, mix
 from holdfast.duplicates.engines import MapEngine
+from holdfast.duplicates.near_copies import (
+    FEW,
+    WINDOW,
+    can_be_near,
+    differing_words,
+    links_of,
+    mix,
+    signatures,
+)
 from holdfast.duplicates.normalise import content_keys, folded, joined_forms, spaced_words
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.duplicates.verify import differing_words, links_of, signatures
 from holdfast.duplicates.words import (
     BLOCK,
     CHARACTERS,

@@ -43,10 +43,8 @@ class LooseCopies:
 
     def pairs(self) -> SimilarPairs:
         """The links as positions of texts, lower first, in order."""
-        one, other = self.first[self.links.first], self.first[self.links.second]
-        low, high = np.minimum(one, other), np.maximum(one, other)
-        order = np.lexsort((high, low))
-        return SimilarPairs(low[order], high[order], self.links.similarity[order])
+        pairs = self.links.at(self.first)
+        return pairs.where(np.lexsort((pairs.second, pairs.first)))
 
 
 def find_loose_copies(

@@ -23,7 +23,7 @@ from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.texts.general import BUILT_IN, GENERAL, SKIPPED
-from holdfast.duplicates.gather import copies_of, gather
+from holdfast.duplicates.duplicates import copies_of, gather
 from holdfast.methods.registry import all_methods
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.samples import own_texts

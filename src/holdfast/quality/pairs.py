@@ -31,8 +31,7 @@ def ranked_rows(pairs: SimilarPairs) -> list[int]:
 
 def most_alike_first(pairs: SimilarPairs) -> SimilarPairs:
     """The pairs by their similarity, then by their positions."""
-    order = np.lexsort((pairs.second, pairs.first, -pairs.similarity))
-    return type(pairs)(pairs.first[order], pairs.second[order], pairs.similarity[order])
+    return pairs.where(np.lexsort((pairs.second, pairs.first, -pairs.similarity)))
 
 
 def differently_labelled(pairs: SimilarPairs, labels: Ints) -> SimilarPairs:

@@ -21,7 +21,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
-from holdfast.data.texts.normal import normal_text
+from holdfast.data.texts.general import normal_text
 from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
 from holdfast.duplicates.semantic import in_other_words, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
@@ -30,7 +30,7 @@ from holdfast.quality.fold_answers import ContentProbes, FoldLogProbabilities, c
 from holdfast.quality.picture_facts import FileFacts, Traces, look_at, traces_of
 
 if TYPE_CHECKING:
-    from holdfast.duplicates.gather import AllRows
+    from holdfast.duplicates.duplicates import AllRows
     from holdfast.duplicates.loose import LooseCopies
     from holdfast.quality.leaks import Prices
 

@@ -1,7 +1,7 @@
 """Divide a table into train, validation and test rows that share no copies and no groups.
 
 By default 70/15/15, stratified by class, seeded, and the same whatever the order of the rows in
-the file. Copies (``duplicates.py``) and groups are joined to units (``units.py``), and each unit
+the file. Copies (``duplicates.py``) and groups are joined to units (``division.py``), and each unit
 falls on one side (``assign.py``). With a given test table the source is divided 82/18 into
 training and validation rows, and source rows that copy or nearly copy a test row are dropped.
 
@@ -24,14 +24,21 @@ from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import listing
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
-from holdfast.duplicates.duplicates import Copies
-from holdfast.duplicates.gather import AllRows, gather
+from holdfast.duplicates.duplicates import AllRows, Copies, gather
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
 from holdfast.duplicates.words import BLOCK, I64, U64, RowTexts
 from holdfast.split.assign import assign, by_source
-from holdfast.split.division import SIDES, Division, Drops, dropped, find_crossing, find_drops
+from holdfast.split.division import (
+    SIDES,
+    Division,
+    Drops,
+    Units,
+    dropped,
+    find_crossing,
+    find_drops,
+    make_units,
+)
 from holdfast.split.findings import division_findings, division_records
-from holdfast.split.units import Units, make_units
 from holdfast.split.ways import (
     PLAIN,
     Sides,

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import SHARE, SMALLEST, Copies
-from holdfast.duplicates.gather import AllRows
+from holdfast.duplicates.duplicates import SHARE, SMALLEST, AllRows, Copies
 from holdfast.split.division import Division
 from holdfast.split.ways import Sides
 

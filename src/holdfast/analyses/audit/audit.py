@@ -21,9 +21,9 @@ from holdfast.core.decisions import decisions_to, listener
 from holdfast.core.records import Decision, Finding
 from holdfast.data.raw import source_path
 from holdfast.data.table import Table
-from holdfast.duplicates.gather import AllRows
+from holdfast.duplicates.duplicates import AllRows
 from holdfast.plan.language import model_language, texts_of
-from holdfast.prepare.names import check_names
+from holdfast.prepare.rows import check_names
 from holdfast.quality.check import CheckExample, CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean.texts import masked

@@ -41,8 +41,7 @@ from holdfast.data.chats.turns import (
     unread_part,
 )
 from holdfast.data.clean import Tally
-from holdfast.data.columns.roles import check_present
-from holdfast.data.columns.template import fill_template
+from holdfast.data.columns.roles import check_present, fill_template
 from holdfast.data.limits import check_row
 from holdfast.data.load import PLAIN, read_table
 from holdfast.data.options import RowOptions

@@ -11,8 +11,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.chats.turns import is_template
 from holdfast.data.columns.profile import listed_pairs, profile
-from holdfast.data.columns.roles import check_present, usual_names
-from holdfast.data.columns.template import template_columns
+from holdfast.data.columns.roles import check_present, template_columns, usual_names
 from holdfast.data.options import RowOptions
 from holdfast.data.pairs import PAIRS, SURE
 from holdfast.data.raw import Raw

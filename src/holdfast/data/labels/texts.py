@@ -33,7 +33,7 @@ from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.scratch import write_batches
 from holdfast.data.table import Columns, Table, decisions_in, findings_in
-from holdfast.data.texts.normal import normal_text
+from holdfast.data.texts.general import normal_text
 
 if TYPE_CHECKING:
     import datasets

@@ -49,7 +49,7 @@ from holdfast.data.tags.scheme import (
     find_scheme,
     order_of_tags,
 )
-from holdfast.data.texts.normal import normal_text
+from holdfast.data.texts.general import normal_text
 
 if TYPE_CHECKING:
     import datasets

@@ -7,6 +7,31 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# Among the Unicode consortium's confusables (UTS 39).
+LOOK_ALIKES = dict(
+    zip(
+        "АВЕЅІЈКМНОРСТУХасеһіјорѕухԁԛԝ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο",
+        "ABESIJKMHOPCTYXacehijopsyxdqw" + "ABEZHIKMNOPTYXo",
+        strict=True,
+    )
+)
+TO_LATIN = str.maketrans(LOOK_ALIKES)
+ANY = f"[{''.join(LOOK_ALIKES)}]"
+
+
+_BETWEEN = re.compile(r"[\W_]+")
+
+
+def normal_text(text: str) -> str:
+    """The words of the text, case folded, with single spaces. A text without any word stays as it
+    is but for the space around it, so that ``":)"`` and ``":("`` differ.
+
+    >>> normal_text("Great -- MOVIE!")
+    'great movie'
+    """
+    return _BETWEEN.sub(" ", text.casefold()).strip() or text.strip()
+
+
 BUILT_IN = "built-in"
 GENERAL = Path(__file__).with_name("general.txt")
 # Tokens of a text on which no loss is read: a model of language guesses at what it is about first.

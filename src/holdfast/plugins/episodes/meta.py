@@ -52,7 +52,7 @@ from holdfast.plugins.episodes.rows import SIDES, MetaRows, load_tasks
 from holdfast.plugins.episodes.scores import EpisodeScores, score
 from holdfast.plugins.episodes.tasks import Episode, TaskPool
 from holdfast.prepare.model import prepare
-from holdfast.prepare.names import check_names
+from holdfast.prepare.rows import check_names
 from holdfast.prepare.sources import stored
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.result_files import write_pages

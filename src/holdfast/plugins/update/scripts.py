@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from holdfast.core.records import Ints
 from holdfast.data.table import Table
-from holdfast.data.texts.normal import ANY
+from holdfast.data.texts.general import ANY
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.clean.texts import MIXED
 

@@ -11,7 +11,7 @@ from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.core.wording import counted
 from holdfast.data.labels.spelling import label_key, merge_spellings, missing_labels
-from holdfast.data.texts.normal import normal_text
+from holdfast.data.texts.general import normal_text
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.normalise import PAIR_MARK
 from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTreatment, add

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from holdfast.data.texts.normal import ANY, TO_LATIN
+from holdfast.data.texts.general import ANY, TO_LATIN
 from holdfast.quality.clean.treatment import NoSettings, RowTreatment, add
 from holdfast.quality.personal import KINDS, SEEN, find_personal
 

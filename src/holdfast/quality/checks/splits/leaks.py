@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.wording import counted
-from holdfast.duplicates.gather import nearest_protected
+from holdfast.duplicates.duplicates import nearest_protected
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.leaks import leaks_with

@@ -9,8 +9,7 @@ import numpy as np
 
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
-from holdfast.data.texts.general import OPEN, REFUSAL
-from holdfast.data.texts.normal import normal_text
+from holdfast.data.texts.general import OPEN, REFUSAL, normal_text
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
 from holdfast.quality.single import single_finding

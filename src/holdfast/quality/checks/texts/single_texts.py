@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from holdfast.data.texts.normal import ANY
+from holdfast.data.texts.general import ANY
 from holdfast.quality.check import CheckResult, check, result, with_texts
 from holdfast.quality.clean.markup import ENTITY, TAG, entities
 from holdfast.quality.clean.texts import MISREAD, MIXED, UNSEEN, masked, repaired, visible
