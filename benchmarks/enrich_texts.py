@@ -79,7 +79,7 @@ def run_one(cell: Cell) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1)
 def _tested(data: str) -> tuple[Any, Any]:
     """The vectors and labels of the test rows, which are the same for every seed."""
-    from holdfast.augment.meaning import meaning
+    from holdfast.augment.text_forms import meaning
 
     parts = draw(clean_set(data), seed=0, pool=TEST, **labelled_counts(ROWS))
     return meaning().vectors(parts.test.texts), np.array(parts.test.labels)
@@ -87,8 +87,8 @@ def _tested(data: str) -> tuple[Any, Any]:
 
 def frozen(cell: Cell) -> dict[str, Any]:
     """The accuracy of a linear probe on vectors, with forms of the rows beside them."""
-    from holdfast.augment.meaning import meaning
     from holdfast.augment.registry import check_enrich, make_all
+    from holdfast.augment.text_forms import meaning
     from holdfast.augment.texts.words import lost
     from holdfast.core.seeds import derive_seed
     from holdfast.models.probes.probe import ExtraRows, fit_probe

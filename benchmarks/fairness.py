@@ -38,8 +38,7 @@ from peers.rows import data_folder
 from holdfast.analyses.fairness.forms import SwapQuery
 from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
-from holdfast.augment.terms.built_in import NAMES
-from holdfast.augment.terms.lexicon import Axis, GroupTerm, TermBlock
+from holdfast.augment.terms.lexicon import NAMES, Axis, GroupTerm, TermBlock
 from holdfast.contract.predictions import Predictions
 from holdfast.data.table import Table
 from holdfast.fits.fit import fit
@@ -170,7 +169,7 @@ def vectors(name: str) -> tuple[Any, Any]:
     """MiniLM's frozen vectors of a set [n, 384] and its classes [n], encoded once."""
     kept = Path(tempfile.gettempdir()) / f"holdfast_vectors_{name}.npz"
     if not kept.exists():
-        from holdfast.augment.meaning import meaning
+        from holdfast.augment.text_forms import meaning
 
         file = {"cr": "cr/cr.csv", "trec": "trec/train.csv"}[name]
         with (data_folder() / file).open(encoding="utf-8") as stream:

@@ -41,10 +41,9 @@ from holdfast.models.probes.head_fit import cross_entropy
 from holdfast.models.probes.probe import fit_probe
 from holdfast.prepare.embedding import MIDDLE, load_encoder
 from holdfast.quality.checks.shortcuts.hidden_giveaway import hidden_giveaway
-from holdfast.quality.checks.shortcuts.image_artefacts import LEAST_ROWS, image_artefacts
-from holdfast.quality.checks.texts.machine_filler import machine_filler
-from holdfast.quality.checks.texts.off_topic import off_topic_rows
-from holdfast.quality.checks.texts.typing_errors import typing_errors
+from holdfast.quality.checks.shortcuts.image_giveaway import LEAST_ROWS, image_artefacts
+from holdfast.quality.checks.texts.language import typing_errors
+from holdfast.quality.checks.texts.origin import machine_filler, off_topic_rows
 from holdfast.quality.cues import LEAST_WITH
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.views import Closely, Embedded, ImageSample, TableRows

@@ -27,7 +27,7 @@ from cells import Cell, Result, grid, publish, run_cells, table
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.duplicates.gather import AllRows, gather
+from holdfast.duplicates.duplicates import AllRows, gather
 from holdfast.fits.fit import fit
 from holdfast.prepare.embedding import load_encoder
 from holdfast.prepare.model import prepare

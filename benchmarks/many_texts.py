@@ -47,7 +47,7 @@ from cells import Cell, Result, publish, run_cells, table
 
 from holdfast.duplicates.engines import Threads
 from holdfast.duplicates.loose import find_loose_copies
-from holdfast.duplicates.texts import ArrowTexts
+from holdfast.duplicates.words import ArrowTexts
 
 DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -336,7 +336,7 @@ def source_words() -> Any:
 
 def large_run(n: int, threads: int) -> None:
     """One run, its stages printed as they end; both cores where there are two."""
-    from holdfast.duplicates import loose, passes
+    from holdfast.duplicates import hashed_bags, loose
 
     def timed(module: Any, name: str) -> None:
         inner = getattr(module, name)
@@ -354,7 +354,7 @@ def large_run(n: int, threads: int) -> None:
         (loose, "exact_forms"),
         (loose, "hashed_bags"),
         (loose, "near_pairs"),
-        (passes, "differing_words"),
+        (hashed_bags, "differing_words"),
     ):
         timed(module, name)
     with tempfile.TemporaryDirectory() as folder:

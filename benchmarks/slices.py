@@ -95,7 +95,7 @@ def vectors_of(name: str) -> tuple[np.ndarray, list[str], np.ndarray]:
 def _encode(name: str, path: Path) -> None:
     from datasets import load_dataset
 
-    from holdfast.augment.meaning import meaning
+    from holdfast.augment.text_forms import meaning
 
     folder = Path(os.environ["HOLDFAST_DATA"]) / name
     file = "cr.csv" if name == "cr" else "train.csv"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from holdfast.core.errors import HoldfastError
-from holdfast.data.chats.templates import is_template
+from holdfast.data.chats.turns import is_template
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.models.loading.source import HUB_TIMEOUT_S, TOKENIZER_FILES
 from holdfast.recipe import DataPart, Recipe, read_recipe

@@ -92,7 +92,7 @@ def _chats(rows: Sequence[Row], model: Path) -> list[Row | None]:
     from transformers import AutoTokenizer
 
     from holdfast.data.chats.chat import form_of, load_chats
-    from holdfast.data.chats.templates import choose_template
+    from holdfast.data.chats.turns import choose_template
     from holdfast.tasks.lm.losses import encode
 
     tokenizer = AutoTokenizer.from_pretrained(model)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
-from holdfast.data.chats.templates import NAMED
+from holdfast.data.chats.turns import NAMED
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plugins.export import gguf_file
 from holdfast.plugins.export.decoder import modelfile, read_back

@@ -12,10 +12,10 @@ import pytest
 
 from holdfast.analyses.fairness.forms import OUTCOMES, SwapQuery, faults_of, sources_of
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
-from holdfast.augment.terms.built_in import built_in
+from holdfast.augment.terms.lexicon import built_in
 from holdfast.data.chats.chat import load_chats
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs.pairs import load_pairs
+from holdfast.data.pairs import load_pairs
 from holdfast.data.table import Table
 
 THINGS = ("tea", "a book", "the red car", "some bread", "an old map", "her coat", "two apples")

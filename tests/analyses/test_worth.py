@@ -43,7 +43,7 @@ def loaded(tiny_llama: Path) -> LoadedCausal:
 
 @pytest.fixture(scope="module")
 def tokenizer(loaded: LoadedCausal) -> Any:
-    from holdfast.data.chats.templates import NAMED
+    from holdfast.data.chats.turns import NAMED
 
     loaded.tokenizer.chat_template = NAMED["plain"]
     return loaded.tokenizer

@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.augment.pictures.colours import Erase, blurred, brighter, contrasted, grey, saturated
-from holdfast.augment.pictures.mixup import CutMix, ImageMixup, MixedLabels
-from holdfast.augment.pictures.orientation import in_a_mirror
-from holdfast.augment.pictures.trivial import (
+from holdfast.augment.image_forms import CutMix, ImageMixup, MixedLabels
+from holdfast.augment.pictures.colours import (
     OPERATIONS,
+    Erase,
     autocontrasted,
+    blurred,
+    brighter,
+    contrasted,
     equalized,
+    grey,
     posterized,
+    saturated,
     sharpened,
     solarized,
 )
-from holdfast.augment.pictures.warp import Resize, shifted, turns, unit, warped
+from holdfast.augment.pictures.warp import Resize, in_a_mirror, shifted, turns, unit, warped
 
 
 def pictures(count: int = 4, side: int = 17, seed: int = 0) -> torch.Tensor:

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from holdfast.augment.registry import check_enrich, make_all
-from holdfast.augment.terms.built_in import built_in
 from holdfast.augment.terms.forms import in_group, inserted, mentions
-from holdfast.augment.terms.lexicon import read_lexicon
+from holdfast.augment.terms.lexicon import built_in, read_lexicon
 from holdfast.core.errors import RecipeError
 
 GENDER, ORIGIN, REGION = (built_in()[name] for name in ("gender", "origin", "region"))

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binomtest, chisquare
 
 from holdfast.augment.texts import wordnet as wordnet_room
-from holdfast.augment.texts.back_translation import like_first
+from holdfast.augment.texts.model_forms import like_first
 from holdfast.augment.texts.word_edits import (
     MARKS,
     Aeda,
@@ -202,7 +202,7 @@ def test_a_translation_begins_in_the_case_of_its_text() -> None:
 
 
 def test_a_vector_alone_is_that_of_the_company_and_like_meanings_are_near() -> None:
-    from holdfast.augment.meaning import meaning
+    from holdfast.augment.text_forms import meaning
 
     texts = ["the film was a joy", "the movie was a delight", "how do I reset my password ?"]
     together, alone = meaning().vectors(texts), [meaning().vectors([text])[0] for text in texts]

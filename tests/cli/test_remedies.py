@@ -20,7 +20,7 @@ import typer
 from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.service.settings import known_settings
-from holdfast.prepare.names import check_names
+from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe, known_keys, override
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "holdfast"

@@ -15,9 +15,9 @@ from PIL import Image
 import holdfast.quality.checks as room
 from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.duplicates.gather import gather
+from holdfast.duplicates.duplicates import gather
 from holdfast.duplicates.loose import find_loose_copies
-from holdfast.duplicates.texts import RowTexts
+from holdfast.duplicates.words import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.views import (

@@ -19,11 +19,11 @@ from holdfast.augment.registry import (
     SettingRule,
     all_enrichments,
     check_enrich,
+    count_of,
     make_all,
 )
 from holdfast.augment.source import RowTurn
 from holdfast.augment.text_forms import Rewriting
-from holdfast.augment.texts.base import count_of
 from holdfast.augment.texts.words import lost, split
 from holdfast.contract.fit import Sides
 from holdfast.core.errors import Defect, HoldfastError, MachineError, ModelError, RecipeError

@@ -13,13 +13,12 @@ import pytest
 import holdfast.quality.clean as room
 from holdfast.core.errors import RecipeError
 from holdfast.quality.clean import all_treatments
-from holdfast.quality.clean.apply import choose, treat_side, treated
-from holdfast.quality.clean.log import line, read_log, revert
+from holdfast.quality.clean.apply import choose, line, read_log, revert, treat_side, treated
 from holdfast.quality.clean.treatment import RowSet, RowTreatment, TableTreatment
 
 ROW = [name for name, one in all_treatments().items() if isinstance(one, RowTreatment)]
 TABLE = [name for name, one in all_treatments().items() if isinstance(one, TableTreatment)]
-NOT_TREATMENTS = {"__init__", "treatment", "apply", "log", "table"}
+NOT_TREATMENTS = {"__init__", "treatment", "apply", "table"}
 SETTINGS = {"rows": {"drop": [1, 5]}, "copies": {"same": "normal", "count": "copies"}}
 PIECES = [
     "plain words",

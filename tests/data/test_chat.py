@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats, turns_of
-from holdfast.data.chats.templates import MARKS, NAMED, choose_template, parse_rendered, rendered_as
+from holdfast.data.chats.turns import MARKS, NAMED, choose_template, parse_rendered, rendered_as
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 

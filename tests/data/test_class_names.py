@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.data.labels.names import words_of
+from holdfast.data.labels.spelling import words_of
 
 
 @pytest.mark.parametrize(

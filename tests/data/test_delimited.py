@@ -8,7 +8,7 @@ import io
 import pandas as pd
 import pytest
 
-from holdfast.data.csv_text import write_delimited
+from holdfast.data.cells import write_delimited
 
 ODD = ["a\rb", "a\nb", "a\r\nb", 'a "quoted" b', "a,b", "a\tb", "\r", " a ", "ä\u2028b", "=1+1"]
 

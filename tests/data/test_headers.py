@@ -12,7 +12,7 @@ from holdfast.core.decisions import recorded
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.columns.columns import choose_columns
-from holdfast.data.columns.headers import column_key
+from holdfast.data.columns.profile import column_key
 from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
 from holdfast.data.table import Columns, decisions_in

@@ -11,7 +11,7 @@ import pytest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs.pairs import choose_pair, given_target, load_pairs
+from holdfast.data.pairs import choose_pair, given_target, load_pairs
 from holdfast.data.texts.new_rows import unlabelled
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.data.columns.headers import column_key
-from holdfast.data.columns.profile import Profile
+from holdfast.data.columns.profile import Profile, column_key
 from holdfast.data.columns.roles import (
     LABEL,
     SOURCE,

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import Defect
 from holdfast.data.table import Table
-from holdfast.duplicates import duplicates, hashed_bags, passes, texts, words
+from holdfast.duplicates import duplicates, hashed_bags, words
 from holdfast.duplicates.duplicates import Copies, find_copies_of_few, find_copies_of_many
 from holdfast.duplicates.engines import Threads
 from holdfast.duplicates.hashed_bags import hash_spans, word_hashes
 from holdfast.duplicates.loose import find_loose_copies
-from holdfast.duplicates.texts import ArrowTexts, RowTexts
+from holdfast.duplicates.words import ArrowTexts, RowTexts
 
 Read = Callable[[str], tuple[list[str], list[str]]]
 Alter = Callable[[str, Sequence[str], random.Random], str]
@@ -32,13 +32,13 @@ FILES = {"cr": "cr/cr.csv", "mr": "mr/mr.csv", "trec": "trec/train.csv"}
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks, passes and parts so small that a few hundred texts need many of each."""
-    for module in (hashed_bags, words, texts):
+    for module in (hashed_bags, words):
         if hasattr(module, "BLOCK"):
             monkeypatch.setattr(module, "BLOCK", 37)
     monkeypatch.setattr(hashed_bags, "CHARACTERS", 900)
     monkeypatch.setattr(hashed_bags, "_WORDS", 501)
-    monkeypatch.setattr(passes, "AT_ONCE", 200)
-    monkeypatch.setattr(passes, "_ROWS", 101)
+    monkeypatch.setattr(hashed_bags, "AT_ONCE", 200)
+    monkeypatch.setattr(hashed_bags, "_ROWS", 101)
 
 
 def planted(texts: list[str], alter: Alter, seed: int) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.duplicates import hashed_bags, passes
+from holdfast.duplicates import hashed_bags
 
 
 def reworded(text: str, share: float, words: Sequence[str], rng: random.Random) -> str:
@@ -31,7 +31,7 @@ def test_audit_on_ray_says_what_it_says_here(
     ray = pytest.importorskip("ray")
     # Several blocks and passes, as a table of millions has them.
     monkeypatch.setattr(hashed_bags, "BLOCK", 100)
-    monkeypatch.setattr(passes, "AT_ONCE", 1000)
+    monkeypatch.setattr(hashed_bags, "AT_ONCE", 1000)
     texts, labels = real_texts("mr/mr.csv")
     texts = [text for text in texts if len(text.split()) >= 10][:200]
     rng, words = random.Random(1), " ".join(texts).split()

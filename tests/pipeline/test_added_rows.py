@@ -11,8 +11,8 @@ import pytest
 
 from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.errors import Defect, RecipeError
-from holdfast.data.extra_rows import Added, added_texts, join_added
 from holdfast.data.memory.texts import table_from_texts
+from holdfast.data.table import Added, added_texts, join_added
 from holdfast.fits.fit import fit
 from holdfast.models.probes.probe import ExtraRows, fit_probe
 from holdfast.prepare.model import prepare

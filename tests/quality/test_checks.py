@@ -12,7 +12,7 @@ from holdfast.core.records import Finding
 from holdfast.data.load import load_table
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
-from holdfast.quality.checks.labels.undividable_classes import undividable_classes
+from holdfast.quality.checks.labels.class_sizes import undividable_classes
 from holdfast.quality.runner import audit_table
 from holdfast.quality.views import Closely, TableRows
 

@@ -7,9 +7,9 @@ import pytest
 
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.check import CheckResult
-from holdfast.quality.checks.labels.names_against_rows import names_against_rows
-from holdfast.quality.checks.labels.overlapping_classes import overlapping_classes
-from holdfast.quality.checks.labels.too_few_rows import Growth, growth, too_few_rows
+from holdfast.quality.checks.labels.class_names import names_against_rows
+from holdfast.quality.checks.labels.class_sizes import Growth, growth, too_few_rows
+from holdfast.quality.checks.labels.doubtful_labels import overlapping_classes
 from holdfast.quality.views import Embedded, TableRows
 
 NAMES = ("card arrival", "lost phone", "cash deposit", "exchange rate", "refund wanted")
@@ -125,7 +125,7 @@ def test_of_rows_that_are_all_right_nothing_more_is_foretold(
     def foretold(right: float) -> CheckResult | None:
         made = Growth(right, 0.044, 0.026, 0.062, ())
         monkeypatch.setattr(
-            "holdfast.quality.checks.labels.too_few_rows.growth", lambda *_, **__: made
+            "holdfast.quality.checks.labels.class_sizes.growth", lambda *_, **__: made
         )
         return too_few_rows(view)
 

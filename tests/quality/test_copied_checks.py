@@ -13,14 +13,14 @@ from tests.quality.test_checks import sentences
 
 from holdfast.data.chats.chat import load_chats
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.duplicates.gather import gather
+from holdfast.duplicates.duplicates import gather
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.normalise import normal_forms, to_arrow
-from holdfast.duplicates.texts import RowTexts
+from holdfast.duplicates.words import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.copies.contained_rows import find_contained
-from holdfast.quality.checks.splits.unnamed_groups import likeness
+from holdfast.quality.checks.splits.groups import likeness
 from holdfast.quality.leaks import duplicate_groups, leaks_with
 from holdfast.quality.price import Pricing
 from holdfast.quality.runner import look

@@ -10,7 +10,7 @@ from scipy.stats import entropy
 
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
-from holdfast.quality.checks.copies.diversity import effective_rows, vocabulary_growth
+from holdfast.quality.checks.copies.forms import effective_rows, vocabulary_growth
 from holdfast.quality.views import Embedded, TableRows
 
 

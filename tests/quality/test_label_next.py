@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 
-from holdfast.quality.label_next import label_next
+from holdfast.quality.label_ranking import label_next
 
 CLASSES, WIDTH = 24, 32
 

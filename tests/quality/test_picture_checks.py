@@ -13,9 +13,16 @@ from PIL import Image
 from holdfast.data.images.picture import read_picture
 from holdfast.data.images.table import load_images
 from holdfast.quality.checks import all_checks
-from holdfast.quality.checks.shortcuts import image_artefacts
-from holdfast.quality.picture_facts import jpeg_quality, look_at
-from holdfast.quality.picture_traces import CORNERS, QUALITIES, SCALARS, Traces, traces_of
+from holdfast.quality.checks.shortcuts import image_giveaway
+from holdfast.quality.picture_facts import (
+    CORNERS,
+    QUALITIES,
+    SCALARS,
+    Traces,
+    jpeg_quality,
+    look_at,
+    traces_of,
+)
 from holdfast.quality.runner import audit_table
 from holdfast.quality.views import Pictures, TableRows, pixels_of
 
@@ -267,13 +274,13 @@ def test_classes_of_few_images_are_not_called_fine(tmp_path: Path) -> None:
 
 def test_a_trace_that_chance_makes_is_no_finding(monkeypatch) -> None:
     """At the limit of what separates, the divisions drawn at random decide."""
-    monkeypatch.setattr(image_artefacts, "SEPARATED", 0.2)
+    monkeypatch.setattr(image_giveaway, "SEPARATED", 0.2)
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 30)
     traces = Traces(rng.normal(size=(60, len(SCALARS))), np.zeros((60, len(CORNERS), 3)))
     table = SimpleNamespace(classes=("a", "b"))
     view = SimpleNamespace(labels=labels, traces=traces, rows=SimpleNamespace(table=table))
-    assert image_artefacts.image_artefacts(view) is None
+    assert image_giveaway.image_artefacts(view) is None
 
 
 def test_the_quality_of_an_earlier_compression_is_its_own_best() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.quality.checks.shortcuts.telling_columns import telling_columns
+from holdfast.quality.checks.shortcuts.giveaway import telling_columns
 from holdfast.quality.views import OtherColumns, TableRows
 
 N = 300

@@ -15,7 +15,7 @@ import transformers as hf
 
 from holdfast.core.errors import RecipeError
 from holdfast.data.chats.chat import chats_from_prompts, load_chats
-from holdfast.data.chats.templates import NAMED
+from holdfast.data.chats.turns import NAMED
 from holdfast.models.generators.causal import CausalNetwork, keeps_apart
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.lm.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens

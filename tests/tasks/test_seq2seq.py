@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from holdfast.core.updates import ForwardPass
-from holdfast.data.pairs.pairs import ALL
+from holdfast.data.pairs import ALL
 from holdfast.data.table import Columns, Table
 from holdfast.methods.losses import LabelSmoothing
 from holdfast.tasks.generation.losses import measure_tokens

@@ -16,10 +16,10 @@ from transformers import AutoTokenizer
 from transformers.models.vit import ViTImageProcessorPil
 
 from holdfast.data.chats.chat import load_chats
-from holdfast.data.chats.templates import NAMED
+from holdfast.data.chats.turns import NAMED
 from holdfast.data.images.table import images_at
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.data.pairs.pairs import ALL
+from holdfast.data.pairs import ALL
 from holdfast.data.table import Columns, Table
 from holdfast.tasks.classes.encoding import encode
 from holdfast.tasks.images.losses import encode_images

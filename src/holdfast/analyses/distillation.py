@@ -31,8 +31,7 @@ from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import WRITERS
 from holdfast.core.wording import counted
-from holdfast.data.extra_rows import Added
-from holdfast.data.table import Table
+from holdfast.data.table import Added, Table
 from holdfast.fits.fit import fit
 from holdfast.fits.lessons import ORIGIN, Lessons
 from holdfast.fits.policies import begins_as_probe

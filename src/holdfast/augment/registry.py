@@ -8,12 +8,19 @@ row and a seed, so that a run gives the same forms wherever it is continued.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, Unpack
+
+import numpy as np
 
 from holdfast.core.discovery import Registry, modules_of, nearest
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 S = TypeVar("S")
 Of = Literal["text", "pictures"]
@@ -191,3 +198,123 @@ def make_all(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def names_of(one: object, names: Sequence[str]) -> str:
     """Some settings of an enrichment as one reads them: ``share 0.5, strength 0.1``."""
     return ", ".join(f"{name} {getattr(one, name):g}" for name in names if hasattr(one, name))
+
+
+Chances = Sequence[np.random.Generator]
+
+
+@dataclass(frozen=True)
+class PictureEnrichment(ABC):
+    """Settings that all have, and the joint: a batch of pictures and a generator each in, the batch
+    in other forms out.
+
+    ``share``: of the pictures, those that are changed. ``order``: where it stands among others,
+    which are applied one after the other; ``needs_colours``: whether it reads values as colours, so
+    that it must come before a model's own scaling.
+    """
+
+    share: float = setting(1.0, above=0, most=1)
+    order: ClassVar[int] = 0
+    needs_colours: ClassVar[bool] = False
+
+    @abstractmethod
+    def change(self, pixels: Tensor, chances: Chances) -> Tensor:
+        """Pictures [n, channels, H, W] in [0, 1] in other forms of the same shape and range, all
+        chance of picture k coming from ``chances[k]``: its form depends on nothing else."""
+
+    def forms(self, pixels: Tensor, chances: Chances) -> Tensor:
+        """The batch with a ``share`` of its pictures changed."""
+        import torch
+
+        chosen = [k for k, rng in enumerate(chances) if rng.random() < self.share]
+        if not chosen:
+            return pixels
+        places = torch.tensor(chosen)
+        changed = self.change(pixels[places], [chances[k] for k in chosen])
+        return pixels.index_copy(0, places, changed)
+
+    def ready(self) -> None:
+        """Load what it needs; raises ``MachineError`` or ``RecipeError`` where that is missing."""
+        return
+
+
+# A row of the training part as an enrichment is given it: its texts by the name of their column,
+# and under ``label`` what it is labelled with.
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TextEnrichment(ABC):
+    """Settings that all have, and the joint: rows and a seed each in, the rows in other forms out.
+
+    ``share``: of the rows of an update, those that are passed in another form. ``copies``: how many
+    forms a row has; 0 for a new one each time that it comes up. ``similarity``: a form whose vector
+    has a smaller cosine to its text's is not used; 0 asks no encoder. ``protect``: terms that no
+    form may lose. ``answers``: whether what a model is to write is rewritten too.
+    A form that lost a name is not used, but of one whose work is to put another there
+    (``keeps_names``).
+    """
+
+    share: float = setting(0.5, above=0, most=1)
+    copies: int = setting(0, most=10_000)
+    similarity: float = setting(0.0, least=0, most=1)
+    protect: tuple[str, ...] = setting(())
+    answers: bool = setting(False)
+    keeps_names: ClassVar[bool] = True
+
+    @abstractmethod
+    def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        """Each text in another form, by its seed: the same for the same two, whatever else is
+        asked with it. One that cannot be changed is given back as it is."""
+
+    def forms(self, rows: Sequence[Row], parts: Sequence[str], seeds: Sequence[int]) -> list[Row]:
+        """The rows with their ``parts`` in another form."""
+        texts = [str(row[part]) for row in rows for part in parts]
+        each = [
+            seed if place == 0 else derive_seed(seed, "part", place)
+            for seed in seeds
+            for place in range(len(parts))
+        ]
+        new = iter(self.changes(texts, each))
+        return [{**row, **{part: next(new) for part in parts}} for row in rows]
+
+    def ready(self) -> None:
+        """Load what it needs; raises ``MachineError`` or ``RecipeError`` where that is missing."""
+        return
+
+
+@dataclass(frozen=True)
+class EachText(TextEnrichment):
+    """One whose forms are made text by text, by ``change``."""
+
+    @abstractmethod
+    def change(self, text: str, rng: np.random.Generator) -> str:
+        """Another form of a text, all chance coming from ``rng``."""
+
+    def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        """See ``TextEnrichment.changes``."""
+        return [
+            self.change(text, np.random.default_rng(seed))
+            for text, seed in zip(texts, seeds, strict=True)
+        ]
+
+
+def load_pretrained(auto: str, name: str, what: str, remedy: str) -> tuple[Any, Any]:
+    """The tokenizer and the model, by a folder or a name on the hub: ``auto`` is the class of
+    Transformers that loads it. Raises ``ModelError`` where it cannot be loaded."""
+    import transformers
+
+    from holdfast.models.loading.quiet import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            return tokenizer, getattr(transformers, auto).from_pretrained(name).eval()
+    except (OSError, ValueError, KeyError) as error:
+        rule = f"cannot be loaded as {what}: {str(error).splitlines()[0][:200]}"
+        raise ModelError(name, rule, None, remedy) from error
+
+
+def count_of(strength: float, words: int) -> int:
+    """How many of ``words`` words a strength in (0, 1] changes: its share, at least one."""
+    return max(1, round(strength * words))

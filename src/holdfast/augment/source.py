@@ -12,12 +12,20 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from holdfast.core.errors import Defect
 from holdfast.core.records import Ints
 from holdfast.core.updates import BatchSource, Draw, RowPool
+from holdfast.data.table import TrainSplit
 
 T = TypeVar("T")
 # Updates whose rows are made together: one call of a tokenizer serves them all.
 BLOCK = 8
+
+
+def check_train(train: object) -> None:
+    """Refuse to enrich anything but training rows."""
+    if not isinstance(train, TrainSplit):
+        raise Defect("enrichment", "takes training rows alone", type(train).__name__)
 
 
 class RowTurn(NamedTuple):

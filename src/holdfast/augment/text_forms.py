@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,17 +11,68 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.augment.meaning import meaning
-from holdfast.augment.source import BLOCK, RowTurn
-from holdfast.augment.texts.base import Row, TextEnrichment
+from holdfast.augment.registry import Row, TextEnrichment
+from holdfast.augment.source import BLOCK, RowTurn, check_train
 from holdfast.augment.texts.words import lost
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.data.table import Table, TrainSplit
+from holdfast.models.encoders.network import masked_mean
+from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.source import embedded_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+BATCH = 32
+TOKENS = 256
+
+
+class MeaningModel:
+    """MiniLM as it comes along (English), whatever model is trained: the vectors of a model that
+    was not trained to compare sentences are all alike, and a threshold would say nothing."""
+
+    def __init__(self) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        with quiet_transformers():
+            folder = embedded_folder()
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._model = AutoModel.from_pretrained(folder).eval()
+
+    def vectors(self, texts: Sequence[str], batch: int = BATCH) -> Floats:
+        """Unit vectors [n, 384], ``batch`` texts at a time; of one at a time the last bits do not
+        depend on the others."""
+        import torch
+
+        found = np.zeros((len(texts), self._model.config.hidden_size), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            read = self._tokenizer(
+                [texts[place] for place in chosen],
+                padding=True,
+                truncation=True,
+                max_length=TOKENS,
+                return_tensors="pt",
+            )
+            with torch.inference_mode():
+                hidden = self._model(**read).last_hidden_state
+            mean = masked_mean(hidden, read["attention_mask"])
+            found[chosen] = torch.nn.functional.normalize(mean, dim=1).numpy()
+        return found
+
+    def likeness(self, ones: Sequence[str], others: Sequence[str]) -> Floats:
+        """The cosine of each pair [n]."""
+        cosines: Floats = (self.vectors(ones) * self.vectors(others)).sum(axis=1)
+        return cosines
+
+
+@functools.cache
+def meaning() -> MeaningModel:
+    """The encoder, loaded once a process."""
+    return MeaningModel()
 
 
 SOURCES, ANSWERS = ("text", "text_pair", "question"), ("target", "answer")
@@ -48,7 +100,7 @@ class Rewriting:
     of the table and are passed as they are.
 
     A form that lost numbers, negation, names or protected terms (``texts/words.py``) or is too
-    unlike its text (``meaning.py``) is not used, nor is one that gives not exactly one example:
+    unlike its text (``MeaningModel``) is not used, nor is one that gives not exactly one example:
     then the row is passed as it is.
     """
 
@@ -63,8 +115,7 @@ class Rewriting:
     _vectors: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.train, TrainSplit):
-            raise Defect("enrichment", "takes training rows alone", type(self.train).__name__)
+        check_train(self.train)
 
     def __call__(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
         """See ``MakesForms``."""

@@ -116,7 +116,7 @@ def _run_and_data(given: list[str]) -> tuple[Path, str]:
 def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
     from holdfast.contract.run_folder import own_files
     from holdfast.core.outputs import checked_output
-    from holdfast.data.paths import source_path
+    from holdfast.data.raw import source_path
 
     if out.suffix.lower() not in ENDINGS:
         raise RecipeError(

@@ -17,8 +17,7 @@ from holdfast.contract.side_layer import SideLayer
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
 from holdfast.core.updates import LossTerm
-from holdfast.data.extra_rows import Added, join_added
-from holdfast.data.table import Table, TrainSplit, ValidSplit
+from holdfast.data.table import Added, Table, TrainSplit, ValidSplit, join_added
 from holdfast.methods.balance import Rates
 from holdfast.metrics import Metric, find_metric
 from holdfast.models.compute.prefix import Prefix

@@ -20,11 +20,10 @@ import numpy.typing as npt
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
-from holdfast.data.columns.template import named_columns
+from holdfast.data.columns.roles import named_columns
 from holdfast.data.limits import Limits, within
 from holdfast.data.memory.texts import raw_of_texts
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw
+from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_first, read_source
 from holdfast.data.table import Table
 from holdfast.data.texts.new_rows import renamed

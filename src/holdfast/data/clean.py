@@ -20,12 +20,12 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Finding, Severity
 from holdfast.data.columns.profile import NUMBER, is_missing
-from holdfast.data.columns.template import fill_template
+from holdfast.data.columns.roles import fill_template
 from holdfast.data.labels.spelling import MISSING, written
 from holdfast.data.limits import limits
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
-from holdfast.data.texts.normal import normal_text
+from holdfast.data.texts.general import normal_text
 
 _LISTED = 100
 

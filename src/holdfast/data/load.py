@@ -27,7 +27,7 @@ from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
-from holdfast.data.table import Columns, Table, decisions_in, findings_in
+from holdfast.data.table import Columns, Log, Table, decisions_in, findings_in
 
 if TYPE_CHECKING:
     import datasets
@@ -67,6 +67,19 @@ def refuse_empty(raw: Raw, needs: str = "a text and a label") -> None:
     if not len(raw):
         rule = "has a header but no rows" if raw.names else "is empty"
         raise DataError(raw.source, rule, None, f"It needs rows with {needs}.")
+
+
+def read_table(
+    raw: Raw,
+    rows: datasets.Dataset,
+    classes: tuple[str, ...],
+    columns: Columns,
+    log: Log,
+    names: tuple[str, ...] = (),
+) -> Table:
+    """The table of a source, with what was decided and found while it was made (``log``)."""
+    decisions = (*raw.decisions, *decisions_in(log))
+    return Table(rows, classes, columns, raw.source, len(raw), findings_in(log), decisions, names)
 
 
 def table_from_raw(raw: Raw, options: RowOptions) -> Table:

@@ -15,13 +15,13 @@ from holdfast.core.decisions import decisions_to, notify, recorded
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
+from holdfast.core.wording import listing
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.profile import present
 from holdfast.data.columns.roles import check_column
 from holdfast.data.load import refuse_empty
 from holdfast.data.options import RowOptions
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw
+from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table, decisions_in, findings_in
 
@@ -158,13 +158,13 @@ def _notice_labels(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
     }
     if not partial:
         return
-    shown = [f"{label!r} in {', '.join(where)} alone" for label, where in partial.items()][:5]
-    more = f" and {len(partial) - 5} more" if len(partial) > 5 else ""
+    told = [f"{label!r} in {', '.join(where)} alone" for label, where in partial.items()]
+    shown = listing(told, 5, more=" and {} more")
     twin = _twin(partial)
     severity: Severity = "warn" if twin or not everywhere else "info"
     hint = f" Perhaps {twin[0]!r} and {twin[1]!r} are one." if twin else ""
     because = (
-        f"not every source has every label: {'; '.join(shown)}{more}; what tells the sources "
+        f"not every source has every label: {shown}; what tells the sources "
         f"apart then tells these labels too.{hint}"
     )
     share = len(partial) / (len(partial) + len(everywhere))

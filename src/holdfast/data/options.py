@@ -25,7 +25,7 @@ class RowOptions:
     ----------
     text, label, group : columns. Two texts are a pair, three or more are joined; the label is a
         class, several labels, a number, the target of a pair, the answer of a prompt or the tags.
-    template : joins columns to one text; for chats also a chat template (``chats/templates.py``).
+    template : joins columns to one text; for chats also a chat template (``chats/turns.py``).
     messages : the column of chats.
     encoding : of a text file; without it, UTF-8 or an error that names the likely one.
     config : of a data set of the hub; goes before the one in its name.

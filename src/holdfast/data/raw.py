@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from holdfast.core.decisions import recorded
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
+from holdfast.core.input_errors import reason
 from holdfast.core.records import Decision
 from holdfast.data.limits import BATCH_CELLS, check_columns, check_row, limits
 from holdfast.data.scratch import scratch_file
@@ -82,6 +83,12 @@ def filled(
             lot, characters = [], 0
     if lot:
         yield lot
+
+
+def check_header(where: str, names: Sequence[str], of: str = "each column of the header") -> None:
+    """Refuse more columns than may be, a name too long to be told, and one that stands twice."""
+    check_columns(where, names)
+    refuse_repeated(where, names, f"Give {of} a name of its own.")
 
 
 def refuse_repeated(where: str, names: Sequence[str], remedy: str) -> None:
@@ -189,3 +196,33 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(
             str(path), f"cannot be read: {reason}", None, "Check the file and its permissions."
         ) from error
+
+
+def source_path(source: str | Path) -> Path:
+    """The path, with ``~`` resolved. Whether something lies there can be asked of it: its
+    ``exists``, ``is_file`` and ``is_dir`` raise nothing.
+
+    Raises ``DataError`` for what no system takes as a path (a NUL, too many characters, half of a
+    surrogate pair), and for a place that may not be looked at.
+    """
+    name = str(source)
+    if not name.strip():
+        raise DataError("the source", "has an empty name", name, "Name a file or a folder.")
+    try:
+        path = Path(source).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except RuntimeError:
+        raise _refused(name, "begins with the home of a user who is not known", name) from None
+    except NotADirectoryError:
+        return path
+    except OSError as error:
+        raise _refused(name, f"cannot be looked at: {reason(error)}", None) from error
+    except ValueError as error:
+        raise _refused(name, "is no path: it holds what no path can", name) from error
+    return path
+
+
+def _refused(source: str, rule: str, value: object) -> DataError:
+    return DataError(source, rule, value, "Check the name, and who may read it.")

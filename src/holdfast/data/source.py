@@ -10,8 +10,7 @@ from holdfast.core.discovery import missing_remedy
 from holdfast.core.errors import DataError
 from holdfast.core.input_errors import door
 from holdfast.data.limits import check_rows
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Batch, Raw, reading, store
+from holdfast.data.raw import Batch, Raw, reading, source_path, store
 from holdfast.data.readers import Reader, all_readers
 from holdfast.data.readers.hub import HubName, parse_hub_name, read_hub
 from holdfast.data.readers.text import is_packed

@@ -1,15 +1,21 @@
 """Which texts are copies of each other: exact after normalising, or verified near-copies.
 
 The engine of the division and of the audit. One pass reads all texts into compact arrays
-(``words.py``); exact copies become one; candidates (``candidates.py``) are verified exactly
-(``verify.py``, the rule in ``criterion.py``); links are joined to groups (``chains.py``).
+(``words.py``); exact copies become one; candidates are verified exactly
+(``near_copies.py``, the rule in ``criterion.py``); links are joined to groups, whose chains
+are cut where they would swallow too much (``group_and_cut``).
 
 Nothing depends on the order of the texts: texts are numbered by the hash of their normal form.
+
+Several tables stand in one row of positions (``AllRows``), so that copies between them are found by
+the same rule. Rows that copy a protected table, a given test or validation file, are left out of
+what is divided; only direct copies are: a copy of a copy that is no copy of a protected row itself
+may stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +23,91 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from holdfast.duplicates.candidates import LONG, OVERLAP, Search, can_be_near
-from holdfast.duplicates.chains import Cut, group_and_cut
+from holdfast.data.table import Table
 from holdfast.duplicates.criterion import allowed
 from holdfast.duplicates.engines import MapEngine, engine_here
-from holdfast.duplicates.hashed_bags import hashed_bags, read_hashed
-from holdfast.duplicates.passes import near_pairs
-from holdfast.duplicates.texts import ArrowTexts, arrow_slice
+from holdfast.duplicates.hashed_bags import hashed_bags, near_pairs, read_hashed
+from holdfast.duplicates.near_copies import LONG, OVERLAP, Search, can_be_near, verify
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.duplicates.verify import verify
-from holdfast.duplicates.words import BLOCK, I64, U64, exact_forms, make_bags, read_texts
+from holdfast.duplicates.words import (
+    BLOCK,
+    I64,
+    U64,
+    ArrowTexts,
+    RowTexts,
+    arrow_slice,
+    exact_forms,
+    make_bags,
+    read_texts,
+)
+
+SMALLEST = 50
+SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One group that was cut: different texts before, groups after, the largest of them, and the
+    links that now cross groups."""
+
+    texts: int
+    groups: int
+    largest: int
+    links: int
+
+
+def group_and_cut(texts: int, links: SimilarPairs) -> tuple[I64, tuple[Cut, ...]]:
+    """Groups [n], numbered by their first text, and what was cut."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    groups = np.empty(0, np.int64)
+    if texts:
+        ones = np.ones(len(links), dtype=np.int8)
+        graph = coo_array((ones, (links.first, links.second)), shape=(texts, texts))
+        groups = connected_components(graph, directed=False)[1].astype(np.int64)
+    sizes = np.bincount(groups, minlength=1)
+    cuts = []
+    for group in np.flatnonzero(sizes > max(SMALLEST, int(SHARE * texts))):
+        mask = groups[links.first] == group
+        centres = stars(texts, links.first[mask], links.second[mask])
+        members = np.flatnonzero(groups == group)
+        parts = np.unique(centres[members], return_counts=True)[1]
+        if len(parts) > 1:
+            crossing = centres[links.first[mask]] != centres[links.second[mask]]
+            # Beyond all numbers in use: no other group is met.
+            groups[members] = len(sizes) + centres[members]
+            cuts.append(Cut(len(members), len(parts), int(parts.max()), int(crossing.sum())))
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse], tuple(cuts)
+
+
+def stars(texts: int, first: I64, second: I64) -> I64:
+    """The centre of each text [n]; itself for a centre and for a text without links.
+
+    Computed in rounds: a text that comes before all its undecided neighbours is a centre, and
+    they are decided. This gives the centres of taking the texts one by one.
+    """
+    one, other = np.concatenate([first, second]), np.concatenate([second, first])
+    place = np.empty(texts, dtype=np.int64)
+    # Texts are numbered by content, so ties do not depend on the file's order.
+    place[np.lexsort((np.arange(texts), -np.bincount(one, minlength=texts)))] = np.arange(texts)
+    centre, undecided = np.zeros(texts, dtype=bool), np.ones(texts, dtype=bool)
+    a, b = one, other
+    while undecided.any():
+        before = np.full(texts, texts, dtype=np.int64)
+        np.minimum.at(before, a, place[b])
+        new = undecided & (place < before)
+        centre |= new
+        undecided &= ~new
+        undecided[b[new[a]]] = False
+        open_edges = undecided[a] & undecided[b]
+        a, b = a[open_edges], b[open_edges]
+    nearest = np.where(centre, place, texts)
+    joins = centre[other] & ~centre[one]
+    np.minimum.at(nearest, one[joins], place[other[joins]])
+    return np.argsort(place)[nearest]
+
 
 # Below it everything in memory at once is quicker, and takes a gigabyte at most.
 MANY = 500_000
@@ -73,10 +154,7 @@ class Copies:
 
     def near_pairs(self) -> SimilarPairs:
         """The near-copies as positions of texts, each different text by its first position."""
-        first = np.unique(self.exact, return_index=True)[1]
-        one, other = first[self.links.first], first[self.links.second]
-        low, high = np.minimum(one, other), np.maximum(one, other)
-        return SimilarPairs(low, high, self.links.similarity)
+        return self.links.at(np.unique(self.exact, return_index=True)[1])
 
 
 def find_copies(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None) -> Copies:
@@ -91,7 +169,7 @@ def find_copies(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None
 
     No texts give no groups. About 60 bytes of memory a text and 8 a word. From ``MANY`` texts
     on, a first search in bounded memory finds the texts that have a near-copy at all, and the exact
-    rule is asked for these alone (``passes.py``): the links are the same.
+    rule is asked for these alone (``near_pairs``): the links are the same.
     """
     if engine is not None or len(texts) >= MANY:
         return find_copies_of_many(texts, seed=seed, engine=engine)
@@ -103,8 +181,8 @@ def find_copies_of_many(
 ) -> Copies:
     """``find_copies`` in two searches: which texts can have near-copies, and the rule for these.
 
-    Every text is read once, its words as hashes (``hashed_bags.py``). ``passes.py`` finds each text
-    that has another within the *number* of words in which the rule lets two differ; texts of
+    Every text is read once, its words as hashes (``hashed_bags.py``). Its ``near_pairs`` finds each
+    text that has another within the *number* of words in which the rule lets two differ; texts of
     ``LONG`` words less the overlap or more, of which buckets of rare words could miss some, are all
     suspects. They are a few in a hundred of ordinary data, and among them alone the exact rule is
     asked: typing errors, digits, forms with a slot, order.
@@ -116,7 +194,7 @@ def find_copies_of_many(
     bags = hashed_bags(read, chosen)
     # Words of all texts: of them only the bags are needed now.
     del read
-    # The two searches of ``candidates.py`` overlap, so that copies may stand on either side of
+    # The two searches of ``near_copies.py`` overlap, so that copies may stand on either side of
     # ``LONG``; so do these.
     most = allowed(bags.lengths)
     near, _ = near_pairs(bags, most, np.where(bags.lengths < LONG, most + 2, 0), engine)
@@ -155,3 +233,93 @@ def find_copies_of_few(texts: Sequence[str], *, seed: int = 0) -> Copies:
     links = verify(bags, search.pairs())
     groups, cuts = group_and_cut(len(bags), links)
     return Copies(groups[exact], exact, contents, links, cuts, search.windowed)
+
+
+@dataclass(frozen=True, slots=True)
+class AllRows:
+    """The source and the given tables, in one row of positions: ``tables`` by name, the source
+    first, ``starts`` where each begins, ``copies`` among all their texts."""
+
+    tables: dict[str, Table]
+    starts: dict[str, int]
+    copies: Copies
+
+    def span(self, name: str) -> slice:
+        """The positions of one table."""
+        return slice(self.starts[name], self.starts[name] + len(self.tables[name]))
+
+    def mask(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which positions belong to one table, [all]."""
+        mask = np.zeros(len(self.copies), dtype=bool)
+        mask[self.span(name)] = True
+        return mask
+
+    def owner(self, position: int) -> str:
+        """The table of a position."""
+        # The last table that begins at the position or before it.
+        return next(n for n in reversed(self.tables) if position >= self.starts[n])
+
+    def place(self, position: int) -> str:
+        """A position in words, e.g. ``row 12 of test.csv``."""
+        name = self.owner(position)
+        row = int(self.tables[name].column("row")[position - self.starts[name]])
+        return f"row {row} of {self.tables[name].source}"
+
+
+def gather(
+    table: Table, given: Mapping[str, Table], seed: int, engine: MapEngine | None = None
+) -> AllRows:
+    """Find the copies among the source and the given tables together; ``engine`` as for
+    ``find_copies``."""
+    tables = {"source": table, **given}
+    lengths = [len(each) for each in tables.values()]
+    starts = dict(zip(tables, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
+    return AllRows(
+        tables, starts, find_copies(RowTexts(*tables.values()), seed=seed, engine=engine)
+    )
+
+
+def copies_of(
+    copies: Copies, known: npt.NDArray[np.bool_], asked: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Which of the texts that are ``asked`` about [n] copy a ``known`` one [n], [asked]: they are
+    in its group, or linked to it: a group that chains made too large is cut, and its links still
+    tell copies."""
+    links, found = copies.near_pairs(), np.isin(copies.groups, copies.groups[known])
+    for here, there in ((links.first, links.second), (links.second, links.first)):
+        found[here[known[there]]] = True
+    return np.asarray(np.isin(copies.exact, copies.exact[found | known])[asked])
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """For each text: ``similarity`` [n] to the nearest protected text (0: none, 1: exact copy),
+    and ``of`` [n] the position of that text (-1: none)."""
+
+    similarity: npt.NDArray[np.float32]
+    of: I64
+
+    @property
+    def copies(self) -> npt.NDArray[np.bool_]:
+        """Whether each text copies a protected one, [n]."""
+        return np.asarray(self.of >= 0)
+
+
+def nearest_protected(copies: Copies, protected: npt.NDArray[np.bool_]) -> Protected:
+    """The nearest protected text that each text copies. ``protected`` [n] says which are."""
+    forms = int(copies.exact.max(initial=-1)) + 1
+    holder = np.full(forms, -1, dtype=np.int64)
+    # Backwards, so that of several protected copies the first is named.
+    positions = np.flatnonzero(protected)[::-1]
+    holder[copies.exact[positions]] = positions
+    similarity = np.where(holder >= 0, 1.0, 0.0).astype(np.float32)
+    of = holder.copy()
+    links = copies.links
+    # The most similar first: what is set once is the nearest.
+    for index in np.argsort(-links.similarity, kind="stable").tolist():
+        a, b = int(links.first[index]), int(links.second[index])
+        for one, other in ((a, b), (b, a)):
+            # ``holder`` knows protected texts alone: a copy of a copy is not followed.
+            if holder[other] >= 0 and of[one] < 0:
+                of[one], similarity[one] = holder[other], links.similarity[index]
+    return Protected(similarity[copies.exact], of[copies.exact])

@@ -8,7 +8,7 @@ questions of one form, "What is the capital of …?", which are no copies: it is
 nothing is dropped for it.
 
 Every pair is verified by its hashed words (``hashed_bags.py``). Candidates share two of their
-rarest words (``passes.py``): of a million texts with two tenths of the words replaced by others 98
+rarest words (``near_pairs``): of a million texts with two tenths of the words replaced by others 98
 pairs in 100 did, with three tenths 97 (``benchmarks/many_texts.py``).
 """
 
@@ -21,8 +21,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.duplicates.engines import MapEngine, engine_here
-from holdfast.duplicates.hashed_bags import hashed_bags, read_hashed
-from holdfast.duplicates.passes import near_pairs
+from holdfast.duplicates.hashed_bags import hashed_bags, near_pairs, read_hashed
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import I64, exact_forms
 
@@ -44,10 +43,8 @@ class LooseCopies:
 
     def pairs(self) -> SimilarPairs:
         """The links as positions of texts, lower first, in order."""
-        one, other = self.first[self.links.first], self.first[self.links.second]
-        low, high = np.minimum(one, other), np.maximum(one, other)
-        order = np.lexsort((high, low))
-        return SimilarPairs(low[order], high[order], self.links.similarity[order])
+        pairs = self.links.at(self.first)
+        return pairs.where(np.lexsort((pairs.second, pairs.first)))
 
 
 def find_loose_copies(

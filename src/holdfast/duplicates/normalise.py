@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.data.texts.normal import ANY, TO_LATIN
+from holdfast.data.texts.general import ANY, TO_LATIN
 
 PAIR_MARK = "␟"
 """Stands between the two texts of a pair: a symbol that the normal form keeps."""

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from holdfast.core.records import Ints
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import find_copies
-from holdfast.duplicates.texts import RowTexts
 from holdfast.duplicates.vectors import SimilarPairs, Vectors, near_pairs, shared_similarity
+from holdfast.duplicates.words import RowTexts
 
 AGREEMENT = 0.92
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")

@@ -43,9 +43,14 @@ class SimilarPairs:
     def __len__(self) -> int:
         return len(self.first)
 
-    def where(self, mask: npt.NDArray[np.bool_]) -> SimilarPairs:
-        """The pairs that ``mask`` [m] keeps."""
+    def where(self, mask: npt.NDArray[np.bool_] | Ints) -> SimilarPairs:
+        """The pairs that ``mask`` [m] keeps, or those at these places."""
         return SimilarPairs(self.first[mask], self.second[mask], self.similarity[mask])
+
+    def at(self, positions: Ints) -> SimilarPairs:
+        """Pairs of texts by their numbers as pairs of ``positions`` [texts], the lower one first."""
+        one, other = positions[self.first], positions[self.second]
+        return SimilarPairs(np.minimum(one, other), np.maximum(one, other), self.similarity)
 
 
 def nearest(vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None) -> Nearest:

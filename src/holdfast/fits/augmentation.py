@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.augment.image_forms import Redrawing
-from holdfast.augment.pictures.mixup import MixedLabels, Mixing
-from holdfast.augment.pictures.orientation import in_a_mirror
-from holdfast.augment.pictures.warp import BY_EVIDENCE, NO, YES
+from holdfast.augment.image_forms import MixedLabels, Mixing, Redrawing
+from holdfast.augment.pictures.warp import BY_EVIDENCE, NO, YES, in_a_mirror
 from holdfast.augment.registry import ENRICHMENTS, check_enrich, make_all, names_of
 from holdfast.augment.source import Enriched
 from holdfast.augment.text_forms import FormSurvey, Rewriting, read_rows, survey

@@ -44,7 +44,7 @@ from holdfast.plan.defaults import (
 )
 from holdfast.plan.memory import check_fit, refuse_clearly_too_large
 from holdfast.prepare.general import general_sides
-from holdfast.prepare.names import check_names
+from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.recipe.resolution import resolved as resolve_all

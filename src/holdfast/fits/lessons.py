@@ -24,8 +24,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import WRITERS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.core.wording import counted
-from holdfast.data.extra_rows import Added, added_texts
-from holdfast.data.table import Table
+from holdfast.data.table import Added, Table, added_texts
 from holdfast.fits.augmentation import places_of
 from holdfast.fits.teachers import (
     RowAnswers,
@@ -40,7 +39,7 @@ from holdfast.plan.defaults import PASSIVE
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.split.leaks import text_keys
+from holdfast.split.divide import text_keys
 from holdfast.tasks.tags.losses import EncodedWords
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from holdfast.monitor.remedies import FIXED
 from holdfast.plan.defaults import resolve
 from holdfast.plan.task import WRITING
 from holdfast.prepare.general import methods_with_general, needs_rows
-from holdfast.prepare.names import check_names
+from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe, override
 from holdfast.tasks import kind_of
 from holdfast.tasks.generation.samples import writer

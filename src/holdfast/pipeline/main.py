@@ -40,8 +40,7 @@ from holdfast.fits.row_use import LearningRows, answer_outer, learning_of
 from holdfast.fits.run_facts import with_texts
 from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.processor import quick_dropout
-from holdfast.prepare.names import check_names
-from holdfast.prepare.rows import load_and_divide
+from holdfast.prepare.rows import check_names, load_and_divide
 from holdfast.prepare.sources import stored, with_mix
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.procedure import (

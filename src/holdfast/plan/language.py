@@ -35,7 +35,7 @@ def texts_of(table: Table, seed: int) -> list[str]:
 def language(texts: Sequence[str]) -> str | None:
     """The code of the language that the texts are in; ``None`` where that is not sure, or cannot be
     told for lack of a package."""
-    from holdfast.data.texts.language import language_of
+    from holdfast.data.texts.general import language_of
 
     with contextlib.suppress(ImportError):
         code, sure = language_of("\n".join(texts[:TEXTS])[:CHARACTERS])

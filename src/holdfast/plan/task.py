@@ -7,7 +7,7 @@ from pathlib import Path
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.chats.chat import is_text_file
-from holdfast.data.chats.templates import is_template
+from holdfast.data.chats.turns import is_template
 from holdfast.data.columns.shape import RowsShape, shape_of
 from holdfast.data.images.folders import is_image_folder
 from holdfast.data.source import read_first

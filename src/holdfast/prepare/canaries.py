@@ -24,8 +24,7 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.data.chats.chat import form_of
-from holdfast.data.extra_rows import Added, added_texts
-from holdfast.data.table import Table
+from holdfast.data.table import Added, Table, added_texts
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from holdfast.contract.fit import General, PreparedData
 from holdfast.core.decisions import notify, parted, recorded
@@ -24,7 +23,7 @@ from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.texts.general import BUILT_IN, GENERAL, SKIPPED
-from holdfast.duplicates.gather import gather
+from holdfast.duplicates.duplicates import copies_of, gather
 from holdfast.methods.registry import all_methods
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.samples import own_texts
@@ -163,16 +162,13 @@ def _without_copies(
     first, *others = known
     given = {f"known {i}": table for i, table in enumerate(others)} | dict(lots)
     every = gather(first, given, seed)
-    links, taken = every.copies.near_pairs(), np.ones(len(every.copies), dtype=bool)
+    taken = np.ones(len(every.copies), dtype=bool)
     for name in lots:
         taken[every.span(name)] = False
     free = {}
     for name, table in lots.items():
         mine = every.mask(name)
-        copied: npt.NDArray[np.bool_] = np.isin(every.copies.groups, every.copies.groups[taken])
-        for here, there in ((links.first, links.second), (links.second, links.first)):
-            copied[here[taken[there]]] = True
-        copied = np.isin(every.copies.exact, every.copies.exact[copied | taken])[mine]
+        copied = copies_of(every.copies, taken, mine)
         # The next lot must not copy this one either.
         taken = taken | mine
         free[name] = table.take(np.flatnonzero(~copied))

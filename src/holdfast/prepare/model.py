@@ -17,8 +17,7 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import parted, recorded
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.tasks import OF_PICTURES
-from holdfast.data.extra_rows import Added
-from holdfast.data.table import Splits, Table
+from holdfast.data.table import Added, Splits, Table
 from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import Loaded
 from holdfast.models.layers import count_parameters

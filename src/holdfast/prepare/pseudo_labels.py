@@ -14,7 +14,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.data.extra_rows import added_texts
+from holdfast.data.table import added_texts
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe
 from holdfast.models.probes.propagation import neighbour_graph, propagate

@@ -1,21 +1,25 @@
-"""From the recipe's source to divided rows: load → audit → treat → divide → refuse leaks.
+"""From the recipe's source to divided rows: check → load → audit → treat → divide → refuse leaks.
 
-Unlabelled texts without those that some row of the run has already, whatever its side.
+Every name that a registry knows is checked before a row is read. Of unlabelled texts those are left
+out that some row of the run has already, whatever its side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.augment.registry import asked_for, check_enrich, kind_of_rows
 from holdfast.contract.fit import Kind
 from holdfast.contract.inference import within_limits
 from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import RecipeError
+from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
@@ -23,21 +27,82 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.data.texts.general import BUILT_IN
 from holdfast.data.texts.new_rows import read_unlabelled, refuse_test_rows
-from holdfast.duplicates.duplicates import Copies
-from holdfast.duplicates.gather import gather
+from holdfast.duplicates.duplicates import Copies, copies_of, gather
+from holdfast.methods.conflicts import refuse
+from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
+from holdfast.methods.registry import check_methods
 from holdfast.models.base import Loaded
+from holdfast.plan.defaults import asked_of
 from holdfast.plan.task import with_task
 from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
-from holdfast.prepare.names import check_names, notify_of_code, refuse_meta
 from holdfast.prepare.split_options import way_of
-from holdfast.quality.clean.apply import CleaningPlan
+from holdfast.quality.clean.apply import CleaningPlan, choose
 from holdfast.quality.runner import audit_table
 from holdfast.recipe import DataPart, Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.split.divide import divide
 from holdfast.tasks import kind_of
 from holdfast.tasks.generation.samples import execution_of, with_tables
+from holdfast.training.listeners.alerts import address_of
+from holdfast.training.listeners.trackers import check_trackers
 from holdfast.training.task import Examples
+
+REGISTRIES: Mapping[str, Mapping[str, Any]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+CODE = "code that runs"
+LOSSES = (None, "refined_loss", "loss")
+
+
+def notify_of_code(recipe: Recipe) -> None:
+    """Say what of a recipe is code of its own, which runs with the rights of whoever trains by it.
+    The words of a command are not repeated, since they may hold secrets."""
+    metric = recipe.train.metric
+    if metric and ".py:" in metric:
+        because = "train.metric names this Python file, and it is run with your rights"
+        notify(Decision(CODE, metric, because, prominent=True))
+    if recipe.alert.command:
+        because = "the recipe names a shell command, run with your rights when the verdict changes"
+        notify(Decision(CODE, "alert.command", because, prominent=True))
+    own = asked_for(recipe.enrich).get("own", {}).get("function")
+    if own:
+        because = "enrich.own names this function, which is run with your rights"
+        notify(Decision(CODE, str(own), because, prominent=True))
+
+
+def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = None) -> None:
+    """Refuse an unknown optimizer, schedule, method, enrichment or treatment, methods that
+    contradict each other, an absent tracker,
+    an alert without an address, more threads than the machine can use, and with ``find_metric`` (of
+    the recipe's task) an unknown criterion; what a recipe leaves open is passed over.
+
+    Raises ``RecipeError``, or ``MachineError`` for a tracker that is not installed and for threads.
+    """
+    for setting, registry in REGISTRIES.items():
+        name = getattr(recipe.train, setting)
+        if name is not None:
+            registry[name]
+    refuse_too_many("train.threads", recipe.train.threads or 1)
+    check_methods(recipe.methods)
+    refuse(asked_of(recipe))
+    check_enrich(recipe.enrich, kind_of_rows(recipe.task))
+    choose(recipe.treat)
+    check_trackers(recipe.track.to)
+    if recipe.alert.webhook:
+        address_of(recipe.alert.webhook)
+    if find_metric is not None and recipe.train.metric not in LOSSES:
+        find_metric(recipe.train.metric)
+
+
+def refuse_meta(recipe: Recipe) -> None:
+    """Raise ``RecipeError`` for a recipe of ``holdfast meta`` where another command is to follow
+    it."""
+    if recipe.meta.method is not None:
+        raise RecipeError(
+            "meta.method",
+            "makes this a recipe of holdfast meta, which learns a start from many tasks",
+            recipe.meta.method,
+            "Repeat it with holdfast meta; to train on one task from its start, give that task's "
+            "rows and --model RUN/model.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +276,7 @@ def without_copies(
     Above 10,000 a random sample of them is taken.
     """
     texts: list[str] = lot.column("text")
-    links = copies.near_pairs()
-    taken = np.isin(copies.groups, copies.groups[~mine])
-    # A group that chains made too large is cut: its links still tell copies.
-    crossing = mine[links.first] != mine[links.second]
-    taken[links.first[crossing]] = taken[links.second[crossing]] = True
-    taken = np.isin(copies.exact, copies.exact[taken])[mine]
+    taken = copies_of(copies, ~mine, mine)
     groups = copies.groups[mine]
     fresh = np.flatnonzero(~taken)
     kept = np.sort(fresh[np.unique(groups[fresh], return_index=True)[1]])

@@ -18,11 +18,10 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
-from holdfast.data.extra_rows import Added, added_texts
-from holdfast.data.labels.names import words_of
+from holdfast.core.wording import counted, listing
+from holdfast.data.labels.spelling import words_of
 from holdfast.data.source import read_source
-from holdfast.data.table import Table
+from holdfast.data.table import Added, Table, added_texts
 from holdfast.prepare.embedding import has_classes, vectors_of
 from holdfast.quality.names import NamesJudged, judge_names
 from holdfast.recipe import DataPart
@@ -176,8 +175,7 @@ def _judge(
 
 
 def _used(pairs: ClassNames, because: str) -> ClassNames:
-    names = ", ".join(text for _, text in pairs[:3])
-    shown = f"{len(pairs)}: {names}" + (", …" if len(pairs) > 3 else "")
+    shown = f"{len(pairs)}: {listing([text for _, text in pairs], 3, ', ', ', …')}"
     notify(Decision("class names", shown, because, prominent=True))
     return pairs
 
@@ -188,7 +186,7 @@ def _left_out(because: str) -> ClassNames:
 
 
 def _contradicted(labels: Sequence[str]) -> Finding:
-    shown = ", ".join(map(repr, labels[:5])) + (" …" if len(labels) > 5 else "")
+    shown = listing([*map(repr, labels)], 5, ", ", " …")
     return Finding(
         CHECK,
         "info",

@@ -23,11 +23,10 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.data.extra_rows import added_texts
-from holdfast.data.labels.names import words_of
+from holdfast.data.labels.spelling import words_of
 from holdfast.data.source import read_source
-from holdfast.data.table import Table
-from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe, stratified_folds
+from holdfast.data.table import Table, added_texts
+from holdfast.models.probes.probe import ExtraRows, fit_probe, stratified_folds
 from holdfast.prepare.embedding import has_classes, vectors_of
 from holdfast.recipe.parts import SynthesizePart
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
@@ -156,7 +155,7 @@ def _chances(
     for fold in np.unique(fold_of):
         there = folds != fold
         probe = fit_probe(old[there], labels[there], classes=classes, seed=seed)
-        found[fold_of == fold] = softmax(_logits(probe, new[fold_of == fold]))
+        found[fold_of == fold] = softmax(probe.logits(new[fold_of == fold].astype(np.float64)))
     return found
 
 
@@ -176,13 +175,9 @@ def _gain(
     marks = np.array([one.label for one in kept], dtype=np.int64)
     beside = ExtraRows(new, marks, np.full(len(kept), weight))
     both = fit_probe(old[train], labels[train], classes=classes, seed=seed, beside=beside)
-    held, wanted = old[valid], labels[valid]
-    before, after = (losses_at(_logits(p, held), wanted, 1.0) for p in (plain, both))
+    held, wanted = old[valid].astype(np.float64), labels[valid]
+    before, after = (losses_at(p.logits(held), wanted, 1.0) for p in (plain, both))
     return paired_bootstrap(before, after, seed=generator(seed, "synthesize, paired"))
-
-
-def _logits(probe: Probe, features: Floats) -> Floats:
-    return np.asarray(np.asarray(features, dtype=np.float64) @ probe.weight.T + probe.bias)
 
 
 def _shown(refused: Mapping[str, int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from holdfast.core.discovery import Registry
 from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
-from holdfast.quality.clean.mask import masked
+from holdfast.quality.clean.texts import masked
 
 V = TypeVar("V")
 

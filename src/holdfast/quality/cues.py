@@ -39,6 +39,12 @@ _FORMS: dict[str, Callable[[str], bool]] = {
         character.isalpha() and not character.isascii() for character in text
     ),
 }
+# A word by its place.
+_PLACES = {
+    "word": r"(?i)(?<![^\W_]){}(?![^\W_])",
+    "first": r"(?i)^[\W_]*{}",
+    "last": r"(?i){}[\W_]*$",
+}
 _WORDS, _SENTENCE = ("word", "token", "first", "last"), ".,;:?!\"'()"
 # The plainest name first, where several stand in the same rows.
 _ORDER = ("form", "word", "token", "mark", "shape", "first", "last", "begins", "ends", "length")
@@ -151,13 +157,8 @@ def shape_of(token: str) -> str:
 
 def without(text: str, cue: Cue) -> str:
     """The text with what makes the cue taken out; unchanged for a form or a length."""
-    value = re.escape(cue.value)
-    if cue.kind == "word":
-        return re.sub(rf"(?i)(?<![^\W_]){value}(?![^\W_])", " ", text).strip()
-    if cue.kind == "first":
-        return re.sub(rf"(?i)^[\W_]*{value}", " ", text).strip()
-    if cue.kind == "last":
-        return re.sub(rf"(?i){value}[\W_]*$", " ", text).strip()
+    if cue.kind in _PLACES:
+        return re.sub(_PLACES[cue.kind].format(re.escape(cue.value)), " ", text).strip()
     if cue.kind == "token":
         return " ".join(token for token in text.split() if token != cue.value)
     if cue.kind == "shape":

@@ -1,11 +1,9 @@
-"""What rows say of each other's labels: answers for every row from fits that had not seen it.
+"""What rows say of each other: answers for every row from fits that had not seen it.
 
-Two probes answer, one on the vectors of a frozen model and one on the words. They err on different
-rows, so that a weighted sum of their log-probabilities (a log opinion pool, Genest and Zidek 1986)
-finds more wrong labels than either: average precision of 10 % exchanged labels at 1,600 rows, see
-``benchmarks/labels.py``.
-
-The words of texts as a sparse table: what a probe reads beside the vectors of a model.
+Two probes answer for labels, one on the vectors of a frozen model and one on the words. They err on
+different rows, so that a weighted sum of their log-probabilities (a log opinion pool, Genest and
+Zidek 1986) finds more wrong labels than either: average precision of 10 % exchanged labels at 1,600
+rows, see ``benchmarks/labels.py``.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.duplicates.vectors import Vectors
 from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_of
-from holdfast.models.probes.probe import FOLDS, choose_c, stratified_folds
+from holdfast.models.probes.probe import FOLDS, Probe, choose_c, fit_probe, stratified_folds
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-
 
 REPEATS = 3
 # C is the inverse variance of a prior, which does not hang on how many rows there are.
@@ -106,14 +104,12 @@ def cross_fit(
     if len(known) < LEAST_ROWS or present.sum() < 2:
         return None
     x, words = scaled(vectors), word_features(texts)
-    some = generator(seed, "penalty").permutation(known)[:CHOSEN_BY]
-    short = np.asarray(np.unique(marks[some], return_inverse=True)[1])
-    chosen = choose_c(x[some], short, seed, GRID)
+    c = penalty(x, marks, known, seed)
     by_vectors, by_words = [], []
     for repeat in range(REPEATS if len(known) * classes <= MANY else 1):
         folds = np.full(len(marks), -1)
         folds[known] = stratified_folds(marks[known], FOLDS, seed + repeat)
-        by_vectors.append(_by_folds(x, marks, folds, classes, chosen.c))
+        by_vectors.append(_by_folds(x, marks, folds, classes, c))
         by_words.append(_by_folds(words, marks, folds, classes, WORDS_C))
     sources = np.stack([by_vectors, by_words])
     if tuned is not None:
@@ -123,7 +119,13 @@ def cross_fit(
     weights = pool_weights(means[:, known], marks[known])
     runs = log_softmax(np.tensordot(weights, sources, axes=1))
     pooled = log_softmax(np.tensordot(weights, means, axes=1))
-    return FoldLogProbabilities(pooled, marks, runs, tuple(weights.tolist()), chosen.c)
+    return FoldLogProbabilities(pooled, marks, runs, tuple(weights.tolist()), c)
+
+
+def penalty(x: Floats, labels: Ints, known: Ints, seed: int) -> float:
+    """The inverse penalty of a probe of the rows at ``known``: by the log loss of 1,500 of them."""
+    some = generator(seed, "penalty").permutation(known)[:CHOSEN_BY]
+    return choose_c(x[some], np.unique(labels[some], return_inverse=True)[1], seed, GRID).c
 
 
 def scaled(vectors: Floats) -> npt.NDArray[np.float64]:
@@ -231,3 +233,69 @@ def word_features(texts: Sequence[str]) -> csr_matrix:
 def _parts(text: str) -> Counter[str]:
     words = _PARTS.findall(text.casefold())[:MOST_PARTS]
     return Counter([*words, *map(" ".join, pairwise(words))])
+
+
+PENALTY = 0.3
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ContentProbes:
+    """One probe a fold, and the ``fold`` of each row [n]: −1 for a row that every probe may judge,
+    as its label is not known or it is the only one of its class."""
+
+    probes: tuple[Probe, ...]
+    fold: Ints
+
+    def chances(self, rows: Ints, vectors: Vectors) -> Array:
+        """The probabilities [m, classes] of vectors [m, d] that stand for these rows, each by the
+        probe that was fitted without the row."""
+        from scipy.special import softmax
+
+        logits = np.empty((len(rows), len(self.probes[0].bias)))
+        folds = np.maximum(self.fold[rows], 0)
+        for fold, probe in enumerate(self.probes):
+            mine = folds == fold
+            logits[mine] = probe.logits(vectors[mine])
+        made: Array = softmax(logits, axis=1)
+        return made
+
+    def leaning(self, vectors: Vectors, labels: Ints, direction: Floats) -> Array:
+        """Whether the labels put anything on a ``direction`` [d] of the space: a two-sided p-value
+        for each class [classes].
+
+        The weight that ridge regression gives the direction is a sum over rows aᵢ yᵢ, with a = X
+        (XᵀX + λI)⁻¹ direction. Were the labels drawn anew, each with its expected chance p̂ᵢ, the
+        sum would vary by √Σ aᵢ² p̂ᵢ(1 − p̂ᵢ). λ is the penalty of the probes at a logistic
+        regression's largest curvature.
+        """
+        from scipy.special import ndtr
+
+        known = np.flatnonzero(labels >= 0)
+        x = vectors[known].astype(np.float64)
+        x -= x.mean(axis=0)
+        x /= float(np.sqrt(x.var(axis=0).mean())) or 1.0
+        inverse = np.linalg.solve(x.T @ x + 4 / PENALTY * np.eye(x.shape[1]), direction)
+        shares = x @ inverse
+        chances = self.chances(known, vectors[known])
+        drawn = labels[known][:, None] == np.arange(chances.shape[1])
+        error = np.sqrt((shares[:, None] ** 2 * chances * (1 - chances)).sum(axis=0))
+        weight = np.abs(shares @ (drawn - drawn.mean(axis=0)))
+        made: Array = 2 * ndtr(-weight / np.maximum(error, 1e-12))
+        return made
+
+
+def expect(vectors: Vectors, labels: Ints, classes: int, seed: int) -> ContentProbes | None:
+    """Cross-fitted probes of the labels [n] on the vectors [n, d]; ``None`` where fewer than two
+    classes have two rows."""
+    known = np.flatnonzero(labels >= 0)
+    folds: Ints = np.full(len(labels), -1, dtype=np.int64)
+    folds[known] = stratified_folds(labels[known], FOLDS, seed)
+    counts = np.bincount(labels[known], minlength=classes)
+    if (counts >= 2).sum() < 2:
+        return None
+    probes = []
+    for fold in range(FOLDS):
+        part = known[folds[known] != fold]
+        probes.append(fit_probe(vectors[part], labels[part], classes=classes, seed=seed, c=PENALTY))
+    return ContentProbes(tuple(probes), folds)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Ints
-from holdfast.duplicates.gather import AllRows, nearest_protected
+from holdfast.duplicates.duplicates import AllRows, nearest_protected
 
 Positions = npt.NDArray[np.int64]
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from holdfast.core.records import Ints, Severity
+from holdfast.core.wording import counted
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, result
+from holdfast.quality.single import excerpt
 from holdfast.quality.views import TableRows
 
 SHOWN = 20
@@ -29,23 +31,13 @@ def ranked_rows(pairs: SimilarPairs) -> list[int]:
 
 def most_alike_first(pairs: SimilarPairs) -> SimilarPairs:
     """The pairs by their similarity, then by their positions."""
-    order = np.lexsort((pairs.second, pairs.first, -pairs.similarity))
-    return type(pairs)(pairs.first[order], pairs.second[order], pairs.similarity[order])
+    return pairs.where(np.lexsort((pairs.second, pairs.first, -pairs.similarity)))
 
 
 def differently_labelled(pairs: SimilarPairs, labels: Ints) -> SimilarPairs:
     """The pairs whose two labels are known and differ; ``labels`` [n], −1 where not known."""
     one, other = labels[pairs.first], labels[pairs.second]
     return pairs.where((one >= 0) & (other >= 0) & (one != other))
-
-
-def both_labels(pairs: SimilarPairs, rows: TableRows) -> list[str]:
-    """The two class names of each pair that is shown."""
-    labels, classes = rows.labels, rows.table.classes
-    return [
-        f"{classes[labels[a]]!r} and {classes[labels[b]]!r}"
-        for a, b in zip(pairs.first[:SHOWN], pairs.second[:SHOWN], strict=True)
-    ]
 
 
 def examples_of(
@@ -100,4 +92,35 @@ def leaks_result(
         score=max(shares),
         severity=severity,
         examples=examples[:SHOWN],
+    )
+
+
+def conflicts_result(
+    pairs: SimilarPairs,
+    rows: TableRows,
+    likeness: str,
+    said: tuple[str, str],
+    severity: Severity,
+    *,
+    quoted: bool,
+) -> CheckResult | None:
+    """What pairs of rows with different labels come to; ``None`` without any. ``said`` is how they
+    are alike, and the remedy; ``quoted``: with the texts of the first. Score: the share of the rows
+    that stand in such pairs."""
+    pairs = differently_labelled(pairs, rows.labels)
+    if not len(pairs):
+        return None
+    labels, classes, ids = rows.labels, rows.table.classes, rows.ids
+    shown = list(zip(pairs.first[:SHOWN].tolist(), pairs.second[:SHOWN].tolist(), strict=True))
+    notes = [f"{classes[labels[a]]!r} and {classes[labels[b]]!r}" for a, b in shown]
+    a, b = shown[0]
+    texts = f": {excerpt(rows.texts[a])} and {excerpt(rows.texts[b])}" if quoted else ""
+    return result(
+        ids[rows_in(pairs)],
+        f"{counted(len(pairs), 'pair')} of {said[0]}, e.g. rows {ids[a]} and {ids[b]} are "
+        f"{notes[0]}{texts}",
+        said[1],
+        score=len(rows_in(pairs)) / len(labels),
+        severity=severity,
+        examples=examples_of(pairs, ids, ids, likeness, notes=notes),
     )

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.duplicates.gather import AllRows
+from holdfast.duplicates.duplicates import AllRows
 from holdfast.models.probes.probe import fit_probe
 from holdfast.quality.check import with_classes
 from holdfast.quality.leaks import Leaks, Price

@@ -5,15 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Finding
 from holdfast.data.table import Table
-from holdfast.quality.check import CheckResult
+from holdfast.quality.check import Check, CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.views import TableRows, pixels_of
 
 ORDER = {"error": 0, "warn": 1, "info": 2}
+# As an audit lists what it looked at; checks that are not named here come last, by name.
+_NAMES = """
+label_slices identity_rates start_model_bias boilerplate label_variants missing_as_class
+conflicting_labels contained_rows control_characters refusals cut_answers low_diversity
+domain_mismatch echoed_answers encoding_damage exact_duplicates label_giveaway hidden_giveaway
+image_artefacts class_imbalance label_problems leaks loose_copies off_topic_rows machine_filler
+markup mixed_scripts model_phrases names_against_rows conflicting_near_duplicates near_duplicates
+overlapping_classes personal_data image_giveaway image_source near_images image_conflicts
+image_leaks blank_images repetition semantic_copies semantic_conflicts semantic_leaks
+shared_groups shift split_leaks telling_columns template_rows text_lengths thin_classes time_order
+too_few_rows truncated_texts typing_errors undividable_classes unnamed_groups wordless_texts
+wrong_language
+"""
+_PLACES = {name: place for place, name in enumerate(_NAMES.split())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +55,7 @@ def look(
     """Run every check that sees one of these views; ``started`` hears its name. An empty table has
     nothing to be seen. With ``go_on`` a check that falls over is named in ``broken`` and the others
     look all the same."""
-    checks = all_checks().values() if len(table) else ()
+    checks = sorted(all_checks().values(), key=_place) if len(table) else ()
     found, seconds, idle = [], {}, []
     blind: dict[str, str] = {}
     broken: dict[str, str] = {}
@@ -64,6 +79,10 @@ def look(
             seconds[check.name] = time.perf_counter() - begun
     ranked = sorted(found, key=lambda one: (ORDER[one.finding.severity], one.finding.check))
     return AuditResults(tuple(ranked), seconds, blind, tuple(idle), broken)
+
+
+def _place(check: Check[Any]) -> tuple[int, str]:
+    return _PLACES.get(check.name, len(_PLACES)), check.name
 
 
 def audit_table(table: Table) -> tuple[Finding, ...]:

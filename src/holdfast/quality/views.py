@@ -7,7 +7,7 @@ had nothing to see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,20 +21,39 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
+from holdfast.data.texts.general import normal_text
 from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
 from holdfast.duplicates.semantic import in_other_words, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import with_classes
-from holdfast.quality.content import ContentProbes, expect
-from holdfast.quality.picture_facts import FileFacts, look_at
-from holdfast.quality.picture_traces import Traces, traces_of
-from holdfast.quality.rows import normal_pair
+from holdfast.quality.fold_answers import ContentProbes, FoldLogProbabilities, cross_fit, expect
+from holdfast.quality.picture_facts import FileFacts, Traces, look_at, traces_of
 
 if TYPE_CHECKING:
-    from holdfast.duplicates.gather import AllRows
+    from holdfast.duplicates.duplicates import AllRows
     from holdfast.duplicates.loose import LooseCopies
-    from holdfast.quality.fold_answers import FoldLogProbabilities
     from holdfast.quality.leaks import Prices
+
+_BATCH_ROWS = 10_000
+
+
+def text_batches(table: Table) -> Iterator[tuple[int, list[str]]]:
+    """The position of each batch's first row, and its texts (pairs with a line break between)."""
+    rows = table.rows.with_format("arrow")
+    for start in range(0, len(table), _BATCH_ROWS):
+        yield start, _joined(rows[start : start + _BATCH_ROWS]).to_pylist()
+
+
+def _joined(batch: pa.Table) -> pa.ChunkedArray:
+    """The texts of some rows; of a pair both, with a line break between."""
+    if "text_pair" not in batch.column_names:
+        return batch["text"]
+    return pc.binary_join_element_wise(batch["text"], batch["text_pair"], "\n")
+
+
+def normal_pair(text: str) -> str:
+    """The text as ``normal_text`` has it, each part of a pair by itself."""
+    return "\n".join(normal_text(part) for part in text.split("\n"))
 
 
 Vectors = npt.NDArray[np.float32]
@@ -92,10 +111,7 @@ class TableRows:
         """The texts of ``sample`` in Arrow; of a pair both, with a line break between."""
         chosen = self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
         # Rows that were picked come in a chunk each, and a pattern is compiled for every chunk.
-        batch = chosen.rows.with_format("arrow")[:].combine_chunks()
-        if not self.table.has_pairs:
-            return batch["text"]
-        return pc.binary_join_element_wise(batch["text"], batch["text_pair"], "\n")
+        return _joined(chosen.rows.with_format("arrow")[:].combine_chunks())
 
     @property
     def of_sample(self) -> str:
@@ -107,17 +123,19 @@ class TableRows:
     @cached_property
     def texts(self) -> list[str]:
         """The text of each row [n]; of a pair both, with a line break between."""
-        found = list(self.table.column("text"))
-        if not self.table.has_pairs:
-            return found
-        pairs = zip(found, self.table.column("text_pair"), strict=True)
-        return [f"{first}\n{second}" for first, second in pairs]
+        texts: list[str] = _joined(self.table.rows.with_format("arrow")[:]).to_pylist()
+        return texts
 
     @cached_property
     def labels(self) -> Ints:
         """The class of each row [n]; −1 where it is not known."""
         labels: Ints = self.table.column("label")
         return labels
+
+    @cached_property
+    def class_counts(self) -> Ints:
+        """Rows of each class, [classes]; rows without a known label are not counted."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.table.classes))
 
     @cached_property
     def ids(self) -> Ints:
@@ -210,8 +228,6 @@ class Embedded:
     def answers(self) -> FoldLogProbabilities | None:
         """What the rows say of each other's labels, from fits that had not seen the row; ``None``
         where there are too few, or labels are no classes."""
-        from holdfast.quality.fold_answers import cross_fit
-
         table = self.rows.table
         if not with_classes(table):
             return None

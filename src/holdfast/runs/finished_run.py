@@ -30,15 +30,14 @@ from holdfast.core.input_errors import door
 from holdfast.core.records import Ints
 from holdfast.core.run_files import RESTORE, check_files
 from holdfast.data.columns.extra import refuse_changed
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw
+from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import from_conll, read_tagged
 from holdfast.prepare.clean import same_text
 from holdfast.prepare.rows import given_rows
 from holdfast.recipe import DataPart, Recipe, read_recipe
-from holdfast.split.leaks import text_keys
+from holdfast.split.divide import text_keys
 from holdfast.tasks import kind_of
 from holdfast.tasks.ensemble import HOW, SharedRows, cross_fitted, split_records
 

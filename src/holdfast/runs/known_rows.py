@@ -24,10 +24,10 @@ from holdfast.core.run_files import RESTORE, check_files, read_result
 from holdfast.core.tasks import OF_PICTURES
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import find_copies
-from holdfast.duplicates.texts import RowTexts
+from holdfast.duplicates.words import RowTexts
 from holdfast.recipe import read_recipe
 from holdfast.runs.finished_run import run_tables
-from holdfast.split.leaks import text_keys
+from holdfast.split.divide import text_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -33,10 +33,8 @@ from holdfast.core.input_errors import door
 from holdfast.core.outputs import OutputFile, checked_output, writing
 from holdfast.core.printable import printable_json
 from holdfast.core.records import Decision, Floats, Ints
-from holdfast.data.cells import write_json_cell
-from holdfast.data.csv_text import write_delimited
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw
+from holdfast.data.cells import write_delimited, write_json_cell
+from holdfast.data.raw import Raw, source_path
 from holdfast.data.table import Table
 from holdfast.runs.threshold import ThresholdRule
 

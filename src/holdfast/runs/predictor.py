@@ -34,7 +34,7 @@ from holdfast.contract.inference import (
 from holdfast.contract.run_folder import RECIPE, open_run, unsealed
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints, Scores
-from holdfast.data.paths import source_path
+from holdfast.data.raw import source_path
 from holdfast.data.table import Table
 from holdfast.prepare.clean import same_text
 from holdfast.recipe import DataPart, Recipe, read_recipe

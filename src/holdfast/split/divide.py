@@ -1,14 +1,19 @@
 """Divide a table into train, validation and test rows that share no copies and no groups.
 
 By default 70/15/15, stratified by class, seeded, and the same whatever the order of the rows in
-the file. Copies (``duplicates.py``) and groups are joined to units (``units.py``), and each unit
+the file. Copies (``duplicates.py``) and groups are joined to units (``division.py``), and each unit
 falls on one side (``assign.py``). With a given test table the source is divided 82/18 into
 training and validation rows, and source rows that copy or nearly copy a test row are dropped.
+
+Nothing of it is trusted: normal forms are computed again from the rows that each side really holds
+(``refuse_leaks``), and verified near-copies are those of the one search; a link across a reported
+cut of chains is the only one that may cross.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +22,23 @@ import pyarrow as pa
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
+from holdfast.core.wording import listing
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
-from holdfast.duplicates.gather import AllRows, gather
-from holdfast.duplicates.normalise import content_keys
-from holdfast.duplicates.words import I64
+from holdfast.duplicates.duplicates import AllRows, Copies, gather
+from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
+from holdfast.duplicates.words import BLOCK, I64, U64, RowTexts
 from holdfast.split.assign import assign, by_source
-from holdfast.split.division import SIDES, Division, Drops, dropped, find_crossing, find_drops
-from holdfast.split.findings import division_findings
-from holdfast.split.leaks import refuse_leaks, refuse_shared_copies, text_keys
-from holdfast.split.notes import division_records
-from holdfast.split.units import Units, make_units
+from holdfast.split.division import (
+    SIDES,
+    Division,
+    Drops,
+    Units,
+    dropped,
+    find_crossing,
+    find_drops,
+    make_units,
+)
+from holdfast.split.findings import division_findings, division_records
 from holdfast.split.ways import (
     PLAIN,
     Sides,
@@ -229,7 +241,7 @@ def _how(divided: Division) -> str:
     if way.blocks is not None:
         last = divided.kept[divided.side == len(divided.names) - 1]
         held = [way.names[number] for number in np.unique(way.blocks[last]).tolist()]
-        shown = ", ".join(map(repr, held[:SHOWN])) + (" …" if len(held) > SHOWN else "")
+        shown = listing([*map(repr, held)], SHOWN, ", ", " …")
         rest = f"; the others are {by_class}" if len(divided.names) > 1 else ""
         return f"{because} ({len(held)} of {len(way.names)}: {shown}){rest}"
     return f"{because}; no class is kept in proportion, and rows that are added move none"
@@ -329,3 +341,60 @@ def _check_left(table: Table, labels: npt.NDArray[np.int64], gathered: AllRows) 
             None,
             f"Add rows of this class to {table.source}, or give other {kinds} rows.",
         )
+
+
+_REMEDY = "Divide again with holdfast's own division, or leave these rows out of one side."
+
+
+def refuse_leaks(splits: Splits) -> None:
+    """Raise ``SplitError`` where sides share a normal form or a group.
+
+    Reads the test rows' texts and groups without opening them: nothing is chosen by it.
+    """
+    sides = {"train": splits.train.table, "valid": splits.valid.table, "test": splits.test._table}
+    keys = {name: text_keys(table) for name, table in sides.items()}
+    for one, other in combinations(sides, 2):
+        shared = np.intersect1d(keys[one], keys[other])
+        if len(shared):
+            first = [
+                int(sides[name].column("row")[keys[name] == shared[0]][0]) for name in (one, other)
+            ]
+            raise SplitError(
+                f"{one} and {other}",
+                f"share {len(shared)} texts (equal after normalising)",
+                f"row {first[0]} of {one}, row {first[1]} of {other}",
+                _REMEDY,
+            )
+    groups = {name: set(t.column("group")) for name, t in sides.items() if t.has_groups}
+    for one, other in combinations(groups, 2):
+        if both := groups[one] & groups[other]:
+            raise SplitError(f"{one} and {other}", f"share {len(both)} groups", min(both), _REMEDY)
+
+
+def refuse_shared_copies(copies: Copies, side: npt.NDArray[np.int8], names: list[str]) -> None:
+    """Raise ``SplitError`` where a verified near-copy crosses sides without a reported cut.
+
+    ``side`` [n] is the side of each text of ``copies``, an index into ``names``; -1 for dropped.
+    """
+    stands_on = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(names)), dtype=bool)
+    stands_on[copies.exact[side >= 0], side[side >= 0]] = True
+    links = copies.links.where(~copies.permitted)
+    for one, other in combinations(range(len(names)), 2):
+        crossing = (stands_on[links.first, one] & stands_on[links.second, other]) | (
+            stands_on[links.first, other] & stands_on[links.second, one]
+        )
+        if crossing.any():
+            raise SplitError(
+                f"{names[one]} and {names[other]}",
+                f"share {int(crossing.sum())} pairs of near-copies",
+                None,
+                _REMEDY,
+            )
+
+
+def text_keys(table: Table) -> U64:
+    """The hash of each row's normal form, [n]."""
+    texts, keys = RowTexts(table), [np.empty(0, np.uint64)]
+    for at in range(0, len(texts), BLOCK):
+        keys.append(content_keys(normal_forms(to_arrow(texts[at : at + BLOCK]))))
+    return np.concatenate(keys)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from holdfast.core.errors import Defect
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.duplicates.candidates import mix
+from holdfast.duplicates.near_copies import mix
 from holdfast.duplicates.words import I64, U64
 from holdfast.split.assign import assign, assign_several
 from holdfast.split.ways import by_time

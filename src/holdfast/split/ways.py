@@ -25,7 +25,7 @@ import numpy.typing as npt
 from holdfast.core.errors import SplitError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import counted
-from holdfast.duplicates.candidates import mix
+from holdfast.duplicates.near_copies import mix
 from holdfast.duplicates.words import I64, U64
 from holdfast.split.assign import assign
 

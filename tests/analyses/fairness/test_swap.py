@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.analyses.fairness.forms import SwapQuery, make_forms
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
-from holdfast.augment.terms.built_in import NAMES, built_in
+from holdfast.augment.terms.lexicon import NAMES, built_in
 from holdfast.data.table import Table
 
 Make = Callable[..., Table]

@@ -576,7 +576,7 @@ def test_digits_are_ordered_by_value_however_many() -> None:
 
 
 def test_chats_without_an_end_take_linear_time() -> None:
-    from holdfast.data.chats.templates import parse_rendered
+    from holdfast.data.chats.turns import parse_rendered
 
     assert parse_rendered("[/INST]" + "[INST]" * 200_000, "llama2") is None
     turns = parse_rendered("[INST] a [/INST] b " * 20_000, "llama2")

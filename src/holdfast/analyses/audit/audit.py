@@ -19,16 +19,15 @@ from holdfast.contract.request import Request
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.decisions import decisions_to, listener
 from holdfast.core.records import Decision, Finding
-from holdfast.data.paths import source_path
+from holdfast.data.raw import source_path
 from holdfast.data.table import Table
-from holdfast.duplicates.gather import AllRows
+from holdfast.duplicates.duplicates import AllRows
 from holdfast.plan.language import model_language, texts_of
-from holdfast.prepare.names import check_names
+from holdfast.prepare.rows import check_names
 from holdfast.quality.check import CheckExample, CheckResult
 from holdfast.quality.checks import all_checks
-from holdfast.quality.clean.mask import masked
-from holdfast.quality.label_next import label_next
-from holdfast.quality.label_ranking import rank_labels
+from holdfast.quality.clean.texts import masked
+from holdfast.quality.label_ranking import label_next, rank_labels
 from holdfast.quality.leaks import duplicate_groups, leaks_with
 from holdfast.quality.runner import ORDER, AuditResults, look
 from holdfast.quality.views import Embedded, TableRows

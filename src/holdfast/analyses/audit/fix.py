@@ -23,14 +23,19 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.outputs import OutputFile, checked_output, writing
 from holdfast.core.tasks import WRITERS
 from holdfast.core.wording import counted
-from holdfast.data.cells import read_json_cell
-from holdfast.data.csv_text import write_delimited
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw, reading
+from holdfast.data.cells import read_json_cell, write_delimited
+from holdfast.data.raw import Raw, reading, source_path
 from holdfast.data.source import read_source
 from holdfast.prepare.clean import by_default
-from holdfast.quality.clean.apply import choose, count_unread, treat_side, unread_words
-from holdfast.quality.clean.log import line, read_log, revert
+from holdfast.quality.clean.apply import (
+    choose,
+    count_unread,
+    line,
+    read_log,
+    revert,
+    treat_side,
+    unread_words,
+)
 from holdfast.quality.clean.treatment import RowSet
 from holdfast.recipe import Recipe
 from holdfast.runs.prediction_file import is_parquet, typed_parts

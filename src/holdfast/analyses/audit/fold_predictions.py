@@ -32,7 +32,7 @@ from holdfast.prepare.model import prepare
 from holdfast.quality.fold_answers import log_softmax
 from holdfast.quality.views import TableRows
 from holdfast.recipe import Recipe
-from holdfast.split.leaks import text_keys
+from holdfast.split.divide import text_keys
 
 FOLDS_KEY = "audit.folds"
 REMEDY = "Name a run of `holdfast cv` on these rows, of texts with one class each, or leave it out."

@@ -21,8 +21,8 @@ from holdfast.data.images.table import load_images
 from holdfast.data.labels.texts import load_labelled
 from holdfast.data.load import load_table
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs.pairs import load_pairs
-from holdfast.data.paths import source_path
+from holdfast.data.pairs import load_pairs
+from holdfast.data.raw import source_path
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.tags.conll import is_conll_file, looks_like_conll

@@ -22,11 +22,10 @@ from holdfast.core.tasks import OF_PICTURES, WRITERS
 from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
-from holdfast.duplicates.duplicates import Copies
+from holdfast.duplicates.duplicates import AllRows, Copies, gather
 from holdfast.duplicates.engines import RayMap
-from holdfast.duplicates.gather import AllRows, gather
 from holdfast.duplicates.loose import find_loose_copies
-from holdfast.duplicates.texts import RowTexts
+from holdfast.duplicates.words import RowTexts
 from holdfast.quality.price import Pricing
 from holdfast.quality.reference_texts import filler
 from holdfast.quality.views import (

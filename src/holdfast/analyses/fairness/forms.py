@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.augment.terms.built_in import built_in
 from holdfast.augment.terms.forms import in_group, inserted, mentions
-from holdfast.augment.terms.lexicon import Axis, read_lexicon
+from holdfast.augment.terms.lexicon import Axis, built_in, read_lexicon
 from holdfast.augment.text_forms import SOURCES, read_rows, write_rows
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints

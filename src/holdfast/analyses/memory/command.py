@@ -146,7 +146,7 @@ def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[s
 
 
 def _rewritten(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
-    from holdfast.data.pairs.pairs import load_pairs
+    from holdfast.data.pairs import load_pairs
     from holdfast.models.generators.seq2seq import end_token
     from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
     from holdfast.tasks.seq2seq.losses import SequenceToSequence, encode_pairs

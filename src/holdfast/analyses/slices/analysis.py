@@ -140,7 +140,7 @@ ANALYSIS = Analysis("slices", ("slices",), find, confirm)
 
 def find_topics(session: Session) -> Hypotheses | NoAnswer:
     """The same among topics alone, in the space of a sentence encoder (English)."""
-    from holdfast.augment.meaning import meaning
+    from holdfast.augment.text_forms import meaning
 
     seed = session.recipe.seed
     if why := _lacking(session.valid):

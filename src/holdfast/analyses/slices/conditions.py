@@ -17,7 +17,7 @@ from holdfast.analyses.slices.topics import Partition
 from holdfast.augment.texts.words import is_negation, split
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
-from holdfast.data.texts.language import language_of
+from holdfast.data.texts.general import language_of
 
 # Of a text that is longer its beginning is read.
 MOST_WORDS = 2_000

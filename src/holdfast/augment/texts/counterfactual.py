@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.augment.registry import enrichment, setting
-from holdfast.augment.terms.built_in import built_in
+from holdfast.augment.registry import EachText, enrichment, setting
 from holdfast.augment.terms.forms import Mention, in_group, inserted, mentions
-from holdfast.augment.terms.lexicon import Axis, TermBlock, read_lexicon
-from holdfast.augment.texts.base import EachText
+from holdfast.augment.terms.lexicon import Axis, TermBlock, built_in, read_lexicon
 from holdfast.core.errors import RecipeError
 
 BUILT_IN = "built-in"

@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.augment.registry import enrichment, setting
-from holdfast.augment.texts.base import Row, TextEnrichment
+from holdfast.augment.registry import Row, TextEnrichment, enrichment, setting
 from holdfast.core.errors import RecipeError
 
 SETTING = "enrich.own"

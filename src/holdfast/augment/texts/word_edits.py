@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.augment.registry import enrichment, setting
-from holdfast.augment.texts.base import EachText, count_of
+from holdfast.augment.registry import EachText, count_of, enrichment, setting
 from holdfast.augment.texts.wordnet import wordnet
 from holdfast.augment.texts.words import FUNCTION, SplitText, free_places, split
 
@@ -57,9 +56,18 @@ class WordEdit(EachText):
     strength: float = setting(0.1, above=0, most=1)
 
 
+@dataclass(frozen=True)
+class SynonymEdit(WordEdit):
+    """One that puts synonyms of WordNet."""
+
+    def ready(self) -> None:
+        """Raises ``MachineError`` where WordNet is not installed."""
+        wordnet()
+
+
 @enrichment("synonyms", "text", EDA)
 @dataclass(frozen=True)
-class Synonyms(WordEdit):
+class Synonyms(SynonymEdit):
     """``strength`` is the share of the words that is replaced at most. English."""
 
     strength: float = setting(0.2, above=0, most=1)
@@ -74,14 +82,10 @@ class Synonyms(WordEdit):
                 words, left = put(words, int(place), str(rng.choice(known))), left - 1
         return str(words)
 
-    def ready(self) -> None:
-        """Raises ``MachineError`` where WordNet is not installed."""
-        wordnet()
-
 
 @enrichment("insert", "text", EDA)
 @dataclass(frozen=True)
-class Insert(WordEdit):
+class Insert(SynonymEdit):
     """``strength`` is how many words come in, as a share of the words. English."""
 
     def change(self, text: str, rng: np.random.Generator) -> str:
@@ -95,10 +99,6 @@ class Insert(WordEdit):
             word = str(rng.choice(known[int(rng.integers(len(known)))]))
             words = words.inserted(int(rng.integers(len(words) + 1)), word)
         return str(words)
-
-    def ready(self) -> None:
-        """Raises ``MachineError`` where WordNet is not installed."""
-        wordnet()
 
 
 @enrichment("swap", "text", EDA)
@@ -138,7 +138,7 @@ class Delete(WordEdit):
 
 @enrichment("eda", "text", EDA)
 @dataclass(frozen=True)
-class Eda(WordEdit):
+class Eda(SynonymEdit):
     """One of the four operations by chance, each as likely. ``strength`` is the paper's α: the
     share of the words that an operation touches."""
 
@@ -148,10 +148,6 @@ class Eda(WordEdit):
         """The text after the operation that ``rng`` draws."""
         drawn = (Synonyms, Insert, Swap, Delete)[int(rng.integers(4))]
         return drawn(strength=self.strength, protect=self.protect).change(text, rng)
-
-    def ready(self) -> None:
-        """Raises ``MachineError`` where WordNet is not installed."""
-        wordnet()
 
 
 @enrichment("aeda", "text", "the paper gains with RNNs and CNNs, little with BERT (2108.13273)")

@@ -3,7 +3,7 @@ the text must keep.
 
 What holds a label is rarely known, but a text that lost its numbers, a negation, a name or a term
 that the user protects says something else (``lost``). The similarity of the two as a sentence
-encoder sees them is ``meaning.py``'s.
+encoder sees them is ``text_forms.py``'s.
 """
 
 from __future__ import annotations

@@ -22,38 +22,34 @@ from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.chats.columns import ChatColumns, choose_chat_columns
-from holdfast.data.chats.templates import (
-    SAMPLE,
-    check_given,
-    is_template,
-    parse_rendered,
-    rendered_as,
-)
 from holdfast.data.chats.turns import (
     FAULTS,
     NO_ANSWER,
+    SAMPLE,
     TOOLS,
     UNANSWERED,
     UNREAD,
     WEIGHTS,
     Turn,
     asked,
+    check_given,
+    is_template,
+    parse_rendered,
     read_turns,
+    rendered_as,
     settle,
     unread_part,
 )
 from holdfast.data.clean import Tally
-from holdfast.data.columns.roles import check_present
-from holdfast.data.columns.template import fill_template
+from holdfast.data.columns.roles import check_present, fill_template
 from holdfast.data.limits import check_row
-from holdfast.data.load import PLAIN
+from holdfast.data.load import PLAIN, read_table
 from holdfast.data.options import RowOptions
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Batch, Raw, filled, reading, store
+from holdfast.data.raw import Batch, Raw, filled, reading, source_path, store
 from holdfast.data.readers.text import open_lines
 from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
-from holdfast.data.table import Columns, Table, decisions_in, findings_in
+from holdfast.data.table import Columns, Table
 
 if TYPE_CHECKING:
     import datasets
@@ -135,15 +131,8 @@ def load_chats(source: str | Path, options: RowOptions = PLAIN) -> Table:
         reader = _Reader(raw, columns, options.group, options.need_label, _form(raw, columns))
         rows = reader.write()
     template = None if is_template(options.template) else options.template
-    return Table(
-        rows,
-        CLASSES,
-        Columns(columns.text, columns.answer, options.group, template),
-        raw.source,
-        len(raw),
-        findings_in(log),
-        (*raw.decisions, *decisions_in(log)),
-    )
+    meaning = Columns(columns.text, columns.answer, options.group, template)
+    return read_table(raw, rows, CLASSES, meaning, log)
 
 
 def _form(raw: Raw, columns: ChatColumns) -> str:

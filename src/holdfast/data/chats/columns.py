@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.chats.templates import is_template
-from holdfast.data.columns.headers import listed_pairs
-from holdfast.data.columns.profile import profile
-from holdfast.data.columns.roles import check_present, usual_names
-from holdfast.data.columns.template import template_columns
+from holdfast.data.chats.turns import is_template
+from holdfast.data.columns.profile import listed_pairs, profile
+from holdfast.data.columns.roles import check_present, template_columns, usual_names
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs.pairs import PAIRS, SURE
+from holdfast.data.pairs import PAIRS, SURE
 from holdfast.data.raw import Raw
 
 MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")

@@ -1,7 +1,7 @@
 """Which column is the text, which the label: as given, or worked out with a reason.
 
 The name decides first (whatever its case and spaces), then what the values look like; where two
-columns are as likely (``headers.py``), the user is asked. Groups are never worked out, as a wrong
+columns are as likely (``profile.py``), the user is asked. Groups are never worked out, as a wrong
 one would silently change the division.
 """
 
@@ -13,22 +13,24 @@ from collections.abc import Sequence
 from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.data.columns.headers import (
+from holdfast.data.columns.profile import (
     SETTLED,
+    Profile,
     by_key,
     column_key,
     listed,
     listed_pairs,
+    profile,
     rivals,
     says_the_same,
     told_values,
     twins,
 )
-from holdfast.data.columns.profile import Profile, profile
 from holdfast.data.columns.roles import (
     LABEL,
     TEXT,
     check_column,
+    check_named,
     guess,
     joined,
     pair_in_words,
@@ -64,10 +66,7 @@ def choose_columns(raw: Raw, options: RowOptions) -> Columns:
     Where no label is needed, a column that is absent, or cannot be told, is left out.
     """
     text, group = tuple(options.text or ()), options.group
-    for name in (*text, *(() if group is None else (group,))):
-        check_column(raw, name)
-    if options.label is not None and (options.need_label or options.label in raw.names):
-        check_column(raw, options.label)
+    check_named(raw, options)
     profiles = profile(raw)
     template = options.template
     if template is not None:

@@ -1,8 +1,17 @@
-"""What a column looks like, from a sample spread over the whole source."""
+"""What a column looks like, from a sample spread over the whole source, and what its name says,
+whatever its spelling: ``Review Text``, ``review-text`` and ``reviewText `` are one name.
+
+A *twin* has the same name but for case, space and punctuation. A *rival* of the label is another
+column that somebody may as well want to predict: its name says so and its values repeat. Where the
+label's own name does not settle it (``label`` does; ``rating`` does not, beside ``recommended``),
+rivals are a question to the user and not a guess. A column that says the same one to one (``spam``
+and ``spam_id``) is no rival.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -85,3 +94,99 @@ def is_missing(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray
     """Where a value is missing: null, empty or white space alone. ``NA``, ``null`` and the like,
     written out as text, are not missing: they may be words."""
     return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)
+
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_BETWEEN = re.compile(r"[\W_]+")
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """A list of names, written one after the other."""
+    return tuple(names.split())
+
+
+def listed_pairs(pairs: str) -> tuple[tuple[str, str], ...]:
+    """A list of pairs of names, ``first:second``."""
+    return tuple((one, two) for one, _, two in (pair.partition(":") for pair in listed(pairs)))
+
+
+# Names that say: this is the label.
+SETTLED = ("label", "labels", "class", "target", "y", "gold_label", "is_duplicate")
+# A word of a name that says: this may be what is to be predicted.
+OUTCOMES = frozenset(
+    listed(
+        """
+        label class category target sentiment intent topic polarity stance emotion genre
+        rating stars score grade recommend recommended recommends recommendation satisfied
+        satisfaction nps csat priority severity urgency urgent type queue department outcome
+        verdict decision churn churned converted approved accepted rejected escalated spam
+        toxic toxicity hate hateful offensive sarcasm sarcastic irony fraud fraudulent fake
+        complaint helpful
+        """
+    )
+)
+SAMPLE = 20_000
+
+
+def column_key(name: str) -> str:
+    """The words of a name in lower case, joined by underscores.
+
+    >>> column_key(" Review Text"), column_key("reviewText"), column_key("review")
+    ('review_text', 'review_text', 'review')
+    """
+    return "_".join(_words(name)) or name.strip().casefold()
+
+
+def by_key(profiles: Mapping[str, Profile]) -> dict[str, str]:
+    """The column of each name; of twins the one with more filled cells, then with more words."""
+    found: dict[str, str] = {}
+    for name, seen in profiles.items():
+        other = profiles.get(found.get(column_key(name), ""))
+        if other is None or (seen.filled, seen.words) > (other.filled, other.words):
+            found[column_key(name)] = name
+    return found
+
+
+def twins(profiles: Mapping[str, Profile], name: str) -> list[str]:
+    """The columns that are named like this one but for case, space and punctuation."""
+    return [n for n in profiles if n != name and column_key(n) == column_key(name)]
+
+
+def rivals(raw: Raw, profiles: Mapping[str, Profile], label: str) -> list[str]:
+    """The columns that could as well be the label."""
+    return [
+        name
+        for name, seen in profiles.items()
+        if name != label
+        and seen.repeats
+        and (OUTCOMES & set(_words(name)) or column_key(name) == column_key(label))
+        and not says_the_same(raw, label, name)
+    ]
+
+
+def says_the_same(raw: Raw, one: str, other: str) -> bool:
+    """Whether each value of one column goes with one value of the other, and the other way."""
+    # As many pairs as values on either side: then each value has one partner.
+    part = pa.table({"a": raw.table[one], "b": raw.table[other]}).slice(0, SAMPLE)
+    pairs = part.group_by(["a", "b"]).aggregate([]).num_rows
+    return bool(
+        pairs
+        == pc.count_distinct(part["a"], mode="all").as_py()
+        == pc.count_distinct(part["b"], mode="all").as_py()
+    )
+
+
+def told_values(raw: Raw, names: Sequence[str]) -> str:
+    """``'rating' (5 values: '1', '2', '3', …); 'recommended' (2 values: 'no', 'yes')``."""
+    return "; ".join(_values_in_words(raw, name) for name in names)
+
+
+def _values_in_words(raw: Raw, name: str) -> str:
+    values = pc.drop_null(pc.unique(raw.table[name].slice(0, SAMPLE))).to_pylist()
+    shown = ", ".join(repr(value[:20]) for value in sorted(values)[:3])
+    more = ", …" if len(values) > 3 else ""
+    return f"{name!r} ({len(values)} value{'s' * (len(values) != 1)}: {shown}{more})"
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in _BETWEEN.split(_HUMP.sub("_", name).casefold()) if word]

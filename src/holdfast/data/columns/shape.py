@@ -15,11 +15,10 @@ from holdfast.core.errors import DataError
 from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
 from holdfast.data.chats.columns import ANSWERS, INSTRUCTION, MESSAGES
-from holdfast.data.chats.templates import SAMPLE, rendered_as
-from holdfast.data.columns.headers import column_key
-from holdfast.data.columns.profile import Profile, present, profile
+from holdfast.data.chats.turns import SAMPLE, rendered_as
+from holdfast.data.columns.profile import Profile, column_key, present, profile
 from holdfast.data.columns.roles import LABEL
-from holdfast.data.pairs.pairs import PAIRS, SURE
+from holdfast.data.pairs import PAIRS, SURE
 from holdfast.data.raw import Raw
 from holdfast.data.tags.sentences import tagged_shape
 

@@ -11,9 +11,10 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, Finding, Severity
+from holdfast.core.wording import listing
 from holdfast.data.images.picture import is_picture_name
 from holdfast.data.options import Links
-from holdfast.data.paths import source_path
+from holdfast.data.raw import source_path
 
 SIDES = {
     "train": ("train", "training"),
@@ -22,6 +23,7 @@ SIDES = {
 }
 LISTED = 5
 FOLLOW = "data.links=follow"
+_MORE = (", ", ", …")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> ImageL
         "warn",
         left,
         f"links are not read, because they may lead out of the folder or show one picture as two: "
-        f"{_some(left)}",
+        f"{listing(left, LISTED, *_MORE)}",
         f"Put the pictures themselves there, or set {FOLLOW}.",
     )
     if not names:
@@ -134,7 +136,8 @@ def _notice_others(
     the same, but have their accents in other characters."""
     inside, known = set(within), set(classes)
     stray = [told_name(name) for name in files if name not in inside]
-    because = f"not read, because they are no pictures in the folder of a class: {_some(stray)}"
+    shown = listing(stray, LISTED, *_MORE)
+    because = f"not read, because they are no pictures in the folder of a class: {shown}"
     _notice("other_files", "info", stray, because, "Move pictures into the folder of their class.")
     empty = [told_name(p.name) for p in _folders(folder) if _composed(p.name) not in known]
     because = f"folders without pictures are no classes: {', '.join(empty[:LISTED])}"
@@ -164,11 +167,6 @@ def _notice(
 ) -> None:
     if names:
         notify(Finding(check, severity, 0.0, len(names), (), because, remedy, fixed))
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first names, and whether there are more."""
-    return ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
 
 
 def _composed(name: str) -> str:

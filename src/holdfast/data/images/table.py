@@ -18,8 +18,8 @@ import pyarrow as pa
 from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.data.columns.headers import listed
-from holdfast.data.columns.profile import profile
+from holdfast.core.wording import listing
+from holdfast.data.columns.profile import listed, profile
 from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess
 from holdfast.data.images.folders import FOLLOW, list_pictures
 from holdfast.data.images.picture import (
@@ -31,8 +31,7 @@ from holdfast.data.images.picture import (
 )
 from holdfast.data.load import PLAIN, table_from_raw
 from holdfast.data.options import Links, RowOptions
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw, store_columns
+from holdfast.data.raw import Raw, source_path, store_columns
 from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
 from holdfast.data.table import Columns, Table, decisions_in, findings_in
@@ -263,14 +262,13 @@ def _rows(
 
 def _named(seen: _Seen, paths: Sequence[str | None], folder: Path) -> str:
     """The first broken pictures, each with what is wrong, as paths below the source's folder."""
-    shown = [
+    told = [
         f"row {row} ({reason})"
         if (path := paths[row]) is None
         else f"{os.path.relpath(path, folder)} ({reason})"
-        for row, reason in list(seen.broken.items())[:SHOWN]
+        for row, reason in seen.broken.items()
     ]
-    more = len(seen.broken) - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more else "")
+    return listing(told, SHOWN)
 
 
 def _notice_odd(seen: _Seen, raw: Raw, paths: Sequence[str | None], folder: Path) -> None:

@@ -81,11 +81,16 @@ def strata(sets: Sequence[tuple[str, ...]], units: Ints) -> tuple[tuple[str, ...
     return known, np.array([index[name] for name in names], dtype=np.int64)
 
 
-def in_strata(names: Sequence[str], own: Sequence[str], places: Ints) -> Ints:
-    """The places [n] among the strata ``own`` as places among ``names``: of rows that are not
-    divided, so that one without a place there may stand anywhere."""
-    at = {name: number for number, name in enumerate(names)}
-    return np.array([at.get(own[place], 0) for place in places], dtype=np.int64)
+def strata_like(
+    sets: Sequence[tuple[str, ...]], units: Ints, like: Sequence[str] | None
+) -> tuple[tuple[str, ...], Ints]:
+    """``strata``; or those of another table, ``like``, which given rows take, since both must have
+    the same. They are not divided, so that a set of their own may stand anywhere."""
+    own, places = strata(sets, units)
+    if like is None:
+        return own, places
+    at = {name: number for number, name in enumerate(like)}
+    return tuple(like), np.array([at.get(own[place], 0) for place in places], dtype=np.int64)
 
 
 def _rarest(labels: tuple[str, ...], rows: Counter[str]) -> str:

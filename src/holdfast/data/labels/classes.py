@@ -20,6 +20,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding
+from holdfast.core.wording import listing
 from holdfast.data.clean import LabelSurvey
 from holdfast.data.labels.label_type import MOST_SCORES, NUMBER
 from holdfast.data.labels.spelling import match_spellings, merge_spellings, written
@@ -278,11 +279,11 @@ def _too_small(
     small: tuple[str, ...],
     below: int,
 ) -> DataError:
-    shown = ", ".join(f"{name!r}: {_amount(counts[name], len(texts[name]))}" for name in small[:5])
-    more = f" and {len(small) - 5} more" if len(small) > 5 else ""
+    told = [f"{name!r}: {_amount(counts[name], len(texts[name]))}" for name in small]
+    shown = listing(told, 5, ", ", " and {} more")
     return DataError(
         where,
-        f"has classes too small to divide ({shown}{more}); each needs {below} distinct texts",
+        f"has classes too small to divide ({shown}); each needs {below} distinct texts",
         None,
         "Write a label that is another one misspelt as it is meant; else add rows, or use --set "
         f"data.rare=drop (leave them out) or --set data.rare=merge (one class {OTHER!r}).",
@@ -298,7 +299,7 @@ def notice_rare(small: tuple[str, ...], counts: Counter[str], rows: list[int], r
     """Write into the log what was done with the small classes. ``rows`` are the first of them."""
     count = sum(counts[name] for name in small)
     done = "left out" if rare == "drop" else f"merged into {OTHER!r}"
-    shown = ", ".join(map(repr, small[:10])) + (", …" if len(small) > 10 else "")
+    shown = listing([*map(repr, small)], 10, ", ", ", …")
     share = count / max(1, sum(counts.values()))
     because = (
         f"{len(small)} class{'es' if len(small) > 1 else ''} too small to divide "

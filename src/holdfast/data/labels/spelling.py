@@ -1,4 +1,4 @@
-"""One label written in several ways, and what is written where a label is not known.
+"""How labels are written: one in several ways, one that is not known, and the words of a name.
 
 *Merged*: labels that are the same but for case and white space are one class, which is called what
 most of its rows call it (of equals, the first in the order of characters). ``Yes``, ``yes `` and
@@ -14,32 +14,19 @@ is missing, but where three other classes or more are codes of two letters as we
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
+from holdfast.core.wording import listing
 
-MISSING = frozenset(
-    {
-        "n/a",
-        "#n/a",
-        "#n/a n/a",
-        "#na",
-        "n.a.",
-        "n.a",
-        "<na>",
-        "<n/a>",
-        "nan",
-        "-nan",
-        "#nan",
-        "null",
-        "<null>",
-        "(null)",
-        "\\n",
-    }
+_MISSING = (
+    r"n/a, #n/a, #n/a n/a, #na, n.a., n.a, <na>, <n/a>, nan, -nan, #nan, null, <null>, (null), \n"
 )
+MISSING = frozenset(_MISSING.split(", "))
 # Zero-width space, byte-order mark, word joiner, soft hyphen.
 UNSEEN = dict.fromkeys(map(ord, "\u200b\ufeff\u2060\u00ad"))
 CODE = "na"
@@ -84,12 +71,10 @@ def merge_spellings(counts: Mapping[str, int]) -> dict[str, str]:
     twice = [names for names in groups.values() if len(names) > 1]
     if not twice:
         return spelled
-    shown = [_merged(names, counts) for names in twice[:SHOWN]]
-    more = f"; and {len(twice) - SHOWN} more" if len(twice) > SHOWN else ""
+    shown = listing([_merged(names, counts) for names in twice], SHOWN)
     because = (
         f"{sum(map(len, twice))} of {len(counts)} labels differ from another only in case or "
-        f"spaces: {'; '.join(shown)}{more} "
-        "(data.labels=exact keeps them apart)"
+        f"spaces: {shown} (data.labels=exact keeps them apart)"
     )
     rows = sum(counts[name] for names in twice for name in names[1:])
     chosen = f"{MERGED} {len(groups)} classes"
@@ -117,4 +102,36 @@ def match_spellings(names: Iterable[str], classes: Sequence[str]) -> dict[str, s
 
 def written(names: Sequence[str]) -> str:
     """``'N/A' or 'NULL'``."""
-    return " or ".join(map(repr, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
+    return listing([*map(repr, names)], SHOWN, " or ", ", …")
+
+
+# A capital that begins a word of a label in one piece: cardArrival, HTTPError.
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœ")
+SHORTEST = 2
+
+
+def words_of(label: str) -> str | None:
+    """A label's name in words, ``card_arrival`` as ``card arrival``; ``None`` where it has none.
+
+    A label without letters (``3``, ``+``), one in capitals of at most five letters (``ABBR``,
+    ``NEG``), which is a code in most data sets, and one whose words are single letters or all lack
+    a vowel (``x``, ``trk``) is no name. Scripts other than Latin are taken as they are. What an
+    abbreviation in small letters means cannot be seen here: its rows tell
+    (``quality/names.py``).
+    """
+    spaced = _HUMP.sub(" ", re.sub(r"[_\-./:|]+", " ", label))
+    text = " ".join(spaced.split()).strip(" ?!,;")
+    words = _WORD.findall(text)
+    if not words or (len(words) == 1 and words[0].isupper() and len(words[0]) <= 5):
+        return None
+    if not any(_pronounced(word) for word in words):
+        return None
+    return text if any(word.isupper() for word in words) and len(words) > 1 else text.lower()
+
+
+def _pronounced(word: str) -> bool:
+    if not word.isascii() and not _VOWELS & set(word.lower()):
+        return True
+    return len(word) >= SHORTEST and bool(_VOWELS & set(word.lower()))

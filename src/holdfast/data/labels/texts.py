@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from holdfast.core.decisions import decisions_to, notify, recorded
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.core.wording import listing
 from holdfast.data.clean import complete, meant, notice_missing, row_schema, survey
 from holdfast.data.columns.columns import choose_columns
-from holdfast.data.labels.bins import choose_edges, in_strata, place, range_names, strata
+from holdfast.data.labels.bins import choose_edges, place, range_names, strata_like
 from holdfast.data.labels.classes import refuse_long, refuse_unknown, sort_classes
 from holdfast.data.labels.label_type import decide_kind, label_counts, open_lists, read_list
 from holdfast.data.labels.spelling import match_spellings, merge_spellings, missing_labels, written
@@ -32,7 +33,7 @@ from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.scratch import write_batches
 from holdfast.data.table import Columns, Table, decisions_in, findings_in
-from holdfast.data.texts.normal import normal_text
+from holdfast.data.texts.general import normal_text
 
 if TYPE_CHECKING:
     import datasets
@@ -180,11 +181,7 @@ def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
             notify(*log)
     known = _known(where, sets, found, given)
     index = {name: number for number, name in enumerate(known)}
-    classes, places = strata(sets, found.units)
-    if like is not None:
-        # Given rows take the strata of the source, since both must have the same; they are not
-        # divided, so that a set of their own may stand anywhere.
-        places, classes = in_strata(like.classes, classes, places), like.classes
+    classes, places = strata_like(sets, found.units, like.classes if like else None)
     numbers = [sorted(index[name] for name in labels) for labels in sets]
     rows = write_gathered(raw, columns, places, "labels", numbers, pa.list_(pa.int64()))
     if like is None:
@@ -292,7 +289,7 @@ def _notice_few(sets: Sets, names: tuple[str, ...]) -> None:
     few = [name for name in names if rows[name] < FEW]
     if few:
         count = sum(rows[name] for name in few)
-        shown = ", ".join(map(repr, few[:10])) + (", …" if len(few) > 10 else "")
+        shown = listing([*map(repr, few)], 10, ", ", ", …")
         because = (
             f"{len(few)} labels stand in fewer than {FEW} rows ({shown}): a side may lack them, "
             "and they can hardly be learned"

@@ -21,8 +21,8 @@ import pyarrow as pa
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.limits import check_columns, check_row, limits
-from holdfast.data.raw import Batch, batch_rows, filled, refuse_repeated
+from holdfast.data.limits import check_row, limits
+from holdfast.data.raw import Batch, batch_rows, check_header, filled
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import open_lines
 
@@ -139,8 +139,7 @@ def _header(path: Path, cells: list[str] | None) -> list[str]:
         raise DataError(str(path), rule, names[0], "Delete this line: the delimiter is found.")
     if not any(names):
         raise DataError(str(path), "is empty", None, "It needs a header line and rows below it.")
-    check_columns(str(path), names)
-    refuse_repeated(str(path), names, "Give each column of the header a name of its own.")
+    check_header(str(path), names)
     return names
 
 

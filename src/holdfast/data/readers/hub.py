@@ -15,9 +15,9 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, HoldfastError
 from holdfast.core.input_errors import first_line
 from holdfast.core.records import Decision
-from holdfast.data.bars import without_bars
 from holdfast.data.raw import BATCH_ROWS, Batch
 from holdfast.data.readers.parquet import typed_batch, with_list_names
+from holdfast.data.table import without_bars
 
 if TYPE_CHECKING:
     import datasets

@@ -192,7 +192,6 @@ class _Cursor:
     def __init__(self, path: Path, lines: Iterator[str]) -> None:
         self._path = path
         self._lines = lines
-        self._decoder = json.JSONDecoder(object_pairs_hook=unique_keys)
         self._text, self._at, self._line, self._ended = "", 0, 1, False
 
     def expect(self, mark: str) -> None:
@@ -217,7 +216,7 @@ class _Cursor:
         self._peek()
         while True:
             try:
-                value, self._at = self._decoder.raw_decode(self._text, self._at)
+                value, self._at = _DECODER.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
                 if self._ended or not isinstance(error, json.JSONDecodeError):
                     raise self._error(f"is not JSON: {why(error)}") from error

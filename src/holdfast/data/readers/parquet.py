@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from holdfast.core.errors import DataError
 from holdfast.core.input_errors import first_line
 from holdfast.data.cells import write_json_cell
-from holdfast.data.limits import MB, check_columns, check_row, check_rows, check_unpacked
-from holdfast.data.raw import Batch, Kind, batch_rows, reading, refuse_repeated
+from holdfast.data.limits import MB, check_row, check_rows, check_unpacked
+from holdfast.data.raw import Batch, Kind, batch_rows, check_header, reading
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import unpacked
 
@@ -38,8 +38,7 @@ FEW_ROWS = 256
 def check_footer(path: Path, file: pq.ParquetFile) -> None:
     """What the footer alone tells: columns, rows, and how much there is to unpack."""
     names = [field.name for field in file.schema_arrow]
-    check_columns(str(path), names)
-    refuse_repeated(str(path), names, "Give each column a name of its own.")
+    check_header(str(path), names, "each column")
     if not names:
         raise DataError(
             str(path), "has no columns", None, "It needs a column of texts and one of labels."

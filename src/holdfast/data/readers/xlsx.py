@@ -23,8 +23,8 @@ from holdfast.core.errors import DataError, MachineError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Decision
 from holdfast.data.cells import spell
-from holdfast.data.limits import check_columns, check_row, check_unpacked
-from holdfast.data.raw import Batch, Kind, batch_rows, filled, refuse_repeated
+from holdfast.data.limits import check_row, check_unpacked
+from holdfast.data.raw import Batch, Kind, batch_rows, check_header, filled
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import unpacked
 
@@ -140,10 +140,7 @@ def _header(path: Path, sheet: str, row: Sequence[object]) -> list[str]:
             f"column {names.index('') + 1}",
             "Give every column of the header a name.",
         )
-    check_columns(f"{path}, sheet {sheet!r}", names)
-    refuse_repeated(
-        f"{path}, sheet {sheet!r}", names, "Give each column of the header a name of its own."
-    )
+    check_header(f"{path}, sheet {sheet!r}", names)
     return names
 
 

@@ -20,8 +20,7 @@ import pyarrow as pa
 from holdfast.core.errors import DataError
 from holdfast.data.cells import write_json_cell
 from holdfast.data.limits import check_row
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Batch, Kind, Raw, filled, reading, store
+from holdfast.data.raw import Batch, Kind, Raw, filled, reading, source_path, store
 from holdfast.data.readers.text import is_packed, open_lines
 
 TOKENS, TAGS, LINE, DOCUMENT = "tokens", "tags", "line", "document"

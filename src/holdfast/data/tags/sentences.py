@@ -21,17 +21,17 @@ from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell
 from holdfast.data.clean import Tally, has_no_group, row_schema
-from holdfast.data.columns.headers import listed
+from holdfast.data.columns.profile import listed
 from holdfast.data.columns.roles import check_column, check_present, refuse_twice, usual_names
-from holdfast.data.labels.bins import in_strata, strata
+from holdfast.data.labels.bins import strata_like
 from holdfast.data.labels.classes import refuse_unknown
 from holdfast.data.limits import check_classes
-from holdfast.data.load import PLAIN, read_rows
+from holdfast.data.load import PLAIN, read_rows, read_table
 from holdfast.data.options import Labels, RowOptions
 from holdfast.data.raw import BATCH_ROWS, Raw
 from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_first, read_source
-from holdfast.data.table import Columns, Table, decisions_in, findings_in
+from holdfast.data.table import Columns, Table
 from holdfast.data.tags.conll import (
     DOCUMENT,
     LINE,
@@ -49,7 +49,7 @@ from holdfast.data.tags.scheme import (
     find_scheme,
     order_of_tags,
 )
-from holdfast.data.texts.normal import normal_text
+from holdfast.data.texts.general import normal_text
 
 if TYPE_CHECKING:
     import datasets
@@ -164,24 +164,14 @@ def load_tagged(source: str, options: RowOptions = PLAIN) -> Table:
             raise DataError(raw.source, "has no row with words and tags", None, remedy)
         known = _names(raw, columns, found, given, options.labels)
         types = [entity_types(tags, are_bare(known)) for tags in found.tags]
-        classes, places = strata(types, np.unique(found.units, return_inverse=True)[1])
-        if like is not None:
-            # Both sides of a division must have the same strata; given rows are not divided.
-            places, classes = in_strata(like.classes, classes, places), like.classes
+        units = np.unique(found.units, return_inverse=True)[1]
+        classes, places = strata_like(types, units, like.classes if like else None)
         _notice_left_out(columns, found, len(raw))
         if given is None:
             _notice_few(found, known)
             _notice_documents(raw, columns)
-    return Table(
-        _write(raw, columns, found, known, places),
-        classes,
-        columns,
-        raw.source,
-        len(raw),
-        findings_in(log),
-        (*raw.decisions, *decisions_in(log)),
-        known,
-    )
+    rows = _write(raw, columns, found, known, places)
+    return read_table(raw, rows, classes, columns, log, names=known)
 
 
 def untagged(raw: Raw, columns: Columns) -> Table:

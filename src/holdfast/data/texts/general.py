@@ -1,9 +1,36 @@
-"""A small general text of our own words, in the public domain (CC0): what a model of English knows
-before it is tuned. Four passages each on twelve matters."""
+"""Known of texts in general: passages of English, words that give answers away, languages."""
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+# Among the Unicode consortium's confusables (UTS 39).
+LOOK_ALIKES = dict(
+    zip(
+        "АВЕЅІЈКМНОРСТУХасеһіјорѕухԁԛԝ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο",
+        "ABESIJKMHOPCTYXacehijopsyxdqw" + "ABEZHIKMNOPTYXo",
+        strict=True,
+    )
+)
+TO_LATIN = str.maketrans(LOOK_ALIKES)
+ANY = f"[{''.join(LOOK_ALIKES)}]"
+
+
+_BETWEEN = re.compile(r"[\W_]+")
+
+
+def normal_text(text: str) -> str:
+    """The words of the text, case folded, with single spaces. A text without any word stays as it
+    is but for the space around it, so that ``":)"`` and ``":("`` differ.
+
+    >>> normal_text("Great -- MOVIE!")
+    'great movie'
+    """
+    return _BETWEEN.sub(" ", text.casefold()).strip() or text.strip()
+
 
 BUILT_IN = "built-in"
 GENERAL = Path(__file__).with_name("general.txt")
@@ -14,3 +41,48 @@ SKIPPED = 8
 def passages() -> list[str]:
     """The 48 passages."""
     return GENERAL.read_text("utf-8").strip().split("\n\n")
+
+
+# One pattern for RE2 and Python alike: all texts are searched by the first.
+PHRASES = (
+    r"(?i)\bas an? (?:ai|artificial intelligence)\b[^.\n]{0,30}"
+    r"(?:model|assistant|i (?:do|can|am)\b)|\bas a (?:large )?language model\b|"
+    r"\b(?:my|last) (?:knowledge|training) (?:update|cut-?off)\b|"
+    r"<\|(?:im_start|im_end|endoftext|assistant|user|eot_id)\|>|"
+    r"\[(?:your|recipient(?:'s)?|insert) (?:name|title|address|company|date|here)[a-z ]{0,20}\]"
+)
+# What hosted models say of themselves, and how they decline; at the beginning of an answer.
+REFUSAL = re.compile(
+    r"\b(?:as an? (?:ai|artificial intelligence)(?: language)? (?:model|assistant|system)|"
+    r"as a (?:large )?language model|"
+    r"i(?:'|\u2019)?m (?:just )?an? (?:ai\b|artificial intelligence)|"
+    r"i am (?:just )?an? (?:ai|artificial intelligence) (?:language )?(?:model|assistant)|"
+    r"i(?:'|\u2019| a)m sorry,? but (?:i|as an)\b[^.\n]{0,40}"
+    r"(?:can(?:no|'|\u2019)t|unable|not able|won(?:'|\u2019)t)|"
+    r"i(?:'|\u2019| a)m (?:unable|not able) to (?:assist|help|fulfill|provide|comply)|"
+    r"i can(?:no|'|\u2019)t (?:assist|help|comply|fulfill)(?: you)? with (?:that|this|your)|"
+    r"my (?:knowledge|training) (?:cut-?off|data (?:only )?goes))",
+    re.IGNORECASE,
+)
+# A comma, or a word that no sentence ends with.
+OPEN = re.compile(
+    r"(?:,|\b(?:and|or|but|the|a|an|of|to|in|for|with|that|which|is|are|by|from|as|on|at|because))"
+    r"\s*\Z"
+)
+
+
+def language_of(text: str) -> tuple[str, float]:
+    """The ISO 639 code of a text's language and how probable it is, by py3langid.
+
+    >>> language_of("Der schnelle braune Fuchs springt über den faulen Hund.")[0]
+    'de'
+    """
+    code, sure = _identifier().classify(text)
+    return str(code), float(sure)
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

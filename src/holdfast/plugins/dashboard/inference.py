@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import DataError, InputError
 from holdfast.core.input_errors import door
 from holdfast.core.run_files import RESULT
-from holdfast.data.paths import source_path
+from holdfast.data.raw import source_path
 from holdfast.report.numbers import number
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ from holdfast.plugins.episodes.methods import BASELINE, METHODS
 from holdfast.plugins.episodes.result import result_of, score_tests, write_predictions
 from holdfast.plugins.episodes.rows import MetaRows, load_tasks
 from holdfast.prepare.model import prepare
-from holdfast.prepare.names import check_names
+from holdfast.prepare.rows import check_names
 from holdfast.prepare.sources import stored
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.procedure import notify_resumed

@@ -17,7 +17,7 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.wording import counted
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.duplicates.gather import gather
+from holdfast.duplicates.duplicates import gather
 from holdfast.plan.task import with_task
 from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, divided, usable
 from holdfast.prepare.clean import treat_all, with_treatments

@@ -30,7 +30,7 @@ def design(
     classes' own Fisher information.
 
     vectors [n, d] as ``scaled`` gives them, doubt [n] in [0, 1], known and free [n].
-    Siblings: ``quality/label_next.py`` (margin × distance) needs many classes to pay.
+    Siblings: ``quality/label_ranking.py`` (margin × distance) needs many classes to pay.
     """
     # The directions in which rows differ most, where there are more than WIDEST.
     if vectors.shape[1] <= WIDEST:

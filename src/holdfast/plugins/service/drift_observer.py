@@ -28,7 +28,7 @@ from holdfast.plugins.drift.rows import CONFIDENCE, DriftRows, Reference, hashed
 from holdfast.plugins.drift.run_rows import RunReference, held_reference, rows_of_answers
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served
 from holdfast.plugins.store.records import Feedback, RequestOutcome, Row
-from holdfast.quality.clean.mask import masked
+from holdfast.quality.clean.texts import masked
 from holdfast.recipe import DataPart
 from holdfast.runs.finished_run import FinishedRun
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Floats
 from holdfast.plugins.store.records import Row, StoredPrediction, StoredRequest
-from holdfast.quality.clean.mask import masked
+from holdfast.quality.clean.texts import masked
 
 # Beyond it a picture or a file stands in the place of a text: its letters say nothing.
 LONGEST_MASKED = 1_000_000

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from holdfast.contract.inference import read_columns
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw
+from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import refuse_missing
 from holdfast.plugins.labelling.majority import settled
 from holdfast.recipe import DataPart

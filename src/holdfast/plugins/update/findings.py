@@ -26,8 +26,9 @@ import pyarrow.compute as pc
 from holdfast.core.records import Finding, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.duplicates.texts import RowTexts
-from holdfast.quality.clean.homoglyphs import MIXED, SEEN
+from holdfast.duplicates.words import RowTexts
+from holdfast.quality.clean.homoglyphs import ANY
+from holdfast.quality.clean.texts import MIXED
 
 SCRIPTS = (
     *("Arabic", "Armenian", "Bengali", "Cyrillic", "Devanagari", "Georgian", "Greek", "Han"),
@@ -40,7 +41,7 @@ def mixed_words(table: Table) -> tuple[Ints, str]:
     ``audit`` finds them, and the first such word with its code points; none: an empty text."""
     texts = RowTexts(table)
     found, first = [], ""
-    for position in _holding(texts, SEEN).tolist():
+    for position in _holding(texts, ANY).tolist():
         if (word := MIXED.search(texts[position])) is not None:
             found.append(position)
             first = first or f"{word[0]!r} is {word[0]!a}"

@@ -32,7 +32,7 @@ from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import read_tagged
 from holdfast.duplicates.duplicates import find_copies
-from holdfast.duplicates.texts import RowTexts
+from holdfast.duplicates.words import RowTexts
 from holdfast.plugins.update.feedback import read_given, with_columns
 from holdfast.plugins.update.findings import Spread, mixed_words, new_scripts, spread_of
 from holdfast.prepare.clean import same_text
@@ -40,7 +40,7 @@ from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.runs.finished_run import FinishedRun, run_tables
 from holdfast.runs.known_rows import NONE, SIDES, seen_rows
-from holdfast.split.leaks import text_keys
+from holdfast.split.divide import text_keys
 from holdfast.tasks import kind_of
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ from holdfast.recipe import Recipe
 from holdfast.runs.finished_run import FinishedRun, SourceColumns
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.procedure import FITS
-from holdfast.split.leaks import text_keys
+from holdfast.split.divide import text_keys
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.temperature import cross_fitted_losses
 

@@ -1,4 +1,4 @@
-"""The checks, one per file, found by discovery (``quality/check.py`` is their contract)."""
+"""The checks, one subject a file, found by discovery (``quality/check.py`` is their contract)."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from holdfast.quality.check import CHECKS, Check
 
 def all_checks() -> Registry[Check[Any]]:
     """The registry after every file of this room has been imported."""
-    modules_of(__name__, flat=True)
+    modules_of(__name__)
     return CHECKS

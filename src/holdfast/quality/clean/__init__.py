@@ -1,4 +1,4 @@
-"""Treatments: what can be done about rows, one a file, found by discovery (``treatment.py``)."""
+"""Treatments: what can be done about rows, found by discovery (``treatment.py``)."""
 
 from __future__ import annotations
 

@@ -1,12 +1,78 @@
-"""Rows that somebody names: those that a finding lists as off topic, say."""
+"""Treatments of the rows of a file: labels, missing cells, rows that go, sentences, copies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
-from holdfast.quality.clean.treatment import Edit, RowSet, TableTreatment, add
+from holdfast.core.wording import counted
+from holdfast.data.labels.spelling import label_key, merge_spellings, missing_labels
+from holdfast.data.texts.general import normal_text
+from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.normalise import PAIR_MARK
+from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTreatment, add
+
+
+def unified(side: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
+    """Every label that differs from its class's most frequent spelling in case or space alone."""
+    if side.label is None:
+        return ()
+    labels = side.columns[side.label]
+    with decisions_to(None):
+        spelled = merge_spellings(Counter(one for one in labels if one and one.strip()))
+    return [
+        Edit(n, side.label, spelled[one], f"is written {spelled[one]!r} in most rows")
+        for n, one in enumerate(labels)
+        if one is not None and spelled.get(one, one) != one
+    ]
+
+
+add(TableTreatment("labels", NoSettings, unified, order=70))
+
+
+@dataclass(frozen=True, slots=True)
+class FillMissing:
+    """``text`` and ``label`` stand where one is missing; where a value is empty, the row goes."""
+
+    text: str = ""
+    label: str = ""
+
+
+def without_missing(side: RowSet, settings: FillMissing) -> Sequence[Edit]:
+    """An edit for each missing text, and for each missing label (also ``N/A`` and the like)."""
+    wanted = [(name, settings.text) for name in side.text]
+    wanted += [(side.label, settings.label)] if side.label is not None else []
+    found: dict[int, list[Edit]] = {}
+    for name, value in wanted:
+        cells = side.columns[name]
+        marks = missing_labels({c for c in cells if c}) if name == side.label else ()
+        for n, cell in enumerate(cells):
+            if cell is None or not cell.strip() or cell in marks:
+                column = name if value else None
+                found.setdefault(n, []).append(
+                    Edit(n, column, value or None, f"{name!r} is missing")
+                )
+    # A row that goes needs nothing filled in.
+    return [
+        edit
+        for edits in found.values()
+        for edit in ([e for e in edits if e.column is None][:1] or edits)
+    ]
+
+
+add(
+    TableTreatment(
+        "missing",
+        FillMissing,
+        without_missing,
+        order=75,
+        fixes=("missing_text", "missing_label", "missing_source", "missing_target"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +99,140 @@ def without_rows(side: RowSet, settings: DropRows) -> Sequence[Edit]:
 
 
 add(TableTreatment("rows", DropRows, without_rows, order=65, trains=True))
+
+
+_LEAST_ROWS, _SHARE, LEAST_WORDS = 20, 0.01, 5
+_MOST_LINES = 10
+_FIRST = re.compile(r"\s*([^\n]*?[.!?](?=\s)|[^\n]+)")
+_LAST = re.compile(r"(?:[.!?\"')\]]\s+|\n)([^\n.!?]+[.!?]*)\s*\Z")
+
+
+def first_line(text: str) -> str | None:
+    """The first sentence or line of a text that has more; ``None`` where it is short or all."""
+    match = _FIRST.match(text)
+    return _long(match[1], text) if match else None
+
+
+def last_line(text: str) -> str | None:
+    """The last sentence or line of a text that has more; ``None`` where it is short or all."""
+    # Only the end is searched: a pattern of sentences takes the square of a long text.
+    match = _LAST.search(text[-400:])
+    return _long(match[1], text) if match else None
+
+
+def _long(line: str, text: str) -> str | None:
+    line = " ".join(line.split())
+    whole = " ".join(text.split()) if len(text) < 2 * len(line) else ""
+    return line if len(line.split()) >= LEAST_WORDS and line != whole else None
+
+
+def often_enough(rows: int) -> float:
+    """In how many of so many texts a sentence must stand to be boilerplate."""
+    return max(_LEAST_ROWS, _SHARE * rows)
+
+
+def without_boilerplate(side: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
+    """An edit for each text that opens or closes with a sentence of five words or more which at
+    least 20 texts and 1 % of them share; again and again, as signatures have several lines."""
+    edits = []
+    for name in side.text:
+        before = [cell or "" for cell in side.columns[name]]
+        now = before
+        for _ in range(_MOST_LINES):
+            last = now
+            for line, at_end in ((first_line, False), (last_line, True)):
+                now = _without_often(now, line, at_end)
+            if now == last:
+                break
+        edits += [
+            Edit(n, name, text, "opened or closed with a sentence of many texts")
+            for n, text in enumerate(now)
+            if text != before[n]
+        ]
+    return edits
+
+
+def _without_often(texts: list[str], line: Callable[[str], str | None], at_end: bool) -> list[str]:
+    lines = [line(text) for text in texts]
+    found: dict[str, set[str]] = {}
+    for one, text in zip(lines, texts, strict=True):
+        if one is not None:
+            found.setdefault(one, set()).add(text)
+    often = {one for one, members in found.items() if len(members) >= often_enough(len(texts))}
+    return [
+        _cut(text, one, at_end) if one is not None and one in often else text
+        for one, text in zip(lines, texts, strict=True)
+    ]
+
+
+def _cut(text: str, line: str, at_end: bool) -> str:
+    pattern = r"\s+".join(map(re.escape, line.split()))
+    pattern = rf"\s*{pattern}\s*\Z" if at_end else rf"\A\s*{pattern}\s*"
+    return re.sub(pattern, "", text)
+
+
+add(
+    TableTreatment("boilerplate", NoSettings, without_boilerplate, order=80, fixes=("boilerplate",))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DropCopies:
+    """``same``: ``written`` counts texts that are equal to the letter, ``normal`` also those that
+    differ in case, space and punctuation alone, ``near`` also verified near-copies. ``count`` names
+    a column to be added that says for how many rows one stands, so that its weight is not lost."""
+
+    same: str = "written"
+    count: str = ""
+
+    def __post_init__(self) -> None:
+        from holdfast.core.errors import RecipeError
+
+        if self.same not in ("written", "normal", "near"):
+            rule = "is not one of the known values"
+            raise RecipeError("treat.copies.same", rule, self.same, "written, normal or near.")
+
+
+def without_copies(side: RowSet, settings: DropCopies) -> Sequence[Edit]:
+    """An edit for each row that copies an earlier one of the same label."""
+    first: dict[Hashable, int] = {}
+    stands_for: dict[int, int] = {}
+    before = _weights(side, settings.count)
+    edits = []
+    for n, key in enumerate(_keys(side, settings.same)):
+        kept = first.setdefault(key, n)
+        stands_for[kept] = stands_for.get(kept, 0) + before[n]
+        if kept != n:
+            edits.append(Edit(n, None, None, f"copies row {side.rows[kept]}"))
+    if settings.count:
+        edits += [
+            Edit(n, settings.count, str(count), f"stands for {counted(count, 'row')}")
+            for n, count in stands_for.items()
+            if settings.count not in side.columns or count != before[n]
+        ]
+    return edits
+
+
+def _weights(side: RowSet, column: str) -> list[int]:
+    """For how many rows each stands already, where copies of it were left out before."""
+    cells = side.columns.get(column) or [None] * len(side)
+    return [int(cell) if cell and cell.isdecimal() else 1 for cell in cells]
+
+
+def _keys(side: RowSet, same: str) -> Sequence[Hashable]:
+    labels = side.columns[side.label] if side.label is not None else [None] * len(side)
+    known = [None if one is None else label_key(one) for one in labels]
+    texts = side.texts()
+    if same == "written":
+        return list(zip(texts, known, strict=True))
+    if same == "normal":
+        return [(*map(normal_text, text), key) for text, key in zip(texts, known, strict=True)]
+    groups = find_copies([f" {PAIR_MARK} ".join(text) for text in texts], seed=0).groups
+    return list(zip(groups.tolist(), known, strict=True))
+
+
+add(
+    TableTreatment(
+        "copies", DropCopies, without_copies, order=90, fixes=("exact_duplicates",), trains=True
+    )
+)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
-from holdfast.core.files import disk_errors
-from holdfast.data.scratch import scratch_file, stored_rows
+from holdfast.data.scratch import write_batches
 from holdfast.data.table import Table
 from holdfast.quality.clean.apply import (
     CleaningPlan,
@@ -68,8 +67,9 @@ def treat_table(table: Table, chosen: CleaningPlan) -> Treated:
         return Treated(table, unread=unread)
     order = {name: place for place, name in enumerate(chosen.names)}
     names = sorted(counts, key=lambda name: order[name])
+    written = write_batches("treated", rows[:0].schema, _written(rows, parts))
     return Treated(
-        _written(table, parts),
+        replace(table, rows=written),
         {name: counts[name] for name in names},
         {name: tuple(listed[name]) for name in names},
         unread,
@@ -131,20 +131,16 @@ def _count(
                 listed[name].append(ids[position].as_py())
 
 
-def _written(table: Table, parts: Sequence[Mapping[str, Changes]]) -> Table:
-    rows = table.rows.with_format("arrow")
-    path = scratch_file("treated")
-    schema = rows[:0].schema if len(table) else None
-    with disk_errors(path), pa.ipc.new_stream(str(path), schema) as sink:
-        for number, found in enumerate(parts):
-            batch = rows[number * _BATCH : (number + 1) * _BATCH]
-            for name, changes in found.items():
-                if changes:
-                    cells = batch[name].to_pylist()
-                    for position, (after, _) in changes.items():
-                        cells[position] = after
-                    place = batch.schema.get_field_index(name)
-                    one = pa.array(cells, pa.string())
-                    batch = batch.set_column(place, batch.schema.field(place), one)
-            sink.write_table(batch.cast(schema))
-    return replace(table, rows=stored_rows(path))
+def _written(rows: Any, parts: Sequence[Mapping[str, Changes]]) -> Iterator[pa.RecordBatch]:
+    """The rows, which come in Arrow's form, with their changes."""
+    for number, found in enumerate(parts):
+        batch = rows[number * _BATCH : (number + 1) * _BATCH]
+        for name, changes in found.items():
+            if changes:
+                cells = batch[name].to_pylist()
+                for position, (after, _) in changes.items():
+                    cells[position] = after
+                place = batch.schema.get_field_index(name)
+                one = pa.array(cells, pa.string())
+                batch = batch.set_column(place, batch.schema.field(place), one)
+        yield from batch.cast(rows[:0].schema).to_batches()

@@ -18,8 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.texts.language import language_of
-from holdfast.data.texts.phrases import PHRASES, REFUSAL
+from holdfast.data.texts.general import PHRASES, REFUSAL, language_of
 from holdfast.tasks.generation.text_scores import loops, normal
 
 Bools = npt.NDArray[np.bool_]

@@ -29,8 +29,7 @@ from holdfast.data.images.folders import given_sides, list_pictures
 from holdfast.data.images.picture import thumbnail
 from holdfast.data.images.table import CLASS, images_at, left_out, load_images, paths_raw
 from holdfast.data.options import RowOptions
-from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw
+from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table, decisions_in
 from holdfast.metrics import Metric

@@ -20,8 +20,8 @@ from holdfast.contract.inference import (
 from holdfast.contract.run_folder import model_of, open_run
 from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats
-from holdfast.data.chats.templates import is_template
-from holdfast.data.columns.template import named_columns
+from holdfast.data.chats.turns import is_template
+from holdfast.data.columns.roles import named_columns
 from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw

@@ -12,7 +12,7 @@ from holdfast.contract.samples import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.chats.chat import form_of, load_chats, same_form
-from holdfast.data.chats.templates import choose_template
+from holdfast.data.chats.turns import choose_template
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 from holdfast.metrics import Metric

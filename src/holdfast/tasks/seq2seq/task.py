@@ -28,7 +28,7 @@ from holdfast.contract.samples import Sample, WrittenSamples
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Finding, Ints, Scores
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs.pairs import choose_pair, given_target, load_pairs
+from holdfast.data.pairs import choose_pair, given_target, load_pairs
 from holdfast.data.table import Table
 from holdfast.data.texts.new_rows import renamed, unlabelled
 from holdfast.metrics import Metric

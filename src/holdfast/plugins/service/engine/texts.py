@@ -23,7 +23,7 @@ import torch
 from holdfast.contract.inference import Answers, ClassAnswers, read_columns
 from holdfast.core.records import Floats, Outputs
 from holdfast.data.columns.profile import is_missing
-from holdfast.data.columns.template import fill_template
+from holdfast.data.columns.roles import fill_template
 from holdfast.data.limits import limits
 from holdfast.models.loading.tokenizer import beginnings
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting

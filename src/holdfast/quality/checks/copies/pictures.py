@@ -8,13 +8,7 @@ from holdfast.core.wording import counted, have
 from holdfast.duplicates.pictures import near_pictures, unequal
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, result, with_classes
-from holdfast.quality.pairs import (
-    both_labels,
-    differently_labelled,
-    examples_of,
-    leaks_result,
-    rows_in,
-)
+from holdfast.quality.pairs import conflicts_result, examples_of, leaks_result, rows_in
 from holdfast.quality.views import Pictures, TableRows
 
 _LIKENESS = "correlation {:.3f}"
@@ -55,20 +49,8 @@ def near_images(view: Pictures) -> CheckResult | None:
 def image_conflicts(view: Pictures) -> CheckResult | None:
     """Lists the pictures that are copies, exact or near, of one with another label. Score: their
     share of the pictures."""
-    labels, ids = view.rows.labels, view.rows.ids
-    pairs = differently_labelled(view.copies, labels)
-    if not len(pairs):
-        return None
-    rows = rows_in(pairs)
-    notes = both_labels(pairs, view.rows)
-    return result(
-        ids[rows],
-        f"{counted(len(pairs), 'pair')} of pictures show the same under different labels, e.g. "
-        f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]} are {notes[0]}",
-        "Correct the label of one of each pair.",
-        score=len(rows) / len(labels),
-        examples=examples_of(pairs, ids, ids, _LIKENESS, notes=notes),
-    )
+    said = "pictures show the same under different labels", "Correct the label of one of each pair."
+    return conflicts_result(view.copies, view.rows, _LIKENESS, said, "warn", quoted=False)
 
 
 @check(Pictures, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)

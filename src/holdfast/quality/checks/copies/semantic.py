@@ -6,13 +6,7 @@ from holdfast.core.wording import counted
 from holdfast.duplicates.semantic import AGREEMENT, in_other_words, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, result, with_classes
-from holdfast.quality.pairs import (
-    both_labels,
-    differently_labelled,
-    examples_of,
-    leaks_result,
-    rows_in,
-)
+from holdfast.quality.pairs import conflicts_result, examples_of, leaks_result, rows_in
 from holdfast.quality.single import excerpt
 from holdfast.quality.views import Embedded, TableRows
 
@@ -62,23 +56,11 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
 def semantic_conflicts(view: Embedded) -> CheckResult | None:
     """Lists the pairs of ``semantic_copies`` whose labels differ: one of the two may be wrong, or
     the classes overlap. Score: the share of rows in such pairs."""
-    labels, ids, texts = view.rows.labels, view.rows.ids, view.rows.texts
-    pairs = differently_labelled(view.paraphrases, labels)
-    if not len(pairs):
-        return None
-    rows = rows_in(pairs)
-    named = both_labels(pairs, view.rows)
-    a, b = int(pairs.first[0]), int(pairs.second[0])
-    return result(
-        ids[rows],
-        f"{counted(len(pairs), 'pair')} of rows say the same in other words under different "
-        f"labels, e.g. rows {ids[a]} and {ids[b]} are {named[0]}: {excerpt(texts[a])} and "
-        f"{excerpt(texts[b])}",
+    said = (
+        "rows say the same in other words under different labels",
         "Read these pairs: correct a label, or write down what parts the two classes.",
-        score=len(rows) / len(labels),
-        severity="info",
-        examples=examples_of(pairs, ids, ids, _LIKENESS, notes=named),
     )
+    return conflicts_result(view.paraphrases, view.rows, _LIKENESS, said, "info", quoted=True)
 
 
 @check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)

@@ -9,7 +9,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
-from holdfast.quality.content import ContentProbes
+from holdfast.quality.fold_answers import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, holds, swapped, without
 from holdfast.quality.views import Embedded
 from holdfast.stats.intervals import rate_gap, wilson

@@ -1,0 +1,256 @@
+"""Rows of a source text and a target text, for models that turn one into the other.
+
+read → choose the two columns → leave out what is missing → findings → write. A known pair of names
+decides first which column is which; then a known name of either; then, of two columns of texts, the
+longer is the source. Where that leaves two answers, the user is asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from holdfast.core.decisions import notify, recorded
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Finding, Severity
+from holdfast.data.clean import Tally, complete, meant, notice_missing, row_schema
+from holdfast.data.columns.profile import Profile, by_key, column_key, listed_pairs, profile
+from holdfast.data.columns.roles import (
+    SOURCE,
+    TARGET,
+    check_named,
+    guess,
+    joined,
+    pair_in_words,
+    refuse_twice,
+    templated,
+    usual_pair,
+)
+from holdfast.data.load import PLAIN, read_rows, read_table
+from holdfast.data.options import RowOptions
+from holdfast.data.raw import BATCH_ROWS, Raw
+from holdfast.data.scratch import write_batches
+from holdfast.data.table import Columns, Table
+from holdfast.data.texts.general import normal_text
+
+if TYPE_CHECKING:
+    import datasets
+
+PAIRS = listed_pairs(
+    """
+    dialogue:summary dialog:summary article:highlights article:summary document:summary
+    text:summary content:summary conversation:summary body:summary article:abstract
+    document:abstract text:headline article:title text:title source:target src:tgt input:output
+    input_text:target_text prompt:completion question:answer question:sql question:query
+    instruction:output en:fr en:de text:target question:pandas question:code
+    """
+)
+# Pairs that are never a text and its class; the rest of ``PAIRS`` also occur beside a class.
+SURE = frozenset(
+    listed_pairs(
+        """
+    dialogue:summary dialog:summary conversation:summary article:highlights article:summary
+    article:abstract document:summary document:abstract source:target src:tgt
+    input_text:target_text question:sql question:query question:pandas question:code en:fr en:de
+    """
+    )
+)
+
+
+def choose_pair(raw: Raw, options: RowOptions) -> Columns:
+    """The columns; what was decided unasked goes into the log. Several ``text`` columns without a
+    template are joined by line breaks. Where no label is needed, an absent target is left out."""
+    group, need, target = options.group, options.need_label, check_named(raw, options)
+    free = {name: p for name, p in profile(raw).items() if name != group and not p.numeric}
+    template = options.template
+    if template is not None:
+        # Lists and objects are read as JSON, which a template may hold.
+        texts = templated(raw, template, options.text)
+    else:
+        texts = tuple(options.text or (_source(raw, free, target),))
+    target = target or _target(raw, free, texts, need)
+    refuse_twice((*texts, target, group), "--text, --label and --group")
+    if template is None:
+        template = joined(texts, 2, "several source columns are joined by line breaks")
+    return Columns(texts, target, group, template)
+
+
+def _source(raw: Raw, free: dict[str, Profile], target: str | None) -> str:
+    left = {name: column for name, column in free.items() if name != target}
+    pair = usual_pair(PAIRS, left, left if target is None else (target,))
+    if pair is not None:
+        return _decided("source", by_key(left)[pair[0]], pair_in_words(pair))
+    found = guess(SOURCE, left)
+    if found.name is not None:
+        return _decided("source", found.name, found.because)
+    usual = any(column_key(name) in SOURCE.usual for name in left)
+    if len(found.among) == 2 and not usual and all(left[name].wordy for name in found.among):
+        longer, shorter = sorted(found.among, key=lambda name: -left[name].words)
+        if left[longer].words >= 1.5 * left[shorter].words:
+            return _decided("source", longer, f"its texts are longer than those of {shorter}")
+    raise _ask(raw, "text", found.among)
+
+
+def _target(raw: Raw, free: dict[str, Profile], texts: Sequence[str], need: bool) -> str | None:
+    left = {name: column for name, column in free.items() if name not in texts}
+    pair = usual_pair(PAIRS, texts, left)
+    if pair is not None:
+        return _decided("target", by_key(left)[pair[1]], pair_in_words(pair))
+    found = guess(TARGET, left)
+    if found.name is not None:
+        return _decided("target", found.name, found.because)
+    if need:
+        raise _ask(raw, "label", found.among)
+    return None
+
+
+def _decided(role: str, name: str, because: str) -> str:
+    notify(Decision(f"{role} column", name, because))
+    return name
+
+
+def _ask(raw: Raw, role: str, names: Sequence[str]) -> DataError:
+    what = "source" if role == "text" else "target"
+    if not names:
+        return DataError(
+            raw.source,
+            f"has no column that could be the {what}",
+            ", ".join(raw.names),
+            "Choose the columns: --text SOURCE --label TARGET.",
+        )
+    return DataError(
+        raw.source,
+        f"it cannot be told which column is the {what}",
+        ", ".join(names),
+        f"Choose one, e.g. --{role} {names[0]}.",
+    )
+
+
+ALL = "all"
+BEGINS_WITH = 5
+
+
+def load_pairs(source: str | Path, options: RowOptions = PLAIN) -> Table:
+    """Read a file or a hub data set, work out source and target, leave out what is missing.
+
+    Columns of the table: ``row``, ``text`` (the source, or the template filled in), ``target``,
+    ``label`` (0 throughout: one class, ``all``) and ``group``, where it is given. The target is the
+    ``label`` of the options; where none is needed its column may be absent: targets are then empty,
+    and no row is left out for one.
+
+    Raises
+    ------
+    DataError : the source or a column cannot be used, or no row has both texts.
+    RecipeError : two settings contradict each other.
+    """
+    raw = read_rows(source, options, "a source and a target")
+    with recorded() as log:
+        columns = choose_pair(raw, options)
+        rows = _write(raw, columns, options.need_label)
+        if not len(rows):
+            raise DataError(
+                raw.source,
+                "has no row with both a source and a target",
+                f"{', '.join(columns.text)} → {columns.label}",
+                "Choose other columns: --text SOURCE --label TARGET.",
+            )
+        _notice_copies(rows)
+    return read_table(raw, rows, (ALL,), columns, log)
+
+
+def _write(raw: Raw, columns: Columns, need_target: bool) -> datasets.Dataset:
+    no_text, no_target = Tally(), Tally()
+    schema = row_schema(columns, ("target", pa.string()))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in meant(raw, columns):
+            kept = complete(batch)
+            no_text.add(batch.column("row").filter(pc.invert(kept)))
+            batch = batch.filter(kept)
+            if columns.label is None:
+                targets = pa.array([""] * batch.num_rows, pa.string())
+            else:
+                targets = batch.column("label")
+            if need_target:
+                no_target.add(batch.column("row").filter(pc.is_null(targets)))
+                kept = pc.is_valid(targets)
+                batch, targets = batch.filter(kept), targets.filter(kept)
+            arrays = {name: batch.column(name) for name in batch.schema.names}
+            arrays["target"] = pc.fill_null(targets, "")
+            arrays["label"] = pa.array(np.zeros(batch.num_rows, dtype=np.int64))
+            yield pa.record_batch([arrays[name] for name in schema.names], schema=schema)
+
+    rows = write_batches("pairs", schema, batches())
+    empty = Tally()
+    notice_missing(columns, len(raw), text=no_text, label=no_target, group=empty, of="target")
+    return rows
+
+
+def _notice_copies(pairs: datasets.Dataset) -> None:
+    """Targets that are their source, that begin like it, or that stand for many rows.
+
+    A model learns to copy from the first two, and to say one thing whatever it reads from the
+    last. ``begins``: the first ``BEGINS_WITH`` words are the source's first words.
+    """
+    equal, begins, counts = Tally(), Tally(), Counter[str]()
+    for rows, texts, targets in _blocks(pairs):
+        for row, text, target in zip(rows, texts, targets, strict=True):
+            if not target:
+                continue
+            # A copy that changes case or punctuation is learned as one.
+            plain, wanted = normal_text(text), normal_text(target)
+            counts[wanted] += 1
+            first = wanted.split()[:BEGINS_WITH]
+            if plain == wanted:
+                equal.note(row)
+            elif len(first) == BEGINS_WITH and plain.split()[:BEGINS_WITH] == first:
+                begins.note(row)
+    n = max(1, counts.total())
+    remedy = "Look at them; take them out unless copying is the task."
+    because = "have a target that is their source: the model learns to copy"
+    equal.notice("target_is_source", n, because, remedy)
+    because = (
+        f"have a target whose first {BEGINS_WITH} words are the source's: the model may learn to "
+        "copy the beginning"
+    )
+    severity: Severity = "warn" if begins.count > 0.2 * n else "info"
+    begins.notice("target_begins_like_source", n, because, remedy, severity=severity)
+    # One target for a tenth of the rows or more.
+    target, most = counts.most_common(1)[0] if counts else ("", 0)
+    if n >= 20 and most >= 0.1 * n:
+        shown = target if len(target) <= 60 else target[:59] + "…"
+        because = (
+            f"{most} of {n} rows have the same target ({shown!r}): always giving it is right for "
+            "them"
+        )
+        remedy = "If the targets are classes, --task text-classification fits better."
+        notify(Finding("one_target_for_many", "warn", most / n, most, (), because, remedy))
+
+
+def _blocks(pairs: datasets.Dataset) -> Any:
+    view = pairs.with_format("arrow")
+    for start in range(0, len(pairs), BATCH_ROWS):
+        block = view[start : start + BATCH_ROWS]
+        yield (block[name].to_pylist() for name in ("row", "text", "target"))
+
+
+def given_target(label: str | None, target: str | None) -> str | None:
+    """The target column that ``data.label`` and its other name ``data.target`` say.
+
+    Raises ``RecipeError`` where they differ.
+    """
+    if label and target and label != target:
+        raise RecipeError(
+            "data.target",
+            f"and data.label name different columns: {label}",
+            target,
+            nearest(target, [label]),
+        )
+    return target or label

@@ -1,1 +1,0 @@
-"""A source text and a target text."""

@@ -1,0 +1,206 @@
+"""Treatments of what a text is written in: wrong decodings, unseen characters, white space, letters
+of another script; and of what it should not hold: personal data and secrets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from holdfast.data.texts.general import ANY, TO_LATIN
+from holdfast.quality.clean.treatment import NoSettings, RowTreatment, add
+from holdfast.quality.personal import KINDS, SEEN, find_personal
+
+# ftfy (Speer 2019) undoes a mix-up only where the text as it stands is improbable and what comes of
+# it is not; text in any script that is written as it should be stays. Marks of Windows-1252 that
+# were read as control characters (``\x97``) are the dashes and quotes that they were meant for.
+MOST_LAYERS = 6
+# A letter's bytes, each read alone, are several letters, or controls, or a letter and a space.
+MISREAD = r"[\x{80}-\x{9f}]|[^\x00-\x7f][^\x00-\x7f]|[\x{c2}-\x{f4}][ \x1a]"
+_MAY = re.compile("[\x80-\x9f]|[^\x00-\x7f][^\x00-\x7f]|[\xc2-\xf4][ \x1a]")
+
+
+def repaired(text: str, settings: NoSettings | None = None) -> str:
+    """The text in its own letters; what was mixed up several times is undone as often.
+
+    >>> repaired("schÃ¶n")
+    'schön'
+    """
+    if not _MAY.search(text):
+        return text
+    import ftfy
+
+    for _ in range(MOST_LAYERS):
+        before, text = text, ftfy.fix_encoding(text)
+        if text == before:
+            break
+    return text
+
+
+add(
+    RowTreatment(
+        "encoding",
+        NoSettings,
+        repaired,
+        seen=MISREAD,
+        because="was decoded by the wrong table",
+        order=10,
+        answers=True,
+        default=True,
+        fixes=("encoding_damage",),
+    )
+)
+
+
+# A tokenizer cuts words at characters that nobody sees, or makes unknown tokens of them. What means
+# something stays: tab and line breaks, the joiners of Persian and of emoji, marks of
+# direction in texts from right to left, and zero-width spaces in scripts that part words by them.
+# Between lines, and between words; the others stand inside them.
+_LINES = re.compile("[\x0b\x0c\x85\u2028\u2029]")
+_WORDS = re.compile("[\x1c-\x1f]")
+_GONE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\u00ad\u2060\ufeff\ufff9-\ufffb]")
+_DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff]")
+_ZERO_WIDTH = "\u200b"
+# Thai, Lao, Tibetan, Burmese and Khmer are written without spaces.
+_WITHOUT_SPACES = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1a20-\u1aaf]")
+UNSEEN = (
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{200b}\x{200e}\x{200f}\x{2028}-\x{202e}"
+    r"\x{2060}\x{2066}-\x{2069}\x{feff}\x{fff9}-\x{fffb}]"
+)
+
+
+def visible(text: str, settings: NoSettings | None = None) -> str:
+    """The text without what cannot be seen and means nothing.
+
+    >>> visible("in\\u00advis\\u200bible\\ufeff")
+    'invisible'
+    """
+    text = _GONE.sub("", _WORDS.sub(" ", _LINES.sub("\n", text)))
+    if not _RIGHT_TO_LEFT.search(text):
+        text = _DIRECTIONS.sub("", text)
+    if _ZERO_WIDTH in text and not _WITHOUT_SPACES.search(text):
+        text = text.replace(_ZERO_WIDTH, "")
+    return text
+
+
+add(
+    RowTreatment(
+        "control",
+        NoSettings,
+        visible,
+        seen=UNSEEN,
+        because="held characters that cannot be seen",
+        order=20,
+        answers=True,
+        default=True,
+        fixes=("control_characters",),
+    )
+)
+
+
+# White space as a reader sees it; not for programs, whose indentation means something.
+_WIDE = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_RUN = re.compile(f"[ \t{_WIDE}]+")
+_LINE_BREAK = re.compile(r" *(?:\r\n?|\n) *")
+_EMPTY = re.compile(r"\n{3,}")
+
+
+def spaced(text: str, settings: NoSettings | None = None) -> str:
+    """The text with single spaces.
+
+    >>> spaced("  one\\u00a0 two \\r\\n three ")
+    'one two\\nthree'
+    """
+    return _EMPTY.sub("\n\n", _LINE_BREAK.sub("\n", _RUN.sub(" ", text))).strip(" \n")
+
+
+add(
+    RowTreatment(
+        "space",
+        NoSettings,
+        spaced,
+        seen=r"[\t\r\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]|  | \n|\n |\n\n\n|"
+        r"^[ \n]|[ \n]$",
+        because="had white space that nobody sees",
+        order=40,
+    )
+)
+
+
+# Only words with two Latin letters at least: a formula's Delta and a unit's mu are letters that no
+# Latin one looks like, and stay.
+_LATIN = r"[A-Za-z\u00c0-\u024f]"
+MIXED = re.compile(
+    rf"(?<!\w)(?=[\w'-]*{_LATIN}[\w'-]*{_LATIN})(?:{_LATIN}|['-](?=\w))*"
+    rf"(?:{ANY}+(?:{_LATIN}|['-](?=\w))*)+(?!\w)"
+)
+
+
+def in_one_script(text: str, settings: NoSettings | None = None) -> str:
+    """The text with its mixed words in Latin letters.
+
+    >>> in_one_script("p\\u0430ypal")
+    'paypal'
+    """
+    return MIXED.sub(lambda word: word[0].translate(TO_LATIN), text)
+
+
+add(
+    RowTreatment(
+        "homoglyphs",
+        NoSettings,
+        in_one_script,
+        seen=ANY,
+        because="had letters of another script that look like its own",
+        order=50,
+        fixes=("mixed_scripts",),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """``only`` these kinds (``quality/personal.py`` names them); all where it is empty."""
+
+    only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        from holdfast.core.discovery import nearest
+        from holdfast.core.errors import RecipeError
+
+        for kind in self.only:
+            if kind not in KINDS:
+                rule = "is no kind of personal data"
+                raise RecipeError("treat.mask.only", rule, kind, nearest(str(kind), list(KINDS)))
+
+
+def masked(text: str, settings: Mask | None = None) -> str:
+    """The text with ``[EMAIL]`` in place of an address, and so on: the kinds of
+    ``quality/personal.py``. What is taken out is written nowhere, so it cannot be undone.
+
+    >>> masked("write to jo@example.com")
+    'write to [EMAIL]'
+    """
+    only = settings.only if settings is not None else ()
+    parts, end = [], 0
+    for one in find_personal(text):
+        if only and one.kind not in only:
+            continue
+        parts += [text[end : one.start], f"[{one.kind.upper()}]"]
+        end = one.end
+    return "".join([*parts, text[end:]]) if parts else text
+
+
+add(
+    RowTreatment(
+        "mask",
+        Mask,
+        masked,
+        seen=SEEN,
+        because="held personal data or secrets",
+        order=60,
+        answers=True,
+        fixes=("personal_data",),
+        hides=True,
+    )
+)
