@@ -27,7 +27,7 @@ from holdfast.core.records import Finding, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.duplicates.words import RowTexts
-from holdfast.quality.clean.homoglyphs import ANY
+from holdfast.data.texts.general import ANY
 from holdfast.quality.clean.texts import MIXED
 
 SCRIPTS = (
