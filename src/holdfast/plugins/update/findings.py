@@ -26,8 +26,8 @@ import pyarrow.compute as pc
 from holdfast.core.records import Finding, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.duplicates.words import RowTexts
 from holdfast.data.texts.general import ANY
+from holdfast.duplicates.words import RowTexts
 from holdfast.quality.clean.texts import MIXED
 
 SCRIPTS = (
