@@ -168,7 +168,7 @@ def planted_from(start: int) -> Result:
 def rows_from(start: int) -> Result:
     """Ten test rows: maps of the model, of a shuffled one and of noise, all tried on it;
     and the shuffled model explained as if it were one."""
-    from holdfast.analyses.explain.attribution import reason_of, worth_of
+    from holdfast.analyses.explain.explanation import reason_of, worth_of
     from holdfast.analyses.explain.faithfulness import agreement, faithfulness
     from holdfast.analyses.explain.masking import leave_one_out
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients, LayerIntegratedGradients
 
-from holdfast.analyses.explain.attribution import reason_of
+from holdfast.analyses.explain.explanation import reason_of
 from holdfast.analyses.explain.masking import STEPS, integrated_gradients, leave_one_out
 from holdfast.analyses.explain.texts import (
     TextQuery,

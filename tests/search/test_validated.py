@@ -232,7 +232,7 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
         made.append(job.key)
         return real(bench, job, *rest)
 
-    monkeypatch.setattr("holdfast.search.engines.work", dies)
+    monkeypatch.setattr("holdfast.search.learner.work", dies)
     recipe = search_recipe.changed(**CUT)
     with pytest.raises(killed):
         train(recipe, run, procedure=CrossValidation(3))

@@ -20,8 +20,13 @@ import numpy as np
 from holdfast.analyses.analysis import Analysis, FittedSession, NoAnswer
 from holdfast.analyses.compare.compare import sentence
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
-from holdfast.analyses.compare.rows import AnswerKind, PairedRows, paired
-from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
+from holdfast.analyses.compare.verdict import (
+    AnswerKind,
+    PairedRows,
+    PairedVerdict,
+    judge_pairs,
+    paired,
+)
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import Predictions
 from holdfast.contract.run_folder import RECIPE, open_run

@@ -18,8 +18,15 @@ from holdfast.analyses.compare.contender import (
     labels_of_rows,
     texts_of_rows,
 )
-from holdfast.analyses.compare.rows import AnswerKind, PairedRows, by_class, differing_rows, paired
-from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
+from holdfast.analyses.compare.verdict import (
+    AnswerKind,
+    PairedRows,
+    PairedVerdict,
+    by_class,
+    differing_rows,
+    judge_pairs,
+    paired,
+)
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Options
 from holdfast.contract.predictions import Predictions

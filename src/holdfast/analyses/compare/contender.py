@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.analyses.compare.rows import AnswerKind
+from holdfast.analyses.compare.verdict import AnswerKind
 from holdfast.analyses.row_texts import given_labels
 from holdfast.contract.inference import Options
 from holdfast.contract.run_folder import model_of, open_run

@@ -15,8 +15,7 @@ import numpy as np
 
 from holdfast.analyses.analysis import Analysis, NoAnswer, Session
 from holdfast.analyses.explain.explain import asked_text, texts_of
-from holdfast.analyses.explain.masking import log_odds, rounded
-from holdfast.analyses.explain.units import words_of
+from holdfast.analyses.explain.masking import log_odds, rounded, words_of
 from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.analyses.explain.attribution import reason_of
-from holdfast.analyses.explain.explanation import ExplainedRow, Explanation
+from holdfast.analyses.explain.explanation import ExplainedRow, Explanation, reason_of
 from holdfast.analyses.explain.generation import (
     GeneratedRow,
     GeneratorSource,
@@ -22,14 +21,15 @@ from holdfast.analyses.explain.generation import (
 )
 from holdfast.analyses.explain.images import covered, picture_cases
 from holdfast.analyses.explain.masking import Case
-from holdfast.analyses.explain.tags import read_sentence, tag_cases
 from holdfast.analyses.explain.texts import (
     TextQuery,
     class_cases,
     label_cases,
     number_cases,
     read_row,
+    read_sentence,
     same,
+    tag_cases,
 )
 from holdfast.contract.inference import Answers, Data, Options
 from holdfast.contract.inference import PredictionRequest as Rows

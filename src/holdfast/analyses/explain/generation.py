@@ -17,11 +17,12 @@ from holdfast.analyses.explain.masking import (
     Case,
     Gradients,
     MaskedScore,
+    Parted,
     integrated_gradients,
+    parted,
     sums,
 )
 from holdfast.analyses.explain.texts import check_fast
-from holdfast.analyses.explain.units import Parted, parted
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 

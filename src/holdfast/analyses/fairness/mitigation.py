@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.fairness.forms import ask_forms, axes_of, label_query, make_forms
-from holdfast.analyses.fairness.groups import Grouping, groupings_of
-from holdfast.analyses.fairness.measures import measures_of
+from holdfast.analyses.fairness.groups import Grouping, groupings_of, measures_of
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Estimate, Floats, Ints

@@ -24,8 +24,8 @@ from holdfast.analyses.threshold.choice import (
     for_precision,
     highest_coverage,
     highest_precision,
+    read_costs,
 )
-from holdfast.analyses.threshold.costs import read_costs
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.errors import RecipeError
 from holdfast.core.lock import locked

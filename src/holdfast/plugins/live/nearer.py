@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.compare.rows import AnswerKind, paired
+from holdfast.analyses.compare.verdict import AnswerKind, paired
 
 
 def answer_kind(task: str, label: Any) -> AnswerKind:

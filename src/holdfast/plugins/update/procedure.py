@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
-from holdfast.analyses.compare.rows import paired
-from holdfast.analyses.compare.verdict import judge_pairs
+from holdfast.analyses.compare.verdict import judge_pairs, paired
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.predictions import rows_of
 from holdfast.contract.result import class_columns

@@ -3,7 +3,7 @@ model of all rows comes out.
 
     folds ── each the one fit: its training rows teach, its validation rows decide steps and state,
       │      its held rows only score
-      ├─ scores of the held rows → metrics with intervals (``fold_scores.py``)
+      ├─ scores of the held rows → metrics with intervals (``scores.py``)
       ├─ looks at the validation rows, joined → the looks of the fit on all rows
       └─ at which share of their way they were best → where that fit ends
 
@@ -39,10 +39,10 @@ from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.runs.start import RunFolder
 from holdfast.search.bench import Bench
-from holdfast.search.engines import engine_of
 from holdfast.search.folds.rows import FoldPlan, FoldRows, fold_rows
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import FitJob, FitResult, FitStore
+from holdfast.search.learner import engine_of
 from holdfast.training.fold_evaluations import FoldLooks
 from holdfast.training.task import Measured
 

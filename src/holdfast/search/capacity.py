@@ -27,12 +27,20 @@ from holdfast.fits.row_use import against_dealing
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, TrialFold, folds_of, judged_by, units_of
-from holdfast.search.capacity.sizes import LAYERS, Cost, Size, costs_of, sizes_of
-from holdfast.search.capacity.verdict import WHOLE, Capacity, judge_sizes, sentence
-from holdfast.search.engines import engine_of
 from holdfast.search.job import FitJob, FitResult
-from holdfast.search.learner import Fits, SearchLearner, SearchOutcome, need_test_rows
+from holdfast.search.learner import Fits, SearchLearner, SearchOutcome, engine_of, need_test_rows
 from holdfast.search.rules.winner import ScoreRange, expected_test
+from holdfast.search.sizes import (
+    LAYERS,
+    WHOLE,
+    Capacity,
+    Cost,
+    Size,
+    costs_of,
+    judge_sizes,
+    sentence,
+    sizes_of,
+)
 from holdfast.search.study_block import front
 
 NAME = "search=capacity"
