@@ -19,7 +19,7 @@ from holdfast.api.trained_run import TrainedRun, run_name
 from holdfast.contract.advice import in_python
 
 if TYPE_CHECKING:
-    from holdfast.analyses.audit.result import Audit
+    from holdfast.analyses.audit.audit import Audit
     from holdfast.analyses.compare.compare import Comparison
     from holdfast.analyses.explain.explanation import Explanation
     from holdfast.core.records import Decision, Finding

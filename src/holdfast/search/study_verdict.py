@@ -178,7 +178,6 @@ def judged(
         for key in known
     }
     kept = found[won.key]
-    ends = sorted((sign * kept.low, sign * kept.high))
     return SearchVerdict(
         winner=known[won.key],
         top=max(whole, key=lambda one: (float(score[name_of(one)].mean()), -one.number)),
@@ -189,7 +188,7 @@ def judged(
         gain=won.gain,
         p_value=won.p_value,
         p_average=won.p_average,
-        expected=ScoreRange(sign * kept.value, ends[0], ends[1]),
+        expected=kept.signed(sign),
         optimism=kept.optimism,
         each={known[key].number: sign * one.value for key, one in found.items()},
     )

@@ -30,7 +30,6 @@ from holdfast.runs.procedure import COMMAND, FITS, begun_search
 from holdfast.search.bench import Bench, judged_by, units_of
 from holdfast.search.capacity import Sizing
 from holdfast.search.learner import Fits, SearchLearner, SearchOutcome, engine_of, need_test_rows
-from holdfast.search.samplers import Pruning, make_pruner, make_sampler
 from holdfast.search.search_loop import SearchLoop
 from holdfast.search.space import shown
 from holdfast.search.space_request import read_asked, space_of, split_settings
@@ -38,7 +37,15 @@ from holdfast.search.storage import check_study, need_optuna, open_storage
 from holdfast.search.study import Proposals, Trials
 from holdfast.search.study_block import block
 from holdfast.search.study_verdict import behind_leader, ends_of, judged
-from holdfast.search.trial_plan import SearchPart, TrialPlan, planned, search_part
+from holdfast.search.trial_plan import (
+    Pruning,
+    SearchPart,
+    TrialPlan,
+    make_pruner,
+    make_sampler,
+    planned,
+    search_part,
+)
 
 OWNER = "owner"
 

@@ -5,17 +5,18 @@ better, equivalent within a margin, worse, or not settled, and then how many row
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
 
+from holdfast.analyses.row_texts import AnswerKind, shortened
 from holdfast.core.records import Floats, Ints
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.many import holm
-from holdfast.stats.paired_tests import MCNEMAR_EXACT, by_groups, newcombe, paired_t
+from holdfast.stats.paired_tests import MCNEMAR_EXACT, by_groups, mcnemar, newcombe, paired_t
 from holdfast.stats.rates import tango
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 
@@ -39,7 +40,7 @@ def differing_rows(
         found[name] = [
             {
                 "row": int(rows[i]),
-                "text": _cut(texts[i]),
+                "text": shortened(texts[i], CHARACTERS),
                 "label": labels[i],
                 "a": first[i],
                 "b": second[i],
@@ -56,18 +57,15 @@ def by_class(pairs: PairedRows, labels: Sequence[object]) -> list[dict[str, Any]
     or wrong."""
     if pairs.right is None:
         return None
-    from scipy.special import bdtr
-
     names = sorted(set(map(str, labels)))
     own = np.array([str(one) for one in labels], dtype=object)
     lines: list[dict[str, Any]] = []
     for name in names:
         gap = pairs.gap[own == name]
-        only = int((gap > 0).sum()), int((gap < 0).sum())
-        least, total = min(only), sum(only)
-        p_value = min(1.0, 2 * float(bdtr(least, total, 0.5))) if total else 1.0
-        lines.append({"class": name, "n": len(gap), "only_a": only[0], "only_b": only[1]})
-        lines[-1]["p_value"] = p_value
+        first, second = gap > 0, gap < 0
+        line = {"class": name, "n": len(gap)}
+        line |= {"only_a": int(first.sum()), "only_b": int(second.sum())}
+        lines.append({**line, "p_value": mcnemar(first, second, mid=False)})
     adjusted = holm(np.array([line["p_value"] for line in lines]))
     for line, p_value in zip(lines, adjusted, strict=True):
         line["p_value"] = float(p_value)
@@ -75,11 +73,6 @@ def by_class(pairs: PairedRows, labels: Sequence[object]) -> list[dict[str, Any]
     return lines[:CLASSES]
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
-
-
-AnswerKind = Literal["class", "several", "number", "tags", "text"]
 Rows = Sequence[Any]
 
 
@@ -108,14 +101,7 @@ def paired(kind: AnswerKind, labels: Rows, first: Rows, second: Rows) -> PairedR
     F1. ``text``: ROUGE-L with the label. An F1 is a ratio of sums; a row's part in it is its
     influence (the linearisation 2 (h_i − F1 (a_i + l_i) ÷ 2) ÷ mean(a + l), Efron 1982).
     """
-    made: dict[AnswerKind, Callable[[Rows, Rows, Rows], PairedRows]] = {
-        "class": _classes,
-        "several": _sets,
-        "number": _numbers,
-        "tags": _tags,
-        "text": _texts,
-    }
-    return made[kind](labels, first, second)
+    return PAIRED[kind](labels, first, second)
 
 
 def _classes(labels: Rows, first: Rows, second: Rows) -> PairedRows:
@@ -195,6 +181,15 @@ def _texts(labels: Rows, first: Rows, second: Rows) -> PairedRows:
     ]
     values = [float(one.mean()) for one in scores]
     return PairedRows("rouge_l", True, values[0], values[1], cast("Floats", scores[0] - scores[1]))
+
+
+PAIRED: Mapping[AnswerKind, Callable[[Rows, Rows, Rows], PairedRows]] = {
+    "class": _classes,
+    "several": _sets,
+    "number": _numbers,
+    "tags": _tags,
+    "text": _texts,
+}
 
 
 CHANCE = 0.8
@@ -295,29 +290,34 @@ class PairedVerdict:
             return "paired t-test of groups"
         return "paired t-test" if self.only_first is None else MCNEMAR_EXACT
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields of ``compare --json`` that are numbers."""
-        difference: dict[str, Any] = {"value": self.value, "low": self.low, "high": self.high}
-        difference["level"] = 1 - 2 * SIDE
-        if self.why:
-            difference["why"] = self.why
+    def difference(self, scale: float = 1.0) -> dict[str, Any]:
+        """``value`` and its limits times ``scale``, for JSON: a difference of errors turns
+        round."""
+        low, high = _scaled((self.low, self.high), scale)
+        found = {"value": self.value * scale, "low": low, "high": high, "level": 1 - 2 * SIDE}
+        return {**found, "why": self.why} if self.why else found
+
+    def to_json(self, scale: float = 1.0) -> dict[str, Any]:
+        """The fields of ``compare --json`` that are numbers, differences times ``scale``."""
         discordant = {"only_a": self.only_first, "only_b": self.only_second}
+        low, high = _scaled(self.near, scale)
         return {
             "verdict": self.verdict,
-            "difference": difference,
+            "difference": self.difference(scale),
             "rows_to_settle": self.rows,
-            "margin": self.margin,
-            "equivalence": {
-                "low": self.near[0],
-                "high": self.near[1],
-                "level": 1 - 2 * EQUIVALENCE,
-            },
+            "margin": self.margin * abs(scale),
+            "equivalence": {"low": low, "high": high, "level": 1 - 2 * EQUIVALENCE},
             "p_value": self.p_value,
             "test": self.test,
             "n": self.n,
             "groups": self.groups,
             "discordant": None if self.only_first is None else discordant,
         }
+
+
+def _scaled(limits: tuple[float, float], scale: float) -> tuple[float, float]:
+    low, high = (end * scale for end in limits)
+    return (low, high) if scale > 0 else (high, low)
 
 
 def judge_pairs(gap: Floats, margin: float, groups: object = None) -> PairedVerdict:
@@ -387,12 +387,9 @@ def _counts(gap: Floats) -> tuple[int, int]:
 def _of_signs(
     first: int, second: int, n: int
 ) -> tuple[tuple[float, float], tuple[float, float], float]:
-    from scipy.special import bdtr
-
-    least, total = min(first, second), first + second
-    p_value = min(1.0, 2 * float(bdtr(least, total, 0.5))) if total else 1.0
     right = np.arange(n) < first
-    other = (np.arange(n) >= first) & (np.arange(n) < total)
+    other = (np.arange(n) >= first) & (np.arange(n) < first + second)
+    p_value = mcnemar(right, other, mid=False)
     low, high = newcombe(right, other, 1 - 2 * SIDE)
     if p_value > 2 * SIDE:
         low, high = min(low, 0.0), max(high, 0.0)

@@ -251,15 +251,11 @@ def candidates(
     )
 
 
-def _shares(there: Floats, labels: Ints | None, k: int) -> tuple[float | None, float | None]:
+def _shares(there: Floats, labels: Ints | None, k: int) -> Sequence[float | None]:
     if labels is None:
         return None, None
-    own = labels == k
-    return _mean(there[own]), _mean(there[~own])
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else 0.0
+    sides = there[labels == k], there[labels != k]
+    return [float(side.mean()) if len(side) else 0.0 for side in sides]
 
 
 def _next(ranked: list[int], taken: Sequence[int], there: Floats) -> int | None:

@@ -41,14 +41,11 @@ class Map:
 
     def to_json(self) -> dict[str, Any]:
         found = self.faithful
+        names = ("aopc", "naopc", "naopc_random", "sufficiency", "p")
         return {
             "values": [rounded(value) for value in self.values],
             "worth": self.worth,
-            "aopc": rounded(found.aopc),
-            "naopc": rounded(found.naopc),
-            "naopc_random": rounded(found.naopc_random),
-            "sufficiency": rounded(found.sufficiency),
-            "p": rounded(found.p),
+            **{name: rounded(getattr(found, name)) for name in names},
             "orders": found.orders,
         }
 

@@ -210,17 +210,52 @@ def log_odds(logits: Floats, place: int) -> Floats:
     """Logits [m, classes] → the log-odds [m] of the class at ``place`` against all others."""
     wide = np.asarray(logits, dtype=np.float64)
     others = np.delete(wide, place, axis=1)
-    top = others.max(axis=1, keepdims=True)
-    rest = np.log(np.exp(others - top).sum(axis=1)) + top[:, 0]
-    return np.asarray(wide[:, place] - rest)
+    return np.asarray(wide[:, place] - log_sum(others))
 
 
-def sums(pieces: Floats, owner: Ints, units: int) -> Floats:
-    """Values of pieces [T] → of units [units] by their ``owner`` [T]; those of no unit (−1) are
-    left out."""
-    inside = owner >= 0
-    found = np.bincount(owner[inside], weights=pieces[inside], minlength=units)
-    return np.asarray(found, dtype=np.float64)
+def log_sum(logits: Floats) -> Floats:
+    """The logarithm of the sum of the exponentials, over the last axis."""
+    top = logits.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0])
+
+
+def odds_case(
+    outputs: Callable[[Bools], Floats],
+    units: int,
+    classes: Sequence[str],
+    gradients: Callable[[Callable[[Tensor], Tensor]], Gradients] | None,
+    target: int | None = None,
+) -> Case:
+    """The case of the answer of one class: the log-odds of the likeliest, or of ``target``, against
+    all others, which unlike a probability does not stand still where the model is sure. ``outputs``
+    [m, classes] are those of the row with only kept [m, units] of its units, ``gradients`` those of
+    a score of the network's outputs."""
+    place = target
+    if place is None:
+        place = int(outputs(np.ones((1, units), dtype=bool))[0].argmax())
+
+    def score(found: Tensor) -> Tensor:
+        import torch
+
+        others = torch.cat([found[:, :place], found[:, place + 1 :]], dim=1)
+        return found[:, place] - torch.logsumexp(others, dim=1)
+
+    return Case(
+        classes[place],
+        "log-odds",
+        MaskedScore(lambda kept: log_odds(outputs(kept), place), units),
+        None if gradients is None else lambda: gradients(score),
+        chance_of_odds,
+    )
+
+
+def in_batches(ask: Callable[[Bools], Tensor], kept: Bools, size: int) -> Floats:
+    """What ``ask`` says [m, …] of ``kept`` [m, units], ``size`` rows at a time."""
+    import torch
+
+    with torch.inference_mode():
+        parts = [ask(kept[at : at + size]) for at in range(0, len(kept), size)]
+    return np.concatenate([part.cpu().numpy() for part in parts])
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:
@@ -236,6 +271,14 @@ class Path:
     values: Tensor
     gap: float
     passes: int
+
+    def of_units(self, owner: Ints, units: int, over: int = -1) -> Gradients:
+        """The values summed over the dimension ``over`` [pieces], and those over the pieces of each
+        unit by their ``owner`` [pieces]; pieces of no unit (−1) are left out."""
+        pieces = self.values.sum(dim=over)[0].double().cpu().numpy().ravel()
+        inside = owner >= 0
+        found = np.bincount(owner[inside], weights=pieces[inside], minlength=units)
+        return Gradients(np.asarray(found, dtype=np.float64), self.gap, self.passes)
 
 
 def integrated_gradients(

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from holdfast.analyses.row_scores import rate_estimate
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
-from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.many import holm
 from holdfast.stats.paired_tests import welch
 from holdfast.stats.rates import fisher_above, rate_gap, rows_for_rates
@@ -399,22 +399,16 @@ def _value(one: Measure, inside: Bools, units: Ints | None) -> dict[str, object]
     said: dict[str, object] = {"measure": one.name, "class": one.of, "n": n}
     if not n:
         return {**said, **Estimate(None, why="no such rows").to_json()}
-    low, high = _limits(one, values, None if units is None else units[inside])
-    return {**said, **Estimate(float(values.mean()), low, high).to_json()}
+    found = Estimate(float(values.mean()))
+    if one.rate:
+        found = rate_estimate(values > 0.5, None if units is None else units[inside], "")
+    elif n > 1:
+        from scipy.special import stdtrit
 
-
-def _limits(one: Measure, values: Floats, units: Ints | None) -> tuple[float | None, float | None]:
-    if one.rate and units is None:
-        return wilson(float(values.sum()), len(values))
-    if one.rate and units is not None:
-        low, high = wilson_by_groups(values > 0.5, np.unique(units, return_inverse=True)[1])
-        return (None, None) if math.isnan(low) else (low, high)
-    if len(values) < 2:
-        return None, None
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
-    return float(values.mean()) - half, float(values.mean()) + half
+        half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n))
+        mean = float(values.mean())
+        found = Estimate(mean, mean - half, mean + half)
+    return {**said, **found.to_json()}
 
 
 def _gaps(
@@ -423,11 +417,7 @@ def _gaps(
     """Largest − smallest value over groups with ``LEAST`` rows of the measure."""
     found: list[dict[str, object]] = []
     for one in measures.values():
-        values = {}
-        for group in grouping.names:
-            inside = grouping.inside(group) & one.among
-            if inside.sum() >= LEAST:
-                values[group] = float(one.values[inside].mean())
+        values = group_means(one, grouping, LEAST)
         if len(values) < 2:
             continue
         most, least = max(values, key=lambda g: values[g]), min(values, key=lambda g: values[g])
@@ -435,6 +425,16 @@ def _gaps(
         found.append(
             {"measure": one.name, "class": one.of, "gap": gap, "most": most, "least": least}
         )
+    return found
+
+
+def group_means(one: Measure, grouping: Grouping, least: int = 1) -> dict[str, float]:
+    """The mean of a measure in each group that has ``least`` rows of it."""
+    found = {}
+    for group in grouping.names:
+        inside = grouping.inside(group) & one.among
+        if inside.sum() >= least:
+            found[group] = float(one.values[inside].mean())
     return found
 
 

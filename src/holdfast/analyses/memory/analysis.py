@@ -248,7 +248,7 @@ def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
 
     saved = load_saved(folder)
     options = replace(_options(files), classes=saved.classes, kind="class")
-    tables = [few_rows(load_labelled(file, options), side) for file, side in _sides(files)]
+    tables = _tables(files, lambda file: load_labelled(file, options))
     heard = [SetScores(table, np.asarray(answer(saved, table).losses, float)) for table in tables]
     return heard[0], heard[1]
 
@@ -273,7 +273,7 @@ def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[s
             )
         return table
 
-    tables = [few_rows(read(file), side) for file, side in _sides(files)]
+    tables = _tables(files, read)
     device = best_device()
     told = verbatim(tuned.to(device), tokenizer, tables[0], 0)
     if start is not None:
@@ -290,11 +290,7 @@ def _rewritten(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.tasks.seq2seq.losses import SequenceToSequence, encode_pairs
 
     tuned, start, tokenizer = _with_start(load_saved_seq2seq, folder, files)
-
-    def read(file: str) -> Table:
-        return load_pairs(file, _options(files))
-
-    tables = [few_rows(read(file), side) for file, side in _sides(files)]
+    tables = _tables(files, lambda file: load_pairs(file, _options(files)))
     end = end_token(tokenizer)
     examples = [encode_pairs(table, tokenizer, 512, 256, end) for table in tables]
     task = SequenceToSequence(tokenizer.pad_token_id or 0)
@@ -351,5 +347,5 @@ def _start_folder(folder: Path, files: Files) -> Path | None:
     return base
 
 
-def _sides(files: Files) -> tuple[tuple[str, Side], tuple[str, Side]]:
-    return (files.members, "train"), (files.others, "test")
+def _tables(files: Files, read: Callable[[str], Table]) -> list[Table]:
+    return [few_rows(read(files.members), "train"), few_rows(read(files.others), "test")]

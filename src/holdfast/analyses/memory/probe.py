@@ -36,7 +36,7 @@ from holdfast.analyses.memory.membership import (
     smallest_area,
 )
 from holdfast.core.decisions import tick
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
@@ -158,7 +158,7 @@ class MembershipProbe:
             "auc": headline.auc.to_json(),
             "tpr": [one.to_json() for one in headline.tpr],
             "blind_auc": self.blind.to_json(),
-            "exposed": [one.to_json() for one in self.exposed],
+            "exposed": to_json(self.exposed),
             "verdict": self.verdict,
             "because": self.because,
             "attack": self.attack,
@@ -198,7 +198,8 @@ def remember(
     finite = [np.flatnonzero(np.isfinite(side.losses)) for side in (one, other)]
     one, other = one.take(finite[0]), other.take(finite[1])
     enough = min(len(one.table), len(other.table)) >= FEWEST
-    scores = _scores(one, other, seed) if enough else {"loss": _of_both(by_loss, one, other)}
+    scores = {"loss": (by_loss(one.losses), by_loss(other.losses))}
+    scores |= _beside_loss(one, other, seed) if enough else {}
     attacks = tuple(membership(name, *both) for name, both in scores.items())
     attack = "ratio" if "ratio" in scores else "loss"
     blind = Estimate(None, why="too few rows")
@@ -210,11 +211,9 @@ def remember(
             (scores[attack][0], scores["loss"][0]), (scores[attack][1], scores["loss"][1])
         )
     if risks is None:
-        ranked = scores.get("conditioned", scores[attack])[0] if attack == "loss" else None
-        by = "conditioned" if ranked is not None and "conditioned" in scores else attack
-        risk = scores[attack][0] if ranked is None else ranked
+        by = "conditioned" if attack == "loss" and "conditioned" in scores else attack
         rows = np.asarray(one.table.column("row"), dtype=np.int64)
-        risks = Risks(one.table, rows, np.asarray(risk), by)
+        risks = Risks(one.table, rows, np.asarray(scores[by][0]), by)
     return MembershipProbe(
         attack,
         attacks,
@@ -228,23 +227,15 @@ def remember(
     )
 
 
-def _scores(one: SetScores, other: SetScores, seed: int) -> dict[str, tuple[Floats, Floats]]:
-    found = {"loss": _of_both(by_loss, one, other)}
+def _beside_loss(one: SetScores, other: SetScores, seed: int) -> dict[str, tuple[Floats, Floats]]:
     width = int(np.clip(len(other.table) // ROWS_A_DIRECTION, 1, MOST_DIRECTIONS))
     features = features_of(one.table, other.table, width)
-    told = by_condition(one.losses, other.losses, features, seed)
-    found["conditioned"] = (told.members, told.others)
+    found = {"conditioned": by_condition(one.losses, other.losses, features, seed)}
     if one.start is not None and other.start is not None:
         found["ratio"] = (by_ratio(one.losses, one.start), by_ratio(other.losses, other.start))
     if one.tokens is not None and other.tokens is not None:
         found["errors"] = (by_errors(one.tokens), by_errors(other.tokens))
     return found
-
-
-def _of_both(
-    score: Callable[[Floats], Floats], one: SetScores, other: SetScores
-) -> tuple[Floats, Floats]:
-    return score(one.losses), score(other.losses)
 
 
 def _one_a_unit(table: Table, seed: int) -> Ints:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
 from holdfast.analyses.compare.verdict import judge_pairs, paired
+from holdfast.analyses.row_texts import kind_of_rows, labels_of_rows
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.predictions import rows_of
 from holdfast.contract.result import class_columns

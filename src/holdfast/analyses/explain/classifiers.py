@@ -1,8 +1,10 @@
-"""Texts with some of their words taken away, through a text classifier or a tagger.
+"""Rows with some of their units taken away, through a classifier of texts or pictures, or a tagger.
 
 A word is taken away by the tokenizer's mask token in place of each of its pieces, where there is
 one: the other words keep their places, and what is left is also the start of integrated gradients,
-so that both methods answer the same question. Without a mask token its pieces are left out.
+so that both methods answer the same question. Without a mask token its pieces are left out. A
+square of a picture is covered with the colour that the model's own processor takes for the mean (0
+once it is normalised), which is also the start of integrated gradients.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from holdfast.analyses.explain.masking import (
     Parted,
     Unit,
     chance_of_odds,
+    in_batches,
     in_place_of,
     integrated_gradients,
-    log_odds,
+    log_sum,
+    odds_case,
     parted,
-    sums,
 )
 from holdfast.contract.predictions import Bools
 from holdfast.core.errors import ModelError
@@ -33,6 +36,8 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.models.loading.tokenizer import beginnings
 from holdfast.tasks.forward import TextModel
+from holdfast.tasks.images.losses import VisionModel
+from holdfast.tasks.images.pixels import PixelTensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +66,11 @@ class EncodedRow:
     @property
     def words(self) -> int:
         return len(self.parted.units)
+
+    @property
+    def at_once(self) -> int:
+        """How many forms of the row are passed together."""
+        return max(1, TOKENS // max(1, len(self.ids)))
 
 
 def read_row(model: TextModel, texts: Sequence[str]) -> EncodedRow:
@@ -139,26 +149,21 @@ class TextQuery:
     read: EncodedRow
     beside: Layer = same
 
+    @property
+    def differentiable(self) -> bool:
+        """Only a saved model has its word embeddings in reach, and what stands beside a text is not
+        differentiated."""
+        return self.beside is same and hasattr(self.model.network, "model")
+
     def outputs(self, kept: Bools) -> Floats:
         """The outputs [m, classes] of the row with only ``kept`` [m, units] of its words."""
-        return self.beside(self.raw(kept))
-
-    def raw(self, kept: Bools) -> Floats:
-        import torch
-
         tokenizer = self.model.tokenizer
-        size = max(1, TOKENS // max(1, len(self.read.ids)))
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(kept), size):
-                batch = lessened(
-                    self.read,
-                    kept[start : start + size],
-                    tokenizer.mask_token_id,
-                    int(tokenizer.pad_token_id or 0),
-                )
-                parts.append(self.model.network(**batch).float().numpy())
-        return np.concatenate(parts)
+        mask, pad = tokenizer.mask_token_id, int(tokenizer.pad_token_id or 0)
+
+        def ask(some: Bools) -> Tensor:
+            return self.model.network(**lessened(self.read, some, mask, pad)).float()
+
+        return self.beside(in_batches(ask, kept, self.read.at_once))
 
     def gradients(self, score: Callable[[Tensor], Tensor]) -> Gradients:
         """Integrated gradients of ``score`` (of the network's outputs) from all words masked to the
@@ -184,41 +189,20 @@ class TextQuery:
                 found = network(input_ids=ids[1:].expand(size, -1), **beside)
             return score(found.double())
 
-        path = integrated_gradients(scored, start, end)
-        pieces = path.values.sum(dim=-1)[0].double().numpy()
-        return Gradients(sums(pieces, read.parted.owner, read.words), path.gap, path.passes)
+        return integrated_gradients(scored, start, end).of_units(read.parted.owner, read.words)
 
 
 def class_cases(asked: TextQuery, target: int | None = None) -> list[Case]:
-    """The case of the answer of one class: the log-odds of the likeliest, or of ``target``, against
-    all others, which unlike a probability does not stand still where the model is sure."""
-    outputs = asked.outputs(_everything(asked))[0]
-    place = int(outputs.argmax()) if target is None else target
-
-    def ask(kept: Bools) -> Floats:
-        return log_odds(asked.outputs(kept), place)
-
-    def score(found: Tensor) -> Tensor:
-        import torch
-
-        others = torch.cat([found[:, :place], found[:, place + 1 :]], dim=1)
-        return found[:, place] - torch.logsumexp(others, dim=1)
-
-    return [
-        Case(
-            asked.model.classes[place],
-            "log-odds",
-            MaskedScore(ask, asked.read.words),
-            _gradients(asked, score),
-            chance_of_odds,
-        )
-    ]
+    """The case of the answer of one class, the likeliest or ``target``; see ``odds_case``."""
+    gradients = asked.gradients if asked.differentiable else None
+    classes = asked.model.classes
+    return [odds_case(asked.outputs, asked.read.words, classes, gradients, target)]
 
 
 def label_cases(asked: TextQuery) -> list[Case]:
     """A case for each label that a row of several is given, at most ``MOST_TARGETS`` of the surest;
     of a row that is given none, for the likeliest."""
-    outputs = asked.outputs(_everything(asked))[0]
+    outputs = asked.outputs(np.ones((1, asked.read.words), dtype=bool))[0]
     given = [int(place) for place in np.argsort(-outputs, kind="stable") if outputs[place] > 0]
     return [_one_output(asked, p, "log-odds") for p in given[:MOST_TARGETS] or [outputs.argmax()]]
 
@@ -232,29 +216,17 @@ def _one_output(asked: TextQuery, place: int, measure: str) -> Case:
     def ask(kept: Bools) -> Floats:
         return np.asarray(asked.outputs(kept)[:, place], dtype=np.float64)
 
+    def gradients() -> Gradients:
+        return asked.gradients(lambda found: found[:, place])
+
     odds = measure == "log-odds"
-    target = asked.model.classes[place] if odds else ""
     return Case(
-        target,
+        asked.model.classes[place] if odds else "",
         measure,
         MaskedScore(ask, asked.read.words),
-        _gradients(asked, lambda found: found[:, place]),
+        gradients if asked.differentiable else None,
         chance_of_odds if odds else None,
     )
-
-
-def _everything(asked: TextQuery) -> Bools:
-    return np.ones((1, asked.read.words), dtype=bool)
-
-
-def _gradients(
-    asked: TextQuery, score: Callable[[Tensor], Tensor]
-) -> Callable[[], Gradients] | None:
-    """Only a saved model has its word embeddings in reach, and what stands beside a text is not
-    differentiated."""
-    if asked.beside is not same or not hasattr(asked.model.network, "model"):
-        return None
-    return lambda: asked.gradients(score)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,23 +245,22 @@ class Sentence:
 
     def logits(self, kept: Bools) -> Floats:
         """The logits [m, read words, tags] with only ``kept`` [m, units] of the words."""
-        import torch
-
         tokenizer = self.model.tokenizer
         mask = tokenizer.mask_token_id
         # Left out, a word would have no place for its own tag.
         mask = mask if mask is not None else tokenizer.unk_token_id
-        size, parts = max(1, TOKENS // max(1, len(self.read.ids))), []
-        with torch.inference_mode():
-            for start in range(0, len(kept), size):
-                batch = lessened(self.read, kept[start : start + size], mask, 0)
-                parts.append(self._at_words(self.model.network(**batch), batch).float().numpy())
-        return np.concatenate(parts)
 
-    def _at_words(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        def ask(some: Bools) -> Tensor:
+            found = self.model.network(**lessened(self.read, some, mask, 0))
+            return self.at_words(found, self.firsts).float()
+
+        return in_batches(ask, kept, self.read.at_once)
+
+    def at_words(self, found: Tensor, firsts: Ints) -> Tensor:
+        """A network's outputs [m, places, tags] at these pieces."""
         # A learnt prompt stands before the pieces.
-        own = logits[:, logits.shape[1] - batch["input_ids"].shape[1] :]
-        return own[:, self.firsts.tolist()]
+        own = found[:, found.shape[1] - len(self.read.ids) :]
+        return own[:, firsts.tolist()]
 
 
 def read_sentence(model: TextModel, words: Sequence[str]) -> Sentence:
@@ -337,16 +308,13 @@ def tag_cases(sentence: Sentence) -> list[Case]:
 
     def ask(kept: Bools) -> Floats:
         wide = sentence.logits(kept)[:, watched].astype(np.float64)
-        top = wide.max(axis=2, keepdims=True)
-        total = np.log(np.exp(wide - top).sum(axis=2)) + top[..., 0]
         own = np.take_along_axis(wide, np.broadcast_to(chosen, wide.shape[:2])[..., None], axis=2)
-        return np.asarray((own[..., 0] - total).mean(axis=1))
+        return np.asarray((own[..., 0] - log_sum(wide)).mean(axis=1))
 
     def score(found: Tensor) -> Tensor:
         import torch
 
-        own = found[:, found.shape[1] - len(sentence.read.ids) :]
-        at = own[:, sentence.firsts[watched].tolist()].log_softmax(dim=-1)
+        at = sentence.at_words(found, sentence.firsts[watched]).log_softmax(dim=-1)
         places = torch.as_tensor(chosen).expand(len(at), -1).unsqueeze(-1)
         return at.gather(2, places)[..., 0].mean(dim=1)
 
@@ -363,3 +331,64 @@ def tag_cases(sentence: Sentence) -> list[Case]:
             lambda scores: np.exp(np.minimum(scores, 0.0)),
         )
     ]
+
+
+SIDE = 8
+# Values of pixels that are passed together.
+TOGETHER = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Covered:
+    """A picture as the model reads it (``pixels`` [1, channels, H, W]) in ``down`` × ``across``
+    squares, row by row."""
+
+    model: VisionModel
+    pixels: Tensor
+    down: int
+    across: int
+
+    @property
+    def owner(self) -> Ints:
+        """The square of each pixel [H, W]."""
+        high, wide = self.pixels.shape[-2:]
+        rows = np.arange(high) * self.down // high
+        columns = np.arange(wide) * self.across // wide
+        return np.asarray(rows[:, None] * self.across + columns[None, :])
+
+    def logits(self, kept: Bools) -> Floats:
+        """The logits [m, classes] with only ``kept`` [m, squares] to be seen."""
+        import torch
+
+        owner = self.owner
+
+        def ask(some: Bools) -> Tensor:
+            seen = torch.from_numpy(some[:, owner]).unsqueeze(1)
+            return self.model.network(pixel_values=self.pixels * seen).float()
+
+        return in_batches(ask, kept, max(1, TOGETHER // self.pixels.numel()))
+
+    def gradients(self, score: Callable[[Tensor], Tensor]) -> Gradients:
+        """Integrated gradients of ``score`` (of the network's outputs) from the empty picture,
+        summed over each square."""
+        import torch
+
+        def scored(pixels: Tensor) -> Tensor:
+            return score(self.model.network(pixel_values=pixels).double())
+
+        path = integrated_gradients(scored, torch.zeros_like(self.pixels), self.pixels)
+        return path.of_units(self.owner.ravel(), self.down * self.across, over=1)
+
+
+def covered(model: VisionModel, path: str, side: int = SIDE) -> Covered:
+    """The picture at ``path`` as the model reads it, in ``side`` × ``side`` squares (fewer where it
+    has fewer pixels)."""
+    pixels = PixelTensors([path], model.processor, model.channels)([0])
+    high, wide = int(pixels.shape[-2]), int(pixels.shape[-1])
+    return Covered(model, pixels, min(side, high), min(side, wide))
+
+
+def picture_cases(seen: Covered) -> list[Case]:
+    """The case of the picture's class: its log-odds against all others."""
+    squares = seen.down * seen.across
+    return [odds_case(seen.logits, squares, seen.model.classes, seen.gradients)]
