@@ -27,7 +27,7 @@ import numpy as np
 from cells import Cell, Result, grid, publish, run_cells, table
 from peers.rows import data_folder
 
-from holdfast.analyses.audit.result import Audit
+from holdfast.analyses.audit.audit import Audit
 from holdfast.api.commands import audit
 from holdfast.duplicates.duplicates import find_copies
 

@@ -25,7 +25,7 @@ from typing import Any
 from cells import HERE
 from peers.rows import data_folder
 
-from holdfast.analyses.audit.result import Audit
+from holdfast.analyses.audit.audit import Audit
 from holdfast.api.commands import audit
 from holdfast.core.printable import printable
 

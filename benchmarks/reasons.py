@@ -133,7 +133,7 @@ def models() -> tuple[Any, Any, list[tuple[str, str]]]:
 
 
 def case_of(model: Any, text: str) -> Any:
-    from holdfast.analyses.explain.texts import TextQuery, class_cases, read_row
+    from holdfast.analyses.explain.classifiers import TextQuery, class_cases, read_row
 
     asked = TextQuery(model, read_row(model, [text]))
     return class_cases(asked)[0], asked.read.parted.words([text])
@@ -168,7 +168,7 @@ def planted_from(start: int) -> Result:
 def rows_from(start: int) -> Result:
     """Ten test rows: maps of the model, of a shuffled one and of noise, all tried on it;
     and the shuffled model explained as if it were one."""
-    from holdfast.analyses.explain.attribution import reason_of, worth_of
+    from holdfast.analyses.explain.explanation import reason_of, worth_of
     from holdfast.analyses.explain.faithfulness import agreement, faithfulness
     from holdfast.analyses.explain.masking import leave_one_out
 
@@ -269,7 +269,7 @@ def _plain(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _owner(model: Any, text: str) -> Any:
-    from holdfast.analyses.explain.texts import read_row
+    from holdfast.analyses.explain.classifiers import read_row
 
     return read_row(model, [text]).parted.owner
 

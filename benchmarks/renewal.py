@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells, stored, table
 
-from holdfast.analyses.compare.rows import paired
+from holdfast.analyses.compare.verdict import paired
 from holdfast.plugins.update.gate import GateRows, RowPart, decide, renamed_classes, usual_margin
 from holdfast.stats.temperature import cross_fitted_losses
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from arena.space import CHOICES, EPOCHS, RANGE, RATES, of_grid
 from arena.table import Drawn, known_settings
-from holdfast.search.rules.stop import end_now, race
 from holdfast.search.rules.winner import ExpectedScore, expected_test, winner
+from holdfast.search.study_verdict import end_now, race
 
 # By how much of the score a run under way must be behind.
 MARGIN = 0.02

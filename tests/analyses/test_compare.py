@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.analyses.compare.rows import by_class, differing_rows, paired
-from holdfast.analyses.compare.verdict import judge_pairs, rows_that_settle
+from holdfast.analyses.compare.verdict import (
+    by_class,
+    differing_rows,
+    judge_pairs,
+    paired,
+    rows_that_settle,
+)
 from holdfast.core.errors import Defect
 from holdfast.plugins.live.stream import PairStream
 from holdfast.stats.streams.rates import win_evidence

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t
 
-from holdfast.analyses.compare.rows import paired
-from holdfast.analyses.compare.verdict import judge_pairs
+from holdfast.analyses.compare.verdict import judge_pairs, paired
 from holdfast.analyses.distillation import agreement, kept_share
 
 

@@ -101,14 +101,14 @@ def test_a_loss_is_judged_for_what_the_row_is_and_without_memory_by_chance() -> 
     x = kind[:, None] + random.normal(0, 0.05, (700, 1))
     members, others = easy[:300] * 0.5, easy[300:]
     told = by_condition(members, others, (x[:300], x[300:]), seed=0)
-    apart = membership("conditioned", told.members, told.others).auc.value
+    apart = membership("conditioned", *told).auc.value
     plain = membership("loss", -members, -others).auc.value
     assert apart is not None
     assert plain is not None
     assert apart > plain + 0.08
     assert apart > 0.75
     nothing = by_condition(easy[:300], others, (x[:300], x[300:]), seed=0)
-    assert not membership("conditioned", nothing.members, nothing.others).shown
+    assert not membership("conditioned", *nothing).shown
 
 
 def test_the_normal_form_of_a_loss_is_the_log_odds() -> None:

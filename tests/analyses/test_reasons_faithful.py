@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.analyses.explain.attribution import reason_of
+from holdfast.analyses.explain.explanation import reason_of
 from holdfast.analyses.explain.faithfulness import (
     ALL_SETS,
     Faithful,

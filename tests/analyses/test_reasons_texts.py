@@ -12,15 +12,15 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients, LayerIntegratedGradients
 
-from holdfast.analyses.explain.attribution import reason_of
-from holdfast.analyses.explain.masking import STEPS, integrated_gradients, leave_one_out
-from holdfast.analyses.explain.texts import (
+from holdfast.analyses.explain.classifiers import (
     TextQuery,
     class_cases,
     label_cases,
     number_cases,
     read_row,
 )
+from holdfast.analyses.explain.explanation import reason_of
+from holdfast.analyses.explain.masking import STEPS, integrated_gradients, leave_one_out
 from holdfast.models.encoders.checkpoint import SavedClassifier, load_saved
 from holdfast.models.encoders.classifier import load_classifier
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.analyses.explain.units import parted, words_of
+from holdfast.analyses.explain.masking import parted, words_of
 
 
 def _shown(text: str) -> list[str]:

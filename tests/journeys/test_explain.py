@@ -139,7 +139,7 @@ def test_maps_that_are_no_better_than_random_are_not_marked(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same run with maps turned round: no word is marked, in print or on the page."""
-    from holdfast.analyses.explain.texts import TextQuery
+    from holdfast.analyses.explain.classifiers import TextQuery
 
     original = TextQuery.gradients
 

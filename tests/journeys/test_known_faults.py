@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.analyses.audit.result import Audit
+from holdfast.analyses.audit.audit import Audit
 from holdfast.api.commands import audit
 
 LEXICAL = {"audit.rows": 0}

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 import holdfast
 from holdfast.core.run_files import check_files, check_model, read_result
 from holdfast.search.rules.winner import Winner
-from holdfast.search.samplers import Pruning
+from holdfast.search.trial_plan import Pruning
 
 RANGES = (
     "train.learning_rate={range: [1e-4, 3e-3], log: true}",

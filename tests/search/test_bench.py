@@ -21,8 +21,8 @@ from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 from holdfast.search import bench as benches
 from holdfast.search.bench import Bench, work
-from holdfast.search.engines import engine_of
 from holdfast.search.job import FitJob, FitResult, FitStore
+from holdfast.search.learner import engine_of
 
 
 def own(bench: Bench, key: str = "trial-0", **settings: Any) -> FitJob:
@@ -106,7 +106,7 @@ def test_what_was_done_is_read_and_not_done_again(
     def never(*_: Any) -> FitResult:
         raise AssertionError("done again")
 
-    monkeypatch.setattr("holdfast.search.engines.work", never)
+    monkeypatch.setattr("holdfast.search.learner.work", never)
     (again,) = engine_of("local").run(bench, iter([job]), store=store)
     same(again, done)
     # Of other settings, of other rows, on another bench: not the same job.
@@ -266,7 +266,7 @@ def test_a_killed_procedure_goes_on_and_repeats_no_fit(
         made.append(job.key)
         return real(bench, job, *rest)
 
-    monkeypatch.setattr("holdfast.search.engines.work", dies)
+    monkeypatch.setattr("holdfast.search.learner.work", dies)
     with pytest.raises(killed):
         train(search_recipe, run, procedure=Best())
     from holdfast.core.errors import RunError

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from holdfast.search.bench import Bench, TrialFold
-from holdfast.search.capacity.capacity import WELL, WORSE, SizeTrials, in_turn
-from holdfast.search.capacity.sizes import Size, costs_of, sizes_of
-from holdfast.search.capacity.verdict import drawn, judge_sizes, monotone
+from holdfast.search.capacity import WELL, WORSE, SizeTrials, in_turn
+from holdfast.search.sizes import Size, costs_of, drawn, judge_sizes, monotone, sizes_of
 
 CHAIN = [["b", "c", "d"]]
 LARGE = {"b": 3.0, "c": 2.0, "d": 1.0}
@@ -225,9 +224,9 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     from holdfast.pipeline.main import train
     from holdfast.recipe import read_recipe
     from holdfast.search import bench as benches
-    from holdfast.search import engines
-    from holdfast.search.capacity.capacity import Sizing
-    from holdfast.search.request import tune_request
+    from holdfast.search import learner as engines
+    from holdfast.search.capacity import Sizing
+    from holdfast.search.tune import tune_request
 
     train(search_recipe, tmp_path / "whole", procedure=Sizing())
     count, real = 0, benches.work
@@ -289,7 +288,7 @@ def test_what_cannot_be_is_refused(
     from holdfast.core.errors import RecipeError
     from holdfast.pipeline.main import train
     from holdfast.recipe import override
-    from holdfast.search.capacity.capacity import Sizing
+    from holdfast.search.capacity import Sizing
 
     with pytest.raises(RecipeError, match=told):
         train(override(search_recipe, settings), tmp_path / "run", procedure=Sizing())

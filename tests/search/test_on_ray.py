@@ -19,8 +19,8 @@ from holdfast.models.compute.processor import quick_dropout
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench
-from holdfast.search.engines import FitEngine, engine_of
 from holdfast.search.job import FitJob, FitResult, FitStore
+from holdfast.search.learner import FitEngine, engine_of
 from holdfast.search.trial_plan import SearchPart
 from holdfast.search.tune import Tune
 from holdfast.training.machine.machine import flushed_subnormals

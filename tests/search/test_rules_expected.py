@@ -7,8 +7,8 @@ from scipy import stats
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
 from holdfast.search.rules.shrinkage import CENTRES, SPREADS, scores_of, shrunken
-from holdfast.search.rules.stop import STAKES, end_now, next_gain, race
 from holdfast.search.rules.winner import expected_test, winner
+from holdfast.search.study_verdict import STAKES, end_now, next_gain, race
 
 
 def world(

@@ -13,12 +13,11 @@ import yaml
 from holdfast.contract.request import Request
 from holdfast.core.errors import RecipeError
 from holdfast.recipe import Recipe, override
-from holdfast.search.request import tune_request
 from holdfast.search.space import Dimension, OnlyWhere, Space
 from holdfast.search.space_request import read_asked, space_of, split_settings
 from holdfast.search.study import suggested
 from holdfast.search.trial_plan import search_part
-from holdfast.search.tune import Tune
+from holdfast.search.tune import Tune, tune_request
 
 RATE = {"range": ["1e-5", "5e-4"], "log": True}
 

@@ -16,13 +16,12 @@ from holdfast.core.records import Decision
 from holdfast.data.database_url import masked, without_password
 from holdfast.search.bench import TrialFold
 from holdfast.search.job import FitEvaluations, FitJob, FitResult
-from holdfast.search.samplers import Pruning, make_pruner, make_sampler
 from holdfast.search.search_loop import SearchLoop
 from holdfast.search.space import Dimension, Space
 from holdfast.search.space_request import key_of
 from holdfast.search.storage import open_storage
 from holdfast.search.study import Proposals, TrialResult, Trials
-from holdfast.search.trial_plan import TrialPlan
+from holdfast.search.trial_plan import Pruning, TrialPlan, make_pruner, make_sampler
 
 SPACE = Space(
     (

@@ -14,12 +14,11 @@ from holdfast.core.errors import RecipeError, TrainingError
 from holdfast.core.records import Snapshot
 from holdfast.search.bench import Bench, strata, work
 from holdfast.search.job import FitJob
-from holdfast.search.samplers import Pruning, choose_pruner, choose_sampler
 from holdfast.search.space import Dimension, Space
 from holdfast.search.study import TrialResult
 from holdfast.search.study_block import alike, front, importance, latency_ms
 from holdfast.search.study_verdict import DEFAULT, behind_leader, judged, name_of
-from holdfast.search.trial_plan import grid_of
+from holdfast.search.trial_plan import Pruning, choose_pruner, choose_sampler, grid_of
 
 
 def tried(number: int, losses: Any, cost: float = 100.0, **more: Any) -> TrialResult:
@@ -246,7 +245,7 @@ def test_the_clock_ends_a_trial_but_not_the_default() -> None:
 def test_halving_ends_what_is_behind_where_others_were() -> None:
     """As Optuna's pruner says of the same reports."""
     watch = Pruning("halving", 100.0)
-    from holdfast.search.samplers import make_pruner
+    from holdfast.search.trial_plan import make_pruner
 
     study = optuna.create_study(direction="maximize", pruner=make_pruner("halving"))
     ended = []

@@ -20,8 +20,7 @@ from holdfast.pipeline import main
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.folds.cross_validation import CrossValidation, FoldLearner, joined
-from holdfast.search.folds.rows import FoldPlan
+from holdfast.search.folds.cross_validation import CrossValidation, FoldLearner, FoldPlan, joined
 from holdfast.search.folds.scores import verdicts
 from holdfast.search.job import FitJob, FitResult
 
@@ -174,7 +173,7 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
     bench = Bench.of(made.learning)
     expected = []
     for one in made.plan.folds:
-        done = work(bench, FitJob(one.key, one.train, one.valid, one.held))
+        done = work(bench, one.job(f"fold-{one.number}", {}))
         expected.append(done.looks.losses[0])
     assert np.array_equal(fitted.trained.history[0].valid_losses, np.concatenate(expected))
     learned = np.sort(fitted.ready.train.rows)
@@ -232,7 +231,7 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
         made.append(job.key)
         return real(bench, job, *rest)
 
-    monkeypatch.setattr("holdfast.search.engines.work", dies)
+    monkeypatch.setattr("holdfast.search.learner.work", dies)
     recipe = search_recipe.changed(**CUT)
     with pytest.raises(killed):
         train(recipe, run, procedure=CrossValidation(3))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.analyses.compare.rows import paired
+from holdfast.analyses.compare.verdict import paired
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.update.gate import (
     GateRows,

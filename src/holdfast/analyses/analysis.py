@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 PACKAGE = "holdfast.analyses"
 # Every analysis, in the order of their blocks.
 ANALYSES = (
-    "confirmation",
+    "row_scores",
     "distillation",
     "errors",
     "fairness.analysis",

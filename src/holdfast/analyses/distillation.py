@@ -19,15 +19,14 @@ import numpy as np
 
 from holdfast.analyses.analysis import Analysis, FittedSession, NoAnswer
 from holdfast.analyses.compare.compare import sentence
-from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
-from holdfast.analyses.compare.rows import AnswerKind, PairedRows, paired
-from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
+from holdfast.analyses.compare.verdict import PairedRows, PairedVerdict, judge_pairs, paired
+from holdfast.analyses.row_texts import AnswerKind, kind_of_rows, labels_of_rows
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import Predictions
 from holdfast.contract.run_folder import RECIPE, open_run
 from holdfast.core.decisions import notify
 from holdfast.core.errors import InputError
-from holdfast.core.records import Decision, Estimate, Floats, Ints
+from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import WRITERS
 from holdfast.core.wording import counted
@@ -108,7 +107,7 @@ def agreement(
 
 
 def _unknown(why: str) -> dict[str, Any]:
-    return {"value": None, "low": None, "high": None, "why": why}
+    return Estimate(None, why=why).to_json()
 
 
 # Rows that the two are timed on, and how often; the quickest counts, which nothing else disturbed.
@@ -229,16 +228,7 @@ def _plain(said: Sequence[object]) -> list[Any]:
 
 def _difference(found: PairedVerdict, scale: float) -> dict[str, Any]:
     """A verdict and its difference, in the metric's own unit."""
-    ends = sorted((found.low * scale, found.high * scale)) if found.low == found.low else None
-    difference: dict[str, Any] = {
-        "value": found.value * scale,
-        "low": ends[0] if ends else None,
-        "high": ends[1] if ends else None,
-        "level": 0.95,
-    }
-    if found.why:
-        difference["why"] = found.why
-    return {"verdict": found.verdict, "difference": difference}
+    return {"verdict": found.verdict, "difference": to_json(found.difference(scale))}
 
 
 class KeptShare(TypedDict):

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from holdfast.analyses.compare.contender import labels_of_rows
 from holdfast.analyses.ensemble import join_as
 from holdfast.analyses.row_scores import RowScores, compared, comparison_block, rate_name, same
-from holdfast.analyses.row_texts import read_texts
+from holdfast.analyses.row_texts import labels_of_rows, read_texts
 from holdfast.analyses.threshold.analysis import answered_block
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Data, Options, within_limits

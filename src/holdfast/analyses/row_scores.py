@@ -1,5 +1,10 @@
 """The one number a row that says how well it was answered, whatever the task: what two sets of rows
-are compared by (``RowScores``), and what rows are searched and ranked by (``badness``)."""
+are compared by (``RowScores``), and what rows are searched and ranked by (``badness``).
+
+As an analysis: do the test rows show what the validation rows showed? The score of the one against
+that of the other, by the checkpoint that is kept: ``test_comparison`` of the verdict, whose label
+is fixed.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.analyses.analysis import Analysis, NoAnswer, Session
 from holdfast.analyses.row_texts import given_labels
 from holdfast.contract.predictions import Bools, Predictions, groups_of
 from holdfast.core.records import Estimate, Floats, Ints, to_json
@@ -171,3 +177,23 @@ def rate_estimate(hits: Bools, groups: npt.NDArray[Any] | None, one_group: str) 
     codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
     low, high = wilson_by_groups(hits, codes)
     return Estimate(value, why=one_group) if np.isnan(low) else Estimate(value, low, high)
+
+
+SETS = ("valid", "test_rows")
+
+
+def find(session: Session) -> RowScores | NoAnswer:
+    """The validation rows' scores, as they stand before the test rows are opened."""
+    found = RowScores.of(session.valid)
+    return found if len(found.values) else NoAnswer("there are no validation rows to compare with")
+
+
+def confirm(found: RowScores, session: Session, test: Predictions) -> dict[str, Any]:
+    """The two-sample test."""
+    block = comparison_block(found.metric, compared(found, RowScores.of(test)), SETS)
+    if session.out_of_fold:
+        block["out_of_fold"] = True
+    return block
+
+
+ANALYSIS = Analysis("confirmation", ("verdict", "test_comparison"), find, confirm)

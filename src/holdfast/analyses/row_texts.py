@@ -1,14 +1,17 @@
-"""The labels of a table's rows as the source writes them, whatever the task.
-
-The texts of a table's rows as a person would read them, whatever the task.
+"""The texts of a table's rows as a person would read them, and their labels as the source writes
+them, whatever the task.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
+from holdfast.core.errors import RecipeError
+from holdfast.data.chats.chat import turns_of
 from holdfast.data.table import Table
+
+AnswerKind = Literal["class", "several", "number", "tags", "text"]
 
 
 def given_labels(table: Table) -> list[Any]:
@@ -26,6 +29,11 @@ def given_labels(table: Table) -> list[Any]:
     if "label" in names and table.classes:
         return [table.classes[k] if k >= 0 else None for k in table.column("label")]
     return [None] * len(table)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most ``most`` characters, the last of which says that it goes on."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 PAIR = " ⟂ "
@@ -54,3 +62,44 @@ def read_texts(table: Table) -> tuple[str, ...] | None:
 def _question(cell: str) -> str:
     asked = [turn["content"] for turn in json.loads(cell) if turn["role"] == "user"]
     return asked[-1] if asked else ""
+
+
+def kind_of_rows(table: Table) -> AnswerKind:
+    """What a label of these rows is."""
+    names = table.rows.column_names
+    for column, kind in (("tags", "tags"), ("labels", "several"), ("value", "number")):
+        if column in names:
+            return kind  # type: ignore[return-value]
+    return "text" if "target" in names or "turns" in names else "class"
+
+
+def labels_of_rows(table: Table) -> list[Any]:
+    """The labels as the source writes them. Raises ``RecipeError`` for plain text, which has
+    none."""
+    if "turns" not in table.rows.column_names:
+        return given_labels(table)
+    turns = turns_of(table)
+    if not all(turns):
+        raise RecipeError(
+            "compare",
+            "does not exist for causal-lm on plain text, which has no answers to compare",
+            None,
+            "Score both with `holdfast evaluate`: their losses a token stand there.",
+        )
+    return [chat[-1]["content"] for chat in turns]
+
+
+def texts_of_rows(table: Table) -> list[str]:
+    """What a person is shown of each row."""
+    names = table.rows.column_names
+    if "path" in names:
+        return [str(path) for path in table.column("path")]
+    if "tokens" in names:
+        return [" ".join(words) for words in table.column("tokens")]
+    if "turns" in names:
+        chats = turns_of(table)
+        return [chat[-2]["content"] if len(chat) > 1 else "" for chat in chats]
+    if "text_pair" in names:
+        pairs = zip(table.column("text"), table.column("text_pair"), strict=True)
+        return [f"{one} | {two}" for one, two in pairs]
+    return list(table.column("text"))

@@ -19,7 +19,7 @@ from holdfast.api.trained_run import TrainedRun, run_name
 from holdfast.contract.advice import in_python
 
 if TYPE_CHECKING:
-    from holdfast.analyses.audit.result import Audit
+    from holdfast.analyses.audit.audit import Audit
     from holdfast.analyses.compare.compare import Comparison
     from holdfast.analyses.explain.explanation import Explanation
     from holdfast.core.records import Decision, Finding
@@ -154,7 +154,7 @@ def tune(
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
     """
-    from holdfast.search.request import tune_request
+    from holdfast.search.tune import tune_request
     from holdfast.terminal.watch import train_watched
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
@@ -310,8 +310,7 @@ def probe(
     of the files is given, ``RunError`` or ``ModelError`` where ``model`` is no such thing,
     ``DataError`` for rows that cannot be read.
     """
-    from holdfast.analyses.memory.analysis import probe_run
-    from holdfast.analyses.memory.command import Files, is_run, probe_model
+    from holdfast.analyses.memory.analysis import Files, is_run, probe_model, probe_run
     from holdfast.contract.run_folder import model_of
     from holdfast.core.decisions import decisions_to
     from holdfast.core.errors import RecipeError

@@ -18,9 +18,8 @@ from holdfast.terminal.layout import cut, width, wrapped
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.analyses.audit.audit import AuditRequest
+    from holdfast.analyses.audit.audit import Audit, AuditRequest, LabelFirst, Shown
     from holdfast.analyses.audit.fix import Fixed
-    from holdfast.analyses.audit.result import Audit, LabelFirst, Shown
     from holdfast.core.outputs import OutputFile
     from holdfast.core.records import Finding
 

@@ -61,7 +61,7 @@ def command(
 ) -> None:
     """Search settings for SOURCE, keep the model that won, score it once, report."""
     refuse_too_little("torch")
-    from holdfast.search.request import tune_request
+    from holdfast.search.tune import tune_request
     from holdfast.terminal.watch import train_watched
 
     request, recipe, procedure = tune_request(

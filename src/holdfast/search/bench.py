@@ -189,15 +189,19 @@ def _key(settings: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialFold:
-    """One of the fits by which settings are judged: the rows that it learns from, and those that
-    judge it, as positions among the bench's rows."""
+    """One of the fits by which settings are judged, or rows answered: it learns from ``train``, is
+    judged by ``valid`` (none where folds within it judge) and answers ``held``, positions among the
+    bench's rows. It is the ``number``-th fold of its ``repeat``."""
 
     train: Ints
     valid: Ints
+    held: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    number: int = 0
+    repeat: int = 0
 
     def job(self, key: str, settings: Mapping[str, Any], may_fail: bool = True) -> FitJob:
         """The fit of these settings."""
-        return FitJob(key, self.train, self.valid, self.train[:0], settings, may_fail)
+        return FitJob(key, self.train, self.valid, self.held, settings, may_fail)
 
 
 def folds_of(bench: Bench, folds: int, seed: int) -> tuple[TrialFold, ...]:
@@ -287,9 +291,9 @@ def work(bench: Bench, job: FitJob, watch: FitWatch | None = None) -> FitResult:
             failed=f"{error.what}: {error.rule}",
         )
     done = _done(job, fitted, watched.because if watched else None)
-    return (
-        replace(done, held=_answers(fitted, bench.rows.take(job.held))) if len(job.held) else done
-    )
+    if not len(job.held):
+        return done
+    return replace(done, held=_answers(fitted, bench.rows.take(job.held)))
 
 
 def _answers(fitted: FittedModel, table: Table) -> FoldScores:

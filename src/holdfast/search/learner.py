@@ -1,5 +1,6 @@
-"""What the procedures of a search share: many fits on one bench, then one by the settings that they
-chose into the run's folder; and the plan that ``--dry-run`` shows.
+"""What the procedures of a search share: where its fits are carried out (one after another here, or
+many on a Ray cluster), many fits on one bench and then one by the settings that they chose into the
+run's folder, and the plan that ``--dry-run`` shows.
 
 The test rows are scored once, by the model that is kept, like those of any run.
 """
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from holdfast.contract.fit import FittedModel
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.fits.cross_fitting import resumable
 from holdfast.fits.row_use import learning_of
 from holdfast.pipeline.main import absolute
 from holdfast.prepare.rows import Divided, load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Learner, Procedure, ScoresByFolds
-from holdfast.search.bench import Bench, TrialFold
-from holdfast.search.engines import FitEngine
+from holdfast.search.bench import Bench, TrialFold, work
 from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
 
 if TYPE_CHECKING:
@@ -27,6 +28,64 @@ if TYPE_CHECKING:
 
     from holdfast.core.events import Listener
     from holdfast.runs.start import RunFolder
+
+ENGINES = ("local", "ray")
+
+
+class FitEngine(Protocol):
+    """Carries out jobs. The same jobs give the same results, whichever engine does them."""
+
+    def run(
+        self,
+        bench: Bench,
+        jobs: Iterator[FitJob],
+        *,
+        store: FitStore,
+        watch: FitWatch | None = None,
+    ) -> Iterator[FitResult]:
+        """The jobs' results, each as it is there. The next job is asked for only when a worker is
+        free, so that a search may choose it by what was found so far. What the ``store`` has is
+        not done again. The log gets what befalls fits, not what each of them decides."""
+        ...
+
+
+def engine_of(name: str, address: str | None = None) -> FitEngine:
+    """The engine of this name; ``address`` is that of a Ray cluster.
+
+    Raises ``RecipeError`` for a name or an address that does not go with it, ``MachineError`` where
+    Ray is not installed or cannot be reached.
+    """
+    if name not in ENGINES:
+        raise RecipeError("--engine", "is none", name, f"There are {', '.join(ENGINES)}.")
+    if name == "local":
+        if address is not None:
+            rule = "is that of a Ray cluster, and the engine is local"
+            raise RecipeError("--address", rule, address, "Add --engine ray, or leave it out.")
+        return Local()
+    from holdfast.search.on_ray import RayEngine
+
+    return RayEngine.of(address)
+
+
+class Local:
+    """The engine of a machine of one's own: a fit has all of its threads."""
+
+    def run(
+        self,
+        bench: Bench,
+        jobs: Iterator[FitJob],
+        *,
+        store: FitStore,
+        watch: FitWatch | None = None,
+    ) -> Iterator[FitResult]:
+        """See ``FitEngine.run``."""
+        for job in jobs:
+            done = store.load(job)
+            if done is None:
+                with resumable(job.key):
+                    done = work(bench, job, watch)
+                store.save(job, done)
+            yield done
 
 
 class Fits(Protocol):

@@ -18,11 +18,10 @@ from holdfast.core.decisions import notify
 from holdfast.core.records import Decision, Floats
 from holdfast.core.wording import counted
 from holdfast.search.job import FitJob, FitResult
-from holdfast.search.samplers import Pruning
 from holdfast.search.space import shown
 from holdfast.search.space_request import key_of
 from holdfast.search.study import Origin, State, TrialResult, Trials, TrialStart
-from holdfast.search.trial_plan import TrialPlan
+from holdfast.search.trial_plan import Pruning, TrialPlan
 
 # Of proposals in a row that were tried already, after which the space counts as searched.
 REPEATS = 50

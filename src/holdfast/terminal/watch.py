@@ -14,8 +14,7 @@ from holdfast.terminal.progress import ProgressLine, Show
 from holdfast.terminal.say import Teller
 
 if TYPE_CHECKING:
-    from holdfast.analyses.audit.audit import AuditRequest
-    from holdfast.analyses.audit.result import Audit
+    from holdfast.analyses.audit.audit import Audit, AuditRequest
     from holdfast.contract.request import Request
     from holdfast.recipe import Recipe
     from holdfast.runs.procedure import Procedure

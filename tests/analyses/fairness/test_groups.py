@@ -17,8 +17,7 @@ from fairlearn.metrics import (
 )
 from sklearn.metrics import accuracy_score
 
-from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps
-from holdfast.analyses.fairness.measures import measures_of
+from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps, measures_of
 from holdfast.contract.predictions import Predictions, Side
 from holdfast.data.table import Table
 

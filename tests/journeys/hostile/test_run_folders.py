@@ -349,7 +349,7 @@ def test_whatever_uses_a_runs_model_asks_for_it_by_its_seal() -> None:
     # A folder that a caller in the same file has of ``model_of``, where it is one of a run.
     handed = {
         "analyses/compare/contender.py",
-        "analyses/memory/command.py",
+        "analyses/memory/analysis.py",
         "plugins/chat/talk.py",
         "plugins/export/decoder.py",
     }

@@ -17,8 +17,7 @@ from typing import IO, Any, cast
 
 import pyarrow as pa
 
-from holdfast.analyses.audit.audit import AuditRequest
-from holdfast.analyses.audit.result import Audit
+from holdfast.analyses.audit.audit import Audit, AuditRequest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.outputs import OutputFile, checked_output, writing
 from holdfast.core.tasks import WRITERS

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.compare.contender import (
-    KINDS,
-    Contender,
-    answers_for,
-    contender,
-    kind_of_rows,
-    labels_of_rows,
-    texts_of_rows,
+from holdfast.analyses.compare.contender import KINDS, Contender, answers_for, contender
+from holdfast.analyses.compare.verdict import (
+    PairedRows,
+    PairedVerdict,
+    by_class,
+    differing_rows,
+    judge_pairs,
+    paired,
 )
-from holdfast.analyses.compare.rows import AnswerKind, PairedRows, by_class, differing_rows, paired
-from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
+from holdfast.analyses.row_texts import AnswerKind, kind_of_rows, labels_of_rows, texts_of_rows
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Options
 from holdfast.contract.predictions import Predictions
@@ -92,22 +91,14 @@ class Comparison:
 
 
 def _block(pairs: PairedRows, found: PairedVerdict) -> dict[str, Any]:
-    """The numbers in the metric's own unit: a difference of errors turns round."""
-    block, scale = found.to_json(), pairs.scale
-
-    def turned(low: float, high: float) -> tuple[float, float]:
-        ends = sorted((low * scale, high * scale)) if low == low else (low, high)
-        return ends[0], ends[1]
-
-    difference = block["difference"]
-    difference["value"] *= scale
-    difference["low"], difference["high"] = turned(found.low, found.high)
-    low, high = turned(*found.near)
-    block["equivalence"] |= {"low": low, "high": high}
-    block["margin"] = found.margin * abs(scale)
-    block |= {"metric": pairs.metric, "higher_is_better": pairs.higher_is_better}
-    block |= {"a": {"value": pairs.first}, "b": {"value": pairs.second}}
-    return block
+    """The numbers in the metric's own unit."""
+    return {
+        **found.to_json(pairs.scale),
+        "metric": pairs.metric,
+        "higher_is_better": pairs.higher_is_better,
+        "a": {"value": pairs.first},
+        "b": {"value": pairs.second},
+    }
 
 
 def sentence(found: PairedVerdict, pairs: PairedRows) -> str:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.analyses.compare.rows import AnswerKind
-from holdfast.analyses.row_texts import given_labels
+from holdfast.analyses.row_texts import AnswerKind
 from holdfast.contract.inference import Options
 from holdfast.contract.run_folder import model_of, open_run
-from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
+from holdfast.core.errors import DataError, ModelError, RunError
 from holdfast.core.run_files import MODEL, RESULT
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
@@ -201,48 +200,3 @@ def _as(kind: AnswerKind, value: Any) -> Any:
     if isinstance(value, (list, dict)):
         raise TypeError
     return float(value) if kind == "number" else value
-
-
-def kind_of_rows(table: Table) -> AnswerKind:
-    """What a label of these rows is."""
-    names = table.rows.column_names
-    for column, kind in (("tags", "tags"), ("labels", "several"), ("value", "number")):
-        if column in names:
-            return kind  # type: ignore[return-value]
-    return "text" if "target" in names or "turns" in names else "class"
-
-
-def labels_of_rows(table: Table) -> list[Any]:
-    """The labels as the source writes them. Raises ``RecipeError`` for plain text, which has
-    none."""
-    if "turns" not in table.rows.column_names:
-        return given_labels(table)
-    from holdfast.data.chats.chat import turns_of
-
-    turns = turns_of(table)
-    if not all(turns):
-        raise RecipeError(
-            "compare",
-            "does not exist for causal-lm on plain text, which has no answers to compare",
-            None,
-            "Score both with `holdfast evaluate`: their losses a token stand there.",
-        )
-    return [chat[-1]["content"] for chat in turns]
-
-
-def texts_of_rows(table: Table) -> list[str]:
-    """What a person is shown of each row."""
-    names = table.rows.column_names
-    if "path" in names:
-        return [str(path) for path in table.column("path")]
-    if "tokens" in names:
-        return [" ".join(words) for words in table.column("tokens")]
-    if "turns" in names:
-        from holdfast.data.chats.chat import turns_of
-
-        chats = turns_of(table)
-        return [chat[-2]["content"] if len(chat) > 1 else "" for chat in chats]
-    if "text_pair" in names:
-        pairs = zip(table.column("text"), table.column("text_pair"), strict=True)
-        return [f"{one} | {two}" for one, two in pairs]
-    return list(table.column("text"))

@@ -15,8 +15,7 @@ import numpy as np
 
 from holdfast.analyses.analysis import Analysis, NoAnswer, Session
 from holdfast.analyses.explain.explain import asked_text, texts_of
-from holdfast.analyses.explain.masking import log_odds, rounded
-from holdfast.analyses.explain.units import words_of
+from holdfast.analyses.explain.masking import log_odds, rounded, words_of
 from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
@@ -251,15 +250,11 @@ def candidates(
     )
 
 
-def _shares(there: Floats, labels: Ints | None, k: int) -> tuple[float | None, float | None]:
+def _shares(there: Floats, labels: Ints | None, k: int) -> Sequence[float | None]:
     if labels is None:
         return None, None
-    own = labels == k
-    return _mean(there[own]), _mean(there[~own])
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else 0.0
+    sides = there[labels == k], there[labels != k]
+    return [float(side.mean()) if len(side) else 0.0 for side in sides]
 
 
 def _next(ranked: list[int], taken: Sequence[int], there: Floats) -> int | None:

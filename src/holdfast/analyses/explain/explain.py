@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.analyses.explain.attribution import reason_of
-from holdfast.analyses.explain.explanation import ExplainedRow, Explanation
+from holdfast.analyses.explain.classifiers import (
+    TextQuery,
+    class_cases,
+    covered,
+    label_cases,
+    number_cases,
+    picture_cases,
+    read_row,
+    read_sentence,
+    same,
+    tag_cases,
+)
+from holdfast.analyses.explain.explanation import ExplainedRow, Explanation, reason_of
 from holdfast.analyses.explain.generation import (
     GeneratedRow,
     GeneratorSource,
@@ -20,17 +31,7 @@ from holdfast.analyses.explain.generation import (
     written,
     written_cases,
 )
-from holdfast.analyses.explain.images import covered, picture_cases
-from holdfast.analyses.explain.masking import Case
-from holdfast.analyses.explain.tags import read_sentence, tag_cases
-from holdfast.analyses.explain.texts import (
-    TextQuery,
-    class_cases,
-    label_cases,
-    number_cases,
-    read_row,
-    same,
-)
+from holdfast.analyses.explain.masking import Case, Parted
 from holdfast.contract.inference import Answers, Data, Options
 from holdfast.contract.inference import PredictionRequest as Rows
 from holdfast.core.decisions import notify
@@ -220,20 +221,20 @@ def _text_columns(table: Table) -> list[str]:
     return [name for name in ("text", "text_pair") if name in table.rows.column_names]
 
 
+def in_words(row: ExplainedRow, parts: Parted) -> ExplainedRow:
+    """The row with the words that its model reads."""
+    return replace(row, units=parts.units, unread=parts.unread, joined=parts.joined)
+
+
 def _text(use: TextUse, table: Table, place: int, begun: Begun) -> Opened:
     asked, cases = text_cases(use, table, place)
-    row = begun(place, texts_at(table, place))
-    parts = asked.read.parted
-    return Opened(replace(row, units=parts.units, unread=parts.unread, joined=parts.joined), cases)
+    return Opened(in_words(begun(place, texts_at(table, place)), asked.read.parted), cases)
 
 
 def _sentence(model: TextModel, table: Table, place: int, begun: Begun) -> Opened:
     sentence = read_sentence(model, list(table.column("tokens")[place]))
-    parts = sentence.read.parted
-    row = replace(
-        begun(place, (sentence.text,)), units=parts.units, unread=parts.unread, joined=parts.joined
-    )
-    return Opened(row, tag_cases(sentence) if parts.units else [])
+    row = in_words(begun(place, (sentence.text,)), sentence.read.parted)
+    return Opened(row, tag_cases(sentence) if row.units else [])
 
 
 def _picture(use: ImageUse, table: Table, place: int, begun: Begun) -> Opened:
@@ -269,9 +270,8 @@ def _written(
     row = begun(place, (shown,))
     if made is None:
         return Opened(replace(row, because="the model writes nothing to it"), [])
-    units = made.parted.units
-    row = replace(row, units=units, unread=made.parted.unread, joined=made.parted.joined)
-    return Opened(row, written_cases(made, answer) if units else [], made)
+    row = in_words(row, made.parted)
+    return Opened(row, written_cases(made, answer) if row.units else [], made)
 
 
 def _labels(raw: Raw, name: str | None) -> Callable[[int], object]:

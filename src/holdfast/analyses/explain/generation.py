@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from holdfast.analyses.explain.classifiers import check_fast
 from holdfast.analyses.explain.masking import (
     Case,
     Gradients,
     MaskedScore,
+    Parted,
+    in_batches,
     integrated_gradients,
-    sums,
+    parted,
 )
-from holdfast.analyses.explain.texts import check_fast
-from holdfast.analyses.explain.units import Parted, parted
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 
@@ -62,31 +63,24 @@ class GeneratedRow:
         """The log probability [m] of the target with only ``kept`` [m, units] of the words."""
         import torch
 
-        device = self.table.weight.device
+        device, owner = self.table.weight.device, self.parted.owner
         target = torch.as_tensor(self.target, device=device)
-        size = max(1, TOKENS // max(1, len(self.ids) + len(self.target)))
-        found = []
-        with torch.inference_mode():
-            for start in range(0, len(kept), size):
-                some = kept[start : start + size]
-                lines = [self.ids[self._stays(line)] for line in some]
-                longest = max(1, *map(len, lines))
-                ids = torch.zeros((len(lines), longest), dtype=torch.long)
-                mask = torch.zeros((len(lines), longest), dtype=torch.long)
-                for place, line in enumerate(lines):
-                    ids[place, : len(line)] = torch.as_tensor(line)
-                    mask[place, : len(line)] = 1
-                states = self.table(ids.to(device))
-                tokens = self._of_target(self.writer(states, mask.to(device), target), target)
-                by_token = tokens.cpu().numpy()
-                for line, one in zip(some, by_token, strict=True):
-                    self.seen[line.tobytes()] = one
-                found.append(by_token.sum(axis=1))
-        return np.concatenate(found)
 
-    def _stays(self, kept: Bools) -> Bools:
-        owner = self.parted.owner
-        return np.asarray((owner < 0) | kept[owner])
+        def ask(some: Bools) -> Tensor:
+            lines = [self.ids[(owner < 0) | line[owner]] for line in some]
+            longest = max(1, *map(len, lines))
+            ids = torch.zeros((len(lines), longest), dtype=torch.long)
+            mask = torch.zeros((len(lines), longest), dtype=torch.long)
+            for place, line in enumerate(lines):
+                ids[place, : len(line)] = torch.as_tensor(line)
+                mask[place, : len(line)] = 1
+            states = self.table(ids.to(device))
+            return self._of_target(self.writer(states, mask.to(device), target), target)
+
+        size = max(1, TOKENS // max(1, len(self.ids) + len(self.target)))
+        by_token = in_batches(ask, kept, size)
+        self.seen.update((line.tobytes(), one) for line, one in zip(kept, by_token, strict=True))
+        return np.asarray(by_token.sum(axis=1))
 
     def _of_target(self, logits: Tensor, target: Tensor) -> Tensor:
         chances = logits.double().log_softmax(dim=-1)
@@ -109,9 +103,7 @@ class GeneratedRow:
             return self._of_target(self.writer(states, mask, target), target).sum(dim=1)
 
         path = integrated_gradients(score, start, end)
-        pieces = path.values.sum(dim=-1)[0].double().cpu().numpy()
-        values = sums(pieces, self.parted.owner, len(self.parted.units))
-        return Gradients(values, path.gap, path.passes)
+        return path.of_units(self.parted.owner, len(self.parted.units))
 
     def by_target(self, source_words: Sequence[str]) -> list[dict[str, Any]]:
         """For each token of the target the source words that make it likelier, the most first;

@@ -1,12 +1,13 @@
-"""What a model says of a row of which only some units are left: the one thing that every kind of
-task must bring for its answers to be explained; and what that says of each unit, by leaving it out
-and by integrated gradients (arXiv 1703.01365).
+"""What a model says of a row of which only some units (words, marks, squares) are left: the one
+thing that every kind of task must bring for its answers to be explained; and what that says of each
+unit, by leaving it out and by integrated gradients (arXiv 1703.01365).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,108 @@ from holdfast.core.records import Floats, Ints
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+# Letters of scripts that are written without spaces stand alone, or a sentence would be one word.
+_ALONE = (
+    "\u0e00-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
+_UNIT = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])\w)+(?:['’\-](?:(?![{_ALONE}])\w)+)*|[^\w\s]+")
+# Of a longer text neighbouring words are joined: each costs passes of its own.
+MOST = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """``text[start:stop]`` of the ``part``-th text of a row (0, or 1 for the second of a pair)."""
+
+    part: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """The ``units`` of a row and, for each of its pieces, the unit that it is of (``owner``
+    [pieces], −1 for the marks of the model). ``joined`` is how many words a unit holds at most;
+    ``unread`` are the words beyond what the model reads."""
+
+    units: tuple[Unit, ...]
+    owner: Ints
+    joined: int = 1
+    unread: int = 0
+
+    def words(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """The units as they stand in the texts."""
+        return tuple(texts[one.part][one.start : one.stop] for one in self.units)
+
+
+def words_of(text: str, part: int = 0) -> list[Unit]:
+    """Words with their hyphens and apostrophes, runs of other marks, and single letters where a
+    script has no spaces.
+
+    >>> [(u.start, u.stop) for u in words_of("Don't, no!")]
+    [(0, 5), (5, 6), (7, 9), (9, 10)]
+    """
+    return [Unit(part, found.start(), found.end()) for found in _UNIT.finditer(text)]
+
+
+def parted(
+    texts: Sequence[str],
+    offsets: Sequence[tuple[int, int]],
+    sequences: Sequence[int | None],
+    most: int = MOST,
+) -> Parted:
+    """The units of a row that is read as pieces.
+
+    Parameters
+    ----------
+    texts : one text, or the two of a pair.
+    offsets : of each piece, the characters of its text that it stands for.
+    sequences : of each piece, which text it is of; ``None`` for the marks of the model.
+    most : units, at least 1; in a longer row ``Parted.joined`` neighbouring words are one.
+
+    A piece that reaches over several words joins them. Words of which no piece is read are counted
+    in ``unread``.
+    """
+    found = [unit for part, text in enumerate(texts) for unit in words_of(text, part)]
+    owner = np.full(len(offsets), -1, dtype=np.int64)
+    group = np.arange(len(found))
+    for piece, ((start, stop), part) in enumerate(zip(offsets, sequences, strict=True)):
+        if part is None or stop <= start:
+            continue
+        inside = [
+            place
+            for place, unit in enumerate(found)
+            if unit.part == part and unit.start < stop and start < unit.stop
+        ]
+        if inside:
+            group[inside] = group[inside].min()
+            owner[piece] = inside[0]
+    return _joined(found, group, owner, most)
+
+
+def _joined(found: list[Unit], group: Ints, owner: Ints, most: int) -> Parted:
+    read = np.unique(group[owner[owner >= 0]])
+    joined = max(1, -(-len(read) // most))
+    # Words of two texts are never one.
+    part_of = np.array([found[place].part for place in read], dtype=np.int64)
+    chunk = np.empty(len(read), dtype=np.int64)
+    count = 0
+    for part in np.unique(part_of):
+        places = np.flatnonzero(part_of == part)
+        chunk[places] = count + np.arange(len(places)) // joined
+        count = int(chunk[places[-1]]) + 1
+    to_chunk = np.full(len(found) + 1, -1, dtype=np.int64)
+    to_chunk[read] = chunk
+    units = []
+    for one in range(count):
+        members = np.flatnonzero(np.isin(group, read[chunk == one]))
+        whole = [found[place] for place in members]
+        units.append(Unit(whole[0].part, whole[0].start, max(unit.stop for unit in whole)))
+    owners = np.where(owner >= 0, to_chunk[group[owner]], -1) if len(found) else owner
+    unread = len(found) - int(np.isin(group, read).sum())
+    return Parted(tuple(units), owners, joined, unread)
+
 
 # Points of the Gauss–Legendre rule: exact for a gradient that is a polynomial of degree 31.
 STEPS = 16
@@ -107,17 +210,52 @@ def log_odds(logits: Floats, place: int) -> Floats:
     """Logits [m, classes] → the log-odds [m] of the class at ``place`` against all others."""
     wide = np.asarray(logits, dtype=np.float64)
     others = np.delete(wide, place, axis=1)
-    top = others.max(axis=1, keepdims=True)
-    rest = np.log(np.exp(others - top).sum(axis=1)) + top[:, 0]
-    return np.asarray(wide[:, place] - rest)
+    return np.asarray(wide[:, place] - log_sum(others))
 
 
-def sums(pieces: Floats, owner: Ints, units: int) -> Floats:
-    """Values of pieces [T] → of units [units] by their ``owner`` [T]; those of no unit (−1) are
-    left out."""
-    inside = owner >= 0
-    found = np.bincount(owner[inside], weights=pieces[inside], minlength=units)
-    return np.asarray(found, dtype=np.float64)
+def log_sum(logits: Floats) -> Floats:
+    """The logarithm of the sum of the exponentials, over the last axis."""
+    top = logits.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0])
+
+
+def odds_case(
+    outputs: Callable[[Bools], Floats],
+    units: int,
+    classes: Sequence[str],
+    gradients: Callable[[Callable[[Tensor], Tensor]], Gradients] | None,
+    target: int | None = None,
+) -> Case:
+    """The case of the answer of one class: the log-odds of the likeliest, or of ``target``, against
+    all others, which unlike a probability does not stand still where the model is sure. ``outputs``
+    [m, classes] are those of the row with only kept [m, units] of its units, ``gradients`` those of
+    a score of the network's outputs."""
+    place = target
+    if place is None:
+        place = int(outputs(np.ones((1, units), dtype=bool))[0].argmax())
+
+    def score(found: Tensor) -> Tensor:
+        import torch
+
+        others = torch.cat([found[:, :place], found[:, place + 1 :]], dim=1)
+        return found[:, place] - torch.logsumexp(others, dim=1)
+
+    return Case(
+        classes[place],
+        "log-odds",
+        MaskedScore(lambda kept: log_odds(outputs(kept), place), units),
+        None if gradients is None else lambda: gradients(score),
+        chance_of_odds,
+    )
+
+
+def in_batches(ask: Callable[[Bools], Tensor], kept: Bools, size: int) -> Floats:
+    """What ``ask`` says [m, …] of ``kept`` [m, units], ``size`` rows at a time."""
+    import torch
+
+    with torch.inference_mode():
+        parts = [ask(kept[at : at + size]) for at in range(0, len(kept), size)]
+    return np.concatenate([part.cpu().numpy() for part in parts])
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:
@@ -133,6 +271,14 @@ class Path:
     values: Tensor
     gap: float
     passes: int
+
+    def of_units(self, owner: Ints, units: int, over: int = -1) -> Gradients:
+        """The values summed over the dimension ``over`` [pieces], and those over the pieces of each
+        unit by their ``owner`` [pieces]; pieces of no unit (−1) are left out."""
+        pieces = self.values.sum(dim=over)[0].double().cpu().numpy().ravel()
+        inside = owner >= 0
+        found = np.bincount(owner[inside], weights=pieces[inside], minlength=units)
+        return Gradients(np.asarray(found, dtype=np.float64), self.gap, self.passes)
 
 
 def integrated_gradients(

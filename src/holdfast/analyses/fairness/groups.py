@@ -1,9 +1,10 @@
 """Is a model as good for each group of rows as for the others?
 
-On validation rows each group is held against all other rows of the column, in every measure; what
-stands out there, at most ``MOST`` of them, are candidates. The test rows are asked about these and
-in the direction seen, each once: Holm's adjustment over the candidates makes a single false finding
-among all of a run at most as likely as ``ALPHA``, however many groups and measures were looked at.
+What is compared is a value a row, among the rows of which it is asked (``Measure``). On validation
+rows each group is held against all other rows of the column, in every measure; what stands out
+there, at most ``MOST`` of them, are candidates. The test rows are asked about these and in the
+direction seen, each once: Holm's adjustment over the candidates makes a single false finding among
+all of a run at most as likely as ``ALPHA``, however many groups and measures were looked at.
 
 How many rows of which group and class would make groups and classes independent?
 """
@@ -16,18 +17,101 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.analyses.fairness.measures import Measure, measures_of
+from holdfast.analyses.row_scores import rate_estimate
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
-from holdfast.stats.intervals import (
-    fisher_above,
-    rate_gap,
-    rows_for_rates,
-    wilson,
-    wilson_by_groups,
-)
+from holdfast.stats.intervals import fisher_above, rate_gap, rows_for_rates
 from holdfast.stats.paired_tests import welch
 from holdfast.stats.two_samples import holm
+
+ACCURACY, POSITIVE = "accuracy", "positive rate"
+FALSE_POSITIVE, FALSE_NEGATIVE = "false-positive rate", "false-negative rate"
+LOSS, ERROR, SIGNED = "loss", "absolute error", "error"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measure:
+    """``values`` [n] are 0 or 1 of a ``rate``, numbers otherwise; ``among`` [n] says of which rows
+    it is asked; ``of`` is the class (label) it is about."""
+
+    name: str
+    values: Floats
+    among: Bools
+    of: str | None = None
+    rate: bool = True
+
+    @property
+    def title(self) -> str:
+        """As one reads it."""
+        return self.name if self.of is None else f"{self.name} of {self.of}"
+
+
+def measures_of(told: Predictions) -> tuple[Measure, ...]:
+    """What can be compared of these answers.
+
+    Of classes: accuracy; of each class P(answered c), P(answered c | not c), P(not answered c | c)
+    (demographic parity, and the two halves of equalised odds, 1610.02413). Of two classes the
+    second alone, since the first's are its complements. Of several labels the same of each label,
+    and how often all are right. Of numbers the absolute error and the error with its sign. Of tags
+    how often all are right. Else the loss.
+    """
+    table = told.table
+    every = np.ones(len(told), dtype=bool)
+    if told.predictions is not None and "value" in table.rows.column_names:
+        error = np.asarray(told.predictions, dtype=np.float64) - table.column("value")
+        return (
+            Measure(ERROR, np.abs(error), every, rate=False),
+            Measure(SIGNED, error, every, rate=False),
+        )
+    if told.wrong is None:
+        return (Measure(LOSS, told.losses, np.isfinite(told.losses), rate=False),)
+    found = [Measure(ACCURACY, (~told.wrong).astype(np.float64), every)]
+    if told.predictions is None or not told.names:
+        return tuple(found)
+    labels, answers = _marks(told)
+    # The complement of the second class says nothing new.
+    only = told.names[1:] if len(told.names) == 2 and not _several(told) else told.names
+    for k, name in enumerate(told.names):
+        if name not in only:
+            continue
+        answered, is_it = answers[:, k].astype(np.float64), labels[:, k]
+        found += [
+            Measure(POSITIVE, answered, every, name),
+            Measure(FALSE_POSITIVE, answered, ~is_it, name),
+            Measure(FALSE_NEGATIVE, 1 - answered, is_it, name),
+        ]
+    return tuple(found)
+
+
+def _several(told: Predictions) -> bool:
+    return "labels" in told.table.rows.column_names
+
+
+def _marks(told: Predictions) -> tuple[Bools, Bools]:
+    """Whether each row is labelled and answered as each name, [n, names] twice."""
+    assert told.predictions is not None
+    index = {name: k for k, name in enumerate(told.names)}
+    sets = [_names_of(one) for one in told.predictions]
+    if _several(told):
+        truth: list[list[int]] = told.table.column("labels")
+    else:
+        known: Ints = told.table.column("label")
+        truth = [[int(k)] if k >= 0 else [] for k in known]
+    labels = np.zeros((len(told), len(index)), dtype=bool)
+    answers = np.zeros_like(labels)
+    for row, (is_it, said) in enumerate(zip(truth, sets, strict=True)):
+        labels[row, is_it] = True
+        answers[row, [index[name] for name in said if name in index]] = True
+    return labels, answers
+
+
+def _names_of(prediction: object) -> Sequence[str]:
+    if prediction is None:
+        return ()
+    if isinstance(prediction, (list, tuple, np.ndarray)):
+        return [str(one) for one in prediction]
+    return [str(prediction)]
+
 
 ALPHA = 0.05
 # Validation rows this far from the others make a candidate.
@@ -315,22 +399,16 @@ def _value(one: Measure, inside: Bools, units: Ints | None) -> dict[str, object]
     said: dict[str, object] = {"measure": one.name, "class": one.of, "n": n}
     if not n:
         return {**said, **Estimate(None, why="no such rows").to_json()}
-    low, high = _limits(one, values, None if units is None else units[inside])
-    return {**said, **Estimate(float(values.mean()), low, high).to_json()}
+    found = Estimate(float(values.mean()))
+    if one.rate:
+        found = rate_estimate(values > 0.5, None if units is None else units[inside], "")
+    elif n > 1:
+        from scipy.special import stdtrit
 
-
-def _limits(one: Measure, values: Floats, units: Ints | None) -> tuple[float | None, float | None]:
-    if one.rate and units is None:
-        return wilson(float(values.sum()), len(values))
-    if one.rate and units is not None:
-        low, high = wilson_by_groups(values > 0.5, np.unique(units, return_inverse=True)[1])
-        return (None, None) if math.isnan(low) else (low, high)
-    if len(values) < 2:
-        return None, None
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
-    return float(values.mean()) - half, float(values.mean()) + half
+        half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n))
+        mean = float(values.mean())
+        found = Estimate(mean, mean - half, mean + half)
+    return {**said, **found.to_json()}
 
 
 def _gaps(
@@ -339,11 +417,7 @@ def _gaps(
     """Largest − smallest value over groups with ``LEAST`` rows of the measure."""
     found: list[dict[str, object]] = []
     for one in measures.values():
-        values = {}
-        for group in grouping.names:
-            inside = grouping.inside(group) & one.among
-            if inside.sum() >= LEAST:
-                values[group] = float(one.values[inside].mean())
+        values = group_means(one, grouping, LEAST)
         if len(values) < 2:
             continue
         most, least = max(values, key=lambda g: values[g]), min(values, key=lambda g: values[g])
@@ -351,6 +425,16 @@ def _gaps(
         found.append(
             {"measure": one.name, "class": one.of, "gap": gap, "most": most, "least": least}
         )
+    return found
+
+
+def group_means(one: Measure, grouping: Grouping, least: int = 1) -> dict[str, float]:
+    """The mean of a measure in each group that has ``least`` rows of it."""
+    found = {}
+    for group in grouping.names:
+        inside = grouping.inside(group) & one.among
+        if inside.sum() >= least:
+            found[group] = float(one.values[inside].mean())
     return found
 
 

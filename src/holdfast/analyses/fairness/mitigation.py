@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.fairness.forms import ask_forms, axes_of, label_query, make_forms
-from holdfast.analyses.fairness.groups import Grouping, groupings_of
-from holdfast.analyses.fairness.measures import measures_of
+from holdfast.analyses.fairness.groups import Grouping, group_means, groupings_of, measures_of
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Estimate, Floats, Ints
@@ -144,8 +143,7 @@ def _gaps(told: Predictions, grouping: Grouping) -> list[tuple[str, float]]:
     """The largest difference of each measure between the groups."""
     found = []
     for one in measures_of(told):
-        masks = [grouping.inside(group) & one.among for group in grouping.names]
-        means = [float(one.values[mask].mean()) for mask in masks if mask.any()]
+        means = group_means(one, grouping).values()
         found.append((one.title, max(means) - min(means) if means else 0.0))
     return found
 

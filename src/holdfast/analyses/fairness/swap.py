@@ -15,13 +15,14 @@ there were to choose from.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from holdfast.analyses.fairness.forms import Ask, Forms, SwapQuery, ask_forms, make_forms
+from holdfast.analyses.row_texts import shortened
 from holdfast.augment.terms.lexicon import Axis
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
@@ -235,10 +236,12 @@ class TestedSwap:
     def _examples(self) -> list[dict[str, Any]]:
         one = self.candidate
         a, b = (one.axis.groups.index(name) for name in (one.first, one.second))
-        moved = np.abs(self.said[:, b, one.outcome] - self.said[:, a, one.outcome])
+        moved = np.abs(_change(one, self.forms, self.said))
         shown = []
         for k in np.argsort(-moved, kind="stable")[:SHOWN]:
-            first, second = (_short(self.forms.texts[k][g]) for g in (a, b))
+            first, second = (
+                shortened(" | ".join(self.forms.texts[k][g].values()), SHOWN_LENGTH) for g in (a, b)
+            )
             values = [float(self.said[k, g, one.outcome]) for g in (a, b)]
             shown.append({"from": first, "to": second, "values": values})
         return shown
@@ -262,8 +265,3 @@ def _estimate(gap: Difference) -> dict[str, Any]:
         why = "all rows have one term: nothing is known of others"
         return {**Estimate(gap.value).to_json(), "why": why}
     return Estimate(gap.value, gap.low, gap.high).to_json()
-
-
-def _short(parts: Mapping[str, str]) -> str:
-    text = " | ".join(parts.values())
-    return text if len(text) <= SHOWN_LENGTH else f"{text[: SHOWN_LENGTH - 1]}…"

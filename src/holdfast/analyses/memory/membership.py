@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.analyses.row_texts import shortened
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.stats.auc import Area, delong, delong_difference
@@ -207,22 +208,15 @@ def normal_losses(losses: Floats) -> Floats:
     return np.asarray(x + np.log(-np.expm1(-x)))
 
 
-@dataclass(frozen=True, slots=True)
-class Conditioned:
-    """Scores of ``members`` [n] and ``others`` [m] for what each row is."""
-
-    members: Floats
-    others: Floats
-
-
 def by_condition(
     members: Floats,
     others: Floats,
     features: tuple[Floats, Floats],
     seed: int,
     groups: Ints | None = None,
-) -> Conditioned:
-    """How far a row's loss lies below what rows like it have that the model never saw.
+) -> tuple[Floats, Floats]:
+    """How far a row's loss lies below what rows like it have that the model never saw, of members
+    [n] and others [m].
 
     The median and the quartiles of log(e^loss − 1) are fitted by quantile regression on the
     ``features`` ([n, d] of members, [m, d] of others) of the OTHERS alone; the score is (median −
@@ -239,19 +233,16 @@ def by_condition(
     fold_of = _folds(len(x), groups, random)
     fold_of_members = random.integers(FOLDS, size=len(own))
     narrowest = 0.25 * float(np.subtract(*np.quantile(x, [0.75, 0.25]))) / 2 + 1e-9
-    scores = Conditioned(np.full(len(own), np.nan), np.full(len(x), np.nan))
+    of_members, of_others = np.full(len(own), np.nan), np.full(len(x), np.nan)
     for fold in range(FOLDS):
         held, mine = fold_of == fold, fold_of_members == fold
         if held.all():
             continue
         lines = [quantile_line(other[~held], x[~held], q) for q in (0.25, 0.5, 0.75)]
-        for rows, losses, at, into in (
-            (other, x, held, scores.others),
-            (one, own, mine, scores.members),
-        ):
+        for rows, losses, at, into in ((other, x, held, of_others), (one, own, mine, of_members)):
             low, middle, high = (rows[at] @ line[:-1] + line[-1] for line in lines)
             into[at] = (middle - losses[at]) / np.maximum((high - low) / 2, narrowest)
-    return scores
+    return of_members, of_others
 
 
 def quantile_line(x: Floats, y: Floats, q: float) -> Floats:
@@ -302,9 +293,6 @@ class Exposed:
     text: str | None = None
     label: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        return {"row": self.row, "risk": self.risk, "text": self.text, "label": self.label}
-
 
 def most_exposed(
     rows: Ints, risk: Floats, texts: Sequence[str] | None, labels: Sequence[str | None] | None
@@ -316,13 +304,8 @@ def most_exposed(
         Exposed(
             int(rows[at]),
             float(risk[at]),
-            None if texts is None else _cut(texts[at]),
+            None if texts is None else shortened(" ".join(texts[at].split()), TEXT),
             None if labels is None else labels[at],
         )
         for at in order
     )
-
-
-def _cut(text: str) -> str:
-    plain = " ".join(text.split())
-    return plain if len(plain) <= TEXT else f"{plain[: TEXT - 1]}…"

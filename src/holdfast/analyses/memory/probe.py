@@ -1,10 +1,11 @@
 """The memory of a model in one block: ``probes.memorization`` of ``result.json``, and what
-``holdfast probe`` prints.
+``holdfast probe`` prints; and what models that write say of the single tokens of rows, by the
+trained network and by the one before training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,14 +35,22 @@ from holdfast.analyses.memory.membership import (
     rows_to_see,
     smallest_area,
 )
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.decisions import tick
+from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
+from holdfast.tasks.generation.losses import ChunkedOutput
+from holdfast.tasks.lm.losses import TokenOutput
+from holdfast.tasks.seq2seq.losses import wanted_of
+from holdfast.training.plan import by_length
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import torch
 
+    from holdfast.contract.fit import FittedModel
+    from holdfast.models.base import Network
+    from holdfast.training.task import Batch, Examples, Task
 
 # Directions that the loss of a row is conditioned on, by how many others there are.
 ROWS_A_DIRECTION, MOST_DIRECTIONS = 15, 16
@@ -149,7 +158,7 @@ class MembershipProbe:
             "auc": headline.auc.to_json(),
             "tpr": [one.to_json() for one in headline.tpr],
             "blind_auc": self.blind.to_json(),
-            "exposed": [one.to_json() for one in self.exposed],
+            "exposed": to_json(self.exposed),
             "verdict": self.verdict,
             "because": self.because,
             "attack": self.attack,
@@ -189,7 +198,8 @@ def remember(
     finite = [np.flatnonzero(np.isfinite(side.losses)) for side in (one, other)]
     one, other = one.take(finite[0]), other.take(finite[1])
     enough = min(len(one.table), len(other.table)) >= FEWEST
-    scores = _scores(one, other, seed) if enough else {"loss": _of_both(by_loss, one, other)}
+    scores = {"loss": (by_loss(one.losses), by_loss(other.losses))}
+    scores |= _beside_loss(one, other, seed) if enough else {}
     attacks = tuple(membership(name, *both) for name, both in scores.items())
     attack = "ratio" if "ratio" in scores else "loss"
     blind = Estimate(None, why="too few rows")
@@ -201,11 +211,9 @@ def remember(
             (scores[attack][0], scores["loss"][0]), (scores[attack][1], scores["loss"][1])
         )
     if risks is None:
-        ranked = scores.get("conditioned", scores[attack])[0] if attack == "loss" else None
-        by = "conditioned" if ranked is not None and "conditioned" in scores else attack
-        risk = scores[attack][0] if ranked is None else ranked
+        by = "conditioned" if attack == "loss" and "conditioned" in scores else attack
         rows = np.asarray(one.table.column("row"), dtype=np.int64)
-        risks = Risks(one.table, rows, np.asarray(risk), by)
+        risks = Risks(one.table, rows, np.asarray(scores[by][0]), by)
     return MembershipProbe(
         attack,
         attacks,
@@ -219,23 +227,15 @@ def remember(
     )
 
 
-def _scores(one: SetScores, other: SetScores, seed: int) -> dict[str, tuple[Floats, Floats]]:
-    found = {"loss": _of_both(by_loss, one, other)}
+def _beside_loss(one: SetScores, other: SetScores, seed: int) -> dict[str, tuple[Floats, Floats]]:
     width = int(np.clip(len(other.table) // ROWS_A_DIRECTION, 1, MOST_DIRECTIONS))
     features = features_of(one.table, other.table, width)
-    told = by_condition(one.losses, other.losses, features, seed)
-    found["conditioned"] = (told.members, told.others)
+    found = {"conditioned": by_condition(one.losses, other.losses, features, seed)}
     if one.start is not None and other.start is not None:
         found["ratio"] = (by_ratio(one.losses, one.start), by_ratio(other.losses, other.start))
     if one.tokens is not None and other.tokens is not None:
         found["errors"] = (by_errors(one.tokens), by_errors(other.tokens))
     return found
-
-
-def _of_both(
-    score: Callable[[Floats], Floats], one: SetScores, other: SetScores
-) -> tuple[Floats, Floats]:
-    return score(one.losses), score(other.losses)
 
 
 def _one_a_unit(table: Table, seed: int) -> Ints:
@@ -263,3 +263,96 @@ def _exposed(risks: Risks) -> tuple[Exposed, ...]:
             for k in np.asarray(table.column("label")).tolist()
         ]
     return most_exposed(risks.rows, risks.risk, texts, labels)
+
+
+TOKENS = 4096
+
+Hear = Callable[[Table], SetScores]
+
+
+def hearing(fitted: FittedModel) -> Hear:
+    """A function that asks the kept state of a fit and the network before its first step about
+    rows: two forward passes a row."""
+    job, start = fitted.job, fitted.untuned()
+    device = job.accelerator.device
+
+    def hear(table: Table) -> SetScores:
+        tuned = fitted.network.to(device)
+        return heard(table, fitted.encode(table), job.task, tuned, start, device)
+
+    return hear
+
+
+def heard(
+    table: Table,
+    examples: Examples,
+    task: Task,
+    tuned: Network,
+    start: Network | None,
+    device: torch.device,
+) -> SetScores:
+    """The mean loss of each row's target tokens [n] by both networks (NaN for a row without one),
+    and their tokens; ``start`` may be missing."""
+    of_row = table.places(np.asarray(examples.rows))
+    by_tuned, right = _tokens(tuned, task, examples, device)
+    by_start = None if start is None else _tokens(start, task, examples, device)[0]
+    lines: list[list[int]] = [[] for _ in range(len(table))]
+    for at, row in enumerate(of_row):
+        lines[row].append(at)
+    nothing = np.zeros(0)
+
+    def joined(parts: list[Floats], row: int) -> Floats:
+        return np.concatenate([parts[at] for at in lines[row]] or [nothing])
+
+    def losses(parts: list[Floats]) -> Floats:
+        whole = [joined(parts, row) for row in range(len(table))]
+        return np.array([-float(one.mean()) if len(one) else np.nan for one in whole])
+
+    if by_start is None:
+        return SetScores(table, losses(by_tuned))
+    tokens = tuple(
+        Tokens(joined(by_tuned, row), joined(by_start, row), joined(right, row).astype(bool))
+        for row in range(len(table))
+    )
+    return SetScores(table, losses(by_tuned), losses(by_start), tokens)
+
+
+def _sure(
+    output: ChunkedOutput | TokenOutput | torch.Tensor, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """log p of each target token of a batch, and whether it was the likeliest."""
+    if isinstance(output, ChunkedOutput):
+        return -output.losses, output.right
+    logits = (output.logits if isinstance(output, TokenOutput) else output).float()
+    wanted = batch["expected"] if "expected" in batch else wanted_of(batch)
+    sure = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(dim=1)
+    return sure, logits.argmax(dim=1) == wanted
+
+
+def _tokens(
+    network: Network, task: Task, examples: Examples, device: torch.device
+) -> tuple[list[Floats], list[Floats]]:
+    """log p of each example's target tokens, and whether each was the likeliest."""
+    import torch
+
+    found: list[Floats] = [np.zeros(0)] * len(examples)
+    right: list[Floats] = [np.zeros(0)] * len(examples)
+    was_training, done = network.training, 0
+    network.eval()
+    with torch.inference_mode():
+        for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
+            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+            output = task.forward(network, batch)
+            sure, hit = _sure(output, batch)
+            ends = np.cumsum(batch["counts"].cpu().numpy())[:-1]
+            for at, one, other in zip(
+                chosen,
+                np.split(sure.cpu().numpy().astype(np.float64), ends),
+                np.split(hit.cpu().numpy().astype(np.float64), ends),
+                strict=True,
+            ):
+                found[at], right[at] = one, other
+            done += len(chosen)
+            tick(done, len(examples))
+    network.train(was_training)
+    return found, right

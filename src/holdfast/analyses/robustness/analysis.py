@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,13 @@ def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict
     if n > MOST_ROWS:
         order = generator(seed, "robustness rows").permutation(n)
         test = test.take(np.sort(order[:MOST_ROWS]))
-    changes, left_out = changes_of(names, test.table, seed)
+    left_out = not_made(names, test.table)
     bad = badness(test)
     pairs: dict[str, Pair] = {}
     examples: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
-        for name, change in changes.items():
-            table, changed = change(Path(folder))
+        for name in (one for one in names if one not in left_out):
+            table, changed = changed_rows(name, test.table, seed, Path(folder))
             notify(Decision(name, f"{len(changed)} of {len(test)} rows", "asked again as changed"))
             part = test.take(changed)
             said = session.predictor.answer(table).predictions if len(changed) else ()
@@ -115,78 +115,56 @@ def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict
 ANALYSIS = Analysis("robustness", ("robustness",), find, confirm)
 
 
-Made = Callable[[Path], tuple[Table, Ints]]
-
-
-def changes_of(
-    names: Sequence[str], table: Table, seed: int
-) -> tuple[dict[str, Made], dict[str, str]]:
-    """How each change is made of these rows, and why others are not."""
+def not_made(names: Sequence[str], table: Table) -> dict[str, str]:
+    """Why some of the changes are not made of these rows."""
     columns = table.rows.column_names
-    left_out: dict[str, str] = {}
-    made: dict[str, Made] = {}
-    for name in names:
-        if "path" in columns:
-            made[name] = _pictured(table, name, seed)
-            continue
+    found: dict[str, str] = {}
+    for name in names if "path" not in columns else ():
         why = missing(name)
         if "tokens" in columns and name not in WORD_BY_WORD:
             why = "words would move, and with them their tags"
-        if why is None:
-            change = _tokens if "tokens" in columns else _texts
-            made[name] = change(table, name, seed)
-        else:
-            left_out[name] = why
-    return made, left_out
+        if why is not None:
+            found[name] = why
+    return found
 
 
-def _texts(table: Table, name: str, seed: int) -> Made:
-    def make(_: Path) -> tuple[Table, Ints]:
-        rows, rows_of = table.rows, table.column("row")
-        parts = [part for part in TEXT_PARTS if part in rows.column_names]
-        old = {part: table.column(part) for part in parts}
-        new = {
-            part: [
-                perturbed(name, text, generator(seed, name, part, int(row)))
-                for text, row in zip(old[part], rows_of, strict=True)
-            ]
-            for part in parts
-        }
-        changed = [k for k in range(len(table)) if any(new[p][k] != old[p][k] for p in parts)]
-        return _with(table, {part: new[part] for part in parts}, changed)
-
-    return make
-
-
-def _tokens(table: Table, name: str, seed: int) -> Made:
-    def make(_: Path) -> tuple[Table, Ints]:
-        old, rows = table.column("tokens"), table.column("row")
-        new = [
+def changed_rows(name: str, table: Table, seed: int, folder: Path) -> tuple[Table, Ints]:
+    """The rows that a change does change, as changed, and their places; pictures are painted into
+    ``folder``."""
+    columns, rows = table.rows.column_names, table.column("row")
+    new: dict[str, list[Any]] = {}
+    if "path" in columns:
+        new["path"] = []
+        for path, row in zip(table.column("path"), rows, strict=True):
+            to = folder / f"{name}-{int(row)}.png"
+            _repaint(path, to, name, generator(seed, name, int(row)))
+            new["path"].append(str(to))
+    elif "tokens" in columns:
+        new["tokens"] = [
             _same_words(name, list(words), generator(seed, name, int(row)))
-            for words, row in zip(old, rows, strict=True)
+            for words, row in zip(table.column("tokens"), rows, strict=True)
         ]
-        changed = [k for k in range(len(table)) if new[k] != list(old[k])]
-        return _with(table, {"tokens": new}, changed)
-
-    return make
+    else:
+        for part in TEXT_PARTS:
+            if part in columns:
+                new[part] = [
+                    perturbed(name, text, generator(seed, name, part, int(row)))
+                    for text, row in zip(table.column(part), rows, strict=True)
+                ]
+    old = {part: table.column(part) for part in new}
+    if "tokens" in old:
+        old["tokens"] = list(map(list, old["tokens"]))
+    at = [k for k in range(len(table)) if any(new[p][k] != old[p][k] for p in new)]
+    taken = table.take(np.asarray(at, dtype=np.int64))
+    for part, values in new.items():
+        taken = taken.with_column(part, [values[k] for k in at])
+    return taken, np.asarray(at, dtype=np.int64)
 
 
 def _same_words(name: str, words: list[str], rng: np.random.Generator) -> list[str]:
     """The words of a sentence changed in their places, or as they are where that cannot be."""
     new = perturbed(name, " ".join(words), rng).split(" ")
     return new if len(new) == len(words) else words
-
-
-def _pictured(table: Table, name: str, seed: int) -> Made:
-    def make(folder: Path) -> tuple[Table, Ints]:
-        paths = []
-        for path, row in zip(table.column("path"), table.column("row"), strict=True):
-            to = folder / f"{name}-{int(row)}.png"
-            _repaint(path, to, name, generator(seed, name, int(row)))
-            paths.append(str(to))
-        return _with(table, {"path": paths}, list(range(len(table))))
-
-    return make
 
 
 def _repaint(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
@@ -199,17 +177,6 @@ def _repaint(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
     pixels = torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]
     changed = PICTURES[name](pixels, rng)[0].permute(1, 2, 0).numpy()
     Image.fromarray(np.rint(changed * 255).astype(np.uint8)).save(to)
-
-
-def _with(
-    table: Table, columns: Mapping[str, Sequence[object]], changed: Sequence[int]
-) -> tuple[Table, Ints]:
-    """The changed rows with these columns in the place of theirs."""
-    at = np.asarray(changed, dtype=np.int64)
-    taken = table.take(at)
-    for name, values in columns.items():
-        taken = taken.with_column(name, [values[k] for k in at])
-    return taken, at
 
 
 def _values(told: Predictions, said: Sequence[object], what: str) -> Floats:

@@ -17,7 +17,7 @@ from holdfast.analyses.slices.conditions import RowFacts
 from holdfast.analyses.slices.search import ConditionPool, SliceCandidate, pool_of, search
 from holdfast.analyses.slices.topics import WordSpace
 from holdfast.contract.predictions import Bools, Predictions
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.records import Estimate, Floats, Ints, finite
 from holdfast.core.seeds import generator
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.two_samples import excess, excess_p_values, rows_for_excess, weighted_holm
@@ -299,7 +299,7 @@ def _tested(
         n,
         mean_of(asked, mask),
         mean_of(asked, ~mask),
-        gap if math.isfinite(gap) else None,
+        finite(gap),
         p,
         confirmed,
         expected,

@@ -289,19 +289,16 @@ def condition_of(plain: Mapping[str, Any]) -> Condition | None:
     """The condition of which ``Condition.to_json`` gave ``plain``; ``None`` where it cannot be made
     of its words: a topic is a place in a space that went with its run."""
     kind = plain.get("kind")
-    if kind == "length":
-        return Length(plain["low"], plain["high"])
-    if kind == "words":
-        return Holds(plain["value"])
-    if kind == "form":
-        return TextForm(plain["value"]) if plain["value"] in FORMS else None
-    if kind == "language":
-        return Language(plain["value"])
-    if kind == "column":
-        if "value" in plain:
-            return Category(plain["column"], plain["value"])
-        return NumberRange(plain["column"], plain["low"], plain["high"])
     if kind == "both":
         made = [condition_of(one) for one in plain["of"]]
         return None if None in made else Both(*made)  # type: ignore[arg-type]
-    return None
+    if kind == "form" and plain["value"] not in FORMS:
+        return None
+    alike = [one for one in OF_WORDS if one.kind == kind]
+    # A column has a value, or is a number between two.
+    own = next((one for one in alike if {*one.__slots__} <= plain.keys()), None)
+    return None if own is None else own(**{name: plain[name] for name in own.__slots__})
+
+
+# What can be made again of its words.
+OF_WORDS: tuple[type[Condition], ...] = (Length, Holds, TextForm, Language, Category, NumberRange)

@@ -24,12 +24,12 @@ from holdfast.analyses.threshold.choice import (
     for_precision,
     highest_coverage,
     highest_precision,
+    read_costs,
 )
-from holdfast.analyses.threshold.costs import read_costs
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.errors import RecipeError
 from holdfast.core.lock import locked
-from holdfast.core.records import Floats, Ints, to_json
+from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.threshold import (
     FILE,
@@ -149,7 +149,7 @@ def refuse_task(task: str, valid: Predictions, wanted: ThresholdRequest) -> None
             None,
             "It is for classes, several labels, tags and pictures.",
         )
-    if wanted.cost and "label" not in _kinds(valid):
+    if wanted.cost and not _one_class(valid):
         raise RecipeError(
             "--cost",
             f"does not exist for {task} with several answers a row",
@@ -158,10 +158,8 @@ def refuse_task(task: str, valid: Predictions, wanted: ThresholdRequest) -> None
         )
 
 
-def _kinds(told: Predictions) -> set[str]:
-    """``label`` where a row has one class."""
-    columns = told.table.rows.column_names
-    return set() if {"labels", "tags"} & set(columns) else {"label"}
+def _one_class(told: Predictions) -> bool:
+    return not {"labels", "tags"} & set(told.table.rows.column_names)
 
 
 def decided(
@@ -257,7 +255,7 @@ def measured(told: Predictions, threshold: float | None) -> dict[str, Any]:
     right = given & ~told.wrong
     block = answered_block(given, right)
     block["precision_of_all"] = _rate(int((~told.wrong).sum()), len(told))
-    if "label" in _kinds(told) and told.predictions is not None:
+    if _one_class(told) and told.predictions is not None:
         block["per_class"] = _per_class(told.predictions, given, right)
     return block
 
@@ -286,9 +284,8 @@ def _per_class(said: Sequence[object], given: Bools, right: Bools) -> list[dict[
 
 def _rate(hits: int, n: int) -> dict[str, Any]:
     if not n:
-        return {"value": None, "low": None, "high": None, "why": "no row is answered"}
-    low, high = clopper_pearson(hits, n)
-    return {"value": hits / n, "low": low, "high": high, "level": 0.95}
+        return Estimate(None, why="no row is answered").to_json()
+    return Estimate(hits / n, *clopper_pearson(hits, n)).to_json()
 
 
 def _kept(test: Mapping[str, Any] | None, wanted: ThresholdRequest) -> bool | None:
@@ -307,9 +304,7 @@ def _by_cost(
 ) -> dict[str, Any]:
     assert valid.probabilities is not None
     found = priced(matrix, _labels(valid), valid.probabilities)
-    blocks: dict[str, Any] = {"valid": _cost_block(matrix, valid), "test": None}
-    if test is not None:
-        blocks["test"] = _cost_block(matrix, test)
+    on_test = None if test is None else _cost_block(matrix, test)
     better = found.mean < found.plain
     rule = ThresholdRule("cost", None, matrix) if better else None
     why = None
@@ -325,13 +320,12 @@ def _by_cost(
         else None,
         "why": why,
         "rows_needed": None,
-        **blocks,
+        "valid": _cost_block(matrix, valid),
+        "test": on_test,
         "limit": found.limit,
         "limit_without": found.plain_limit,
         "highest": None if better else _highest(valid, wanted),
-        "kept_on_test": None
-        if test is None or not better
-        else bool(blocks["test"]["cost"] <= found.limit),
+        "kept_on_test": bool(on_test["cost"] <= found.limit) if on_test and better else None,
         "broken_in": None,
         "rule": None if rule is None else rule.to_json(),
     }

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.compare.rows import AnswerKind, paired
+from holdfast.analyses.compare.verdict import paired
+from holdfast.analyses.row_texts import AnswerKind
 
 
 def answer_kind(task: str, label: Any) -> AnswerKind:

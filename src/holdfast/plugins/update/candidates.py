@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
-from holdfast.analyses.compare.rows import paired
-from holdfast.analyses.compare.verdict import judge_pairs
+from holdfast.analyses.compare.verdict import judge_pairs, paired
+from holdfast.analyses.row_texts import kind_of_rows, labels_of_rows
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_json

@@ -26,8 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.compare.rows import PairedRows
-from holdfast.analyses.compare.verdict import FEW_VALUES, PairedVerdict, judge_pairs
+from holdfast.analyses.compare.verdict import FEW_VALUES, PairedRows, PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, to_json
 from holdfast.core.wording import GATE_OUTCOMES, counted

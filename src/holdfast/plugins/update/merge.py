@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.compare.contender import labels_of_rows
-from holdfast.analyses.row_texts import given_labels
+from holdfast.analyses.row_texts import given_labels, labels_of_rows
 from holdfast.contract.inference import within_limits
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Ints

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
-from holdfast.analyses.compare.rows import paired
-from holdfast.analyses.compare.verdict import judge_pairs
+from holdfast.analyses.compare.verdict import judge_pairs, paired
 from holdfast.analyses.fairness.groups import Grouping
-from holdfast.analyses.row_texts import read_texts
+from holdfast.analyses.row_texts import kind_of_rows, labels_of_rows, read_texts
 from holdfast.analyses.slices.conditions import RowFacts, as_category, condition_of
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.predictions import rows_of

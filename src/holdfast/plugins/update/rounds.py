@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from holdfast.analyses.compare.contender import kind_of_rows, labels_of_rows
+from holdfast.analyses.row_texts import kind_of_rows, labels_of_rows
 from holdfast.contract.run_folder import RESULT, open_run
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import InputError, Interrupted, RecipeError, RunError, StoreError

@@ -188,61 +188,54 @@ class Short:
 
 @dataclass(frozen=True, slots=True)
 class ModelCandidate:
-    """A model that was asked about: by a ``frozen`` probe or by the ``texts`` that it was to write,
-    with ``evidence`` the score that it has by that; ``short`` where it was fine-tuned for a while.
-    Scores are as the metric has them."""
+    """A model that was asked about: ``found`` row by row by a frozen probe, or by the texts that it
+    was to write, with ``evidence`` the score that it has by that; ``short`` where it was fine-tuned
+    for a while. Scores are as the metric has them."""
 
     name: str
     beside: ModelFacts
     rows_per_s: float
     seconds: float
     evidence: Estimate
-    frozen: Frozen | None = None
-    texts: TextEvidence | None = None
+    found: Frozen | TextEvidence
     short: Short | None = None
 
     @property
-    def found(self) -> Frozen | TextEvidence:
-        """The evidence row by row, before any short fine-tune."""
-        found = self.frozen or self.texts
-        assert found is not None
-        return found
+    def frozen(self) -> Frozen | None:
+        """The probe of a model that does not write."""
+        return self.found if isinstance(self.found, Frozen) else None
+
+    @property
+    def texts(self) -> TextEvidence | None:
+        """The texts of a model that writes."""
+        return self.found if isinstance(self.found, TextEvidence) else None
 
     @property
     def what(self) -> str:
         """What ``evidence`` is the score of."""
-        if self.texts is None:
+        if isinstance(self.found, Frozen):
             return f"linear probe, {FOLDS}-fold cross-validation"
-        return f"after {counted(self.texts.steps, 'update')} of LoRA"
+        return f"after {counted(self.found.steps, 'update')} of LoRA"
 
     def told(self) -> Decision:
         """A line as soon as it was asked: the next one takes seconds to minutes."""
-        if self.frozen is not None:
-            name, score = self.frozen.layer.name, self.frozen.score
-            said = f"a probe (best on layer {name}) scores {score:.3f} out of fold"
-        else:
-            assert self.texts is not None
+        found = self.found
+        if isinstance(found, Frozen):
             said = (
-                f"{self.texts.before:.3f} bits a byte, {self.texts.after:.3f} after "
-                f"{counted(self.texts.steps, 'update')} of LoRA"
+                f"a probe (best on layer {found.layer.name}) scores {found.score:.3f} out of fold"
             )
+        else:
+            said = f"{found.before:.3f} bits a byte, {found.after:.3f} {self.what}"
         because = "; ".join([said, *self.beside.doubts])
         return Decision(f"candidate {self.name}", f"{self.seconds:.1f} s", because, prominent=True)
 
     def to_json(self, predicted: Mapping[str, object]) -> dict[str, Any]:
         made: dict[str, Any] = {"name": self.name, "predicted": dict(predicted)}
         made["evidence"] = {"what": self.what, **self.evidence.to_json()}
-        if self.frozen is not None:
-            made |= {
-                "probe": self.frozen.score,
-                "layer": self.frozen.layer.name,
-                "probe_of_head": self.frozen.head.score,
-                "h_score": self.frozen.h_score,
-                "logme": self.frozen.log_evidence,
-                "layers": [layer.to_json() for layer in self.frozen.layers],
-            }
-        if self.texts is not None:
-            made["bits_per_byte"] = self.texts.to_json()
+        if isinstance(self.found, Frozen):
+            made |= self.found.to_json()
+        else:
+            made["bits_per_byte"] = self.found.to_json()
         short = self.short
         made["short"] = short and {
             "score": short.score,
@@ -302,28 +295,25 @@ def candidate_of(rows: ChoiceRows, name: str) -> ModelCandidate:
     hold nothing that could be told of."""
     start = time.perf_counter()
     prepared, train, valid = rows.prepared(name)
-    frozen: Frozen | None = None
-    texts: TextEvidence | None = None
+    found: Frozen | TextEvidence
     if rows.writes:
-        texts, positions = text_evidence(prepared, train, valid), valid
+        found, positions = text_evidence(prepared, train, valid), valid
     else:
         positions = asked_rows(prepared, np.union1d(train, valid))
         labels = np.asarray(prepared.rows.column("label"))[positions]
         folds = deal(prepared.units[positions], labels, FOLDS, prepared.recipe.seed)
-        frozen = frozen_evidence(prepared, positions, folds)
-    found = frozen or texts
-    assert found is not None
+        found = frozen_evidence(prepared, positions, folds)
     if not np.isfinite(found.rows).any():
         rule = f"hold nothing that {rows.word} could be told of"
         raise DataError(prepared.rows.source, rule, None, "Give more rows, or others.")
     facts = beside(prepared, positions)
     metric, higher = rows.metric
-    score = estimate(found.rows, found.units, metric, None if frozen is None else FOLDS)
+    score = estimate(found.rows, found.units, metric, None if rows.writes else FOLDS)
     if not higher and score.value is not None:
         low, high = (None if end is None else -end for end in (score.high, score.low))
         score = replace(score, value=-score.value, low=low, high=high)
     seconds = time.perf_counter() - start
-    return ModelCandidate(name, facts, found.rows_per_s, seconds, score, frozen, texts)
+    return ModelCandidate(name, facts, found.rows_per_s, seconds, score, found)
 
 
 def asked_rows(prepared: PreparedData, everything: Ints) -> Ints:

@@ -113,6 +113,16 @@ class Frozen:
         """LogME, the mean over the layers."""
         return float(np.mean([layer.log_evidence for layer in self.layers]))
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "probe": self.score,
+            "layer": self.layer.name,
+            "probe_of_head": self.head.score,
+            "h_score": self.h_score,
+            "logme": self.log_evidence,
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class LayerFeatures:

@@ -3,9 +3,14 @@ model of all rows comes out.
 
     folds ── each the one fit: its training rows teach, its validation rows decide steps and state,
       │      its held rows only score
-      ├─ scores of the held rows → metrics with intervals (``fold_scores.py``)
+      ├─ scores of the held rows → metrics with intervals (``scores.py``)
       ├─ looks at the validation rows, joined → the looks of the fit on all rows
       └─ at which share of their way they were best → where that fit ends
+
+All rows are folded. What copies or a group hold together is never parted; classes, each of several
+labels and ranges of numbers are held in proportion; by time each fold is answered by what is older,
+and by group, source or topic whole blocks are held out. A fold's validation rows, which decide
+steps and state, are taken from the next fold, so that no row judges in two folds of a repeat.
 
 The model of all rows is judged by nothing of its own: no row is left for it. With ``cv.nested``
 folds within each fold judge in the place of validation rows, and the model of all rows is
@@ -20,14 +25,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from holdfast.contract.fit import FittedModel, OutOfFoldAnswers, TrainingPlan
+from holdfast.contract.fit import FittedModel, OutOfFoldAnswers, PreparedData, TrainingPlan
 from holdfast.contract.result import write_parquet
-from holdfast.core.decisions import notify
-from holdfast.core.errors import RecipeError
+from holdfast.core.decisions import decisions_to, notify
+from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS as FOLDS_FILE
+from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
 from holdfast.fits.row_use import LearningRows, against_folds, all_training
@@ -35,18 +42,147 @@ from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
 from holdfast.prepare.rows import Divided
+from holdfast.prepare.split_options import way_of
 from holdfast.recipe import Recipe
 from holdfast.runs.start import RunFolder
-from holdfast.search.bench import Bench
-from holdfast.search.engines import engine_of
-from holdfast.search.folds.rows import FoldPlan, FoldRows, fold_rows
+from holdfast.search.bench import Bench, TrialFold
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
-from holdfast.search.job import FitJob, FitResult, FitStore
+from holdfast.search.job import FitResult, FitStore
+from holdfast.search.learner import engine_of
+from holdfast.split.folds import Fold, Folds, forward, make_folds, set_aside
+from holdfast.split.ways import SplitStrategy, whole_units
+from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.observe import FoldLooks
 from holdfast.training.task import Measured
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
+
+
+Ages = npt.NDArray[np.float64]
+MORE_ROWS = "Choose fewer folds, add rows, or leave small classes out (data.rare=drop)."
+
+
+@dataclass(frozen=True, slots=True)
+class FoldPlan:
+    """Every fold of every repeat, and in words how they came about."""
+
+    folds: tuple[TrialFold, ...]
+    how: str
+
+    def of_repeat(self, repeat: int) -> tuple[TrialFold, ...]:
+        return tuple(one for one in self.folds if one.repeat == repeat)
+
+
+def fold_rows(recipe: Recipe, prepared: PreparedData, divided: Divided, share: float) -> FoldPlan:
+    """The folds of all ``prepared`` rows; ``share`` is that of validation rows among those that a
+    fold does not hold (0: none).
+
+    Raises ``SplitError`` where rows, classes, blocks or times are too few for so many folds.
+    """
+    seed = derive_seed(recipe.seed, "cross-validation")
+    # Said when the rows were divided.
+    with decisions_to(None):
+        way = way_of(recipe, divided.table)
+    made = _folds(recipe, prepared, divided, way, seed)
+    found = []
+    for fold in made:
+        valid = fold.train[:0]
+        if share and way.by == "time":
+            valid = _newest(prepared, _ages(prepared, divided, way), fold, share)
+        elif share:
+            valid = _of_next(prepared, made, fold, share, seed)
+        train = np.setdiff1d(fold.train, valid)
+        _check(prepared, fold, train)
+        found.append(TrialFold(train, valid, fold.held, fold.number, fold.repeat))
+    return FoldPlan(tuple(found), made.how)
+
+
+def _folds(
+    recipe: Recipe, prepared: PreparedData, divided: Divided, way: SplitStrategy, seed: int
+) -> Folds:
+    units, cv, rows = prepared.units, recipe.cv, prepared.rows
+    labels = np.asarray(rows.column("label"))
+    assert cv.folds is not None
+    if way.by == "time":
+        if cv.repeats > 1:
+            rule = "go by time, of which there is one order: they cannot be dealt anew"
+            raise RecipeError("--repeats", rule, cv.repeats, "Leave it out.")
+        return forward(units, _ages(prepared, divided, way), cv.folds)
+    how = ""
+    if way.blocks is not None:
+        blocks = way.blocks[divided.table.places(np.asarray(rows.column("row")))]
+        of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
+        units = whole_units(of_row, blocks)
+        labels = np.zeros(len(rows), dtype=np.int64)
+        how = f"whole {way.by}s held out; "
+    several = "labels" in rows.rows.column_names and not how
+    try:
+        made = make_folds(
+            units,
+            labels,
+            cv.folds,
+            seed,
+            repeats=cv.repeats,
+            names=prepared.rows.classes if not how else (),
+            several=label_matrix(rows) > 0 if several else None,
+        )
+    except SplitError as error:
+        rule = f"{error.rule}, in {cv.folds} folds"
+        raise SplitError(error.what, rule, error.value, MORE_ROWS) from error
+    return Folds(made.folds, how + made.how)
+
+
+def _ages(prepared: PreparedData, divided: Divided, way: SplitStrategy) -> Ages:
+    assert way.ages is not None
+    return np.asarray(way.ages[divided.table.places(np.asarray(prepared.rows.column("row")))])
+
+
+def _of_next(prepared: PreparedData, made: Folds, fold: Fold, share: float, seed: int) -> Ints:
+    """Rows of the next fold of the repeat, whole units, each class in proportion where it has the
+    units for it."""
+    of_repeat = [one for one in made if one.repeat == fold.repeat]
+    rows = of_repeat[(fold.number + 1) % len(of_repeat)].held
+    rows = np.intersect1d(rows, fold.train)
+    part = share * len(fold.train) / max(1, len(rows))
+    if part >= 1 and len(of_repeat) > 2:
+        return rows
+    part = min(part, 0.5)
+    units, labels = prepared.units[rows], np.asarray(prepared.rows.column("label"))[rows]
+    own = derive_seed(seed, f"validation {fold.repeat} {fold.number}")
+    try:
+        _, chosen = set_aside(units, labels, part, own, names=prepared.rows.classes)
+    except SplitError:
+        # A class with one unit there: rows judge without it, as long as they learn it.
+        _, chosen = set_aside(units, np.zeros_like(labels), part, own)
+    return rows[chosen]
+
+
+def _newest(prepared: PreparedData, ages: Ages, fold: Fold, share: float) -> Ints:
+    """The newest units of the training rows, about this share of them."""
+    rows = fold.train
+    units = np.unique(prepared.units[rows], return_inverse=True)[1]
+    newest = np.full(int(units.max()) + 1, -np.inf)
+    np.maximum.at(newest, units, ages[rows])
+    order = np.argsort(-newest, kind="stable")
+    taken = np.cumsum(np.bincount(units)[order])
+    count = int(np.searchsorted(taken, share * len(rows))) + 1
+    # At least one unit of two learns.
+    count = max(1, min(count, len(order) - 1))
+    return rows[np.isin(units, order[:count])]
+
+
+def _check(prepared: PreparedData, fold: Fold, train: Ints) -> None:
+    """Refuse a fold that has nothing to learn from, or not every class of what it answers."""
+    labels = np.asarray(prepared.rows.column("label"))
+    one_class = prepared.rows.columns.one_class
+    missing = np.setdiff1d(labels[fold.held], labels[train]) if one_class else labels[:0]
+    if len(missing):
+        what = f"the class {prepared.rows.classes[int(missing[0])]!r}"
+        rule = f"has no row to learn from in fold {fold.number + 1} of those that hold it out"
+        raise SplitError(what, rule, None, MORE_ROWS)
+    if not len(train):
+        raise SplitError("the rows", "leave nothing to learn from", None, MORE_ROWS)
 
 
 FOLDS = 5
@@ -177,15 +313,15 @@ class FoldLearner:
         own = f"{len(plan.of_repeat(0))} folds of {len(bench.rows):,} rows"
         told = Decision("cross-validation", own, plan.how, prominent=True)
         notify(told)
-        jobs = (FitJob(one.key, one.train, one.valid, one.held) for one in plan.folds)
+        rows = {f"fold-{one.repeat}-{one.number}": one for one in plan.folds}
+        jobs = (one.job(key, {}, may_fail=False) for key, one in rows.items())
         store = FitStore(into.kept_in if into else None, bench.mark)
         engine = engine_of(self._asked.engine, self._asked.address)
-        rows = {one.key: one for one in plan.folds}
         by_key: dict[str, FitResult] = {}
         for done in engine.run(bench, jobs, store=store):
             by_key[done.key] = done
             notify(told_of_fold(rows[done.key], done, len(plan.of_repeat(0))))
-        pairs = [(one, by_key[one.key]) for one in plan.folds]
+        pairs = [(one, by_key[key]) for key, one in rows.items()]
         spent = time.perf_counter() - start
         if into is not None:
             write_parquet(into.run / FOLDS_FILE, folds_table(pairs))
@@ -197,7 +333,7 @@ class FoldLearner:
     def _final(
         self,
         bench: Bench,
-        pairs: Sequence[tuple[FoldRows, FitResult]],
+        pairs: Sequence[tuple[TrialFold, FitResult]],
         told: Decision,
         into: RunFolder | None,
         listeners: Sequence[Listener],
@@ -234,7 +370,7 @@ class FoldLearner:
 
 
 def joined(
-    pairs: Sequence[tuple[FoldRows, FitResult]], ready: TrainingPlan, share: float, folds: int
+    pairs: Sequence[tuple[TrialFold, FitResult]], ready: TrainingPlan, share: float, folds: int
 ) -> FoldLooks:
     """The folds' looks at their validation rows as looks of the fit on all rows, each at the same
     share of the way; a fold that had stopped says what it said last. The fit ends at the look that
@@ -279,7 +415,7 @@ def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan
     )
 
 
-def _answered(bench: Bench, pairs: Sequence[tuple[FoldRows, FitResult]]) -> OutOfFoldAnswers:
+def _answered(bench: Bench, pairs: Sequence[tuple[TrialFold, FitResult]]) -> OutOfFoldAnswers:
     """What the folds of the first repeat said, in the order of the rows."""
     import pyarrow as pa
 

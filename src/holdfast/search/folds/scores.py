@@ -26,8 +26,7 @@ from holdfast.metrics.out_of_fold import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.honest import headline_metric
-from holdfast.search.bench import Bench
-from holdfast.search.folds.rows import FoldRows
+from holdfast.search.bench import Bench, TrialFold
 from holdfast.search.job import FitResult
 from holdfast.stats.folds import corrected_t, nested
 from holdfast.stats.temperature import losses_at
@@ -35,7 +34,7 @@ from holdfast.stats.temperature import losses_at
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Pairs = Sequence[tuple[FoldRows, FitResult]]
+Pairs = Sequence[tuple[TrialFold, FitResult]]
 LEVEL = 0.95
 ENDS = ("value", "low", "high")
 # Metrics of ours that are shares, by how their names begin; what else there is begins at 0.
@@ -54,25 +53,13 @@ def cv_block(
     """``cv`` of ``result.json``, and ``valid``, which says what is known of rows out of fold."""
     repeats = len({one.repeat for one, _ in pairs})
     folds = len(pairs) // repeats
-    ready, cv = fitted.ready, bench.recipe.cv
-    own = ready.metric if ready.own_metric else None
-    by_folds = _by_folds(pairs, {own.name: (own.low, own.high)} if own else {})
-    pooled = _pooled(bench, pairs, fitted)
-    metrics: dict[str, Any] = {}
-    for name, found in by_folds.items():
-        why = {"why": found.why} if found.why else {}
-        t = {"low": found.low, "high": found.high, "level": LEVEL, **why}
-        chosen, way = (pooled[name], ROWS) if name in pooled else (found, CORRECTED)
-        metrics[name] = {**to_json(chosen), "how": way, "corrected_t": to_json(t)}
-    if cv.nested:
-        for name, block in _nested(pairs, folds).items():
-            metrics[name]["nested"] = block
+    metrics = _estimates(bench, pairs, fitted, folds)
     rows = sum(len(one.held) for one, _ in pairs if one.repeat == 0)
-    headline = headline_metric(by_folds)
+    headline = headline_metric(metrics)
     block = {
         "folds": folds,
         "repeats": repeats,
-        "nested": cv.nested,
+        "nested": bench.recipe.cv.nested,
         "rows": len(bench.rows),
         "answered": rows,
         "how": how,
@@ -84,7 +71,7 @@ def cv_block(
         "spread": _spread(pairs, repeats),
         "verdicts": verdicts([done.verdict for _, done in pairs]),
         "final": {
-            "rows": len(ready.sides.train_rows),
+            "rows": len(fitted.ready.sides.train_rows),
             "step": fitted.trained.best_step,
             "planned": fitted.job.plan.steps,
             "shares": [round(done.best_step / max(1, done.planned), 4) for _, done in pairs],
@@ -102,6 +89,23 @@ def cv_block(
         "folds": folds,
     }
     return block, valid
+
+
+def _estimates(bench: Bench, pairs: Pairs, fitted: FittedModel, folds: int) -> dict[str, Any]:
+    """Each metric with its interval, how that came about, and the corrected resampled t."""
+    ready = fitted.ready
+    own = ready.metric if ready.own_metric else None
+    pooled = _pooled(bench, pairs, fitted)
+    metrics: dict[str, Any] = {}
+    for name, found in _by_folds(pairs, {own.name: (own.low, own.high)} if own else {}).items():
+        why = {"why": found.why} if found.why else {}
+        t = {"low": found.low, "high": found.high, "level": LEVEL, **why}
+        chosen, way = (pooled[name], ROWS) if name in pooled else (found, CORRECTED)
+        metrics[name] = {**to_json(chosen), "how": way, "corrected_t": to_json(t)}
+    if bench.recipe.cv.nested:
+        for name, block in _nested(pairs, folds).items():
+            metrics[name]["nested"] = block
+    return metrics
 
 
 def _ways(fits: int, folds: int) -> dict[str, str]:
@@ -126,7 +130,7 @@ def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
     return float(counts.max() / len(held))
 
 
-def told_of_fold(one: FoldRows, done: FitResult, folds: int) -> Decision:
+def told_of_fold(one: TrialFold, done: FitResult, folds: int) -> Decision:
     """A fold that is done, in a line."""
     scores = done.answered.scores["metrics"]
     name = headline_metric(scores)
@@ -283,7 +287,7 @@ def _nested(pairs: Pairs, folds: int) -> dict[str, Any]:
     }
 
 
-def _per_fold(one: FoldRows, done: FitResult) -> dict[str, Any]:
+def _per_fold(one: TrialFold, done: FitResult) -> dict[str, Any]:
     return {
         "fold": one.number,
         "repeat": one.repeat,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, softmax
 from holdfast.stats.paired_tests import by_groups
 
 # What is believed of settings before any is tried, in shares of the score, with the spread of that
@@ -126,9 +126,7 @@ def _posterior(gains: Floats, noise: Floats) -> Sequence[Floats]:
     chance, away = _wrong(gains, noise)
     # Far beyond both laws each of them is 0 in floating point.
     both = np.maximum(fine + WRONG * chance, 1e-300)
-    logs = prior + np.log(both).sum(axis=1)
-    weights = np.exp(logs - logs.max())
-    weights /= weights.sum()
+    weights = softmax(prior + np.log(both).sum(axis=1))
     of_fine = fine / both
     mean = of_fine * near + (1 - of_fine) * away
     return weights @ mean, centre[:, 0], spread[:, 0], weights

@@ -109,18 +109,7 @@ def winner(
     near = shown & (found.mean[lead] - found.mean <= WITHIN)
     price = np.array([costs[key] for key in found.keys])
     taken = int(np.argmin(np.where(near, price, np.inf)))
-    because = (
-        f"it gives the labels {100 * found.measured[taken]:+.1f} points more probability than "
-        f"{default} ({evidence.of(taken)}), of which {100 * found.mean[taken]:+.1f} are expected "
-        "to last"
-    )
-    if correct is not None:
-        because += f"; {100 * answers[taken]:+.1f} points more of the validation rows are correct"
-    if taken != lead:
-        because += (
-            f"; {found.keys[lead]} is expected to be better by less than {100 * WITHIN:g} points, "
-            "and costs more"
-        )
+    because = evidence.for_(taken, lead, None if correct is None else answers[taken])
     return Winner(found.keys[taken], because, False, top, gain, float(p[best]), average)
 
 
@@ -164,6 +153,23 @@ class _Evidence:
             return self._test(self.p[place])
         return f"{self.default} is worse than the average trial: {self._test(self.average)}"
 
+    def for_(self, taken: int, lead: int, answers: float | None) -> str:
+        """Why this trial is taken, where ``lead`` is the one of the largest expected gain."""
+        found = self.found
+        because = (
+            f"it gives the labels {100 * found.measured[taken]:+.1f} points more probability than "
+            f"{self.default} ({self.of(taken)}), of which {100 * found.mean[taken]:+.1f} are "
+            "expected to last"
+        )
+        if answers is not None:
+            because += f"; {100 * answers:+.1f} points more of the validation rows are correct"
+        if taken != lead:
+            because += (
+                f"; {found.keys[lead]} is expected to be better by less than {100 * WITHIN:g} "
+                "points, and costs more"
+            )
+        return because
+
     def against(self, best: int, rows: str, answers: float, level: float) -> str:
         """Why the trial of the largest expected gain is not taken."""
         top, gain = self.found.keys[best], float(self.found.mean[best])
@@ -194,6 +200,11 @@ class ScoreRange:
     value: float
     low: float
     high: float
+
+    def signed(self, sign: float) -> ScoreRange:
+        """Of ``sign`` times the number: of a loss, whose negative is the score."""
+        low, high = sorted((sign * self.low, sign * self.high))
+        return ScoreRange(sign * self.value, low, high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.compare.verdict import PairedVerdict
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, to_json
@@ -27,12 +26,20 @@ from holdfast.fits.row_use import against_dealing
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, TrialFold, folds_of, judged_by, units_of
-from holdfast.search.capacity.sizes import LAYERS, Cost, Size, costs_of, sizes_of
-from holdfast.search.capacity.verdict import WHOLE, Capacity, judge_sizes, sentence
-from holdfast.search.engines import engine_of
 from holdfast.search.job import FitJob, FitResult
-from holdfast.search.learner import Fits, SearchLearner, SearchOutcome, need_test_rows
-from holdfast.search.rules.winner import ScoreRange, expected_test
+from holdfast.search.learner import Fits, SearchLearner, SearchOutcome, engine_of, need_test_rows
+from holdfast.search.rules.winner import expected_test
+from holdfast.search.sizes import (
+    LAYERS,
+    WHOLE,
+    Capacity,
+    Cost,
+    Size,
+    costs_of,
+    judge_sizes,
+    sentence,
+    sizes_of,
+)
 from holdfast.search.study_block import front
 
 NAME = "search=capacity"
@@ -253,7 +260,6 @@ def study_of(found: Capacity, trying: SizeTrials, block: Mapping[str, Any]) -> d
     tried = [line for line in block["sizes"] if line["tried"]]
     scores = {line["key"]: trying.quality(line["key"]) for line in tried}
     expected = expected_test(scores, found.chosen, WHOLE)
-    optimism = expected.optimism
     table = [
         {"trial": place, "settings": line["settings"], "seen": line["value"], "size": line["key"]}
         for place, line in enumerate(tried)
@@ -263,8 +269,8 @@ def study_of(found: Capacity, trying: SizeTrials, block: Mapping[str, Any]) -> d
         "higher_is_better": block["higher_is_better"],
         "trials": len(tried),
         "best": [line["key"] for line in tried].index(found.chosen),
-        "expected_test": _signed(expected, trying.sign),
-        "optimism": {"value": optimism.value, "low": optimism.low, "high": optimism.high},
+        "expected_test": expected.signed(trying.sign),
+        "optimism": expected.optimism,
         "trials_table": table,
     }
 
@@ -295,17 +301,9 @@ def _line(
     }
     standing = found.of(size.key)
     if standing is not None:
-        told = standing.found
-        why = {"why": told.why} if told.why else {}
         line |= {
-            "difference": {**_signed(told, sign), "level": 0.95, **why},
-            "verdict": told.verdict,
+            "difference": standing.found.difference(sign),
+            "verdict": standing.found.verdict,
             "likely": sign * standing.likely,
         }
     return line
-
-
-def _signed(one: ScoreRange | PairedVerdict, sign: int) -> dict[str, float]:
-    """A quality and its interval as the metric has them."""
-    low, high = sorted((sign * one.low, sign * one.high))
-    return {"value": sign * one.value, "low": low, "high": high}

@@ -1,1 +1,0 @@
-"""Is the model larger than the rows need?"""
