@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from holdfast.core.discovery import Registry, modules_of, nearest
 from holdfast.core.errors import RecipeError
+from holdfast.core.tasks import OF_PICTURES
 
 S = TypeVar("S")
 Of = Literal["text", "pictures"]
@@ -119,7 +120,7 @@ def kind_of_rows(task: str | None) -> Of | None:
     """What the rows of a task are; ``None`` where the task is not known yet."""
     if task is None:
         return None
-    return "pictures" if task == "image-classification" else "text"
+    return "pictures" if task in OF_PICTURES else "text"
 
 
 def asked_for(enrich: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:

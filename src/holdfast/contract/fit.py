@@ -16,6 +16,7 @@ import numpy as np
 from holdfast.contract.side_layer import SideLayer
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
+from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.core.updates import LossTerm
 from holdfast.data.extra_rows import Added, join_added
 from holdfast.data.table import Table, TrainSplit, ValidSplit
@@ -202,7 +203,7 @@ class PreparedData:
 def classes_of(prepared: PreparedData) -> int:
     """How many classes a text's label is one of; 0 where it is something else."""
     one_class = prepared.rows.columns.one_class
-    of_texts = prepared.recipe.task == "text-classification"
+    of_texts = prepared.recipe.task in LABELLED_TEXTS
     return len(prepared.rows.classes) if of_texts and one_class else 0
 
 

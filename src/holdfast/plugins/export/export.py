@@ -20,6 +20,7 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision
+from holdfast.core.tasks import OF_PICTURES
 from holdfast.plugins.export import folder as files
 from holdfast.plugins.export.formats import Format, format_of
 from holdfast.plugins.export.hub import Hub
@@ -88,7 +89,7 @@ def export(
         how = files.use(form.name, task, title, threshold)
         write_text(made / files.CARD, files.card(run / "model", form.name, facts, how))
         if space:
-            files.write_space(made, made / files.SPACE, title, task == "image-classification")
+            files.write_space(made, made / files.SPACE, title, task in OF_PICTURES)
         write_json(made / files.FACTS, facts)
     pushed: dict[str, str] = {}
     if hub:
