@@ -21,7 +21,6 @@ from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.tasks import CLASSIFIERS
 from holdfast.core.wording import counted
-from holdfast.metrics import Metric
 from holdfast.metrics.out_of_fold import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
@@ -55,8 +54,7 @@ def cv_block(
     repeats = len({one.repeat for one, _ in pairs})
     folds = len(pairs) // repeats
     ready, cv = fitted.ready, bench.recipe.cv
-    own = ready.metric if ready.own_metric else None
-    by_folds = _by_folds(pairs, {own.name: (own.low, own.high)} if own else {})
+    by_folds = _by_folds(pairs, {one.name: (one.low, one.high) for one in ready.own_metrics})
     pooled = _pooled(bench, pairs, fitted)
     metrics: dict[str, Any] = {}
     for name, found in by_folds.items():
@@ -217,12 +215,13 @@ def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estima
     chances = "probabilities" in pairs[0][1].answered.answers.column_names
     if not rows.columns.one_class or several or not chances:
         return {}
-    own: tuple[Metric, ...] = (ready.metric,) if ready.metric and ready.own_metric else ()
     made = []
     for repeat in sorted({one.repeat for one, _ in pairs}):
         some = [done for one, done in pairs if one.repeat == repeat]
         outputs, seed = _outputs(bench, some), fitted.recipe.seed
-        scores = score_out_of_fold(outputs, rows.classes, len(some), seed=seed, extra_metrics=own)
+        scores = score_out_of_fold(
+            outputs, rows.classes, len(some), seed=seed, extra_metrics=ready.own_metrics
+        )
         made.append(scores)
     return {
         name: _mean([scores.metrics[name] for scores in made])
