@@ -11,6 +11,7 @@ from holdfast.core.tasks import WRITERS
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import SETTING, QuantizeSpec
 from holdfast.models.base import AdapterSpec, Loaded, Network, decisions_in
+from holdfast.models.loading.options import LoadOptions
 from holdfast.recipe import Recipe
 
 # Times the rate of a full fine-tune. LoRA's best rate is about ten times that of a full
@@ -100,6 +101,21 @@ def quantize_spec(recipe: Recipe) -> QuantizeSpec | None:
     if model.quantize == "8bit":
         return QuantizeSpec(8)
     return QuantizeSpec(4, model.quant_type or "nf4", model.double_quant is not False)
+
+
+def load_options(recipe: Recipe) -> LoadOptions:
+    """What every loader is asked."""
+    model = recipe.model
+    return LoadOptions(
+        model.revision,
+        model.trust_remote_code,
+        model.max_length,
+        model.dropout,
+        recipe.seed,
+        adapter_spec(recipe),
+        quantize_spec(recipe),
+        model.dtype,
+    )
 
 
 def with_adapter(loaded: L, recipe: Recipe) -> L:

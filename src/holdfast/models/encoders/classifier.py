@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.models.adapters.adapter import PROMPT_VECTORS, attach
-from holdfast.models.base import AdapterSpec, Loaded, ModelFactory, decisions_in
+from holdfast.models.adapters.adapter import attach
+from holdfast.models.base import Loaded, ModelFactory, decisions_in
 from holdfast.models.encoders.checkpoint import check_fast
 from holdfast.models.encoders.families import Family, family_of
 from holdfast.models.encoders.network import REGRESSION, SINGLE_LABEL, TOKENS, EncoderClassifier
@@ -26,6 +26,7 @@ from holdfast.models.encoders.pooling import (
     why_not_mean,
 )
 from holdfast.models.loading.checks import check_computes, loading
+from holdfast.models.loading.options import AS_IT_IS, LoadOptions
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import (
     accepted_inputs,
@@ -74,27 +75,21 @@ class LoadedClassifier(Loaded):
 @dataclass(frozen=True, slots=True)
 class PretrainedEncoder:
     """A pretrained encoder before its weights are read: where it is, its family, its configuration
-    with the names of the outputs, and its tokenizer. ``seed`` is of every weight that is new."""
+    with the names of the outputs, and its tokenizer."""
 
     source: Source
     family: Family
     config: Any
     tokenizer: Any
-    adapter: AdapterSpec | None
-    seed: int
+    options: LoadOptions
 
 
 def load_classifier(
     name: str,
     classes: Sequence[str],
+    options: LoadOptions = AS_IT_IS,
     *,
     pooling: str = "auto",
-    dropout: float | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    max_length: int | None = None,
-    seed: int = 0,
-    adapter: AdapterSpec | None = None,
     problem: str = SINGLE_LABEL,
 ) -> LoadedClassifier:
     """Load a pretrained encoder and put a new classification head on it, in float32 and
@@ -106,14 +101,6 @@ def load_classifier(
     classes : the class names in the order of the logits; at least two, all different.
     pooling : ``"mean"`` over the real tokens, the architecture's ``"own"`` head, or ``"auto"``:
         the mean where a plain folder can carry it, else its own.
-    dropout : one rate in [0, 1) for hidden states, attention and classifier; ``None`` leaves the
-        model's.
-    revision : a branch, tag or commit of a hub model.
-    trust_remote_code : allow the code that a model's folder brings for its tokenizer to run, and
-        load a model that brings code for its layers into Transformers' own layers.
-    max_length : tokens a text is cut to; ``None`` chooses.
-    seed : of every weight that is new.
-    adapter : put one on the backbone; only it, the own pooling and the head then learn.
     problem : what the outputs mean, as Transformers' ``problem_type`` names it; a ``regression``
         has one output, which ``classes`` name.
 
@@ -125,10 +112,9 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification
 
     _check(classes, pooling, problem)
-    check_dropout(dropout)
-    found = _find(name, classes, dropout, revision, trust_remote_code, adapter, seed)
+    found = _find(name, classes, options)
     found.config.problem_type = problem
-    length, because = _settle_length(found, max_length)
+    length, because = _settle_length(found)
     with recorded() as log:
         notify(*found.source.decisions)
         with loading(found.source.name, "has a config.json that cannot be used"):
@@ -136,7 +122,7 @@ def load_classifier(
         notify(because)
         pooler = f"{found.family.base}.pooler."
         plain = _load_weights(found, AutoModelForSequenceClassification, also_new=pooler)
-        network = assemble(plain, found.family, tuple(classes), chosen, seed)
+        network = assemble(plain, found.family, tuple(classes), chosen, options.seed)
         network.problem = problem
         _finish(found, network)
     facts = _facts(found, network)
@@ -145,15 +131,7 @@ def load_classifier(
 
 
 def load_tagger(
-    name: str,
-    tags: Sequence[str],
-    *,
-    dropout: float | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    max_length: int | None = None,
-    seed: int = 0,
-    adapter: AdapterSpec | None = None,
+    name: str, tags: Sequence[str], options: LoadOptions = AS_IT_IS
 ) -> LoadedClassifier:
     """Load a pretrained encoder and put a new linear layer for ``tags`` on every token, in float32
     and evaluation mode; arguments as in ``load_classifier``. The network's logits are [B, T, tags].
@@ -165,10 +143,9 @@ def load_tagger(
     """
     from transformers import AutoModelForTokenClassification
 
-    check_dropout(dropout)
-    found = _find(name, tags, dropout, revision, trust_remote_code, adapter, seed)
+    found = _find(name, tags, options)
     found = replace(found, tokenizer=_by_words(found.source, found.tokenizer))
-    length, because = _settle_length(found, max_length)
+    length, because = _settle_length(found)
     plain = _load_weights(found, AutoModelForTokenClassification)
     drop = next(n for n, _ in plain.named_children() if n in ("dropout", "drop"))
     network = EncoderClassifier(
@@ -177,7 +154,7 @@ def load_tagger(
         found.family,
         tuple(tags),
         _rate(plain, drop),
-        seed,
+        options.seed,
     )
     network.problem = TOKENS
     with recorded() as log:
@@ -187,26 +164,21 @@ def load_tagger(
     return LoadedClassifier(network, found.tokenizer, length, decisions_in(log), facts)
 
 
-def _find(
-    name: str,
-    classes: Sequence[str],
-    dropout: float | None,
-    revision: str | None,
-    trust: bool,
-    adapter: AdapterSpec | None,
-    seed: int,
-) -> PretrainedEncoder:
-    source = find_model(name, revision=revision, trust=trust)
+def _find(name: str, classes: Sequence[str], options: LoadOptions) -> PretrainedEncoder:
+    check_dropout(options.dropout)
+    trust = options.trust_remote_code
+    source = find_model(name, revision=options.revision, trust=trust)
     family = family_of(str(source.config.get("model_type")), name)
-    config = configuration(source, dropout, DROPOUTS)
+    config = configuration(source, options.dropout, DROPOUTS)
     name_classes(config, classes)
-    return PretrainedEncoder(source, family, config, load_tokenizer(source, trust), adapter, seed)
+    return PretrainedEncoder(source, family, config, load_tokenizer(source, trust), options)
 
 
-def _settle_length(found: PretrainedEncoder, asked: int | None) -> tuple[int, Decision]:
+def _settle_length(found: PretrainedEncoder) -> tuple[int, Decision]:
     """How many tokens a text is cut to, and why; the tokenizer, and any saved copy of it, then cuts
     there and yields what the model takes."""
-    source, tokenizer, adapter = found.source, found.tokenizer, found.adapter
+    source, tokenizer, options = found.source, found.tokenizer, found.options
+    adapter = options.adapter
     if adapter and not adapter.merge and source.config.get(MARK):
         raise ModelError(
             source.name,
@@ -215,10 +187,10 @@ def _settle_length(found: PretrainedEncoder, asked: int | None) -> tuple[int, De
             None,
             "Use --set model.adapter.merge=true, or start from the model it was trained from.",
         )
-    # Places that a learnt prompt takes from the text.
-    taken = (adapter.rank or PROMPT_VECTORS) if adapter and adapter.kind == "prompt" else 0
     with loading(source.name, "states no length that can be used"):
-        length, because = choose_max_length(source.folder, found.config, tokenizer, asked, taken)
+        length, because = choose_max_length(
+            source.folder, found.config, tokenizer, options.max_length, options.prompt_places
+        )
     tokenizer.model_max_length = length
     limit_inputs(tokenizer, accepted_inputs(found.config))
     return length, because
@@ -235,7 +207,7 @@ def _load_weights(
         found.source,
         found.config,
         f"a {found.family.name}",
-        seed=found.seed,
+        seed=found.options.seed,
         new=lambda key: (
             not key.startswith(base) or (also_new is not None and key.startswith(also_new))
         ),
@@ -246,9 +218,9 @@ def _load_weights(
 
 def _finish(found: PretrainedEncoder, network: EncoderClassifier) -> None:
     """Put the adapter on, where one is asked for, and have the network compute once."""
-    source, adapter = found.source, found.adapter
-    if adapter:
-        attach(network, adapter, base=source.name, commit=source.commit, seed=found.seed)
+    source, options = found.source, found.options
+    if options.adapter:
+        attach(network, options.adapter, base=source.name, commit=source.commit, seed=options.seed)
     network.eval()
     if source.name != "embedded":
         check_computes(source.name, network, found.tokenizer)
@@ -318,7 +290,7 @@ def _check(classes: Sequence[str], pooling: str, problem: str) -> None:
 
 def _choose_pooling(asked: str, found: PretrainedEncoder, classes: int) -> str:
     """``"mean"`` or ``"own"``; ModernBERT's own head is told to take the mean."""
-    family, config, adapter = found.family, found.config, found.adapter
+    family, config, adapter = found.family, found.config, found.options.adapter
     obstacle = why_not_mean(family, config, classes)
     if adapter and not adapter.merge:
         obstacle = (

@@ -239,6 +239,7 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     from holdfast.models.adapters.adapter import adapter_off, below_prompt, has_switch
     from holdfast.models.generators.causal import load_causal
     from holdfast.models.generators.seq2seq import load_seq2seq
+    from holdfast.models.loading.options import LoadOptions
 
     without: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     if has_switch(tuned.plain):
@@ -248,12 +249,8 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     else:
         model = recipe.model
         load: Any = load_seq2seq if task in ENCODER_DECODERS else load_causal
-        loaded = load(
-            model.name,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-            seed=recipe.seed,
-        )
+        options = LoadOptions(model.revision, model.trust_remote_code, seed=recipe.seed)
+        loaded = load(model.name, options)
         plain = loaded.network.to(best_device()).plain
     # Both are asked in the tuned model's template.
     if task in ENCODER_DECODERS:
