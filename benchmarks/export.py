@@ -198,10 +198,11 @@ def encoder(folder: Path, name: str) -> Any:
 
     from holdfast.models.encoders.checkpoint import load_saved
     from holdfast.models.encoders.classifier import load_classifier
+    from holdfast.models.loading.options import LoadOptions
     from holdfast.plugins.export.model import of_texts
 
     source = "embedded" if name == "minilm" else str(tiny(folder / "tiny", name))
-    loaded = load_classifier(source, ("a", "b", "c"), seed=1)
+    loaded = load_classifier(source, ("a", "b", "c"), LoadOptions(seed=1))
     with torch.no_grad():
         loaded.network.head.weight.mul_(20)
     loaded.network.save(folder / "saved", loaded.tokenizer, 1.5)
@@ -245,10 +246,11 @@ def resnet(folder: Path) -> Any:
     """The ResNet for pictures of 32 pixels that other benchmarks begin with."""
     from vs_trainer_tasks import small_resnet
 
+    from holdfast.models.loading.options import LoadOptions
     from holdfast.models.vision.vision import load_saved_vision, load_vision
     from holdfast.plugins.export.model import of_pictures
 
-    loaded = load_vision(str(small_resnet()), ("a", "b", "c"), seed=1)
+    loaded = load_vision(str(small_resnet()), ("a", "b", "c"), LoadOptions(seed=1))
     loaded.network.save(folder / "saved", loaded.tokenizer, 1.5)
     saved, again = (load_saved_vision(folder / "saved") for _ in range(2))
     shape = (saved.channels, 32, 32)

@@ -213,11 +213,12 @@ def _area(name: str, auc: Any) -> Result:
 def untrained(run: Path, drawn: Any) -> Result:
     """The area on the same rows by the encoder with a random last layer."""
     from holdfast.models.encoders.classifier import load_classifier
+    from holdfast.models.loading.options import LoadOptions
     from holdfast.tasks.forward import forward
 
     heard = heard_of(run)
     classes = heard["train"].table.classes
-    loaded = load_classifier("embedded", classes, seed=FinishedRun(run).recipe.seed)
+    loaded = load_classifier("embedded", classes, LoadOptions(seed=FinishedRun(run).recipe.seed))
     found = []
     for side, one in heard.items():
         part = one.table.take(np.flatnonzero(drawn[side][np.asarray(one.table.column("row"))]))

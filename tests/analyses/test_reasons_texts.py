@@ -23,13 +23,14 @@ from holdfast.analyses.explain.explanation import reason_of
 from holdfast.analyses.explain.masking import STEPS, integrated_gradients, leave_one_out
 from holdfast.models.encoders.checkpoint import SavedClassifier, load_saved
 from holdfast.models.encoders.classifier import load_classifier
+from holdfast.models.loading.options import LoadOptions
 
 TEXT = "w1 good w2 w3 bad w4"
 
 
 @pytest.fixture(scope="module")
 def saved(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SavedClassifier:
-    loaded = load_classifier(str(tiny_model), ["no", "yes", "so"], seed=3)
+    loaded = load_classifier(str(tiny_model), ["no", "yes", "so"], LoadOptions(seed=3))
     folder = tmp_path_factory.mktemp("saved") / "model"
     with torch.no_grad():
         loaded.network.head.weight.mul_(20)

@@ -15,6 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = re.compile(r"^<!-- file: (?P<path>\S+) -->\n```python\n(?P<code>.*?)^```$", re.M | re.S)
+LINE = re.compile(
+    r"^<!-- line in: (?P<path>\S+), after: (?P<before>.+) -->\n```python\n(?P<code>.*\n)```$", re.M
+)
 ENTRIES = re.compile(r"^<!-- entry points -->\n```toml\n(?P<text>.*?)^```$", re.M | re.S)
 
 
@@ -34,6 +37,11 @@ def site(page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         assert not path.exists()
         path.resolve().write_text(example["code"], "utf-8")
+    for example in LINE.finditer(page):
+        path, before = site / "holdfast" / example["path"], f"\n{example['before']}\n"
+        text = path.read_text("utf-8")
+        assert text.count(before) == 1
+        path.write_text(text.replace(before, before + example["code"]), "utf-8")
     facts = site / "greeter-1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: greeter\nVersion: 1.0\n", "utf-8")
@@ -95,3 +103,46 @@ def test_the_command_of_another_package_is_listed_and_works(
 ) -> None:
     assert "Count the rows of a file." in typed(site, tmp_path, "--help").stdout
     assert typed(site, tmp_path, "count", str(rows)).stdout == "80 rows\n"
+
+
+def test_the_task_trains_predicts_and_is_scored_by_its_own_metric(
+    site: Path, tmp_path: Path
+) -> None:
+    words = ("awful", "poor", "fair", "good", "great")
+    lines = [
+        f"number {n} was {word} to me,{at + 1}" for n in range(12) for at, word in enumerate(words)
+    ]
+    (tmp_path / "stars.csv").write_text("text,label\n" + "\n".join(lines) + "\n", "utf-8")
+    task = ("--task", "ordered-classification")
+    typed(site, tmp_path, "train", "stars.csv", *task, "--set", "train.max_steps=2", "--out", "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    assert result["task"] == "ordered-classification"
+    assert result["classes"] == ["1", "2", "3", "4", "5"]
+    assert "Class distance" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    told = typed(site, tmp_path, "predict", "run", "stars.csv").stdout.splitlines()
+    rows = [json.loads(line) for line in told]
+    distance = sum(abs(int(row["prediction"]) - int(row["label"])) for row in rows) / len(lines)
+    scored = json.loads(typed(site, tmp_path, "evaluate", "run", "stars.csv", "--json").stdout)
+    assert scored["metrics"]["class_distance"]["value"] == pytest.approx(distance)
+    # Where the task has no line in the table, it is refused by the names that there are.
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        typed(ROOT / "src", tmp_path, "train", "stars.csv", *task, "--out", "other")
+    assert refused.value.returncode == 2
+    assert "token-classification" in refused.value.stderr
+
+
+def test_the_tasks_loss_is_the_sum_of_its_questions(site: Path, tmp_path: Path) -> None:
+    code = """
+import math, torch
+from types import SimpleNamespace
+from holdfast.tasks.ordered.task import OrderedClassification
+logits = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+labels = torch.tensor([0, 1, 2, 3, 4, 2, 0])
+found = OrderedClassification(0, ()).losses(SimpleNamespace(logits=logits), {"labels": labels})
+for row, label, loss in zip(logits.softmax(-1).tolist(), labels.tolist(), found.tolist()):
+    asked = [sum(row[k + 1:]) if label > k else sum(row[:k + 1]) for k in range(4)]
+    assert math.isclose(loss, -sum(map(math.log, asked)), rel_tol=1e-5)
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(site)}, check=True
+    )

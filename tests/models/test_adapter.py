@@ -16,6 +16,7 @@ from holdfast.models.base import AdapterSpec
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.layers import freeze, parameter_groups
+from holdfast.models.loading.options import LoadOptions
 
 CLASSES = ("a", "b", "c")
 INSIDE = ("lora", "rslora", "dora", "lora+", "ia3")
@@ -29,7 +30,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def load(folder: Path, kind: str, **settings: Any) -> Any:
-    return load_classifier(str(folder), CLASSES, adapter=AdapterSpec(kind, **settings))
+    return load_classifier(str(folder), CLASSES, LoadOptions(adapter=AdapterSpec(kind, **settings)))
 
 
 def stir(network: Any, seed: int = 1) -> None:
@@ -133,7 +134,9 @@ def test_merging_keeps_mean_pooling_and_an_adapter_folder_says_why_it_cannot(
     (because,) = [d.because for d in loaded.decisions if d.what == "model.pooling"]
     assert "model.adapter.merge=true" in because
     with pytest.raises(ModelError, match="mean"):
-        load_classifier(str(folder), CLASSES, pooling="mean", adapter=AdapterSpec("lora"))
+        load_classifier(
+            str(folder), CLASSES, LoadOptions(adapter=AdapterSpec("lora")), pooling="mean"
+        )
 
 
 def test_the_same_seed_draws_the_same_adapter_and_leaves_the_global_generator(

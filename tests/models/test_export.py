@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from holdfast.core.errors import Defect, MachineError, ModelError
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
+from holdfast.models.loading.options import LoadOptions
 
 CLASSES = ("yes", "no", "it's “complicated”")
 TOLERANCE = 1e-4
@@ -47,7 +48,9 @@ def relative_difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def test_plain_reload_gives_the_logits_of_the_trained_network(
     architecture: str, pooling: str, temperature: float, make_model: Any, batch: Any, tmp_path: Path
 ) -> None:
-    loaded = load_classifier(str(make_model(architecture)), CLASSES, pooling=pooling, seed=1)
+    loaded = load_classifier(
+        str(make_model(architecture)), CLASSES, LoadOptions(seed=1), pooling=pooling
+    )
     inputs = batch(loaded.tokenizer)
     assert inputs["attention_mask"].min() == 0, "the batch must hold padding"
     train_a_little(loaded, inputs)
@@ -157,7 +160,7 @@ def test_a_half_precision_reload_is_still_the_model(
 def test_the_saved_tokenizer_neither_cuts_nor_pads_by_itself(
     make_model: Any, tmp_path: Path
 ) -> None:
-    loaded = load_classifier(str(make_model("bert")), CLASSES, max_length=20)
+    loaded = load_classifier(str(make_model("bert")), CLASSES, LoadOptions(max_length=20))
     loaded.network.save(tmp_path / "saved", loaded.tokenizer)
     loaded.tokenizer(["a", "the film"], padding=True, truncation=True, max_length=5)
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")

@@ -13,6 +13,7 @@ import torch
 from holdfast.core.errors import ModelError
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
+from holdfast.models.loading.options import LoadOptions
 from holdfast.models.vision.vision import load_saved_vision, load_vision
 from holdfast.plugins.export.graphs import (
     OnnxEngine,
@@ -29,7 +30,7 @@ CLASSES = ("yes", "no", "it's “complicated”")
 
 def saved_text(folder: Path, place: Path, temperature: float = 1.5) -> Exportable:
     """A classifier with every weight moved, saved, and read back twice."""
-    loaded = load_classifier(str(folder), CLASSES, seed=1)
+    loaded = load_classifier(str(folder), CLASSES, LoadOptions(seed=1))
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in loaded.network.parameters():
@@ -116,7 +117,9 @@ def test_a_file_that_computes_something_else_is_seen(
 
 def test_a_resnet_in_one_file_is_the_model_at_every_batch(tmp_path: Path) -> None:
     vision: Any = sys.modules.get("vision") or _vision()
-    loaded = load_vision(str(vision.tiny_vision(tmp_path / "tiny", "resnet")), CLASSES, seed=1)
+    loaded = load_vision(
+        str(vision.tiny_vision(tmp_path / "tiny", "resnet")), CLASSES, LoadOptions(seed=1)
+    )
     loaded.network.save(tmp_path / "saved", loaded.tokenizer, 0.7)
     one, two = (load_saved_vision(tmp_path / "saved") for _ in range(2))
     whole = of_pictures(one.network.model, two.network.model, (3, vision.SIDE, vision.SIDE))
@@ -142,7 +145,9 @@ def test_an_adapter_is_merged_into_the_function(make_model: Any, tmp_path: Path)
     from holdfast.models.base import AdapterSpec
 
     folder = make_model("bert")
-    loaded = load_classifier(str(folder), CLASSES, adapter=AdapterSpec("lora", rank=4), seed=1)
+    loaded = load_classifier(
+        str(folder), CLASSES, LoadOptions(adapter=AdapterSpec("lora", rank=4), seed=1)
+    )
     with torch.no_grad():
         for name, parameter in loaded.network.named_parameters():
             if "lora" in name:

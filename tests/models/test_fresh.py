@@ -13,13 +13,16 @@ from holdfast.models.compute.processor import checkpoint_activations, use_onednn
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.fresh import fresh, own_weights, same_memory
 from holdfast.models.layers import freeze, parameter_groups
+from holdfast.models.loading.options import LoadOptions
 
 BATCH = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
 
 
 def made(model: Path, kind: str | None = None) -> Any:
     adapter = AdapterSpec(kind) if kind else None
-    return load_classifier(str(model), ("a", "b"), adapter=adapter, pooling="own").network
+    return load_classifier(
+        str(model), ("a", "b"), LoadOptions(adapter=adapter), pooling="own"
+    ).network
 
 
 @pytest.mark.parametrize("kind", [None, "lora", "dora", "lora+", "ia3", "prompt"])

@@ -10,6 +10,7 @@ import torch
 from holdfast.core.errors import RecipeError
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
+from holdfast.models.loading.options import LoadOptions
 
 CLASSES = ("a", "b", "c")
 
@@ -46,7 +47,7 @@ def test_word_embeddings_are_the_table_of_the_vocabulary(
 
 @pytest.mark.parametrize("what", [2, 0.5, "2", "embeddings, block.0", "backbone", "*.query.*"])
 def test_frozen_weights_stay_and_the_others_move(what: Any, make_model: Any, batch: Any) -> None:
-    loaded = load_classifier(str(make_model("bert")), CLASSES, dropout=0.0)
+    loaded = load_classifier(str(make_model("bert")), CLASSES, LoadOptions(dropout=0.0))
     network = loaded.network
     decision = freeze(network, what)
     frozen = {name for name, p in network.named_parameters() if not p.requires_grad}

@@ -11,6 +11,7 @@ import torch
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.encoders.network import MeanPool, masked_mean
+from holdfast.models.loading.options import LoadOptions
 
 CLASSES = ("a", "b", "c")
 
@@ -110,7 +111,8 @@ def test_inputs_that_a_model_does_not_take_are_left_out(
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(make_model: Any) -> None:
     folder = str(make_model("roberta"))
     one, two, other = (
-        load_classifier(folder, CLASSES, pooling="own", seed=seed).network for seed in (1, 1, 2)
+        load_classifier(folder, CLASSES, LoadOptions(seed=seed), pooling="own").network
+        for seed in (1, 1, 2)
     )
     for (name, left), right in zip(
         one.state_dict().items(), two.state_dict().values(), strict=True
@@ -127,7 +129,7 @@ def test_loading_leaves_the_global_generator_alone(make_model: Any) -> None:
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    load_classifier(folder, CLASSES, seed=9)
+    load_classifier(folder, CLASSES, LoadOptions(seed=9))
     assert torch.equal(torch.rand(3), wanted)
 
 
@@ -138,7 +140,7 @@ def rates(network: torch.nn.Module) -> set[float]:
 @pytest.mark.parametrize("pooling", ["own", "auto"])
 def test_a_dropout_rate_is_everywhere(architecture: str, pooling: str, make_model: Any) -> None:
     folder = str(make_model(architecture))
-    network = load_classifier(folder, CLASSES, pooling=pooling, dropout=0.25).network
+    network = load_classifier(folder, CLASSES, LoadOptions(dropout=0.25), pooling=pooling).network
     # ALBERT and the mean have no dropout before their pooling layer.
     inner = {0.0} if architecture in ("albert", "bert", "distilbert", "modernbert") else set()
     if architecture == "modernbert":
@@ -149,7 +151,7 @@ def test_a_dropout_rate_is_everywhere(architecture: str, pooling: str, make_mode
 def test_no_dropout_makes_training_mode_deterministic(
     architecture: str, make_model: Any, batch: Any
 ) -> None:
-    loaded = load_classifier(str(make_model(architecture)), CLASSES, dropout=0.0)
+    loaded = load_classifier(str(make_model(architecture)), CLASSES, LoadOptions(dropout=0.0))
     inputs = batch(loaded.tokenizer)
     with torch.inference_mode():
         calm = loaded.network(**inputs)
@@ -161,7 +163,6 @@ def test_no_dropout_makes_training_mode_deterministic(
     [
         ({"dropout": 1.0}, "model.dropout"),
         ({"dropout": -0.1}, "model.dropout"),
-        ({"pooling": "max"}, "model.pooling"),
         ({"max_length": 3}, "model.max_length"),
         ({"max_length": 65}, "64 positions"),
     ],
@@ -170,7 +171,12 @@ def test_settings_out_of_range_are_refused(
     settings: dict[str, Any], message: str, make_model: Any
 ) -> None:
     with pytest.raises(RecipeError, match=message):
-        load_classifier(str(make_model("bert")), CLASSES, **settings)
+        load_classifier(str(make_model("bert")), CLASSES, LoadOptions(**settings))
+
+
+def test_an_unknown_pooling_is_refused(make_model: Any) -> None:
+    with pytest.raises(RecipeError, match="model.pooling"):
+        load_classifier(str(make_model("bert")), CLASSES, pooling="max")
 
 
 @pytest.mark.parametrize("classes", [(), ("one",), ("same", "same")])

@@ -12,12 +12,13 @@ from holdfast.models.base import Layer
 from holdfast.models.compute.prefix import Prefix, frozen_prefix, train_mode
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.layers import freeze
+from holdfast.models.loading.options import LoadOptions
 
 CLASSES = ("a", "b", "c")
 
 
 def frozen(make_model: Any, kind: str, what: Any = 2, **changes: Any) -> Any:
-    loaded = load_classifier(str(make_model(kind, **changes)), CLASSES, dropout=0.3)
+    loaded = load_classifier(str(make_model(kind, **changes)), CLASSES, LoadOptions(dropout=0.3))
     freeze(loaded.network, what)
     return loaded
 

@@ -28,6 +28,7 @@ from holdfast.models.adapters.quantize import (
 from holdfast.models.base import AdapterSpec
 from holdfast.models.generators.causal import load_causal, load_saved_causal
 from holdfast.models.layers import count_parameters
+from holdfast.models.loading.options import LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
 
 pytest.importorskip("bitsandbytes")
@@ -64,7 +65,7 @@ def llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def adapted(folder: Path, spec: QuantizeSpec, kind: str = "lora", **settings: Any) -> Any:
     """Loaded in few bits, with an adapter that has been moved as training would."""
-    loaded = load_causal(str(folder), quantize=spec)
+    loaded = load_causal(str(folder), LoadOptions(quantize=spec))
     attach(loaded.network, AdapterSpec(kind, **settings), base=str(folder))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -91,7 +92,9 @@ def test_four_bits_are_the_nearest_level_times_the_largest_of_64(
 ) -> None:
     """The widest gap between levels is known: half of it times the block's largest is the error."""
     plain = load_causal(str(llama)).network.plain
-    packed = load_causal(str(llama), quantize=QuantizeSpec(4, kind, double=False)).network.plain
+    packed = load_causal(
+        str(llama), LoadOptions(quantize=QuantizeSpec(4, kind, double=False))
+    ).network.plain
     layers = list(quantized_layers(packed))
     assert len(layers) == 14
     for name, layer in layers:
@@ -104,7 +107,7 @@ def test_four_bits_are_the_nearest_level_times_the_largest_of_64(
 def test_eight_bits_are_a_127th_of_the_rows_largest(llama: Path) -> None:
     """Half a step, and what float16 rounds, to which the row is brought first."""
     plain = load_causal(str(llama)).network.plain
-    packed = load_causal(str(llama), quantize=EIGHT).network.plain
+    packed = load_causal(str(llama), LoadOptions(quantize=EIGHT)).network.plain
     for name, layer in quantized_layers(packed):
         want = plain.get_submodule(name).weight.detach()
         error = (plain_layer(layer).weight.detach() - want).abs().amax(dim=1)
@@ -113,7 +116,7 @@ def test_eight_bits_are_a_127th_of_the_rows_largest(llama: Path) -> None:
 
 @pytest.mark.parametrize("spec", [FOUR, EIGHT], ids=str)
 def test_packed_weights_are_counted_as_what_they_stand_for(llama: Path, spec: QuantizeSpec) -> None:
-    whole, small = load_causal(str(llama)), load_causal(str(llama), quantize=spec)
+    whole, small = load_causal(str(llama)), load_causal(str(llama), LoadOptions(quantize=spec))
     assert count_parameters(small.network)[0] == count_parameters(whole.network)[0]
     assert small.facts["parameters"] == whole.facts["parameters"]
     linear = sum(size_of(layer.weight) for _, layer in quantized_layers(small.network))
@@ -124,7 +127,7 @@ def test_packed_weights_are_counted_as_what_they_stand_for(llama: Path, spec: Qu
 
 def test_bytes_are_levels_scales_and_tables(llama: Path) -> None:
     """Half a byte a weight, a byte a block of 64, four a 256 of those, and two tables a layer."""
-    network = load_causal(str(llama), quantize=FOUR).network
+    network = load_causal(str(llama), LoadOptions(quantize=FOUR)).network
     packed = list(quantized_layers(network))
     sizes = [size_of(layer.weight) for _, layer in packed]
     tables = sum(4 * (16 + 256) + 4 * -(-size // 64 // 256) for size in sizes)
@@ -270,7 +273,7 @@ def test_without_the_package_the_install_command_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(MachineError, match=r"pip install 'holdfast\[quantize\]'"):
-        load_causal(str(llama), quantize=FOUR)
+        load_causal(str(llama), LoadOptions(quantize=FOUR))
 
 
 def test_what_bitsandbytes_says_of_a_machine_that_it_refuses_is_told(

@@ -13,6 +13,7 @@ from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.generators.seq2seq import end_token, for_targets, load_seq2seq
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.models.layers import freeze, parameter_groups
+from holdfast.models.loading.options import LoadOptions
 from holdfast.tasks.seq2seq.losses import SequenceToSequence
 
 WORDS = list("abcdefghijklmnopqrst")
@@ -235,7 +236,7 @@ def test_a_model_without_relative_positions_has_its_limit(tmp_path: Path) -> Non
     folder = str(write_model(tmp_path / "bart", "bart"))
     assert load_seq2seq(folder).max_length == 40
     with pytest.raises(RecipeError, match="40 positions"):
-        load_seq2seq(folder, max_length=41)
+        load_seq2seq(folder, LoadOptions(max_length=41))
 
 
 def test_a_tokenizer_of_another_kind_sets_the_end_of_a_text(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from holdfast.core.errors import ModelError
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.loading import source
+from holdfast.models.loading.options import LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
 
 CLASSES = ("a", "b")
@@ -101,7 +102,7 @@ def test_allowed_code_of_a_tokenizer_runs_and_is_not_needed_again(
     )
     edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "own_code.Own"]})
     edit(folder / "config.json", auto_map={"AutoModel": "own_code.Missing"})
-    loaded = load_classifier(str(folder), CLASSES, trust_remote_code=True)
+    loaded = load_classifier(str(folder), CLASSES, LoadOptions(trust_remote_code=True))
     assert (tmp_path / "ran").exists()
     assert {"model's own code", "tokenizer's own code"} <= {d.what for d in loaded.decisions}
     wanted = batch(loaded.tokenizer)

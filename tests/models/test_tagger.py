@@ -13,6 +13,7 @@ from holdfast.core.errors import ModelError
 from holdfast.models.base import AdapterSpec
 from holdfast.models.encoders.checkpoint import load_saved_tagger
 from holdfast.models.encoders.classifier import load_classifier, load_tagger
+from holdfast.models.loading.options import LoadOptions
 
 TAGS = ("O", "B-X", "I-X")
 
@@ -38,7 +39,7 @@ def gap(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def test_a_plain_reload_gives_the_logits_of_every_token(
     architecture: str, temperature: float, make_model: Any, batch: Any, tmp_path: Path
 ) -> None:
-    loaded = load_tagger(str(make_model(architecture)), TAGS, seed=1)
+    loaded = load_tagger(str(make_model(architecture)), TAGS, LoadOptions(seed=1))
     inputs = batch(loaded.tokenizer)
     moved(loaded.network)
     with torch.inference_mode():
@@ -59,7 +60,7 @@ def test_an_adapter_is_a_peft_folder_with_the_same_logits(
     kind: str, make_model: Any, batch: Any, tmp_path: Path
 ) -> None:
     spec = AdapterSpec(kind, rank=2)
-    loaded = load_tagger(str(make_model("bert")), TAGS, seed=1, adapter=spec)
+    loaded = load_tagger(str(make_model("bert")), TAGS, LoadOptions(seed=1, adapter=spec))
     assert loaded.network.head.weight.requires_grad
     inputs = batch(loaded.tokenizer)
     generator = torch.Generator().manual_seed(3)

@@ -16,6 +16,7 @@ from holdfast.methods.sam import Sam
 from holdfast.models.compute.prefix import Prefix, frozen_prefix
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.layers import freeze, parameter_groups
+from holdfast.models.loading.options import LoadOptions
 from holdfast.models.probes.probe import fit_probe
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
@@ -41,7 +42,7 @@ def made(job: Any, phase: Any, contrast_phase: Any, tiny_model: Path) -> Any:
     frozen; with ``cache`` its outputs are kept in that folder."""
 
     def make(cache: Path | None = None, folder: Path | None = None, *more: Any, **changes: Any):
-        network = load_classifier(str(tiny_model), CLASSES, dropout=0.2).network
+        network = load_classifier(str(tiny_model), CLASSES, LoadOptions(dropout=0.2)).network
         freeze(network, 2)
         refit = HeadRefit(lambda x, y: fit_probe(x, y, classes=2, seed=0, c=0.1), first=True)
         settings = {

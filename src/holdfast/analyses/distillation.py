@@ -28,7 +28,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import InputError
 from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import DECODERS, WRITERS
 from holdfast.core.wording import counted
 from holdfast.data.table import Added, Table
 from holdfast.fits.fit import fit
@@ -141,7 +141,7 @@ def find(session: FittedSession) -> Rivals | NoAnswer | None:
     if not wanted.teacher:
         return None
     runs = [Path(one) for one in wanted.teacher]
-    if fitted.recipe.task == "causal-lm" and "[]" in fitted.ready.prepared.rows.rows[:1]["turns"]:
+    if fitted.recipe.task in DECODERS and "[]" in fitted.ready.prepared.rows.rows[:1]["turns"]:
         return NoAnswer("plain text has no answers that two models could be compared by")
     teacher = Predictor.load(runs)
     alone = _alone(fitted) if wanted.alone else "set by you: distill.alone=false"

@@ -19,6 +19,7 @@ from holdfast.contract.predictions import Predictions
 from holdfast.contract.result import rise_block
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import DECODERS, LABELLED_TEXTS
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.texts.general import SKIPPED, passages
 from holdfast.prepare.general import probe_examples
@@ -77,12 +78,10 @@ def find(session: FittedSession) -> Mapping[str, Any] | None:
     fitted = session.fitted
     if fitted.ready.sides.general is not None:
         return None
-    if fitted.recipe.task == "causal-lm":
+    if fitted.recipe.task in DECODERS:
         return losses_block(fitted)
     one_text = not fitted.ready.prepared.rows.has_pairs
-    return (
-        vectors_block(fitted) if fitted.recipe.task == "text-classification" and one_text else None
-    )
+    return vectors_block(fitted) if fitted.recipe.task in LABELLED_TEXTS and one_text else None
 
 
 def confirm(

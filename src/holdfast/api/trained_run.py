@@ -13,6 +13,7 @@ from holdfast.api.arguments import Settings, options_of
 from holdfast.contract.advice import in_python
 from holdfast.core.errors import InputError
 from holdfast.core.printable import brief
+from holdfast.core.tasks import OF_PICTURES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -258,7 +259,7 @@ class TrainedRun:
 
     @property
     def _reads_pictures(self) -> bool:
-        return bool(self.result["task"] == "image-classification")
+        return self.result["task"] in OF_PICTURES
 
     def _paths(self, table: pa.Table, text: tuple[str, ...] | None) -> list[Any]:
         from holdfast.data.images.table import PATH

@@ -18,9 +18,11 @@ import numpy as np
 from holdfast.core.discovery import Registry, modules_of, nearest
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.seeds import derive_seed
+from holdfast.core.tasks import OF_PICTURES
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 S = TypeVar("S")
 Of = Literal["text", "pictures"]
@@ -126,7 +128,7 @@ def kind_of_rows(task: str | None) -> Of | None:
     """What the rows of a task are; ``None`` where the task is not known yet."""
     if task is None:
         return None
-    return "pictures" if task == "image-classification" else "text"
+    return "pictures" if task in OF_PICTURES else "text"
 
 
 def asked_for(enrich: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:

@@ -16,6 +16,7 @@ import numpy as np
 from holdfast.contract.side_layer import SideLayer
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
+from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.core.updates import LossTerm
 from holdfast.data.table import Added, Table, TrainSplit, ValidSplit, join_added
 from holdfast.methods.balance import Rates
@@ -200,7 +201,7 @@ class PreparedData:
 def classes_of(prepared: PreparedData) -> int:
     """How many classes a text's label is one of; 0 where it is something else."""
     one_class = prepared.rows.columns.one_class
-    of_texts = prepared.recipe.task == "text-classification"
+    of_texts = prepared.recipe.task in LABELLED_TEXTS
     return len(prepared.rows.classes) if of_texts and one_class else 0
 
 
@@ -284,9 +285,10 @@ class TrainingPlan:
         return dict(Counter(lot.origins[i] for i in chosen))
 
     @property
-    def own_metric(self) -> bool:
-        """Whether the metric is a user's function, to be scored beside the built-in ones."""
-        return ".py:" in self.recipe.train.metric
+    def own_metrics(self) -> tuple[Metric, ...]:
+        """What is scored beside the built-in metrics: the task's, and a user's function."""
+        users = self.metric if ".py:" in self.recipe.train.metric else None
+        return self.kind.metrics if users is None else (*self.kind.metrics, users)
 
 
 @dataclass(frozen=True, slots=True)
@@ -577,7 +579,8 @@ class Kind(Generic[L, E]):
     ``settle`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
     length of their targets. ``side`` gives one side's examples in that unit and within that length.
     ``facts`` are those of the saved model, where no test rows are scored.
-    ``refuse`` raises ``RecipeError`` for a setting that means nothing for this task.
+    ``refuse`` raises ``RecipeError`` for a setting that means nothing for this task. ``metrics``
+    are scored beside those that every classifier has.
     """
 
     name: str
@@ -601,6 +604,7 @@ class Kind(Generic[L, E]):
     side: Callable[[E, L, Table], E] = as_encoded
     facts: Callable[[FittedModel, Mapping[str, Any]], dict[str, Any]] = plain_facts
     refuse: Callable[[Recipe], None] = takes_every_setting
+    metrics: tuple[Metric, ...] = ()
 
     def read_general(self, source: str, data: DataPart, like: Table) -> Table:
         """Rows of what a model knew before, beside the run's own rows ``like``."""

@@ -21,7 +21,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import OF_PICTURES, TAGGERS
+from holdfast.core.tasks import DECODERS, OF_PICTURES, TAGGERS
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.models.base import Loaded
@@ -97,7 +97,7 @@ def _refuse_where_words_are_bound(table: Table, recipe: Recipe, name: str) -> No
     """Tags belong to words, and a plain text that a model learns to go on with is all answer."""
     if recipe.task in TAGGERS:
         why = "the tags belong to the words as they stand"
-    elif recipe.task == "causal-lm" and "[]" in table.rows[:1]["turns"]:
+    elif recipe.task in DECODERS and "[]" in table.rows[:1]["turns"]:
         why = "of plain text every token is learned, so that a changed one would be learned too"
     else:
         return

@@ -18,10 +18,9 @@ import numpy as np
 
 from holdfast.contract.predictions import ASKED_ROWS, MOST_HEARD
 from holdfast.contract.verbatim import COMPARED
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import DECODERS, LABELLED_TEXTS, WRITERS
 from holdfast.data.texts.general import passages
 from holdfast.models.compute.prefix import evaluation_mode
-from holdfast.plan.task import WRITING
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
 from holdfast.tasks.generation.general_tasks import general_items
 from holdfast.tasks.lm.generation import TOGETHER
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from holdfast.contract.fit import TrainingPlan
     from holdfast.models.base import Network
+
 
 # Tokens by which a batch of texts is timed, after one that lays out memory.
 TIMED_TOKENS = 8
@@ -56,9 +56,9 @@ def seconds_after(
             scoring += min(FEW_SHOT_ROWS, test_rows) * (1 + recipe.probes.shots)
         heard = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
         probes += tuned_and_base * heard
-    if recipe.task in (WRITING, "text-classification"):
+    if recipe.task in (*DECODERS, *LABELLED_TEXTS):
         probes += tuned_and_base * _rows_of(passages(), ready)
-    if recipe.task == WRITING:
+    if recipe.task in DECODERS:
         pairs = [pair for of in general_items().values() for pair in of]
         scoring += tuned_and_base * _rows_of([text for pair in pairs for text in pair], ready)
     parts = {"scoring": scoring * a_row, "texts": 0.0, "probes": probes * a_row, "evaluation": 0.0}
@@ -91,7 +91,7 @@ def _seconds_of_texts(
     batches = 2 * (train + test) + (test if recipe.probes.shots else 0)
     batches += 0 if ready.watch else valid
     own = batches * (prefill + samples.new_tokens * token)
-    if recipe.task != WRITING:
+    if recipe.task not in DECODERS:
         return own, 0.0
     each = prefill + COMPARED * TOKENS_A_WORD * token
     # Training rows by both models, and validation rows by the tuned one.

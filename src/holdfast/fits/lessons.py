@@ -21,7 +21,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import LABELLED_TEXTS, WRITERS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.core.wording import counted
 from holdfast.data.table import Added, Table, added_texts
@@ -243,7 +243,7 @@ def check_teachers(runs: Sequence[Path], recipe: Recipe) -> None:
 
 
 def _of_texts(prepared: PreparedData) -> bool:
-    return prepared.recipe.task == "text-classification"
+    return prepared.recipe.task in LABELLED_TEXTS
 
 
 def _asked_live(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
@@ -310,7 +310,7 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
 
 def refuse_unlabelled(recipe: Recipe) -> None:
     """Refuse unlabelled rows of a task for which no teacher gives them labels here."""
-    if recipe.data.unlabelled is not None and recipe.task != "text-classification":
+    if recipe.data.unlabelled is not None and recipe.task not in LABELLED_TEXTS:
         rule = f"is not built for {recipe.task} with a teacher: it needs texts with a class, "
         rule += "several labels or a number each"
         raise RecipeError("data.unlabelled", rule, recipe.data.unlabelled, "Leave it out.")

@@ -28,6 +28,7 @@ from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
+from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.fits.cross_fitting import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
 from holdfast.fits.fit import fit
@@ -147,7 +148,7 @@ def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
     recipe, columns = prepared.recipe, prepared.rows.columns
     data, one_class = recipe.data, columns.one_class
-    if recipe.task != "text-classification" or not one_class:
+    if recipe.task not in LABELLED_TEXTS or not one_class:
         of = recipe.task if one_class else f"data.label_kind={columns.label_kind}"
         return f"does not exist for {of} yet: it needs texts with one class each"
     given = [table.source for table in divided.given]

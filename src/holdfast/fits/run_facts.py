@@ -21,7 +21,7 @@ from holdfast.core.errors import InputError
 from holdfast.core.events import Monitor
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import DECODERS, WRITERS
 from holdfast.models.adapters.adapter import home_of
 from holdfast.models.adapters.targets import find_targets
 from holdfast.models.base import Network
@@ -29,7 +29,6 @@ from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.monitor.remedies import FIXED
 from holdfast.plan.defaults import resolve
-from holdfast.plan.task import WRITING
 from holdfast.prepare.general import methods_with_general, needs_rows
 from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe, override
@@ -115,7 +114,7 @@ def with_texts(fitted: FittedModel) -> FittedModel:
         return fitted
     with stage("generating validation texts"):
         shares = trained.history[-1].outputs or _validation_texts(fitted)
-        if recipe.task == WRITING:
+        if recipe.task in DECODERS:
             fitted, shares = _completions(fitted, shares)
     if not shares or shares == trained.history[-1].outputs:
         return fitted
@@ -178,7 +177,7 @@ def check_settings(
     resolve(changed, 10**6, 1000)
     needing = methods_with_general(changed)
     named = changed.data.general or changed.probes.forgetting.data
-    if needing and named is None and changed.task != WRITING:
+    if needing and named is None and changed.task not in DECODERS:
         raise needs_rows(needing[0])
     adapter = changed.model.adapter
     if network is not None and network.adapter is None and adapter.kind not in (None, "prompt"):

@@ -23,6 +23,7 @@ from holdfast.contract.fit import PreparedData
 from holdfast.contract.run_folder import MODEL, RECIPE
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
+from holdfast.core.tasks import LABELLED_TEXTS, TAGGERS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.data.table import Table
 from holdfast.methods.teacher import Inside, ModuleOutputs
@@ -259,7 +260,6 @@ def of_examples(answers: RowAnswers, places: Ints) -> RowAnswers:
     )
 
 
-TASKS = ("text-classification", "token-classification")
 # The value's place in a block, and what queries and keys are called beside it.
 BESIDE = {"value": ("query", "key"), "v_lin": ("q_lin", "k_lin")}
 BESIDE["value_proj"] = ("query_proj", "key_proj")
@@ -279,7 +279,7 @@ def inside_teacher(
     if not keys:
         return None
     why = differs
-    if recipe.task not in TASKS:
+    if recipe.task not in (*LABELLED_TEXTS, *TAGGERS):
         why = f"the blocks of {recipe.task} are not compared"
     elif is_adapter_folder(run / MODEL):
         why = f"{run} is an adapter beside the model that it was made for"

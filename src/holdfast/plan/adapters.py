@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
+from holdfast.core.tasks import WRITERS
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import SETTING, QuantizeSpec
 from holdfast.models.base import AdapterSpec, Loaded, Network, decisions_in
+from holdfast.models.loading.options import LoadOptions
 from holdfast.recipe import Recipe
 
 # Times the rate of a full fine-tune. LoRA's best rate is about ten times that of a full
@@ -17,7 +19,8 @@ from holdfast.recipe import Recipe
 # own higher rate for half of the weights (2402.12354); IA³ and prompts have few weights and learn
 # at 3e-3 (2205.05638) and more (2104.08691).
 RATES = {"lora": 10.0, "rslora": 10.0, "dora": 10.0, "lora+": 3.0, "ia3": 50.0, "prompt": 100.0}
-QUANTIZES = ("causal-lm", "seq2seq")
+# The loaders of these tasks hold pretrained weights in fewer bits.
+QUANTIZED = tuple(sorted(WRITERS))
 # Adapters that leave pretrained weights as they are and read nothing off them.
 HALVED = ("lora", "rslora", "lora+")
 
@@ -46,12 +49,12 @@ def settle_quantize(recipe: Recipe) -> Recipe:
             )
     if model.quantize == "none":
         return recipe
-    if recipe.task not in QUANTIZES:
+    if recipe.task not in QUANTIZED:
         raise RecipeError(
             SETTING,
             f"is not built for {recipe.task}",
             model.quantize,
-            f"Leave it out; it is there for {' and '.join(QUANTIZES)}.",
+            f"Leave it out; it is there for {' and '.join(QUANTIZED)}.",
         )
     if model.adapter.kind is None:
         raise RecipeError(
@@ -76,8 +79,8 @@ def settle_dtype(recipe: Recipe) -> Recipe:
     if model.dtype == "float32":
         return recipe
     wrong = None
-    if recipe.task not in QUANTIZES:
-        wrong = f"is not built for {recipe.task}", f"It is there for {' and '.join(QUANTIZES)}."
+    if recipe.task not in QUANTIZED:
+        wrong = (f"is not built for {recipe.task}", f"It is there for {' and '.join(QUANTIZED)}.")
     elif model.adapter.kind not in HALVED:
         rule = "is of weights that stay as they are: in so few digits small updates are lost"
         wrong = rule, f"Add --set model.adapter.kind={HALVED[0]}, or leave model.dtype out."
@@ -98,6 +101,21 @@ def quantize_spec(recipe: Recipe) -> QuantizeSpec | None:
     if model.quantize == "8bit":
         return QuantizeSpec(8)
     return QuantizeSpec(4, model.quant_type or "nf4", model.double_quant is not False)
+
+
+def load_options(recipe: Recipe) -> LoadOptions:
+    """What every loader is asked."""
+    model = recipe.model
+    return LoadOptions(
+        model.revision,
+        model.trust_remote_code,
+        model.max_length,
+        model.dropout,
+        recipe.seed,
+        adapter_spec(recipe),
+        quantize_spec(recipe),
+        model.dtype,
+    )
 
 
 def with_adapter(loaded: L, recipe: Recipe) -> L:

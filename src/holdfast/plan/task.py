@@ -6,6 +6,7 @@ from pathlib import Path
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.core.tasks import TASKS, WRITERS
 from holdfast.data.chats.chat import is_text_file
 from holdfast.data.chats.turns import is_template
 from holdfast.data.columns.shape import RowsShape, shape_of
@@ -15,10 +16,10 @@ from holdfast.data.tags.conll import is_conll_file, looks_like_conll
 from holdfast.models.loading.card import Purpose, purpose_of
 from holdfast.recipe import DataPart, Recipe
 
-CLASSES, PAIRS, WRITING = "text-classification", "seq2seq", "causal-lm"
-PICTURES = "image-classification"
-TAGS = "token-classification"
-OF_FORM = {"classes": CLASSES, "pair": PAIRS, "tags": TAGS}
+OF_ROWS: dict[str, str] = {one.rows: name for name, one in TASKS.items() if one.rows}
+CLASSES, PAIRS, WRITING, PICTURES = (
+    OF_ROWS[form] for form in ("classes", "pair", "text", "pictures")
+)
 WRITES: dict[Purpose, str] = {"encoder-decoder": PAIRS, "decoder": WRITING}
 SUITABLE = {
     PAIRS: "--model google/flan-t5-small (or t5-small, facebook/bart-base, a folder)",
@@ -43,7 +44,7 @@ def with_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         return _decided(recipe, PICTURES, f"{recipe.model.name} is a model of pictures")
     shape = _shape(recipe.data)
     task, because = _task(shape, purpose)
-    if task not in (CLASSES, TAGS) and purpose == "encoder":
+    if task in WRITERS and purpose == "encoder":
         raise _writes_nothing(recipe.model.name, task, because)
     return _decided(_named(recipe, shape, task), task, because)
 
@@ -81,7 +82,7 @@ def _shape(data: DataPart) -> RowsShape:
 
 
 def _task(shape: RowsShape, purpose: Purpose | None) -> tuple[str, str]:
-    task, because = OF_FORM.get(shape.form, WRITING), shape.because
+    task, because = OF_ROWS.get(shape.form, WRITING), shape.because
     if task == PAIRS and purpose == "decoder":
         return WRITING, f"{because}; the model is a decoder, which reads them as prompt and answer"
     if shape.form in ("instruction", "prompt") and purpose == "encoder-decoder":

@@ -16,6 +16,7 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision, Finding, Ints
+from holdfast.core.tasks import OF_TEXTS
 from holdfast.core.wording import counted
 from holdfast.data.table import Splits, Table, TrainSplit
 from holdfast.quality.clean import all_treatments
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-TEXTS = ("text-classification", "seq2seq", "causal-lm")
-
-
 def with_treatments(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     """The recipe with every treatment named that its rows get, those by default too, and what they
     are.
@@ -39,7 +37,7 @@ def with_treatments(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     treated by, and any where rows are no texts.
     """
     asked = dict(recipe.treat)
-    if recipe.task not in TEXTS:
+    if recipe.task not in OF_TEXTS:
         choose(asked)
         if any(given is not False for given in asked.values()):
             rule = f"does not exist for {recipe.task}"
@@ -67,7 +65,7 @@ def by_default() -> tuple[str, ...]:
 
 def same_text(table: Table, recipe: Recipe) -> Table:
     """Rows as a run of this recipe reads them: with the treatments that it names, and no others."""
-    if recipe.task not in TEXTS or not recipe.treat:
+    if recipe.task not in OF_TEXTS or not recipe.treat:
         return table
     return treat_table(table, choose(recipe.treat)).table
 

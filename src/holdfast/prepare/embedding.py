@@ -5,7 +5,7 @@ length, and what the last layer of a run's untouched model would read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.fresh import fresh
 from holdfast.models.loading.card import purpose_of
@@ -106,6 +107,7 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
     Raises ``ModelError`` where the model cannot be found or read.
     """
     from holdfast.models.encoders.classifier import load_classifier
+    from holdfast.models.loading.options import LoadOptions
 
     model = recipe.model
     told: tuple[Decision, ...] = ()
@@ -115,14 +117,15 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
         because = f"the geometry of texts needs an encoder, and {name} is made for {purpose}"
         told, name = (Decision("vectors by", EMBEDDED, because),), EMBEDDED
     own = name == model.name
-    loaded = load_classifier(
-        name,
-        UNUSED,
-        revision=model.revision if own else None,
-        trust_remote_code=model.trust_remote_code and own,
-        max_length=model.max_length if own else None,
-        seed=recipe.seed,
-    )
+    options = LoadOptions(seed=recipe.seed)
+    if own:
+        options = replace(
+            options,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            max_length=model.max_length,
+        )
+    loaded = load_classifier(name, UNUSED, options)
     loaded.network.eval()
     wanted = recipe.train
     machine = choose_machine(wanted.threads, "float32", wanted.matmul)
@@ -135,7 +138,7 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
 def has_classes(prepared: PreparedData) -> bool:
     """Whether each row is one text with one class."""
     kind = prepared.rows.columns.one_class
-    return prepared.recipe.task == "text-classification" and kind and not prepared.rows.has_pairs
+    return prepared.recipe.task in LABELLED_TEXTS and kind and not prepared.rows.has_pairs
 
 
 def vectors_of(prepared: PreparedData, examples: Examples, positions: Ints | None = None) -> Floats:

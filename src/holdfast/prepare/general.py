@@ -18,6 +18,7 @@ from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import DECODERS
 from holdfast.core.wording import counted
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from holdfast.models.base import Loaded
 
 
-WRITES = "causal-lm"
 PROBE, ROWS = "probes.forgetting.data", "data.general"
 # Copies are looked for among all pairs, and a run replays no more.
 MOST_ROWS = 10_000
@@ -61,7 +61,7 @@ def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData
         if probe_from is not None and rows_from is not None:
             probe, rows = _divided(prepared, known, probe_from, rows_from, bool(needing))
             examples = probe_examples(_encoded(prepared, probe), prepared.loaded)
-        elif recipe.task == WRITES:
+        elif recipe.task in DECODERS:
             rows = _written(prepared, needing)
         else:
             raise needs_rows(needing[0])
@@ -130,7 +130,7 @@ def _divided(
         if not len(rows):
             raise DataError(rows_from, "leaves no general row", None, "Name a file with more rows.")
     because = f"of {probe_from}, drawn by chance; measured at every look, and never learned from"
-    if recipe.task == WRITES:
+    if recipe.task in DECODERS:
         because += f"; neither their end token nor the first {SKIPPED} tokens of a text are scored"
     notify(Decision("general probe", counted(len(probe), "row"), because))
     if rows is not None:
@@ -142,7 +142,7 @@ def _divided(
 def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table]) -> Table:
     if source == BUILT_IN:
         # The file of our own general text, for a model that goes on with texts.
-        if prepared.recipe.task != WRITES:
+        if prepared.recipe.task not in DECODERS:
             rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
             raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
         source = str(GENERAL)

@@ -22,6 +22,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
@@ -165,7 +166,7 @@ def _check_sources(recipe: Recipe) -> None:
 def _checked_for_task(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     """The recipe with its treatments named, as far as its task allows what it says."""
     features = recipe.data.features
-    if features and recipe.task != "text-classification":
+    if features and recipe.task not in LABELLED_TEXTS:
         rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
         raise RecipeError("data.features", rule, str(features), "Leave it out.")
     check_names(recipe, kind_of(recipe.task).find_metric)
@@ -191,7 +192,7 @@ def _read(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Ta
 
 
 def _refuse_without_test(recipe: Recipe, given: Mapping[str, Table]) -> None:
-    if recipe.data.split.test or "test" in given or recipe.task == "text-classification":
+    if recipe.data.split.test or "test" in given or recipe.task in LABELLED_TEXTS:
         return
     raise RecipeError(
         "data.split.test",

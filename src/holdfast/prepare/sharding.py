@@ -12,6 +12,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.machine import MB, processes
 from holdfast.core.records import Decision
+from holdfast.core.tasks import DECODERS
 from holdfast.models.adapters.quantize import weight_bytes
 from holdfast.models.fresh import fresh, renumber, tensors_of
 from holdfast.plan.defaults import own_methods
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from holdfast.models.base import Network
 
 SETTING = "train.shard"
-SHARDS = ("causal-lm",)
 ADAPTERS = (None, "lora", "rslora", "lora+")
 # What ``accelerate launch --use_fsdp`` sets for the processes that it starts.
 LAUNCHED, VERSION, OFFLOAD = "ACCELERATE_USE_FSDP", "FSDP_VERSION", "FSDP_OFFLOAD_PARAMS"
@@ -158,12 +158,12 @@ def _check_launcher(asked: bool) -> None:
 
 def _check_recipe(recipe: Recipe) -> None:
     """Refuse what reaches into weights or gradients by itself."""
-    if recipe.task not in SHARDS:
+    if recipe.task not in DECODERS:
         raise RecipeError(
             SETTING,
             f"is not built for {recipe.task}",
             recipe.train.shard,
-            f"Set it to off; it is there for {' and '.join(SHARDS)}.",
+            f"Set it to off; it is there for {' and '.join(DECODERS)}.",
         )
     adapter, methods, policy = recipe.model.adapter.kind, own_methods(recipe), recipe.control.policy
     refused = {

@@ -18,6 +18,7 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.input_errors import door
 from holdfast.core.machine import processes
+from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.data.memory.frames import frame_file, write_frame
 from holdfast.data.mix import SOURCE, Mixed, MixSource, mix
 from holdfast.recipe import Recipe
@@ -100,9 +101,6 @@ def _wait_for_everyone() -> None:
     PartialState(cpu=several_on_processor()).wait_for_everyone()
 
 
-TASK = "text-classification"
-
-
 def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mapping[str, Any]]:
     """The recipe of one table, and the table among the rows in memory, where sources are mixed."""
     if not recipe.data.mix:
@@ -110,7 +108,7 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
     if recipe.data.path is not None or "data" in held:
         rule = "and data.path both say where the rows are"
         raise RecipeError("data.mix", rule, recipe.data.path, "Leave one of them out.")
-    if recipe.task not in (None, TASK):
+    if recipe.task not in (None, *LABELLED_TEXTS):
         rule = f"does not exist for {recipe.task}: texts with a class each are mixed"
         raise RecipeError("data.mix", rule, None, "Join the files yourself.")
     for key in ("text", "label", "source", "group", "template", "config"):
@@ -133,7 +131,8 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
         ]
     )
     notify(*found.decisions, *found.findings)
-    one = recipe.changed(data=_of_one_table(recipe, found)).model_copy(update={"task": TASK})
+    task = recipe.task or LABELLED_TEXTS[0]
+    one = recipe.changed(data=_of_one_table(recipe, found)).model_copy(update={"task": task})
     return one, {**held, "data": found.rows}
 
 

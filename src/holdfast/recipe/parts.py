@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,12 +19,14 @@ from pydantic_core import PydanticCustomError
 
 from holdfast.core.discovery import nearest
 from holdfast.core.records import Label
+from holdfast.core.tasks import TASKS
 from holdfast.data.options import RowOptions
 from holdfast.recipe.values import checked, kinds
 
-Task = Literal[
-    "text-classification", "token-classification", "seq2seq", "causal-lm", "image-classification"
-]
+if TYPE_CHECKING:
+    Task = str
+else:
+    Task = Literal[tuple(TASKS)]
 Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed", "canary", "taught"]
 EMBEDDED = "embedded"
 

@@ -1,10 +1,12 @@
-"""What a model is for, in the words of its card and of the report: one entry a task, or a problem
-of text classification."""
+"""What a model is for, in the words of its card and of the report: one entry a
+pipeline of Transformers, or a problem of text classification."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from holdfast.core.tasks import pipeline_of
 
 TEXTS = (
     'classify = pipeline("text-classification", model="FOLDER"HOW)\n'
@@ -40,8 +42,8 @@ WRITING = Purpose(
     "",
 )
 PURPOSES = {
-    "seq2seq": WRITING,
-    "causal-lm": WRITING,
+    "text2text-generation": WRITING,
+    "text-generation": WRITING,
     "regression": Purpose(
         "Giving a number to THINGS like those of DATA.",
         ("Its numbers say nothing of how sure it is; the errors above do, on average.",),
@@ -75,4 +77,4 @@ def purpose_of(result: Mapping[str, object]) -> Purpose:
     """By the problem in ``result.json`` where it names one, else by its task."""
     # A problem says more than its task: text classification has three.
     problem, task = (str(result.get(name) or "") for name in ("problem", "task"))
-    return PURPOSES.get(problem) or PURPOSES.get(task) or CLASSES
+    return PURPOSES.get(problem) or PURPOSES.get(pipeline_of(task)) or CLASSES

@@ -23,6 +23,7 @@ from holdfast.core.input_errors import door
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import FOLDS, RESTORE, check_files
 from holdfast.core.seeds import derive_seed, generator
+from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.data.table import Table
 from holdfast.fits.fit import fit
 from holdfast.models.layers import count_parameters
@@ -147,7 +148,7 @@ def refuse_untunable(recipe: Recipe, table: Table) -> None:
             TUNED_KEY, "needs a model that reads the rows", "audit.rows=0", "Set one."
         )
     one_class = table.columns.one_class and len(table.classes) > 1
-    if recipe.task != "text-classification" or not one_class:
+    if recipe.task not in LABELLED_TEXTS or not one_class:
         rule = "needs texts with one class each"
         raise RecipeError(
             TUNED_KEY, rule, recipe.task, "Leave it out, or name the column with --label."
@@ -239,5 +240,5 @@ def _bare(recipe: Recipe, encoder: str) -> Recipe:
                 "matmul": wanted.matmul,
             },
         )
-        .model_copy(update={"task": "text-classification", "seed": recipe.seed})
+        .model_copy(update={"task": LABELLED_TEXTS[0], "seed": recipe.seed})
     )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.core.tasks import OF_PICTURES, TAGGERS
+from holdfast.core.tasks import ENCODER_DECODERS, LABELLED_TEXTS, OF_PICTURES, TAGGERS, WRITERS
 from holdfast.data.chats.chat import is_text_file, load_chats
 from holdfast.data.columns.extra import refuse_changed
 from holdfast.data.columns.profile import is_missing
@@ -110,7 +110,7 @@ def _source(recipe: Recipe) -> Table:
     try:
         return _labelled(recipe)
     except DataError as error:
-        if recipe.data.label is not None or recipe.task != "text-classification":
+        if recipe.data.label is not None or recipe.task not in LABELLED_TEXTS:
             raise
         try:
             table = _without_label(recipe)
@@ -129,7 +129,7 @@ def _source(recipe: Recipe) -> Table:
 def _labelled(recipe: Recipe) -> Table:
     """As ``train`` reads them, but no class is too small to be looked at."""
     data, task = recipe.data, recipe.task
-    if task == "text-classification":
+    if task in LABELLED_TEXTS:
         return load_labelled(str(data.path), data.row_options(rare_below=1))
     return kind_of(task).read(str(data.path), data, None)
 
@@ -167,8 +167,8 @@ def _read_other(
         return kind_of(task).read(path, data, like)
     there = _there(path, data, group)
     options = data.row_options(text=text, label=label, group=there, need_label=False)
-    if task in ("seq2seq", "causal-lm"):
-        return (load_pairs if task == "seq2seq" else load_chats)(path, options)
+    if task in WRITERS:
+        return (load_pairs if task in ENCODER_DECODERS else load_chats)(path, options)
     classes = like.classes if columns.one_class else None
     return load_table(path, replace(options, template=columns.template, classes=classes or None))
 
@@ -199,7 +199,7 @@ def _unlabelled(recipe: Recipe, table: Table, path: str, names: Mapping[str, str
     """The texts that wait for a label: those of ``data.unlabelled``, else those of the source that
     have none; ``None`` where there are none, or labels are no classes."""
     one_class = table.columns.label_kind == "class" and len(table.classes) > 1
-    if recipe.task != "text-classification" or not one_class:
+    if recipe.task not in LABELLED_TEXTS or not one_class:
         return None
     encoding = recipe.data.encoding
     if recipe.data.unlabelled is not None:

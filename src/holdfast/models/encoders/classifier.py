@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.models.adapters.adapter import PROMPT_VECTORS, attach
-from holdfast.models.base import AdapterSpec, Loaded, ModelFactory, decisions_in
+from holdfast.models.adapters.adapter import attach
+from holdfast.models.base import Loaded, ModelFactory, decisions_in
 from holdfast.models.encoders.checkpoint import check_fast
 from holdfast.models.encoders.families import MARK, Family, family_of, strip_carrier, why_not_mean
 from holdfast.models.encoders.network import (
@@ -26,6 +26,7 @@ from holdfast.models.encoders.network import (
     OwnPool,
 )
 from holdfast.models.loading.checks import check_computes, loading
+from holdfast.models.loading.options import AS_IT_IS, LoadOptions
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import (
     accepted_inputs,
@@ -71,51 +72,30 @@ class LoadedClassifier(Loaded):
     max_length: int
 
 
-class EncoderOptions(TypedDict, total=False):
-    """How an encoder is loaded.
-
-    dropout : one rate in [0, 1) for hidden states, attention and classifier; ``None`` leaves the
-        model's.
-    revision : a branch, tag or commit of a hub model.
-    trust_remote_code : allow the code that a model's folder brings for its tokenizer to run, and
-        load a model that brings code for its layers into Transformers' own layers.
-    max_length : tokens a text is cut to; ``None`` chooses.
-    seed : of every weight that is new.
-    adapter : put one on the backbone; only it, the own pooling and the head then learn.
-    """
-
-    dropout: float | None
-    revision: str | None
-    trust_remote_code: bool
-    max_length: int | None
-    seed: int
-    adapter: AdapterSpec | None
-
-
 class PretrainedEncoder:
     """A pretrained encoder before its weights are read: where it is, its family, its configuration
     with the names of the outputs (``classes``), its tokenizer, and how many tokens it reads.
     ``by_words``: it reads lists of words."""
 
     def __init__(
-        self, name: str, classes: Sequence[str], options: EncoderOptions, by_words: bool = False
+        self, name: str, classes: Sequence[str], options: LoadOptions, by_words: bool = False
     ) -> None:
-        dropout, trust = options.get("dropout"), options.get("trust_remote_code", False)
-        self.adapter, self.seed = options.get("adapter"), options.get("seed", 0)
-        check_dropout(dropout)
-        self.source = find_model(name, revision=options.get("revision"), trust=trust)
+        self.options, trust = options, options.trust_remote_code
+        check_dropout(options.dropout)
+        self.source = find_model(name, revision=options.revision, trust=trust)
         self.family = family_of(str(self.source.config.get("model_type")), name)
-        self.config = configuration(self.source, dropout, DROPOUTS)
+        self.config = configuration(self.source, options.dropout, DROPOUTS)
         name_classes(self.config, classes)
         self.tokenizer = load_tokenizer(self.source, trust)
         if by_words:
             self.tokenizer = _by_words(self.source, self.tokenizer)
-        self.max_length, self.because = self._settle_length(options.get("max_length"))
+        self.max_length, self.because = self._settle_length()
 
-    def _settle_length(self, asked: int | None) -> tuple[int, Decision]:
+    def _settle_length(self) -> tuple[int, Decision]:
         """How many tokens a text is cut to, and why; the tokenizer, and any saved copy of it, then
         cuts there and yields what the model takes."""
-        source, adapter = self.source, self.adapter
+        source, options = self.source, self.options
+        adapter = options.adapter
         if adapter and not adapter.merge and source.config.get(MARK):
             raise ModelError(
                 source.name,
@@ -124,11 +104,13 @@ class PretrainedEncoder:
                 None,
                 "Use --set model.adapter.merge=true, or start from the model it was trained from.",
             )
-        # Places that a learnt prompt takes from the text.
-        taken = (adapter.rank or PROMPT_VECTORS) if adapter and adapter.kind == "prompt" else 0
         with loading(source.name, "states no length that can be used"):
             length, because = choose_max_length(
-                source.folder, self.config, self.tokenizer, asked, taken
+                source.folder,
+                self.config,
+                self.tokenizer,
+                options.max_length,
+                options.prompt_places,
             )
         self.tokenizer.model_max_length = length
         limit_inputs(self.tokenizer, accepted_inputs(self.config))
@@ -143,7 +125,7 @@ class PretrainedEncoder:
             self.source,
             self.config,
             f"a {self.family.name}",
-            seed=self.seed,
+            seed=self.options.seed,
             new=lambda key: (
                 not key.startswith(base) or (also_new is not None and key.startswith(also_new))
             ),
@@ -154,9 +136,11 @@ class PretrainedEncoder:
     def finish(self, network: EncoderClassifier, problem: str) -> None:
         """Say what the outputs mean, put the adapter on, where one is asked for, and have the
         network compute once."""
-        source, network.problem = self.source, problem
-        if self.adapter:
-            attach(network, self.adapter, base=source.name, commit=source.commit, seed=self.seed)
+        source, options, network.problem = self.source, self.options, problem
+        if options.adapter:
+            attach(
+                network, options.adapter, base=source.name, commit=source.commit, seed=options.seed
+            )
         network.eval()
         if source.name != "embedded":
             check_computes(source.name, network, self.tokenizer)
@@ -179,10 +163,10 @@ class PretrainedEncoder:
 def load_classifier(
     name: str,
     classes: Sequence[str],
+    options: LoadOptions = AS_IT_IS,
     *,
     pooling: str = "auto",
     problem: str = SINGLE_LABEL,
-    **options: Unpack[EncoderOptions],
 ) -> LoadedClassifier:
     """Load a pretrained encoder and put a new classification head on it, in float32 and
     evaluation mode.
@@ -195,7 +179,7 @@ def load_classifier(
         the mean where a plain folder can carry it, else its own.
     problem : what the outputs mean, as Transformers' ``problem_type`` names it; a ``regression``
         has one output, which ``classes`` name.
-    options : see ``EncoderOptions``.
+    options : see ``LoadOptions``.
 
     Raises
     ------
@@ -219,13 +203,13 @@ def load_classifier(
         notify(found.because)
         pooler = f"{found.family.base}.pooler."
         plain = found.plain(AutoModelForSequenceClassification, also_new=pooler)
-        network = assemble(plain, found.family, tuple(classes), chosen, found.seed)
+        network = assemble(plain, found.family, tuple(classes), chosen, options.seed)
         found.finish(network, problem)
     return found.loaded(network, log, pooling=network.pooling)
 
 
 def load_tagger(
-    name: str, tags: Sequence[str], **options: Unpack[EncoderOptions]
+    name: str, tags: Sequence[str], options: LoadOptions = AS_IT_IS
 ) -> LoadedClassifier:
     """Load a pretrained encoder and put a new linear layer for ``tags`` on every token, in float32
     and evaluation mode; ``options`` as in ``load_classifier``. The network's logits are
@@ -247,7 +231,7 @@ def load_tagger(
         found.family,
         tuple(tags),
         _rate(plain, drop),
-        found.seed,
+        options.seed,
     )
     with recorded() as log:
         notify(*found.source.decisions, found.because)
@@ -305,7 +289,7 @@ def _by_words(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
 
 def _choose_pooling(asked: str, found: PretrainedEncoder, classes: int) -> str:
     """``"mean"`` or ``"own"``; ModernBERT's own head is told to take the mean."""
-    family, config, adapter = found.family, found.config, found.adapter
+    family, config, adapter = found.family, found.config, found.options.adapter
     obstacle = why_not_mean(family, config, classes)
     if adapter and not adapter.merge:
         obstacle = (

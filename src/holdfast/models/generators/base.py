@@ -23,8 +23,9 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import door
 from holdfast.core.records import Decision
-from holdfast.models.adapters.quantize import QuantizeSpec, load_settings, settle
+from holdfast.models.adapters.quantize import load_settings, settle
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted, save_whole
+from holdfast.models.loading.options import LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import Source
 from holdfast.models.loading.tokenizer import forget_limits
@@ -53,19 +54,14 @@ def check_writes(name: str, what: str, example: str) -> None:
 
 
 def pretrained_generator(
-    make: ModelFactory,
-    source: Source,
-    config: PretrainedConfig,
-    what: str,
-    *,
-    seed: int,
-    quantize: QuantizeSpec | None,
-    dtype: str,
+    make: ModelFactory, source: Source, config: PretrainedConfig, what: str, options: LoadOptions
 ) -> Any:
-    """The model of class ``make`` with the weights of ``source``, quantised or held in ``dtype``;
-    the log says of either what it means. Errors are those of ``pretrained``."""
+    """The model of class ``make`` with the weights of ``source``, quantised or held in the
+    ``dtype`` of the options; the log says of either what it means. Errors are those of
+    ``pretrained``."""
+    quantize, dtype = options.quantize, options.dtype
     settings = load_settings(quantize.config) if quantize else {}
-    plain = pretrained(make, source, config, what, seed=seed, dtype=dtype, **settings)
+    plain = pretrained(make, source, config, what, seed=options.seed, dtype=dtype, **settings)
     if quantize:
         settle(plain, quantize, source.name)
     elif dtype != "float32":

@@ -13,7 +13,6 @@ from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.models.adapters.adapter import below_prompt
-from holdfast.models.adapters.quantize import QuantizeSpec
 from holdfast.models.base import Adapter, Layer, Loaded, Preprocessor, decisions_in
 from holdfast.models.generators.base import (
     check_writes,
@@ -25,6 +24,7 @@ from holdfast.models.generators.base import (
 )
 from holdfast.models.layers import blocks_in_order
 from holdfast.models.loading.checks import architectures, loading
+from holdfast.models.loading.options import AS_IT_IS, LoadOptions
 from holdfast.models.loading.source import Source, find_model, read_config
 from holdfast.models.loading.tokenizer import choose_max_length, load_tokenizer
 from holdfast.models.loading.weights import configuration, describe
@@ -141,24 +141,13 @@ class LoadedCausal(Loaded):
     max_length: int
 
 
-def load_causal(
-    name: str,
-    *,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    max_length: int | None = None,
-    dropout: float | None = None,
-    seed: int = 0,
-    taken: int = 0,
-    quantize: QuantizeSpec | None = None,
-    dtype: str = "float32",
-) -> LoadedCausal:
+def load_causal(name: str, options: LoadOptions = AS_IT_IS) -> LoadedCausal:
     """Load a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …) in evaluation
-    mode, its weights held in ``dtype``.
+    mode.
 
     The vocabulary is never resized. A tokenizer without a padding token gets a spare or its
-    end-of-text token for generation; in training nothing is read off padding. ``taken`` positions
-    are not for the text (a learnt prompt's). What ``quantize`` asks for needs an adapter later.
+    end-of-text token for generation; in training nothing is read off padding. What ``quantize``
+    asks for needs an adapter later.
 
     Raises
     ------
@@ -167,16 +156,16 @@ def load_causal(
     from transformers import AutoModelForCausalLM
 
     check_writes(name, WHAT, EXAMPLE)
-    source = find_model(name, revision=revision, trust=trust_remote_code)
-    config = _config(source, dropout)
-    tokenizer = load_tokenizer(source, trust_remote_code, need_pad=False)
+    source = find_model(name, revision=options.revision, trust=options.trust_remote_code)
+    config = _config(source, options.dropout)
+    tokenizer = load_tokenizer(source, options.trust_remote_code, need_pad=False)
     with loading(source.name, "states no length that can be used"):
-        length, reason = choose_max_length(source.folder, config, tokenizer, max_length, taken)
+        length, reason = choose_max_length(
+            source.folder, config, tokenizer, options.max_length, options.prompt_places
+        )
     with recorded() as log:
         notify(*source.decisions)
-        plain = pretrained_generator(
-            AutoModelForCausalLM, source, config, WHAT, seed=seed, quantize=quantize, dtype=dtype
-        )
+        plain = pretrained_generator(AutoModelForCausalLM, source, config, WHAT, options)
         notify(reason)
         _give_pad(plain, tokenizer)
     with loading(source.name, "cannot compute: its config.json does not fit it"):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
-from holdfast.models.adapters.quantize import QuantizeSpec
 from holdfast.models.base import Loaded, decisions_in
 from holdfast.models.generators.base import check_writes, pretrained_generator
 from holdfast.models.generators.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
 from holdfast.models.loading.checks import architectures, loading
+from holdfast.models.loading.options import AS_IT_IS, LoadOptions
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import NO_LIMIT, limit_inputs, load_tokenizer, stated_limit
 from holdfast.models.loading.weights import configuration, describe
@@ -53,19 +53,9 @@ class LoadedSeq2Seq(Loaded):
 
 
 def load_seq2seq(
-    name: str,
-    *,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    max_length: int | None = None,
-    max_target_length: int | None = None,
-    dropout: float | None = None,
-    seed: int = 0,
-    quantize: QuantizeSpec | None = None,
-    dtype: str = "float32",
+    name: str, options: LoadOptions = AS_IT_IS, *, max_target_length: int | None = None
 ) -> LoadedSeq2Seq:
-    """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in evaluation
-    mode, its weights held in ``dtype``.
+    """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in evaluation mode.
 
     The vocabulary is never resized. Without ``max_target_length`` a target may have 256 tokens,
     until ``for_targets`` knows how long those of a fit are. What ``quantize`` asks for needs an
@@ -79,18 +69,16 @@ def load_seq2seq(
     from transformers import AutoModelForSeq2SeqLM
 
     check_writes(name, WHAT, "google/flan-t5-small")
-    source = find_model(name, revision=revision, trust=trust_remote_code)
-    config = _config(source, dropout)
-    tokenizer = load_tokenizer(source, trust_remote_code)
+    source = find_model(name, revision=options.revision, trust=options.trust_remote_code)
+    config = _config(source, options.dropout)
+    tokenizer = load_tokenizer(source, options.trust_remote_code)
     # What a saved copy yields must be what the model takes, in any library.
     limit_inputs(tokenizer, PLAIN_INPUTS)
     with loading(source.name, "states no length that can be used"):
-        first, second = _lengths(config, tokenizer, max_length, max_target_length)
+        first, second = _lengths(config, tokenizer, options.max_length, max_target_length)
     with recorded() as log:
         notify(*source.decisions)
-        plain = pretrained_generator(
-            AutoModelForSeq2SeqLM, source, config, WHAT, seed=seed, quantize=quantize, dtype=dtype
-        )
+        plain = pretrained_generator(AutoModelForSeq2SeqLM, source, config, WHAT, options)
         notify(first, second)
         settle_tokens(plain, tokenizer)
     network = Seq2SeqNetwork(plain).eval()

@@ -21,6 +21,7 @@ from holdfast.models.base import Adapter, Layer, Loaded
 from holdfast.models.encoders.checkpoint import saved_model
 from holdfast.models.layers import new_head
 from holdfast.models.loading.checks import loading
+from holdfast.models.loading.options import AS_IT_IS, LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import find_model
 from holdfast.models.loading.weights import (
@@ -179,15 +180,7 @@ class LoadedVision(Loaded):
         return _channels(self.network.config)
 
 
-def load_vision(
-    name: str,
-    classes: Sequence[str],
-    *,
-    dropout: float | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    seed: int = 0,
-) -> LoadedVision:
+def load_vision(name: str, classes: Sequence[str], options: LoadOptions = AS_IT_IS) -> LoadedVision:
     """Load a pretrained image model and put a new classification head on it, in float32 and
     evaluation mode.
 
@@ -195,9 +188,8 @@ def load_vision(
     ----------
     name : a folder, or a hub model's name: ResNet, ConvNeXt, ViT or Swin.
     classes : the class names in the order of the logits; at least two, all different.
-    dropout : before the head, in [0, 1); ``None`` is none.
-    revision, trust_remote_code : as for a text model; no code of the model's own is run.
-    seed : of the head's weights.
+    options : the dropout is before the head, and ``None`` is none; no code of the model's own is
+        run.
 
     Raises
     ------
@@ -216,11 +208,11 @@ def load_vision(
         )
     folders = "Check the folders: a classifier needs something to tell apart."
     check_classes(classes, 2, folders)
-    check_dropout(dropout)
+    check_dropout(options.dropout)
     source = find_model(
         name,
-        revision=revision,
-        trust=trust_remote_code,
+        revision=options.revision,
+        trust=options.trust_remote_code,
         reads="image processor",
         files=PROCESSOR_FILES,
     )
@@ -236,7 +228,9 @@ def load_vision(
         # All but the last layer must come from the file.
         new=lambda key: key.startswith(family.last) or key.endswith(COMPUTED),
     )
-    network = VisionClassifier(plain, family, tuple(classes), dropout or 0.0, seed).eval()
+    network = VisionClassifier(
+        plain, family, tuple(classes), options.dropout or 0.0, options.seed
+    ).eval()
     if _channels(network.config) not in (1, 3):
         rule = "reads pictures of other than 1 or 3 channels"
         raise ModelError(name, rule, _channels(network.config))

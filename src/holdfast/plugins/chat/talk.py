@@ -18,7 +18,7 @@ from typing import Any, final
 from holdfast.contract.run_folder import RECIPE, model_of, open_run, unsealed
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import ENCODER_DECODERS, WRITERS
 from holdfast.data.chats.turns import Turn
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
@@ -226,7 +226,7 @@ def _saved(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
     from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
     from holdfast.tasks.lm.answers import of_plain_text
 
-    if task == "seq2seq":
+    if task in ENCODER_DECODERS:
         pairs, tokenizer = load_saved_seq2seq(folder)
         return PairSpeaker(pairs.to(best_device()).plain, tokenizer, recipe)
     network, tokenizer = load_saved_causal(folder)
@@ -239,6 +239,7 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     from holdfast.models.adapters.adapter import adapter_off, below_prompt, has_switch
     from holdfast.models.generators.causal import load_causal
     from holdfast.models.generators.seq2seq import load_seq2seq
+    from holdfast.models.loading.options import LoadOptions
 
     without: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     if has_switch(tuned.plain):
@@ -247,16 +248,12 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
         plain = inside
     else:
         model = recipe.model
-        load: Any = load_seq2seq if task == "seq2seq" else load_causal
-        loaded = load(
-            model.name,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-            seed=recipe.seed,
-        )
+        load: Any = load_seq2seq if task in ENCODER_DECODERS else load_causal
+        options = LoadOptions(model.revision, model.trust_remote_code, seed=recipe.seed)
+        loaded = load(model.name, options)
         plain = loaded.network.to(best_device()).plain
     # Both are asked in the tuned model's template.
-    if task == "seq2seq":
+    if task in ENCODER_DECODERS:
         return PairSpeaker(plain, tuned.tokenizer, recipe, without)
     return ChatSpeaker(plain, tuned.tokenizer, recipe, without, of_text=tuned.of_text)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import DataError, InputError
 from holdfast.core.input_errors import door
 from holdfast.core.run_files import RESULT
+from holdfast.core.tasks import DECODERS, OF_PICTURES, TAGGERS
 from holdfast.data.raw import source_path
 from holdfast.report.numbers import number
 
@@ -149,10 +150,10 @@ def fields_of(run: Path) -> tuple[Field, ...]:
     from holdfast.recipe import read_recipe
 
     recipe = read_recipe(run / "recipe.yaml")
-    if recipe.task == "image-classification":
+    if recipe.task in OF_PICTURES:
         return (Field(PICTURE, "picture"),)
     part = data_part(run)
-    if recipe.task in ("causal-lm", "token-classification"):
+    if recipe.task in (*DECODERS, *TAGGERS):
         return (Field("text", "text"),)
     texts = tuple(Field(name, "text") for name in read_columns(part) or ("text",))
     beside = part.features if isinstance(part.features, tuple) else ()

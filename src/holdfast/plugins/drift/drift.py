@@ -18,11 +18,12 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.printable import shown
 from holdfast.core.records import Decision, Floats, to_json
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import WRITERS
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.plugins.drift.monitor import BETWEEN
 from holdfast.plugins.drift.report import DriftReport, compare_rows
 from holdfast.plugins.drift.rows import hashed_words
-from holdfast.plugins.drift.run_rows import WRITE, answered_classes, held_reference, rows_of_answers
+from holdfast.plugins.drift.run_rows import answered_classes, held_reference, rows_of_answers
 from holdfast.runs.finished_run import FinishedRun
 
 # Rows that are asked about; of a model that writes, whose answers take longest.
@@ -91,7 +92,7 @@ def drift(
     if count < FEWEST:
         rule = f"has fewer than {FEWEST} rows that can be read, from which nothing can be told"
         raise DataError(data, rule, count, "Give more rows.")
-    most = MOST_WRITTEN if task in WRITE else MOST
+    most = MOST_WRITTEN if task in WRITERS else MOST
     chosen = np.arange(count)
     if count > most:
         order = generator(0, "rows to look at").permutation(count)

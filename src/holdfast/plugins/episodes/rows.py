@@ -14,6 +14,7 @@ from holdfast.contract.inference import within_limits
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Ints
+from holdfast.core.tasks import CLASSIFIERS, LABELLED_TEXTS
 from holdfast.core.wording import counted
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
@@ -29,7 +30,6 @@ from holdfast.tasks import kind_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TASKS = ("text-classification", "image-classification")
 SIDES = ("train", "valid", "test")
 # Fewer test tasks than these shares give would say nothing of tasks to come.
 SHARES = (0.6, 0.2, 0.2)
@@ -152,12 +152,12 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         if source is not None:
             refuse_missing(source)
     recipe, worked_out = with_task(recipe)
-    if recipe.task not in TASKS:
+    if recipe.task not in CLASSIFIERS:
         raise RecipeError(
             "holdfast meta",
             f"learns from rows with one class each, and does not exist for {recipe.task}",
             None,
-            f"Tasks: {', '.join(TASKS)}.",
+            f"Tasks: {', '.join(CLASSIFIERS)}.",
         )
     if data.label_kind not in (None, "class"):
         rule = "must be class: an episode asks which of some classes a row has"
@@ -180,7 +180,7 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         rule = "must be none: every weight of a start may learn"
         raise RecipeError("model.quantize", rule, recipe.model.quantize, "Leave it out.")
     fixed: dict[str, Any] = {"group": recipe.meta.task_column}
-    if recipe.task == "text-classification":
+    if recipe.task in LABELLED_TEXTS:
         fixed["label_kind"] = "class"
     return recipe.changed(data=fixed), worked_out
 

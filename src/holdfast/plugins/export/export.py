@@ -25,14 +25,14 @@ from holdfast.core.files import new_folder, refuse_taken, write_json, write_text
 from holdfast.core.input_errors import first_line
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision
+from holdfast.core.tasks import CLASSIFIERS, DECODERS, OF_PICTURES, TAGGERS
 from holdfast.data.table import Table
 from holdfast.plugins.export import folder as files
 from holdfast.plugins.export.folder import SPACE
 from holdfast.report.public import public_name
 from holdfast.runs.finished_run import FinishedRun
 
-READERS = ("text-classification", "token-classification", "image-classification")
-WRITERS = ("causal-lm",)
+READERS = (*CLASSIFIERS, *TAGGERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ FORMATS: dict[str, Format] = {
     for one in (
         Format("onnx", "model.onnx", READERS, ("onnx", "onnxruntime", "onnxscript")),
         Format("openvino", "model.xml", READERS, ("onnx", "onnxruntime", "onnxscript", "openvino")),
-        Format("gguf", "model.gguf", WRITERS, ("gguf",)),
+        Format("gguf", "model.gguf", DECODERS, ("gguf",)),
     )
 }
 
@@ -176,7 +176,7 @@ def export(
         how = files.use(form.name, task, title, threshold)
         write_text(made / files.CARD, files.card(run / "model", form.name, facts, how))
         if space:
-            files.write_space(made, made / files.SPACE, title, task == "image-classification")
+            files.write_space(made, made / files.SPACE, title, task in OF_PICTURES)
         write_json(made / files.FACTS, facts)
         finish()
     pushed: dict[str, str] = {}

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
+from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
 from holdfast.data.labels.spelling import label_key
 
 Kind = Literal["class", "several", "number", "tags", "text"]
 TASKS: Mapping[str, Kind] = {
-    "token-classification": "tags",
-    "seq2seq": "text",
-    "causal-lm": "text",
-    "image-classification": "class",
+    **dict.fromkeys(TAGGERS, "tags"),
+    **dict.fromkeys(WRITERS, "text"),
+    **dict.fromkeys(OF_PICTURES, "class"),
 }
 # Characters of a class that is new, and of a text that is written.
 LONGEST_CLASS, LONGEST_TEXT = 200, 1_000_000

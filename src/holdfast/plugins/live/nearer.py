@@ -8,13 +8,14 @@ import numpy as np
 
 from holdfast.analyses.compare.verdict import paired
 from holdfast.analyses.row_texts import AnswerKind
+from holdfast.core.tasks import TAGGERS, WRITERS
 
 
 def answer_kind(task: str, label: Any) -> AnswerKind:
     """What kind of answer a row of ``task`` has, whose label is JSON."""
-    if task == "token-classification":
+    if task in TAGGERS:
         return "tags"
-    if task in ("seq2seq", "causal-lm"):
+    if task in WRITERS:
         return "text"
     if isinstance(label, (list, tuple)):
         return "several"

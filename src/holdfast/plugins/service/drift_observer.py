@@ -16,6 +16,7 @@ import numpy as np
 
 from holdfast.analyses.row_texts import PAIR
 from holdfast.core.records import Estimate, to_json
+from holdfast.core.tasks import OF_PICTURES, TAGGERS
 from holdfast.plugins.drift.accuracy import (
     HarmWatch,
     estimated_accuracy,
@@ -116,7 +117,7 @@ class Drifting:
             return
         prediction, sure = answered
         said[feedback.index] = None
-        in_order = self._facts.task == "token-classification"
+        in_order = self._facts.task in TAGGERS
         wrong = float(not same_answer(prediction, feedback.label, in_order))
         self._labels = [*self._labels[-LABELS + 1 :], (1 - wrong, sure)]
         self._harm, at = self._harm.add(np.array([wrong]), self._between)
@@ -315,7 +316,7 @@ def watch_drift(
 def texts_of(rows: Sequence[Row], facts: EngineFacts, data: DataPart) -> tuple[str, ...] | None:
     """What was asked, as ``analyses.row_texts.read_texts`` says of a table; ``None`` of pictures,
     and where a template makes the text of columns."""
-    if facts.task == "image-classification" or data.template:
+    if facts.task in OF_PICTURES or data.template:
         return None
     columns = facts.columns[: max(1, len(data.text or ()))]
     return tuple(PAIR.join(_text(row.get(column)) for column in columns) for row in rows)

@@ -22,6 +22,7 @@ import uvicorn
 
 from holdfast.core.errors import Interrupted, MachineError, RecipeError
 from holdfast.core.records import Decision
+from holdfast.core.tasks import DECODERS
 from holdfast.plugins.service.chat.models import Following
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.service import Service
@@ -35,7 +36,6 @@ OTHER_FILES = 64
 ENDED, INTERRUPTED = 0, Interrupted.exit_code
 # Beyond the time of a request, for what was taken to be answered [s].
 GRACE_S = 5.0
-LANGUAGE_MODEL = "causal-lm"
 
 Load = Callable[[], tuple[ServiceEngine, Sequence[ServiceObserver]]]
 
@@ -192,7 +192,7 @@ class Running:
     async def _begin(self) -> None:
         engine, observers = await asyncio.to_thread(self._load)
         chats = Following(engine, self.service.settings)
-        if engine.facts.task == LANGUAGE_MODEL:
+        if engine.facts.task in DECODERS:
             # What was taken is answered, and an answer that is written takes its time.
             longest = max(self.service.settings.chat_timeout_s, self.service.settings.timeout_s)
             self._server.config.timeout_graceful_shutdown = int(longest + GRACE_S) + 1

@@ -23,6 +23,7 @@ from holdfast.contract.inference import within_limits
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import DECODERS, OF_PICTURES, TAGGERS
 from holdfast.core.wording import counted, have
 from holdfast.data.labels.spelling import label_key
 from holdfast.data.memory.frames import frame_file
@@ -99,8 +100,8 @@ def _refuse_run(again: FinishedRun) -> None:
     """Raise ``RunError`` for a run that has nothing to be judged by, or of a task whose rows cannot
     be joined."""
     run, task = str(again.run), again.recipe.task
-    if task == "image-classification":
-        rule = "is of image-classification, whose pictures update cannot join"
+    if task in OF_PICTURES:
+        rule = f"is of {task}, whose pictures update cannot join"
         raise RunError(run, rule, None, "Put the new pictures into its folder, and train again.")
     if again.out_of_fold or not (again.result.get("valid") or {}).get("n"):
         raise RunError(
@@ -122,18 +123,18 @@ class _Sources:
         self._recipe = recipe
         with within_limits(recipe.data):
             self.tables = run_tables(recipe)
-        if recipe.task == "causal-lm":
+        if recipe.task in DECODERS:
             try:
                 labels_of_rows(self.tables["source"])
             except RecipeError:
                 rule = "is plain text, which has no answers that feedback could correct"
                 remedy = "Train again with the new texts in it."
-                raise RunError(self.tables["source"].source, rule, "causal-lm", remedy) from None
+                raise RunError(self.tables["source"].source, rule, recipe.task, remedy) from None
         self._raw: dict[str, Raw] = {}
 
     def read(self, source: str, encoding: str | None = None, config: str | None = None) -> Raw:
         """Every cell of a file, as the run's task reads files."""
-        reader = read_tagged if self._recipe.task == "token-classification" else read_source
+        reader = read_tagged if self._recipe.task in TAGGERS else read_source
         with within_limits(self._recipe.data):
             return reader(source, encoding, config)
 

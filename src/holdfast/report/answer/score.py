@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.records import Estimate
+from holdfast.core.tasks import WRITERS
 from holdfast.report.block import Block
 from holdfast.report.numbers import metric_name, metrics, plural
 
@@ -138,7 +139,7 @@ def _others(result: Block, name: str) -> dict[str, float]:
 def is_written(result: Mapping[str, object]) -> bool:
     """Whether the task writes text, so that the untuned model is what stands beside it."""
     task = result.get("task")
-    return task in ("seq2seq", "causal-lm") or bool(result.get("generations"))
+    return task in WRITERS or bool(result.get("generations"))
 
 
 def rows_of(result: Mapping[str, Any]) -> str:

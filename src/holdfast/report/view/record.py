@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.core.tasks import pipeline_of
 from holdfast.core.wording import HIDDEN
 from holdfast.report.block import Block
 from holdfast.report.numbers import compact, count, duration, plural, sentence
@@ -14,7 +15,10 @@ from holdfast.report.purposes import purpose_of
 from holdfast.report.run_files import RunFiles
 
 SEVERITIES = {"error": "bad", "warn": "warn", "info": "info"}
-WRITERS = {"seq2seq": "AutoModelForSeq2SeqLM", "causal-lm": "AutoModelForCausalLM"}
+AUTO_MODELS = {
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "text-generation": "AutoModelForCausalLM",
+}
 ORDER = {"error": 0, "warn": 1, "info": 2}
 
 
@@ -113,7 +117,7 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     trainer, which saves its model where it likes."""
     if run.result.get("trainer"):
         return ""
-    if writes := WRITERS.get(str(run.result.get("task"))):
+    if writes := AUTO_MODELS.get(pipeline_of(str(run.result.get("task")))):
         bits = _bits(run.part("settings", "model"))
         more = ", BitsAndBytesConfig" if bits else ""
         config = f"quantization_config=BitsAndBytesConfig({bits})"

@@ -24,6 +24,7 @@ from holdfast.core.errors import DataError, ModelError, RecipeError
 from holdfast.core.files import disk_errors, new_folder, refuse_taken
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
+from holdfast.core.tasks import DECODERS, LABELLED_TEXTS
 from holdfast.core.wording import counted
 from holdfast.fits.fit import fit
 from holdfast.models.encoders.vocabulary import NewWord, extend_vocabulary, new_words
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-TASKS = ("text-classification", "causal-lm")
+TASKS = (*LABELLED_TEXTS, *DECODERS)
 # Updates of the pretraining, where nobody says: three passes, and no more than these.
 PASSES, MOST_STEPS = 3, 400
 SEEDS = 2
@@ -293,7 +294,7 @@ def tried(
         seed=generator(recipe.seed, "adapted or not"),
         groups=groups if len(np.unique(groups)) < len(groups) else None,
     )
-    unit = "bits a byte" if recipe.task == "causal-lm" else "nats"
+    unit = "bits a byte" if recipe.task in DECODERS else "nats"
     return (made.value, made.low, made.high), int(both.sum()), unit
 
 
@@ -304,7 +305,7 @@ def _costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floa
     fitted = fit(prepared, train, valid)
     examples: Any = fitted.ready.valid
     losses, kept = fitted.measure(examples)
-    if own.task == "causal-lm":
+    if own.task in DECODERS:
         costs = -text_rows(examples, losses, kept, fitted.ready.loaded.tokenizer)
     elif prepared.rows.columns.one_class:
         temperature, _ = best_temperature(kept, examples.labels)

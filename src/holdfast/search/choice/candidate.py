@@ -18,7 +18,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import OF_PICTURES, WRITERS
+from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
 from holdfast.core.wording import counted
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit
@@ -258,7 +258,7 @@ class ChoiceRows:
     def of(cls, divided: Divided) -> ChoiceRows:
         task = divided.recipe.task
         label = divided.table.columns.label_kind or "class"
-        kinds = dict.fromkeys(WRITERS, "text") | {"token-classification": "tags"}
+        kinds = dict.fromkeys(WRITERS, "text") | dict.fromkeys(TAGGERS, "tags")
         made = divided.recipe
         if task in WRITERS and made.model.adapter.kind is None:
             made = made.changed(model={"adapter": {"kind": "lora"}})

@@ -21,7 +21,6 @@ from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.tasks import CLASSIFIERS
 from holdfast.core.wording import counted
-from holdfast.metrics import Metric
 from holdfast.metrics.out_of_fold import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
@@ -33,6 +32,7 @@ from holdfast.stats.temperature import losses_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 Pairs = Sequence[tuple[TrialFold, FitResult]]
 LEVEL = 0.95
@@ -94,10 +94,10 @@ def cv_block(
 def _estimates(bench: Bench, pairs: Pairs, fitted: FittedModel, folds: int) -> dict[str, Any]:
     """Each metric with its interval, how that came about, and the corrected resampled t."""
     ready = fitted.ready
-    own = ready.metric if ready.own_metric else None
+    own = {one.name: (one.low, one.high) for one in ready.own_metrics}
     pooled = _pooled(bench, pairs, fitted)
     metrics: dict[str, Any] = {}
-    for name, found in _by_folds(pairs, {own.name: (own.low, own.high)} if own else {}).items():
+    for name, found in _by_folds(pairs, own).items():
         why = {"why": found.why} if found.why else {}
         t = {"low": found.low, "high": found.high, "level": LEVEL, **why}
         chosen, way = (pooled[name], ROWS) if name in pooled else (found, CORRECTED)
@@ -221,12 +221,13 @@ def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estima
     chances = "probabilities" in pairs[0][1].answered.answers.column_names
     if not rows.columns.one_class or several or not chances:
         return {}
-    own: tuple[Metric, ...] = (ready.metric,) if ready.metric and ready.own_metric else ()
     made = []
     for repeat in sorted({one.repeat for one, _ in pairs}):
         some = [done for one, done in pairs if one.repeat == repeat]
         outputs, seed = _outputs(bench, some), fitted.recipe.seed
-        scores = score_out_of_fold(outputs, rows.classes, len(some), seed=seed, extra_metrics=own)
+        scores = score_out_of_fold(
+            outputs, rows.classes, len(some), seed=seed, extra_metrics=ready.own_metrics
+        )
         made.append(scores)
     return {
         name: _mean([scores.metrics[name] for scores in made])

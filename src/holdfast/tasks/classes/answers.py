@@ -50,6 +50,7 @@ from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.tasks import kind_of
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (
     EnsembleEvidence,
@@ -151,7 +152,7 @@ class TextUse(SavedModels[TextModel]):
 
     def judge(self, table: Table) -> Score:
         if self.labels == "class":
-            return shared.scorer(self._classes(table))
+            return shared.scorer(self._classes(table), kind_of(self.recipe.task).metrics)
         problem, asked, scale = PROBLEMS[self.labels], self._labelled(table), self.scale
 
         def score_some(positions: Ints | None = None) -> Scores:

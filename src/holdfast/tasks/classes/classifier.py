@@ -136,7 +136,7 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
     else:
         outputs = _outputs(table.column("row"), table.column("label"), outer.logits, table)
         found = score_out_of_fold(
-            outputs, ready.task.classes, outer.folds, extra_metrics=_own(ready)
+            outputs, ready.task.classes, outer.folds, extra_metrics=ready.own_metrics
         )
         test = {**scores_block(found), "out_of_fold": True, "folds": outer.folds}
     score_s = time.perf_counter() - start
@@ -268,11 +268,7 @@ def _outputs(rows: Ints, labels: Ints, logits: Floats, table: Table | None = Non
 
 
 def _score(ready: TrainingPlan, outputs: Outputs) -> Scores:
-    return score(outputs, ready.task.classes, extra_metrics=_own(ready))
-
-
-def _own(ready: TrainingPlan) -> tuple[Metric, ...]:
-    return (ready.metric,) if ready.metric is not None and ready.own_metric else ()
+    return score(outputs, ready.task.classes, extra_metrics=ready.own_metrics)
 
 
 def part_block(ready: TrainingPlan, plain: Outputs, both: Outputs) -> dict[str, Any]:
@@ -315,11 +311,12 @@ def class_answers(
     return ClassAnswers(classes, mean, outputs)
 
 
-def scorer(answers: ClassAnswers) -> Score:
-    """What scores the answers to labelled rows: all, or some by their positions."""
+def scorer(answers: ClassAnswers, metrics: tuple[Metric, ...] = ()) -> Score:
+    """What scores the answers to labelled rows: all, or some by their positions. ``metrics`` are
+    the task's own."""
 
     def score_some(positions: Ints | None = None) -> Scores:
-        return score(take_rows(answers.outputs, positions), answers.names)
+        return score(take_rows(answers.outputs, positions), answers.names, extra_metrics=metrics)
 
     return score_some
 

@@ -30,7 +30,7 @@ from holdfast.models.compute.processor import use_onednn
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
 from holdfast.models.encoders.network import SINGLE_LABEL
-from holdfast.plan.adapters import adapter_spec
+from holdfast.plan.adapters import load_options
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.classes.answers import PROBLEMS, beside, labels_of, plain, use_fitted, use_runs
@@ -117,13 +117,8 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     loaded = load_classifier(
         model.name,
         problem.outputs(table) if problem else table.classes,
+        load_options(recipe),
         pooling=model.pooling,
-        dropout=model.dropout,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length,
-        seed=recipe.seed,
-        adapter=adapter_spec(recipe),
         problem=problem.problem if problem else SINGLE_LABEL,
     )
     return problems.loaded_for(recipe, loaded) if problem else loaded

@@ -39,6 +39,7 @@ from holdfast.models.vision.vision import (
     load_saved_vision,
     load_vision,
 )
+from holdfast.plan.adapters import load_options
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.ensemble import (
@@ -86,15 +87,7 @@ def sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
 def load(recipe: Recipe, table: Table) -> LoadedVision:
     """The recipe's model with a new head for the table's classes; on a processor in the layout that
     is quick there."""
-    model = recipe.model
-    loaded = load_vision(
-        model.name,
-        table.classes,
-        dropout=model.dropout,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        seed=recipe.seed,
-    )
+    loaded = load_vision(recipe.model.name, table.classes, load_options(recipe))
     layout = channels_together(loaded.network) if device_kind() == "cpu" else None
     return replace(loaded, decisions=(*loaded.decisions, layout)) if layout else loaded
 

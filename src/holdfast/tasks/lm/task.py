@@ -16,10 +16,9 @@ from holdfast.data.chats.turns import choose_template
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
-from holdfast.models.adapters.adapter import PROMPT_VECTORS
 from holdfast.models.generators.causal import LoadedCausal, keeps_apart, load_causal
 from holdfast.models.layers import count_parameters
-from holdfast.plan.adapters import quantize_spec
+from holdfast.plan.adapters import load_options
 from holdfast.plan.chunks import chunk_of
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import DataPart, Recipe
@@ -58,18 +57,7 @@ def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
 def load(recipe: Recipe, table: Table) -> LoadedCausal:
     """The recipe's model, its tokenizer with the chat template that the rows are written in."""
     refuse(recipe)
-    model = recipe.model
-    loaded = load_causal(
-        model.name,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length,
-        dropout=model.dropout,
-        seed=recipe.seed,
-        taken=(model.adapter.rank or PROMPT_VECTORS) if model.adapter.kind == "prompt" else 0,
-        quantize=quantize_spec(recipe),
-        dtype=model.dtype,
-    )
+    loaded = load_causal(recipe.model.name, load_options(recipe))
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)
     return replace(loaded, decisions=reasons, defaults=f"{size_of(total)} decoder")

@@ -34,7 +34,7 @@ from holdfast.data.texts.new_rows import renamed, unlabelled
 from holdfast.metrics import Metric
 from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
-from holdfast.plan.adapters import quantize_spec
+from holdfast.plan.adapters import load_options
 from holdfast.plan.chunks import chunk_of
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import (
@@ -88,17 +88,7 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
     if recipe.generate.rows:
         need_packages()
     model = recipe.model
-    return load_seq2seq(
-        model.name,
-        dropout=model.dropout,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length,
-        max_target_length=model.max_target_length,
-        seed=recipe.seed,
-        quantize=quantize_spec(recipe),
-        dtype=model.dtype,
-    )
+    return load_seq2seq(model.name, load_options(recipe), max_target_length=model.max_target_length)
 
 
 def settle(loaded: LoadedSeq2Seq, rows: Table, examples: EncodedPairs) -> LoadedSeq2Seq:

@@ -35,7 +35,7 @@ from holdfast.models.encoders.checkpoint import load_saved_tagger
 from holdfast.models.encoders.classifier import LoadedClassifier, load_tagger
 from holdfast.models.layers import count_parameters
 from holdfast.models.probes.probe import Probe, fit_probe
-from holdfast.plan.adapters import adapter_spec
+from holdfast.plan.adapters import load_options
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes.baseline import MAJORITY, PROBE
@@ -95,16 +95,7 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     """The recipe's model with a new layer of tags on every piece."""
     refuse(recipe)
     model = recipe.model
-    loaded = load_tagger(
-        model.name,
-        table.names,
-        dropout=model.dropout,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length,
-        seed=recipe.seed,
-        adapter=adapter_spec(recipe),
-    )
+    loaded = load_tagger(model.name, table.names, load_options(recipe))
     total, _ = count_parameters(loaded.network)
     # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
     words = model.freeze is None and model.adapter.kind is None

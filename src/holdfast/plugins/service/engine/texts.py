@@ -22,6 +22,7 @@ import torch
 
 from holdfast.contract.inference import Answers, ClassAnswers, read_columns
 from holdfast.core.records import Floats, Outputs
+from holdfast.core.tasks import OF_TEXTS
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.columns.roles import fill_template
 from holdfast.data.limits import limits
@@ -32,7 +33,6 @@ from holdfast.plugins.service.engine.output import filled, row_predictions, whol
 from holdfast.plugins.service.engine.rows import asked_rows
 from holdfast.plugins.service.records import RowPredictions
 from holdfast.plugins.store.records import Row
-from holdfast.prepare.clean import TEXTS
 from holdfast.quality.clean.apply import choose, treated
 from holdfast.recipe import Recipe
 from holdfast.runs.predictor import Predictor
@@ -84,7 +84,7 @@ class TextForm:
     turn_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self._chosen = choose(self.recipe.treat) if self.recipe.task in TEXTS else choose({})
+        self._chosen = choose(self.recipe.treat) if self.recipe.task in OF_TEXTS else choose({})
         self._names = read_columns(self.recipe.data)
         model: Any = self.use.models[0]
         # Of its own: a tokenizer keeps how it pads as a state, and others use the model's.

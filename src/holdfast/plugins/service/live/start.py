@@ -10,6 +10,7 @@ from pathlib import Path
 from holdfast.contract.run_folder import open_run
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.machine import usable_cores
+from holdfast.core.tasks import DECODERS
 from holdfast.plugins.service.live.lineup import Lineup
 from holdfast.plugins.service.live.observer import Comparing
 from holdfast.plugins.service.live.setup import Setup, refuse_unlike
@@ -106,11 +107,11 @@ def _compared(
 ) -> tuple[Lineup, Comparing]:
     try:
         refuse_unlike(shown.facts, challenger.facts)
-        if settings.compare == "ab" and shown.facts.task == "causal-lm":
+        if settings.compare == "ab" and shown.facts.task in DECODERS:
             raise RecipeError(
                 "--set serve.compare",
-                "cannot be ab for the task causal-lm: conversations are answered by the served "
-                "model alone, whoever asks",
+                f"cannot be ab for the task {shown.facts.task}: conversations are "
+                "answered by the served model alone, whoever asks",
                 settings.compare,
                 "Use shadow, which compares the answers of /predict.",
             )

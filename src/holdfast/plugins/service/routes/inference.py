@@ -16,6 +16,7 @@ from typing import Any
 from starlette.responses import Response
 
 from holdfast._version import __version__
+from holdfast.core.tasks import TAGGERS
 from holdfast.plugins.service.records import EngineFacts, RowPredictions
 from holdfast.plugins.service.routes.health import live
 from holdfast.plugins.service.routes.predict import answer_rows, rows_of
@@ -56,7 +57,7 @@ async def ready(service: Service, call: Call) -> Response:
 async def model(service: Service, call: Call) -> Response:
     """What goes into the model, and what comes out."""
     facts = _named(service, call)
-    shape = [-1, -1] if facts.task == "token-classification" else [-1]
+    shape = [-1, -1] if facts.task in TAGGERS else [-1]
     return as_json(
         {
             "name": name_of(facts),

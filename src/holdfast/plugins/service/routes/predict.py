@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from holdfast.core.tasks import TAGGERS
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
@@ -122,8 +123,8 @@ def _of_texts(texts: Sequence[Any], facts: EngineFacts, longest: int) -> tuple[d
         columns = ", ".join(facts.columns)
         rule = f"cannot stand for rows of this model, which reads the columns {columns}"
         raise bad("texts", rule, None, 'Send {"rows": [{"' + column + '": …}]}.')
-    if facts.task == "token-classification":
-        rule = "cannot be sent to a model of tokens (token-classification), whose rows are lists"
+    if facts.task in TAGGERS:
+        rule = f"cannot be sent to a model of tokens ({facts.task}), whose rows are lists"
         raise bad("texts", rule, None, f'Send {{"rows": [{{"{column}": ["…", "…"]}}]}}.')
     for place, text in enumerate(texts):
         if not isinstance(text, str):
