@@ -7,7 +7,6 @@ row and not of its batch.
 """
 
 from __future__ import annotations
-from holdfast.augment.source import check_train
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from holdfast.augment.registry import Chances, PictureEnrichment, enrichment, setting
-from holdfast.augment.source import RowTurn
-from holdfast.core.errors import Defect
+from holdfast.augment.source import RowTurn, check_train
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import TrainSplit

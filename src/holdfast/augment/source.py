@@ -3,8 +3,6 @@ ahead of the one that is computed.
 """
 
 from __future__ import annotations
-from holdfast.core.errors import Defect
-from holdfast.data.table import TrainSplit
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -14,8 +12,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from holdfast.core.errors import Defect
 from holdfast.core.records import Ints
 from holdfast.core.updates import BatchSource, Draw, RowPool
+from holdfast.data.table import TrainSplit
 
 T = TypeVar("T")
 # Updates whose rows are made together: one call of a tokenizer serves them all.

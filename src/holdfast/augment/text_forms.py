@@ -1,7 +1,6 @@
 """Other forms of the texts of training rows: drawn, checked, counted."""
 
 from __future__ import annotations
-from holdfast.augment.source import check_train
 
 import functools
 import json
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.augment.registry import Row, TextEnrichment
-from holdfast.augment.source import BLOCK, RowTurn
-from holdfast.augment.texts.words import lost
+from holdfast.augment.source import BLOCK, RowTurn, check_train
+from holdfast.augment.texts.word_edits import lost
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import derive_seed, generator
@@ -100,7 +99,7 @@ class Rewriting:
     makes examples of a table like that of ``train``. ``added`` are examples that stand behind those
     of the table and are passed as they are.
 
-    A form that lost numbers, negation, names or protected terms (``texts/words.py``) or is too
+    A form that lost numbers, negation, names or protected terms (``lost``) or is too
     unlike its text (``MeaningModel``) is not used, nor is one that gives not exactly one example:
     then the row is passed as it is.
     """
