@@ -89,7 +89,7 @@ def frozen(cell: Cell) -> dict[str, Any]:
     """The accuracy of a linear probe on vectors, with forms of the rows beside them."""
     from holdfast.augment.registry import check_enrich, make_all
     from holdfast.augment.text_forms import meaning
-    from holdfast.augment.texts.words import lost
+    from holdfast.augment.texts.word_edits import lost
     from holdfast.core.seeds import derive_seed
     from holdfast.models.probes.probe import ExtraRows, fit_probe
 

@@ -15,7 +15,7 @@ from holdfast.analyses.robustness.perturbations import (
     recased,
     typed,
 )
-from holdfast.augment.texts.words import negations_of, numbers_of, split
+from holdfast.augment.texts.word_edits import negations_of, numbers_of, split
 
 SAID = [
     "I do not think that the 3 cameras from Canon are worth 250 dollars.",

@@ -21,9 +21,9 @@ from holdfast.augment.texts.word_edits import (
     Swap,
     Synonyms,
     put,
+    split,
 )
 from holdfast.augment.texts.wordnet import PLACES, wordnet
-from holdfast.augment.texts.words import split
 from holdfast.core.errors import MachineError
 
 TEXT = "the quick brown fox jumps over a very lazy dog near this small old river bank"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.augment.texts.words import free_places, is_negation, lost, names_of, split
+from holdfast.augment.texts.word_edits import free_places, is_negation, lost, names_of, split
 
 
 @given(st.text(max_size=80))

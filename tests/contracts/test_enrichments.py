@@ -24,7 +24,7 @@ from holdfast.augment.registry import (
 )
 from holdfast.augment.source import RowTurn
 from holdfast.augment.text_forms import Rewriting
-from holdfast.augment.texts.words import lost, split
+from holdfast.augment.texts.word_edits import lost, split
 from holdfast.contract.fit import Sides
 from holdfast.core.errors import Defect, HoldfastError, MachineError, ModelError, RecipeError
 from holdfast.data.table import TrainSplit, ValidSplit

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
+from holdfast.data.load import unlabelled
 from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.options import RowOptions
 from holdfast.data.pairs import choose_pair, given_target, load_pairs
-from holdfast.data.texts.new_rows import unlabelled
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import MachineError
+from holdfast.data.load import unlabelled
 from holdfast.data.memory.texts import raw_of_texts, table_from_texts
 from holdfast.data.table import Columns
-from holdfast.data.texts.new_rows import unlabelled
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean import spelling

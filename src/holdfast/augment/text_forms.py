@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.augment.registry import Row, TextEnrichment
 from holdfast.augment.source import BLOCK, RowTurn, check_train
-from holdfast.augment.texts.words import lost
+from holdfast.augment.texts.word_edits import lost
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import derive_seed, generator
@@ -24,6 +24,7 @@ from holdfast.models.loading.source import embedded_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 BATCH = 32
 TOKENS = 256
@@ -99,7 +100,7 @@ class Rewriting:
     makes examples of a table like that of ``train``. ``added`` are examples that stand behind those
     of the table and are passed as they are.
 
-    A form that lost numbers, negation, names or protected terms (``texts/words.py``) or is too
+    A form that lost numbers, negation, names or protected terms (``lost``) or is too
     unlike its text (``MeaningModel``) is not used, nor is one that gives not exactly one example:
     then the row is passed as it is.
     """

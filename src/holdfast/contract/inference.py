@@ -22,11 +22,11 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
 from holdfast.data.columns.roles import named_columns
 from holdfast.data.limits import Limits, within
+from holdfast.data.load import renamed
 from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_first, read_source
 from holdfast.data.table import Table
-from holdfast.data.texts.new_rows import renamed
 from holdfast.recipe import DataPart, Recipe, override, read_recipe
 
 # What a float32 model can tell of a number.

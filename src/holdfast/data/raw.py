@@ -118,13 +118,10 @@ def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw
     return Raw(parts.table(), kinds, source, decisions_in(log), headed)
 
 
-def store_columns(
-    columns: Mapping[str, Sequence[str | None]], source: str, nested: bool = False
-) -> Raw:
-    """Columns in memory, of one length, as if a file had held them; ``nested`` ones are JSON."""
-    kinds: dict[str, set[Kind]] = {name: {"nested"} for name in columns} if nested else {}
+def store_columns(columns: Mapping[str, Sequence[str | None]], source: str) -> Raw:
+    """Columns in memory, of one length, as if a file had held them."""
     made = {name: pa.array(values, pa.string()) for name, values in columns.items()}
-    return store(iter([Batch(made, kinds)]), source)
+    return store(iter([Batch(made)]), source)
 
 
 class _Parts:

@@ -23,11 +23,11 @@ from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import LABELLED_TEXTS
+from holdfast.data.load import read_unlabelled, refuse_test_rows
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.data.texts.general import BUILT_IN
-from holdfast.data.texts.new_rows import read_unlabelled, refuse_test_rows
 from holdfast.duplicates.duplicates import Copies, copies_of, gather
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES

@@ -107,11 +107,6 @@ class CueCandidate:
     count: int
     share: float
 
-    @property
-    def pure(self) -> float:
-        """The share of its rows that are of the class."""
-        return self.count / len(self.rows)
-
 
 def cues_of(text: str) -> set[Cue]:
     """Everything of a text that is a cue, but for lengths beyond a threshold and parity."""

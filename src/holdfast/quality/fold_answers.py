@@ -272,9 +272,7 @@ class ContentProbes:
         from scipy.special import ndtr
 
         known = np.flatnonzero(labels >= 0)
-        x = vectors[known].astype(np.float64)
-        x -= x.mean(axis=0)
-        x /= float(np.sqrt(x.var(axis=0).mean())) or 1.0
+        x = scaled(vectors[known])
         inverse = np.linalg.solve(x.T @ x + 4 / PENALTY * np.eye(x.shape[1]), direction)
         shares = x @ inverse
         chances = self.chances(known, vectors[known])

@@ -97,6 +97,16 @@ def _always(value: str, text: str, at: int) -> bool:
     return True
 
 
+def _form(
+    kind: str,
+    hint: str,
+    pattern: str,
+    holds: Callable[[str, str, int], bool] = _always,
+    flags: int = 0,
+) -> _Form:
+    return _Form(kind, hint, re.compile(pattern, flags), holds)
+
+
 def _card(value: str, text: str, at: int) -> bool:
     digits = re.sub(r"\D", "", value)
     return len(set(digits)) > 2 and luhn(digits)
@@ -263,85 +273,68 @@ _TOKENS = (
     r"npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_\-]{50,}|SG\.[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}|"
     r"eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}"
 )
-_FORMS = tuple(
-    _Form(kind, hint, re.compile(pattern, flags), holds)
-    for kind, hint, pattern, flags, holds in (
-        (
-            "email",
-            "at",
-            r"(?<![\w.+\-])[A-Za-z0-9][\w.+\-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}"
-            r"[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![\w@])",
-            0,
-            _always,
-        ),
-        (
-            "private_key",
-            "key",
-            r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----.*?"
-            r"(?:-----END (?:[A-Z]+ )*PRIVATE KEY-----|\Z)",
-            re.DOTALL,
-            _always,
-        ),
-        ("secret", "token", rf"(?<![A-Za-z0-9_\-])(?:{_TOKENS})(?![A-Za-z0-9])", 0, _secret),
-        (
-            "password",
-            "password",
-            r"\b(?:password|passwd|pwd|secret|api[_ \-]?key|access[_ \-]?token)\"?\s{0,2}[:=]"
-            r"\s{0,2}[\"']?[^\s\"',;]{8,200}",
-            re.IGNORECASE,
-            _password,
-        ),
-        (
-            "iban",
-            "letters",
-            r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?"
-            r"(?![A-Za-z0-9])",
-            0,
-            _iban,
-        ),
-        (
-            "card",
-            "digits",
-            r"(?<![\w.\-])(?:4\d{3}|5[1-5]\d{2}|2[2-7]\d{2}|6(?:011|5\d{2}))(?:[ \-]?\d{4}){3}"
-            r"(?![\w\-]|\.\d)|(?<![\w.\-])3[47]\d{2}[ \-]?\d{6}[ \-]?\d{5}(?![\w\-]|\.\d)",
-            0,
-            _card,
-        ),
-        ("national_id", "digits", r"(?<![\w\-])\d{3}-\d{2}-\d{4}(?![\w\-])", 0, _ssn),
-        ("national_id", "digits", r"(?<!\w)(?:\d{8}|[XYZ]\d{7})[A-HJ-NP-TV-Z](?!\w)", 0, _dni),
-        ("national_id", "digits", r"(?<!\w)\d{3}\.\d{3}\.\d{3}-\d{2}(?!\w)", 0, _cpf),
-        ("national_id", "digits", r"(?<!\w)\d{6}[+\-A]\d{3}[0-9A-Y](?!\w)", 0, _hetu),
-        (
-            "national_id",
-            "letters",
-            r"(?<!\w)[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z](?!\w)",
-            0,
-            _fiscal,
-        ),
-        (
-            "national_id",
-            "digits",
-            r"(?<!\w)[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}(?!\w)",
-            0,
-            _nir,
-        ),
-        ("national_id", "digits", r"(?<!\w)[1-8]\d{5}(?:19|20)\d{9}[\dXx](?!\w)", 0, _resident),
-        (
-            "phone",
-            "digits",
-            r"(?<![\w.,$€£#/\-])\+?\(?\d{1,4}\)?(?:[ .\-/]?\(?\d{2,4}\)?){2,5}"
-            r"(?![\w%°]|[.,\-]\d|:\d)",
-            0,
-            _phone,
-        ),
-        ("ip_address", "digits", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", 0, _ip4),
-        (
-            "ip_address",
-            "colons",
-            r"(?<![\w:])[0-9a-fA-F]{1,4}:[0-9a-fA-F:]{6,38}(?![\w:])",
-            0,
-            _ip6,
-        ),
-    )
+_FORMS = (
+    _form(
+        "email",
+        "at",
+        r"(?<![\w.+\-])[A-Za-z0-9][\w.+\-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}"
+        r"[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![\w@])",
+    ),
+    _form(
+        "private_key",
+        "key",
+        r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----.*?"
+        r"(?:-----END (?:[A-Z]+ )*PRIVATE KEY-----|\Z)",
+        flags=re.DOTALL,
+    ),
+    _form("secret", "token", rf"(?<![A-Za-z0-9_\-])(?:{_TOKENS})(?![A-Za-z0-9])", _secret),
+    _form(
+        "password",
+        "password",
+        r"\b(?:password|passwd|pwd|secret|api[_ \-]?key|access[_ \-]?token)\"?\s{0,2}[:=]"
+        r"\s{0,2}[\"']?[^\s\"',;]{8,200}",
+        _password,
+        flags=re.IGNORECASE,
+    ),
+    _form(
+        "iban",
+        "letters",
+        r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?"
+        r"(?![A-Za-z0-9])",
+        _iban,
+    ),
+    _form(
+        "card",
+        "digits",
+        r"(?<![\w.\-])(?:4\d{3}|5[1-5]\d{2}|2[2-7]\d{2}|6(?:011|5\d{2}))(?:[ \-]?\d{4}){3}"
+        r"(?![\w\-]|\.\d)|(?<![\w.\-])3[47]\d{2}[ \-]?\d{6}[ \-]?\d{5}(?![\w\-]|\.\d)",
+        _card,
+    ),
+    _form("national_id", "digits", r"(?<![\w\-])\d{3}-\d{2}-\d{4}(?![\w\-])", _ssn),
+    _form("national_id", "digits", r"(?<!\w)(?:\d{8}|[XYZ]\d{7})[A-HJ-NP-TV-Z](?!\w)", _dni),
+    _form("national_id", "digits", r"(?<!\w)\d{3}\.\d{3}\.\d{3}-\d{2}(?!\w)", _cpf),
+    _form("national_id", "digits", r"(?<!\w)\d{6}[+\-A]\d{3}[0-9A-Y](?!\w)", _hetu),
+    _form(
+        "national_id",
+        "letters",
+        r"(?<!\w)[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z](?!\w)",
+        _fiscal,
+    ),
+    _form(
+        "national_id",
+        "digits",
+        r"(?<!\w)[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}(?!\w)",
+        _nir,
+    ),
+    _form("national_id", "digits", r"(?<!\w)[1-8]\d{5}(?:19|20)\d{9}[\dXx](?!\w)", _resident),
+    _form(
+        "phone",
+        "digits",
+        r"(?<![\w.,$€£#/\-])\+?\(?\d{1,4}\)?(?:[ .\-/]?\(?\d{2,4}\)?){2,5}"
+        r"(?![\w%°]|[.,\-]\d|:\d)",
+        _phone,
+    ),
+    _form("ip_address", "digits", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _ip4),
+    _form("ip_address", "colons", r"(?<![\w:])[0-9a-fA-F]{1,4}:[0-9a-fA-F:]{6,38}(?![\w:])", _ip6),
 )
 KINDS = tuple(dict.fromkeys(form.kind for form in _FORMS))

@@ -106,10 +106,10 @@ def around(text: str, start: int, end: int, width: int = 20) -> str:
     return f"{'…' * (first > 0)}{shown!a}{'…' * (last < len(text))}"
 
 
-def excerpt(text: str, most: int = 60) -> str:
+def excerpt(text: str) -> str:
     """The beginning of a text in one line, as Python would write it."""
     flat = " ".join(text.split())
-    return repr(flat if len(flat) <= most else f"{flat[: most - 1]}…")
+    return repr(flat if len(flat) <= 60 else f"{flat[:59]}…")
 
 
 def difference(before: str, after: str) -> str:

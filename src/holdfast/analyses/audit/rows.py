@@ -19,14 +19,13 @@ from holdfast.data.columns.extra import refuse_changed
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.images.table import load_images
 from holdfast.data.labels.texts import load_labelled
-from holdfast.data.load import load_table
+from holdfast.data.load import load_table, read_unlabelled, unlabelled
 from holdfast.data.options import RowOptions
 from holdfast.data.pairs import load_pairs
 from holdfast.data.raw import source_path
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.tags.conll import is_conll_file, looks_like_conll
-from holdfast.data.texts.new_rows import read_unlabelled, unlabelled
 from holdfast.plan.task import rows_task
 from holdfast.prepare.rows import given_rows
 from holdfast.quality.views import OtherColumns

@@ -14,9 +14,8 @@ import numpy as np
 
 from holdfast.augment.pictures.colours import blurred
 from holdfast.augment.pictures.warp import shifted
-from holdfast.augment.texts.word_edits import Synonyms
+from holdfast.augment.texts.word_edits import Synonyms, free_places, lost, split
 from holdfast.augment.texts.wordnet import wordnet
-from holdfast.augment.texts.words import free_places, lost, split
 from holdfast.core.errors import MachineError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from holdfast.analyses.slices.topics import Partition
-from holdfast.augment.texts.words import is_negation, split
+from holdfast.augment.texts.word_edits import is_negation, split
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 from holdfast.data.texts.general import language_of

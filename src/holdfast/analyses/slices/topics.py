@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.augment.texts.words import FUNCTION
+from holdfast.augment.texts.word_edits import FUNCTION
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 

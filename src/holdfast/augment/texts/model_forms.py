@@ -29,8 +29,7 @@ from holdfast.augment.registry import (
     load_pretrained,
     setting,
 )
-from holdfast.augment.texts.word_edits import content_places
-from holdfast.augment.texts.words import is_negation, split
+from holdfast.augment.texts.word_edits import content_places, is_negation, split
 from holdfast.core.errors import MachineError, ModelError, RecipeError
 
 APERTIUM = "apertium:"

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,9 +32,6 @@ from holdfast.data.columns.roles import check_present
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
-
-if TYPE_CHECKING:
-    pass
 
 PREFIX = "side:"
 AUTO = "auto"

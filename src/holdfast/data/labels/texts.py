@@ -181,7 +181,7 @@ def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
             notify(*log)
     known = _known(where, sets, found, given)
     index = {name: number for number, name in enumerate(known)}
-    classes, places = strata_like(sets, found.units, like.classes if like else None)
+    classes, places = strata_like(sets, found.units, None if like is None else like.classes)
     numbers = [sorted(index[name] for name in labels) for labels in sets]
     rows = write_gathered(raw, columns, places, "labels", numbers, pa.list_(pa.int64()))
     if like is None:

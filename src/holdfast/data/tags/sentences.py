@@ -165,7 +165,7 @@ def load_tagged(source: str, options: RowOptions = PLAIN) -> Table:
         known = _names(raw, columns, found, given, options.labels)
         types = [entity_types(tags, are_bare(known)) for tags in found.tags]
         units = np.unique(found.units, return_inverse=True)[1]
-        classes, places = strata_like(types, units, like.classes if like else None)
+        classes, places = strata_like(types, units, None if like is None else like.classes)
         _notice_left_out(columns, found, len(raw))
         if given is None:
             _notice_few(found, known)

@@ -1,4 +1,4 @@
-"""Treatments of what a text is written in: wrong decodings, unseen characters, white space, letters
+"""Treatments of what a text is written in: unseen characters, wrong decodings, white space, letters
 of another script; and of what it should not hold: personal data and secrets."""
 
 from __future__ import annotations
@@ -9,47 +9,6 @@ from dataclasses import dataclass
 from holdfast.data.texts.general import ANY, TO_LATIN
 from holdfast.quality.clean.treatment import NoSettings, RowTreatment, add
 from holdfast.quality.personal import KINDS, SEEN, find_personal
-
-# ftfy (Speer 2019) undoes a mix-up only where the text as it stands is improbable and what comes of
-# it is not; text in any script that is written as it should be stays. Marks of Windows-1252 that
-# were read as control characters (``\x97``) are the dashes and quotes that they were meant for.
-MOST_LAYERS = 6
-# A letter's bytes, each read alone, are several letters, or controls, or a letter and a space.
-MISREAD = r"[\x{80}-\x{9f}]|[^\x00-\x7f][^\x00-\x7f]|[\x{c2}-\x{f4}][ \x1a]"
-_MAY = re.compile("[\x80-\x9f]|[^\x00-\x7f][^\x00-\x7f]|[\xc2-\xf4][ \x1a]")
-
-
-def repaired(text: str, settings: NoSettings | None = None) -> str:
-    """The text in its own letters; what was mixed up several times is undone as often.
-
-    >>> repaired("schÃ¶n")
-    'schön'
-    """
-    if not _MAY.search(text):
-        return text
-    import ftfy
-
-    for _ in range(MOST_LAYERS):
-        before, text = text, ftfy.fix_encoding(text)
-        if text == before:
-            break
-    return text
-
-
-add(
-    RowTreatment(
-        "encoding",
-        NoSettings,
-        repaired,
-        seen=MISREAD,
-        because="was decoded by the wrong table",
-        order=10,
-        answers=True,
-        default=True,
-        fixes=("encoding_damage",),
-    )
-)
-
 
 # A tokenizer cuts words at characters that nobody sees, or makes unknown tokens of them. What means
 # something stays: tab and line breaks, the joiners of Persian and of emoji, marks of
@@ -94,6 +53,47 @@ add(
         answers=True,
         default=True,
         fixes=("control_characters",),
+    )
+)
+
+
+# ftfy (Speer 2019) undoes a mix-up only where the text as it stands is improbable and what comes of
+# it is not; text in any script that is written as it should be stays. Marks of Windows-1252 that
+# were read as control characters (``\x97``) are the dashes and quotes that they were meant for.
+MOST_LAYERS = 6
+# A letter's bytes, each read alone, are several letters, or controls, or a letter and a space.
+MISREAD = r"[\x{80}-\x{9f}]|[^\x00-\x7f][^\x00-\x7f]|[\x{c2}-\x{f4}][ \x1a]"
+_MAY = re.compile("[\x80-\x9f]|[^\x00-\x7f][^\x00-\x7f]|[\xc2-\xf4][ \x1a]")
+
+
+def repaired(text: str, settings: NoSettings | None = None) -> str:
+    """The text in its own letters; what was mixed up several times is undone as often.
+
+    >>> repaired("schÃ¶n")
+    'schön'
+    """
+    if not _MAY.search(text):
+        return text
+    import ftfy
+
+    for _ in range(MOST_LAYERS):
+        before, text = text, ftfy.fix_encoding(text)
+        if text == before:
+            break
+    return text
+
+
+add(
+    RowTreatment(
+        "encoding",
+        NoSettings,
+        repaired,
+        seen=MISREAD,
+        because="was decoded by the wrong table",
+        order=10,
+        answers=True,
+        default=True,
+        fixes=("encoding_damage",),
     )
 )
 

@@ -42,10 +42,10 @@ from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.extra import ColumnRequest as SideColumn
 from holdfast.data.columns.extra import check_side, with_side_cells
 from holdfast.data.labels.texts import load_labelled
+from holdfast.data.load import renamed, unlabelled
 from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
 from holdfast.data.table import Table, decisions_in
-from holdfast.data.texts.new_rows import renamed, unlabelled
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.models.encoders.network import EncoderClassifier

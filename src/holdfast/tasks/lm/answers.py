@@ -22,11 +22,11 @@ from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats
 from holdfast.data.chats.turns import is_template
 from holdfast.data.columns.roles import named_columns
+from holdfast.data.load import renamed
 from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
-from holdfast.data.texts.new_rows import renamed
 from holdfast.models.generators.causal import CausalNetwork, load_saved_causal
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.base import WritingUse, best_device, the_runs, together

@@ -27,10 +27,10 @@ from holdfast.contract.run_folder import model_of
 from holdfast.contract.samples import Sample, WrittenSamples
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Finding, Ints, Scores
+from holdfast.data.load import renamed, unlabelled
 from holdfast.data.options import RowOptions
 from holdfast.data.pairs import choose_pair, given_target, load_pairs
 from holdfast.data.table import Table
-from holdfast.data.texts.new_rows import renamed, unlabelled
 from holdfast.metrics import Metric
 from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
