@@ -59,6 +59,7 @@ from holdfast.training.run import Job
 from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
@@ -312,7 +313,7 @@ def _listeners(ready: TrainingPlan, accelerator: Accelerator) -> Iterator[Any]:
 
 
 def _others(
-    ready: TrainingPlan, test_rows: int | None, network: Network, device: Any
+    ready: TrainingPlan, test_rows: int | None, network: Network, device: torch.device
 ) -> Callable[[float], float] | None:
     """The seconds of a run beside its steps and passes; ``None`` of a fit that ends with them."""
     # Of a network that is spread over processes all would have to write together.

@@ -42,7 +42,7 @@ from holdfast.models.compute.prefix import train_mode
 from holdfast.models.layers import put_head_back
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.plan import Phase, steps_for
-from holdfast.training.restore import Adjustments, plan_of, set_random_state
+from holdfast.training.restore import Additions, Adjustments, plan_of, set_random_state
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
@@ -83,7 +83,7 @@ def adjusted(run: Run, action: Action) -> Adjustments:
 
     Raises ``RunError`` for one that cannot be applied to this run now.
     """
-    made, additions = run.adjustments, run.job.additions
+    made = run.adjustments
     match action:
         case ScaleLearningRate():
             return replace(made, rate=made.rate * action.factor)
@@ -105,11 +105,11 @@ def adjusted(run: Run, action: Action) -> Adjustments:
         case Shorten():
             return _shorter(run, action)
         case SwitchOn():
-            _refuse_without_phase(run, "SwitchOn", action.method)
+            additions = _additions(run, "SwitchOn", action.method)
             settings = additions.settled(action.method, action.settings, made.methods)
             return replace(made, methods={**made.methods, action.method: settings})
         case StrengthenAugmentation():
-            _refuse_without_phase(run, "StrengthenAugmentation", action.notches)
+            additions = _additions(run, "StrengthenAugmentation", action.notches)
             wanted, most = made.augmentation + action.notches, additions.notches
             if wanted > most:
                 rule = f"these rows can be enriched by {most} notches more than the recipe says"
@@ -166,10 +166,13 @@ def _phases_to_come(run: Run) -> tuple[Phase, ...]:
     return phases or run.plan.phases[-1:]
 
 
-def _refuse_without_phase(run: Run, action: str, value: object) -> None:
-    if not any(run.job.additions.takes(phase) for phase in _phases_to_come(run)):
+def _additions(run: Run, action: str, value: object) -> Additions:
+    """What can join a phase that is still to come."""
+    additions = run.job.additions
+    if additions is None or not any(map(additions.takes, _phases_to_come(run))):
         rule = "no phase that is still to come takes it"
         raise _impossible(action, rule, value, "It is for the fine-tuning.")
+    return additions
 
 
 def _reset_head(run: Run, action: ResetHead) -> None:
@@ -252,12 +255,12 @@ def _switch(run: Run, made: Adjustments) -> None:
         for one in in_order(listeners):
             getattr(one, event, lambda _: None)(run)
 
-    on = run.adjustments.methods
+    on, additions = run.adjustments.methods, run.job.additions
     gone = [name for name in run.switched if made.methods.get(name) != on.get(name)]
     new = {
-        name: tuple(run.job.additions.listeners(name, settings))
+        name: tuple(additions.listeners(name, settings))
         for name, settings in made.methods.items()
-        if name in gone or name not in run.switched
+        if additions is not None and (name in gone or name not in run.switched)
     }
     left = [one for name in gone for one in run.switched.pop(name)]
     run.switched.update(new)

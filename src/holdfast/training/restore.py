@@ -21,7 +21,6 @@ from typing import Any, Protocol, TypedDict
 
 import torch
 
-from holdfast.core.errors import RunError
 from holdfast.core.events import Listener
 from holdfast.training.plan import Phase, Plan
 
@@ -157,28 +156,6 @@ class Additions(Protocol):
         ...
 
 
-class NoAdditions:
-    """Of a job to which nothing can be added."""
-
-    notches = 0
-
-    def takes(self, phase: Phase) -> bool:
-        return False
-
-    def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
-        rule = "cannot be applied: nothing was given that could join this run"
-        raise RunError("the action SwitchOn", rule, name, "Give its job additions.")
-
-    def added(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
-        return phase
-
-    def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
-        return ()
-
-
-NO_ADDITIONS = NoAdditions()
-
-
 @dataclass(frozen=True, slots=True)
 class Adjustments:
     """``rate`` is a factor on every learning rate; ``weight_decay`` and ``dropout`` stand in the
@@ -211,11 +188,11 @@ class Adjustments:
 NONE = Adjustments()
 
 
-def plan_of(plan: Plan, made: Adjustments, additions: Additions = NO_ADDITIONS) -> Plan:
+def plan_of(plan: Plan, made: Adjustments, additions: Additions | None = None) -> Plan:
     """The plan with what was changed of its rates, decay, length, methods and forms of rows; itself
     without a change."""
     phases = plan.phases
-    if made.methods or made.augmentation:
+    if additions is not None and (made.methods or made.augmentation):
         phases = tuple(additions.added(p, made.methods, made.augmentation) for p in phases)
     if (made.rate, made.weight_decay) != (1.0, None):
         phases = tuple(

@@ -27,7 +27,7 @@ from holdfast.training.machine.sharding import is_sharded, local, summed
 from holdfast.training.observe import EVALUATION_TOKENS, FoldEvaluation, FoldLooks, Observer
 from holdfast.training.plan import Phase, Plan, probe_positions
 from holdfast.training.prefix_cache import PrefixCache, RowPasses
-from holdfast.training.restore import NO_ADDITIONS, NONE, Additions, SavedWeights
+from holdfast.training.restore import NONE, Additions, SavedWeights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -83,7 +83,7 @@ class Job:
     with_added: Examples | None = None
     general: Examples | None = None
     general_rows: Examples | None = None
-    additions: Additions = NO_ADDITIONS
+    additions: Additions | None = None
     out_of_fold: FoldEvaluation | FoldLooks | None = None
     others_s: Callable[[float], float] | None = None
 

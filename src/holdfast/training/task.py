@@ -145,7 +145,9 @@ class Task(Protocol):
         """Losses and kept outputs of these rows, in their order, to numbers."""
 
 
-def device_batch(task: Task, examples: Any, positions: Sequence[int] | Ints, device: Any) -> Batch:
+def device_batch(
+    task: Task, examples: Any, positions: Sequence[int] | Ints, device: torch.device | str
+) -> Batch:
     """A padded batch of these rows on ``device``."""
     return {name: value.to(device) for name, value in task.collate(examples, positions).items()}
 
