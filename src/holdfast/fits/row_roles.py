@@ -5,7 +5,7 @@ With validation rows set aside it is one fit, without them it is cross-fitted. W
 the rows outside each of K outer folds, with every choice (steps, state, temperature, what is added)
 made on those rows alone, and what comes out answers the fold. So each row is answered once, by a
 model to which it was unknown and for which it chose nothing. What the answers say of the model from
-all rows, and how surely, is ``metrics/out_of_fold.py``.
+all rows, and how surely, is ``metrics/score.py``.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from holdfast.contract import result as outcome
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.result import write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
+from holdfast.control.choice import Optimism, optimism_of
 from holdfast.control.controller import Controller
-from holdfast.control.optimism import Optimism, optimism_of
 from holdfast.core.decisions import notify
 from holdfast.core.input_errors import survived
 from holdfast.core.records import Estimate, to_json
