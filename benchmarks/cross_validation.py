@@ -43,7 +43,7 @@ from holdfast.analyses.evaluation import scored_block
 from holdfast.contract.inference import Options
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
-from holdfast.metrics.out_of_fold import RATE_EFFECT, SLOPE
+from holdfast.metrics.score import RATE_EFFECT, SLOPE
 from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_of
 from holdfast.models.probes.probe import stratified_folds
 from holdfast.pipeline.main import train

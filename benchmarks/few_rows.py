@@ -14,7 +14,7 @@ to tune a model that often.
 
 **Intervals**: ``data.split.test=0`` in the small. Linear probes (C fixed) on vectors of the
 untouched MiniLM: five folds give the out-of-fold score of so many rows, with the intervals of
-``metrics/out_of_fold.py``; the truth is what the probe fitted on all of them does on the rest of
+``metrics/score.py``; the truth is what the probe fitted on all of them does on the rest of
 3,000 rows. Classes with less than 5 % of the rows are left out, and rows drawn until each class has
 five. What corrects the intervals was chosen on CR and TREC (n ÷ 1.3), and made more careful
 (n ÷ 1.5) after ten classes of BANKING77 at 100 rows, not looked at before, were held in 92.6 % of
@@ -42,8 +42,7 @@ from peers.tables import gap, markdown, points
 from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Outputs
 from holdfast.core.seeds import generator
-from holdfast.metrics.out_of_fold import corrected
-from holdfast.metrics.score import score
+from holdfast.metrics.score import corrected, score
 from holdfast.models.probes.probe import fit_probe
 from holdfast.pipeline.main import train
 from holdfast.prepare.embedding import vectors_of

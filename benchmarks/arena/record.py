@@ -125,7 +125,7 @@ def run_one(number: int, name: str, bench: Bench) -> dict[str, Any]:
         {**own, "control.policy": "off", "train.evaluations": LOOKS},
     )
     history = fitted.trained.history
-    losses, _ = validation_losses(history)
+    losses = validation_losses(history)
     phases = fitted.job.plan.phases
     return {
         "losses": losses.T.astype(np.float16),

@@ -117,7 +117,7 @@ class Forked:
         mine, other = (self.outcomes[name].kept for name in (action, than))
         if mine == other:
             return False
-        losses, _ = validation_losses([self.run.snapshots[i] for i in (other, mine)])
+        losses = validation_losses([self.run.snapshots[i] for i in (other, mine)])
         return bool(losses.size) and is_better(losses[:, 1], losses[:, 0])
 
 

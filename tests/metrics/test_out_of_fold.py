@@ -10,9 +10,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from holdfast.core.records import Estimate, Outputs
-from holdfast.metrics import out_of_fold
-from holdfast.metrics.out_of_fold import score_out_of_fold, widened
-from holdfast.metrics.score import score
+from holdfast.metrics import score as scoring
+from holdfast.metrics.score import score, score_out_of_fold, widened
 from holdfast.stats.temperature import losses_at
 
 CLASSES = ("no", "yes", "odd")
@@ -32,10 +31,10 @@ def test_accuracy_has_the_score_limits_of_fewer_rows_and_of_a_steeper_curve() ->
     outputs = outputs_of(90)
     found = score_out_of_fold(outputs, CLASSES, 5, resamples=50).metrics["accuracy"]
     rate = float((outputs.logits.argmax(axis=1) == outputs.labels).mean())
-    m, z = 90 / out_of_fold.RATE_EFFECT, norm.ppf(0.975)
+    m, z = 90 / scoring.RATE_EFFECT, norm.ppf(0.975)
     # error(n) = a n^−s through the error of models from four fifths of the rows.
-    a = (1 - rate) * (0.8 * 90) ** out_of_fold.SLOPE
-    whole = 1 - a * 90**-out_of_fold.SLOPE
+    a = (1 - rate) * (0.8 * 90) ** scoring.SLOPE
+    whole = 1 - a * 90**-scoring.SLOPE
 
     def beyond(p: float, centre: float) -> float:
         return abs(centre - p) - z * np.sqrt(p * (1 - p) / m)
@@ -63,7 +62,7 @@ def test_every_interval_is_wider_and_the_values_are_the_same() -> None:
 
 def test_limits_end_where_a_metric_does_and_none_is_made_up() -> None:
     certain = widened(Estimate(0.98, 0.9, 1.0), "f1_macro", 5)
-    assert certain.low == pytest.approx(0.98 - np.sqrt(out_of_fold.RATE_EFFECT) * 0.08)
+    assert certain.low == pytest.approx(0.98 - np.sqrt(scoring.RATE_EFFECT) * 0.08)
     assert certain.high == 1.0
     # Nadeau and Bengio: (1/K + test ÷ train) in place of 1/K.
     factor = np.sqrt((1 / 5 + 1 / 4) / (1 / 5))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from holdfast.monitor.generalisation import gap_of
+from holdfast.monitor.evidence import gap_of
 
 TRAIN = 50
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from holdfast.core.records import Snapshot
 from holdfast.core.run_facts import RunFacts
-from holdfast.monitor.generalisation import at_floor, gap_of
+from holdfast.monitor.evidence import at_floor, gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import rate_gap
@@ -169,7 +169,7 @@ def test_the_interval_of_the_gap_holds_where_tokens_of_a_row_belong_together(
 
 
 def test_each_side_is_asked_its_own_number_of_answers(history: Made) -> None:
-    from holdfast.monitor.generalisation import completions_gap
+    from holdfast.monitor.evidence import completions_gap
 
     look = history([1.0], [1.0])[0]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from holdfast.contract.fit import FittedModel, PreparedData
+from holdfast.control.choice import Optimism, optimism_of
 from holdfast.control.ladder import Ladder
-from holdfast.control.optimism import Optimism, optimism_of
 from holdfast.control.policy import Remedy
 from holdfast.control.replay import read_events, replay
 from holdfast.control.sight import Sight

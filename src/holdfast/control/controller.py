@@ -18,8 +18,7 @@ from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight, revi
 from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.actions import Action, RollBack, Stop, to_record
 from holdfast.core.records import Floats, Snapshot, Verdict, finite, to_json
-from holdfast.monitor.evidence import validation_labels, validation_losses
-from holdfast.monitor.generalisation import at_floor
+from holdfast.monitor.evidence import at_floor, validation_labels, validation_losses
 from holdfast.stats.paired_tests import paired_t
 
 # Each of them is a further choice on the validation rows.
@@ -129,7 +128,7 @@ class Controller:
             failed = sight.trial is not None and not sight.trial.kept
             if not failed:
                 place = next(i for i, s in enumerate(history) if s.step == now.kept)
-                losses, _ = validation_losses(history)
+                losses = validation_losses(history)
                 now.reference, now.before = np.array(losses[:, place]), now.kept
         elif advice.trial is None:
             now.reference = None
@@ -293,7 +292,7 @@ def _measured(
     )
     if not found.valid_rows:
         return found
-    losses, _ = validation_losses(history)
+    losses = validation_losses(history)
     return replace(
         found,
         loss=finite(losses[:, -1].mean()),

@@ -12,7 +12,7 @@ that it is better than the state kept before, or where it has both a lower loss 
 rows (``control.choice.of_branches``). A trial of which
 nothing is kept is undone: the run is again what it was at the look where the trial began. So a
 policy can cost steps, at most three tenths of those planned, and not quality, but for what choosing
-costs (``control/optimism.py``). Everything here is a function of the sight.
+costs (``control/choice.py``). Everything here is a function of the sight.
 """
 
 from __future__ import annotations

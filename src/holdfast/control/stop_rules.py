@@ -36,8 +36,13 @@ import numpy as np
 
 from holdfast.core.actions import Action, Stop
 from holdfast.core.records import Floats, Snapshot, Verdict
-from holdfast.monitor.evidence import beats_chance, validation_labels, validation_losses
-from holdfast.monitor.generalisation import at_floor, last_gain
+from holdfast.monitor.evidence import (
+    at_floor,
+    beats_chance,
+    last_gain,
+    validation_labels,
+    validation_losses,
+)
 from holdfast.monitor.limits import WAIT
 
 SPENT = ("overfit", "memorizing", "miscalibrated")
@@ -225,7 +230,7 @@ class StoppingRule:
         looks = [s for s in history if s.step >= self._start]
         if verdict.label not in SPENT or not looks[-1].valid_losses.size:
             return None
-        losses, _ = validation_losses(looks)
+        losses = validation_losses(looks)
         waited = len(looks) - 1 - last_gain(looks, losses)
         if waited < WAIT:
             return None
@@ -235,7 +240,7 @@ class StoppingRule:
     def _still_settling(self, history: Sequence[Snapshot]) -> bool:
         if not self._steps or history[-1].step >= SETTLED * self._steps[-1]:
             return False
-        losses, _ = validation_losses(history)
+        losses = validation_losses(history)
         fitted = len(history) > 1 and all(at_floor(look) for look in history[-2:])
         return bool(losses.size) and _best(losses) == 0 and not fitted
 
@@ -244,7 +249,7 @@ class StoppingRule:
         costs = self._costs
         if costs is None or len(looks) < 2 or not history[-1].valid_losses.size:
             return ()
-        losses, _ = validation_losses(looks)
+        losses = validation_losses(looks)
         learnt = np.interp([s.step for s in looks], self._steps, self._learnt)
         learnt, whole = learnt - learnt[0], self._learnt[-1] - learnt[0]
         worth = costs.worth * float(losses.mean(axis=0).min())
@@ -296,7 +301,7 @@ def _knows(look: Snapshot) -> bool:
     labels = validation_labels(look) if look.step and _is_finite(look) else None
     if labels is None or look.valid_correct is None or not len(labels):
         return False
-    losses, _ = validation_losses([look])
+    losses = validation_losses([look])
     return beats_chance(np.asarray(look.valid_logits).argmax(axis=1), losses[:, 0], labels)
 
 

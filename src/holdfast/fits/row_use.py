@@ -8,7 +8,7 @@ Without test rows (``data.split.test=0``) all rows make the model. To score it, 
 is done again on the rows outside each of K outer folds, with every choice (steps, state,
 temperature, what is added) made on those rows alone, and what comes out answers the fold. So each
 row is answered once, by a model to which it was unknown and for which it chose nothing. What the
-answers say of the model from all rows, and how surely, is ``metrics/out_of_fold.py``.
+answers say of the model from all rows, and how surely, is ``metrics/score.py``.
 """
 
 from __future__ import annotations

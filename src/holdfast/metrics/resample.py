@@ -123,10 +123,39 @@ class Resampling:
         within: tuple[float, float] = RATE,
         counting: int | None = None,
     ) -> Estimate:
-        """One output of a bootstrap of these units (``to_estimate``)."""
-        return to_estimate(
-            result, column, self.level, self.units, *more, within=within, counting=counting
-        )
+        """One output of a bootstrap of these units as an ``Estimate``, with what its resamples
+        showed, and ``more``, as a note.
+
+        Groups have Student's limits from leaving out one at a time, cut to the range ``within``
+        which the number lies by definition; fewer than ``FEWEST_GROUPS`` have none. Where every
+        resample gives the end of a finite range, ``edge`` gives the other limit, by the units
+        ``counting`` (all of them, unless some have no part in the number).
+        """
+        units, level = self.units, self.level
+        value, low, high = (float(part[column]) for part in (result.value, result.low, result.high))
+        few, notes = too_few(units), [*more, *bootstrap_notes(units)]
+        if few is not None and not np.isnan(value):
+            return Estimate(value, level=level, why=few, note=_joined([*more]))
+        defined = float(result.defined[column]) if len(result.draws) else 0.0
+        remarks = [f"undefined in {1 - defined:.1%} of resamples"] if defined < 1 else []
+        if units.grouped:
+            lows, highs = result.student(units.atoms, level)
+            low, high = max(float(lows[column]), within[0]), min(float(highs[column]), within[1])
+            # That share is of draws, which the limits of groups do not come from.
+            remarks = []
+        if np.isnan(low):
+            why = f"undefined in {1 - defined:.0%} of resamples"
+            if not len(result.draws):
+                why = "there is one unit to resample"
+            elif units.grouped:
+                why = "undefined once some group is left out"
+            return Estimate(value, level=level, why=f"no interval: {why}", note=_joined(notes))
+        if low == high and value in within and math.isfinite(within[1]):
+            low, high = edge(value, within, units.atoms if counting is None else counting, level)
+            remarks = ["every resample gives the same value: the exact limit (Clopper and Pearson)"]
+        elif low == high:
+            remarks += ["no width: every resample gives the same value, which is too sure"]
+        return Estimate(value, low, high, level, note=_joined([*notes, *remarks]))
 
 
 def too_few(units: ResampledUnits) -> str | None:
@@ -154,49 +183,6 @@ def bootstrap_notes(units: ResampledUnits) -> list[str]:
     if units.grouped:
         notes.append(f"{units.atoms} groups, each left out once, and Student's t")
     return notes
-
-
-def to_estimate(
-    result: BootstrapResult,
-    column: int,
-    level: float,
-    units: ResampledUnits,
-    *more: str,
-    within: tuple[float, float] = RATE,
-    counting: int | None = None,
-) -> Estimate:
-    """One output of a bootstrap of ``units`` as an ``Estimate``, with what its resamples showed,
-    and ``more``, as a note.
-
-    Groups have Student's limits from leaving out one at a time, cut to the range ``within`` which
-    the number lies by definition; fewer than ``FEWEST_GROUPS`` have none. Where every resample
-    gives the end of a finite range, ``edge`` gives the other limit, by the units ``counting``
-    (all of them, unless some have no part in the number).
-    """
-    value, low, high = (float(part[column]) for part in (result.value, result.low, result.high))
-    few, notes = too_few(units), [*more, *bootstrap_notes(units)]
-    if few is not None and not np.isnan(value):
-        return Estimate(value, level=level, why=few, note=_joined([*more]))
-    defined = float(result.defined[column]) if len(result.draws) else 0.0
-    remarks = [f"undefined in {1 - defined:.1%} of resamples"] if defined < 1 else []
-    if units.grouped:
-        lows, highs = result.student(units.atoms, level)
-        low, high = max(float(lows[column]), within[0]), min(float(highs[column]), within[1])
-        # That share is of draws, which the limits of groups do not come from.
-        remarks = []
-    if np.isnan(low):
-        why = f"undefined in {1 - defined:.0%} of resamples"
-        if not len(result.draws):
-            why = "there is one unit to resample"
-        elif units.grouped:
-            why = "undefined once some group is left out"
-        return Estimate(value, level=level, why=f"no interval: {why}", note=_joined(notes))
-    if low == high and value in within and math.isfinite(within[1]):
-        low, high = edge(value, within, units.atoms if counting is None else counting, level)
-        remarks = ["every resample gives the same value: the exact limit (Clopper and Pearson)"]
-    elif low == high:
-        remarks += ["no width: every resample gives the same value, which is too sure"]
-    return Estimate(value, low, high, level, note=_joined([*notes, *remarks]))
 
 
 def parts_in(alone: Floats) -> list[int]:

@@ -1,15 +1,24 @@
-"""Validation losses of a history, row by row, with confidence taken out where that is possible."""
+"""What a look says, row by row: its validation losses, with confidence taken out where that is
+possible, its labels, and how far its right answers fall behind on rows that were not learned.
+
+The gap of right answers is what a person reads off both accuracies. ``overfit``, ``memorizing`` and
+``miscalibrated`` are three answers to it and to the rise, so both are worked out once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Floats, Ints, Snapshot
-from holdfast.stats.intervals import fisher_above
-from holdfast.stats.paired_tests import loss_rows, newcombe, paired_t
+from holdfast.core.records import Evidence, Floats, Ints, Snapshot
+from holdfast.monitor import limits
+from holdfast.monitor.symptom import item
+from holdfast.stats.intervals import fisher_above, gap_probability, rate_gap
+from holdfast.stats.paired_tests import loss_rows, newcombe, paired_t, ratio_rows, welch
 from holdfast.stats.temperature import best_temperature, losses_at, recover_labels
 from holdfast.stats.two_samples import holm
 
@@ -17,11 +26,11 @@ LEVEL = 0.05
 Bools = npt.NDArray[np.bool_]
 
 
-def validation_losses(history: Sequence[Snapshot]) -> tuple[Floats, bool]:
+def validation_losses(history: Sequence[Snapshot]) -> Floats:
     """Per-row validation losses [n, snapshots], after each snapshot's best temperature where all
-    of them kept their logits, else raw; and which."""
+    of them kept their logits, else raw."""
     if any(snapshot.valid_logits is None for snapshot in history):
-        return raw_losses(history), False
+        return raw_losses(history)
     columns = []
     for snapshot in history:
         logits = np.asarray(snapshot.valid_logits)
@@ -31,7 +40,7 @@ def validation_losses(history: Sequence[Snapshot]) -> tuple[Floats, bool]:
         if not np.isfinite(temperature) or temperature <= 0:
             temperature = best_temperature(logits, labels)[0]
         columns.append(losses_at(logits, labels, temperature))
-    return np.stack(columns, axis=1), True
+    return np.stack(columns, axis=1)
 
 
 def raw_losses(history: Sequence[Snapshot]) -> Floats:
@@ -82,3 +91,131 @@ def follow_labels(answers: Ints, labels: Ints) -> bool:
         others = int(given.sum()) - hits
         p_values.append(fisher_above(hits, int(own.sum()), others, int((~own).sum())))
     return bool(p_values) and float(holm(np.array(p_values)).min()) < LEVEL
+
+
+Harm = Literal["answers", "certainty", "both"]
+Unit = Literal["rows", "tokens", "completions"]
+NAMES = {
+    "rows": "accuracy",
+    "tokens": "token accuracy",
+    "completions": "the share of answers that the kept model completes verbatim",
+}
+RECITED = "completed_verbatim_train_above_valid"
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyGap:
+    """The share of right answers of the train probe less that of validation, at one look; of
+    models that write, the share of right tokens, or that of answers which the kept model completes
+    to the word (``of``). ``low`` and ``high`` are its 95 %
+    interval: the rows are different ones, so nothing is paired. ``beyond`` is the probability that
+    the gap is above ``limits.GAP``."""
+
+    train: float
+    valid: float
+    low: float
+    high: float
+    beyond: float
+    step: int
+    of: Unit = "rows"
+
+    @property
+    def value(self) -> float:
+        """Training less validation, from −1 to 1."""
+        return self.train - self.valid
+
+    @property
+    def large(self) -> bool:
+        """Above the line as good as surely."""
+        return self.beyond >= limits.USUAL
+
+    @property
+    def small(self) -> bool:
+        """Below the line as good as surely."""
+        return self.beyond <= 1 - limits.USUAL
+
+    def words(self) -> str:
+        """accuracy is 98 % on training rows and 75 % on validation rows (gap 23 points, 95 % CI 15
+        to 31)."""
+        low, high = round(100 * self.low), round(100 * self.high)
+        return (
+            f"{self.name} is {self.train:.0%} on training rows and {self.valid:.0%} on validation "
+            f"rows (gap {round(100 * self.value)} points, {limits.USUAL:.0%} CI {low} to {high})"
+        )
+
+    @property
+    def name(self) -> str:
+        """What the two shares are called."""
+        return NAMES[self.of]
+
+    def evidence(self, name: str) -> Evidence:
+        """The gap with its interval as evidence."""
+        return item(name, self.value, self.low, self.high, self.step)
+
+
+def gap_of(snapshot: Snapshot) -> AccuracyGap | None:
+    """The gap at one look: Newcombe's interval of two rates, and a flat prior on both
+    (``stats/intervals.py``); ``None`` where answers are not right or wrong, or rows are missing."""
+    train, valid = snapshot.train_correct, snapshot.valid_correct
+    if train is not None and valid is not None and len(train) and len(valid):
+        counts = int(train.sum()), len(train), int(valid.sum()), len(valid)
+        return _gap_of_counts(counts, float(train.mean()), float(valid.mean()), snapshot.step)
+    # Of models that write rows are the units, since the tokens of one belong together (ratios of
+    # sums over rows, Welch's interval).
+    ours = right_rows(snapshot.train_right, snapshot.train_tokens)
+    theirs = right_rows(snapshot.valid_right, snapshot.valid_tokens)
+    if ours is None or theirs is None or min(len(ours), len(theirs)) < 2:
+        return None
+    found = welch(ours, theirs, limits.USUAL)
+    beyond = welch(ours - limits.GAP, theirs).above
+    low, high = max(-1.0, found.low), min(1.0, found.high)
+    shares = float(ours.mean()), float(theirs.mean())
+    return AccuracyGap(*shares, low, high, beyond, snapshot.step, "tokens")
+
+
+def completions_gap(snapshot: Snapshot) -> AccuracyGap | None:
+    """Of answers that a causal language model completes to the word, training rows against
+    validation rows; ``None`` where none was asked for on either side."""
+    shares = [(snapshot.outputs or {}).get(side, {}) for side in ("train", "valid")]
+    if not all(share.get("verbatim_n") for share in shares):
+        return None
+    (train, n_1), (valid, n_2) = ((one["verbatim"], int(one["verbatim_n"])) for one in shares)
+    counts = round(train * n_1), n_1, round(valid * n_2), n_2
+    return _gap_of_counts(counts, train, valid, snapshot.step, "completions")
+
+
+def _gap_of_counts(
+    counts: tuple[int, int, int, int], train: float, valid: float, step: int, of: Unit = "rows"
+) -> AccuracyGap:
+    low, high = rate_gap(*counts, limits.USUAL)
+    beyond = gap_probability(*counts, limits.GAP)
+    return AccuracyGap(train, valid, low, high, beyond, step, of)
+
+
+def right_rows(right: Floats | None, tokens: Ints | None) -> Floats | None:
+    """The rows [n] of the share of right tokens; ``None`` where they are not known."""
+    if right is None or tokens is None or not tokens.sum():
+        return None
+    return ratio_rows(right, tokens.astype(np.float64))
+
+
+def at_floor(snapshot: Snapshot) -> bool:
+    """Whether there is next to nothing left to learn from the training rows: 95 % of the train
+    probe (of models that write, of its tokens) is right, or, where answers are not right or wrong,
+    is given 90 % or more."""
+    if snapshot.train_correct is not None and len(snapshot.train_correct):
+        return bool(snapshot.train_correct.mean() >= limits.FLOOR_SHARE)
+    if (right := right_rows(snapshot.train_right, snapshot.train_tokens)) is not None:
+        return bool(right.mean() >= limits.FLOOR_SHARE)
+    losses = snapshot.train_losses
+    return bool(len(losses)) and bool((losses < limits.FITTED).mean() >= limits.FLOOR_SHARE)
+
+
+def last_gain(history: Sequence[Snapshot], losses: Floats) -> int:
+    """The look at which the answers last reached a new best: the lowest mean of ``losses``
+    [rows, looks], or the largest share of right answers, the first of equals."""
+    best = int(losses.mean(axis=0).argmin())
+    hits = [snapshot.valid_correct for snapshot in history]
+    if any(one is None or not len(one) for one in hits):
+        return best
+    return max(best, int(np.argmax([float(np.mean(one)) for one in hits if one is not None])))

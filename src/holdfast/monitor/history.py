@@ -14,13 +14,17 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.monitor import limits
 from holdfast.monitor.evidence import (
+    AccuracyGap,
     Bools,
+    Harm,
+    at_floor,
+    completions_gap,
+    gap_of,
     raw_losses,
     stacked_hits,
     validation_labels,
     validation_losses,
 )
-from holdfast.monitor.generalisation import AccuracyGap, Harm, at_floor, completions_gap, gap_of
 from holdfast.stats.course import (
     POWER,
     ErrorSpending,
@@ -91,7 +95,7 @@ class History:
 
     @cached_property
     def valid(self) -> Floats:
-        return validation_losses(self.snapshots)[0]
+        return validation_losses(self.snapshots)
 
     @property
     def refined(self) -> bool:

@@ -10,7 +10,7 @@ from holdfast.core.records import Evidence, Floats
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.progress import better_than_chance
 from holdfast.monitor.detectors.rises import rise_evidence, rise_words
-from holdfast.monitor.generalisation import AccuracyGap
+from holdfast.monitor.evidence import AccuracyGap
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import Remedies, remedies_for
 from holdfast.monitor.symptom import Symptom, item, shown

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from holdfast.core.records import Evidence, Label, Remedy, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors import DETECTORS
-from holdfast.monitor.generalisation import gap_of
+from holdfast.monitor.evidence import gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import inconclusive
 from holdfast.monitor.remedies import advisable

@@ -24,8 +24,8 @@ from holdfast.contract.fit import Finish, FittedModel, OuterAnswers, Scored
 from holdfast.contract.result import now, write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
 from holdfast.contract.side_layer import FOLDER
+from holdfast.control.choice import Optimism, optimism_of
 from holdfast.control.controller import Controller
-from holdfast.control.optimism import Optimism, optimism_of
 from holdfast.core.decisions import notify
 from holdfast.core.files import disk_errors, whole_folder
 from holdfast.core.input_errors import survived

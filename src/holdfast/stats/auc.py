@@ -83,10 +83,8 @@ def delong(labels: Bools, scores: Floats, level: float = 0.95) -> Area:
     return Area(value, *limits, error, positive, negative)
 
 
-def delong_difference(
-    labels: Bools, first: Floats, second: Floats, level: float = 0.95
-) -> AreaDifference:
-    """DeLong's test that two scores of the same rows have equal areas, with the interval
+def delong_difference(labels: Bools, first: Floats, second: Floats) -> AreaDifference:
+    """DeLong's test that two scores of the same rows have equal areas, with the 95 % interval
     difference ± z·error.
 
     The error uses the covariance of the two areas, so that what makes a row hard for both cancels.
@@ -112,7 +110,7 @@ def delong_difference(
             return AreaDifference(0.0, 0.0, 0.0, 1.0)
         return AreaDifference(value, math.nan, math.nan, math.nan)
     error = math.sqrt(variance)
-    half = normal_quantile(level) * error
+    half = normal_quantile(0.95) * error
     p_value = 2 * float(ndtr(-abs(value) / error))
     return AreaDifference(value, max(-1.0, value - half), min(1.0, value + half), p_value)
 

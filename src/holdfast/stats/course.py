@@ -178,7 +178,7 @@ def look(
     )
 
 
-def times_by_plan(steps: Sequence[int], plans: Sequence[int], power: float = POWER) -> Floats:
+def times_by_plan(steps: Sequence[int], plans: Sequence[int]) -> Floats:
     """For ``ErrorSpending``: when each look was taken [looks], from its step and from the steps
     that were planned as it was taken, so that a look never changes what earlier ones spent.
 
@@ -194,9 +194,9 @@ def times_by_plan(steps: Sequence[int], plans: Sequence[int], power: float = POW
             began, spent = steps[k - 1], float(path[k - 1])
             left = math.floor(spent) + 1 - spent
         done = min(1.0, max(0, step - began) / max(1, plan - began))
-        path[k] = spent + left * done**power
-    # The reader raises it to ``power`` again, so that its spent share is ``path``.
-    return np.asarray(np.maximum.accumulate(path) ** (1 / power))
+        path[k] = spent + left * done**POWER
+    # ``ErrorSpending`` raises it to ``POWER`` again, so that its spent share is ``path``.
+    return np.asarray(np.maximum.accumulate(path) ** (1 / POWER))
 
 
 def times_without_plan(looks: int) -> Floats:

@@ -21,7 +21,7 @@ from holdfast.monitor.curves.words import (
     valid_name,
     verdict,
 )
-from holdfast.monitor.generalisation import Harm
+from holdfast.monitor.evidence import Harm
 from holdfast.monitor.limits import GAP
 from holdfast.monitor.symptom import TOO_LONG
 

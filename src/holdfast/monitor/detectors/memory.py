@@ -13,8 +13,7 @@ from holdfast.core.records import Evidence, Floats, Label, Snapshot
 from holdfast.core.wording import p_words
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import OVER_LOOKS
-from holdfast.monitor.evidence import general_rows
-from holdfast.monitor.generalisation import RECITED, at_floor, gap_of
+from holdfast.monitor.evidence import RECITED, at_floor, gap_of, general_rows
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_overfit, remedies_for
 from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, item, shown

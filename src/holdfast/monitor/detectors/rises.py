@@ -11,7 +11,7 @@ from __future__ import annotations
 from holdfast.core.records import Evidence
 from holdfast.core.wording import p_words
 from holdfast.monitor import limits
-from holdfast.monitor.generalisation import RECITED
+from holdfast.monitor.evidence import RECITED
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_overfit, remedies_for
 from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, item, shown, sure

@@ -22,7 +22,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.metrics.out_of_fold import widened
+from holdfast.metrics.score import widened
 from holdfast.stats.intervals import wilson_by_groups
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 
@@ -109,7 +109,7 @@ def codes(units: Ints) -> Ints:
 
 def estimate(rows: Floats, units: Ints, metric: str, folds: int | None) -> Estimate:
     """The mean of ``rows`` [n] with its 95 % interval: Wilson's over units for accuracy, else
-    Student's; answers out of ``folds`` have the wider one of ``metrics/out_of_fold.py``, for the
+    Student's; answers out of ``folds`` have the wider one of ``metrics/score.py``, for the
     probe that learns from all rows."""
     read = np.isfinite(rows)
     some, units = np.asarray(rows[read], np.float64), codes(units[read])

@@ -1,7 +1,7 @@
 """What the folds of a cross-validation say together: metrics with intervals, verdicts, spread.
 
 The interval of a class's metrics is that of the pooled rows, counted as fewer and moved up to all
-rows (``metrics/out_of_fold.py``); of every other task it is the corrected resampled t of the
+rows (``metrics/score.py``); of every other task it is the corrected resampled t of the
 folds' scores (``stats/folds.py``). Which holds how often is in ``benchmarks/cross_validation.py``.
 """
 
@@ -21,7 +21,7 @@ from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.tasks import CLASSIFIERS
 from holdfast.core.wording import counted
-from holdfast.metrics.out_of_fold import RATE_EFFECT, RATES, score_out_of_fold
+from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.honest import headline_metric

@@ -72,23 +72,23 @@ PRIOR = 6.0
 STAKES = 24
 
 
-def win_evidence(wins: Ints, losses: Ints, prior: float = PRIOR) -> Floats:
+def win_evidence(wins: Ints, losses: Ints) -> Floats:
     """The log e-value [rows] of "the first is right more often", after so many rows that only the
     first (``wins``) or only the second (``losses``) has right, both [rows].
 
-    The likelihood ratio against fair coins, averaged over win rates q from Beta(prior, prior) on
-    (½, 1): 2 B(w + a, l + a) I_½(l + a, w + a) ÷ (B(a, a) 2^{−w−l}) (Robbins 1970; the
+    The likelihood ratio against fair coins, averaged over win rates q from Beta(a, a) on (½, 1),
+    a = ``PRIOR``: 2 B(w + a, l + a) I_½(l + a, w + a) ÷ (B(a, a) 2^{−w−l}) (Robbins 1970; the
     beta-binomial mixture). Whatever stream of rows it is: as long as each discordant row is won
     with at most ½ given the past, e is at most 1 on average at any time of stopping, and it reaches
     1/α with probability α at most (Ville).
     """
     from scipy.special import betainc, betaln
 
-    a, b = prior + np.asarray(wins, dtype=float), prior + np.asarray(losses, dtype=float)
+    a, b = PRIOR + np.asarray(wins, dtype=float), PRIOR + np.asarray(losses, dtype=float)
     toss = (np.asarray(wins) + np.asarray(losses)) * math.log(2)
     with np.errstate(divide="ignore"):
         upper = np.log(betainc(b, a, 0.5))
-    return np.asarray(math.log(2) + betaln(a, b) - betaln(prior, prior) + upper + toss)
+    return np.asarray(math.log(2) + betaln(a, b) - betaln(PRIOR, PRIOR) + upper + toss)
 
 
 def below_evidence(

@@ -20,9 +20,8 @@ from holdfast.data.table import Table
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics.comparison import compare
-from holdfast.metrics.out_of_fold import score_out_of_fold
 from holdfast.metrics.reliability import Calibration, calibrate
-from holdfast.metrics.score import score
+from holdfast.metrics.score import score, score_out_of_fold
 from holdfast.models.base import Network
 from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.models.probes.head_fit import HeadKind, fit_head

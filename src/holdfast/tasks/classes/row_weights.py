@@ -19,8 +19,7 @@ from holdfast.data.columns.roles import check_present
 from holdfast.data.mix import SOURCE
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
-from holdfast.metrics.out_of_fold import score_out_of_fold
-from holdfast.metrics.score import score
+from holdfast.metrics.score import score, score_out_of_fold
 from holdfast.tasks.lines import take_rows
 
 REWEIGH = "reweigh"

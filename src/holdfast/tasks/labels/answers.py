@@ -78,7 +78,7 @@ def score_sets(
     held or answered; ``exact_match`` the share of rows whose whole set is right (Wilson);
     precision and recall over all answers; ``loss``. ``per_class`` has each label by itself.
 
-    Intervals are BCa over rows, or Student's over groups (``to_estimate``). No rows: undefined.
+    Intervals are BCa over rows, or Student's over groups (``Resampling``). No rows: undefined.
     """
     order = ("f1_micro", "f1_macro", "exact_match", "precision_micro", "recall_micro", "loss")
     if not len(outputs.rows):
