@@ -18,7 +18,7 @@ from holdfast.contract import result as outcome
 from holdfast.core.records import Decision, Estimate, Floats, Verdict, to_json
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.plugins.episodes.choice import FROZEN, MetaBench, MethodChoice
-from holdfast.plugins.episodes.methods import BASELINE, EpisodeScores, score
+from holdfast.plugins.episodes.methods import BASELINE, EpisodeScores, FeatureReader, score
 from holdfast.plugins.episodes.rows import SIDES, MetaRows
 from holdfast.plugins.episodes.tasks import Episode
 from holdfast.recipe import Recipe
@@ -46,7 +46,7 @@ class TestEpisodes:
         return _side(scores, self.members, self.unit)
 
 
-def score_tests(bench: MetaBench, chosen: MethodChoice, reader: Any) -> TestEpisodes:
+def score_tests(bench: MetaBench, chosen: MethodChoice, reader: FeatureReader) -> TestEpisodes:
     """The test episodes, met once by the start that is kept and by the baselines."""
     test, rows, meta = bench.rows.pools[2], bench.rows, bench.recipe.meta
     opened_at = outcome.now()

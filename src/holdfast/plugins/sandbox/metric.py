@@ -67,7 +67,7 @@ def is_ordered(code: str, language: str) -> bool:
     return bool(_ORDERED[language].search(code))
 
 
-def same_result(first: Any, second: Any, ordered: bool) -> bool:
+def same_result(first: object, second: object, ordered: bool) -> bool:
     """Equal values: numbers within a millionth of each other, whole or not; texts to the letter;
     the rows of a list in any order unless ``ordered``. A missing value equals a missing value.
 
@@ -79,7 +79,7 @@ def same_result(first: Any, second: Any, ordered: bool) -> bool:
         return False
 
 
-def _same(first: Any, second: Any, ordered: bool) -> bool:
+def _same(first: object, second: object, ordered: bool) -> bool:
     if isinstance(first, list) and isinstance(second, list):
         if len(first) != len(second):
             return False
@@ -97,7 +97,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _key(value: Any) -> Any:
+def _key(value: object) -> Any:
     """An order of values of any kind, in which nearly equal numbers are neighbours."""
     if isinstance(value, list):
         return (3, [_key(item) for item in value])
