@@ -389,7 +389,7 @@ def _objects(found: object) -> Iterator[Mapping[str, Any]]:
             yield one
 
 
-def _rate(value: object, metric: str) -> str:
+def _rate(value: Any, metric: str) -> str:
     """A share as text; ``UNKNOWN`` for what is none."""
     known = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number(float(value) if known and 0 <= value <= 1 else None, metric)

@@ -79,7 +79,7 @@ def same_result(first: object, second: object, ordered: bool) -> bool:
         return False
 
 
-def _same(first: object, second: object, ordered: bool) -> bool:
+def _same(first: Any, second: Any, ordered: bool) -> bool:
     if isinstance(first, list) and isinstance(second, list):
         if len(first) != len(second):
             return False
@@ -97,7 +97,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _key(value: object) -> Any:
+def _key(value: Any) -> Any:
     """An order of values of any kind, in which nearly equal numbers are neighbours."""
     if isinstance(value, list):
         return (3, [_key(item) for item in value])
