@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from holdfast.core.records import Estimate, finite
+from holdfast.core.records import Estimate, Floats, finite
 from holdfast.plugins.dashboard.pages import moment_of, plain
 from holdfast.plugins.service.afterwards import SAID
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
@@ -104,7 +104,9 @@ def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, An
     }
 
 
-def in_parts(at: Any, rows: Any, seconds: Any, start: float, length: float, parts: int) -> Span:
+def in_parts(
+    at: Floats, rows: Floats, seconds: Floats, start: float, length: float, parts: int
+) -> Span:
     """Calls (their times, rows and how long each took) by equal parts of a stretch of time."""
     edges = start + length * np.arange(parts) / parts
     place = np.clip(((at - start) / length * parts).astype(int), 0, parts - 1)
@@ -118,7 +120,7 @@ def in_parts(at: Any, rows: Any, seconds: Any, start: float, length: float, part
     )
 
 
-def _quantile(values: Any, share: float) -> float:
+def _quantile(values: Floats, share: float) -> float:
     return float(np.quantile(values, share)) if len(values) else math.nan
 
 
@@ -289,7 +291,7 @@ def _pairs(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield plain(name.replace("_", " "), 60), _short(value)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -380,7 +382,7 @@ def _estimate(said: Mapping[str, Any], name: str, ends: str) -> str:
     return number(found.value, "accuracy") + (f" ({span})" if span else "")
 
 
-def _objects(found: Any) -> Iterator[Mapping[str, Any]]:
+def _objects(found: object) -> Iterator[Mapping[str, Any]]:
     """The objects of a list that anybody may have written."""
     for one in found if isinstance(found, list) else ():
         if isinstance(one, Mapping):

@@ -160,7 +160,7 @@ def fields_of(run: Path) -> tuple[Field, ...]:
     return (*texts, *(Field(name, "value") for name in beside))
 
 
-def _value(field: Field, given: Any) -> Any:
+def _value(field: Field, given: object) -> Any:
     if field.kind == "picture":
         if not isinstance(given, bytes) or not given:
             raise DataError("the picture", "is missing", None, "Choose a file.")
@@ -221,7 +221,7 @@ def _answered(predictor: Predictor, data: Any, why: bool) -> TrialAnswer:
     )
 
 
-def answer_text(prediction: Any, nothing: str) -> str:
+def answer_text(prediction: object, nothing: str) -> str:
     """What a model said, in words; ``nothing`` where it said nothing."""
     if prediction is None:
         return nothing

@@ -23,7 +23,8 @@ from holdfast.plugins.dashboard.resources import Dashboard, part_of, read_form, 
 from holdfast.report.numbers import interval, number
 
 if TYPE_CHECKING:
-    from holdfast.plugins.service.labelling import Labelling
+    from holdfast.plugins.labelling.rule import LabelRule
+    from holdfast.plugins.service.labelling import Labelling, LabelTask
 
 
 LEFT_OPEN = "nothing: it left this row to a person"
@@ -127,7 +128,7 @@ async def label_page(dashboard: Dashboard, request: Request) -> Response | str:
     return render("label.html.j2", here="/label", no_store=False, view=view)
 
 
-def task_view(item: Any, suggestion: str | None = None) -> Mapping[str, Any]:
+def task_view(item: LabelTask, suggestion: str | None = None) -> Mapping[str, Any]:
     """A row as the page shows it: ``cells`` are its columns, each with its name and a text or a
     picture; ``suggestion`` what the model said, once it was asked for; ``tokens`` those of a row
     whose label is a tag each."""
@@ -180,7 +181,7 @@ def done_view(labelling: Labelling) -> Mapping[str, Any]:
     return {"labelled": found.labelled, "rows": found.rows, "share": share, "lines": lines}
 
 
-def label_of(rule: Any, given: Mapping[str, Sequence[str]]) -> Any:
+def label_of(rule: LabelRule, given: Mapping[str, Sequence[str]]) -> Any:
     """The label that was filled in, in the form that the rule wants. Raises ``DataError``."""
     values = list(given.get("label", ()))
     if rule.kind == "several":
@@ -197,7 +198,7 @@ def label_of(rule: Any, given: Mapping[str, Sequence[str]]) -> Any:
     return values[-1]
 
 
-def picture_uri(value: Any) -> str:
+def picture_uri(value: object) -> str:
     """A picture as a page can show it, where a cell holds one as a service is sent it: the file in
     base64. Empty for anything else."""
     if not isinstance(value, str) or len(value) > LARGEST_PICTURE:
@@ -208,7 +209,7 @@ def picture_uri(value: Any) -> str:
     return f"data:image/{kind};base64,{value}"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
         text = " ".join(value)
     elif isinstance(value, (list, tuple)):

@@ -217,7 +217,7 @@ def _last(run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return found.get("snapshot", {}), found.get("verdict", {})
 
 
-def _part(value: Any, *keys: str) -> Mapping[str, Any]:
+def _part(value: object, *keys: str) -> Mapping[str, Any]:
     """The object at ``keys``, empty where it is absent."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None

@@ -152,7 +152,7 @@ def learn(
     return learned
 
 
-def _clipped(optimizer: Any, *_: Any) -> None:
+def _clipped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     torch.nn.utils.clip_grad_norm_(weights, CLIP)
 

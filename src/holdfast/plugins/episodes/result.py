@@ -18,7 +18,7 @@ from holdfast.contract import result as outcome
 from holdfast.core.records import Decision, Estimate, Floats, Verdict, to_json
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.plugins.episodes.choice import FROZEN, MetaBench, MethodChoice
-from holdfast.plugins.episodes.methods import BASELINE, EpisodeScores, score
+from holdfast.plugins.episodes.methods import BASELINE, EpisodeScores, FeatureReader, score
 from holdfast.plugins.episodes.rows import SIDES, MetaRows
 from holdfast.plugins.episodes.tasks import Episode
 from holdfast.recipe import Recipe
@@ -46,7 +46,7 @@ class TestEpisodes:
         return _side(scores, self.members, self.unit)
 
 
-def score_tests(bench: MetaBench, chosen: MethodChoice, reader: Any) -> TestEpisodes:
+def score_tests(bench: MetaBench, chosen: MethodChoice, reader: FeatureReader) -> TestEpisodes:
     """The test episodes, met once by the start that is kept and by the baselines."""
     test, rows, meta = bench.rows.pools[2], bench.rows, bench.recipe.meta
     opened_at = outcome.now()
@@ -98,12 +98,12 @@ def result_of(
 ) -> dict[str, Any]:
     """``result.json`` but for the marks of its files and where it ran. ``seconds`` are those of the
     whole (``total``), of the methods that learned (``train``) and of the test (``score``)."""
-    learned, looks = chosen.kept.learned, [arm.learned.looks for arm in chosen.arms if arm.learned]
+    learned = chosen.kept.learned
     # The units of the validation episodes that the kept method met.
     valid, count = rows.pools[1], len(chosen.kept.judged.accuracy)
     judged = valid.members(valid.episodes(rows.shape, count, recipe.seed, "valid"))
     counts = {name: int((rows.side == at).sum()) for at, name in enumerate(SIDES)}
-    passed = sum(one[-1].rows for one in looks)
+    passed = sum(arm.learned.looks[-1].rows for arm in chosen.arms if arm.learned)
     return {
         "schema": 1,
         "holdfast": __version__,
@@ -132,8 +132,7 @@ def result_of(
         "timing": {
             "total_s": round(seconds["total"], 3),
             "train_s": round(seconds["train"], 3),
-            "evaluate_s": 0.0,
-            "guard_s": 0.0,
+            **dict.fromkeys(("evaluate_s", "guard_s"), 0.0),
             "examples_per_s": round(passed / seconds["train"], 3) if seconds["train"] else 0.0,
             "score_s": round(seconds["score"], 3),
         },

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.contract.inference import within_limits
 from holdfast.core.decisions import notify
@@ -29,6 +30,10 @@ from holdfast.tasks import kind_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+Names = npt.NDArray[np.object_]
+Bools = npt.NDArray[np.bool_]
 
 SIDES = ("train", "valid", "test")
 # Fewer test tasks than these shares give would say nothing of tasks to come.
@@ -185,7 +190,7 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     return recipe.changed(data=fixed), worked_out
 
 
-def _told_apart(table: Table, column: str | None) -> tuple[Any, Any]:
+def _told_apart(table: Table, column: str | None) -> tuple[Names, Names]:
     """Task and class of each row, as text [n]."""
     names = [table.classes[index] for index in table.column("label").tolist()]
     labels = np.array(names, dtype=object)
@@ -201,7 +206,7 @@ def _told_apart(table: Table, column: str | None) -> tuple[Any, Any]:
     return np.full(len(table), "", dtype=object), labels
 
 
-def _shape(meta: MetaPart, tasks: Any, classes: Any) -> tuple[Shape, tuple[Decision, ...]]:
+def _shape(meta: MetaPart, tasks: Names, classes: Names) -> tuple[Shape, tuple[Decision, ...]]:
     """Ways, shots and queries, those that are not said from the rows."""
     decisions = []
     pairs, sizes = np.unique(
@@ -226,7 +231,7 @@ def _shape(meta: MetaPart, tasks: Any, classes: Any) -> tuple[Shape, tuple[Decis
     return Shape(ways, meta.shots, queries), tuple(decisions)
 
 
-def _units(unit: Any, of: Ints, enough: set[str], by: str) -> tuple[list[str], list[str] | None]:
+def _units(unit: Names, of: Ints, enough: set[str], by: str) -> tuple[list[str], list[str] | None]:
     """The tasks or classes of the source's rows that episodes can be drawn from, and those of test
     rows that were given; they share none."""
     own = sorted(set(unit[of == 0]))
@@ -274,7 +279,7 @@ def _divided(
 
 
 def _kept(
-    side: Ints, groups: Ints, tasks: Any, of: Ints, tables: Sequence[Table]
+    side: Ints, groups: Ints, tasks: Names, of: Ints, tables: Sequence[Table]
 ) -> tuple[Ints, tuple[Finding, ...]]:
     """Of copies those stay that are on the last side that has one, and of these one a task: what
     is in two tasks under two names may teach both."""
@@ -309,7 +314,7 @@ def _kept(
     return kept, tuple(found)
 
 
-def _pool(tasks: Any, classes: Any, mask: Any, shape: Shape) -> TaskPool:
+def _pool(tasks: Names, classes: Names, mask: Bools, shape: Shape) -> TaskPool:
     """The tasks of the rows in ``mask`` that episodes can be drawn from."""
     found: dict[str, dict[str, list[int]]] = {}
     for row in np.flatnonzero(mask).tolist():
@@ -335,7 +340,7 @@ def _refuse_empty(pools: Sequence[TaskPool], shape: Shape, source: str, by: str)
 
 
 def _too_small(
-    pools: Sequence[TaskPool], side: Ints, unit: Any, shape: Shape, by: str
+    pools: Sequence[TaskPool], side: Ints, unit: Names, shape: Shape, by: str
 ) -> tuple[list[Finding], Ints]:
     """Rows that no episode can hold, since their class or task is too small: told, and marked."""
     used = [rows for pool in pools for task in pool.tasks for rows in task.rows]

@@ -219,7 +219,7 @@ def _object(path: Path, suffixes: tuple[str, ...]) -> Any:
         return None
 
 
-def _lists(value: Any) -> dict[str, list[Any]]:
+def _lists(value: object) -> dict[str, list[Any]]:
     """The named lists of a document; those of ``{"history": {…}}`` too."""
     if isinstance(value, dict) and isinstance(value.get("history"), dict):
         value = value["history"]

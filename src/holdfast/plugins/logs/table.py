@@ -33,7 +33,7 @@ LONGEST_SHOWN = 300
 TENSOR = re.compile(r"tensor\(\s*([^,)\s]+)")
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """A cell as a number: also ``"0.5"``, ``"12 %"``, ``"NaN"``, ``"tensor(0.5)"``; ``None`` for an
     empty cell and for what is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -69,7 +69,7 @@ def clock(text: str) -> float | None:
     return whole + sum((v * 60.0**power for power, v in enumerate(reversed(values))), 0.0)
 
 
-def _float(value: Any) -> float | None:
+def _float(value: float | str) -> float | None:
     try:
         return float(value)
     except (ValueError, OverflowError):

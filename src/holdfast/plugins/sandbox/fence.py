@@ -30,6 +30,7 @@ import json
 import os
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -294,7 +295,7 @@ def architecture() -> str:
     return machine
 
 
-def _must_fail(part: str, attempt: Any) -> None:
+def _must_fail(part: str, attempt: Callable[[], object]) -> None:
     """A fence is tried out before it is relied on."""
     try:
         attempt()
@@ -328,7 +329,7 @@ def probe() -> dict[str, str | None]:
     return {"landlock": _why_not(landlock), "seccomp": _why_not(lambda: seccomp(1))}
 
 
-def _why_not(part: Any) -> str | None:
+def _why_not(part: Callable[[], object]) -> str | None:
     try:
         part()
     except OSError as error:

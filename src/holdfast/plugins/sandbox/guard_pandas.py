@@ -30,7 +30,7 @@ class ProgramGuard:
     ``lists`` is the module ``read_pandas.py``, which has the words that are allowed.
     """
 
-    def __init__(self, lists: Any) -> None:
+    def __init__(self, lists: types.ModuleType) -> None:
         import builtins
 
         import numpy as np

@@ -25,7 +25,7 @@ def tables_of(cell: str) -> dict[str, Table]:
     return {ALONE: _table(parsed)}
 
 
-def _table(value: Any) -> Table:
+def _table(value: object) -> Table:
     if isinstance(value, list):
         names = list(dict.fromkeys(str(key) for row in value for key in row))
         return names, [[row.get(name) for name in names] for row in value]
@@ -73,7 +73,7 @@ def parse(raw: bytes, most: int = MOST_BYTES) -> dict[str, Any]:
     return {**number, "error": f"ValueError: {wrong}"} if wrong else {**number, **answer}
 
 
-def problem(result: Any) -> str | None:
+def problem(result: object) -> str | None:
     """Why ``result`` cannot be compared; ``None`` where it can. Its depth may be anything."""
     level = [result]
     for _ in range(DEEPEST):
@@ -85,7 +85,7 @@ def problem(result: Any) -> str | None:
     return f"the result is nested more than {DEEPEST} deep"
 
 
-def memory(result: Any) -> int:
+def memory(result: object) -> int:
     """About how many bytes a result takes here: 64 a value, and its letters."""
     taken, left = 0, [result]
     while left:
@@ -95,7 +95,7 @@ def memory(result: Any) -> int:
     return taken
 
 
-def _items(value: Any) -> list[Any]:
+def _items(value: object) -> list[Any]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []

@@ -67,7 +67,7 @@ def is_ordered(code: str, language: str) -> bool:
     return bool(_ORDERED[language].search(code))
 
 
-def same_result(first: Any, second: Any, ordered: bool) -> bool:
+def same_result(first: object, second: object, ordered: bool) -> bool:
     """Equal values: numbers within a millionth of each other, whole or not; texts to the letter;
     the rows of a list in any order unless ``ordered``. A missing value equals a missing value.
 

@@ -149,7 +149,7 @@ def read(
     return ast.fix_missing_locations(rewritten)
 
 
-def check_query(text: Any) -> None:
+def check_query(text: object) -> None:
     """A text that compares columns. Raises ``Refused``."""
     if not isinstance(text, str):
         raise Refused("query takes one text")

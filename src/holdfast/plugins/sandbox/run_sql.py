@@ -17,7 +17,7 @@ READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
 FUNCTIONS_REFUSED = ("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit")
 
 
-def prepare(beside: Any) -> None:
+def prepare(beside: object) -> None:
     """Load what a query may need, before the limits; ``random()`` takes its seed from a file."""
     connection = sqlite3.connect(":memory:")
     connection.execute("SELECT random()").fetchall()
@@ -50,7 +50,9 @@ def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]
     return [list(row) for row in found]
 
 
-def _fill(connection: Any, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+def _fill(
+    connection: sqlite3.Connection, name: str, columns: list[str], rows: list[list[Any]]
+) -> None:
     """Columns without a type keep each value as it is."""
     marks = ", ".join("?" for _ in columns)
     connection.execute(f"CREATE TABLE {_quoted(name)} ({', '.join(map(_quoted, columns))})")
@@ -67,7 +69,7 @@ def authorize(action: int, first: str | None, second: str | None, *_: Any) -> in
     return sqlite3.SQLITE_DENY
 
 
-def _plain(cell: Any) -> Any:
+def _plain(cell: object) -> Any:
     return cell if cell is None or isinstance(cell, (int, float, str)) else str(cell)
 
 

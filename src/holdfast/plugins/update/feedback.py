@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ def is_store(where: str) -> bool:
         return stream.read(16) == b"SQLite format 3\0"
 
 
-def read_given(where: str, part: DataPart, raw: Raw, read: Any) -> Given:
+def read_given(where: str, part: DataPart, raw: Raw, read: Callable[[str], Raw]) -> Given:
     """The feedback in a file or a store. ``raw`` is the run's own source, whose columns count;
     ``read`` reads a file as the task does.
 
@@ -180,7 +180,7 @@ def _texts(store: Store, kept: Sequence[Feedback]) -> dict[tuple[str, int], Mapp
     return found
 
 
-def _written(value: Any) -> str | None:
+def _written(value: object) -> str | None:
     """A cell as a file would hold it."""
     if value is None or isinstance(value, str):
         return value

@@ -23,7 +23,7 @@ from holdfast.contract.result import class_columns
 from holdfast.contract.run_folder import RESULT
 from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError
-from holdfast.core.records import Decision, Finding, Floats, to_json
+from holdfast.core.records import Decision, Finding, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.data.table import Table
@@ -238,7 +238,9 @@ def _held(what: str, table: Table, new: _GateAnswers, old: _GateAnswers, seed: i
     return GateRows(what, paired(kind, labels, new.predictions, old.predictions), codes, gain)
 
 
-def _losses(said: _GateAnswers, labels: Sequence[Any], groups: Any, seed: int) -> Floats | None:
+def _losses(
+    said: _GateAnswers, labels: Sequence[Any], groups: Ints | None, seed: int
+) -> Floats | None:
     """Of each row, at a temperature that other rows choose; ``None`` without probabilities of every
     label."""
     place = {name: i for i, name in enumerate(said.names)}
