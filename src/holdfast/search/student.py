@@ -63,31 +63,7 @@ def student_recipe(
     for side in SIDES:
         # Refuses rows that are not there as they were.
         again.table(side)
-    split = recipe.data.split
-    by = recipe.seed if split.seed is None else split.seed
-    data: dict[str, Any] = {
-        **recipe.data.model_dump(),
-        "split": {**split.model_dump(), "seed": by},
-        "unlabelled": unlabelled or recipe.data.unlabelled,
-        "unlabelled_by": None,
-    }
-    taught = DistillPart(teacher=tuple(str(run.resolve()) for run in runs))
-    # The rest is how the teacher itself was made: by which search, in how many folds.
-    kept = recipe.model_dump(include={"task", "generate", "audit", "alert", "enrich", "treat"})
-    made = Recipe.model_validate(
-        kept
-        | {
-            "seed": recipe.seed if seed is None else seed,
-            "data": data,
-            "model": model.model_dump(),
-            "train": TrainPart(metric=recipe.train.metric).model_dump(),
-            "distill": taught.model_dump(),
-            # A teacher knew its rows, so that its student has them right from the start, which the
-            # guard takes for memorizing: it would end the run before anything was taught.
-            "control": {**recipe.control.model_dump(), "policy": "off"},
-            "probes": {**recipe.probes.model_dump(), "canaries": None},
-        }
-    )
+    made = _taught(runs, recipe, model, unlabelled, recipe.seed if seed is None else seed)
     made = anchored(override(made, as_settings(settings)), Path())
     if not made.distill.teacher:
         rule = "is empty, and a student needs a teacher"
@@ -101,6 +77,37 @@ def student_recipe(
             "Take a teacher that has test rows: holdfast train, or holdfast cv --test FILE.",
         )
     return made
+
+
+def _taught(
+    runs: Sequence[Path], recipe: Recipe, model: ModelPart, unlabelled: str | None, seed: int
+) -> Recipe:
+    """The recipe of a student before any settings: the first run's rows, as it divided them."""
+    split = recipe.data.split
+    by = recipe.seed if split.seed is None else split.seed
+    data: dict[str, Any] = {
+        **recipe.data.model_dump(),
+        "split": {**split.model_dump(), "seed": by},
+        "unlabelled": unlabelled or recipe.data.unlabelled,
+        "unlabelled_by": None,
+    }
+    taught = DistillPart(teacher=tuple(str(run.resolve()) for run in runs))
+    # The rest is how the teacher itself was made: by which search, in how many folds.
+    kept = recipe.model_dump(include={"task", "generate", "audit", "alert", "enrich", "treat"})
+    return Recipe.model_validate(
+        kept
+        | {
+            "seed": seed,
+            "data": data,
+            "model": model.model_dump(),
+            "train": TrainPart(metric=recipe.train.metric).model_dump(),
+            "distill": taught.model_dump(),
+            # A teacher knew its rows, so that its student has them right from the start, which the
+            # guard takes for memorizing: it would end the run before anything was taught.
+            "control": {**recipe.control.model_dump(), "policy": "off"},
+            "probes": {**recipe.probes.model_dump(), "canaries": None},
+        }
+    )
 
 
 def _cut(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:

@@ -134,7 +134,7 @@ def _shared(new: FinishedRun, plain: FinishedRun) -> tuple[Predictions, Predicti
     return one, other
 
 
-def _right(told: Predictions) -> Any:
+def _right(told: Predictions) -> Bools:
     assert told.wrong is not None
     return ~told.wrong
 

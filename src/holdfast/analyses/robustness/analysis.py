@@ -41,7 +41,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import OF_PICTURES, WRITERS
 from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
-from holdfast.stats.paired_tests import newcombe, paired_bootstrap
+from holdfast.stats.paired_tests import Difference, newcombe, paired_bootstrap
 from holdfast.stats.two_samples import holm
 
 MOST_ROWS = 500
@@ -196,14 +196,14 @@ def _values(told: Predictions, said: Sequence[object], what: str) -> Floats:
     return np.array([one != own for one, own in zip(answers, labels, strict=True)], np.float64)
 
 
-def flipped_answers(told: Predictions, said: Sequence[object]) -> Any:
+def flipped_answers(told: Predictions, said: Sequence[object]) -> Bools:
     """Which answers are other ones; of numbers those that moved by more than the model's usual
     (median) error on these rows, since every number moves a little."""
     before = told.predictions or ()
     if told.errors is not None:
         one, other = (np.array([float(str(x)) for x in side]) for side in (before, said))
         usual = float(np.median(np.abs(told.errors))) if len(told) else 0.0
-        return np.abs(other - one[: len(other)]) > usual
+        return np.asarray(np.abs(other - one[: len(other)]) > usual)
     pairs = zip(before[: len(said)], said, strict=True)
     return np.array([not same(_plain(one), _plain(other)) for one, other in pairs], dtype=np.bool_)
 
@@ -294,7 +294,7 @@ def _p_value(pair: Pair, seed: int, name: str) -> float:
     return 1.0 if math.isnan(above) else 1.0 - above
 
 
-def _boot(pair: Pair, seed: int, name: str) -> Any:
+def _boot(pair: Pair, seed: int, name: str) -> Difference:
     return paired_bootstrap(
         pair.after, pair.before, seed=generator(seed, "robustness", name), groups=pair.groups
     )

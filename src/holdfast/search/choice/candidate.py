@@ -22,7 +22,7 @@ from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
 from holdfast.core.wording import counted
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit
-from holdfast.metrics.comparison import METRICS, entity_rows, number_rows, right_rows, set_rows
+from holdfast.metrics.comparison import METRICS, entity_rows
 from holdfast.models.adapters.quantize import weight_bytes
 from holdfast.models.loading.card import card_of
 from holdfast.models.loading.quiet import quiet_transformers
@@ -39,6 +39,7 @@ from holdfast.search.choice.evidence import (
     TextEvidence,
     deal,
     frozen_evidence,
+    label_rows,
     text_evidence,
     text_rows,
 )
@@ -353,9 +354,4 @@ def fitted_rows(kind: str, fitted: FittedModel) -> Floats:
         return text_rows(examples, losses, kept, fitted.ready.loaded.tokenizer)
     if kind == "tags":
         return entity_rows(kept[:, 2:5])
-    labels = np.asarray(examples.labels)
-    if kind == "several":
-        return set_rows(kept > 0, labels)
-    if kind == "number":
-        return number_rows(kept[:, 0], labels)
-    return right_rows(kept, labels)
+    return label_rows(kind, kept, np.asarray(examples.labels), 0.0)

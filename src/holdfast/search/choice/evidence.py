@@ -154,11 +154,16 @@ def frozen_evidence(prepared: PreparedData, positions: Ints, folds: Ints) -> Fro
     at = np.arange(len(positions)) if len(examples) == len(positions) else examples.kept
     of_line = folds[at][passed.owner]
     kind = "tags" if passed.tags is not None else prepared.rows.columns.label_kind
+    targets, classes = _targets(examples, passed, kind)
     layers, rows = [], []
     for name, states in passed.states.items():
-        targets, classes = _targets(examples, passed, kind)
         answers = ridge_out_of_fold(states, targets, of_line).answers
-        scores = _scores(prepared, examples, passed, kind, answers)
+        if passed.tags is not None:
+            scores = _sentence_rows(passed, len(examples), answers, prepared.rows.names)
+        else:
+            truth: npt.NDArray[Any] = np.asarray(examples.labels) if classes is None else classes
+            truth = targets[:, 0] if kind == "number" else truth
+            scores = label_rows(kind, answers, truth, 0.5)
         whole = np.full(len(positions), np.nan)
         whole[at] = scores
         rows.append(whole)
@@ -202,26 +207,21 @@ def _targets(
     return np.eye(len(present))[classes], classes
 
 
-def _scores(
-    prepared: PreparedData,
-    examples: LabelledExamples,
-    passed: LayerFeatures,
-    kind: str | None,
-    answers: Floats,
-) -> Floats:
-    """The rows' scores, one an example."""
+def label_rows(kind: str | None, said: Floats, labels: npt.NDArray[Any], least: float) -> Floats:
+    """The scores of rows [n] by what is ``said`` [n, C] of their ``labels``: of several those that
+    are said by more than ``least``, a number, or else the likeliest class."""
     if kind == "several":
-        return set_rows(answers > 0.5, np.asarray(examples.labels))
-    if kind == "number":
-        truth, _ = _targets(examples, passed, kind)
-        return number_rows(answers[:, 0], truth[:, 0])
-    if passed.tags is None:
-        _, classes = np.unique(np.asarray(examples.labels), return_inverse=True)
-        return right_rows(answers, classes)
+        return set_rows(said > least, labels)
+    return number_rows(said[:, 0], labels) if kind == "number" else right_rows(said, labels)
+
+
+def _sentence_rows(
+    passed: LayerFeatures, sentences: int, answers: Floats, names: Sequence[str]
+) -> Floats:
+    assert passed.tags is not None
     said = np.unique(passed.tags)[answers.argmax(axis=1)]
-    table = TagTable.of(prepared.rows.names)
-    counts = np.bincount(passed.owner, minlength=len(examples))
-    found = entity_counts(passed.tags, said, counts, table)
+    counts = np.bincount(passed.owner, minlength=sentences)
+    found = entity_counts(passed.tags, said, counts, TagTable.of(names))
     return entity_rows(found.reshape(len(counts), 3, -1).sum(axis=2))
 
 

@@ -109,7 +109,7 @@ def winner(
     near = shown & (found.mean[lead] - found.mean <= WITHIN)
     price = np.array([costs[key] for key in found.keys])
     taken = int(np.argmin(np.where(near, price, np.inf)))
-    because = evidence.for_(taken, lead, None if correct is None else answers[taken])
+    because = evidence.why(taken, lead, None if correct is None else answers[taken])
     return Winner(found.keys[taken], because, False, top, gain, float(p[best]), average)
 
 
@@ -153,7 +153,7 @@ class _Evidence:
             return self._test(self.p[place])
         return f"{self.default} is worse than the average trial: {self._test(self.average)}"
 
-    def for_(self, taken: int, lead: int, answers: float | None) -> str:
+    def why(self, taken: int, lead: int, answers: float | None) -> str:
         """Why this trial is taken, where ``lead`` is the one of the largest expected gain."""
         found = self.found
         because = (
