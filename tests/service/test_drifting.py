@@ -13,8 +13,13 @@ from holdfast.plugins.drift.facts import facts_of
 from holdfast.plugins.drift.rows import DriftRows, Reference, unit
 from holdfast.plugins.drift.run_rows import RunReference
 from holdfast.plugins.drift.words import hashed_words, rows_with
-from holdfast.plugins.service.drift_observer import Drifting, same_answer, texts_of
-from holdfast.plugins.service.drift_start import StartingDrift, drift_observers
+from holdfast.plugins.service.drift_observer import (
+    Drifting,
+    StartingDrift,
+    drift_observers,
+    same_answer,
+    texts_of,
+)
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.settings import serving
 from holdfast.plugins.store.records import Feedback

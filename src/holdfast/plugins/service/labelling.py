@@ -22,12 +22,18 @@ import numpy as np
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Estimate, Floats
-from holdfast.plugins.labelling.doubt import doubt_of, scaled, updated
+from holdfast.plugins.labelling.draw import (
+    SHARE,
+    LabelPool,
+    doubt_of,
+    even_accuracy,
+    next_rows,
+    places,
+    scaled,
+    updated,
+)
 from holdfast.plugins.labelling.draw import DrawnRow as Drawn
-from holdfast.plugins.labelling.draw import LabelPool, next_rows
-from holdfast.plugins.labelling.even import SHARE, even_accuracy, places
-from holdfast.plugins.labelling.majority import Settled, settled
-from holdfast.plugins.labelling.rule import LabelRule, rule_of_answers
+from holdfast.plugins.labelling.labels import LabelRule, Settled, rule_of_answers, settled
 from holdfast.plugins.service.live.look import LATEST, both_answers, requests_named
 from holdfast.plugins.store.records import Claim, Feedback, KeptRow, Row, StoredPrediction
 from holdfast.plugins.store.records import Drawn as Way

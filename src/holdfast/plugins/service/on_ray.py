@@ -55,10 +55,9 @@ class Replica:
     @classmethod
     def of(cls, told: Mapping[str, str]) -> Replica:
         """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
-        from holdfast.plugins.service.chat.models import Following
         from holdfast.plugins.service.compose import ServeRequest, loaded, watch_drift_of
         from holdfast.plugins.service.routes import ENDPOINTS
-        from holdfast.plugins.service.service import Service
+        from holdfast.plugins.service.service import Following, Service
         from holdfast.plugins.service.web.application import Application
         from holdfast.plugins.service.web.guard import AccessRules, read_token
         from holdfast.plugins.store.store import open_store

@@ -22,9 +22,8 @@ import uvicorn
 
 from holdfast.core.errors import Interrupted, MachineError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.plugins.service.chat.models import Following
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
-from holdfast.plugins.service.service import Service
+from holdfast.plugins.service.service import Following, Service
 from holdfast.plugins.service.web.application import Application
 from holdfast.plugins.service.web.wire import ConnectionBounds, WireServer, wire_of
 from holdfast.training.machine.signals import ending_signals

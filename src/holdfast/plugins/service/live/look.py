@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from holdfast.plugins.live.arms import Arms
-from holdfast.plugins.live.nearer import nearer
-from holdfast.plugins.live.shadow import Shadow
+from holdfast.plugins.live.shadow import Shadow, nearer
 from holdfast.plugins.live.summary import told
-from holdfast.plugins.service.live.setup import Setup
+from holdfast.plugins.service.live.lineup import Setup
 from holdfast.plugins.store.records import Event, Feedback, StoredRequest, new_id
 from holdfast.plugins.store.store import Store
 from holdfast.plugins.store.users import Came, brought, first_requests
