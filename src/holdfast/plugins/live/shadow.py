@@ -23,8 +23,8 @@ import numpy as np
 
 from holdfast.analyses.compare.rows import AnswerKind, paired
 from holdfast.core.records import Floats, Ints
-from holdfast.plugins.live.stream import Peaks, Verdict, evidence_of, first_verdict, peaks_of
-from holdfast.stats.streams.pairs import below_evidence, win_evidence
+from holdfast.plugins.live.stream import Peaks, Verdict, evidence_of, first_verdict, pair_peaks
+from holdfast.stats.streams.pairs import below_evidence
 from holdfast.stats.streams.rates import rate_limits
 
 # How often the share of rows on which the two differ may leave its limits. "Equivalent" needs it
@@ -112,15 +112,7 @@ class Shadow:
         count = self.labels + np.arange(1, len(found) + 1)
         # On rows that differ the margin is as much larger as these are fewer.
         margin = min(self.margin / self.share[2], 0.999)
-        logs = np.column_stack(
-            [
-                win_evidence(wins, losses),
-                win_evidence(losses, wins),
-                below_evidence(wins, losses, count, margin, STAKES),
-                below_evidence(losses, wins, count, margin, STAKES),
-            ]
-        )
-        peaks = peaks_of(logs, self.peaks)
+        peaks = pair_peaks(wins, losses, count, margin, self.peaks, STAKES)
         return replace(
             self,
             wins=int(wins[-1]),

@@ -21,14 +21,7 @@ import numpy as np
 from holdfast.core.errors import StoreError
 from holdfast.core.records import Floats
 from holdfast.plugins.service.records import Served, ServiceObserver
-from holdfast.plugins.store.records import (
-    Event,
-    Feedback,
-    RequestOutcome,
-    Row,
-    StoredPrediction,
-    StoredRequest,
-)
+from holdfast.plugins.store.records import Event, Feedback, Row, StoredPrediction, StoredRequest
 from holdfast.quality.clean.mask import masked
 
 if TYPE_CHECKING:
@@ -108,7 +101,7 @@ class Watching:
         self.observers: list[ServiceObserver] = []
         self._model = model
         self._store, self._log = store, log
-        self._queue: Queue[Served | Feedback | RequestOutcome] = Queue()
+        self._queue: Queue[Served | Feedback] = Queue()
         self.defects = 0
         self._saved_at = time.monotonic()
         self._heard_at = -HEAR_EVERY_S
@@ -128,7 +121,7 @@ class Watching:
         """What each said last; it is renewed by their own thread."""
         return dict(self._said)
 
-    def put(self, item: Served | Feedback | RequestOutcome) -> None:
+    def put(self, item: Served | Feedback) -> None:
         """Show it to all of them, soon."""
         if self.observers:
             self._queue.put(item, len(item.rows) if isinstance(item, Served) else 1)
@@ -219,13 +212,11 @@ class Watching:
                 self._log(f"a defect switched the observer {one.name} off: {kind}")
 
 
-def _show(item: Served | Feedback | RequestOutcome, one: ServiceObserver) -> None:
+def _show(item: Served | Feedback, one: ServiceObserver) -> None:
     if isinstance(item, Served):
         one.seen(item)
-    elif isinstance(item, Feedback):
-        one.labelled(item)
     else:
-        one.came_of_it(item)
+        one.labelled(item)
 
 
 def masked_row(row: Row) -> Row:

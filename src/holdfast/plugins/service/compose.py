@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdfast.contract.run_folder import need_run, open_run
-from holdfast.core.decisions import DecisionListener
+from holdfast.core.decisions import DecisionListener, decisions_to
 from holdfast.core.errors import InputError, RecipeError, StoreError
 from holdfast.core.machine import usable_cores
 from holdfast.plugins.service.live.lineup import Lineup, Setup, refuse_unlike
@@ -23,8 +24,10 @@ from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.application import Application
 from holdfast.plugins.service.web.guard import MAKE, AccessRules, is_local, read_token
-from holdfast.plugins.store.store import Store, open_store
 from holdfast.runs.threshold import served_name
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 Log = Callable[[str], None]
 
@@ -60,16 +63,16 @@ def compose(
     Raises ``RecipeError`` where others can reach the host and no token is named, or an option is
     none; ``RunError`` for what is no finished run; ``StoreError`` for a store that cannot be used.
     """
-    token = _token(wanted, notify)
+    with decisions_to(notify):
+        token = _token(wanted)
     if wanted.precision not in PRECISIONS:
         raise RecipeError(
             "--precision", "is not known", wanted.precision, f"There are: {', '.join(PRECISIONS)}."
         )
     for run in filter(None, (wanted.run, wanted.challenger)):
         need_run(run)
-    connections, said = connections_within(wanted.settings.max_connections)
-    for decision in said:
-        notify(decision)
+    with decisions_to(notify):
+        connections = connections_within(wanted.settings.max_connections)
     settings = wanted.settings.model_copy(update={"max_connections": connections})
     place = listen(wanted.host, wanted.port)
     try:
@@ -89,12 +92,9 @@ def compose(
     )
 
 
-def _token(wanted: ServeRequest, notify: DecisionListener) -> str | None:
+def _token(wanted: ServeRequest) -> str | None:
     if wanted.token_file is not None:
-        token, said = read_token(wanted.token_file)
-        for decision in said:
-            notify(decision)
-        return token
+        return read_token(wanted.token_file)
     if is_local(wanted.host):
         return None
     raise RecipeError(
@@ -108,6 +108,8 @@ def _token(wanted: ServeRequest, notify: DecisionListener) -> str | None:
 def _store(wanted: ServeRequest) -> Store | None:
     if wanted.store == NO_STORE:
         return None
+    from holdfast.plugins.store.store import open_store
+
     if wanted.store is not None:
         return open_store(wanted.store)
     # Beside the run's folder, which nothing is added to.
@@ -125,8 +127,6 @@ def loaded(
     """Who answers, and the observers of a live comparison; raises as ``compose`` does."""
     from holdfast.plugins.service.engine.engine import ModelEngine
     from holdfast.plugins.service.engine.open import open_engine
-
-    pass
 
     def load(run: Path, beside: ServiceEngine | None) -> ServiceEngine:
         first = beside if isinstance(beside, ModelEngine) else None

@@ -39,7 +39,7 @@ from holdfast.plugins.drift.vectors import FEWEST, LEAST_REFERENCE
 from holdfast.plugins.drift.words import hashed_words
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served
 from holdfast.plugins.service.settings import Serving
-from holdfast.plugins.store.records import Feedback, RequestOutcome, Row
+from holdfast.plugins.store.records import Feedback, Row
 from holdfast.quality.clean.mask import masked
 from holdfast.recipe import DataPart
 from holdfast.runs.finished_run import FinishedRun
@@ -143,9 +143,6 @@ class Drifting:
             # One change is told once; the watch begins anew.
             assert self._held.reference.right is not None
             self._harm = HarmWatch.of_reference(self._held.reference.right)
-
-    def came_of_it(self, outcome: RequestOutcome) -> None:
-        """Nothing: what came of a request says nothing of what was asked."""
 
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
         self._catch_up()
@@ -319,20 +316,6 @@ class Drifting:
         return made
 
 
-def watch_drift(
-    facts: EngineFacts, *, between: int = BETWEEN, log_texts: bool = False, mask: bool = True
-) -> Drifting:
-    """The observer of the run that an engine serves, by the reference in its folder. Where it is
-    not there yet it is made and kept, which takes a pass of the model over the validation rows.
-
-    Raises ``RunError`` where those rows are not there either.
-    """
-    again = FinishedRun(facts.run)
-    held = held_reference(again)
-    data = again.recipe.data
-    return Drifting(held, facts, data, between=between, log_texts=log_texts, mask=mask)
-
-
 def texts_of(rows: Sequence[Row], facts: EngineFacts, data: DataPart) -> tuple[str, ...] | None:
     """What was asked, as ``analyses.row_texts.read_texts`` says of a table; ``None`` of pictures,
     and where a template makes the text of columns."""
@@ -416,9 +399,6 @@ class StartingDrift:
         if self._inner is not None:
             self._inner.labelled(feedback)
 
-    def came_of_it(self, outcome: RequestOutcome) -> None:
-        """Nothing, as ``Drifting`` has it."""
-
     def state(self) -> Mapping[str, Any]:
         # A service may end when another model serves already and has answered nothing yet.
         mine = {"model": self._of}
@@ -456,14 +436,20 @@ def drift_observers(
         return []
 
     def load() -> Drifting:
+        facts = served()
         # In a thread of its own, where nobody else listens.
         with decisions_to(lambda one: log(f"reference of drift: {one.because}")):
-            return watch_drift(
-                served(),
-                between=settings.between_alarms,
-                log_texts=settings.log_texts,
-                mask=settings.mask,
-            )
+            again = FinishedRun(facts.run)
+            # Made where it is not there yet, by a pass of the model over the validation rows.
+            held = held_reference(again)
+        return Drifting(
+            held,
+            facts,
+            again.recipe.data,
+            between=settings.between_alarms,
+            log_texts=settings.log_texts,
+            mask=settings.mask,
+        )
 
     made = StartingDrift(load, log, lambda: served().model)
     run = served().run

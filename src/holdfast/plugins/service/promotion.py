@@ -16,19 +16,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.run_folder import open_run, unsealed
 from holdfast.core.errors import HoldfastError, InputError, RecipeError, RunError, StoreError
 from holdfast.core.records import to_json
 from holdfast.core.run_files import RESULT, check_model
 from holdfast.plugins.service.live.lineup import Lineup, refuse_unlike
-from holdfast.plugins.service.live.look import LATEST, all_events
+from holdfast.plugins.service.live.look import LATEST
 from holdfast.plugins.service.pair_evidence import pair_evidence
 from holdfast.plugins.service.records import ServiceEngine
 from holdfast.plugins.store.records import Event
-from holdfast.plugins.store.store import Store
 from holdfast.runs.threshold import served_name
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 SERVING, PROMOTION, FAILED = "serving", "promotion", "promotion failed"
 EVERY_S = 1.0
@@ -105,7 +107,7 @@ def standings(store: Store) -> dict[str, ServedModel]:
 
 
 def _events(store: Store) -> list[Event]:
-    found = all_events(store, SERVING) + all_events(store, PROMOTION)
+    found = store.events(SERVING, limit=None) + store.events(PROMOTION, limit=None)
     return sorted(found, key=lambda one: one.id or 0)
 
 

@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.analyses.explain.explain import explain_asked
 from holdfast.analyses.explain.explanation import Explanation
 from holdfast.core.wording import counted
 from holdfast.plugins.service.afterwards import Watching, masked_request, packed
-from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, Within, at_once
+from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, at_once
 from holdfast.plugins.service.engine.engine import ModelEngine
 from holdfast.plugins.service.engine.rows import asked_of
 from holdfast.plugins.service.live.lineup import Lineup
@@ -33,9 +33,11 @@ from holdfast.plugins.service.records import (
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.faults import Fault
 from holdfast.plugins.service.web.guard import AccessRules
-from holdfast.plugins.store.records import KeptText, Row, StoredPrediction, StoredRequest
-from holdfast.plugins.store.store import Store
+from holdfast.plugins.store.records import KeptText, Row, StoredRequest
 from holdfast.plugins.store.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 DAY_S = 86_400.0
 # Characters of rows that are held in memory until somebody says what is right for them.
@@ -84,6 +86,13 @@ class Service:
         self.watching: Watching | None = None
         self.explaining = Explaining()
         self.measured = ServiceCounters(self._now, self.said, self._labels)
+
+    def load(self, engine: ServiceEngine, observers: Sequence[ServiceObserver]) -> None:
+        """Warm the model and its conversations, and begin. Blocks."""
+        chats = Following(engine, self.settings)
+        chats.warm()
+        engine.warm()
+        self.begin(engine, observers, chats)
 
     def begin(
         self,
@@ -183,12 +192,6 @@ class Service:
 
     def _record(self, served: Served, seconds: float) -> StoredRequest:
         answered = served.answered
-        said = tuple(
-            StoredPrediction(
-                place, answered.model, a.prediction, a.confidence, a.probabilities, a.because
-            )
-            for place, a in enumerate(answered.answers)
-        )
         texts: tuple[KeptText, ...] = ()
         if self.settings.log_texts:
             over, vectors = self.expiry(served.at), answered.vectors
@@ -198,7 +201,7 @@ class Service:
             )
         rows, name = len(served.rows), answered.model
         return StoredRequest(
-            served.request, served.at, name, rows, seconds, served.user, said, texts
+            served.request, served.at, name, rows, seconds, served.user, answered.stored(), texts
         )
 
     def _now(self) -> dict[str, float]:
@@ -227,21 +230,6 @@ class Service:
         return {"model": facts.model, "task": facts.task, "precision": facts.precision}
 
 
-def open_chats(engine: ServiceEngine, settings: Serving) -> Chats | None:
-    """Conversations with the model that ``engine`` holds, asked by the engine's one thread; not
-    warm yet. ``None`` where it is no causal language model."""
-    use, thread = getattr(engine, "use", None), getattr(engine, "thread", None)
-    # Between two turns of the rows that the engine answers.
-    within: Within = at_once if thread is None else lambda job: thread.run(job).result()
-    bounds = ChatBounds(
-        together=settings.chat_together,
-        waiting=settings.chat_waiting,
-        deadline_s=settings.chat_timeout_s,
-    )
-    facts = engine.facts
-    return Chats.of(use, facts.run.resolve().name, mark=facts.model, within=within, bounds=bounds)
-
-
 class Following:
     """The conversations of the model in service, also after another was promoted into its place:
     the next one is with that model, and those that were taken on end with the one before.
@@ -259,11 +247,24 @@ class Following:
 
     def warm(self) -> None:
         """Be ready for the model that is in service now. Blocks."""
-        shown = shown_of(self._engine)
-        chats = open_chats(shown, self._settings)
+        engine, settings = shown_of(self._engine), self._settings
+        use, thread = getattr(engine, "use", None), getattr(engine, "thread", None)
+        facts = engine.facts
+        chats = Chats.of(
+            use,
+            facts.run.resolve().name,
+            mark=facts.model,
+            # Between two turns of the rows that the engine answers.
+            within=at_once if thread is None else lambda job: thread.run(job).result(),
+            bounds=ChatBounds(
+                together=settings.chat_together,
+                waiting=settings.chat_waiting,
+                deadline_s=settings.chat_timeout_s,
+            ),
+        )
         if chats is not None:
             chats.warm()
-        self._of, self._chats = shown, chats
+        self._of, self._chats = engine, chats
 
     async def now(self) -> Chats | None:
         """The conversations with the model in service; ``None`` where it is no language model."""

@@ -13,15 +13,24 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import HoldfastError, StoreError
 from holdfast.plugins.service.afterwards import Queue, masked_said
 from holdfast.plugins.service.live.lineup import Setup
 from holdfast.plugins.service.live.look import LiveState, look
-from holdfast.plugins.service.records import Full, Late, RowPrediction, Served, ServiceEngine
-from holdfast.plugins.store.records import Feedback, RequestOutcome, StoredPrediction
-from holdfast.plugins.store.store import Store
+from holdfast.plugins.service.records import (
+    Full,
+    Late,
+    RowPrediction,
+    RowPredictions,
+    Served,
+    ServiceEngine,
+)
+from holdfast.plugins.store.records import Feedback, Row, StoredPrediction
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 NAME = "comparison"
 LOOK_S = 2.0
@@ -71,9 +80,6 @@ class Comparing:
 
     def labelled(self, feedback: Feedback) -> None:
         """Nothing: the store brings every label in its order."""
-
-    def came_of_it(self, outcome: RequestOutcome) -> None:
-        """Nothing, as of labels."""
 
     def state(self) -> Mapping[str, Any]:
         """Nothing of its own: the store's rows and a cursor are all that it knows."""
@@ -216,18 +222,16 @@ class Shadowing:
         found: list[RowPrediction] = []
         model = ""
         for start in range(0, len(served.rows), CHUNK):
-            await self._free()
+            pause = PAUSE_S
+            while self._busy():
+                await self._pause(pause)
+                pause = min(LONGEST_PAUSE_S, 2 * pause)
             answered = await self._ask(served.rows[start : start + CHUNK])
             found += answered.answers
             model = answered.model
-        return tuple(
-            StoredPrediction(
-                place, model, a.prediction, a.confidence, a.probabilities, a.because, False
-            )
-            for place, a in enumerate(found)
-        )
+        return RowPredictions(tuple(found), model).stored(shown=False)
 
-    async def _ask(self, rows: Sequence[Mapping[str, Any]]) -> Any:
+    async def _ask(self, rows: Sequence[Row]) -> RowPredictions:
         while True:
             try:
                 return await self._challenger.answer(rows, self._until)
@@ -235,12 +239,6 @@ class Shadowing:
                 await self._pause(min(full.retry_after, LONGEST_PAUSE_S))
             except Late:
                 raise _NoTime from None
-
-    async def _free(self) -> None:
-        pause = PAUSE_S
-        while self._busy():
-            await self._pause(pause)
-            pause = min(LONGEST_PAUSE_S, 2 * pause)
 
     async def _pause(self, seconds: float) -> None:
         if self._queue.closed or time.monotonic() + seconds > self._until:

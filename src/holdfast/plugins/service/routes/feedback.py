@@ -7,7 +7,7 @@ import functools
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import Field
 from starlette.responses import Response
@@ -26,14 +26,23 @@ from holdfast.plugins.service.web.endpoint import (
     as_json,
 )
 from holdfast.plugins.service.web.faults import Fault, bad
-from holdfast.plugins.store.records import Feedback, RequestOutcome, Row, StoredRequest, Suggestion
-from holdfast.plugins.store.store import Store
+from holdfast.plugins.store.records import (
+    Drawn,
+    Feedback,
+    RequestOutcome,
+    Row,
+    StoredRequest,
+    Suggestion,
+)
 from holdfast.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 LONGEST_ID, LONGEST_WHO = 64, 200
 NOBODY = "unknown"
 SUGGESTIONS: dict[bool | None, Suggestion] = {None: "unknown", True: "seen", False: "hidden"}
-DRAWN = ("uniform", "unlike", "chosen", "volunteered")
+DRAWN = get_args(Drawn)
 
 
 class FeedbackBody(RequestSchema):
@@ -42,13 +51,13 @@ class FeedbackBody(RequestSchema):
     chose it, or every row has a label; "unlike" where chance chose it of those that two models
     answer differently); or what came of the request outside (`outcome`)."""
 
-    id: str = Field(min_length=1, max_length=64)
+    id: str = Field(min_length=1, max_length=LONGEST_ID)
     index: int = Field(default=0, ge=0)
     label: Any = None
     outcome: float | bool | None = None
-    who: str | None = Field(default=None, min_length=1, max_length=200)
+    who: str | None = Field(default=None, min_length=1, max_length=LONGEST_WHO)
     seen: bool | None = None
-    drawn: Literal["uniform", "unlike", "chosen", "volunteered"] | None = None
+    drawn: Drawn | None = None
 
 
 class FeedbackAnswer(Body):
@@ -94,7 +103,7 @@ async def feedback(service: Service, call: Call) -> Response:
             kept = await asyncio.to_thread(masked_row, row) if service.settings.mask else row
             item = replace(item, row=kept, expires_at=service.expiry(at))
         item = await asyncio.to_thread(service.store.add_feedback, item, of)
-    if service.watching is not None:
+    if service.watching is not None and isinstance(item, Feedback):
         service.watching.put(item)
     return as_json({"id": request, "index": index, "number": item.id, "row": row is not None})
 

@@ -46,7 +46,7 @@ class RowsAsked(RequestSchema):
 class PredictBody(RowsAsked):
     """What `/predict` takes; `user` is who it is for, and is stored as a hash."""
 
-    user: str | None = Field(default=None, min_length=1, max_length=500)
+    user: str | None = Field(default=None, min_length=1, max_length=LONGEST_USER)
 
 
 class PredictionSchema(Body):
