@@ -26,9 +26,7 @@ import numpy as np
 from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
-from holdfast.plugins.labelling.doubt import doubt_of, scaled, updated
-from holdfast.plugins.labelling.draw import LabelPool, next_rows
-from holdfast.plugins.labelling.even import places
+from holdfast.plugins.labelling.draw import LabelPool, doubt_of, next_rows, places, scaled, updated
 
 NAME = "labelling"
 SETS = {

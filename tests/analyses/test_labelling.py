@@ -10,12 +10,21 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.labelling.design import RIDGE, design
-from holdfast.plugins.labelling.doubt import C, doubt_of, scaled, updated
-from holdfast.plugins.labelling.draw import LabelPool, next_rows
-from holdfast.plugins.labelling.even import LEAST, SHARE, even_accuracy, places
-from holdfast.plugins.labelling.majority import settled
-from holdfast.plugins.labelling.rule import LabelRule, rule_of, rule_of_answers
+from holdfast.plugins.labelling.draw import (
+    LEAST,
+    RIDGE,
+    SHARE,
+    C,
+    LabelPool,
+    design,
+    doubt_of,
+    even_accuracy,
+    next_rows,
+    places,
+    scaled,
+    updated,
+)
+from holdfast.plugins.labelling.labels import LabelRule, rule_of, rule_of_answers, settled
 from holdfast.plugins.store.records import Feedback
 
 

@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from holdfast.plugins.live.arms import Arms, in_challenger
-from holdfast.plugins.live.nearer import nearer
-from holdfast.plugins.live.shadow import SIDE, Shadow
+from holdfast.plugins.live.shadow import SIDE, Shadow, nearer
 from holdfast.plugins.live.stream import PairStream
 from holdfast.plugins.live.summary import needed, told
 

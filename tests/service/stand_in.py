@@ -111,7 +111,7 @@ class Onlooker:
         if len(self.saw) == 3:
             self._events.append(("drift alarm", {"at": 3}))
 
-    labelled = came_of_it = seen
+    labelled = seen
 
     def state(self) -> Mapping[str, Any]:
         return {"n": len(self.saw)}

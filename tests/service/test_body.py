@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.plugins.service.web.body import FREE, Arriving, Gone, check_head, read_body, read_json
+from holdfast.plugins.service.web.endpoint import (
+    FREE,
+    Arriving,
+    Gone,
+    check_head,
+    read_body,
+    read_json,
+)
 from holdfast.plugins.service.web.faults import Fault
 
 VALUES = st.recursive(

@@ -32,15 +32,14 @@ from holdfast.plugins.service.chat.conversations import ChatBounds, ChatModel, C
 from holdfast.plugins.service.chat.decoder import (
     DecodedText,
     PaddedBatch,
+    Pieces,
     Reread,
     chooser,
     decoder_of,
 )
-from holdfast.plugins.service.chat.models import Following
-from holdfast.plugins.service.chat.pieces import Pieces
 from holdfast.plugins.service.records import EngineFacts
 from holdfast.plugins.service.routes import ENDPOINTS
-from holdfast.plugins.service.service import Service
+from holdfast.plugins.service.service import Following, Service
 from holdfast.plugins.service.settings import serving
 from holdfast.plugins.service.web.application import Application
 from holdfast.plugins.service.web.guard import AccessRules

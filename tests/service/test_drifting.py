@@ -18,8 +18,13 @@ from holdfast.plugins.drift.rows import (
     unit,
 )
 from holdfast.plugins.drift.run_rows import RunReference
-from holdfast.plugins.service.drift_observer import Drifting, same_answer, texts_of
-from holdfast.plugins.service.drift_start import StartingDrift, drift_observers
+from holdfast.plugins.service.drift_observer import (
+    Drifting,
+    StartingDrift,
+    drift_observers,
+    same_answer,
+    texts_of,
+)
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.settings import serving
 from holdfast.plugins.store.records import Feedback

@@ -318,16 +318,16 @@ def _until(found: Callable[[], Any]) -> Any:
     raise AssertionError("it never came")
 
 
-def test_observers_see_answers_labels_and_what_came_of_it_and_are_asked(serving_of: Make) -> None:
+def test_observers_see_answers_and_labels_and_are_asked(serving_of: Make) -> None:
     watcher = Onlooker()
     client = serving_of(observers=[watcher], store=True)
     request = client.post("/predict", json={"texts": ["ab", "abc"]}).json()["id"]
     client.post("/feedback", json={"id": request, "label": "good", "who": "ann"})
-    client.post("/feedback", json={"id": request, "outcome": 0.5})
+    client.post("/feedback", json={"id": request, "index": 1, "label": "bad", "who": "ann"})
     _until(lambda: watcher.saw[2:] or None)
-    served, label, outcome = watcher.saw
+    served, label, other = watcher.saw
     assert served.rows == ({"text": "ab"}, {"text": "abc"})
-    assert (served.request, label.label, outcome.value) == (request, "good", 0.5)
+    assert (served.request, label.label, other.label) == (request, "good", "bad")
     said = _until(lambda: _said(client, 3))
     assert said["words"] == "none"
     text = client.get("/metrics").text

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.plugins.service.row_privacy import masked_row, packed
+from holdfast.plugins.service.afterwards import masked_row, packed
 
 Make = Callable[..., Any]
 TEXT = "write to jo.doe@example.com about 4012 8888 8888 1881"

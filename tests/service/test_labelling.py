@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.labelling.even import SHARE, places
+from holdfast.plugins.labelling.draw import SHARE, places
 from holdfast.plugins.service.labelling import Labelling, LabelTask
 from holdfast.plugins.store.records import Feedback, KeptText, StoredPrediction, StoredRequest
 from holdfast.plugins.store.store import Store, open_store

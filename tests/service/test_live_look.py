@@ -10,8 +10,8 @@ import pytest
 
 from holdfast.plugins.live.arms import Arms, in_challenger
 from holdfast.plugins.live.shadow import Shadow
+from holdfast.plugins.service.live.lineup import Setup
 from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, look, why_apart
-from holdfast.plugins.service.live.setup import Setup
 from holdfast.plugins.store.records import (
     Feedback,
     RequestOutcome,

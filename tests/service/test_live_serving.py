@@ -14,11 +14,9 @@ from stand_in import FACTS, StandIn
 
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.live.arms import in_challenger
-from holdfast.plugins.service.live.lineup import Lineup
+from holdfast.plugins.service.live.lineup import Lineup, Setup, refuse_unlike
 from holdfast.plugins.service.live.look import look
-from holdfast.plugins.service.live.observer import Comparing
-from holdfast.plugins.service.live.setup import Setup, refuse_unlike
-from holdfast.plugins.service.live.shadow import CHUNK, Shadowing
+from holdfast.plugins.service.live.observer import CHUNK, Comparing, Shadowing
 from holdfast.plugins.service.records import Full, RowPrediction, RowPredictions, Served
 from holdfast.plugins.store.records import Row, user_mark
 from holdfast.plugins.store.store import Store, open_store

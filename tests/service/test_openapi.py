@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stand_in import Onlooker
 
-from holdfast.plugins.service.web import application, openapi
+from holdfast.plugins.service.web import application
 
 Make = Callable[..., Any]
 
@@ -79,11 +79,11 @@ def test_every_endpoint_is_described_and_its_answers_are_as_described(serving_of
 
 
 def test_the_document_is_made_once(serving_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    made, document = [], application.document
 
     def counted(*given: Any) -> Any:
         made.append(given)
-        return openapi.document(*given)
+        return document(*given)
 
     monkeypatch.setattr(application, "document", counted)
     client = serving_of()

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from holdfast.cli.main import app
 from holdfast.core.errors import InputError, RecipeError
+from holdfast.plugins.service.compose import stood_in
+from holdfast.plugins.service.live.lineup import Setup
 from holdfast.plugins.service.live.look import VERDICT, look
-from holdfast.plugins.service.live.setup import Setup
-from holdfast.plugins.service.live.start import stood_in
 from holdfast.plugins.service.pair_evidence import live_evidence
 from holdfast.plugins.service.promotion import PROMOTION, promote, standings
 from holdfast.plugins.store.records import Event, Feedback, StoredPrediction, StoredRequest, new_id

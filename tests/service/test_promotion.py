@@ -15,12 +15,11 @@ from typer.testing import CliRunner
 
 from holdfast.cli.main import app
 from holdfast.core.errors import InputError, RecipeError, RunError
-from holdfast.plugins.service.live import successor as successor_module
+from holdfast.plugins.service import promotion as successor_module
+from holdfast.plugins.service.compose import lined_up, stood_in
+from holdfast.plugins.service.live.lineup import Setup
 from holdfast.plugins.service.live.look import look
-from holdfast.plugins.service.live.setup import Setup
-from holdfast.plugins.service.live.start import lined_up, stood_in
-from holdfast.plugins.service.live.successor import Successor
-from holdfast.plugins.service.promotion import FAILED, PROMOTION, promote, standings
+from holdfast.plugins.service.promotion import FAILED, PROMOTION, Successor, promote, standings
 from holdfast.plugins.service.settings import serving
 from holdfast.plugins.store.records import Event, Feedback, StoredPrediction, StoredRequest, new_id
 from holdfast.plugins.store.store import Store, open_store
@@ -400,7 +399,7 @@ def test_the_challenger_shares_the_models_thread_where_there_is_one_core(
     way: str,
     shares: bool,
 ) -> None:
-    monkeypatch.setattr("holdfast.plugins.service.live.start.usable_cores", lambda: cores)
+    monkeypatch.setattr("holdfast.plugins.service.compose.usable_cores", lambda: cores)
     load = Loads()
     settings = serving([f"serve.compare={way}"])
     lineup, _ = lined_up(

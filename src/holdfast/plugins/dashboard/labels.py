@@ -23,7 +23,7 @@ from holdfast.plugins.dashboard.resources import Dashboard, part_of, read_form, 
 from holdfast.report.numbers import interval, number
 
 if TYPE_CHECKING:
-    from holdfast.plugins.labelling.rule import LabelRule
+    from holdfast.plugins.labelling.labels import LabelRule
     from holdfast.plugins.service.labelling import Labelling, LabelTask
 
 

@@ -239,7 +239,7 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
         raise DataError("your name", "is missing", None, "Write one: it is stored with the label.")
 
     def write() -> None:
-        from holdfast.plugins.labelling.rule import LabelRule
+        from holdfast.plugins.labelling.labels import LabelRule
         from holdfast.plugins.store.records import Feedback, new_id
         from holdfast.runs.threshold import served_name
 

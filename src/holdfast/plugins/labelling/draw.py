@@ -1,21 +1,31 @@
 """The queue to label: a fifth drawn evenly, the rest where a label teaches most; while two models
 are compared two fifths evenly of the rows that they answer differently.
+
+Rows drawn evenly are fixed by their names: these alone say how right a model is. A row's place in
+[0, 1) is a hash of its name, which nobody chooses. Rows below ``SHARE`` are set apart: they are
+labelled in the order of their places, whatever the model says of them and whatever anybody has said
+already, and never chosen for another reason. So those that were labelled are a random sample of
+what was asked (a Poisson sample, cut in the order of random numbers: Ohlsson, J. Official
+Statistics 1998), in every process and after every restart.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Floats
-from holdfast.plugins.labelling.design import design
-from holdfast.plugins.labelling.even import SHARE
+from holdfast.core.records import Estimate, Floats, Ints, softmax
 from holdfast.plugins.store.records import Drawn
+from holdfast.stats.intervals import wilson
 
 Bools = npt.NDArray[np.bool_]
 
+# The share of rows that are set apart to be drawn evenly.
+SHARE = 0.2
 # Of each five the first is drawn evenly, and two for a comparison where there is one.
 EVERY = round(1 / SHARE)
 COMPARED = (1, 3)
@@ -24,14 +34,26 @@ DIFFER = "drawn evenly of the rows that the two compared models answer different
 TEACHES = "the model is unsure of rows like this one, and few of them are labelled"
 UNSURE = "the model is among the least sure of it"
 ANY = "nothing tells rows apart yet, so it is any row"
+# The prior precision of a head's weights, in rows; chosen on seeds that no figure is from.
+RIDGE = 0.3
+LEAST_DOUBT = 1e-3
+# Rows as alike as this (cosine) are copies: one of them is enough.
+COPIES = 0.99
+WIDEST = 512
+# The inverse strength of the ridge penalty; chosen on seeds that no figure is from.
+C = 10.0
+STEPS = 60
+LEAST_PROBABILITY = 1e-4
+# Evenly drawn labels; fewer are an anecdote.
+LEAST = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelPool:
-    """Rows that were answered [n]: their ``place`` in [0, 1) (``even.places``), which may be drawn
+    """Rows that were answered [n]: their ``place`` in [0, 1) (``places``), which may be drawn
     evenly (``due``: not labelled by such a draw before) and which chosen (``free``: not labelled at
     all), which are ``known`` (labelled), how much the model doubts each (in [0, 1], NaN where it
-    cannot tell), and its vectors [n, d] as ``doubt.scaled`` gives them, where there are any.
+    cannot tell), and its vectors [n, d] as ``scaled`` gives them, where there are any.
     ``unlike`` are rows set apart for a comparison that its two models answer differently; they are
     not ``free``."""
 
@@ -88,3 +110,132 @@ def _chosen(pool: LabelPool, free: Bools, n: int) -> list[DrawnRow]:
     order = np.lexsort((pool.place, -doubt))
     reason = UNSURE if told.any() else ANY
     return [DrawnRow(int(at), "chosen", reason) for at in order if free[at]][:n]
+
+
+def design(
+    vectors: Floats, doubt: Floats, known: Bools, free: Bools, n: int
+) -> tuple[Ints, Floats]:
+    """The positions of up to ``n`` free rows, the most worthwhile first, and what each was worth.
+
+    With M = λI + Σ w x xᵀ over the labelled and chosen rows, the mean variance of a weighted
+    least-squares head over all rows is tr(M⁻¹ G), G = Σ w x xᵀ / N; each next row is the one that
+    lowers it most: w · xᵀM⁻¹GM⁻¹x / (1 + w · xᵀM⁻¹x). So a row is worth much where the model
+    doubts (w), where many rows are like it (G), and where none that is labelled is (M). It is the
+    greedy forward step of BAIT (2106.09675) with one weight a row, its doubt, in place of the
+    classes' own Fisher information.
+
+    vectors [n, d] as ``scaled`` gives them, doubt [n] in [0, 1], known and free [n].
+    Siblings: ``quality/label_ranking.py`` (margin × distance) needs many classes to pay.
+    """
+    # The directions in which rows differ most, where there are more than WIDEST.
+    if vectors.shape[1] <= WIDEST:
+        x = vectors
+    else:
+        _, axes = np.linalg.eigh(vectors.T @ vectors)
+        x = np.asarray(vectors @ axes[:, -WIDEST:], dtype=np.float32)
+    x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
+    weight = np.maximum(doubt, LEAST_DOUBT).astype(np.float32)
+    width = x.shape[1]
+    taught = RIDGE * np.eye(width) + (x[known] * weight[known, None]).T @ x[known]
+    inverse = np.linalg.inv(taught)
+    spread = ((x * weight[:, None]).T @ x / len(x)).astype(np.float32)
+    # Of each row: M⁻¹x, xᵀM⁻¹x and xᵀM⁻¹GM⁻¹x, kept up to date as rows join (Sherman–Morrison).
+    seen = (x @ inverse).astype(np.float32)
+    height = (seen * x).sum(axis=1)
+    gain = ((seen @ spread) * seen).sum(axis=1)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    left = free & ~known
+    for at in np.flatnonzero(known):
+        left &= unit @ unit[at] < COPIES
+    chosen: list[int] = []
+    worth: list[float] = []
+    while len(chosen) < n and left.any():
+        score = np.where(left, weight * gain / (1 + weight * height), -1.0)
+        best = int(np.argmax(score))
+        chosen.append(best)
+        worth.append(float(score[best]))
+        left &= unit @ unit[best] < COPIES
+        left[best] = False
+        u = seen[best].copy()
+        step = float(weight[best] / (1 + weight[best] * height[best]))
+        along, of_spread = x @ u, spread @ u
+        gain += -2 * step * along * (seen @ of_spread) + (step * along) ** 2 * float(u @ of_spread)
+        height -= step * along**2
+        seen -= step * np.outer(along, u)
+    return np.array(chosen, dtype=np.int64), np.array(worth)
+
+
+def doubt_of(probabilities: Floats) -> Floats:
+    """How much a model doubts each row [n], in [0, 1]: 0 where one class is certain.
+
+    Of two classes 1 − Σ p², the variance of the answer as a draw. Of more the squared nearness of
+    the two likeliest, (1 − (p₁ − p₂))²: the variance is large almost everywhere there, and says
+    little of where a boundary is (chosen on seeds that no figure is from).
+    """
+    if probabilities.shape[1] == 2:
+        return np.asarray(1 - (probabilities**2).sum(axis=1))
+    top = np.sort(probabilities, axis=1)[:, -2:]
+    return np.asarray((1 - (top[:, 1] - top[:, 0])) ** 2)
+
+
+def updated(vectors: Floats, labels: Ints, probabilities: Floats) -> Floats:
+    """The probabilities [n, k] that follow from those served and what was labelled since.
+
+    A logistic head on frozen vectors beside the served model: softmax(log p + W x), with the ridge
+    penalty ‖W‖²/2C. Without labels it is the served model; where that knows nothing (all classes
+    alike), an ordinary logistic regression.
+
+    vectors [n, d] as ``scaled`` gives them; labels [n], −1 where unknown; probabilities [n, k].
+    """
+    known = np.flatnonzero(labels >= 0)
+    if not len(known):
+        return probabilities
+    offset = np.log(np.maximum(probabilities, LEAST_PROBABILITY))
+    x = np.concatenate([vectors, np.ones((len(vectors), 1), vectors.dtype)], axis=1)
+    weights = _fitted(x[known].astype(np.float64), labels[known], offset[known])
+    return softmax(x @ weights.T.astype(x.dtype) + offset)
+
+
+def scaled(vectors: Floats) -> Floats:
+    """Vectors about their mean, of a mean squared length of 1: so that one penalty fits every
+    model's [n, d]."""
+    middle = vectors - vectors.mean(axis=0)
+    length = float(np.sqrt((middle**2).sum(axis=1).mean()))
+    return np.asarray(middle / max(length, 1e-12), dtype=np.float32)
+
+
+def _fitted(x: Floats, labels: Ints, offset: Floats) -> Floats:
+    from scipy.optimize import minimize
+
+    shape = (offset.shape[1], x.shape[1])
+    hot = np.zeros_like(offset, dtype=np.float64)
+    hot[np.arange(len(labels)), labels] = 1
+
+    def loss(flat: Floats) -> tuple[float, Floats]:
+        weights = flat.reshape(shape)
+        logits = x @ weights.T + offset
+        top = logits.max(axis=1, keepdims=True)
+        sums = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
+        slope = C * (np.exp(logits - sums[:, None]) - hot).T @ x + weights
+        total = C * float((sums - (logits * hot).sum(axis=1)).sum()) + 0.5 * float(
+            (weights**2).sum()
+        )
+        return total, slope.ravel()
+
+    start = np.zeros(shape[0] * shape[1])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    return np.asarray(found.x.reshape(shape))
+
+
+def places(names: Sequence[tuple[str, int]]) -> Floats:
+    """Of each row, by request and index, its place in [0, 1)."""
+    hashes = (hashlib.blake2b(f"{id}/{at}".encode(), digest_size=8).digest() for id, at in names)
+    return np.array([int.from_bytes(one, "big") / 2**64 for one in hashes], dtype=np.float64)
+
+
+def even_accuracy(right: int, n: int) -> Estimate:
+    """The share of rows that were answered rightly, of ``n`` that were drawn evenly; Wilson's
+    interval."""
+    if n < LEAST:
+        return Estimate(None, why=f"{n} of the {LEAST} evenly drawn rows it needs are labelled")
+    return Estimate(right / n, *wilson(right, n))

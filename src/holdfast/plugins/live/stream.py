@@ -35,6 +35,20 @@ def peaks_of(logs: Floats, before: Peaks) -> Floats:
     return found
 
 
+def pair_peaks(
+    wins: Ints, losses: Ints, counts: Ints, margin: float, before: Peaks, *stakes: Floats
+) -> Floats:
+    """The largest log e-values so far [rows, 4] of the four claims of a pair of models, after so
+    many ``wins`` and ``losses`` of so many ``counts``, all [rows]."""
+    logs = [
+        win_evidence(wins, losses),
+        win_evidence(losses, wins),
+        below_evidence(wins, losses, counts, margin, *stakes),
+        below_evidence(losses, wins, counts, margin, *stakes),
+    ]
+    return peaks_of(np.column_stack(logs), before)
+
+
 def first_verdict(
     decided: Verdict, peaks: Floats, counts: Ints | Floats, side: float
 ) -> dict[str, Any]:
@@ -95,15 +109,7 @@ class PairStream:
         wins = self.wins + np.cumsum(first & ~second)
         losses = self.losses + np.cumsum(second & ~first)
         rows = self.rows + np.arange(1, len(first) + 1)
-        found = np.column_stack(
-            [
-                win_evidence(wins, losses),
-                win_evidence(losses, wins),
-                below_evidence(wins, losses, rows, self.margin),
-                below_evidence(losses, wins, rows, self.margin),
-            ]
-        )
-        peaks = peaks_of(found, self.peaks)
+        peaks = pair_peaks(wins, losses, rows, self.margin, self.peaks)
         after = replace(
             self,
             rows=int(rows[-1]),

@@ -16,22 +16,30 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Estimate, Floats
-from holdfast.plugins.labelling.doubt import doubt_of, scaled, updated
+from holdfast.plugins.labelling.draw import (
+    SHARE,
+    LabelPool,
+    doubt_of,
+    even_accuracy,
+    next_rows,
+    places,
+    scaled,
+    updated,
+)
 from holdfast.plugins.labelling.draw import DrawnRow as Drawn
-from holdfast.plugins.labelling.draw import LabelPool, next_rows
-from holdfast.plugins.labelling.even import SHARE, even_accuracy, places
-from holdfast.plugins.labelling.majority import Settled, settled
-from holdfast.plugins.labelling.rule import LabelRule, rule_of_answers
+from holdfast.plugins.labelling.labels import LabelRule, Settled, rule_of_answers, settled
 from holdfast.plugins.service.live.look import LATEST, both_answers, requests_named
 from holdfast.plugins.store.records import Claim, Feedback, KeptRow, Row, StoredPrediction
 from holdfast.plugins.store.records import Drawn as Way
-from holdfast.plugins.store.store import Store
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 # The newest rows among which labels are looked for, and how many are laid out at a time.
 WINDOW, LAID_OUT = 5000, 40
@@ -207,7 +215,7 @@ class Labelling:
 
     def progress(self) -> Progress:
         """What was labelled so far."""
-        found = settled(self._all())
+        found = settled(self._store.feedback(limit=None))
         counts: Counter[str] = Counter(one.drawn for one in found.labels)
         return Progress(
             len(self._store.kept(WINDOW)),
@@ -223,12 +231,6 @@ class Labelling:
     def rule(self) -> LabelRule:
         """What a label may be."""
         return self._rule or self._found_rule
-
-    def _all(self) -> list[Feedback]:
-        found: list[Feedback] = []
-        while more := self._store.feedback(after=found[-1].id or 0 if found else 0):
-            found += more
-        return found
 
     def _wanted(self, one: tuple[KeptRow, Drawn]) -> bool:
         """Whether it is still there, and nobody labelled it since the queue was made."""
@@ -266,7 +268,7 @@ class Labelling:
 
     def _lay_out(self, now: float) -> None:
         rows = self._store.kept(WINDOW)
-        feedback = self._all()
+        feedback = self._store.feedback(limit=None)
         # Emptied first: should the rest fail, the next one who asks has them laid out again.
         self._laid, self._laid_at, self._since = deque(), now, 0
         if not rows:

@@ -26,7 +26,7 @@ Now = Callable[[], Mapping[str, float]]
 Said = Callable[[], Mapping[str, Mapping[str, Any]]]
 
 
-class ServiceCounters:
+class ServiceCounters(Collector):
     """Counters of one service. ``now`` are gauges that are asked for when somebody looks, ``said``
     what each observer says (the numbers of its first level become gauges), ``facts`` the labels of
     ``holdfast_model_info``."""
@@ -63,7 +63,8 @@ class ServiceCounters:
         self._gone = counter(
             "holdfast_clients_gone", "Clients that hung up before their answer was ready"
         )
-        self.registry.register(_Now(now, said, facts))
+        self._now, self._said, self._facts = now, said, facts
+        self.registry.register(self)
         self._known: dict[tuple[str, int], tuple[Any, Any]] = {}
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
@@ -93,14 +94,8 @@ class ServiceCounters:
         """All of it, as ``/metrics`` gives it."""
         return bytes(generate_latest(self.registry))
 
-
-class _Now(Collector):
-    """What is asked for at each look."""
-
-    def __init__(self, now: Now, said: Said, facts: Callable[[], Mapping[str, str]]) -> None:
-        self._now, self._said, self._facts = now, said, facts
-
     def collect(self) -> Iterable[Metric]:
+        """What is asked for at each look, beside the counters."""
         for name, value in self._now().items():
             yield _gauge(f"holdfast_{name}", "Now", value)
         facts = self._facts()

@@ -55,7 +55,6 @@ class Replica:
     @classmethod
     def of(cls, told: Mapping[str, str]) -> Replica:
         """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
-        from holdfast.plugins.service.chat.models import Following
         from holdfast.plugins.service.compose import ServeRequest, loaded, watch_drift_of
         from holdfast.plugins.service.routes import ENDPOINTS
         from holdfast.plugins.service.service import Service
@@ -70,7 +69,7 @@ class Replica:
             log(one.because)
 
         settings = serving(told.get("set", "").split())
-        token = None if "token_file" not in told else read_token(Path(told["token_file"]))[0]
+        token = None if "token_file" not in told else read_token(Path(told["token_file"]))
         store = open_store(told["store"]) if "store" in told else None
         hosts = told.get("hosts", "").replace(",", " ").split()
         guard = AccessRules.of("127.0.0.1" if token is None else "0.0.0.0", token, hosts)
@@ -83,10 +82,7 @@ class Replica:
             settings=settings,
         )
         engine, observers = loaded(wanted, store, log, notify)
-        chats = Following(engine, settings)
-        service.begin(engine, observers, chats)
-        chats.warm()
-        engine.warm()
+        service.load(engine, observers)
         watch = partial(watch_drift_of, service, notify)
         threading.Thread(target=watch, name="afterwards", daemon=True).start()
         application: Asgi = Application(service, ENDPOINTS)

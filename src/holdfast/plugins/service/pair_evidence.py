@@ -12,13 +12,15 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.wording import GATE_OUTCOMES
-from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, all_events, look
-from holdfast.plugins.store.store import Store
+from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, look
 from holdfast.runs.threshold import served_name
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 ACCEPTED, REJECTED = "taken", "kept_aside"
 # The verdict on the other of the two.
@@ -150,7 +152,7 @@ def live_evidence(store: Store, served: str, model: str, at: float) -> Mapping[s
     pair = {served, model}
     going = _going_on(store, pair, at)
     last = {}
-    for event in all_events(store, VERDICT):
+    for event in store.events(VERDICT, limit=None):
         body = event.body
         if {body["shown"], body["challenger"]} == pair:
             # A verdict may be withdrawn, when users of one arm are found not to be counted.

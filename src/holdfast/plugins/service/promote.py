@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,11 +46,8 @@ def command(
     from holdfast.plugins.service.promotion import promote
     from holdfast.plugins.store.store import open_store
 
-    opened = open_store(store)
-    try:
+    with closing(open_store(store)) as opened:
         made = promote(opened, run, undo=undo, instead_of=instead_of, force=force)
-    finally:
-        opened.close()
     output.show(made.to_json(), lambda columns: shown(made, opened.name, columns))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from holdfast.core.records import Floats
-from holdfast.plugins.store.records import Feedback, RequestOutcome, Row
+from holdfast.plugins.store.records import Feedback, Row, StoredPrediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,15 @@ class RowPredictions:
     answers: tuple[RowPrediction, ...]
     model: str
     vectors: Floats | None = None
+
+    def stored(self, *, shown: bool = True) -> tuple[StoredPrediction, ...]:
+        """The answers as the store keeps them; ``shown``: they went out."""
+        return tuple(
+            StoredPrediction(
+                place, self.model, a.prediction, a.confidence, a.probabilities, a.because, shown
+            )
+            for place, a in enumerate(self.answers)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +136,6 @@ class ServiceObserver(Protocol):
 
     def labelled(self, feedback: Feedback) -> None:
         """Somebody said what is right."""
-
-    def came_of_it(self, outcome: RequestOutcome) -> None:
-        """Something came of a request outside."""
 
     def state(self) -> Mapping[str, Any]:
         """Everything that it must know to go on after a restart, as JSON."""

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from holdfast.core.decisions import notify
 from holdfast.core.errors import Interrupted, MachineError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.tasks import DECODERS
-from holdfast.plugins.service.chat.models import Following
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.application import Application
@@ -94,15 +94,16 @@ def _unbound(what: str, host: str, error: OSError) -> RecipeError | MachineError
     return MachineError(what, f"cannot be listened on: {said}", None, "Name another.")
 
 
-def connections_within(asked: int) -> tuple[int, tuple[Decision, ...]]:
-    """As many connections as the process may hold files for, and what is to be said of it."""
+def connections_within(asked: int) -> int:
+    """As many connections as the process may hold files for; said where they are fewer."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Twice as many are held for the moment in which they are refused.
     most = asked if soft == resource.RLIM_INFINITY else max(1, (soft - OTHER_FILES) // 2)
     if asked <= most:
-        return asked, ()
+        return asked
     because = f"this process may hold {soft:,} files (ulimit -n), two for each connection at worst"
-    return most, (Decision("connections", f"{most:,}", because),)
+    notify(Decision("connections", f"{most:,}", because))
+    return most
 
 
 class _Server(WireServer):
@@ -191,14 +192,11 @@ class Running:
 
     async def _begin(self) -> None:
         engine, observers = await asyncio.to_thread(self._load)
-        chats = Following(engine, self.service.settings)
         if engine.facts.task in DECODERS:
             # What was taken is answered, and an answer that is written takes its time.
             longest = max(self.service.settings.chat_timeout_s, self.service.settings.timeout_s)
             self._server.config.timeout_graceful_shutdown = int(longest + GRACE_S) + 1
-        await asyncio.to_thread(chats.warm)
-        await asyncio.to_thread(engine.warm)
-        self.service.begin(engine, observers, chats)
+        await asyncio.to_thread(self.service.load, engine, observers)
         self._loaded(engine)
         threading.Thread(target=self._afterwards, name="afterwards", daemon=True).start()
 

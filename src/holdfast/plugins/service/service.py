@@ -1,38 +1,51 @@
-"""``Service``: everything that the endpoints share."""
+"""``Service``: everything that the endpoints share: the model in service with its store, its
+observers and its numbers, its conversations (``Following``) and its reasons (``Explaining``).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from holdfast.analyses.explain.explain import explain_asked
+from holdfast.analyses.explain.explanation import Explanation
 from holdfast.core.wording import counted
-from holdfast.plugins.service.afterwards import Watching
-from holdfast.plugins.service.chat.models import Following, shown_of
-from holdfast.plugins.service.explanation import Explaining
+from holdfast.plugins.service.afterwards import Watching, masked_request, packed
+from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, at_once
+from holdfast.plugins.service.engine.engine import ModelEngine
+from holdfast.plugins.service.engine.rows import asked_of
 from holdfast.plugins.service.live.lineup import Lineup
 from holdfast.plugins.service.metrics import ServiceCounters
 from holdfast.plugins.service.records import (
     EngineFacts,
+    Full,
     RowPredictions,
     Served,
     ServiceEngine,
     ServiceObserver,
 )
-from holdfast.plugins.service.row_privacy import masked_request, packed
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.faults import Fault
 from holdfast.plugins.service.web.guard import AccessRules
-from holdfast.plugins.store.records import KeptText, Row, StoredPrediction, StoredRequest
-from holdfast.plugins.store.store import Store
+from holdfast.plugins.store.records import KeptText, Row, StoredRequest
 from holdfast.plugins.store.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 DAY_S = 86_400.0
 # Characters of rows that are held in memory until somebody says what is right for them.
 REMEMBERED = 50_000_000
 FLUSH_S = 10.0
+MOST_WAITING = 4
+SECONDS_A_ROW = 2.0
+SOURCE = "the request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,13 @@ class Service:
         self.watching: Watching | None = None
         self.explaining = Explaining()
         self.measured = ServiceCounters(self._now, self.said, self._labels)
+
+    def load(self, engine: ServiceEngine, observers: Sequence[ServiceObserver]) -> None:
+        """Warm the model and its conversations, and begin. Blocks."""
+        chats = Following(engine, self.settings)
+        chats.warm()
+        engine.warm()
+        self.begin(engine, observers, chats)
 
     def begin(
         self,
@@ -172,12 +192,6 @@ class Service:
 
     def _record(self, served: Served, seconds: float) -> StoredRequest:
         answered = served.answered
-        said = tuple(
-            StoredPrediction(
-                place, answered.model, a.prediction, a.confidence, a.probabilities, a.because
-            )
-            for place, a in enumerate(answered.answers)
-        )
         texts: tuple[KeptText, ...] = ()
         if self.settings.log_texts:
             over, vectors = self.expiry(served.at), answered.vectors
@@ -187,7 +201,7 @@ class Service:
             )
         rows, name = len(served.rows), answered.model
         return StoredRequest(
-            served.request, served.at, name, rows, seconds, served.user, said, texts
+            served.request, served.at, name, rows, seconds, served.user, answered.stored(), texts
         )
 
     def _now(self) -> dict[str, float]:
@@ -214,3 +228,98 @@ class Service:
             return {}
         facts = self.held.facts
         return {"model": facts.model, "task": facts.task, "precision": facts.precision}
+
+
+class Following:
+    """The conversations of the model in service, also after another was promoted into its place:
+    the next one is with that model, and those that were taken on end with the one before.
+
+    ``chats`` are those of the first model, where they are there already.
+    """
+
+    def __init__(
+        self, engine: ServiceEngine, settings: Serving, chats: Chats | None = None
+    ) -> None:
+        self._engine, self._settings = engine, settings
+        self._lock = asyncio.Lock()
+        self._of = None if chats is None else shown_of(engine)
+        self._chats = chats
+
+    def warm(self) -> None:
+        """Be ready for the model that is in service now. Blocks."""
+        engine, settings = shown_of(self._engine), self._settings
+        use, thread = getattr(engine, "use", None), getattr(engine, "thread", None)
+        facts = engine.facts
+        chats = Chats.of(
+            use,
+            facts.run.resolve().name,
+            mark=facts.model,
+            # Between two turns of the rows that the engine answers.
+            within=at_once if thread is None else lambda job: thread.run(job).result(),
+            bounds=ChatBounds(
+                together=settings.chat_together,
+                waiting=settings.chat_waiting,
+                deadline_s=settings.chat_timeout_s,
+            ),
+        )
+        if chats is not None:
+            chats.warm()
+        self._of, self._chats = engine, chats
+
+    async def now(self) -> Chats | None:
+        """The conversations with the model in service; ``None`` where it is no language model."""
+        if self._of is shown_of(self._engine):
+            return self._chats
+        async with self._lock:
+            if self._of is not shown_of(self._engine):
+                before = self._chats
+                await asyncio.to_thread(self.warm)
+                if before is not None:
+                    threading.Thread(target=before.drain, daemon=True).start()
+        return self._chats
+
+    def figures(self) -> dict[str, float]:
+        """Numbers for /metrics, of the model in service."""
+        return {} if self._chats is None else self._chats.figures()
+
+    def drain(self) -> None:
+        """Take on no more, and end those that were taken on."""
+        if self._chats is not None:
+            self._chats.drain()
+
+
+def shown_of(engine: ServiceEngine) -> ServiceEngine:
+    """The engine that answers, where several stand in a line."""
+    shown: ServiceEngine = getattr(engine, "shown", engine)
+    return shown
+
+
+class Explaining:
+    """One request for reasons after the other."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def explain(self, engine: ServiceEngine, rows: Sequence[Row]) -> dict[str, Any]:
+        """What ``holdfast explain --json`` says of the rows. Raises ``Full`` where others wait for
+        theirs, ``InputError`` for rows that cannot be read."""
+        if not isinstance(engine, ModelEngine):
+            rule, remedy = "cannot be asked of this model", "Use holdfast explain."
+            raise Fault(400, "/explain", rule, None, remedy, reason="not explained")
+        if self._waiting >= MOST_WAITING:
+            raise Full(SECONDS_A_ROW * self._waiting, "others wait for their reasons")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                found = [await engine.run(partial(_explained, engine, row)) for row in rows]
+        finally:
+            self._waiting -= 1
+        joined = tuple(replace(row, row=n) for n, one in enumerate(found) for row in one.rows)
+        seconds = sum(one.seconds for one in found)
+        return replace(found[0], rows=joined, seconds=seconds).to_json()
+
+
+def _explained(engine: ModelEngine, row: Row) -> Explanation:
+    predictor, run = engine.predictor, engine.facts.model
+    return explain_asked(predictor, asked_of(predictor, [row]), run, SOURCE, rows=1)

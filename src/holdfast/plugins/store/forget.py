@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Annotated, Any
 
 import typer
@@ -45,21 +46,15 @@ def command(
         rule = "needs one of --request, --user and --who"
         found = ", ".join(f"--{name}" for name in given) or None
         raise RecipeError("what to forget", rule, found, "E.g. --request ID, as /predict gave it.")
-    (by, value) = next(iter(given.items()))
-    gone = _forget(store, by, value)
-    output.show(gone, lambda _: _said(gone))
-
-
-def _forget(where: str, by: Any, value: str) -> dict[str, Any]:
     from holdfast.plugins.store.records import user_mark
     from holdfast.plugins.store.store import open_store
 
-    opened = open_store(where, make=False)
-    try:
+    by: Any
+    ((by, value),) = given.items()
+    with closing(open_store(store, make=False)) as opened:
         gone = opened.delete(time.time(), by=by, value=user_mark(value) if by == "user" else value)
-        return {"schema": 1, "by": by, "gone": gone, "erased": not opened.owed()}
-    finally:
-        opened.close()
+        told = {"schema": 1, "by": by, "gone": gone, "erased": not opened.owed()}
+    output.show(told, lambda _: _said(told))
 
 
 def _said(found: dict[str, Any]) -> str:

@@ -133,6 +133,16 @@ class RequestOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Came:
+    """The first request of a user (the stored hash) since some time, when it was, and which
+    ``model`` answered it."""
+
+    user: str
+    at: float
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that befell the service: an alarm, a verdict of the comparison, a promotion, a
     gate, a test, a deletion. ``kind`` is its word, ``body`` JSON. Events are never changed, save

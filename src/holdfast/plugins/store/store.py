@@ -214,16 +214,19 @@ class Store:
         own = tables.feedback.c
         return self._in_order(Feedback, own.request == request, own.index == index)
 
-    def feedback(self, *, after: int = 0, limit: int = 10_000) -> list[Feedback]:
-        """Labels in the order in which they came, behind number ``after``."""
+    def feedback(self, *, after: int = 0, limit: int | None = 10_000) -> list[Feedback]:
+        """Labels in the order in which they came, behind number ``after``; ``None``: all."""
         return self._in_order(Feedback, tables.feedback.c.id > after, limit=limit)
 
     def outcomes(self, *, after: int = 0, limit: int = 10_000) -> list[RequestOutcome]:
         """What came of requests, in the order in which it was told, behind number ``after``."""
         return self._in_order(RequestOutcome, tables.outcomes.c.id > after, limit=limit)
 
-    def events(self, kind: str | None = None, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        """What befell the service, oldest first, behind number ``after``; of one kind or of all."""
+    def events(
+        self, kind: str | None = None, *, after: int = 0, limit: int | None = 1000
+    ) -> list[Event]:
+        """What befell the service, oldest first, behind number ``after``; of one kind or of all;
+        ``limit`` of them, or every one (``None``)."""
         own = tables.events.c
         of_kind = [] if kind is None else [own.kind == kind]
         return self._in_order(Event, own.id > after, *of_kind, limit=limit)

@@ -8,18 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, func, or_, select
 
+from holdfast.plugins.store.records import Came
 from holdfast.plugins.store.store import Store
 from holdfast.plugins.store.tables import outcomes, requests
-
-
-@dataclass(frozen=True, slots=True)
-class Came:
-    """The first request of a user (the stored hash) since some time, when it was, and which
-    ``model`` answered it."""
-
-    user: str
-    at: float
-    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

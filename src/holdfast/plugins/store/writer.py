@@ -7,11 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from holdfast.core.errors import InputError, StoreGone
 from holdfast.core.printable import printable
 from holdfast.plugins.store.records import Event, StoredRequest
-from holdfast.plugins.store.store import Store
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 # How much waits at most: requests, rows of requests, and bytes of their texts.
 MOST_REQUESTS = 10_000
@@ -109,11 +112,6 @@ class StoreWriter:
         with self._changed:
             waiting = len(self._waiting)
             return WriteCounts(waiting=waiting, away=self._away, last=self._last, **self._told)
-
-    def holds(self, request: str) -> bool:
-        """Whether a request still waits to be written."""
-        with self._changed:
-            return any(one.id == request for one in self._waiting)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything that was put is written, or lost; whether it is, in time [s]."""

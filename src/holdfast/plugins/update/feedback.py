@@ -16,7 +16,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import refuse_missing
-from holdfast.plugins.labelling.majority import settled
+from holdfast.plugins.labelling.labels import settled
 from holdfast.recipe import DataPart
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ from holdfast.core.errors import HoldfastError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision
 from holdfast.models.loading.tokenizer import position_limit
-from holdfast.plugins.service.chat.decoder import DecodedText, Decoder, chooser, decoder_of
-from holdfast.plugins.service.chat.pieces import Pieces
+from holdfast.plugins.service.chat.decoder import DecodedText, Decoder, Pieces, chooser, decoder_of
 from holdfast.plugins.service.chat.request import Ask, ChatError
 from holdfast.plugins.store.records import new_id
 from holdfast.tasks.generation.token_scores import drawing

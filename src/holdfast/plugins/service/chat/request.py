@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -49,22 +49,20 @@ ASKING = ("system", "developer", "user", "assistant", "tool", "function")
 KINDS = {400: "invalid_request_error", 404: "invalid_request_error", 504: "timeout_error"}
 
 
+@dataclass(eq=False, repr=False)
 class ChatError(Exception):
     """No answer: the HTTP ``status``, a sentence, the field at fault (``param``), a ``code`` for
     programs, and after how many seconds it may be tried again (``retry_after``)."""
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-        retry_after: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-        self.param, self.code, self.retry_after = param, code, retry_after
+    status: int
+    message: str
+    _: KW_ONLY
+    param: str | None = None
+    code: str | None = None
+    retry_after: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(self.message)
 
     def to_json(self) -> dict[str, Any]:
         """``{"error": {"message", "type", "param", "code"}}``."""

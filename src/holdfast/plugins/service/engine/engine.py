@@ -1,4 +1,4 @@
-"""``ModelEngine``: requests of many clients, answered by one model in one thread.
+"""``ModelEngine``: requests of many clients, answered by one model in one thread (``ModelThread``).
 
 The event loop reads small requests itself and hands large ones to a thread beside; all wait in one
 ``RequestQueue``. The model's thread takes a turn as soon as the last one is over, so that the next
@@ -12,9 +12,9 @@ import contextlib
 import math
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from holdfast.plugins.service.engine.line import (
@@ -24,10 +24,10 @@ from holdfast.plugins.service.engine.line import (
     RequestQueue,
     Waiting,
 )
-from holdfast.plugins.service.engine.thread import ModelThread, Work
 from holdfast.plugins.service.records import EngineFacts, Full, Late, RowPredictions
 from holdfast.plugins.store.records import Row
 from holdfast.runs.predictor import Predictor
+from holdfast.training.machine.machine import flushed_subnormals
 
 T = TypeVar("T")
 # How long a turn is to take: newcomers wait for it, and large ones are a little quicker a row.
@@ -48,6 +48,7 @@ COUNTED = (
 )
 # A piece of work, done by the model's thread.
 Alone = Callable[[Callable[[], float]], float]
+Work = Callable[[], None]
 
 
 class RowForm(Protocol):
@@ -296,3 +297,86 @@ def _deliver(some: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
             future.set_exception(result)
         else:
             future.set_result(result)
+
+
+class ModelThread:
+    """A thread with work of several sources. A source gives its next turn when it is asked; one of
+    a higher rank waits until all of lower ranks have none."""
+
+    def __init__(self, name: str = "model") -> None:
+        self._wake = threading.Condition()
+        self._sources: list[tuple[int, Callable[[], Work | None]]] = []
+        self._jobs: deque[Work] = deque()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def add(self, source: Callable[[], Work | None], rank: int = 0) -> None:
+        """Ask ``source`` for work from now on."""
+        with self._wake:
+            self._sources = sorted([*self._sources, (rank, source)], key=lambda one: one[0])
+            self._wake.notify()
+
+    def remove(self, source: Callable[[], Work | None]) -> None:
+        """Ask it no more; the thread ends with its last source."""
+        with self._wake:
+            self._sources = [one for one in self._sources if one[1] != source]
+            last = not self._sources
+        if last:
+            self.close()
+
+    def wake(self) -> None:
+        """A source has work."""
+        with self._wake:
+            self._wake.notify()
+
+    def run(self, job: Callable[[], T]) -> Future[T]:
+        """Do ``job`` between two turns, one job at a time."""
+        future: Future[T] = Future()
+
+        def do() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(job())
+            except BaseException as error:
+                future.set_exception(error)
+
+        with self._wake:
+            if self._closed:
+                future.cancel()
+                return future
+            self._jobs.append(do)
+            self._wake.notify()
+        return future
+
+    def close(self) -> None:
+        """End the thread when its turn is over; what waits is left. May be called twice."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        with flushed_subnormals():
+            while True:
+                with self._wake:
+                    works = self._next()
+                    while not works and not self._closed:
+                        self._wake.wait()
+                        works = self._next()
+                    if self._closed:
+                        return
+                for work in works:
+                    # Each settles its own errors; one that does not must not end the thread.
+                    with contextlib.suppress(Exception):
+                        work()
+
+    def _next(self) -> list[Work]:
+        works: list[Any] = [self._jobs.popleft()] if self._jobs else []
+        for _, source in self._sources:
+            turn = source()
+            if turn is not None:
+                return [*works, turn]
+        return works

@@ -15,8 +15,13 @@ from holdfast.core.errors import InputError
 from holdfast.core.records import Floats
 from holdfast.data.table import Table
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
-from holdfast.plugins.service.engine.output import filled, row_predictions, whole_answer
-from holdfast.plugins.service.engine.rows import asked_of, made_row
+from holdfast.plugins.service.engine.rows import (
+    asked_of,
+    filled,
+    made_row,
+    row_predictions,
+    whole_answer,
+)
 from holdfast.plugins.service.records import RowPredictions
 from holdfast.plugins.store.records import Row
 from holdfast.runs.predictor import Predictor

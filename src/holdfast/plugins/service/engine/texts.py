@@ -28,9 +28,8 @@ from holdfast.data.columns.roles import fill_template
 from holdfast.data.limits import limits
 from holdfast.models.loading.tokenizer import beginnings
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
-from holdfast.plugins.service.engine.networks import Graph
-from holdfast.plugins.service.engine.output import filled, row_predictions, whole_answer
-from holdfast.plugins.service.engine.rows import asked_rows
+from holdfast.plugins.service.engine.precision import Graph
+from holdfast.plugins.service.engine.rows import asked_rows, filled, row_predictions, whole_answer
 from holdfast.plugins.service.records import RowPredictions
 from holdfast.plugins.store.records import Row
 from holdfast.quality.clean.apply import choose, treated

@@ -12,19 +12,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast.plugins.live.arms import Arms
-from holdfast.plugins.live.nearer import nearer
-from holdfast.plugins.live.shadow import Shadow
+from holdfast.plugins.live.shadow import Shadow, nearer
 from holdfast.plugins.live.summary import told
-from holdfast.plugins.service.live.setup import Setup
-from holdfast.plugins.store.records import Event, Feedback, StoredRequest, new_id
-from holdfast.plugins.store.store import Store
-from holdfast.plugins.store.users import Came, brought, first_requests
+from holdfast.plugins.service.live.lineup import Setup
+from holdfast.plugins.store.records import Came, Event, Feedback, StoredRequest, new_id
 from holdfast.stats.paired_tests import Bools
+
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
 
 STARTED, VERDICT, LATEST = "comparison started", "verdict", "comparison"
 REQUESTS, LABELS, USERS = 500, 1000, 500
@@ -86,7 +86,8 @@ def begun(store: Store, setup: Setup, now: float) -> LiveState:
         return replace(LiveState.of(kept), setup=setup)
 
     def mine() -> list[Event]:
-        return [one for one in all_events(store, STARTED) if one.body.get("key") == setup.key]
+        found = store.events(STARTED, limit=None)
+        return [one for one in found if one.body.get("key") == setup.key]
 
     if not mine():
         store.append(Event(STARTED, now, {"key": setup.key, **_pair(setup)}))
@@ -114,14 +115,6 @@ def look(store: Store, setup: Setup, now: float) -> LiveState:
 
 def _pair(setup: Setup) -> dict[str, str]:
     return {"shown": setup.shown, "challenger": setup.challenger, "way": setup.way}
-
-
-def all_events(store: Store, kind: str) -> list[Event]:
-    """The events of a kind, oldest first."""
-    found: list[Event] = []
-    while page := store.events(kind, after=found[-1].id or 0 if found else 0):
-        found += page
-    return found
 
 
 def _shadow(store: Store, looked: LiveState, now: float) -> LiveState:
@@ -199,6 +192,8 @@ def _labelled(store: Store, looked: LiveState, labels: list[Feedback]) -> LiveSt
 
 
 def _arms(store: Store, looked: LiveState, now: float) -> LiveState:
+    from holdfast.plugins.store.users import brought, first_requests
+
     setup, evidence = looked.setup, looked.evidence
     assert isinstance(evidence, Arms)
     settled = now - setup.lag_s
@@ -211,9 +206,16 @@ def _arms(store: Store, looked: LiveState, now: float) -> LiveState:
     ):
         matured = page[-1]
         if users := _own(setup, page):
-            totals, too_late = _totals(store, users, setup.window_s)
-            evidence = evidence.matured(_second(setup, users), totals)
-            late += too_late
+            # Of each user what came of it within the time that all have.
+            entry, totals = {one.user: one.at for one in users}, Counter[str]()
+            for one in brought(store, list(entry), users[0].at):
+                over = entry[one.user] + setup.window_s
+                if one.at <= over:
+                    totals[one.user] += one.value  # type: ignore[assignment]
+                elif one.asked_at <= over:
+                    late += 1
+            values = np.array([float(totals[one.user]) for one in users])
+            evidence = evidence.matured(_second(setup, users), values)
     return replace(looked, evidence=evidence, came=came, matured=matured, late=late)
 
 
@@ -246,17 +248,3 @@ def why_apart(feedback: Feedback) -> str | None:
     if feedback.suggestion == "unknown":
         return "it is not known whether the shown answer was in sight"
     return None
-
-
-def _totals(store: Store, users: list[Came], window_s: float) -> tuple[Any, int]:
-    """What came of each user's requests within the time that all have, and how many outcomes were
-    told later."""
-    entry = {one.user: one.at for one in users}
-    totals, late = Counter[str](), 0
-    for one in brought(store, list(entry), users[0].at):
-        over = entry[one.user] + window_s
-        if one.at <= over:
-            totals[one.user] += one.value  # type: ignore[assignment]
-        elif one.asked_at <= over:
-            late += 1
-    return np.array([float(totals[one.user]) for one in users]), late

@@ -7,27 +7,70 @@ import functools
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from pydantic import Field
 from starlette.responses import Response
 
 from holdfast.contract.run_folder import RECIPE
-from holdfast.plugins.labelling.rule import rule_of
+from holdfast.plugins.labelling.labels import rule_of
+from holdfast.plugins.service.afterwards import masked_row
 from holdfast.plugins.service.routes.predict import known_body
-from holdfast.plugins.service.row_privacy import masked_row
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
+from holdfast.plugins.service.web.endpoint import (
+    Body,
+    Call,
+    Endpoint,
+    ErrorBody,
+    RequestSchema,
+    as_json,
+)
 from holdfast.plugins.service.web.faults import Fault, bad
-from holdfast.plugins.service.web.openapi import ErrorBody, FeedbackAnswer, FeedbackBody
-from holdfast.plugins.store.records import Feedback, RequestOutcome, Row, StoredRequest, Suggestion
-from holdfast.plugins.store.store import Store
+from holdfast.plugins.store.records import (
+    Drawn,
+    Feedback,
+    RequestOutcome,
+    Row,
+    StoredRequest,
+    Suggestion,
+)
 from holdfast.recipe import read_recipe
 
-FIELDS = tuple(FeedbackBody.model_fields)
+if TYPE_CHECKING:
+    from holdfast.plugins.store.store import Store
+
 LONGEST_ID, LONGEST_WHO = 64, 200
 NOBODY = "unknown"
 SUGGESTIONS: dict[bool | None, Suggestion] = {None: "unknown", True: "seen", False: "hidden"}
-DRAWN = ("uniform", "unlike", "chosen", "volunteered")
+DRAWN = get_args(Drawn)
+
+
+class FeedbackBody(RequestSchema):
+    """What is right for row `index` of request `id`, who says so, whether the model's answer had
+    been `seen` before, and how the row came to be labelled (`drawn`: "uniform" where chance alone
+    chose it, or every row has a label; "unlike" where chance chose it of those that two models
+    answer differently); or what came of the request outside (`outcome`)."""
+
+    id: str = Field(min_length=1, max_length=LONGEST_ID)
+    index: int = Field(default=0, ge=0)
+    label: Any = None
+    outcome: float | bool | None = None
+    who: str | None = Field(default=None, min_length=1, max_length=LONGEST_WHO)
+    seen: bool | None = None
+    drawn: Drawn | None = None
+
+
+class FeedbackAnswer(Body):
+    """It is on the disk; `number` is its place among all. `row` says whether its row is kept with
+    it, so that a newer model can learn from it."""
+
+    id: str
+    index: int
+    number: int | None
+    row: bool
+
+
+FIELDS = tuple(FeedbackBody.model_fields)
 
 
 async def feedback(service: Service, call: Call) -> Response:
@@ -60,7 +103,7 @@ async def feedback(service: Service, call: Call) -> Response:
             kept = await asyncio.to_thread(masked_row, row) if service.settings.mask else row
             item = replace(item, row=kept, expires_at=service.expiry(at))
         item = await asyncio.to_thread(service.store.add_feedback, item, of)
-    if service.watching is not None:
+    if service.watching is not None and isinstance(item, Feedback):
         service.watching.put(item)
     return as_json({"id": request, "index": index, "number": item.id, "row": row is not None})
 

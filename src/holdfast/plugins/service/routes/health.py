@@ -1,5 +1,6 @@
 """What the service says of itself: ``/health/…``, ``/model``, ``/metrics``, what the observers say,
-the page to try the model (``/``) and the description for programs (``/openapi.json``)."""
+the page to try the model (``/``) and the description for programs (``/openapi.json``).
+"""
 
 from __future__ import annotations
 
@@ -8,20 +9,22 @@ import hashlib
 import re
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from starlette.responses import Response
 
 from holdfast.plugins.service.metrics import TYPE
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import JSON, Call, Endpoint, as_json, as_text
-from holdfast.plugins.service.web.faults import Fault
-from holdfast.plugins.service.web.openapi import (
+from holdfast.plugins.service.web.endpoint import (
+    JSON,
+    Body,
+    Call,
+    Endpoint,
     ErrorBody,
-    Health,
-    ModelWords,
-    ObserverWords,
-    OpenApi,
+    as_json,
+    as_text,
 )
+from holdfast.plugins.service.web.faults import Fault
 
 PAGE = Path(__file__).parent / "page.html"
 # What observers watch, and what to do where none does.
@@ -29,6 +32,38 @@ SUBJECTS = {
     "drift": "It begins soon after the service is ready; else its log says why.",
     "comparison": "Start the service with --challenger RUN.",
 }
+
+
+class Health(Body):
+    """Whether it lives, or is ready."""
+
+    live: bool | None = None
+    ready: bool | None = None
+    because: str | None = None
+
+
+class ModelWords(Body):
+    """What answers: the columns that it reads, its classes, and why it computes as it does."""
+
+    model: str
+    task: str
+    columns: list[str]
+    classes: list[str] | None
+    precision: str
+    because: str
+
+
+class OpenApi(Body):
+    """An OpenAPI document."""
+
+    openapi: str
+    paths: dict[str, Any]
+
+
+class ObserverWords(Body):
+    """What each observer of this subject says."""
+
+    observers: dict[str, dict[str, Any]]
 
 
 async def live(service: Service, call: Call) -> Response:

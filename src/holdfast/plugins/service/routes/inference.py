@@ -18,20 +18,11 @@ from starlette.responses import Response
 from holdfast._version import __version__
 from holdfast.core.tasks import TAGGERS
 from holdfast.plugins.service.records import EngineFacts, RowPredictions
-from holdfast.plugins.service.routes.health import live
+from holdfast.plugins.service.routes.health import Health, live
 from holdfast.plugins.service.routes.predict import answer_rows, rows_of
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
+from holdfast.plugins.service.web.endpoint import Body, Call, Endpoint, as_json
 from holdfast.plugins.service.web.faults import Fault, bad, inference
-from holdfast.plugins.service.web.openapi import (
-    Health,
-    InferAnswer,
-    InferBody,
-    InferenceError,
-    ModelFacts,
-    ModelReady,
-    ServerFacts,
-)
 
 VERSION = "1"
 KINDS: dict[str, tuple[type, ...]] = {
@@ -42,6 +33,80 @@ KINDS: dict[str, tuple[type, ...]] = {
     "FP64": (int, float),
     **{f"{sign}INT{bits}": (int,) for sign in ("", "U") for bits in (8, 16, 32, 64)},
 }
+NAME = "/v2/models/{name}"
+
+
+class TensorAsked(Body):
+    """A tensor: `shape` counts its `data`, row after row."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+    parameters: dict[str, Any] | None = None
+
+
+class OutputAsked(Body):
+    """A tensor that is asked for."""
+
+    name: str
+
+
+class InferBody(Body):
+    """What `infer` of the Open Inference Protocol takes."""
+
+    inputs: list[TensorAsked]
+    outputs: list[OutputAsked] | None = None
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class InferAnswer(Body):
+    """What it gives."""
+
+    model_name: str
+    model_version: str
+    id: str
+    outputs: list[TensorAsked]
+
+
+class TensorFacts(Body):
+    """A tensor of a model; -1 is any length."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelFacts(Body):
+    """What is known of a model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorFacts]
+    outputs: list[TensorFacts]
+
+
+class ServerFacts(Body):
+    """What is known of the server."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ModelReady(Body):
+    """Whether a model answers."""
+
+    name: str
+    ready: bool
+
+
+class InferenceError(Body):
+    """An error in the shape of the Open Inference Protocol."""
+
+    error: str
 
 
 async def server(service: Service, call: Call) -> Response:
@@ -237,7 +302,6 @@ def _written(prediction: Any, lists: bool) -> str:
 
 _v2 = partial(Endpoint, refuses=inference, wrong=InferenceError)
 _of_model = partial(_v2, also=((404, "No such model"),))
-NAME = "/v2/models/{name}"
 ENDPOINTS = (
     _v2("GET", "/v2", server, "Which server this is", gives=ServerFacts),
     _v2("GET", "/v2/health/live", live, "Whether it lives", gives=Health, open=True),

@@ -1,5 +1,6 @@
 """``POST /predict`` and ``POST /explain``: the rows of a request, what the model says of them, and
-why it says so."""
+why it says so.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +10,68 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import Field
 from starlette.responses import Response
 
 from holdfast.core.tasks import TAGGERS
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
-from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
-from holdfast.plugins.service.web.faults import Fault, bad
-from holdfast.plugins.service.web.openapi import (
+from holdfast.plugins.service.web.endpoint import (
+    Body,
+    Call,
+    Endpoint,
     ErrorBody,
-    ExplainAnswer,
-    PredictAnswer,
-    PredictBody,
+    RequestSchema,
+    as_json,
 )
+from holdfast.plugins.service.web.faults import Fault, bad
 from holdfast.plugins.store.records import Row, new_id, user_mark
 
 LONGEST_USER = 500
 WAYS = ("texts", "text", "rows", "row")
 FIELDS = (*WAYS, "user")
 EXAMPLE = {"texts": '{"texts": ["…"]}', "rows": '{"rows": [{…}]}'}
+
+
+class RowsAsked(RequestSchema):
+    """Rows: `text` or `texts` for a model of one text, `row` or `rows` by the columns of its
+    training data; one of the four."""
+
+    text: str | None = None
+    texts: list[str] | None = None
+    row: dict[str, Any] | None = None
+    rows: list[dict[str, Any]] | None = None
+
+
+class PredictBody(RowsAsked):
+    """What `/predict` takes; `user` is who it is for, and is stored as a hash."""
+
+    user: str | None = Field(default=None, min_length=1, max_length=LONGEST_USER)
+
+
+class PredictionSchema(Body):
+    """What is said of one row; null where the model leaves it to a person, with `because`."""
+
+    prediction: Any
+    confidence: float | None
+    probabilities: dict[str, float] | None = None
+    because: str | None = None
+
+
+class PredictAnswer(Body):
+    """`id` is what feedback names, `model` who answered."""
+
+    id: str
+    model: str
+    predictions: list[PredictionSchema]
+
+
+class ExplainAnswer(Body):
+    """What carries each answer; see `holdfast explain --json`."""
+
+    model: str
+    explanation: dict[str, Any]
 
 
 async def predict(service: Service, call: Call) -> Response:

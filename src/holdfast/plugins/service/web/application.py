@@ -1,4 +1,4 @@
-"""``Application``: the service as one ASGI application.
+"""``Application``: the service as one ASGI application, and its description (OpenAPI 3.1).
 
 A request passes in this order: host and origin, the route, the token, the head, the body, the
 endpoint. Whatever fails is an answer in the endpoint's own shape of an error; only a defect is 500,
@@ -9,28 +9,53 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import secrets
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from holdfast._version import __version__
 from holdfast.core.errors import HoldfastError
 from holdfast.core.input_errors import lacking
 from holdfast.plugins.service.records import Full, Late
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import MB
-from holdfast.plugins.service.web.body import Arriving, Gone, check_head, read_body
-from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json, json_bytes
+from holdfast.plugins.service.web.endpoint import (
+    Arriving,
+    Call,
+    Endpoint,
+    Gone,
+    as_json,
+    check_head,
+    json_bytes,
+    read_body,
+)
 from holdfast.plugins.service.web.faults import Fault, fault_of, full, shape_of
-from holdfast.plugins.service.web.openapi import document
 from holdfast.plugins.service.web.wire import WIRE
 
 WITH_BODY = ("POST", "PUT", "PATCH")
 UNKNOWN = "unknown"
+REFS = "#/components/schemas/{model}"
+REFUSALS = {
+    400: "The request is at fault: what, which rule, the value found, what to do",
+    401: "The token is missing or wrong",
+    403: "Another site's page, or a foreign name of this service",
+    405: "Another method",
+    408: "It did not arrive in time",
+    413: "The body is too long",
+    415: "Not JSON, or packed",
+    500: "A defect of Holdfast; its number stands in the log",
+    503: "Full, loading or ending: ask again after Retry-After",
+}
+BODY_ONLY = (408, 413, 415)
 
 
 class Application:
@@ -212,3 +237,61 @@ def _where(error: BaseException) -> str:
         with contextlib.suppress(RecursionError):
             more = f"; from {_where(cause)}"
     return f"{kind} at {way}{more}"
+
+
+def document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, Any]:
+    """All endpoints; ``token``: whether one is asked for."""
+    paths: dict[str, Any] = {}
+    models: dict[type[BaseModel], None] = {}
+    for one in endpoints:
+        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, token)
+        models |= dict.fromkeys(m for m in (one.takes, one.gives, one.wrong) if m is not None)
+    _, schemas = models_json_schema([(m, "validation") for m in models], ref_template=REFS)
+    found: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Holdfast",
+            "version": __version__,
+            "description": "A fine-tuned model: answers, reasons, feedback and health.",
+        },
+        "paths": paths,
+        "components": {"schemas": schemas.get("$defs", {})},
+    }
+    if token:
+        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return found
+
+
+def _operation(one: Endpoint, token: bool) -> dict[str, Any]:
+    way = re.sub(r"\W+", "_", f"{one.method.lower()}_{one.path}").strip("_")
+    found: dict[str, Any] = {"summary": one.summary, "operationId": way}
+    if names := re.findall(r"{(\w+)", one.path):
+        found["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ]
+    if one.takes is not None:
+        found["requestBody"] = {"required": True, "content": _json(one.takes)}
+    answers: dict[str, Any] = {"200": {"description": "Answered"}}
+    if one.gives is not None:
+        answers["200"]["content"] = _json(one.gives)
+    elif one.media is not None:
+        answers["200"]["content"] = {one.media: {"schema": {"type": "string"}}}
+    wrong = {} if one.wrong is None else {"content": _json(one.wrong)}
+    for status, why in REFUSALS.items():
+        if one.takes is None and status in (400, *BODY_ONLY):
+            continue
+        if status == 401 and (one.open or not token):
+            continue
+        answers[str(status)] = {"description": why, **wrong}
+    for status, why in one.also:
+        own = {"content": _json(one.gives)} if status == 503 and one.gives else wrong
+        answers[str(status)] = {"description": why, **own}
+    found["responses"] = answers
+    if token and not one.open:
+        found["security"] = [{"token": []}]
+    return found
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": REFS.format(model=model.__name__)}}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from holdfast.core.errors import (
@@ -25,6 +26,7 @@ LONGEST = 400
 AGAIN_S = 1.0
 
 
+@dataclass(eq=False, repr=False)
 class Fault(Exception):
     """What, rule, value and remedy with the status of the answer.
 
@@ -32,27 +34,22 @@ class Fault(Exception):
     word for the counter. ``closing``: nothing more is read from this connection.
     """
 
-    def __init__(
-        self,
-        status: int,
-        what: str,
-        rule: str,
-        value: object = None,
-        remedy: str = "",
-        *,
-        reason: str,
-        again_s: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        closing: bool = False,
-    ) -> None:
-        super().__init__(what, rule)
-        self.status = status
-        self.what, self.rule, self.value, self.remedy = what, rule, value, remedy
-        self.reason = reason
-        self.headers = dict(headers or {})
-        self.closing = closing
-        if again_s is not None:
-            self.headers["Retry-After"] = str(max(1, math.ceil(again_s)))
+    status: int
+    what: str
+    rule: str
+    value: object = None
+    remedy: str = ""
+    _: KW_ONLY
+    reason: str
+    again_s: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    closing: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__(self.what, self.rule)
+        if self.again_s is not None:
+            again = str(max(1, math.ceil(self.again_s)))
+            self.headers = {**self.headers, "Retry-After": again}
 
     def parts(self) -> dict[str, Any]:
         """``what``, ``rule``, ``value`` (a text as Python writes it, or null) and ``do``."""

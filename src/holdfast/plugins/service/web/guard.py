@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from holdfast.core.decisions import notify
 from holdfast.core.discovery import lies_there, missing_remedy
 from holdfast.core.errors import RecipeError
 from holdfast.core.input_errors import door
@@ -128,8 +129,8 @@ def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
-def read_token(path: Path) -> tuple[str, tuple[Decision, ...]]:
-    """The token, and what must be said of its file. Raises ``RecipeError`` for a file that is
+def read_token(path: Path) -> str:
+    """The token; said is what must be of its file. Raises ``RecipeError`` for a file that is
     missing, holds no token, one of fewer than 16 characters, or may be written by others."""
     what = f"--token-file {path}"
     make = f"Make one: {MAKE.format(path)}"
@@ -140,7 +141,9 @@ def read_token(path: Path) -> tuple[str, tuple[Decision, ...]]:
     with door(what, RecipeError, "cannot be read", "Check its permissions."), path.open("rb") as it:
         mode = os.fstat(it.fileno()).st_mode
         raw = it.read(LONGEST + 3)
-    said = _checked_mode(what, path, mode)
+    if stat.S_ISREG(mode) and mode & (stat.S_IWGRP | stat.S_IWOTH):
+        rule = "may be written by others, who could set the token"
+        raise RecipeError(what, rule, oct(mode & 0o777), f"chmod 600 {path}")
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     # What it holds is shown to nobody, not even where it is wrong.
     token = lines[0].strip().decode("latin-1")
@@ -156,19 +159,10 @@ def read_token(path: Path) -> tuple[str, tuple[Decision, ...]]:
     if len(token) < SHORTEST:
         rule = f"holds a token of fewer than {SHORTEST} characters, which can be guessed"
         raise RecipeError(what, rule, len(token), make)
-    return token, said
-
-
-def _checked_mode(what: str, path: Path, mode: int) -> tuple[Decision, ...]:
-    if not stat.S_ISREG(mode):
-        return ()
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        rule = "may be written by others, who could set the token"
-        raise RecipeError(what, rule, oct(mode & 0o777), f"chmod 600 {path}")
-    if mode & stat.S_IROTH:
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         because = (
             f"its mode is {oct(mode & 0o777)}, so that every user of this machine knows the "
             f"token; chmod 600 {path}"
         )
-        return (Decision("token file", "readable by others", because, prominent=True),)
-    return ()
+        notify(Decision("token file", "readable by others", because, prominent=True))
+    return token

@@ -1,16 +1,17 @@
-"""What a label of a task may be."""
+"""Labels: what one of a task may be, and which of several for one row counts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
 from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
 from holdfast.data.labels.spelling import label_key
+from holdfast.plugins.store.records import Feedback
 
 Kind = Literal["class", "several", "number", "tags", "text"]
 TASKS: Mapping[str, Kind] = {
@@ -112,3 +113,39 @@ def rule_of_answers(answers: Sequence[tuple[Any, Mapping[str, float] | None]]) -
 
 def _wrong(rule: str, value: Any, remedy: str) -> DataError:
     return DataError("label", rule, value, remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One label a row, in the order in which rows were labelled first.
+
+    ``replaced`` labels gave way: to a later one of the same person, to another person's later one,
+    or a model's to a person's. In ``disagreed`` rows two people's last labels differ; ``several``
+    rows had more than one person.
+    """
+
+    labels: tuple[Feedback, ...]
+    replaced: int
+    several: int
+    disagreed: int
+
+
+def settled(feedback: Iterable[Feedback]) -> Settled:
+    """The label that counts for each row: the last one of a person; a model's only where no person
+    gave one. A row that was once drawn evenly stays so, whoever labelled it before or after."""
+    rows: dict[tuple[str, int], list[Feedback]] = {}
+    total = 0
+    for one in feedback:
+        rows.setdefault((one.request, one.index), []).append(one)
+        total += 1
+    kept, several, disagreed = [], 0, 0
+    for given in rows.values():
+        people = [one for one in given if one.source != "model"]
+        last = max(people or given, key=lambda one: (one.at, one.id or 0))
+        own = {one.who: one for one in sorted(people, key=lambda one: (one.at, one.id or 0))}
+        several += len(own) > 1
+        disagreed += len({repr(one.label) for one in own.values()}) > 1
+        if any(one.drawn == "uniform" for one in given):
+            last = replace(last, drawn="uniform")
+        kept.append(last)
+    return Settled(tuple(kept), total - len(kept), several, disagreed)
