@@ -20,7 +20,7 @@ import numpy as np
 from holdfast.core.errors import DataError, RunError
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.input_errors import door
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, log_sum_exp
 from holdfast.data.columns.extra import DERIVED, PREFIX, Column, ColumnRequest, cells_of
 from holdfast.data.table import Table
 
@@ -114,8 +114,7 @@ def fit_side(x: Floats, labels: Ints, offset: Floats, c: float) -> tuple[Floats,
     def value(flat: Floats) -> tuple[float, Floats]:
         table = flat.reshape(classes, width + 1)
         logits = offset + x @ table[:, :-1].T + table[:, -1]
-        top = logits.max(axis=1)
-        sums = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        sums = log_sum_exp(logits)
         loss = (sums - logits[rows, labels]).sum() + (table[:, :-1] ** 2).sum() / (2 * c)
         gap = np.exp(logits - sums[:, None])
         gap[rows, labels] -= 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.contract.predictions import groups_of
 from holdfast.core.decisions import tick
-from holdfast.core.records import Floats, Ints, Outputs
+from holdfast.core.records import Floats, Ints, Outputs, log_sum_exp
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification, encode
 from holdfast.training.batches import by_length
 
@@ -98,8 +98,6 @@ def with_logits(outputs: Outputs, logits: Floats) -> Outputs:
 def _losses(logits: Floats, labels: Ints) -> Floats:
     # In float32 the loss of a row that is sure to eight digits is exactly 0.
     wide = logits.astype(np.float64)
-    top = wide.max(axis=1, keepdims=True)
-    log_total = np.log(np.exp(wide - top).sum(axis=1)) + top[:, 0]
     # A row without a label (−1) would read the last class; its loss is NaN below.
     of_label = wide[np.arange(len(wide)), np.maximum(labels, 0)]
-    return np.where(labels >= 0, log_total - of_label, np.nan)
+    return np.where(labels >= 0, log_sum_exp(wide) - of_label, np.nan)

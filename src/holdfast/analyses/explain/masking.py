@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.contract.predictions import Bools
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, log_sum_exp
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -107,9 +107,7 @@ def log_odds(logits: Floats, place: int) -> Floats:
     """Logits [m, classes] → the log-odds [m] of the class at ``place`` against all others."""
     wide = np.asarray(logits, dtype=np.float64)
     others = np.delete(wide, place, axis=1)
-    top = others.max(axis=1, keepdims=True)
-    rest = np.log(np.exp(others - top).sum(axis=1)) + top[:, 0]
-    return np.asarray(wide[:, place] - rest)
+    return np.asarray(wide[:, place] - log_sum_exp(others))
 
 
 def sums(pieces: Floats, owner: Ints, units: int) -> Floats:

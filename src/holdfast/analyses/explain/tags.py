@@ -13,7 +13,7 @@ from holdfast.analyses.explain.masking import Case, MaskedScore
 from holdfast.analyses.explain.texts import TOKENS, EncodedRow, TextQuery, check_fast, lessened
 from holdfast.analyses.explain.units import MOST, Parted, Unit
 from holdfast.contract.predictions import Bools
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, log_sum_exp
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.tasks.forward import TextModel
 
@@ -101,10 +101,8 @@ def tag_cases(sentence: Sentence) -> list[Case]:
 
     def ask(kept: Bools) -> Floats:
         wide = sentence.logits(kept)[:, watched].astype(np.float64)
-        top = wide.max(axis=2, keepdims=True)
-        total = np.log(np.exp(wide - top).sum(axis=2)) + top[..., 0]
         own = np.take_along_axis(wide, np.broadcast_to(chosen, wide.shape[:2])[..., None], axis=2)
-        return np.asarray((own[..., 0] - total).mean(axis=1))
+        return np.asarray((own[..., 0] - log_sum_exp(wide)).mean(axis=1))
 
     def score(found: Tensor) -> Tensor:
         import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints, softmax
+from holdfast.core.records import Floats, Ints, log_sum_exp, softmax
 
 # The inverse strength of the ridge penalty; chosen on seeds that no figure is from.
 C = 10.0
@@ -61,8 +61,7 @@ def _fitted(x: Floats, labels: Ints, offset: Floats) -> Floats:
     def loss(flat: Floats) -> tuple[float, Floats]:
         weights = flat.reshape(shape)
         logits = x @ weights.T + offset
-        top = logits.max(axis=1, keepdims=True)
-        sums = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
+        sums = log_sum_exp(logits)
         slope = C * (np.exp(logits - sums[:, None]) - hot).T @ x + weights
         total = C * float((sums - (logits * hot).sum(axis=1)).sum()) + 0.5 * float(
             (weights**2).sum()
