@@ -15,7 +15,7 @@ from holdfast.analyses.explain.units import MOST, Parted, Unit
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints, log_sum_exp
 from holdfast.data.tags.scheme import OUTSIDE
-from holdfast.tasks.forward import TextModel
+from holdfast.tasks.classes.encoding import TextModel
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -28,7 +28,7 @@ from holdfast.contract.predictions import Bools
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, Ints
 from holdfast.models.loading.tokenizer import beginnings
-from holdfast.tasks.forward import TextModel
+from holdfast.tasks.classes.encoding import TextModel
 
 if TYPE_CHECKING:
     from torch import Tensor

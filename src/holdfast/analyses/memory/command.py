@@ -106,7 +106,7 @@ def _purpose_of_adapter(folder: Path) -> str | None:
 def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.data.labels.texts import load_labelled
     from holdfast.models.encoders.checkpoint import load_saved
-    from holdfast.tasks.forward import answer
+    from holdfast.tasks.classes.encoding import answer
 
     saved = load_saved(folder)
     options = replace(_options(files), classes=saved.classes, kind="class")
