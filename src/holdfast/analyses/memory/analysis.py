@@ -34,7 +34,7 @@ from holdfast.training.listeners.examples import ExampleHistory
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel
-    from holdfast.contract.verbatim import Verbatim
+    from holdfast.contract.writing import Verbatim
 
 
 TRACE = "loss trace"
