@@ -214,7 +214,7 @@ def untrained(run: Path, drawn: Any) -> Result:
     """The area on the same rows by the encoder with a random last layer."""
     from holdfast.models.encoders.classifier import load_classifier
     from holdfast.models.loading.options import LoadOptions
-    from holdfast.tasks.forward import forward
+    from holdfast.tasks.classes.encoding import forward
 
     heard = heard_of(run)
     classes = heard["train"].table.classes

@@ -148,7 +148,7 @@ def test_two_runs_are_averaged(
 ) -> None:
     from holdfast.data.memory.texts import table_from_texts
     from holdfast.models.encoders.checkpoint import load_saved
-    from holdfast.tasks.forward import answer
+    from holdfast.tasks.classes.encoding import answer
 
     done = holdfast("train", marked_csv, "--seed", "1", "--out", "b", "--quiet", "--json", *sets)
     assert done.code == 0, done.err

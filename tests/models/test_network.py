@@ -175,7 +175,7 @@ def test_settings_out_of_range_are_refused(
 
 
 def test_an_unknown_pooling_is_refused(make_model: Any) -> None:
-    with pytest.raises(RecipeError, match=r"model.pooling"):
+    with pytest.raises(RecipeError, match=r"model\.pooling"):
         load_classifier(str(make_model("bert")), CLASSES, pooling="max")
 
 

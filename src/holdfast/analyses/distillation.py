@@ -41,6 +41,7 @@ from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.predictor import Predictor
 from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.stats.intervals import wilson, wilson_by_groups
+from holdfast.training.task import device_batch
 
 
 def kept_share(
@@ -294,7 +295,7 @@ def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
     if fitted.recipe.task in WRITERS:
         device, task = fitted.job.accelerator.device, fitted.job.task
         rows = np.arange(min(count, 8))
-        batch = {k: v.to(device) for k, v in task.collate(sides.valid, rows).items()}
+        batch = device_batch(task, sides.valid, rows, device)
         network: Any = fitted.network.to(device).eval()
         (teacher,) = lessons.teachers
         teacher.network.to(device)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from holdfast.contract.side_layer import SideLayer
+from holdfast.contract.side_layer import SideKept
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
 from holdfast.core.tasks import LABELLED_TEXTS
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.contract.inference import Answering
-    from holdfast.contract.samples import WrittenSamples
-    from holdfast.contract.verbatim import Verbatim
+    from holdfast.contract.writing import Verbatim, WrittenSamples
     from holdfast.models.base import Loaded, Network
     from holdfast.training.loop import Trained
     from holdfast.training.machine.machine import MachineChoice
@@ -305,17 +304,6 @@ class RunStart:
     def mark(self) -> str:
         """Which run a checkpoint is of: its rows and its settings."""
         return f"{self.rows} {self.settings}"
-
-
-@dataclass(frozen=True, slots=True)
-class SideKept:
-    """What came of the side columns: the ``layer`` over them, or ``None`` where they did not prove
-    useful; ``block`` is ``wrapper`` of ``result.json``."""
-
-    layer: SideLayer | None
-    decision: Decision
-    block: Mapping[str, Any]
-    findings: tuple[Finding, ...]
 
 
 class Measurements:

@@ -10,7 +10,7 @@ with x the columns as ``data/columns/extra.py`` reads them. On disk it is plain:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from holdfast.core.errors import DataError, RunError
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.input_errors import door
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Decision, Finding, Floats, Ints, log_sum_exp
 from holdfast.data.columns.extra import DERIVED, PREFIX, Column, ColumnRequest, cells_of
 from holdfast.data.table import Table
 
@@ -114,8 +114,7 @@ def fit_side(x: Floats, labels: Ints, offset: Floats, c: float) -> tuple[Floats,
     def value(flat: Floats) -> tuple[float, Floats]:
         table = flat.reshape(classes, width + 1)
         logits = offset + x @ table[:, :-1].T + table[:, -1]
-        top = logits.max(axis=1)
-        sums = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        sums = log_sum_exp(logits)
         loss = (sums - logits[rows, labels]).sum() + (table[:, :-1] ** 2).sum() / (2 * c)
         gap = np.exp(logits - sums[:, None])
         gap[rows, labels] -= 1
@@ -126,3 +125,14 @@ def fit_side(x: Floats, labels: Ints, offset: Floats, c: float) -> tuple[Floats,
     found = minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
     table = found.reshape(classes, width + 1)
     return np.asarray(table[:, :-1]), np.asarray(table[:, -1] - table[:, -1].mean())
+
+
+@dataclass(frozen=True, slots=True)
+class SideKept:
+    """What came of the side columns: the ``layer`` over them, or ``None`` where they did not prove
+    useful; ``block`` is ``wrapper`` of ``result.json``."""
+
+    layer: SideLayer | None
+    decision: Decision
+    block: Mapping[str, Any]
+    findings: tuple[Finding, ...]

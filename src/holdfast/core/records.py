@@ -224,6 +224,12 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
+def log_sum_exp(values: Floats) -> Floats:
+    """ln Σ exp of ``values`` [n, …, classes] over the last axis; nothing overflows."""
+    top = values.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(values - top).sum(axis=-1)) + top[..., 0])
+
+
 def finite(value: object) -> float | None:
     """A number as a float; ``None`` for one that is not finite, and for what is no number."""
     is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

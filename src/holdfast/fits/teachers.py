@@ -33,7 +33,7 @@ from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks import kind_of
 from holdfast.tasks.classes.answers import TextUse
-from holdfast.tasks.forward import TextModel, run_texts
+from holdfast.tasks.classes.encoding import TextModel, run_texts
 from holdfast.tasks.images.losses import VisionModel, forward_images
 from holdfast.tasks.images.task import ImageUse
 from holdfast.tasks.lines import take_lines

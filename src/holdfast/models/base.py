@@ -8,16 +8,17 @@ them to what is written here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+import torch
 from torch import Tensor, nn
 
 from holdfast.core.records import Decision, Finding
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftConfig
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -177,6 +178,18 @@ class Loaded:
     facts: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
     defaults: str | None = None
+
+
+@contextmanager
+def evaluating(model: Network | nn.Module) -> Iterator[None]:
+    """The model in evaluation mode and without gradients; its own mode afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def decisions_in(log: Iterable[Decision | Finding]) -> tuple[Decision, ...]:

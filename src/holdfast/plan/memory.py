@@ -28,6 +28,7 @@ from holdfast.models.adapters.quantize import SETTING as QUANTIZE
 from holdfast.models.compute.processor import can_checkpoint, switch
 from holdfast.training.machine.machine import autocast
 from holdfast.training.plan import Phase
+from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
     import torch
@@ -170,7 +171,7 @@ def activations_mb(network: Network, task: Task, examples: Examples, precision: 
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     mode, state = network.training, random_state()
     device = next(network.parameters()).device
-    batch = {k: v.to(device) for k, v in task.collate(examples, rows).items()}
+    batch = device_batch(task, examples, rows, device)
     # Autograd keeps the weights too, and they are counted already. By storage: of what it keeps,
     # several tensors may be views of one.
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}

@@ -26,16 +26,15 @@ from holdfast.analyses.explain.masking import (
     in_batches,
     in_place_of,
     integrated_gradients,
-    log_sum,
     odds_case,
     parted,
 )
 from holdfast.contract.predictions import Bools
 from holdfast.core.errors import ModelError
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, log_sum_exp
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.models.loading.tokenizer import beginnings
-from holdfast.tasks.forward import TextModel
+from holdfast.tasks.classes.encoding import TextModel
 from holdfast.tasks.images.losses import VisionModel
 from holdfast.tasks.images.pixels import PixelTensors
 
@@ -309,7 +308,7 @@ def tag_cases(sentence: Sentence) -> list[Case]:
     def ask(kept: Bools) -> Floats:
         wide = sentence.logits(kept)[:, watched].astype(np.float64)
         own = np.take_along_axis(wide, np.broadcast_to(chosen, wide.shape[:2])[..., None], axis=2)
-        return np.asarray((own[..., 0] - log_sum(wide)).mean(axis=1))
+        return np.asarray((own[..., 0] - log_sum_exp(wide)).mean(axis=1))
 
     def score(found: Tensor) -> Tensor:
         import torch

@@ -44,7 +44,7 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import BesideText, TextUse
-from holdfast.tasks.forward import TextModel
+from holdfast.tasks.classes.encoding import TextModel
 from holdfast.tasks.images.task import ImageUse
 from holdfast.tasks.lm.answers import TokenUse
 from holdfast.tasks.lm.chat_tokens import render

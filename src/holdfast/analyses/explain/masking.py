@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.contract.predictions import Bools
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, log_sum_exp
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
 
 # Letters of scripts that are written without spaces stand alone, or a sentence would be one word.
 _ALONE = (
@@ -210,13 +211,7 @@ def log_odds(logits: Floats, place: int) -> Floats:
     """Logits [m, classes] → the log-odds [m] of the class at ``place`` against all others."""
     wide = np.asarray(logits, dtype=np.float64)
     others = np.delete(wide, place, axis=1)
-    return np.asarray(wide[:, place] - log_sum(others))
-
-
-def log_sum(logits: Floats) -> Floats:
-    """The logarithm of the sum of the exponentials, over the last axis."""
-    top = logits.max(axis=-1, keepdims=True)
-    return np.asarray(np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0])
+    return np.asarray(wide[:, place] - log_sum_exp(others))
 
 
 def odds_case(

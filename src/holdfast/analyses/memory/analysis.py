@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from holdfast.contract.fit import FittedModel
-    from holdfast.contract.verbatim import Verbatim
+    from holdfast.contract.writing import Verbatim
     from holdfast.models.loading.source import Source
+
 
 TRACE = "loss trace"
 # Rows of each set that a model is asked about afterwards.
@@ -244,7 +245,7 @@ def _purpose_of_adapter(folder: Path) -> str | None:
 def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.data.labels.texts import load_labelled
     from holdfast.models.encoders.checkpoint import load_saved
-    from holdfast.tasks.forward import answer
+    from holdfast.tasks.classes.encoding import answer
 
     saved = load_saved(folder)
     options = replace(_options(files), classes=saved.classes, kind="class")

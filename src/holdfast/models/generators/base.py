@@ -10,8 +10,6 @@ checkpoints any last layer will do: tied, with an adapter, spread over processes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,18 +100,6 @@ def save_generator(network: Any, folder: Path, tokenizer: Preprocessor) -> None:
     if getattr(network.config, "auto_map", None):
         del network.config.auto_map
     save_whole(network.plain, network.adapter, folder, tokenizer)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients; its own mode afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def targets_at_once(vocabulary: int) -> int:

@@ -13,11 +13,10 @@ from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.models.adapters.adapter import below_prompt
-from holdfast.models.base import Adapter, Layer, Loaded, Preprocessor, decisions_in
+from holdfast.models.base import Adapter, Layer, Loaded, Preprocessor, decisions_in, evaluating
 from holdfast.models.generators.base import (
     check_writes,
     chunked_losses,
-    evaluating,
     pretrained_generator,
     save_generator,
     saved_generator,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from holdfast.core.seeds import derive_seed
-from holdfast.models.generators.base import evaluating
+from holdfast.models.base import evaluating
 from holdfast.models.generators.causal import CausalNetwork, load_causal
 from holdfast.models.loading.quiet import quiet_transformers
 

@@ -14,13 +14,8 @@ from torch import Tensor, nn
 
 from holdfast.core.files import disk_errors
 from holdfast.models.adapters.save import merges
-from holdfast.models.base import Adapter, Layer
-from holdfast.models.generators.base import (
-    chunked_losses,
-    evaluating,
-    save_generator,
-    saved_generator,
-)
+from holdfast.models.base import Adapter, Layer, evaluating
+from holdfast.models.generators.base import chunked_losses, save_generator, saved_generator
 from holdfast.models.loading.quiet import quiet_transformers
 
 if TYPE_CHECKING:

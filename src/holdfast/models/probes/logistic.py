@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, log_sum_exp
 from holdfast.stats.threads import threads_for
 
 Array = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ def fit_softmax(
     def value(flat: Array) -> tuple[float, Array]:
         table = flat.reshape(first.shape)
         weight, logits = table[:, :-1], logits_of(table, x)
-        sums = _log_sums(logits)
+        sums = log_sum_exp(logits)
         gap = np.exp(logits - sums[:, None])
         gap[rows, y] -= 1
         if weights is None:
@@ -112,18 +112,12 @@ def logits_of(table: Array, x: Array) -> Array:
 
 def softmax_losses(logits: Array, y: Ints) -> Array:
     """−log softmax(logits)[y] of each row [n], in nats."""
-    return np.asarray(_log_sums(logits) - logits[np.arange(len(y)), y])
+    return np.asarray(log_sum_exp(logits) - logits[np.arange(len(y)), y])
 
 
 def sigmoid_losses(table: Array, x: Array, y: Floats) -> Array:
     """Binary cross-entropy of each row and label, [n, L], in nats."""
     return _sigmoid_losses(logits_of(table, x), np.asarray(y, dtype=np.float64))
-
-
-def _log_sums(logits: Array) -> Array:
-    """log Σ exp over the classes, [n]."""
-    top = logits.max(axis=1)
-    return np.asarray(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))
 
 
 def _sigmoid_losses(logits: Array, y: Array) -> Array:

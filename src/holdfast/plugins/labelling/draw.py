@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Estimate, Floats, Ints, softmax
+from holdfast.core.records import Estimate, Floats, Ints, log_sum_exp, softmax
 from holdfast.plugins.store.records import Drawn
 from holdfast.stats.intervals import wilson
 
@@ -214,8 +214,7 @@ def _fitted(x: Floats, labels: Ints, offset: Floats) -> Floats:
     def loss(flat: Floats) -> tuple[float, Floats]:
         weights = flat.reshape(shape)
         logits = x @ weights.T + offset
-        top = logits.max(axis=1, keepdims=True)
-        sums = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
+        sums = log_sum_exp(logits)
         slope = C * (np.exp(logits - sums[:, None]) - hot).T @ x + weights
         total = C * float((sums - (logits * hot).sum(axis=1)).sum()) + 0.5 * float(
             (weights**2).sum()

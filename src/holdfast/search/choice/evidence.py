@@ -39,7 +39,7 @@ from holdfast.tasks.tags.losses import word_features
 from holdfast.training.machine.machine import make_accelerator, use_threads
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
 from holdfast.training.plan import by_length
-from holdfast.training.task import features_of
+from holdfast.training.task import device_batch, features_of
 
 if TYPE_CHECKING:
     import torch
@@ -245,7 +245,7 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
     start = time.perf_counter()
     with outputs_of(_some(below_head(network))) as outputs, torch.inference_mode():
         for chosen in by_length(lengths, np.arange(len(examples)), tokens):
-            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+            batch = device_batch(task, examples, chosen, device)
             words = "where" in batch
             with accelerator.autocast():
                 last = word_features(network, batch) if words else features_of(network, batch)

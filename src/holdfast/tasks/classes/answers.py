@@ -52,6 +52,7 @@ from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks import kind_of
 from holdfast.tasks.classes import classifier as shared
+from holdfast.tasks.classes.encoding import TextModel, answer, with_logits
 from holdfast.tasks.ensemble import (
     EnsembleEvidence,
     SavedModels,
@@ -60,7 +61,6 @@ from holdfast.tasks.ensemble import (
     same_names,
     stored_evidence,
 )
-from holdfast.tasks.forward import TextModel, answer, with_logits
 from holdfast.tasks.labels import answers as several_labels
 from holdfast.tasks.labels import base as problems
 from holdfast.tasks.labels.base import LoadedText, Problem, ProblemAnswers
@@ -282,7 +282,7 @@ def use_fitted(fitted: FittedModel) -> TextUse:
 
 @dataclass(frozen=True)
 class FittedText:
-    """A classifier that was not saved, as ``tasks.forward`` asks for one."""
+    """A classifier that was not saved, as ``TextModel`` asks for one."""
 
     network: Callable[..., Any]
     tokenizer: Any

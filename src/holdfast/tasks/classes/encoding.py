@@ -1,27 +1,34 @@
-"""Text classification: texts or text pairs in, one class out, cross-entropy."""
+"""Texts through a classifier: encoded, in batches for the loop, and answered by a saved model in
+its saved precision, which gives the only numbers that are reported."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Floats, Ints
+from holdfast.contract.predictions import groups_of
+from holdfast.core.decisions import tick
+from holdfast.core.records import Floats, Ints, Outputs, log_sum_exp
 from holdfast.models.loading.tokenizer import beginnings
 from holdfast.tasks.classes.losses import Classification, Metrics
 from holdfast.tasks.lines import offsets_of, padded, take_lines
+from holdfast.training.plan import by_length
 from holdfast.training.task import Batch
 
 if TYPE_CHECKING:
+    import torch
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
     from holdfast.data.table import Table
 
 # A tokenizer gives lists of Python numbers, 28 bytes and more each, until a block is packed.
 ENCODE_ROWS = 4096
+# Tokens of a batch that a saved model reads.
+TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +160,82 @@ class TextClassification(Classification):
             types, _ = padded(examples.types, examples.offsets, chosen, 0)
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch
+
+
+class TextModel(Protocol):
+    """A text classifier that is asked: ``network`` maps a tokenizer's batch to outputs
+    [batch, classes], a text is cut to ``max_length`` tokens."""
+
+    @property
+    def network(self) -> Callable[..., torch.Tensor]: ...
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def max_length(self) -> int: ...
+
+
+def answer(classifier: TextModel, table: Table) -> Outputs:
+    """The saved model's logits for every row of ``table``, float32, in the table's order.
+
+    A row without a known label (-1) has a NaN loss.
+    """
+    return forward(
+        classifier.network, classifier.tokenizer, classifier.max_length, classifier.classes, table
+    )
+
+
+def forward(
+    network: Callable[..., torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    classes: tuple[str, ...],
+    table: Table,
+) -> Outputs:
+    """As ``answer``, for any callable that maps a tokenizer's batch to logits [batch, classes]."""
+    examples, logits = run_texts(network, tokenizer, max_length, len(classes), table)
+    groups = groups_of(table)
+    return Outputs(examples.rows, examples.labels, logits, _losses(logits, examples.labels), groups)
+
+
+def run_texts(
+    network: Callable[..., torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    outputs: int,
+    table: Table,
+) -> tuple[EncodedTexts, Floats]:
+    """The encoded rows and the network's output for each [n, outputs], float32, in the table's
+    order, whatever the outputs mean."""
+    import torch
+
+    examples = encode(table, tokenizer, max_length)
+    task = TextClassification(tokenizer.pad_token_id, ())
+    logits = np.zeros((len(examples), outputs), dtype=np.float32)
+    tokens = max(TOKENS, int(examples.lengths.max()) if len(examples) else 1)
+    done = 0
+    with torch.inference_mode():
+        for chosen in by_length(examples.lengths, np.arange(len(examples)), tokens):
+            batch = task.collate(examples, chosen)
+            batch.pop("labels")
+            logits[chosen] = network(**batch).float().numpy()
+            done += len(chosen)
+            tick(done, len(examples))
+    return examples, logits
+
+
+def with_logits(outputs: Outputs, logits: Floats) -> Outputs:
+    """The same rows with other logits [n, classes]."""
+    return replace(outputs, logits=logits, losses=_losses(logits, outputs.labels))
+
+
+def _losses(logits: Floats, labels: Ints) -> Floats:
+    # In float32 the loss of a row that is sure to eight digits is exactly 0.
+    wide = logits.astype(np.float64)
+    # A row without a label (−1) would read the last class; its loss is NaN below.
+    of_label = wide[np.arange(len(wide)), np.maximum(labels, 0)]
+    return np.where(labels >= 0, log_sum_exp(wide) - of_label, np.nan)

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, SideKept
-from holdfast.contract.side_layer import SideLayer, encoded, fit_side
+from holdfast.contract.fit import FittedModel
+from holdfast.contract.side_layer import SideKept, SideLayer, encoded, fit_side
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator

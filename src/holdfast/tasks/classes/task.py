@@ -34,10 +34,15 @@ from holdfast.plan.adapters import load_options
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.classes.answers import PROBLEMS, beside, labels_of, plain, use_fitted, use_runs
-from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification, encode
+from holdfast.tasks.classes.encoding import (
+    EncodedTexts,
+    TextClassification,
+    answer,
+    encode,
+    forward,
+)
 from holdfast.tasks.classes.row_weights import with_groups_to_weigh
 from holdfast.tasks.classes.side_selection import proposals, wanted
-from holdfast.tasks.forward import answer, forward
 from holdfast.tasks.labels import base as problems
 from holdfast.tasks.labels.base import LoadedText, Problem
 from holdfast.tasks.number.losses import Scale

@@ -31,6 +31,7 @@ from holdfast.stats.paired_tests import loss_rows
 from holdfast.tasks.generation.losses import token_losses
 from holdfast.tasks.seq2seq.losses import wanted_of
 from holdfast.training.plan import by_length
+from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
     import torch
@@ -134,7 +135,7 @@ def measure_saved(
     table, done = np.zeros((len(examples), 3)), 0
     with torch.inference_mode():
         for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
-            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+            batch = device_batch(task, examples, chosen, device)
             output = task.forward(network, batch)
             losses = task.losses(output, batch)[:, None]
             table[chosen] = torch.cat([losses, task.keep(output, batch)], dim=1).cpu().numpy()
@@ -159,7 +160,7 @@ def token_chances(
         owner = []
         with torch.inference_mode():
             for chosen in order:
-                batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+                batch = device_batch(task, examples, chosen, device)
                 output = task.forward(network, batch)
                 expected = batch["expected"] if "expected" in batch else wanted_of(batch)
                 losses = token_losses(logits_of(output), expected)

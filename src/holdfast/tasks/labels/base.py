@@ -32,9 +32,8 @@ from holdfast.models.probes.probe import ExtraRows, Probe
 from holdfast.plan.defaults import size_of
 from holdfast.recipe import Recipe
 from holdfast.tasks.classes.classifier import probe_network, texts_of
-from holdfast.tasks.classes.encoding import EncodedTexts
+from holdfast.tasks.classes.encoding import EncodedTexts, TextModel, run_texts
 from holdfast.tasks.ensemble import Weights, same_names
-from holdfast.tasks.forward import TextModel, run_texts
 from holdfast.tasks.labels import losses as label_sets
 from holdfast.tasks.number import losses as numbers
 from holdfast.tasks.number.losses import Scale

@@ -40,6 +40,7 @@ from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.answers import FittedText
 from holdfast.tasks.classes.classifier import Tempered
+from holdfast.tasks.classes.encoding import TextModel
 from holdfast.tasks.ensemble import (
     Chances,
     EnsembleEvidence,
@@ -48,7 +49,6 @@ from holdfast.tasks.ensemble import (
     members,
     same_names,
 )
-from holdfast.tasks.forward import TextModel
 from holdfast.tasks.tags.losses import EncodedWords, TokenClassification, encode_words
 from holdfast.tasks.tags.scores import (
     TagOutputs,

@@ -31,6 +31,7 @@ from holdfast.data.tags.sentences import load_tagged
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.metrics import Metric
 from holdfast.metrics.comparison import compare_losses
+from holdfast.models.base import evaluating
 from holdfast.models.encoders.checkpoint import load_saved_tagger
 from holdfast.models.encoders.classifier import LoadedClassifier, load_tagger
 from holdfast.models.layers import count_parameters
@@ -64,6 +65,7 @@ from holdfast.tasks.tags.scores import (
     word_outputs,
 )
 from holdfast.training.plan import by_length
+from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
     import torch
@@ -208,24 +210,18 @@ def words_read(run: Run, examples: EncodedWords) -> tuple[Floats, Ints]:
     """The features [words, width] and tags of the words of the sentences, in their order; of a
     fixed random part of the sentences where there are more than ``FITTED_TO`` words. Every process
     computes them all."""
-    import torch
-
     order = generator(run.plan.seed, "probe sentences").permutation(len(examples))
     enough = int(np.searchsorted(np.cumsum(examples.read[order]), FITTED_TO)) + 1
     some = examples.take(examples.kept[np.sort(order[:enough])])
     parts: list[Floats] = [np.zeros((0, 0))] * len(some)
     network, accelerator, task = run.network, run.job.accelerator, run.job.task
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode(), accelerator.autocast():
+    with evaluating(network), accelerator.autocast():
         for chosen in by_length(some.lengths, np.arange(len(some)), PASS_TOKENS):
-            batch = task.collate(some, chosen)
-            batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+            batch = device_batch(task, some, chosen, accelerator.device)
             found = word_features(network, batch).float().cpu().numpy()
             ends = np.cumsum(some.read[chosen])[:-1]
             for place, part in zip(chosen, np.split(found, ends), strict=True):
                 parts[place] = part
-    network.train(was_training)
     return np.concatenate(parts), some.tags
 
 

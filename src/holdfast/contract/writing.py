@@ -1,17 +1,42 @@
-"""Whether a model that writes goes on with the very words of a training row
-(2202.07646): what came of it."""
+"""What is kept of a model that writes: the texts at every evaluation point, of a bounded, fixed
+sample of validation rows and of the training sample, and whether it goes on with the very words of
+a training row (2202.07646)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.core.records import Estimate
 from holdfast.core.wording import counted
+from holdfast.metrics import TextMetric
 from holdfast.stats.intervals import clopper_pearson
 
 # Words of an answer that are given, the fewest that must follow, and the most that are compared.
 GIVEN, FEWEST, COMPARED = 8, 8, 24
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows of one side that are written: what they are written from, what is wanted, the ``tables``
+    that code runs on; ``write`` gives the network's texts for them on a device."""
+
+    sources: Sequence[str]
+    references: Sequence[str]
+    tables: Sequence[str | None] | None
+    write: Callable[[Any, Any], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSamples:
+    """What is written at every evaluation point: the samples by side, the training answers that a
+    text may copy, and the metric that is read off, if one is."""
+
+    samples: dict[str, Sample]
+    answers: Sequence[str]
+    metric: TextMetric | None
+    new_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
