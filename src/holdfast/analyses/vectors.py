@@ -21,7 +21,8 @@ from holdfast.models.encoders.network import masked_mean
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import TextUse
-from holdfast.tasks.classes.encoding import encode, forward
+from holdfast.tasks.classes import encoding
+from holdfast.tasks.classes.encoding import encode
 from holdfast.tasks.images import losses as images
 from holdfast.tasks.images.task import ImageUse
 from holdfast.tasks.lm.answers import TokenUse
@@ -78,7 +79,7 @@ def passed(use: Answering, table: Table) -> Ints:
     else:
         assert isinstance(use, TextUse)
         one: Any = use.models[0]
-        lengths, tokens = encode(table, one.tokenizer, one.max_length).lengths, forward.TOKENS
+        lengths, tokens = encode(table, one.tokenizer, one.max_length).lengths, encoding.TOKENS
     most = max(tokens, int(lengths.max()))
     return np.concatenate(list(by_length(lengths, np.arange(len(table)), most)))
 

@@ -16,7 +16,7 @@ from holdfast.data.columns.extra import with_column
 from holdfast.data.table import Table
 from holdfast.metrics import TEXT_METRICS, TextMetric, Texts, find_text_metric
 from holdfast.metrics.texts import EXECUTION_NAME as EXECUTION
-from holdfast.models.compute.prefix import train_mode
+from holdfast.models.compute.prefix import evaluation_mode
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.text_scores import COUNTS, count_copies, sample_positions
 from holdfast.training.plan import FORWARD_SHARE, probe_positions
@@ -136,10 +136,8 @@ def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], W
     nothing is drawn at random."""
 
     def write(network: Network) -> WrittenMeasurements:
-        was_training = network.training
-        network.eval()
         metrics, shares = {}, {}
-        with accelerator.autocast():
+        with evaluation_mode(network), accelerator.autocast():
             for side, sample in watch.samples.items():
                 texts = sample.write(network, accelerator.device)
                 metrics[side] = _measured(watch.metric, sample, texts)
@@ -150,8 +148,6 @@ def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], W
                     "n": float(n),
                     **{name: counts[name] / n if n else float("nan") for name in COUNTS},
                 }
-        if was_training:
-            train_mode(network)
         return WrittenMeasurements(metrics, shares)
 
     return write
