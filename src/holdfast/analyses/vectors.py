@@ -20,8 +20,8 @@ from holdfast.models.encoders.checkpoint import hearing
 from holdfast.models.encoders.network import masked_mean
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.runs.predictor import Predictor
-from holdfast.tasks.classes.answers import TextUse
 from holdfast.tasks.classes import encoding
+from holdfast.tasks.classes.answers import TextUse
 from holdfast.tasks.classes.encoding import encode
 from holdfast.tasks.images import losses as images
 from holdfast.tasks.images.task import ImageUse

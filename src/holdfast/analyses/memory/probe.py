@@ -44,6 +44,7 @@ from holdfast.tasks.generation.losses import ChunkedOutput
 from holdfast.tasks.lm.losses import TokenOutput
 from holdfast.tasks.seq2seq.losses import wanted_of
 from holdfast.training.plan import by_length
+from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
     import torch
@@ -333,15 +334,14 @@ def _tokens(
     network: Network, task: Task, examples: Examples, device: torch.device
 ) -> tuple[list[Floats], list[Floats]]:
     """log p of each example's target tokens, and whether each was the likeliest."""
-    import torch
+    from holdfast.models.base import evaluating
 
     found: list[Floats] = [np.zeros(0)] * len(examples)
     right: list[Floats] = [np.zeros(0)] * len(examples)
-    was_training, done = network.training, 0
-    network.eval()
-    with torch.inference_mode():
+    done = 0
+    with evaluating(network):
         for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
-            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+            batch = device_batch(task, examples, chosen, device)
             output = task.forward(network, batch)
             sure, hit = _sure(output, batch)
             ends = np.cumsum(batch["counts"].cpu().numpy())[:-1]
@@ -354,5 +354,4 @@ def _tokens(
                 found[at], right[at] = one, other
             done += len(chosen)
             tick(done, len(examples))
-    network.train(was_training)
     return found, right
