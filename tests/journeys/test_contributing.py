@@ -15,6 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = re.compile(r"^<!-- file: (?P<path>\S+) -->\n```python\n(?P<code>.*?)^```$", re.M | re.S)
+LINE = re.compile(
+    r"^<!-- line of (?P<table>\w+): (?P<path>\S+) -->\n```python\n(?P<code>.*?)^```$", re.M | re.S
+)
 ENTRIES = re.compile(r"^<!-- entry points -->\n```toml\n(?P<text>.*?)^```$", re.M | re.S)
 
 
@@ -34,6 +37,11 @@ def site(page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         assert not path.exists()
         path.resolve().write_text(example["code"], "utf-8")
+    for line in LINE.finditer(page):
+        path = site / "holdfast" / line["path"]
+        before, name, after = path.read_text("utf-8").partition(f"{line['table']} = (\n")
+        assert name
+        path.write_text(before + name + after.replace("\n)\n", f"\n{line['code']})\n", 1), "utf-8")
     facts = site / "greeter-1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: greeter\nVersion: 1.0\n", "utf-8")
@@ -88,6 +96,20 @@ def test_the_method_is_a_key_of_the_recipe(site: Path, rows: Path, tmp_path: Pat
     with pytest.raises(subprocess.CalledProcessError) as refused:
         typed(ROOT / "src", tmp_path, "train", str(rows), *words, "--out", "other")
     assert refused.value.returncode == 2
+
+
+def test_the_analysis_is_a_block_of_the_result_and_a_section_of_the_report(
+    site: Path, rows: Path, tmp_path: Path
+) -> None:
+    typed(site, tmp_path, "train", str(rows), "--set", "train.max_steps=2", "--out", "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    rates = [result["lengths"][name] for name in ("long", "short")]
+    assert all(rate["low"] <= rate["value"] <= rate["high"] for rate in rates)
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert '<section id="lengths"' in page
+    assert f"texts above {result['lengths']['above']:.0f} characters" in page
+    card = (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
+    assert all("longer texts" in text for text in (page, card))
 
 
 def test_the_command_of_another_package_is_listed_and_works(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from holdfast.analyses.threshold.section import thresholds
 from holdfast.report.run_files import RunFiles
-from holdfast.report.view.thresholds import thresholds
 
 
 def _line(promise: float, threshold: float | None, coverage: float = 0.0) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def shown(document: Mapping[str, Any], columns: int) -> str:
 
 def carried(block: Mapping[str, object], columns: int) -> str:
     """The words that carry each class, as a run's ``reasons`` has them."""
-    from holdfast.report.view.reasons import alarms_sentence, carried_sentence, word_lines
+    from holdfast.analyses.explain.section import alarms_sentence, carried_sentence, word_lines
 
     if "why" in block:
         return "\n".join(wrapped(printable(str(block["why"])), columns))

@@ -11,7 +11,8 @@ from markupsafe import Markup, escape
 from holdfast.core.wording import counted
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP
-from holdfast.report.page import Section, standalone
+from holdfast.report.page import standalone
+from holdfast.report.section import PagePart
 from holdfast.report.view.headline import TONES, Headline
 
 # From which share of a row's strongest value on a word is marked faintly, clearly, strongly.
@@ -135,8 +136,8 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
         for place, row in enumerate(document["rows"])
     ]
     sections = [
-        Section("explained", "Row by row", rows),
-        Section("trusted", "What this is worth", joint_lines(document)),
+        PagePart("explained", "Row by row", rows),
+        PagePart("trusted", "What this is worth", joint_lines(document)),
     ]
     return standalone(
         _top(document),

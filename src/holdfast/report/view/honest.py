@@ -128,6 +128,12 @@ def honest(run: RunFiles) -> Honest:
     )
 
 
+def unless_folded(run: RunFiles) -> Honest | None:
+    """``None`` where folds are the score, without test rows: their own section says it."""
+    folded = bool(run.part("cv")) and not run.part("test").get("n")
+    return None if folded else honest(run)
+
+
 def headline_metric(scores: Mapping[str, Estimate]) -> str:
     """The metric shown in large: accuracy when there is one."""
     return next((name for name in FIRST if name in scores), next(iter(scores), "accuracy"))

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.report.numbers import count, p_value
+from holdfast.report.numbers import count, number, p_value, plural
 from holdfast.report.run_files import RunFiles
+from holdfast.report.section import CLEAN, RelianceCheck, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +98,31 @@ def _verdict(one: Mapping[str, Any]) -> str:
     if one["rows_to_settle"]:
         return f"inconclusive: about {count(one['rows_to_settle'])} rows with it would decide"
     return "not confirmed" if one["n"] else "in no test row"
+
+
+def _giveaway(run: RunFiles) -> str | None:
+    words = run.part("reasons").blocks("words")
+    # Runs by older versions did not look.
+    if not any("gives_away" in one for one in words):
+        return None
+    found = [one for one in words if one["gives_away"]]
+    if not found:
+        return CLEAN
+    first = found[0]
+    more = f"; and {plural(len(found) - 1, 'other word')}" if len(found) > 1 else ""
+    return (
+        f"Its predictions of class {first['class']} depend on “{first['words']}”, which is in "
+        f"{number(first['of_class'], 'accuracy')} of its texts and in "
+        f"{number(first['of_others'], 'accuracy')} of the others{more}: the score may be lower on "
+        "texts without it, so remove it from the training texts"
+    )
+
+
+SECTIONS = (
+    Section(
+        "reasons",
+        "What carries each class",
+        reasons,
+        reliance=RelianceCheck("a word that gives a class away", _giveaway, rank=2),
+    ),
+)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast.report.block import Block
-from holdfast.report.numbers import interval, number
+from holdfast.report.numbers import NBSP, interval, number
 from holdfast.report.run_files import RunFiles
+from holdfast.report.section import RelianceCheck, Section
 
 RATE = "accuracy"
 
@@ -68,3 +69,32 @@ def _line(one: Block) -> tuple[str, str, str, str, str]:
     span = interval(right, RATE)
     shown = f"{number(right.value, RATE)} ({span})" if span else number(right.value, RATE)
     return promised, number(one.get("threshold"), RATE), number(answered.value, RATE), shown, ""
+
+
+def _guaranteed(run: RunFiles) -> str | None:
+    promises = run.part("thresholds").blocks("promises")
+    if not promises:
+        return None
+    kept = [one for one in promises if one.block("test")]
+    if not kept:
+        return "No threshold on its predicted probability guarantees a precision"
+    best = kept[-1]
+    share = best.block("test").estimate("coverage").value
+    return (
+        f"Predictions with a probability of {number(best.get('threshold'), 'accuracy')} or more "
+        f"({number(share, 'accuracy')} of the test rows) have a precision of at least "
+        f"{100 * float(best['precision']):g}{NBSP}%, if new rows are like the validation rows; "
+        "have an annotator check the others"
+    )
+
+
+SECTIONS = (
+    Section(
+        "thresholds",
+        "When to ask a person",
+        thresholds,
+        reliance=RelianceCheck(
+            "a probability threshold with a guaranteed precision", _guaranteed, rank=8, is_use=True
+        ),
+    ),
+)

@@ -1,16 +1,13 @@
-"""What the model remembers of its training rows, and what it forgot of what it knew before them:
-``probes.memorization`` and ``probes.forgetting`` of ``result.json``."""
+"""What the model remembers of its training rows: ``probes.memorization`` of ``result.json``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from holdfast.report.block import Block
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
-from holdfast.report.numbers import count, estimate, interval, number, sentence
+from holdfast.report.numbers import estimate, interval, number, plural
 from holdfast.report.run_files import RunFiles
+from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 
 ATTACKS = {
     "loss": "Loss",
@@ -25,7 +22,8 @@ RISKS = {
         "learned late and is now predicted well was memorized.",
     )
 }
-GENERAL = "General probe"
+# An AUC of membership inference below which nobody would call a model's rows memorized.
+NEARLY_NONE = 0.6
 OTHER = ("Score", "How much better the model predicts the row than a new one would be.")
 
 
@@ -95,42 +93,30 @@ def _alarms(found: Block) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ForgettingView:
-    """The curve of the probe's loss, and what it says in a sentence."""
+def _memorized(run: RunFiles) -> str | None:
+    block = run.part("probes", "memorization")
+    if "verdict" not in block:
+        return None
+    found, words = block.estimate("auc"), block.block("extraction").whole("completed")
+    if block["verdict"] == "memorized":
+        known = found.low is not None and found.high is not None
+        limits = f" (95 % CI {number(found.low)}–{number(found.high)})" if known else ""
+        return (
+            "It memorized training rows: membership inference finds them with AUC "
+            f"{number(found.value)}{limits} (chance 0.5)"
+        )
+    if words:
+        return f"It completes {plural(words, 'training row')} word for word"
+    # What so few rows cannot tell from nothing was not excluded.
+    excluded = found.high is not None and found.high <= NEARLY_NONE
+    return CLEAN if block["verdict"] == "not shown" and excluded else UNDECIDED
 
-    chart: Markup
-    sentence: str
 
-
-def forgetting(run: RunFiles) -> ForgettingView | None:
-    """``None`` where no general rows were measured."""
-    found = run.part("probes", "forgetting")
-    if "rise" not in found:
-        said = found.text("because") or found.text("why")
-        return ForgettingView(Markup(""), sentence(said)) if said else None
-    looks = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
-    looks.sort(key=lambda look: int(look["step"]))
-    chart = CurvesChart(
-        "general-loss",
-        "Loss on the general probe",
-        "loss",
-        tuple(int(look["step"]) for look in looks),
-        tuple(look.get("epoch") for look in looks),
-        (ChartSeries(GENERAL, "valid", tuple(look["general_loss"] for look in looks)),),
-        run.part().whole("best_step"),
-    )
-    drawn = curves(chart) if looks else Markup("")
-    if found.get("because"):
-        skipped = found.get("skipped")
-        more = f" The end and the first {count(skipped)} tokens of each are not scored."
-        return ForgettingView(drawn, f"{found['because']}{more if skipped else ''}")
-    # As runs by older versions told it.
-    before, after, rise = map(found.estimate, ("before", "after", "rise"))
-    told = (
-        f"On {count(found.get('n'))} rows of what the model knew before, which nothing here learns "
-        f"from, the loss was {number(before.value)} before the first step and is "
-        f"{number(after.value)} in the state that was kept: a rise of {number(rise.value)}"
-    )
-    span = interval(rise)
-    return ForgettingView(drawn, f"{told} (95 % interval {span})." if span else f"{told}.")
+SECTIONS = (
+    Section(
+        "memory",
+        "What it remembers",
+        memory,
+        reliance=RelianceCheck("memorized training rows", _memorized, rank=5),
+    ),
+)

@@ -6,6 +6,7 @@ from holdfast.report.block import Block
 from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import count, interval, metric_name, number
 from holdfast.report.run_files import RunFiles
+from holdfast.report.section import Section
 
 
 def distilled(run: RunFiles) -> Document | None:
@@ -60,3 +61,6 @@ def distilled(run: RunFiles) -> Document | None:
 def _beside(name: str, block: Block, key: str) -> tuple[str, str, str]:
     found = block.estimate(key)
     return name, number(found.value), interval(found)
+
+
+SECTIONS = (Section("distilled", "What it keeps of its teacher", distilled),)

@@ -1,5 +1,4 @@
-"""Where it fails: slices that the test rows confirmed, those that they cannot decide, and hard rows
-beside the training rows nearest to them."""
+"""Where it fails: slices that the test rows confirmed, and those that they cannot decide."""
 
 from __future__ import annotations
 
@@ -8,9 +7,11 @@ from dataclasses import dataclass
 from holdfast.report.block import Block
 from holdfast.report.numbers import count, estimate, interval, number, p_value, plural
 from holdfast.report.run_files import RunFiles
+from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 
 WRONG = "wrong"
-SHOWN_TEXT = 300
+# A slice's name may hold any word of a text.
+LONG = 60
 
 
 SliceLine = tuple[str, str, str, str, str, str]
@@ -30,19 +31,6 @@ class SlicesView:
     alarms: str
 
 
-@dataclass(frozen=True, slots=True)
-class HardRow:
-    """A hard test row, what its neighbours let one suspect, and the neighbours: training rows, with
-    their label and text."""
-
-    row: str
-    text: str
-    label: str
-    prediction: str
-    because: str
-    nearest: tuple[tuple[str, str, str], ...]
-
-
 def slices(run: RunFiles) -> SlicesView | None:
     """From ``slices`` of result.json; ``None`` where it was not asked."""
     block = run.part("slices")
@@ -57,25 +45,6 @@ def slices(run: RunFiles) -> SlicesView | None:
         tuple(_line(one, name, p_value(one.get("p_value"))) for one in found),
         tuple(_line(one, name, one.text("because")) for one in block.blocks("undecided")),
         _alarms(block.block("false_alarm_rate")),
-    )
-
-
-def hard_rows(run: RunFiles) -> tuple[HardRow, ...]:
-    """From ``errors`` of result.json: hard rows that have neighbours or a word on them."""
-    return tuple(
-        HardRow(
-            str(row.get("row", "–")),
-            _cut(row.get("text")),
-            _cut(row.get("label")),
-            _cut(row.get("prediction")),
-            row.text("because"),
-            tuple(
-                (str(one.get("row", "–")), _cut(one.get("label")), _cut(one.get("text")))
-                for one in row.blocks("nearest")
-            ),
-        )
-        for row in run.part("errors").blocks("hardest")
-        if row.get("because")
     )
 
 
@@ -117,8 +86,29 @@ def _alarms(rate: Block) -> str:
     return f"False alarms: a slice was confirmed in {share} of {rate.get('what')}{span}."
 
 
-def _cut(value: object) -> str:
-    if isinstance(value, list):
-        value = " ".join(map(str, value))
-    text = "" if value is None else str(value)
-    return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]} …"
+def _fails_more(run: RunFiles) -> str | None:
+    block = run.part("slices")
+    if "found" not in block:
+        return None
+    found = block.blocks("found")
+    if not found:
+        untested = block.get("n_candidates") == 0
+        return UNDECIDED if untested or block.blocks("undecided") else CLEAN
+    worst, more = found[0], len(found) - 1
+    name = worst.text("slice")
+    name = name if len(name) <= LONG else f"{name[: LONG - 1]}…"
+    told = f"It fails more often on {name}"
+    if block.get("what") == "wrong":
+        value, rest = worst.estimate("value").value, worst.estimate("rest").value
+        told += f": {number(value, 'error')} wrong, {number(rest, 'error')} of the others"
+    return told + (f"; and in {plural(more, 'other slice')}" if more else "")
+
+
+SECTIONS = (
+    Section(
+        "slices",
+        "Where it fails",
+        slices,
+        reliance=RelianceCheck("rows on which it fails more often", _fails_more, rank=3),
+    ),
+)
