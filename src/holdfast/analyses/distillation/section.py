@@ -15,7 +15,7 @@ def distilled(run: RunFiles) -> Document | None:
     if not raw:
         return None
     if "because" not in raw:
-        return Document(f"It is not known: {raw.get('why')}.")
+        return Document.of(f"It is not known: {raw.get('why')}.")
     teacher, student, alone = (raw.block(name) for name in ("teacher", "student", "alone"))
     speed = raw.block("speed")
     lines = [
@@ -55,7 +55,7 @@ def distilled(run: RunFiles) -> Document | None:
     )
     notes = (str(alone["why"]),) if "why" in alone else ()
     runs = ", ".join(teacher.texts("runs"))
-    return Document(str(raw["because"]), (f"Its teacher: {runs}.",), tables, notes)
+    return Document.of(str(raw["because"]), (f"Its teacher: {runs}.",), tables, notes)
 
 
 def _beside(name: str, block: Block, key: str) -> tuple[str, str, str]:

@@ -49,4 +49,5 @@ def _cut(value: object) -> str:
     return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]} …"
 
 
-SECTIONS = (Section("nearby", "What it learned near its errors", hard_rows),)
+TEMPLATE = "analyses/errors/section.html.j2"
+SECTIONS = (Section("nearby", "What it learned near its errors", hard_rows, TEMPLATE),)

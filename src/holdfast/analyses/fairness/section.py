@@ -240,6 +240,7 @@ SECTIONS = (
         "fairness",
         "Is it fair?",
         fairness,
+        "analyses/fairness/section.html.j2",
         reliance=RelianceCheck("differences between groups", _differences, rank=4),
     ),
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from markupsafe import Markup
 
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
+from holdfast.report.document import Document, Figure, Passage
 from holdfast.report.numbers import count, interval, number, sentence
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import CLEAN, RelianceCheck, Section
@@ -14,20 +13,12 @@ from holdfast.report.section import CLEAN, RelianceCheck, Section
 GENERAL = "General probe"
 
 
-@dataclass(frozen=True, slots=True)
-class ForgettingView:
-    """The curve of the probe's loss, and what it says in a sentence."""
-
-    chart: Markup
-    sentence: str
-
-
-def forgetting(run: RunFiles) -> ForgettingView | None:
+def forgetting(run: RunFiles) -> Document | None:
     """``None`` where no general rows were measured."""
     found = run.part("probes", "forgetting")
     if "rise" not in found:
         said = found.text("because") or found.text("why")
-        return ForgettingView(Markup(""), sentence(said)) if said else None
+        return _shown(sentence(said)) if said else None
     looks = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
     looks.sort(key=lambda look: int(look["step"]))
     chart = CurvesChart(
@@ -39,11 +30,11 @@ def forgetting(run: RunFiles) -> ForgettingView | None:
         (ChartSeries(GENERAL, "valid", tuple(look["general_loss"] for look in looks)),),
         run.part().whole("best_step"),
     )
-    drawn = curves(chart) if looks else Markup("")
+    drawn = curves(chart) if looks else None
     if found.get("because"):
         skipped = found.get("skipped")
         more = f" The end and the first {count(skipped)} tokens of each are not scored."
-        return ForgettingView(drawn, f"{found['because']}{more if skipped else ''}")
+        return _shown(f"{found['because']}{more if skipped else ''}", drawn)
     # As runs by older versions told it.
     before, after, rise = map(found.estimate, ("before", "after", "rise"))
     told = (
@@ -52,7 +43,12 @@ def forgetting(run: RunFiles) -> ForgettingView | None:
         f"{number(after.value)} in the state that was kept: a rise of {number(rise.value)}"
     )
     span = interval(rise)
-    return ForgettingView(drawn, f"{told} (95 % interval {span})." if span else f"{told}.")
+    return _shown(f"{told} (95 % interval {span})." if span else f"{told}.", drawn)
+
+
+def _shown(told: str, drawn: Markup | None = None) -> Document:
+    answer = Passage(told, explained=True)
+    return Document((answer, Figure(drawn, "Loss, in nats")) if drawn else (answer,))
 
 
 def _forgot(run: RunFiles) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from holdfast.report.block import Block
+from holdfast.report.document import Details, Document, DocumentTable, Passage, Piece
 from holdfast.report.numbers import estimate, interval, number, plural
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
@@ -24,48 +25,61 @@ RISKS = {
 }
 # An AUC of membership inference below which nobody would call a model's rows memorized.
 NEARLY_NONE = 0.6
+WITHOUT = "Words and lengths only (the model is not used)"
+AUC = (
+    "The AUC is how often a training row gets a higher score than a row that was not trained on; "
+    "0.5 is chance. If words and lengths by themselves beat chance, the two sets differ and the "
+    "test is inconclusive."
+)
 OTHER = ("Score", "How much better the model predicts the row than a new one would be.")
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryView:
-    """The answer in a sentence, the attacks, and the rows that would be given away first."""
-
-    sentence: str
-    attacks: tuple[tuple[str, str, str], ...]
-    blind: tuple[str, str]
-    found: tuple[tuple[str, str, str], ...]
-    exposed: tuple[tuple[str, str, str, str], ...]
-    risk: tuple[str, str]
-    more: tuple[str, ...]
-    alarms: str
-
-
-def memory(run: RunFiles) -> MemoryView | None:
+def memory(run: RunFiles) -> Document | None:
     """``None`` where a run says nothing of it (older versions)."""
     block = run.part("probes", "memorization")
     if not block:
         return None
     if "auc" not in block:
-        why = block.text("why", "not recorded in this run")
-        return MemoryView(f"Not known: {why}.", (), ("", ""), (), (), OTHER, (), "")
+        return Document((Passage(f"Not known: {block.text('why', 'not recorded in this run')}."),))
     more = (block.block(name).text("because") for name in ("extraction", "canaries"))
-    return MemoryView(
-        block.text("because"),
-        tuple(
-            (ATTACKS.get(name, name), *_number(one, "auc"))
-            for name, one in block.table("attacks").items()
+    told = [Passage(line) for line in (block.text("because"), *filter(None, more))]
+    attacks = [(ATTACKS.get(k, k), *_number(v, "auc")) for k, v in block.table("attacks").items()]
+    if not attacks:
+        return Document(tuple(told))
+    folded = [
+        DocumentTable(
+            "How well training rows are told from others",
+            ("Membership inference by", "AUC", "95 % interval"),
+            (*attacks, (WITHOUT, *_number(block, "blind_auc"))),
+            look="region",
         ),
-        _number(block, "blind_auc"),
-        tuple(map(_found, block.blocks("tpr"))),
-        tuple(
-            (str(one.get("row")), one.text("label"), one.text("text"), number(one.number("risk")))
-            for one in block.blocks("exposed")
+        Passage(AUC),
+        DocumentTable(
+            "Training rows found at few false alarms",
+            ("False positive rate, at most", "Training rows found", "95 % interval"),
+            tuple(map(_found, block.blocks("tpr"))),
+            ("n", "n", ""),
+            "region",
         ),
-        RISKS.get(str(block.get("risk_by")), OTHER),
-        tuple(filter(None, more)),
-        _alarms(block.block("false_alarms")),
+        *_exposed(block),
+    ]
+    return Document(
+        (*told, Details("The numbers, and the rows with the highest scores", tuple(folded)))
     )
+
+
+def _exposed(block: Block) -> Iterator[Piece]:
+    """The rows that would be given away first."""
+    lines = tuple(
+        (str(one.get("row")), one.text("label"), one.text("text"), number(one.number("risk")))
+        for one in block.blocks("exposed")
+    )
+    if lines:
+        name, meaning = RISKS.get(str(block.get("risk_by")), OTHER)
+        columns = ("Row", "Label", "Text", name)
+        styles = ("n", "term", "name", "n")
+        yield DocumentTable("The most exposed rows", columns, lines, styles, "region")
+        yield Passage(f"{meaning} {_alarms(block.block('false_alarms'))}", "muted")
 
 
 def _number(block: Block, key: str) -> tuple[str, str]:

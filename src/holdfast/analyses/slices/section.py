@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from holdfast.report.block import Block
+from holdfast.report.document import Cell, Details, Document, DocumentTable, Passage, Piece
 from holdfast.report.numbers import count, estimate, interval, number, p_value, plural
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
@@ -14,38 +13,39 @@ WRONG = "wrong"
 LONG = 60
 
 
-SliceLine = tuple[str, str, str, str, str, str]
+SliceLine = tuple[str, str, Cell, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class SlicesView:
-    """The answer in a sentence, the confirmed slices, the undecided, the rate of false alarms. A
-    slice is its name, its rows, what is bad in it and the interval, the same of all others, and a
-    note."""
-
-    sentence: str
-    what: str
-    test: str
-    found: tuple[SliceLine, ...]
-    undecided: tuple[SliceLine, ...]
-    alarms: str
-
-
-def slices(run: RunFiles) -> SlicesView | None:
+def slices(run: RunFiles) -> Document | None:
     """From ``slices`` of result.json; ``None`` where it was not asked."""
     block = run.part("slices")
     if "found" not in block:
         return None
-    what, found = block.text("what", WRONG), block.blocks("found")
-    name = "error" if what == WRONG else ""
-    return SlicesView(
-        _sentence(block, found, what),
-        what,
-        "Fisher’s exact test" if what == WRONG else "permutation test",
-        tuple(_line(one, name, p_value(one.get("p_value"))) for one in found),
-        tuple(_line(one, name, one.text("because")) for one in block.blocks("undecided")),
-        _alarms(block.block("false_alarm_rate")),
+    what, found, undecided = (
+        block.text("what", WRONG),
+        block.blocks("found"),
+        block.blocks("undecided"),
     )
+    name = "error" if what == WRONG else ""
+    parts: list[Piece] = [Passage(_sentence(block, found, what))]
+    if found:
+        test = "Fisher’s exact test" if what == WRONG else "permutation test"
+        lines = tuple(_line(one, name, p_value(one.get("p_value"))) for one in found)
+        caption = "Slices that fail on the test rows too"
+        parts.append(_table(caption, what, f"{test}, Holm", lines))
+    if undecided:
+        lines = tuple(_line(one, name, one.text("because")) for one in undecided)
+        table = _table("Slices that are not decided", what, "What would settle it", lines)
+        title = f"Show the {len(undecided)} that the test rows do not decide"
+        parts.append(Details(title, (table,)))
+    if alarms := _alarms(block.block("false_alarm_rate")):
+        parts.append(Passage(alarms, "quiet"))
+    return Document(tuple(parts))
+
+
+def _table(caption: str, what: str, last: str, lines: tuple[SliceLine, ...]) -> DocumentTable:
+    columns = ("Slice", "Test rows", what.capitalize(), "Others", last)
+    return DocumentTable(caption, columns, lines, ("name", "n", "n", "n", ""), "quiet")
 
 
 def _sentence(block: Block, found: list[Block], what: str) -> str:
@@ -70,8 +70,7 @@ def _line(one: Block, name: str, note: str) -> SliceLine:
     return (
         one.text("slice", "–"),
         count(one.get("n")),
-        number(value.value, name),
-        interval(value, name),
+        Cell(number(value.value, name), interval(value, name)),
         number(one.estimate("rest").value, name),
         note,
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from holdfast.report.block import Block
+from holdfast.report.document import Details, Document, DocumentTable, Passage
 from holdfast.report.numbers import NBSP, interval, number
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import RelianceCheck, Section
@@ -12,17 +11,7 @@ from holdfast.report.section import RelianceCheck, Section
 RATE = "accuracy"
 
 
-@dataclass(frozen=True, slots=True)
-class ThresholdsView:
-    """The answer in a sentence, and the promises: (promise, certainty, rows answered, right of
-    them, what stands in the way)."""
-
-    sentence: str
-    lines: tuple[tuple[str, str, str, str, str], ...]
-    alarms: str
-
-
-def thresholds(run: RunFiles) -> ThresholdsView | None:
+def thresholds(run: RunFiles) -> Document | None:
     """``None`` where a run says nothing of it (older versions, tasks without right and wrong)."""
     block = run.part("thresholds")
     if not isinstance(block.get("promises"), (list, tuple)):
@@ -33,9 +22,23 @@ def thresholds(run: RunFiles) -> ThresholdsView | None:
         f"broken in at most {_share(broken)} (no promise counts as kept). holdfast threshold sets "
         "one; predict then gives no prediction below it."
     )
-    return ThresholdsView(
-        _sentence(promises), tuple(map(_line, promises)), "" if broken is None else alarms
+    columns = (
+        "Promised precision",
+        "Probability from",
+        "Test rows covered",
+        "Their precision",
+        "Why not",
     )
+    table = DocumentTable(
+        "Promised precision",
+        columns,
+        tuple(map(_line, promises)),
+        ("n", "n", "n", "n", ""),
+        "region",
+    )
+    more = (table, Passage("" if broken is None else alarms, "muted"))
+    title = "What may be promised, and what it did on the test rows"
+    return Document((Passage(_sentence(promises)), Details(title, more)))
 
 
 def _share(value: float | None) -> str:

@@ -61,9 +61,7 @@ def worth(run: RunFiles) -> Document | None:
     notes += map(str, raw.block("left_out").values())
     judged = f"The judge was tried first: {ability.get('because')}." if ability.get("able") else ""
     more = (judged, general.text("because"), raw.text("false_alarms"))
-    return Document(
-        raw.text("because"), tuple(filter(None, more)), tuple(tables), _sentences(notes)
-    )
+    return Document.of(raw.text("because"), tuple(filter(None, more)), tables, _sentences(notes))
 
 
 def outputs(run: RunFiles) -> Document | None:
@@ -81,7 +79,7 @@ def outputs(run: RunFiles) -> Document | None:
         raw.text("false_alarms"),
     )
     notes = _sentences(map(str, raw.block("left_out").values()))
-    return Document(raw.text("because"), tuple(filter(None, more)), tuple(tables), notes)
+    return Document.of(raw.text("because"), tuple(filter(None, more)), tables, notes)
 
 
 def _losses(start: Mapping[str, Block], texts: Block) -> DocumentTable:

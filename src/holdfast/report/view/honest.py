@@ -12,6 +12,7 @@ from holdfast.report.answer.comparison import paired_of
 from holdfast.report.answer.score import rows_of
 from holdfast.report.block import Block
 from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.document import Cell
 from holdfast.report.numbers import (
     FIRST,
     compact,
@@ -26,15 +27,6 @@ from holdfast.report.numbers import (
     points,
 )
 from holdfast.report.run_files import RunFiles
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A number, its interval, and a remark: why it is undefined, or what qualifies it."""
-
-    value: str
-    span: str
-    remark: str
 
 
 @dataclass(frozen=True, slots=True)

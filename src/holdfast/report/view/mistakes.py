@@ -10,9 +10,10 @@ from markupsafe import Markup
 from holdfast.core.errors import RunError
 from holdfast.report.block import Block
 from holdfast.report.charts.reliability import Bin, reliability
+from holdfast.report.document import Cell
 from holdfast.report.numbers import compact, count, estimate, metrics, number
 from holdfast.report.run_files import RunFiles, TestPrediction
-from holdfast.report.view.honest import Cell, cell
+from holdfast.report.view.honest import cell
 
 COMPACT_FROM = 13
 LONG_NAME = 20

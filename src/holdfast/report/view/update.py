@@ -74,7 +74,7 @@ def renewal(run: RunFiles) -> Document | None:
         f"Not asked about, since it cannot be found in other rows: {one}."
         for one in gate.texts("not_asked")
     ]
-    return Document(gate_words(gate), notes, tuple(tables), tuple(more))
+    return Document.of(gate_words(gate), notes, tables, more)
 
 
 def gate_words(gate: Mapping[str, object]) -> str:
