@@ -11,6 +11,7 @@ from holdfast.core.analyses import FOLDERS
 from holdfast.report.section import Section
 from holdfast.report.view import (
     base_model,
+    calibration,
     capacity,
     division,
     episodes,
@@ -40,7 +41,7 @@ ORDER: tuple[Section | str, ...] = (
     # Where it is right and wrong, and whom to ask; then what it holds; then how it was made.
     Section("confusion", "What it confuses", mistakes.matrix, own_texts=("classes", "confusion")),
     Section("classes", "Class by class", mistakes.class_scores, own_texts=("per_class",)),
-    Section("calibration", "Can its confidence be trusted?", mistakes.calibration),
+    Section("calibration", "Can its confidence be trusted?", calibration.calibration),
     "threshold",
     "slices",
     Section("hardest", "Hardest rows", mistakes.hardest, own_texts=("hardest",)),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from holdfast.report.block import Block
 from holdfast.report.document import Details, Document, DocumentTable, Passage, Piece
 from holdfast.report.numbers import estimate, interval, number, plural
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 
 ATTACKS = {

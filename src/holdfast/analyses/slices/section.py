@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from holdfast.report.block import Block
 from holdfast.report.document import Cell, Details, Document, DocumentTable, Passage, Piece
 from holdfast.report.numbers import count, estimate, interval, number, p_value, plural
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 
 WRONG = "wrong"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from holdfast.report.block import Block
 from holdfast.report.document import Details, Document, DocumentTable, Passage
 from holdfast.report.numbers import NBSP, interval, number
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 from holdfast.report.section import RelianceCheck, Section
 
 RATE = "accuracy"

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 
 from holdfast.core.records import Estimate
 from holdfast.core.wording import way_words
-from holdfast.report.block import Block
 from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import (
     count,
@@ -19,7 +18,7 @@ from holdfast.report.numbers import (
     p_value,
     points,
 )
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck
 
 SIDES = {"test": "Test prompts", "train": "Training prompts"}

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.answer.comparison import paired_of
-from holdfast.report.answer.score import rows_of
-from holdfast.report.block import Block
+from holdfast.report.answer.score import paired_of, rows_of
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.document import Cell
 from holdfast.report.numbers import (
@@ -26,7 +24,7 @@ from holdfast.report.numbers import (
     plural,
     points,
 )
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from holdfast.core.branches import alive, branch_of
 from holdfast.core.records import Estimate, finite
-from holdfast.report.block import Block
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.charts.svg import SIZES
@@ -26,7 +25,7 @@ from holdfast.report.numbers import (
     points,
     sentence,
 )
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 from holdfast.report.view.honest import cell, headline_metric
 
 FOLDS, TEST = "Validation, out of fold", "Test"

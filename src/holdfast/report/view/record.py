@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.wording import HIDDEN
-from holdfast.report.block import Block
 from holdfast.report.numbers import compact, count, duration, plural, sentence
 from holdfast.report.purposes import purpose_of
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 
 SEVERITIES = {"error": "bad", "warn": "warn", "info": "info"}
 WRITERS = {"seq2seq": "AutoModelForSeq2SeqLM", "causal-lm": "AutoModelForCausalLM"}
