@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from holdfast.analyses.forgetting import kept_neighbours, nearest, neighbours_block
+from holdfast.analyses.forgetting.analysis import kept_neighbours, nearest, neighbours_block
 from holdfast.data.texts.general import passages
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest, t
 
 from holdfast.analyses.compare.verdict import judge_pairs, paired
-from holdfast.analyses.distillation import agreement, kept_share
+from holdfast.analyses.distillation.analysis import agreement, kept_share
 
 
 def test_the_share_of_right_answers_is_their_ratio_with_a_resampled_interval() -> None:

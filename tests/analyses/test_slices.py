@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from holdfast.analyses.analysis import NoAnswer
-from holdfast.analyses.errors import AnsweredRows, hardest_rows
+from holdfast.analyses.errors.analysis import AnsweredRows, hardest_rows
 from holdfast.analyses.row_scores import badness, sentence_f1
 from holdfast.analyses.row_texts import given_labels
 from holdfast.analyses.slices.analysis import (

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from holdfast.analyses.errors import errors
+from holdfast.analyses.errors.analysis import errors
 from holdfast.analyses.evaluation import scored_block
 from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
 from holdfast.cli.errors import show

@@ -34,6 +34,17 @@ def test_import_loads_nothing_heavy() -> None:
     assert run("-c", code).stdout.strip() == "[]"
 
 
+def test_a_page_is_made_without_what_computes() -> None:
+    """The sections of the analyses are declared in modules of their own, which are light."""
+    code = (
+        "import sys; from holdfast.report.contents import contents; import holdfast.report.card;"
+        "assert {'slices', 'fairness', 'memory'} <= {one.key for one in contents()};"
+        f"loaded = [*{HEAVY}, 'holdfast.analyses.analysis', 'holdfast.runs', 'holdfast.training'];"
+        "print([name for name in loaded if name in sys.modules])"
+    )
+    assert run("-c", code).stdout.strip() == "[]"
+
+
 def test_import_sets_up_no_logging_and_opens_no_network() -> None:
     code = (
         "import logging, sys, holdfast;"

@@ -98,6 +98,20 @@ def test_the_method_is_a_key_of_the_recipe(site: Path, rows: Path, tmp_path: Pat
     assert refused.value.returncode == 2
 
 
+def test_the_analysis_is_a_block_of_the_result_and_a_section_of_the_report(
+    site: Path, rows: Path, tmp_path: Path
+) -> None:
+    typed(site, tmp_path, "train", str(rows), "--set", "train.max_steps=2", "--out", "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    rates = [result["lengths"][name] for name in ("long", "short")]
+    assert all(rate["low"] <= rate["value"] <= rate["high"] for rate in rates)
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert '<section id="lengths"' in page
+    assert f"texts above {result['lengths']['above']:.0f} characters" in page
+    card = (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
+    assert all("longer texts" in text for text in (page, card))
+
+
 def test_the_command_of_another_package_is_listed_and_works(
     site: Path, rows: Path, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def test_a_slice_that_fails_is_named_in_the_run_its_report_and_the_command(
 def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(
     failing_run: Path, holdfast: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from holdfast.analyses.errors import failing_slices, wrong_rows
+    from holdfast.analyses.errors.analysis import failing_slices, wrong_rows
     from holdfast.runs.finished_run import FinishedRun
 
     shown = json.loads(holdfast("errors", failing_run, "--json", "--quiet").out)

@@ -54,7 +54,7 @@ def test_what_speaks_against_the_model_itself_stays() -> None:
 
 
 def test_too_few_rows_are_blamed_only_where_more_would_decide() -> None:
-    from holdfast.report.answer.update import of_update
+    from holdfast.report.view.update import of_update
 
     def told(**new: Any) -> str:
         gate = {"decision": "undecided", "because": "why", "new": {"found": "open", **new}}

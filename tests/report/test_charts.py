@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.charts.bars import stacked
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
 from holdfast.report.charts.dots import Dot, dots
-from holdfast.report.charts.reliability import Bin, reliability
 from holdfast.report.charts.svg import AxisScale, element, tick_labels, ticks
+from holdfast.report.view.calibration import Bin, reliability
+from holdfast.report.view.division import stacked
 
 
 def parse(markup: Markup) -> ET.Element:

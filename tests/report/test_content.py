@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast.report.page import write_report
-from holdfast.report.view.mistakes import ranges
+from holdfast.report.view.calibration import ranges
 
 
 def estimates(value: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], float]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.report.view.fairness import view_of
+from holdfast.analyses.fairness.section import view_of
 
 
 def block(*measures: str, status: str | None = None) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import pytest
 
 from holdfast.cli.summary import summary
 from holdfast.core.records import Label
+from holdfast.report.answer.answer import discarded
 from holdfast.report.card import render
 from holdfast.report.diagnosis import as_confirmed
 from holdfast.report.page import write_report
-from holdfast.report.page_words import discarded
 from holdfast.report.run_files import read_run
 from holdfast.report.view.headline import PLAIN, headline
 from holdfast.report.view.study import ENDS

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from holdfast.report.card import write_card
+from holdfast.report.contents import contents
 from holdfast.report.page import write_report
 from holdfast.report.run_files import read_run
-from holdfast.report.view.reliance import MOST, QUESTIONS, Reliance, reliance
+from holdfast.report.view.reliance import MOST, Reliance, reliance
 
-ALL = {section for section, _, _ in QUESTIONS}
+CHECKS = {one.key: one.reliance for one in contents() if one.reliance}
+ALL = set(CHECKS)
 
 
 def value(number: float, half: float = 0.1) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def test_what_was_looked_for_and_not_found_is_one_line(told: Any) -> None:
     found = told(CLEAN)
     assert found.lines == ()
     assert found.rest.startswith("Tested for and not found: ")
-    assert all(looked_for in found.rest for _, looked_for, _ in QUESTIONS[:-1])
+    assert all(one.looked_for in found.rest for one in CHECKS.values() if not one.is_use)
     undecided = {**CLEAN, "probes": {"memorization": {"verdict": "undecided"}}}
     assert "Too few rows to decide: memorized training rows." in told(undecided).rest
     wide = {"verdict": "not shown", "auc": {"value": 0.63, "low": 0.48, "high": 0.75}}

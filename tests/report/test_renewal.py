@@ -66,8 +66,8 @@ def test_the_section_answers_first_and_holds_what_decided() -> None:
     assert not any("known already" in name for name, *_ in feedback.lines)
     # The part that is likeliest to be worse stands first.
     assert parts.lines[0][:3] == ("class a", "30", "-20.0")
-    assert "texts about: x" in found.notes[0]
-    assert "2.8 points (what 566 validation rows can show)" in found.more[1]
+    assert "texts about: x" in found.passages[-1]
+    assert "2.8 points (what 566 validation rows can show)" in found.passages[2]
 
 
 def test_other_runs_have_no_such_section() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from holdfast.analyses.threshold.section import thresholds
 from holdfast.report.run_files import RunFiles
-from holdfast.report.view.thresholds import thresholds
 
 
 def _line(promise: float, threshold: float | None, coverage: float = 0.0) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def test_the_strictest_promise_that_can_be_made_is_the_answer() -> None:
     assert found is not None
     assert "at least 95" in found.sentence
     assert "61.0" in found.sentence
-    assert [line[1] for line in found.lines] == ["70.0\u00a0%", "83.0\u00a0%", "none"]
-    assert "about 900 validation rows are needed" in found.lines[2][4]
+    assert [line[1] for line in found.tables[0].lines] == ["70.0\u00a0%", "83.0\u00a0%", "none"]
+    assert "about 900 validation rows are needed" in found.tables[0].lines[2][4]
 
 
 def test_where_nothing_can_be_promised_it_says_so() -> None:

@@ -1,8 +1,10 @@
 """What is said of a model beside its score, and when: candidates are found on training and
 validation rows **before** the test rows open, and confirmed on them once.
 
-An analysis is one module with a constant ``ANALYSIS`` and one line in ``ANALYSES``. It is asked of
-a ``Session``: of a run that goes on, which stores the blocks, or of a finished one.
+An analysis is one module with a constant ``ANALYSIS`` and one line in the table of
+``core/analyses.py``; what the report says of it is declared in its folder's ``section.py``
+(``report/section.py``), which imports nothing that computes. It is asked of a ``Session``: of a run
+that goes on, which stores the blocks, or of a finished one.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from holdfast.contract.predictions import (
     write_answers,
 )
 from holdfast.contract.result import class_columns
+from holdfast.core.analyses import ANALYSES
 from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import InputError, Interrupted
 from holdfast.core.input_errors import defect_line, lacking, raises_defects
@@ -41,18 +44,6 @@ if TYPE_CHECKING:
 
 
 PACKAGE = "holdfast.analyses"
-# Every analysis, in the order of their blocks.
-ANALYSES = (
-    "row_scores",
-    "distillation",
-    "errors",
-    "fairness.analysis",
-    "forgetting",
-    "memory.analysis",
-    "explain.class_words",
-    "slices.analysis",
-    "threshold.analysis",
-)
 
 
 class Session(Protocol):

@@ -514,7 +514,7 @@ def errors(
     looks for slices among clusters of frozen vectors of the texts. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.analyses.errors import errors as errors_of_run
+    from holdfast.analyses.errors.analysis import errors as errors_of_run
 
     folder = Path(run_name(run))
     return errors_of_run(folder, robust=robustness, topics=topics)

@@ -94,7 +94,7 @@ def show_folds(
 
 def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The answer first, at the width of a terminal."""
-    from holdfast.report.answer.folds import answer_words
+    from holdfast.report.view.folds import answer_words
 
     answer = wrapped(answer_words(result["cv"]), columns)
     return ["", *answer, "", *entries(_entries(result), columns), *run_lines(run)]

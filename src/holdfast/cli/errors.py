@@ -41,7 +41,7 @@ def command(
     Of a model that writes: was tuning it worth it, and what its answers show.
     """
     refuse_too_little("torch")
-    from holdfast.analyses.errors import errors
+    from holdfast.analyses.errors.analysis import errors
 
     with output.heard():
         found = errors(run, robust=robust, topics=topics)

@@ -45,18 +45,17 @@ def shown(document: Mapping[str, Any], columns: int) -> str:
 
 def carried(block: Mapping[str, object], columns: int) -> str:
     """The words that carry each class, as a run's ``reasons`` has them."""
-    from holdfast.report.view.reasons import alarms_sentence, carried_sentence, word_lines
+    from holdfast.analyses.explain.section import carried as carried_words
 
     if "why" in block:
         return "\n".join(wrapped(printable(str(block["why"])), columns))
-    lines = [*wrapped(carried_sentence(block), columns), ""]
-    for one in word_lines(block):
-        told = (
-            f"{one.name}: “{one.words}” costs {one.cost}, other words {one.others} "
-            f"({one.rows} test rows, {one.p}): {one.verdict}"
-        )
+    found = carried_words(block)
+    lines = [*wrapped(found.sentence, columns), ""]
+    for name, words, rows, cost, others, p, verdict in found.tables[0].lines:
+        told = f"{name}: “{words}” costs {cost}, other words {others} ({rows} test rows, {p})"
+        told += f": {verdict}"
         lines += wrapped(told, columns, "  ", "    ")
-    lines += ["", *wrapped(alarms_sentence(block), columns)]
+    lines += ["", *wrapped(found.passages[-1], columns)]
     return "\n".join(printable(line) for line in lines)
 
 

@@ -50,7 +50,7 @@ def command(
 
 def show(found: dict[str, Any]) -> list[str]:
     """What was found, in sentences, with a table a column."""
-    from holdfast.report.view.fairness import view_of
+    from holdfast.analyses.fairness.section import view_of
 
     view = view_of(found["fairness"])
     lines = [view.answer]

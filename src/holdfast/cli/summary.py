@@ -37,8 +37,7 @@ class VerdictJson(TypedDict, total=False):
 
 def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The lines: the answer first, whatever the verdict says."""
-    from holdfast.report.answer.answer import answer
-    from holdfast.report.page_words import discarded
+    from holdfast.report.answer.answer import answer, discarded
 
     summary, unused = answer(result), discarded(result)
     return [
@@ -77,7 +76,7 @@ def _verdict(verdict: VerdictJson, columns: int, what: str) -> Iterator[str]:
 
 def _ended(result: Mapping[str, Any], columns: int) -> list[str]:
     """Why it ended, in one line where that fits, and the state that is kept."""
-    from holdfast.report.page_words import discarded
+    from holdfast.report.answer.answer import discarded
 
     best, last = result["best_step"], result["last_step"]
     label, because = result["verdict"]["label"], str(result["stopped_because"])

@@ -123,11 +123,11 @@ def _size_lines(result: Mapping[str, object], columns: int) -> list[str]:
     from holdfast.report.view.capacity import capacity_view
 
     view = capacity_view(block)
-    lines = ["", *textwrap.wrap(view.answer[:1].upper() + view.answer[1:], columns), ""]
-    for name, value, gap, verdict, _, quick in view.lines:
-        told = "  ".join(filter(None, (value, gap, verdict, quick)))
+    lines = ["", *textwrap.wrap(view.sentence[:1].upper() + view.sentence[1:], columns), ""]
+    for name, value, gap, verdict, _, quick in view.tables[0].lines:
+        told = "  ".join(map(str, filter(None, (value, gap, verdict, quick))))
         lines += wrapped(f"  {name:24} {told}", columns, "", " " * 27)
-    return [*lines, "", *textwrap.wrap(view.how, columns)]
+    return [*lines, "", *textwrap.wrap(view.passages[1], columns)]
 
 
 class TrialJson(TypedDict):

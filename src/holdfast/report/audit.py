@@ -14,7 +14,8 @@ from markupsafe import Markup, escape
 from holdfast.core.wording import counted
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import sentence
-from holdfast.report.page import UNPRINTABLE, Section, asset, environment, standalone
+from holdfast.report.page import UNPRINTABLE, asset, environment, standalone
+from holdfast.report.section import PagePart
 from holdfast.report.view.headline import TONES, Headline
 from holdfast.report.view.record import SEVERITIES, ChoiceView
 
@@ -113,9 +114,9 @@ def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
         for d in document["decisions"]
     ]
     sections = [
-        *([Section("problems", "What was found", levels)] if levels else []),
-        Section("looked", "What was looked at", looked),
-        *([Section("choices", "What was decided, and why", choices)] if choices else []),
+        *([PagePart("problems", "What was found", levels)] if levels else []),
+        PagePart("looked", "What was looked at", looked),
+        *([PagePart("choices", "What was decided, and why", choices)] if choices else []),
     ]
     return standalone(_top(document), sections, words, str(document["task"]))
 

@@ -13,7 +13,8 @@ from holdfast.core.curves import TRANSFORMERS, Curves, Series, position
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
-from holdfast.report.page import Section, standalone
+from holdfast.report.page import standalone
+from holdfast.report.section import PagePart
 from holdfast.report.view.headline import (
     PLAIN,
     TONES,
@@ -53,8 +54,8 @@ def render_diagnosis(log: Curves, document: Mapping[str, object], name: str) -> 
     log's path as the reader should see it."""
     words = Glossary()
     sections = (
-        Section("curves", "The curves", drawn(log)),
-        Section("choices", "What was read, and why", log.decisions),
+        PagePart("curves", "The curves", drawn(log)),
+        PagePart("choices", "What was read, and why", log.decisions),
     )
     return standalone(_top(log, document, name), sections, words, f"log of kind {log.source}")
 

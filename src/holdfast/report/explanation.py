@@ -9,9 +9,11 @@ from typing import Any, NotRequired, TypedDict
 from markupsafe import Markup, escape
 
 from holdfast.core.wording import counted
+from holdfast.report.document import Document, Items, Passage
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP
-from holdfast.report.page import Section, standalone
+from holdfast.report.page import standalone
+from holdfast.report.section import PagePart
 from holdfast.report.view.headline import TONES, Headline
 
 # From which share of a row's strongest value on a word is marked faintly, clearly, strongly.
@@ -24,6 +26,10 @@ WHY_NOT = {
     "too few words": "of so few words no order can be told from a random one",
     "hardly moves": "the answer hardly changes whatever words are taken away",
 }
+WORTH = (
+    "What a word adds is measured on this model and this row. It says why the model answers so, "
+    "not whether it should."
+)
 TOGETHER = "the maps of all rows together are not better than random"
 
 
@@ -134,9 +140,10 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
         _row(document, row, pictures[place] if place < len(pictures) else None)
         for place, row in enumerate(document["rows"])
     ]
+    trusted = Document((Items(tuple(joint_lines(document))), Passage(WORTH, "remark")))
     sections = [
-        Section("explained", "Row by row", rows),
-        Section("trusted", "What this is worth", joint_lines(document)),
+        PagePart("explained", "Row by row", rows),
+        PagePart("trusted", "What this is worth", trusted),
     ]
     return standalone(
         _top(document),

@@ -248,3 +248,9 @@ def _signless(text: str, signed: bool = False) -> str:
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("+-") if not signed else f"±{text.lstrip('+-')}"
     return text.replace("-", MINUS)
+
+
+def few(names: list[str]) -> str:
+    """The first two of the names, and how many more there are."""
+    rest = len(names) - 2
+    return ", ".join(names[:2]) + (f" and {rest} more" if rest > 0 else "")

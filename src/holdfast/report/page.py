@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
-from typing import Any
 
 from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.bccache import Bucket
@@ -18,33 +16,13 @@ from holdfast._version import __version__
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.files import write_text
 from holdfast.core.run_files import is_sealed
+from holdfast.report.contents import contents
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import moment
 from holdfast.report.public import without_paths
 from holdfast.report.run_files import RunFiles, read_run
-from holdfast.report.view import (
-    base_model,
-    capacity,
-    distillation,
-    division,
-    episodes,
-    examples,
-    fairness,
-    folds,
-    generations,
-    headline,
-    honest,
-    learning,
-    memory,
-    mistakes,
-    reasons,
-    record,
-    reliance,
-    slices,
-    study,
-    thresholds,
-    update,
-)
+from holdfast.report.section import PagePart
+from holdfast.report.view import headline, mistakes, reliance
 
 
 class Compiled(BytecodeCache):
@@ -63,21 +41,11 @@ class Compiled(BytecodeCache):
             self._code[bucket.key, bucket.checksum] = bucket.code
 
 
-TEMPLATES = Path(__file__).parent / "templates"
+PACKAGE = Path(__file__).parents[1]
+TEMPLATES = PACKAGE / "report" / "templates"
 COMPILED = Compiled()
-# Parts of the page that say what is missing where they have no data; the others are left out.
-ALWAYS = frozenset({"findings", "division", "learning", "gap", "decisions", "timeline"})
 # Characters that HTML cannot hold; a lone surrogate cannot even be written.
 UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(55296, 57344)), "�")
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One part of the page: its anchor, its heading, and the value its template shows."""
-
-    id: str
-    title: str
-    data: Any
 
 
 def write_report(run: Path) -> Path:
@@ -125,7 +93,7 @@ def render(run: RunFiles) -> str:
 
 def standalone(
     top: headline.Headline,
-    parts: Sequence[Section],
+    parts: Sequence[PagePart],
     words: Glossary,
     task: str,
     *,
@@ -143,7 +111,7 @@ def standalone(
 def _page(
     words: Glossary,
     top: headline.Headline,
-    parts: Sequence[Section],
+    parts: Sequence[PagePart],
     *,
     pictures: bool,
     more_style: str = "",
@@ -153,7 +121,7 @@ def _page(
     style, script = asset("report.css"), asset("report.js")
     if more_style:
         style = Markup(style + "\n" + asset(more_style))
-    parts = (*parts, Section("words", "Words", words))
+    parts = (*parts, PagePart("words", "Words", words))
     given = {"rely": None, "created": "", "absent": (), "seed": None, **facts}
     page = (
         environment(words)
@@ -171,45 +139,14 @@ def _page(
     return page.translate(UNPRINTABLE)
 
 
-def sections(run: RunFiles) -> tuple[Section, ...]:
+def sections(run: RunFiles) -> tuple[PagePart, ...]:
     """The parts of the page in reading order; a part without data is left out."""
-    # Without test rows the folds are the score, and it stands above.
-    folded = bool(run.part("cv")) and not run.part("test").get("n")
-    parts = (
-        Section("folds", "How sure is the score?", folds.folds(run)),
-        Section("score", "The honest score", None if folded else honest.honest(run)),
-        Section("update", "May it take over?", update.renewal(run)),
-        Section("distilled", "What it keeps of its teacher", distillation.distilled(run)),
-        Section("episodes", "New tasks", episodes.episodes(run)),
-        Section("worth", "Was it worth it?", base_model.worth(run)),
-        Section("generations", "What it writes", generations.generations(run)),
-        Section("outputs", "What its answers show", base_model.outputs(run)),
-        # Where it is right and wrong, and whom to ask; then what it holds; then how it was made.
-        Section("confusion", "What it confuses", mistakes.matrix(run)),
-        Section("classes", "Class by class", mistakes.class_scores(run)),
-        Section("calibration", "Can its confidence be trusted?", mistakes.calibration(run)),
-        Section("thresholds", "When to ask a person", thresholds.thresholds(run)),
-        Section("slices", "Where it fails", slices.slices(run)),
-        Section("hardest", "Hardest rows", mistakes.hardest(run)),
-        Section("nearby", "What it learned near its errors", slices.hard_rows(run)),
-        Section("fairness", "Is it fair?", fairness.fairness(run)),
-        Section("reasons", "What carries each class", reasons.reasons(run)),
-        Section("memory", "What it remembers", memory.memory(run)),
-        Section("forgetting", "What it forgot", memory.forgetting(run)),
-        Section("load", "Load the model", record.loading(run)),
-        Section("capacity", "Is it larger than it need be?", capacity.capacity(run)),
-        Section("study", "What the search found", study.study(run)),
-        Section("findings", "Findings in the data", record.findings(run)),
-        Section("division", "How the rows were divided", division.division(run)),
-        Section("learning", "How it learned", learning.learning(run)),
-        Section("gap", "The gap", learning.gap(run)),
-        Section("examples", "Row by row", examples.data_map(run)),
-        Section("decisions", "What was decided, and why", record.decisions(run)),
-        Section("timeline", "What happened when", record.moments(run)),
-        Section("settings", "Settings", record.settings(run)),
-        Section("facts", "Model, versions and machine", record.facts(run)),
+    parts = ((one, one.view(run)) for one in contents())
+    return tuple(
+        PagePart(one.key, one.title, data, one.template)
+        for one, data in parts
+        if one.always or data
     )
-    return tuple(part for part in parts if part.id in ALWAYS or part.data)
 
 
 def environment(words: Glossary, *folders: Path) -> Environment:
@@ -217,7 +154,7 @@ def environment(words: Glossary, *folders: Path) -> Environment:
     marks what ``words`` explains; a page has a glossary of its own. Templates are looked for in
     ``folders`` first."""
     made = Environment(
-        loader=FileSystemLoader([*folders, TEMPLATES]),
+        loader=FileSystemLoader([*folders, TEMPLATES, PACKAGE]),
         bytecode_cache=COMPILED,
         autoescape=True,
         undefined=StrictUndefined,

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from holdfast.report.contents import contents
 from holdfast.report.run_files import RunFiles
 
 # The models that come along, by the name and licence under which they are published.
 PUBLISHED = {"embedded": ("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0")}
-# What the user wrote himself: texts and names are shown as they are.
-USERS_OWN = frozenset({"hardest", "generations", "classes", "per_class", "confusion"})
 MARKS = frozenset("/\\")
 POSIX = re.compile(r"(?<![\w/.~])~?(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?")
 WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\\s]+\\)*([^\\\s]+)")
@@ -57,6 +56,7 @@ def without_paths(run: RunFiles) -> RunFiles:
     Paths that the settings name are known exactly (they may hold spaces); any other is an absolute
     path of two parts or more in a sentence.
     """
+    own = {key for section in contents() for key in section.own_texts}
     told = (run.result.get("settings"), run.recipe, run.result.get("model"))
     # The files of rows as they were named, relative ones and those behind links among them.
     files = run.part("data").texts("files")
@@ -71,7 +71,7 @@ def without_paths(run: RunFiles) -> RunFiles:
             # Most texts hold no path, and there are tens of thousands in a long run.
             return WINDOWS.sub(r"\1", POSIX.sub(r"\1", value)) if MARKS & set(value) else value
         if isinstance(value, Mapping):
-            return {key: item if key in USERS_OWN else clean(item) for key, item in value.items()}
+            return {key: item if key in own else clean(item) for key, item in value.items()}
         return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     def every(lines: tuple[Mapping[str, object], ...]) -> tuple[Mapping[str, Any], ...]:

@@ -1,4 +1,5 @@
-"""The files of a run folder as one frozen value; the only file of this room that opens them."""
+"""The files of a run folder as one frozen value, whose objects are decoded where they are read; the
+only file of this package that opens them."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from holdfast.core.branches import living_events
 from holdfast.core.errors import RunError
 from holdfast.core.input_errors import door
+from holdfast.core.records import Estimate
 from holdfast.core.run_files import REPEAT, check_files, read_events, read_result
 from holdfast.core.yaml_values import from_yaml
-from holdfast.report.block import Block
+from holdfast.report.numbers import estimate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -215,3 +217,52 @@ def _check(table: pa.Table, kinds: Mapping[str, str]) -> None:
         found = table.schema.field(name).type
         if not numeric[kind](found):
             raise ValueError(f"the column {name!r} must hold {kind}, and holds {found}")
+
+
+class Block(dict[str, Any]):
+    """A value that is absent, null (as in older runs) or of another type (in a stranger's) is read
+    as the empty one of the type that is asked for."""
+
+    def block(self, *keys: str) -> Block:
+        """The object at ``keys``, the second inside the first."""
+        found: Any = self
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return Block(found) if isinstance(found, Mapping) else Block()
+
+    def blocks(self, key: str) -> list[Block]:
+        """The objects of a list."""
+        found = self.get(key)
+        return [Block(one) for one in _items(found) if isinstance(one, Mapping)]
+
+    def table(self, *keys: str) -> dict[str, Block]:
+        """The objects of an object, by their names."""
+        found = self.block(*keys).items()
+        return {str(key): Block(one) for key, one in found if isinstance(one, Mapping)}
+
+    def texts(self, key: str) -> list[str]:
+        """The items of a list, as texts."""
+        return list(map(str, _items(self.get(key))))
+
+    def text(self, key: str, default: str = "") -> str:
+        """A text, or anything else that is written as one."""
+        return str(self.get(key) or default)
+
+    def number(self, key: str) -> float | None:
+        """A number of either type."""
+        found = self.get(key)
+        known = isinstance(found, (int, float)) and not isinstance(found, bool)
+        return found if known else None
+
+    def whole(self, key: str) -> int | None:
+        """A whole number."""
+        found = self.get(key)
+        return found if isinstance(found, int) else None
+
+    def estimate(self, key: str) -> Estimate:
+        """An estimate, or a bare number; where there is none it says why."""
+        return estimate(self.get(key))
+
+
+def _items(found: object) -> list[Any] | tuple[Any, ...]:
+    return found if isinstance(found, (list, tuple)) else ()

@@ -26,9 +26,10 @@ from holdfast.plugins.dashboard.files import LARGEST, START, follow, read_whole,
 from holdfast.plugins.dashboard.summary import RECIPE
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.numbers import AT_LOOKS, count, metric_name, sentence
-from holdfast.report.page import Section, sections
+from holdfast.report.page import sections
 from holdfast.report.public import without_paths
 from holdfast.report.run_files import READ, RunFiles, read_run
+from holdfast.report.section import PagePart
 from holdfast.report.view import learning as learning_view
 from holdfast.report.view.headline import PLAIN
 
@@ -66,7 +67,7 @@ class Whole:
     """A finished run and the parts of its report, by their names."""
 
     run: RunFiles
-    parts: Mapping[str, Section]
+    parts: Mapping[str, PagePart]
 
 
 def whole_run(path: Path) -> Whole:
@@ -76,7 +77,7 @@ def whole_run(path: Path) -> Whole:
     return Whole(run, {part.id: part for part in sections(run)})
 
 
-def parts_of(parts: Mapping[str, Section], tab: str) -> tuple[Section, ...]:
+def parts_of(parts: Mapping[str, PagePart], tab: str) -> tuple[PagePart, ...]:
     """The parts of a tab that have anything to say; what no tab names stands on the last."""
     named = {part for _, parts in TABS.values() for part in parts}
     wanted = list(TABS[tab][1])

@@ -135,7 +135,7 @@ def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
 
 def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
     from holdfast.core.curves import position
-    from holdfast.report.page_words import DISCARDED
+    from holdfast.report.answer.answer import DISCARDED
 
     if curves.best is not None and curves.valid is not None:
         where = f"{curves.axis} {position(curves.best):g}"

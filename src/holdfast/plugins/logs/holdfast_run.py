@@ -20,7 +20,7 @@ from holdfast.monitor.judge import judge
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.table import from_rows
 from holdfast.plugins.logs.text import first_line_holds
-from holdfast.report.page_words import DISCARDED, discarded
+from holdfast.report.answer.answer import DISCARDED, discarded
 from holdfast.training.evaluation_file import LOOKS, WITHOUT, read_looks
 
 FILE = "events.jsonl"

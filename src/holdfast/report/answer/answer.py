@@ -8,21 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.report.answer.comparison import by_words, gap_words, paired_of
-from holdfast.report.answer.episodes import Use, of_start
-from holdfast.report.answer.folds import ADVICE, answer_words
 from holdfast.report.answer.score import (
     FALLING,
     GUESSES,
     PHRASES,
     Headline,
+    Use,
+    by_words,
+    gap_words,
     is_written,
+    paired_of,
     rows_of,
     score_of,
 )
-from holdfast.report.answer.update import of_update
-from holdfast.report.block import Block
 from holdfast.report.numbers import metric_name
+from holdfast.report.run_files import Block
+from holdfast.report.view.episodes import of_start
+from holdfast.report.view.folds import ADVICE, answer_words
+from holdfast.report.view.update import of_update
 
 NOTHING = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
 WORTH: Mapping[str, tuple[str, Use]] = {
@@ -205,3 +208,30 @@ def _broken(result: Block) -> str:
     if n and overlap is not None and overlap <= 0:
         return "its texts share no word in order with the references"
     return ""
+
+
+# What the decision is called that says so of a run that is diagnosed.
+DISCARDED = "fine-tuning discarded"
+
+
+def discarded(result: Mapping[str, Any]) -> str | None:
+    """One sentence on what is kept in the place of the fine-tuned model; ``None`` where a later
+    step is kept, an average of weights, or where nobody chose (another trainer's run that was only
+    watched)."""
+    last = result.get("last_step")
+    if result.get("best_step") != 0 or not isinstance(last, int) or last < 1:
+        return None
+    if result.get("policy") == "off":
+        return None
+    # What was decided of the kept checkpoint; of another trainer's run nothing.
+    found = [one for one in result.get("decisions") or () if one.get("what") == "kept state"]
+    kept = str(found[-1].get("chosen") or "") if found else ""
+    if "average" in kept:
+        return None
+    head = " with a linear probe as its last layer" if "linear probe" in kept else ""
+    what = "the student before distillation" if result.get("distilled") else "the base model"
+    # An update may begin with the weights of the run that it is to replace.
+    start = ((result.get("update") or {}).get("start") or {}).get("start")
+    what = "the served model" if start == "warm" else what
+    steps = "its only step was not" if last == 1 else f"none of its {last:,} steps was"
+    return f"Fine-tuning was discarded: {steps} kept, so the saved model is {what}{head}."

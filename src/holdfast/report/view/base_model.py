@@ -7,10 +7,19 @@ from collections.abc import Iterable, Mapping
 
 from holdfast.core.records import Estimate
 from holdfast.core.wording import way_words
-from holdfast.report.block import Block
 from holdfast.report.document import Document, DocumentTable
-from holdfast.report.numbers import count, estimate, interval, metric_name, number, p_value, points
-from holdfast.report.run_files import RunFiles
+from holdfast.report.numbers import (
+    count,
+    estimate,
+    few,
+    interval,
+    metric_name,
+    number,
+    p_value,
+    points,
+)
+from holdfast.report.run_files import Block, RunFiles
+from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck
 
 SIDES = {"test": "Test prompts", "train": "Training prompts"}
 VERDICTS = {
@@ -51,9 +60,7 @@ def worth(run: RunFiles) -> Document | None:
     notes += map(str, raw.block("left_out").values())
     judged = f"The judge was tried first: {ability.get('because')}." if ability.get("able") else ""
     more = (judged, general.text("because"), raw.text("false_alarms"))
-    return Document(
-        raw.text("because"), tuple(filter(None, more)), tuple(tables), _sentences(notes)
-    )
+    return Document.of(raw.text("because"), tuple(filter(None, more)), tables, _sentences(notes))
 
 
 def outputs(run: RunFiles) -> Document | None:
@@ -71,7 +78,7 @@ def outputs(run: RunFiles) -> Document | None:
         raw.text("false_alarms"),
     )
     notes = _sentences(map(str, raw.block("left_out").values()))
-    return Document(raw.text("because"), tuple(filter(None, more)), tuple(tables), notes)
+    return Document.of(raw.text("because"), tuple(filter(None, more)), tables, notes)
 
 
 def _losses(start: Mapping[str, Block], texts: Block) -> DocumentTable:
@@ -186,3 +193,26 @@ def _more(rows: object) -> str:
 
 def _sentences(notes: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in dict.fromkeys(notes))
+
+
+def _no_better(run: RunFiles) -> str | None:
+    verdict = run.part("worth").get("verdict")
+    if verdict is None:
+        return None
+    if verdict == "no":
+        return "It is no better than the base model"
+    return CLEAN if verdict == "yes" else UNDECIDED
+
+
+def _faulty(run: RunFiles) -> str | None:
+    block = run.part("outputs")
+    shares = [one for one in block.blocks("shares") if one.get("side") == "test"]
+    if not shares:
+        return None
+    marks = [str(one.get("mark")) for one in shares if one.get("verdict") == "more"]
+    more = [block.block("meaning").text(mark, mark) for mark in marks]
+    return f"More of its outputs than of the base model's {few(more)}" if more else CLEAN
+
+
+WORTH = RelianceCheck("a base model that is as good", _no_better, rank=1)
+OUTPUTS = RelianceCheck("more faulty outputs than the base model's", _faulty, rank=7)

@@ -4,35 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from holdfast.report.document import Details, Document, DocumentTable, Passage
 from holdfast.report.run_files import RunFiles
 
 Block = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class CapacityView:
-    """``answer`` is the one sentence, ``how`` what it rests on, ``lines`` the sizes in words: the
-    name, the score, the difference to the whole model, its verdict, parameters, time of an answer;
-    ``metric`` what the score is; ``front`` names the sizes that no other beats in both."""
-
-    answer: str
-    how: str
-    lines: tuple[tuple[str, ...], ...]
-    metric: str
-    front: str
-
-
-def capacity(run: RunFiles) -> CapacityView | None:
+def capacity(run: RunFiles) -> Document | None:
     """``None`` where the run is of no search for the size."""
     block = run.part("capacity")
     return capacity_view(block) if block else None
 
 
-def capacity_view(block: Block) -> CapacityView:
-    """The block ``capacity`` of ``result.json`` in words."""
+def capacity_view(block: Block) -> Document:
+    """The block ``capacity`` of ``result.json``: the answer, what it rests on, and the sizes."""
     by_rights = block["metric"] == "accuracy"
     points = 100 * block["margin"]
     margin = (
@@ -46,7 +33,23 @@ def capacity_view(block: Block) -> CapacityView:
     named = {one["key"]: one["name"] for one in block["sizes"]}
     front = ", ".join(named[key] for key in block["pareto"])
     lines = tuple(_line(one, by_rights, block["chosen"]) for one in block["sizes"])
-    return CapacityView(f"{block['because']}.", f"{how}.", lines, block["metric"], front)
+    columns = (
+        "Size",
+        str(block["metric"]).capitalize(),
+        "Beside the whole",
+        "Verdict",
+        "Parameters",
+        "An answer",
+    )
+    table = DocumentTable("Every size", columns, lines, ("", "n", "n", "", "n", "n"), "region")
+    best = Passage(f"No other size beats these in both quality and time: {front}.")
+    return Document(
+        (
+            Passage(f"{block['because']}.", explained=True),
+            Passage(f"{how}."),
+            Details("Every size", (table, best)),
+        )
+    )
 
 
 def _line(one: Block, by_rights: bool, chosen: str) -> tuple[str, ...]:

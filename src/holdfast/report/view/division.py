@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from holdfast.report.block import Block
-from holdfast.report.charts.bars import stacked
+from holdfast.report.charts.svg import element
 from holdfast.report.numbers import NBSP, count, plural
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 
 PARTS = ("train", "valid", "test", "dropped")
 NAMES = {"train": "Train", "valid": "Validation", "test": "Test", "dropped": "Dropped"}
@@ -109,4 +108,25 @@ def _classes(found: Mapping[str, Block]) -> tuple[tuple[str, tuple[str, ...], st
             stacked(list(zip(PARTS[:3], row, strict=True)), largest),
         )
         for name, row in sizes.items()
+    )
+
+
+def stacked(parts: Sequence[tuple[str, int]], whole: int) -> Markup:
+    """A bar as long as the sum of ``parts`` ÷ ``whole``; hidden from screen readers, since the
+    same numbers always stand beside it. Empty for nothing."""
+    if whole <= 0:
+        return Markup("")
+    boxes, at = [], 0.0
+    for style, n in parts:
+        width = 100 * n / whole
+        if n > 0:
+            boxes.append(element("rect", x=at, y=0, width=width, height=10, class_=style))
+        at += width
+    return element(
+        "svg",
+        *boxes,
+        class_="stack",
+        viewBox="0 0 100 10",
+        preserveAspectRatio="none",
+        aria_hidden="true",
     )

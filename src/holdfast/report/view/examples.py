@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from holdfast.report.charts.scatter import PointMark, scatter
+from holdfast.report.charts.svg import (
+    SIZES,
+    AxisScale,
+    drawing,
+    element,
+    line,
+    mark,
+    tick,
+    tick_labels,
+    ticks,
+)
 from holdfast.report.numbers import count, number, plural
 from holdfast.report.run_files import RunFiles
 
@@ -22,6 +32,8 @@ MOST_MARKS = 1500
 # how training began, not what the rows are like.
 LEAST_CLEAR = 0.5
 LISTED = 12
+# Half the range of a probability: no standard deviation of one is larger.
+MOST_SPREAD = 0.5
 WORDS = {
     "easy": "right, and sure on average",
     "memorized": "right at the end, learnt late",
@@ -66,7 +78,7 @@ def data_map(run: RunFiles) -> DataMapView | None:
     about = "; ".join(f"{kind} ({WORDS[kind]}): {n}" for kind, n in tally.items())
     return DataMapView(
         sentence=f"Of {plural(rows, 'training row')}: {odd}." + _left_out(unclear),
-        chart=scatter([_mark(line) for line in shown], about),
+        chart=_map(shown, about),
         kinds=kinds,
         rows=tuple(_line(x) for x in _suspects(seen)),
         left_out=f"{plural(left, 'row')} more are not drawn." if left else "",
@@ -114,17 +126,6 @@ def _suspects(seen: Sequence[ExampleRow]) -> list[ExampleRow]:
     )[:LISTED]
 
 
-def _mark(line: ExampleRow) -> PointMark:
-    words = (
-        f"Row {line['row']}"
-        + (f", {line['label']}" if line["label"] is not None else "")
-        + f"\n{line['kind']}: {WORDS[line['kind']]}"
-        f"\nconfidence {number(line['confidence'], 'confidence')}"
-        f"\nvariability {number(line['variability'], '')}"
-    )
-    return PointMark(line["variability"], line["confidence"], line["kind"], words)
-
-
 def _line(line: ExampleRow) -> tuple[str, str, str, str, str]:
     return (
         count(line["row"]),
@@ -133,3 +134,46 @@ def _line(line: ExampleRow) -> tuple[str, str, str, str, str]:
         number(line["confidence"], "confidence"),
         number(line["aum"], ""),
     )
+
+
+def _map(rows: Sequence[ExampleRow], about: str) -> Markup:
+    """Both sizes of the data map: one mark a row, how sure the model was against how much that
+    changed."""
+    if not rows:
+        return Markup("")
+    return Markup("").join(_draw(size, width, rows, about) for size, width in SIZES)
+
+
+def _draw(size: str, width: float, rows: Sequence[ExampleRow], about: str) -> Markup:
+    height = 380.0 if size == "wide" else 320.0
+    x = AxisScale(0.0, MOST_SPREAD, 56.0, width - 14.0)
+    y = AxisScale(0.0, 1.0, height - 44.0, 34.0)
+    parts = [_axes(x, y), *(_point(row, x, y) for row in rows)]
+    return drawing("data-map", size, width, height, "Data map", about, *parts)
+
+
+def _axes(x: AxisScale, y: AxisScale) -> Markup:
+    parts = []
+    for at, label in zip(ticks(0, 1), tick_labels(ticks(0, 1), True), strict=True):
+        parts += [
+            line(x.start, x.end, y(at), y(at), "grid"),
+            tick(label, x.start - 7, y(at) + 4, "end"),
+        ]
+    for at, label in zip(ticks(0, MOST_SPREAD), tick_labels(ticks(0, MOST_SPREAD)), strict=True):
+        parts.append(tick(label, x(at), y.start + 18, "middle"))
+    parts.append(tick("variability →", x.end, y.start + 38, "end"))
+    parts.append(tick("↑ confidence", x.start, y.end - 16))
+    return element("g", *parts, aria_hidden="true")
+
+
+def _point(row: ExampleRow, x: AxisScale, y: AxisScale) -> Markup:
+    at, over = x(min(row["variability"], MOST_SPREAD)), y(row["confidence"])
+    dot = element("circle", cx=at, cy=over, r=3.2, class_=f"dot map {row['kind']}")
+    words = (
+        f"Row {row['row']}"
+        + (f", {row['label']}" if row["label"] is not None else "")
+        + f"\n{row['kind']}: {WORDS[row['kind']]}"
+        f"\nconfidence {number(row['confidence'], 'confidence')}"
+        f"\nvariability {number(row['variability'], '')}"
+    )
+    return mark(words, at, over, dot, tab=None)

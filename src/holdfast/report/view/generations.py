@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from holdfast.core.records import Estimate
-from holdfast.report.block import Block
+from holdfast.report.document import Cell
 from holdfast.report.numbers import count, metric_name, plural
-from holdfast.report.run_files import RunFiles
-from holdfast.report.view.honest import Cell, cell
+from holdfast.report.run_files import Block, RunFiles
+from holdfast.report.view.honest import cell
 
 COLUMNS = {
     "test": "Test rows",

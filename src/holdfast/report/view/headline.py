@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from holdfast.core.wording import bounds
-from holdfast.report.answer.answer import answer
-from holdfast.report.answer.episodes import Use
-from holdfast.report.block import Block
+from holdfast.report.answer.answer import answer, discarded
+from holdfast.report.answer.score import Use
 from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sentence
-from holdfast.report.page_words import discarded
 from holdfast.report.public import last_part, public_name
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 
 # label: (tone, the word shown beside the mark, the sentence)
 PLAIN: Mapping[str, tuple[str, str]] = {

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.answer.comparison import paired_of
-from holdfast.report.answer.score import rows_of
-from holdfast.report.block import Block
+from holdfast.report.answer.score import paired_of, rows_of
 from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.document import Cell
 from holdfast.report.numbers import (
     FIRST,
     compact,
@@ -25,16 +24,7 @@ from holdfast.report.numbers import (
     plural,
     points,
 )
-from holdfast.report.run_files import RunFiles
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A number, its interval, and a remark: why it is undefined, or what qualifies it."""
-
-    value: str
-    span: str
-    remark: str
+from holdfast.report.run_files import Block, RunFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +116,12 @@ def honest(run: RunFiles) -> Honest:
         rows=rows,
         how=how,
     )
+
+
+def unless_folded(run: RunFiles) -> Honest | None:
+    """``None`` where folds are the score, without test rows: their own section says it."""
+    folded = bool(run.part("cv")) and not run.part("test").get("n")
+    return None if folded else honest(run)
 
 
 def headline_metric(scores: Mapping[str, Estimate]) -> str:

@@ -10,10 +10,10 @@ from markupsafe import Markup
 
 from holdfast.core.branches import alive, branch_of
 from holdfast.core.records import Estimate, finite
-from holdfast.report.block import Block
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.charts.svg import SIZES
+from holdfast.report.document import Cell
 from holdfast.report.numbers import (
     AT_LOOKS,
     count,
@@ -25,11 +25,12 @@ from holdfast.report.numbers import (
     points,
     sentence,
 )
-from holdfast.report.run_files import RunFiles
-from holdfast.report.view.honest import Cell, cell, headline_metric
+from holdfast.report.run_files import Block, RunFiles
+from holdfast.report.view.honest import cell, headline_metric
 
 FOLDS, TEST = "Validation, out of fold", "Test"
 PROBE, VALID, REFINED = "Training sample", "Validation", "Validation, calibrated"
+LINES = {"train": PROBE, "valid": VALID, "refined": REFINED}
 LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 
 
@@ -77,27 +78,18 @@ def learning(
     the charts, which are drawn in ``sizes``."""
     looks = sorted((s for s in run.snapshots if isinstance(s.get("step"), int)), key=_step)
     losses = [
-        ChartSeries(PROBE, "train", _column(looks, "train_loss")),
-        ChartSeries(VALID, "valid", _column(looks, "valid_loss")),
-        ChartSeries(REFINED, "refined", _column(looks, "refined_loss")),
+        ChartSeries(name, style, _column(looks, f"{style}_loss")) for style, name in LINES.items()
     ]
-    # What share of answers, or of target tokens, is right; for numbers R².
-    measured = [look.get("valid_metrics") or look.get("train_metrics") or {} for look in looks]
-    rate = next((name for name in AT_LOOKS if any(name in one for one in measured)), "accuracy")
+    rate = _rate(looks)
     rates = [
-        ChartSeries(PROBE, "train", _column(looks, "train_metrics", rate)),
-        ChartSeries(VALID, "valid", _column(looks, "valid_metrics", rate)),
+        ChartSeries(LINES[style], style, _column(looks, f"{style}_metrics", rate))
+        for style in LOSS_KEYS
     ]
     # Tasks without logits of classes write the raw loss in both places.
     refined = losses[2].values != losses[1].values or not looks
     best, control = run.result.get("best_step"), run.part("control")
     shown = _with_values(losses if refined else losses[:2])
     stretches = _stretches(run)
-    left = f"{len(run.left)} evaluation{'s' * (len(run.left) != 1)}"
-    went_back = (
-        f"The run rolled back: the curves of {left} it discarded are drawn faint. Nothing was "
-        "judged or chosen by them."
-    )
     loss = CurvesChart(
         f"{key}-loss",
         "Loss over the run",
@@ -129,12 +121,8 @@ def learning(
         missing=_missing(looks, losses[1]),
         rate=metric_name(rate),
         refined=refined,
-        went_back=went_back if run.left else "",
-        tried=tuple(
-            f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on: "
-            f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Undone'}."
-            for one in control.blocks("trials")
-        ),
+        went_back=_went_back(len(run.left)),
+        tried=tuple(map(_trial, control.blocks("trials"))),
         optimism=control.block("optimism").text("because"),
     )
 
@@ -164,6 +152,28 @@ def gap(run: RunFiles) -> GapView:
             (metric_name(name), tuple(cell(scores.get(name, unknown), name) for _, scores in found))
             for name in names
         ),
+    )
+
+
+def _rate(looks: list[Mapping[str, Any]]) -> str:
+    """What share of answers, or of target tokens, is right; for numbers R²."""
+    measured = [look.get("valid_metrics") or look.get("train_metrics") or {} for look in looks]
+    return next((name for name in AT_LOOKS if any(name in one for one in measured)), "accuracy")
+
+
+def _went_back(left: int) -> str:
+    if not left:
+        return ""
+    return (
+        f"The run rolled back: the curves of {left} evaluation{'s' * (left != 1)} it discarded are "
+        "drawn faint. Nothing was judged or chosen by them."
+    )
+
+
+def _trial(one: Block) -> str:
+    return (
+        f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on: "
+        f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Undone'}."
     )
 
 

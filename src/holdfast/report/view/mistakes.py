@@ -1,18 +1,15 @@
-"""Where it is wrong: the confusion matrix, the reliability diagram and the hardest rows."""
+"""Where it is wrong: the confusion matrix, the scores of each class and the hardest rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from holdfast.core.errors import RunError
-from holdfast.report.block import Block
-from holdfast.report.charts.reliability import Bin, reliability
-from holdfast.report.numbers import compact, count, estimate, metrics, number
-from holdfast.report.run_files import RunFiles, TestPrediction
-from holdfast.report.view.honest import Cell, cell
+from holdfast.report.document import Cell
+from holdfast.report.numbers import compact, count, number
+from holdfast.report.run_files import Block, RunFiles, TestPrediction
+from holdfast.report.view.honest import cell
 
 COMPACT_FROM = 13
 LONG_NAME = 20
@@ -22,7 +19,6 @@ TEXT_LIMIT = 700
 PICTURE = "data:image/jpeg;base64,"
 PICTURE_LIMIT = 12_000
 SHADES = 8
-MOST_DECIMALS = 4
 REGRESSION = "regression"
 MULTI_LABEL = "multi_label_classification"
 PER_CLASS = ("precision", "recall", "f1")
@@ -39,16 +35,6 @@ class Matrix:
     numbered: bool
     drawn: bool
     top: tuple[tuple[str, str, str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationView:
-    """The diagram, its table (range, rows, confidence, accuracy) and the two numbers beside it."""
-
-    chart: Markup
-    lines: tuple[tuple[str, str, str, str], ...]
-    ece: Cell
-    temperature: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,46 +98,6 @@ def class_scores(run: RunFiles) -> tuple[tuple[str, str, tuple[Cell, ...]], ...]
         (name, count(raw.get("n")), tuple(cell(raw.estimate(key), key) for key in PER_CLASS))
         for name, raw in run.part("test").table("per_class").items()
     )
-
-
-def calibration(run: RunFiles) -> CalibrationView | None:
-    """From ``test.reliability``; ``None`` when the run has none."""
-    test = run.part("test")
-    bins = [
-        Bin(raw["low"], raw["high"], int(raw["n"]), raw["confidence"], raw["accuracy"])
-        for raw in test.block("reliability").blocks("bins")
-        if raw.get("n") and raw.get("accuracy") is not None and raw.get("confidence") is not None
-    ]
-    if not bins:
-        return None
-    temperature = run.part("model_facts").get("temperature")
-    return CalibrationView(
-        chart=reliability(bins),
-        lines=tuple(
-            (words, count(b.n), number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))
-            for words, b in zip(ranges([(b.low, b.high) for b in bins]), bins, strict=True)
-        ),
-        ece=cell(metrics(test).get("ece") or estimate(None), "ece"),
-        temperature=compact(temperature) if temperature else "",
-    )
-
-
-def ranges(ends: Sequence[tuple[float, float]]) -> list[str]:
-    """Ranges of probabilities as text, with as few decimals (0 to 4) as tell both ends of each
-    apart; where four do not, the range is one number."""
-
-    def shown(decimals: int) -> list[tuple[str, str]]:
-        return [(f"{100 * low:.{decimals}f}", f"{100 * high:.{decimals}f}") for low, high in ends]
-
-    def tells_apart(pairs: list[tuple[str, str]]) -> bool:
-        return all(
-            (a != b) == (low != high) for (a, b), (low, high) in zip(pairs, ends, strict=True)
-        )
-
-    pairs = next(
-        (p for p in map(shown, range(MOST_DECIMALS)) if tells_apart(p)), shown(MOST_DECIMALS)
-    )
-    return [f"{a}\u00a0%" if a == b else f"{a} – {b}\u00a0%" for a, b in pairs]
 
 
 def hardest(run: RunFiles) -> Hardest | None:

@@ -9,10 +9,9 @@ from typing import Any
 
 from holdfast.core.tasks import pipeline_of
 from holdfast.core.wording import HIDDEN
-from holdfast.report.block import Block
 from holdfast.report.numbers import compact, count, duration, plural, sentence
 from holdfast.report.purposes import purpose_of
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 
 SEVERITIES = {"error": "bad", "warn": "warn", "info": "info"}
 AUTO_MODELS = {

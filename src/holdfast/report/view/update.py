@@ -1,15 +1,18 @@
-"""Whether an update may take over: from ``update`` of result.json alone."""
+"""Whether an update may take over (``update`` of ``result.json``): its section, and what its gate
+adds to the advice. The gate compares the model with the one that is served, the rest of the advice
+with a baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from holdfast.core.wording import GATE_OUTCOMES
-from holdfast.report.block import Block
+from holdfast.report.answer.score import Use
 from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import count, estimate, metric_name, number
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
 
 STARTS = {"warm": "from the served model", "anew": "from the start"}
 # What became of feedback that was not learned, in words.
@@ -74,7 +77,7 @@ def renewal(run: RunFiles) -> Document | None:
         f"Not asked about, since it cannot be found in other rows: {one}."
         for one in gate.texts("not_asked")
     ]
-    return Document(gate_words(gate), notes, tuple(tables), tuple(more))
+    return Document.of(gate_words(gate), notes, tables, more)
 
 
 def gate_words(gate: Mapping[str, object]) -> str:
@@ -149,3 +152,37 @@ def _points(gap: Block) -> str:
 
 def _signed(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:+.1f}"
+
+
+REJECTED, ACCEPTED = "kept_aside", "taken"
+
+
+def of_update(result: Mapping[str, object], advice: str, use: Use) -> tuple[str, Use]:
+    """The advice on an update, its gate first; that of any other run as it is.
+
+    An update that is rejected or inconclusive is never called worth using, however much better than
+    a baseline it is: the model that it would replace stays in service.
+    """
+    block = Block(result).block("update")
+    gate, served = block.block("gate"), PurePath(block.text("from", "the served run")).name
+    decision = gate.get("decision")
+    if not decision:
+        return advice, use
+    if decision == ACCEPTED:
+        return f"Accepted as an update of {served}. {advice}", use
+    if decision == REJECTED:
+        first, found = f"Keep serving {served}: the gate rejected this update.", "no"
+    else:
+        # More rows would not always do: a model that is as good as the served one gains nothing on
+        # any number of them.
+        few = any(gate.block(name).get("rows_needed") for name in ("old", "first", "new"))
+        why = (
+            "the gate has too few rows to decide"
+            if few
+            else "the gate can show neither a gain nor a loss"
+        )
+        first = f"Keep serving {served}: this update is inconclusive, because {why}."
+        found = "no" if use == "no" else "unsettled"
+    # "Worth using" is said of the comparison with a baseline, which is not the question here.
+    rest = "" if use == "yes" else f" {advice}"
+    return f"{first}{rest}", found  # type: ignore[return-value]

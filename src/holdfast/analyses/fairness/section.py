@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.report.numbers import count, estimate, interval, number, points, sentence
+from holdfast.report.numbers import count, estimate, few, interval, number, points, sentence
 from holdfast.report.run_files import RunFiles
+from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 
 Block = Mapping[str, Any]
 # What is shown of a value that is no rate.
@@ -214,3 +215,32 @@ def _alarms(rates: Block) -> str:
             f"{number(rates['swap'], 'accuracy')} did"
         )
     return sentence(f"False alarms, measured: {'; '.join(said)}") if said else ""
+
+
+def _differences(run: RunFiles) -> str | None:
+    block = run.part("fairness")
+    groups, axes = block.block("groups"), block.block("swap").blocks("axes")
+    if "groups" not in block:
+        return None
+    gaps = groups.blocks("findings")
+    changes = [str(one.get("axis")) for one in axes if one.get("status") == "changes"]
+    said = []
+    if gaps:
+        where = dict.fromkeys(f"{one.get('column')} {one.get('group')}" for one in gaps)
+        said.append(f"its score differs between groups of rows ({few(list(where))})")
+    if changes:
+        said.append(f"its predictions change with whom a text is about ({few(changes)})")
+    if not said and any(one.get("status") == "inconclusive" for one in axes):
+        return UNDECIDED
+    return " and ".join(said) or (CLEAN if groups.get("columns") or axes else None)
+
+
+SECTIONS = (
+    Section(
+        "fairness",
+        "Is it fair?",
+        fairness,
+        "analyses/fairness/section.html.j2",
+        reliance=RelianceCheck("differences between groups", _differences, rank=4),
+    ),
+)

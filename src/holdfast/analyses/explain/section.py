@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from holdfast.report.numbers import count, p_value
+from holdfast.report.document import Details, Document, DocumentTable, Passage
+from holdfast.report.numbers import count, number, p_value, plural
 from holdfast.report.run_files import RunFiles
+from holdfast.report.section import CLEAN, RelianceCheck, Section
 
 
-@dataclass(frozen=True, slots=True)
-class WordLine:
-    """A candidate on the test rows, as text."""
-
-    name: str
-    words: str
-    rows: str
-    cost: str
-    others: str
-    p: str
-    verdict: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReasonsView:
-    """One sentence, every candidate, and how often one is confirmed by chance."""
-
-    sentence: str
-    lines: tuple[WordLine, ...]
-    alarms: str
-
-
-def reasons(run: RunFiles) -> ReasonsView | None:
+def reasons(run: RunFiles) -> Document | None:
     """``None`` for runs of older versions, and of tasks without classes of texts."""
     block = run.part("reasons")
-    if not block.blocks("words"):
-        return None
-    return ReasonsView(carried_sentence(block), word_lines(block), alarms_sentence(block))
+    return carried(block) if block.blocks("words") else None
 
 
-def word_lines(block: Mapping[str, Any]) -> tuple[WordLine, ...]:
-    """Every candidate as text."""
-    return tuple(
-        WordLine(
+def carried(block: Mapping[str, Any]) -> Document:
+    """The words that were confirmed, and every candidate."""
+    lines = tuple(
+        (
             str(one["class"]),
             str(one["words"]),
             count(one["n"]),
@@ -54,9 +31,28 @@ def word_lines(block: Mapping[str, Any]) -> tuple[WordLine, ...]:
         )
         for one in block["words"]
     )
+    table = DocumentTable(
+        "Words that carry a class",
+        (
+            "Class",
+            "Words",
+            "Test rows",
+            "Cost in log-odds",
+            "Of other words",
+            "p (sign permutations, Holm)",
+            "Verdict",
+        ),
+        lines,
+        ("name", "name", "n", "n", "n", "n", ""),
+        "region",
+    )
+    more = (table, Passage(_alarms(block), "remark"))
+    return Document(
+        (Passage(_sentence(block), "user"), Details("Every candidate, and what it costs", more))
+    )
 
 
-def carried_sentence(block: Mapping[str, Any]) -> str:
+def _sentence(block: Mapping[str, Any]) -> str:
     """The words that were confirmed, class by class."""
     words = block["words"]
     held: dict[str, list[str]] = {}
@@ -76,7 +72,7 @@ def carried_sentence(block: Mapping[str, Any]) -> str:
     )
 
 
-def alarms_sentence(block: Mapping[str, Any]) -> str:
+def _alarms(block: Mapping[str, Any]) -> str:
     """How the candidates came about, and how often one would be confirmed by chance."""
     share = 100 * block["false_alarms"]["share"]
     return (
@@ -97,3 +93,31 @@ def _verdict(one: Mapping[str, Any]) -> str:
     if one["rows_to_settle"]:
         return f"inconclusive: about {count(one['rows_to_settle'])} rows with it would decide"
     return "not confirmed" if one["n"] else "in no test row"
+
+
+def _giveaway(run: RunFiles) -> str | None:
+    words = run.part("reasons").blocks("words")
+    # Runs by older versions did not look.
+    if not any("gives_away" in one for one in words):
+        return None
+    found = [one for one in words if one["gives_away"]]
+    if not found:
+        return CLEAN
+    first = found[0]
+    more = f"; and {plural(len(found) - 1, 'other word')}" if len(found) > 1 else ""
+    return (
+        f"Its predictions of class {first['class']} depend on “{first['words']}”, which is in "
+        f"{number(first['of_class'], 'accuracy')} of its texts and in "
+        f"{number(first['of_others'], 'accuracy')} of the others{more}: the score may be lower on "
+        "texts without it, so remove it from the training texts"
+    )
+
+
+SECTIONS = (
+    Section(
+        "reasons",
+        "What carries each class",
+        reasons,
+        reliance=RelianceCheck("a word that gives a class away", _giveaway, rank=2),
+    ),
+)

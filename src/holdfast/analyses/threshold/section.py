@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from holdfast.report.block import Block
-from holdfast.report.numbers import interval, number
-from holdfast.report.run_files import RunFiles
+from holdfast.report.document import Details, Document, DocumentTable, Passage
+from holdfast.report.numbers import NBSP, interval, number
+from holdfast.report.run_files import Block, RunFiles
+from holdfast.report.section import RelianceCheck, Section
 
 RATE = "accuracy"
 
 
-@dataclass(frozen=True, slots=True)
-class ThresholdsView:
-    """The answer in a sentence, and the promises: (promise, certainty, rows answered, right of
-    them, what stands in the way)."""
-
-    sentence: str
-    lines: tuple[tuple[str, str, str, str, str], ...]
-    alarms: str
-
-
-def thresholds(run: RunFiles) -> ThresholdsView | None:
+def thresholds(run: RunFiles) -> Document | None:
     """``None`` where a run says nothing of it (older versions, tasks without right and wrong)."""
     block = run.part("thresholds")
     if not isinstance(block.get("promises"), (list, tuple)):
@@ -32,9 +21,23 @@ def thresholds(run: RunFiles) -> ThresholdsView | None:
         f"broken in at most {_share(broken)} (no promise counts as kept). holdfast threshold sets "
         "one; predict then gives no prediction below it."
     )
-    return ThresholdsView(
-        _sentence(promises), tuple(map(_line, promises)), "" if broken is None else alarms
+    columns = (
+        "Promised precision",
+        "Probability from",
+        "Test rows covered",
+        "Their precision",
+        "Why not",
     )
+    table = DocumentTable(
+        "Promised precision",
+        columns,
+        tuple(map(_line, promises)),
+        ("n", "n", "n", "n", ""),
+        "region",
+    )
+    more = (table, Passage("" if broken is None else alarms, "muted"))
+    title = "What may be promised, and what it did on the test rows"
+    return Document((Passage(_sentence(promises)), Details(title, more)))
 
 
 def _share(value: float | None) -> str:
@@ -68,3 +71,32 @@ def _line(one: Block) -> tuple[str, str, str, str, str]:
     span = interval(right, RATE)
     shown = f"{number(right.value, RATE)} ({span})" if span else number(right.value, RATE)
     return promised, number(one.get("threshold"), RATE), number(answered.value, RATE), shown, ""
+
+
+def _guaranteed(run: RunFiles) -> str | None:
+    promises = run.part("thresholds").blocks("promises")
+    if not promises:
+        return None
+    kept = [one for one in promises if one.block("test")]
+    if not kept:
+        return "No threshold on its predicted probability guarantees a precision"
+    best = kept[-1]
+    share = best.block("test").estimate("coverage").value
+    return (
+        f"Predictions with a probability of {number(best.get('threshold'), 'accuracy')} or more "
+        f"({number(share, 'accuracy')} of the test rows) have a precision of at least "
+        f"{100 * float(best['precision']):g}{NBSP}%, if new rows are like the validation rows; "
+        "have an annotator check the others"
+    )
+
+
+SECTIONS = (
+    Section(
+        "thresholds",
+        "When to ask a person",
+        thresholds,
+        reliance=RelianceCheck(
+            "a probability threshold with a guaranteed precision", _guaranteed, rank=8, is_use=True
+        ),
+    ),
+)

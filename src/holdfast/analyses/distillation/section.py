@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from holdfast.report.block import Block
 from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import count, interval, metric_name, number
-from holdfast.report.run_files import RunFiles
+from holdfast.report.run_files import Block, RunFiles
+from holdfast.report.section import Section
 
 
 def distilled(run: RunFiles) -> Document | None:
@@ -14,7 +14,7 @@ def distilled(run: RunFiles) -> Document | None:
     if not raw:
         return None
     if "because" not in raw:
-        return Document(f"It is not known: {raw.get('why')}.")
+        return Document.of(f"It is not known: {raw.get('why')}.")
     teacher, student, alone = (raw.block(name) for name in ("teacher", "student", "alone"))
     speed = raw.block("speed")
     lines = [
@@ -54,9 +54,12 @@ def distilled(run: RunFiles) -> Document | None:
     )
     notes = (str(alone["why"]),) if "why" in alone else ()
     runs = ", ".join(teacher.texts("runs"))
-    return Document(str(raw["because"]), (f"Its teacher: {runs}.",), tables, notes)
+    return Document.of(str(raw["because"]), (f"Its teacher: {runs}.",), tables, notes)
 
 
 def _beside(name: str, block: Block, key: str) -> tuple[str, str, str]:
     found = block.estimate(key)
     return name, number(found.value), interval(found)
+
+
+SECTIONS = (Section("distilled", "What it keeps of its teacher", distilled),)

@@ -1,4 +1,5 @@
-"""The reliability diagram: how often answers of a confidence were right, against the diagonal."""
+"""Can its confidence be trusted: how often predictions of a confidence were right, drawn against
+the diagonal (the reliability diagram) and as numbers."""
 
 from __future__ import annotations
 
@@ -8,9 +9,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from holdfast.report.charts.svg import SIZES, AxisScale, drawing, element, line, mark, tick
-from holdfast.report.numbers import number, plural
+from holdfast.report.document import Cell
+from holdfast.report.numbers import compact, count, estimate, metrics, number, plural
+from holdfast.report.run_files import RunFiles
+from holdfast.report.view.honest import cell
 
 MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+MOST_DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,56 @@ class Bin:
     n: int
     confidence: float
     accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationView:
+    """The diagram, its table (range, rows, confidence, accuracy) and the two numbers beside it."""
+
+    chart: Markup
+    lines: tuple[tuple[str, str, str, str], ...]
+    ece: Cell
+    temperature: str
+
+
+def calibration(run: RunFiles) -> CalibrationView | None:
+    """From ``test.reliability``; ``None`` when the run has none."""
+    test = run.part("test")
+    bins = [
+        Bin(raw["low"], raw["high"], int(raw["n"]), raw["confidence"], raw["accuracy"])
+        for raw in test.block("reliability").blocks("bins")
+        if raw.get("n") and raw.get("accuracy") is not None and raw.get("confidence") is not None
+    ]
+    if not bins:
+        return None
+    temperature = run.part("model_facts").get("temperature")
+    return CalibrationView(
+        chart=reliability(bins),
+        lines=tuple(
+            (words, count(b.n), number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))
+            for words, b in zip(ranges([(b.low, b.high) for b in bins]), bins, strict=True)
+        ),
+        ece=cell(metrics(test).get("ece") or estimate(None), "ece"),
+        temperature=compact(temperature) if temperature else "",
+    )
+
+
+def ranges(ends: Sequence[tuple[float, float]]) -> list[str]:
+    """Ranges of probabilities as text, with as few decimals (0 to 4) as tell both ends of each
+    apart; where four do not, the range is one number."""
+
+    def shown(decimals: int) -> list[tuple[str, str]]:
+        return [(f"{100 * low:.{decimals}f}", f"{100 * high:.{decimals}f}") for low, high in ends]
+
+    def tells_apart(pairs: list[tuple[str, str]]) -> bool:
+        return all(
+            (a != b) == (low != high) for (a, b), (low, high) in zip(pairs, ends, strict=True)
+        )
+
+    pairs = next(
+        (p for p in map(shown, range(MOST_DECIMALS)) if tells_apart(p)), shown(MOST_DECIMALS)
+    )
+    return [f"{a}\u00a0%" if a == b else f"{a} – {b}\u00a0%" for a, b in pairs]
 
 
 def reliability(bins: Sequence[Bin]) -> Markup:

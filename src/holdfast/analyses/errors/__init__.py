@@ -1,0 +1,1 @@
+"""What a model gets wrong, and near which training rows."""

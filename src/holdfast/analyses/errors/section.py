@@ -1,0 +1,53 @@
+"""What a model learned near its errors: hard rows beside the training rows nearest to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holdfast.report.run_files import RunFiles
+from holdfast.report.section import Section
+
+SHOWN_TEXT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class HardRow:
+    """A hard test row, what its neighbours let one suspect, and the neighbours: training rows, with
+    their label and text."""
+
+    row: str
+    text: str
+    label: str
+    prediction: str
+    because: str
+    nearest: tuple[tuple[str, str, str], ...]
+
+
+def hard_rows(run: RunFiles) -> tuple[HardRow, ...]:
+    """From ``errors`` of result.json: hard rows that have neighbours or a word on them."""
+    return tuple(
+        HardRow(
+            str(row.get("row", "–")),
+            _cut(row.get("text")),
+            _cut(row.get("label")),
+            _cut(row.get("prediction")),
+            row.text("because"),
+            tuple(
+                (str(one.get("row", "–")), _cut(one.get("label")), _cut(one.get("text")))
+                for one in row.blocks("nearest")
+            ),
+        )
+        for row in run.part("errors").blocks("hardest")
+        if row.get("because")
+    )
+
+
+def _cut(value: object) -> str:
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
+    text = "" if value is None else str(value)
+    return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]} …"
+
+
+TEMPLATE = "analyses/errors/section.html.j2"
+SECTIONS = (Section("nearby", "What it learned near its errors", hard_rows, TEMPLATE),)

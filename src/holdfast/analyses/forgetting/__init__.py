@@ -1,0 +1,1 @@
+"""What a model forgot of what it knew before."""

@@ -1,0 +1,135 @@
+"""What the model remembers of its training rows: ``probes.memorization`` of ``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from holdfast.report.document import Details, Document, DocumentTable, Passage, Piece
+from holdfast.report.numbers import estimate, interval, number, plural
+from holdfast.report.run_files import Block, RunFiles
+from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
+
+ATTACKS = {
+    "loss": "Loss",
+    "conditioned": "Loss, for what the row is",
+    "ratio": "Loss relative to the base model",
+    "errors": "Wrong tokens relative to the base model",
+}
+RISKS = {
+    "loss trace": (
+        "Range of loss",
+        "The inter-quartile range of the row's losses over the epochs, in nats: a row that was "
+        "learned late and is now predicted well was memorized.",
+    )
+}
+# An AUC of membership inference below which nobody would call a model's rows memorized.
+NEARLY_NONE = 0.6
+WITHOUT = "Words and lengths only (the model is not used)"
+AUC = (
+    "The AUC is how often a training row gets a higher score than a row that was not trained on; "
+    "0.5 is chance. If words and lengths by themselves beat chance, the two sets differ and the "
+    "test is inconclusive."
+)
+OTHER = ("Score", "How much better the model predicts the row than a new one would be.")
+
+
+def memory(run: RunFiles) -> Document | None:
+    """``None`` where a run says nothing of it (older versions)."""
+    block = run.part("probes", "memorization")
+    if not block:
+        return None
+    if "auc" not in block:
+        return Document((Passage(f"Not known: {block.text('why', 'not recorded in this run')}."),))
+    more = (block.block(name).text("because") for name in ("extraction", "canaries"))
+    told = [Passage(line) for line in (block.text("because"), *filter(None, more))]
+    attacks = [(ATTACKS.get(k, k), *_number(v, "auc")) for k, v in block.table("attacks").items()]
+    if not attacks:
+        return Document(tuple(told))
+    folded = [
+        DocumentTable(
+            "How well training rows are told from others",
+            ("Membership inference by", "AUC", "95 % interval"),
+            (*attacks, (WITHOUT, *_number(block, "blind_auc"))),
+            look="region",
+        ),
+        Passage(AUC),
+        DocumentTable(
+            "Training rows found at few false alarms",
+            ("False positive rate, at most", "Training rows found", "95 % interval"),
+            tuple(map(_found, block.blocks("tpr"))),
+            ("n", "n", ""),
+            "region",
+        ),
+        *_exposed(block),
+    ]
+    return Document(
+        (*told, Details("The numbers, and the rows with the highest scores", tuple(folded)))
+    )
+
+
+def _exposed(block: Block) -> Iterator[Piece]:
+    """The rows that would be given away first."""
+    lines = tuple(
+        (str(one.get("row")), one.text("label"), one.text("text"), number(one.number("risk")))
+        for one in block.blocks("exposed")
+    )
+    if lines:
+        name, meaning = RISKS.get(str(block.get("risk_by")), OTHER)
+        columns = ("Row", "Label", "Text", name)
+        styles = ("n", "term", "name", "n")
+        yield DocumentTable("The most exposed rows", columns, lines, styles, "region")
+        yield Passage(f"{meaning} {_alarms(block.block('false_alarms'))}", "muted")
+
+
+def _number(block: Block, key: str) -> tuple[str, str]:
+    found = block.estimate(key)
+    return number(found.value), interval(found)
+
+
+def _found(one: Block) -> tuple[str, str, str]:
+    share, rate = estimate(one), one.number("at_fpr")
+    at = "–" if rate is None else f"{100 * rate:.2g}\u00a0%"
+    if share.value is None:
+        return at, "–", str(share.why or "")
+    span = ""
+    if share.low is not None and share.high is not None:
+        span = f"{100 * share.low:.0f} – {100 * share.high:.0f}\u00a0%"
+    return at, f"{100 * share.value:.1f}\u00a0%", span
+
+
+def _alarms(found: Block) -> str:
+    if not found.get("runs"):
+        return ""
+    return (
+        f"False alarms: {found.get('alarms')} of {found.get('runs')} {found.get('what')} "
+        "(benchmarks/memory.py)."
+    )
+
+
+def _memorized(run: RunFiles) -> str | None:
+    block = run.part("probes", "memorization")
+    if "verdict" not in block:
+        return None
+    found, words = block.estimate("auc"), block.block("extraction").whole("completed")
+    if block["verdict"] == "memorized":
+        known = found.low is not None and found.high is not None
+        limits = f" (95 % CI {number(found.low)}–{number(found.high)})" if known else ""
+        return (
+            "It memorized training rows: membership inference finds them with AUC "
+            f"{number(found.value)}{limits} (chance 0.5)"
+        )
+    if words:
+        return f"It completes {plural(words, 'training row')} word for word"
+    # What so few rows cannot tell from nothing was not excluded.
+    excluded = found.high is not None and found.high <= NEARLY_NONE
+    return CLEAN if block["verdict"] == "not shown" and excluded else UNDECIDED
+
+
+SECTIONS = (
+    Section(
+        "memory",
+        "What it remembers",
+        memory,
+        reliance=RelianceCheck("memorized training rows", _memorized, rank=5),
+    ),
+)

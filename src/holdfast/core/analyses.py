@@ -1,0 +1,19 @@
+"""The analyses: a line each. What runs them (``analyses/analysis.py``) and what shows them
+(``report/contents.py``) read it here, so that a page imports nothing that computes."""
+
+from __future__ import annotations
+
+# Modules of ``analyses/`` with an ``ANALYSIS``, in the order of their blocks in ``result.json``.
+# One that the report has a section for is in a folder, whose ``section.py`` has its ``SECTIONS``.
+ANALYSES = (
+    "row_scores",
+    "distillation.analysis",
+    "errors.analysis",
+    "fairness.analysis",
+    "forgetting.analysis",
+    "memory.analysis",
+    "explain.class_words",
+    "slices.analysis",
+    "threshold.analysis",
+)
+FOLDERS = tuple(name.partition(".")[0] for name in ANALYSES if "." in name)
