@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FILE = re.compile(r"^<!-- file: (?P<path>\S+) -->\n```python\n(?P<code>.*?)^```$", re.M | re.S)
 LINE = re.compile(
-    r"^<!-- line in: (?P<path>\S+), after: (?P<before>.+) -->\n```python\n(?P<code>.*\n)```$", re.M
+    r"^<!-- line in: (?P<path>\S+), after: (?P<before>.+) -->\n```text\n(?P<code>.*\n)```$", re.M
 )
 ENTRIES = re.compile(r"^<!-- entry points -->\n```toml\n(?P<text>.*?)^```$", re.M | re.S)
 
