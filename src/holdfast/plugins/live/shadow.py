@@ -7,9 +7,7 @@ counted on all rows, without a label, and labels are needed only of rows on whic
 The labels must not depend on which answer was shown. Counted are those of rows that were drawn at
 chance (of all rows, or of those on which the two differ), labelled without the shown answer in
 sight; ``apart`` keeps the others, by their reason. Sibling: ``plugins.live.stream.PairStream``, of
-rows that all have a label.
-
-Whose answer to a row is nearer to what is right: the challenger's, the shown one, neither.
+rows that all have a label. ``nearer`` says which of the two answers to a row is the better one.
 """
 
 from __future__ import annotations

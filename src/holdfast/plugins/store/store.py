@@ -143,9 +143,8 @@ class Store:
     def save_state(self, name: str, body: Mapping[str, Any], at: float) -> None:
         """Remember ``body`` under a name, in the place of what was there."""
         values = {"at": at, "body": dict(body)}
-        with self._writing() as connection:
-            made = _inserting(connection)(tables.states).values(name=name, **values)
-            connection.execute(made.on_conflict_do_update(index_elements=["name"], set_=values))
+        made = _inserting(self._engine)(tables.states).values(name=name, **values)
+        self._write(made.on_conflict_do_update(index_elements=["name"], set_=values))
 
     # What others read.
 
@@ -373,15 +372,12 @@ class Store:
 
     def see(self, request: str, index: int, who: str) -> None:
         """``who`` has now seen the model's answer to the row that he labels."""
-        with self._writing() as connection:
-            mine = _mine(tables.claims, request, index, who)
-            connection.execute(tables.claims.update().where(mine).values(seen=True))
+        mine = _mine(tables.claims, request, index, who)
+        self._write(tables.claims.update().where(mine).values(seen=True))
 
     def release(self, request: str, index: int, who: str) -> None:
         """Give a row back that ``who`` had taken."""
-        with self._writing() as connection:
-            mine = _mine(tables.claims, request, index, who)
-            connection.execute(tables.claims.delete().where(mine))
+        self._write(tables.claims.delete().where(_mine(tables.claims, request, index, who)))
 
     def claims(self, now: float) -> list[Claim]:
         """Who labels which row now."""
@@ -391,15 +387,13 @@ class Store:
     def skip(self, request: str, index: int, who: str, at: float) -> None:
         """``who`` would rather not label this row."""
         values = {"request": request, "index": index, "who": who, "at": at}
-        with self._writing() as connection:
-            made = _inserting(connection)(tables.skips).values(**values)
-            connection.execute(made.on_conflict_do_nothing())
+        self._write(
+            _inserting(self._engine)(tables.skips).values(**values).on_conflict_do_nothing()
+        )
 
-    def unskip(self, request: str, index: int, who: str) -> bool:
-        """Take that back; whether there was anything to take back."""
-        with self._writing() as connection:
-            mine = _mine(tables.skips, request, index, who)
-            return connection.execute(tables.skips.delete().where(mine)).rowcount > 0
+    def unskip(self, request: str, index: int, who: str) -> None:
+        """Take that back."""
+        self._write(tables.skips.delete().where(_mine(tables.skips, request, index, who)))
 
     def skipped(self) -> list[tuple[str, int, str, float]]:
         """Request, index, who and when, oldest first."""
@@ -412,6 +406,11 @@ class Store:
         self._need_file()
         with refusing(self._where), writing(self._engine) as connection:
             yield connection
+
+    def _write(self, statement: Any) -> None:
+        """One statement, which is a transaction of its own."""
+        with self._writing() as connection:
+            connection.execute(statement)
 
     def _read(self, statement: Any) -> list[Any]:
         self._need_file()
@@ -579,7 +578,7 @@ def _records(value: Any) -> Iterator[dict[str, Any]]:
         yield from _records(one)
 
 
-def _inserting(connection: Connection) -> Any:
+def _inserting(connection: Connection | Engine) -> Any:
     """``INSERT`` with what to do where a row is there already, which both databases know."""
     return {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name].insert
 

@@ -28,8 +28,6 @@ from holdfast.core.shapes import check_size
 from holdfast.plugins.service.web.faults import Fault, bad, plain
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from holdfast.plugins.service.service import Service
 
 
