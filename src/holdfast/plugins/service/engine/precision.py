@@ -18,8 +18,9 @@ from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.records import Decision
 from holdfast.core.run_files import read_result
 from holdfast.data.scratch import scratch_file
-from holdfast.plugins.export.export import HOME, export, format_of
+from holdfast.plugins.export.export import HOME, export
 from holdfast.plugins.export.folder import FACTS
+from holdfast.plugins.export.formats import format_of
 from holdfast.plugins.export.graphs import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.measurements import BFLOAT16, FLOAT32
 from holdfast.plugins.service.engine.networks import EngineFile, Graph, Saved, quicker
