@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import MachineError, RecipeError
-from holdfast.plugins.export import export
+from holdfast.plugins.export import formats
 from holdfast.plugins.export.measurements import (
     FormMeasurements,
     ModelForm,
@@ -119,13 +119,13 @@ def test_a_form_that_could_not_be_made_is_told() -> None:
 
 def test_formats_name_the_task_and_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RecipeError, match="not for the task causal-lm") as refused:
-        export.format_of("onnx", "causal-lm")
+        formats.format_of("onnx", "causal-lm")
     assert "gguf" in refused.value.remedy
     with pytest.raises(RecipeError, match="not for the task seq2seq"):
-        export.format_of("gguf", "seq2seq")
+        formats.format_of("gguf", "seq2seq")
     with pytest.raises(RecipeError, match="is no format"):
-        export.format_of("tflite", "text-classification")
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+        formats.format_of("tflite", "text-classification")
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MachineError, match="onnxruntime") as lacking:
-        export.format_of("onnx", "text-classification")
+        formats.format_of("onnx", "text-classification")
     assert "holdfast[export]" in lacking.value.remedy

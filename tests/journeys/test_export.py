@@ -300,7 +300,7 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     """Its stored answers to them are those of its folds' models."""
     from holdfast.core.records import Decision
     from holdfast.pipeline.main import train
-    from holdfast.plugins.export.export import valid_rows
+    from holdfast.plugins.export.formats import valid_rows
     from holdfast.recipe import Recipe, override
     from holdfast.runs.finished_run import FinishedRun
 

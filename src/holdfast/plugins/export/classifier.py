@@ -24,7 +24,7 @@ from holdfast.core.records import Decision
 from holdfast.core.tasks import OF_PICTURES
 from holdfast.data.table import Table
 from holdfast.plugins.export import folder as files
-from holdfast.plugins.export.export import Format, about, valid_rows
+from holdfast.plugins.export.formats import Format, about, valid_rows
 from holdfast.plugins.export.graphs import (
     BESIDE,
     Engine,

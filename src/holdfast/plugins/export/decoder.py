@@ -24,7 +24,7 @@ from holdfast.core.records import Decision
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted
 from holdfast.models.generators.causal import load_saved_causal
 from holdfast.models.loading.quiet import quiet_transformers
-from holdfast.plugins.export.export import FORMATS, about, valid_rows
+from holdfast.plugins.export.formats import FORMATS, about, valid_rows
 from holdfast.plugins.export.gguf_file import check_decoder, write_gguf
 from holdfast.plugins.export.graphs import hushed
 from holdfast.plugins.export.model import merged

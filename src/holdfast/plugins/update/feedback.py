@@ -187,3 +187,19 @@ def _written(value: object) -> str | None:
     if isinstance(value, (list, dict, tuple)):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+def tell_store(
+    where: str | None, kind: str, body: Mapping[str, Any], at: float, *, once: bool = False
+) -> None:
+    """Append an event to the store, where the feedback is one; ``once``: unless it is among its
+    newest already."""
+    from holdfast.plugins.store.records import Event
+    from holdfast.plugins.store.store import open_store
+
+    if where is None or not is_store(where):
+        return
+    with closing(open_store(where)) as store:
+        known = store.newest_events() if once else []
+        if all((one.kind, dict(one.body)) != (kind, dict(body)) for one in known):
+            store.append(Event(kind, at, body))

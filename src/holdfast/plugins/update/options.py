@@ -33,6 +33,7 @@ from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import read_result
 from holdfast.core.wording import counted
 from holdfast.plugins.update.candidates import against_warm, check_start
+from holdfast.plugins.update.feedback import tell_store
 from holdfast.plugins.update.gate import check_margin
 from holdfast.plugins.update.merge import OWN_SHARE, join
 from holdfast.plugins.update.procedure import Renewal
@@ -210,8 +211,6 @@ def updated(
 
 def _tell(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
     """The gate's decision joins the events of the store that the feedback came of, once."""
-    from holdfast.plugins.update.rounds import tell_store
-
     block = result["update"]
     body = {"run": str(folder), "from": block["from"]}
     body |= {key: block["gate"][key] for key in ("decision", "because")}

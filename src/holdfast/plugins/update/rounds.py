@@ -34,7 +34,7 @@ from holdfast.core.input_errors import door, lacking
 from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.plugins.update.candidates import predictions
-from holdfast.plugins.update.feedback import is_store
+from holdfast.plugins.update.feedback import is_store, tell_store
 from holdfast.plugins.update.merge import labelled_rows
 from holdfast.plugins.update.options import UpdateOptions
 from holdfast.plugins.update.retest import Retest, retest
@@ -336,22 +336,6 @@ def retested(asking: UpdateOptions) -> Retest:
     said = predictions(Predictor.load(asking.run), table) if len(table) else []
     labels = labels_of_rows(table) if len(table) else []
     return retest([a == b for a, b in zip(said, labels, strict=True)], promised)
-
-
-def tell_store(
-    where: str | None, kind: str, body: Mapping[str, Any], at: float, *, once: bool = False
-) -> None:
-    """Append an event to the store, where the feedback is one; ``once``: unless it is among its
-    newest already."""
-    from holdfast.plugins.store.records import Event
-    from holdfast.plugins.store.store import open_store
-
-    if where is None or not is_store(where):
-        return
-    with closing(open_store(where)) as store:
-        known = store.newest_events() if once else []
-        if all((one.kind, dict(one.body)) != (kind, dict(body)) for one in known):
-            store.append(Event(kind, at, body))
 
 
 def _is_round(path: Path) -> bool:

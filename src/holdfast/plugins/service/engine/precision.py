@@ -30,8 +30,9 @@ from holdfast.data.scratch import scratch_file
 from holdfast.models.compute.processor import FASTER_BY, measure_gain, use_onednn
 from holdfast.models.encoders.checkpoint import hearing
 from holdfast.models.encoders.network import masked_mean
-from holdfast.plugins.export.export import HOME, export, format_of
+from holdfast.plugins.export.export import HOME, export
 from holdfast.plugins.export.folder import FACTS
+from holdfast.plugins.export.formats import format_of
 from holdfast.plugins.export.graphs import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.measurements import BFLOAT16, FLOAT32
 from holdfast.plugins.export.model import ByPlace, Uncarried, of_texts

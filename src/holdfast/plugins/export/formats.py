@@ -1,0 +1,97 @@
+"""The formats, which tasks each is for and what packages it needs; and what every one of them takes
+of a run: the facts in common and its validation rows."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast._version import __version__
+from holdfast.core.decisions import notify
+from holdfast.core.errors import MachineError, RecipeError, RunError
+from holdfast.core.records import Decision
+from holdfast.core.tasks import CLASSIFIERS, DECODERS, TAGGERS
+from holdfast.data.table import Table
+from holdfast.report.public import public_name
+from holdfast.runs.finished_run import FinishedRun
+
+READERS = (*CLASSIFIERS, *TAGGERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """``file`` is the model's file in the export's folder; ``tasks`` those that it is for;
+    ``packages`` what writing it imports."""
+
+    name: str
+    file: str
+    tasks: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        Format("onnx", "model.onnx", READERS, ("onnx", "onnxruntime", "onnxscript")),
+        Format("openvino", "model.xml", READERS, ("onnx", "onnxruntime", "onnxscript", "openvino")),
+        Format("gguf", "model.gguf", DECODERS, ("gguf",)),
+    )
+}
+
+
+def format_of(name: str, task: str) -> Format:
+    """The format called ``name``, for a model of ``task``. Raises ``RecipeError`` for one that
+    there is not, or that is not for the task, and ``MachineError`` where a package is missing."""
+    if name not in FORMATS:
+        raise RecipeError("--to", "is no format", name, f"Choose one of: {', '.join(FORMATS)}.")
+    found = FORMATS[name]
+    if task not in found.tasks:
+        fitting = [one.name for one in FORMATS.values() if task in one.tasks]
+        remedy = (
+            f"Choose --to {' or --to '.join(fitting)}."
+            if fitting
+            else "There is none for this task yet; its model/ folder loads in plain Transformers."
+        )
+        raise RecipeError("--to", f"{name} is not for the task {task}", name, remedy)
+    lacking = [one for one in found.packages if importlib.util.find_spec(one) is None]
+    if lacking:
+        raise MachineError(
+            f"--to {name}",
+            f"needs the package {', '.join(lacking)}",
+            None,
+            "pip install 'holdfast[export]'",
+        )
+    return found
+
+
+def about(again: FinishedRun, form: Format, precision: str, because: str) -> dict[str, Any]:
+    """The facts that every format has, first in ``export.json``."""
+    result = again.result
+    return {
+        "schema": 1,
+        "holdfast": __version__,
+        "format": form.name,
+        "file": form.file,
+        "precision": precision,
+        "kept_because": because,
+        "task": result["task"],
+        "model": public_name(str(result.get("model") or "")),
+    }
+
+
+def valid_rows(again: FinishedRun) -> tuple[Table | None, list[Any] | None]:
+    """The run's validation rows and what it stored of its answers (``None`` where it stored none);
+    no rows where the run had none or they cannot be read, which is said."""
+    because = "none were set aside: rows that the model learned from were answered by others"
+    if not again.out_of_fold:
+        try:
+            if again.has("valid"):
+                told = again.told("valid")
+                return (told.table if len(told) else None), list(told.predictions or ()) or None
+            table = again.table("valid")
+            return (table if len(table) else None), None
+        except RunError as error:
+            because = f"the validation rows cannot be read: {error.rule}"
+    notify(Decision("scored", "not on validation rows", because, prominent=True))
+    return None, None
