@@ -15,7 +15,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from holdfast.core.records import Label, Verdict
+from holdfast.core.labels import Label
+from holdfast.core.records import Verdict
 from holdfast.core.run_facts import LabelNoise
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cells import Cell, Result, grid, publish, run_cells
 from scipy.special import ndtri
 
-from holdfast.core.records import OVERFITTED, Snapshot
+from holdfast.core.labels import OVERFITTED
+from holdfast.core.records import Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.monitor.judge import judge

@@ -26,7 +26,7 @@ from holdfast.analyses.memory.membership import (
     smallest_rate,
 )
 from holdfast.analyses.memory.probe import Risks, SetScores, remember
-from holdfast.contract.writing import Verbatim
+from holdfast.contract.written_text import Verbatim
 from holdfast.data.table import Table
 from holdfast.prepare.canaries import exposures, labelled_canaries, repeated
 from holdfast.recipe import DataPart

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.cli.commands import meant
 from holdfast.cli.options import TASKS, VERDICTS, complete_tasks, complete_verdicts
-from holdfast.core.records import Label
+from holdfast.core.labels import Label
 from holdfast.recipe.parts import Task
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import holdfast.monitor.detectors as room
-from holdfast.core.records import Finding, Label, Snapshot, to_json
+from holdfast.core.labels import Label
+from holdfast.core.records import Finding, Snapshot, to_json
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History

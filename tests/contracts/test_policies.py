@@ -30,7 +30,7 @@ from holdfast.core.actions import (
     to_record,
 )
 from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.records import Label
+from holdfast.core.labels import Label
 from holdfast.fits.policies import load_policy
 from holdfast.methods.registry import all_methods
 

@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import binomtest, fisher_exact
 
 from holdfast.analyses.row_scores import RowScores, compared, comparison_block
-from holdfast.core.records import Evidence, Label, Remedy, Verdict, to_json
+from holdfast.core.labels import Label
+from holdfast.core.records import Evidence, Remedy, Verdict, to_json
 from holdfast.monitor.confirmation import AGAINST, NOT_SUPPORTED, UNTESTED, confirmed
 from holdfast.monitor.judge import judge
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from holdfast.core.records import Label
+from holdfast.core.labels import Label
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import CAUSES, ORDER, likeliest_cause, settle, winner
 from holdfast.monitor.symptom import Symptom

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from holdfast.contract.fit import FittedModel
-from holdfast.contract.writing import Sample, Verbatim, WrittenSamples
+from holdfast.contract.written_text import Sample, Verbatim, WrittenSamples
 from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.fits.run_facts import with_probe, with_texts

@@ -218,7 +218,7 @@ def test_an_unknown_verdict_is_shown_as_it_is(
 def test_every_label_of_the_contract_has_plain_words() -> None:
     from typing import get_args
 
-    from holdfast.core.records import Label
+    from holdfast.core.labels import Label
     from holdfast.report.view.headline import PLAIN
 
     assert set(PLAIN) == set(get_args(Label))

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from holdfast.cli.summary import summary
-from holdfast.core.records import Label
+from holdfast.core.labels import Label
 from holdfast.report.answer.answer import discarded
 from holdfast.report.card import render
 from holdfast.report.diagnosis import as_confirmed

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import (
-    VERDICTS,
-    Address,
-    EndOptions,
-    Helps,
-    RunOptions,
-    RunOutput,
-    SourceOptions,
-)
+from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
+from holdfast.core.labels import VERDICTS
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
 from holdfast.terminal.layout import entries, run_lines, wrapped

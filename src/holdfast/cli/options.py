@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 import typer
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.labels import VERDICTS, Label, is_asked
 from holdfast.core.printable import printable
 from holdfast.core.tasks import TASKS
 from holdfast.terminal.layout import width
@@ -25,23 +26,7 @@ from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.contract.request import Request
-    from holdfast.core.records import Label
     from holdfast.terminal.say import Teller
-
-# As core/records.py has them; importing it would cost every `--help` the time of NumPy.
-VERDICTS = (
-    "learning",
-    "healthy",
-    "underfit",
-    "overfit",
-    "memorizing",
-    "miscalibrated",
-    "diverging",
-    "leaking",
-    "noisy_labels",
-    "forgetting",
-    "inconclusive",
-)
 
 
 def complete_tasks(incomplete: str) -> list[str]:
@@ -158,8 +143,6 @@ class EndOptions:
     def leave(self, labels: Sequence[Label], whose: str, quiet: bool) -> None:
         """Exit with 3 where one of ``labels`` was named with ``--fail-on``; ``whose`` verdict it
         is begins the line."""
-        from holdfast.core.records import is_asked
-
         asked: Any = set(self.fail_on or ())
         feared = [label for label in labels if is_asked(label, asked)]
         if not feared:

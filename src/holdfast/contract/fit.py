@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.contract.inference import Answering
-    from holdfast.contract.writing import Verbatim, WrittenSamples
+    from holdfast.contract.written_text import Verbatim, WrittenSamples
     from holdfast.models.base import Loaded, Network
     from holdfast.training.loop import Trained
     from holdfast.training.machine.machine import MachineChoice

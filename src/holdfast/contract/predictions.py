@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdfast.contract.fit import FittedModel
-    from holdfast.data.table import Table
 
 
 Side = Literal["train", "valid", "test"]

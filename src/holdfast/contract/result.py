@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from holdfast.contract.fit import Scored
     from holdfast.core.actions import Action
     from holdfast.data.table import Splits, Table
-    from holdfast.training.loop import Trained
 
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "scipy", "numpy")

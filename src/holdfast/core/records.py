@@ -6,7 +6,7 @@ Objects stay in their room; these records cross. Arrays are NumPy, never tensors
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,25 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.labels import Label
 from holdfast.core.printable import brief
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
 Severity = Literal["info", "warn", "error"]
-Label = Literal[
-    "learning",
-    "healthy",
-    "underfit",
-    "overfit",
-    "memorizing",
-    "miscalibrated",
-    "diverging",
-    "leaking",
-    "noisy_labels",
-    "forgetting",
-    "inconclusive",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +171,6 @@ class Verdict:
             f.name for f in fields(self) if self.test_comparison is not None or f.name not in late
         ]
         return {name: to_json(getattr(self, name)) for name in names}
-
-
-# A yes-or-no question about overfitting (``--fail-on overfit``, alerts, stopping) means both.
-OVERFITTED: frozenset[Label] = frozenset({"overfit", "memorizing"})
-
-
-def is_asked(label: Label, wanted: Container[str]) -> bool:
-    """Whether a verdict is one of those that somebody asked to be told of: ``overfit`` asks for
-    ``memorizing`` too."""
-    return label in wanted or (label in OVERFITTED and "overfit" in wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.contract.predictions import ASKED_ROWS, MOST_HEARD
-from holdfast.contract.writing import COMPARED
+from holdfast.contract.written_text import COMPARED
 from holdfast.core.tasks import DECODERS, LABELLED_TEXTS, WRITERS
 from holdfast.data.texts.general import passages
 from holdfast.models.compute.prefix import evaluation_mode

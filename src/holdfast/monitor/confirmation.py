@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from holdfast.core.records import Label, Verdict
+from holdfast.core.labels import Label
+from holdfast.core.records import Verdict
 from holdfast.core.wording import p_words
 
 # A two-sided test of one comparison a run.

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from holdfast.core.records import Evidence, Label, Remedy, Snapshot, Verdict
+from holdfast.core.labels import Label
+from holdfast.core.records import Evidence, Remedy, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.evidence import gap_of

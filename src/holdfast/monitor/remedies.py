@@ -10,7 +10,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import replace
 from typing import Any, Literal
 
-from holdfast.core.records import OVERFITTED, Label, Remedy
+from holdfast.core.labels import OVERFITTED, Label
+from holdfast.core.records import Remedy
 from holdfast.monitor import limits
 from holdfast.monitor.history import History
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from holdfast.core.records import Evidence, Label, Remedy
+from holdfast.core.labels import Label
+from holdfast.core.records import Evidence, Remedy
 from holdfast.stats.paired_tests import Difference
 
 # Causes that several detectors name; the first one foreign logs too.

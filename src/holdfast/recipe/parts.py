@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from holdfast.core.discovery import nearest
-from holdfast.core.records import Label
+from holdfast.core.labels import Label
 from holdfast.core.tasks import TASKS
 from holdfast.data.options import RowOptions
 from holdfast.recipe.values import checked, kinds

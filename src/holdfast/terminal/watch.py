@@ -15,9 +15,6 @@ from holdfast.terminal.say import Teller
 
 if TYPE_CHECKING:
     from holdfast.analyses.audit.audit import Audit, AuditRequest
-    from holdfast.contract.request import Request
-    from holdfast.recipe import Recipe
-    from holdfast.runs.procedure import Procedure
     from holdfast.search.folds.cross_validation import CrossValidation
 
 

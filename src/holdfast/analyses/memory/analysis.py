@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from holdfast.contract.fit import FittedModel
-    from holdfast.contract.writing import Verbatim
+    from holdfast.contract.written_text import Verbatim
     from holdfast.models.loading.source import Source
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from holdfast.core.curves import WHOLE
-from holdfast.core.records import Label, Verdict
+from holdfast.core.labels import Label
+from holdfast.core.records import Verdict
 from holdfast.monitor.curves.facts import CurveFacts, gap_at_end
 from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
 from holdfast.monitor.curves.words import (

@@ -43,7 +43,8 @@ import math
 import numpy as np
 
 from holdfast.core.curves import Curves
-from holdfast.core.records import Label, Verdict
+from holdfast.core.labels import Label
+from holdfast.core.records import Verdict
 from holdfast.monitor.curves import rise
 from holdfast.monitor.curves.facts import (
     QUARTER,

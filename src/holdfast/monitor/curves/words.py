@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from holdfast.core.curves import position
-from holdfast.core.records import Evidence, Label, Verdict
+from holdfast.core.labels import Label
+from holdfast.core.records import Evidence, Verdict
 from holdfast.monitor.curves.facts import QUARTER, CurveFacts, CurveGap, gap_at_best, gap_at_end
 from holdfast.monitor.curves.remedies import in_their_words, remedies_for
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape

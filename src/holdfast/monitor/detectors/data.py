@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.records import Evidence, Finding, Floats, Label, softmax
+from holdfast.core.labels import Label
+from holdfast.core.records import Evidence, Finding, Floats, softmax
 from holdfast.core.run_facts import LabelNoise
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import is_overfit

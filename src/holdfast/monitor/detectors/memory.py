@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from holdfast.core.records import Evidence, Floats, Label, Snapshot
+from holdfast.core.labels import Label
+from holdfast.core.records import Evidence, Floats, Snapshot
 from holdfast.core.wording import p_words
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import OVER_LOOKS

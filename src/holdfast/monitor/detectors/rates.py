@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from holdfast.core.records import Evidence, Floats, Label, Snapshot
+from holdfast.core.labels import Label
+from holdfast.core.records import Evidence, Floats, Snapshot
 from holdfast.monitor import limits
 from holdfast.monitor.evidence import follow_labels
 from holdfast.monitor.history import History

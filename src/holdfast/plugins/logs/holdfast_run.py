@@ -13,7 +13,8 @@ from holdfast.contract.run_folder import RESULT, not_checked
 from holdfast.core.branches import living_events
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RunError
-from holdfast.core.records import Decision, Evidence, Label, Remedy, Verdict
+from holdfast.core.labels import Label
+from holdfast.core.records import Decision, Evidence, Remedy, Verdict
 from holdfast.core.run_files import check_files, is_sealed, read_events, read_result
 from holdfast.monitor.confirmation import confirmed
 from holdfast.monitor.judge import judge

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.writing import Sample, WrittenSamples
+from holdfast.contract.written_text import Sample, WrittenSamples
 from holdfast.core.discovery import load
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints

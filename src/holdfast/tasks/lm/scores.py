@@ -12,7 +12,7 @@ import numpy.typing as npt
 from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan, plain_facts
 from holdfast.contract.result import brief, scores_block
 from holdfast.contract.run_folder import MODEL
-from holdfast.contract.writing import Sample
+from holdfast.contract.written_text import Sample
 from holdfast.core.decisions import stage
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.chats.chat import turns_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.contract.fit import Kind, Read, Sides
-from holdfast.contract.writing import WrittenSamples
+from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.chats.chat import form_of, load_chats, same_form

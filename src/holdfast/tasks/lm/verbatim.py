@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.writing import COMPARED, FEWEST, GIVEN, Verbatim
+from holdfast.contract.written_text import COMPARED, FEWEST, GIVEN, Verbatim
 from holdfast.core.seeds import generator
 from holdfast.data.chats.chat import turns_of
 from holdfast.data.chats.turns import prompt_of

@@ -24,7 +24,7 @@ from holdfast.contract.inference import (
     rows_to_answer,
 )
 from holdfast.contract.run_folder import model_of
-from holdfast.contract.writing import Sample, WrittenSamples
+from holdfast.contract.written_text import Sample, WrittenSamples
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Finding, Ints, Scores
 from holdfast.data.load import renamed, unlabelled

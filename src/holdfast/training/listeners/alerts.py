@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, is_asked
+from holdfast.core.labels import is_asked
+from holdfast.core.records import Decision
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run

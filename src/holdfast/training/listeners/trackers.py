@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import write_json
 from holdfast.core.input_errors import door
-from holdfast.core.records import Label, Snapshot, Verdict
+from holdfast.core.labels import Label
+from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.shapes import flag, parse_object, record, text, whole
 
 if TYPE_CHECKING:

@@ -1,0 +1,30 @@
+"""The labels of verdicts. The command line offers them, and imports no NumPy for it."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Literal, get_args
+
+Label = Literal[
+    "learning",
+    "healthy",
+    "underfit",
+    "overfit",
+    "memorizing",
+    "miscalibrated",
+    "diverging",
+    "leaking",
+    "noisy_labels",
+    "forgetting",
+    "inconclusive",
+]
+VERDICTS: tuple[Label, ...] = get_args(Label)
+
+# A yes-or-no question about overfitting (``--fail-on overfit``, alerts, stopping) means both.
+OVERFITTED: frozenset[Label] = frozenset({"overfit", "memorizing"})
+
+
+def is_asked(label: Label, wanted: Container[str]) -> bool:
+    """Whether a verdict is one of those that somebody asked to be told of: ``overfit`` asks for
+    ``memorizing`` too."""
+    return label in wanted or (label in OVERFITTED and "overfit" in wanted)
