@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FILE = re.compile(r"^<!-- file: (?P<path>\S+) -->\n```python\n(?P<code>.*?)^```$", re.M | re.S)
 LINE = re.compile(
-    r"^<!-- line of (?P<table>\w+): (?P<path>\S+) -->\n```python\n(?P<code>.*?)^```$", re.M | re.S
+    r"^<!-- line of (?P<table>\w+): (?P<path>\S+) -->\n```text\n(?P<code>.*?)^```$", re.M | re.S
 )
 ENTRIES = re.compile(r"^<!-- entry points -->\n```toml\n(?P<text>.*?)^```$", re.M | re.S)
 
