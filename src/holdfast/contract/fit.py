@@ -135,6 +135,14 @@ class PreparedData:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def notes(self) -> tuple[Decision | Finding, ...]:
+        """What was decided and noticed on the way here; ``findings`` were told when the rows were
+        divided."""
+        general = self.general or General()
+        made = (*self.machine.decisions, *self.decisions)
+        return (*made, *self.noticed, *general.decisions, *general.findings)
+
     def extended(self, added: Added) -> PreparedData:
         """The same with rows that every fit learns from beside its own: encoded here, once.
 

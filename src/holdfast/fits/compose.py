@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import General, Kind, PreparedData, Sides, TrainingPlan, classes_of
+from holdfast.contract.fit import Kind, PreparedData, Sides, TrainingPlan, classes_of
 from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import processes
@@ -87,16 +87,11 @@ def make_ready(
     with recorded() as of_machine:
         ready = _training_plan(parts, resolved, forms, kept_in)
     resolved, plan = ready.recipe, ready.plan
-    general, of_rows = prepared.general or General(), parted(of_forms)
+    of_rows = parted(of_forms)
     decisions, findings = parted(
         (
             *loaded.decisions,
-            *prepared.machine.decisions,
-            *prepared.decisions,
-            # Those of the rows were told when they were divided.
-            *prepared.noticed,
-            *general.decisions,
-            *general.findings,
+            *prepared.notes,
             *unusual(resolved, sizes[0], loaded.defaults),
             *unused(resolved, plan.phases),
             *of_settings,

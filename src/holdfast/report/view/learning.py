@@ -77,14 +77,8 @@ def learning(
     """Without looks, or without validation rows, says so in ``missing``. ``key`` begins the ids of
     the charts, which are drawn in ``sizes``."""
     looks = sorted((s for s in run.snapshots if isinstance(s.get("step"), int)), key=_step)
-    losses = [
-        ChartSeries(name, style, _column(looks, f"{style}_loss")) for style, name in LINES.items()
-    ]
     rate = _rate(looks)
-    rates = [
-        ChartSeries(LINES[style], style, _column(looks, f"{style}_metrics", rate))
-        for style in LOSS_KEYS
-    ]
+    losses, rates = _lines(looks, rate)
     # Tasks without logits of classes write the raw loss in both places.
     refined = losses[2].values != losses[1].values or not looks
     best, control = run.result.get("best_step"), run.part("control")
@@ -125,6 +119,20 @@ def learning(
         tried=tuple(map(_trial, control.blocks("trials"))),
         optimism=control.block("optimism").text("because"),
     )
+
+
+def _lines(
+    looks: list[Mapping[str, object]], rate: str
+) -> tuple[list[ChartSeries], list[ChartSeries]]:
+    """The lines of the losses, and those of the rate."""
+    losses = [
+        ChartSeries(name, style, _column(looks, f"{style}_loss")) for style, name in LINES.items()
+    ]
+    rates = [
+        ChartSeries(LINES[style], style, _column(looks, f"{style}_metrics", rate))
+        for style in LOSS_KEYS
+    ]
+    return losses, rates
 
 
 def gap(run: RunFiles) -> GapView:

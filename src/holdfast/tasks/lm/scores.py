@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from holdfast.contract.result import brief, scores_block
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.written_text import Sample
 from holdfast.core.decisions import stage
-from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.chats.chat import turns_of
 from holdfast.data.chats.turns import prompt_of
 from holdfast.data.table import Table
@@ -127,20 +128,32 @@ def score_rows(finish: Finish) -> Scored:
     untuned.cpu()
     ways = {EXAMPLES: few, **beside}
     tests = WrittenTests(outputs, before, generated, ended, ways, general, left_out)
-    answers = answers_of(ready.sides.train_rows.table)
-    settings = ready.recipe.generate.model_dump()
-    blocks = {
-        "classes": None,
-        "test": scores_block(test, finish.opened_at),
-        "valid": scores_block(score_tokens(valid)),
-        "train_probe": scores_block(score_tokens(probe)),
-        **writer_blocks(finish, tests, brief(score_tokens(before)), answers, settings),
-        "model_facts": plain_facts(finish.fitted, finish.saved),
-        "careless": None,
-    }
+    sides = {"valid": score_tokens(valid), "train_probe": score_tokens(probe)}
+    blocks = _blocks(finish, tests, brief(score_tokens(before)), test, sides)
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     predictions = _predictions(table, examples, losses, samples["test"], tuned["test"])
     return Scored(blocks, _left_out(examples), seconds, predictions=predictions)
+
+
+def _blocks(
+    finish: Finish,
+    tests: WrittenTests,
+    untuned: dict[str, Any],
+    test: Scores,
+    sides: Mapping[str, Scores],
+) -> dict[str, Any]:
+    """Those of ``result.json``: the test rows by the model and by the ``untuned`` one, and the
+    other sides."""
+    recipe, rows = finish.ready.recipe, finish.ready.sides.train_rows.table
+    settings = recipe.generate.model_dump()
+    return {
+        "classes": None,
+        "test": scores_block(test, finish.opened_at),
+        **{name: scores_block(scores) for name, scores in sides.items()},
+        **writer_blocks(finish, tests, untuned, answers_of(rows), settings),
+        "model_facts": plain_facts(finish.fitted, finish.saved),
+        "careless": None,
+    }
 
 
 def _other_rows(finish: Finish) -> tuple[TokenOutputs, TokenOutputs]:

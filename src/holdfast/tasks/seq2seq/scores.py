@@ -83,8 +83,7 @@ def score_rows(finish: Finish) -> Scored:
     loaded, task, device = ready.loaded, ready.task, finish.fitted.job.accelerator.device
     assert isinstance(loaded, LoadedSeq2Seq)
     assert isinstance(task, SequenceToSequence)
-    pad = task.pad_id
-    sides = _sides(finish)
+    pad, sides = task.pad_id, _sides(finish)
     test = sides["test"]
     network, tokenizer = load_saved_seq2seq(finish.run / MODEL)
     outputs = read_pairs(network, pad, test.examples, test.table, device)
@@ -118,17 +117,11 @@ def score_rows(finish: Finish) -> Scored:
     extra = extra_metrics(recipe)
     tested = scores_of(outputs, made["test"], recipe.seed, extra=extra)
     started = scores_of(before, made["test"], recipe.seed, untuned=True, extra=extra)
-    answers = texts_column(ready.train, ready.sides.train_rows.table, "target")
-    settings = {
-        "beams": writing.beams,
-        "max_new_tokens": writing.max_new_tokens,
-        "rows": recipe.generate.rows,
-    }
     blocks = {
         "classes": None,
         "test": {**tested.to_json(), "opened_at": finish.opened_at},
         **others,
-        **writer_blocks(finish, tests, started.to_json(), answers, settings, recipe.seed),
+        **_writer_blocks(finish, tests, started.to_json(), writing),
         "hardest": None,
         "model_facts": _facts(finish.fitted),
         "careless": None,
@@ -136,6 +129,19 @@ def score_rows(finish: Finish) -> Scored:
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     predictions = _predictions(test, outputs, list(written["test"].texts))
     return Scored(blocks, (), seconds, predictions=predictions)
+
+
+def _writer_blocks(
+    finish: Finish, tests: WrittenTests, untuned: dict[str, Any], writing: GenerationOptions
+) -> dict[str, Any]:
+    ready, recipe = finish.ready, finish.ready.recipe
+    answers = texts_column(ready.train, ready.sides.train_rows.table, "target")
+    settings = {
+        "beams": writing.beams,
+        "max_new_tokens": writing.max_new_tokens,
+        "rows": recipe.generate.rows,
+    }
+    return writer_blocks(finish, tests, untuned, answers, settings, recipe.seed)
 
 
 def _few_shot(
