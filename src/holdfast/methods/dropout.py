@@ -37,8 +37,8 @@ class DropoutRates:
     ``model.dropout`` sets one rate everywhere when the model is loaded; this sets those of chosen
     places alone: of the ``embedding``'s output, of the ``attention``'s probabilities, of the
     ``hidden`` states in a block, before the ``head``, on the input of an ``adapter``'s update.
-    Rates are shares in [0, 0.95]. ``methods/dropout.py`` drops weights in place of units,
-    and ``methods/agreement.py`` asks two passes of different dropout to agree.
+    Rates are shares in [0, 0.95]. ``DropConnect`` drops weights in place of units, and
+    ``methods/agreement.py`` asks two passes of different dropout to agree.
 
     A rate for each place; ``model`` leaves a place as the model has it.
     """
@@ -103,7 +103,7 @@ class DropConnect:
     in the linear layers of the blocks that learn. ``rate`` is p. The paper draws a mask for each
     row; here the rows of a pass share one, as anything else would hold the weights once a row. Off
     by default: no gain on tuned transformers is known, and a mask of every weight costs up to a
-    third of a step. Dropout (``methods/dropout.py``) drops units.
+    third of a step. ``DropoutRates`` drop units.
 
     ``rate`` is p, the share of the connections that a pass leaves out.
     """

@@ -104,8 +104,7 @@ class GeneralizedCrossEntropy:
     of a row's class: cross-entropy for q → 0, the mean absolute error for q = 1, whose gradient is
     that of cross-entropy times p_y^q. A row with a wrong label keeps a small p_y while the others
     are learned, so it pulls less; so does a row that is merely hard, which is the price
-    (benchmarks/methods.md). ``methods/losses.py`` does the opposite: it listens to rows that are
-    wrong.
+    (benchmarks/methods.md). ``Focal`` does the opposite: it listens to rows that are wrong.
 
     The loss term, and its setting ``q``; what other terms have made of a row's loss, such as its
     weight, stays a factor.

@@ -125,7 +125,7 @@ def symptoms_of(history: History) -> dict[str, Symptom]:
 
 
 def settle(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
-    """One verdict from all symptoms, by the tables of ``precedence``."""
+    """One verdict from all symptoms, by the table of what wins."""
     name = winner(symptoms)
     leading = inconclusive(history) if name is None else symptoms[name]
     assert leading.label is not None
