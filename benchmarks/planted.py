@@ -154,9 +154,9 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "machine-decisions-untold",
         "what was decided for the machine is not told",
-        "fits/compose.py",
-        "        *prepared.machine.decisions,\n",
-        "",
+        "contract/fit.py",
+        "(*self.machine.decisions, *self.decisions)",
+        "self.decisions",
         (f"{TERMINAL}::test_little_is_said_before_the_first_step_and_nothing_is_lost",),
     ),
     (
