@@ -47,6 +47,8 @@ ELSEWHERE = {
 }
 # Kits that hold a family of the room to its promises.
 KITS = {
+    "analyses": ("tests/contracts/test_analyses.py", "tests/report/test_reliance.py"),
+    "tasks": ("tests/contracts/test_kinds.py", "tests/contracts/test_predictors.py"),
     "quality": ("tests/contracts/test_audit_checks.py",),
     "data": ("tests/contracts/test_readers.py",),
     "plugins": ("tests/contracts/test_log_readers.py",),

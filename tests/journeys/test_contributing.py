@@ -138,6 +138,11 @@ def test_the_task_trains_predicts_and_is_scored_by_its_own_metric(
     distance = sum(abs(int(row["prediction"]) - int(row["label"])) for row in rows) / len(lines)
     scored = json.loads(typed(site, tmp_path, "evaluate", "run", "stars.csv", "--json").stdout)
     assert scored["metrics"]["class_distance"]["value"] == pytest.approx(distance)
+    # A setting that the task refuses is refused in its words.
+    several = (*task, "--set", "data.label_kind=several", "--set", "methods.contrast=false")
+    with pytest.raises(subprocess.CalledProcessError) as asked:
+        typed(site, tmp_path, "train", "stars.csv", *several, "--dry-run")
+    assert "must be class where classes are ordered" in asked.value.stderr
     # Where the task has no line in the table, it is refused by the names that there are.
     with pytest.raises(subprocess.CalledProcessError) as refused:
         typed(ROOT / "src", tmp_path, "train", "stars.csv", *task, "--out", "other")

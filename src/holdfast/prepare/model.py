@@ -61,6 +61,8 @@ def prepare(
         shard = choose_sharding(recipe)
     machine = replace(machine, decisions=(*machine.decisions, *parted(log)[0]))
     check_probes(recipe)
+    asked = recipe.data.label_kind or rows.columns.label_kind
+    kind.refuse(recipe if asked is None else recipe.changed(data={"label_kind": asked}))
     loaded = with_adapter(with_layers(kind.load(recipe, rows), recipe), recipe)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()

@@ -6,11 +6,13 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from holdfast.core.curves import Series
 from holdfast.core.discovery import Entry, Registry
 from holdfast.core.errors import DataError
+
+if TYPE_CHECKING:
+    from holdfast.core.curves import Series
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,6 @@ def problem_of(kind: str | None) -> Problem | None:
 def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     """The recipe's model with a new head for the table's classes, labels or number."""
     problem, model = problem_of(table.columns.label_kind), recipe.model
-    _refuse(recipe, problem)
     loaded = load_classifier(
         model.name,
         problem.outputs(table) if problem else table.classes,
@@ -131,10 +130,7 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
 
 def refuse(recipe: Recipe) -> None:
     """Settings that mean nothing for what a label is (``data.label_kind``) are refused."""
-    _refuse(recipe, problem_of(recipe.data.label_kind))
-
-
-def _refuse(recipe: Recipe, problem: Problem | None) -> None:
+    problem = problem_of(recipe.data.label_kind)
     if problem is not None:
         problems.refuse(recipe, problem)
     elif recipe.train.huber:

@@ -56,7 +56,6 @@ def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
 
 def load(recipe: Recipe, table: Table) -> LoadedCausal:
     """The recipe's model, its tokenizer with the chat template that the rows are written in."""
-    refuse(recipe)
     loaded = load_causal(recipe.model.name, load_options(recipe))
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)

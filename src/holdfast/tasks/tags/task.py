@@ -95,7 +95,6 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     """The recipe's model with a new layer of tags on every piece."""
-    refuse(recipe)
     model = recipe.model
     loaded = load_tagger(model.name, table.names, load_options(recipe))
     total, _ = count_parameters(loaded.network)
