@@ -43,7 +43,7 @@ from holdfast.contract.predictions import Predictions
 from holdfast.data.table import Table
 from holdfast.fits.fit import fit
 from holdfast.prepare.model import prepare
-from holdfast.recipe.whole import parse
+from holdfast.recipe.recipe import parse
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks import kind_of
 

@@ -37,7 +37,7 @@ from holdfast.fits.fit import fit
 from holdfast.models.fresh import fresh
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare
-from holdfast.recipe.whole import parse
+from holdfast.recipe.recipe import parse
 from holdfast.tasks import kind_of
 
 NAME = "forgetting"

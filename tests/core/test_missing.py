@@ -10,7 +10,7 @@ import pytest
 from holdfast.core.errors import InputError
 from holdfast.data.source import read_source
 from holdfast.plugins.logs.reader import read_log
-from holdfast.recipe.whole import read_recipe
+from holdfast.recipe.recipe import read_recipe
 
 DOORS: dict[str, Callable[[Path], object]] = {
     "nonexist.csv": lambda path: read_source(path, None, None),

@@ -225,7 +225,7 @@ def meant(name: str, known: list[str], settable: bool) -> str:
 
 def _keys_like(name: str) -> Iterator[str]:
     """Recipe keys whose last part is the option's name, or close to it."""
-    from holdfast.recipe.whole import known_keys
+    from holdfast.recipe.recipe import known_keys
 
     wanted = _as_key(name)
     keys = {key.rpartition(".")[2]: key for key in known_keys()}

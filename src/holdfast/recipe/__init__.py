@@ -6,7 +6,7 @@ Inner code never sees a recipe: it takes flat arguments.
 """
 
 from holdfast.recipe.parts import DataPart
-from holdfast.recipe.whole import (
+from holdfast.recipe.recipe import (
     Recipe,
     anchored,
     as_settings,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from holdfast.core.errors import Defect
 from holdfast.recipe.parts import ModelPart, Task, TrainPart
-from holdfast.recipe.whole import Recipe
+from holdfast.recipe.recipe import Recipe
 
 
 class ResolvedModel(ModelPart):

@@ -24,7 +24,7 @@ from holdfast.core.machine import processes
 from holdfast.core.records import Decision
 from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.recipe import Recipe, anchored
-from holdfast.recipe.whole import parse
+from holdfast.recipe.recipe import parse
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel, Scored

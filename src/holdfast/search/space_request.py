@@ -25,8 +25,8 @@ from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
 from holdfast.models.adapters.adapter import LOW_RANK
 from holdfast.recipe import Recipe, as_settings, known_keys, override
+from holdfast.recipe.recipe import anchored, parse
 from holdfast.recipe.values import NUMBER
-from holdfast.recipe.whole import anchored, parse
 from holdfast.search.space import Dimension, OnlyWhere, Space, ordered, plain, same, word
 
 WORDS = ("range", "choices", "log", "step")
