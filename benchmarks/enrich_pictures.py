@@ -55,7 +55,7 @@ def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
     from holdfast.core.seeds import generator
     from holdfast.prepare.model import prepare
     from holdfast.recipe import Recipe, override
-    from holdfast.tasks import kind_of
+    from holdfast.tasks import task_definition
 
     folder = Path(tempfile.gettempdir()) / f"holdfast-enrich-{data}"
     if not folder.exists():
@@ -68,7 +68,7 @@ def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
     task = "task=image-classification"
     model = f"model.name={small_resnet()}"
     recipe = override(Recipe(), [task, f"data.path={folder}", f"seed={seed}", model])
-    table = kind_of("image-classification").read(str(folder), recipe.data, None)
+    table = task_definition("image-classification").read(str(folder), recipe.data, None)
     order = generator(0, "benchmark", "pictures").permutation(len(table))
     train, valid, test = SIZES
     held, rest = order[:test], order[test:]

@@ -53,7 +53,7 @@ def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
     """Rows and model, and which rows are training, validation and test."""
     from holdfast.prepare.model import prepare
     from holdfast.recipe import Recipe, override
-    from holdfast.tasks import kind_of
+    from holdfast.tasks import task_definition
 
     parts = draw(clean_set(data), seed=seed, pool=TEST, **labelled_counts(ROWS))
     every = [parts.train, parts.valid, parts.test]
@@ -65,7 +65,7 @@ def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
             csv.writer(file).writerows([("text", "label"), *lines])
         task = "task=text-classification"
         recipe = override(Recipe(), [task, f"data.path={path}", f"seed={seed}"])
-        table = kind_of("text-classification").read(str(path), recipe.data, None)
+        table = task_definition("text-classification").read(str(path), recipe.data, None)
         assert len(table) == ends[-1]
         prepared = prepare(recipe, table)
     return prepared, *(np.arange(ends[k], ends[k + 1]) for k in range(3))

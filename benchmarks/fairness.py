@@ -45,7 +45,7 @@ from holdfast.fits.fit import fit
 from holdfast.prepare.model import prepare
 from holdfast.recipe.recipe import parse
 from holdfast.runs.predictor import Predictor
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 NAME = "fairness"
 TRAIN, TEST = 1500, 800
@@ -114,10 +114,10 @@ def run_planted(cell: Cell) -> dict[str, Any]:
             },
             arm,
         )
-        kind = kind_of("text-classification")
-        table = kind.read(str(recipe.data.path), recipe.data, None)
-        even = kind.read(write(folder / "b.csv", planted(kept, seed + 1, 0.5)), recipe.data, table)
-        bare = kind.read(write(folder / "c.csv", kept), recipe.data, table)
+        definition = task_definition("text-classification")
+        table = definition.read(str(recipe.data.path), recipe.data, None)
+        even = definition.read(write(folder / "b.csv", planted(kept, seed + 1, 0.5)), recipe.data, table)
+        bare = definition.read(write(folder / "c.csv", kept), recipe.data, table)
         prepared = prepare(recipe, table)
         order = np.random.default_rng(seed).permutation(len(table))
         cut = round(0.18 * len(table))
@@ -262,7 +262,7 @@ def word_answers(seed: int) -> Any:
             "train": {"threads": 1, "epochs": 3},
         }
         recipe = parse(whole, "words")
-        kind = kind_of("text-classification")
+        kind = task_definition("text-classification")
         table = kind.read(str(recipe.data.path), recipe.data, None)
         cut = len(table) // 5
         fitted = fit(prepare(recipe, table), np.arange(cut, len(table)), np.arange(cut))

@@ -50,7 +50,7 @@ from holdfast.prepare.model import prepare
 from holdfast.recipe import parse
 from holdfast.split.folds import make_folds
 from holdfast.stats.temperature import losses_at
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 NAME = "few_rows"
 SETS = ("trec", "cr", "mr", "banking10")
@@ -100,7 +100,7 @@ def prepared_of(rows: Rows, seed: int) -> PreparedData:
             {"task": "text-classification", "seed": seed, "data": plain, "train": MACHINE},
             "benchmark",
         )
-        table = kind_of("text-classification").read(str(path), recipe.data, None)
+        table = task_definition("text-classification").read(str(path), recipe.data, None)
         return prepare(recipe, table)
 
 

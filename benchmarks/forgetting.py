@@ -38,7 +38,7 @@ from holdfast.models.fresh import fresh
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare
 from holdfast.recipe.recipe import parse
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 NAME = "forgetting"
 TASKS = ("novelist", "instructions")
@@ -100,8 +100,8 @@ def _run(cell: Cell, folder: Path) -> dict[str, Any]:
         **ARMS[arm],
     }
     recipe = parse(_nested(plain), arm)
-    kind = kind_of("causal-lm")
-    table = kind.read(str(path), recipe.data, None)
+    definition = task_definition("causal-lm")
+    table = definition.read(str(path), recipe.data, None)
     start = time.perf_counter()
     prepared = with_general(prepare(recipe, table), (table,))
     wrote = time.perf_counter() - start
@@ -110,7 +110,7 @@ def _run(cell: Cell, folder: Path) -> dict[str, Any]:
     valid = mine // 8
     fitted = fit(prepared, np.sort(order[valid:]), np.sort(order[:valid]))
     own = fitted.encode(table.take(np.arange(mine, len(table))))
-    general = fitted.encode(kind.read_general(str(files["test"]), recipe.data, table))
+    general = fitted.encode(definition.read_general(str(files["test"]), recipe.data, table))
     looks = fitted.trained.history
     result = {
         "target": _loss(fitted, fitted.network, own),

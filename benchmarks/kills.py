@@ -73,10 +73,10 @@ def warm_up() -> None:
 
     import holdfast.pipeline.main  # noqa: F401
     from holdfast.recipe.parts import Task
-    from holdfast.tasks import kind_of
+    from holdfast.tasks import task_definition
 
     for task in get_args(Task):
-        kind_of(task)
+        task_definition(task)
 
 
 def started(settings: Sequence[str], folder: Path, resume: bool, new: bool) -> int:

@@ -179,7 +179,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "cut-texts-untold",
         "that texts were cut is not told",
         "fits/compose.py",
-        "            *prepared.kind.notices(sides.train, loaded),\n",
+        "            *prepared.definition.notices(sides.train, loaded),\n",
         "",
         (WHOLE,),
     ),

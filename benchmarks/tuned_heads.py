@@ -83,7 +83,7 @@ def trained(data: str, rows: int, seed: int) -> dict[str, Any]:
     from holdfast.prepare.model import prepare
     from holdfast.prepare.signals import with_signals
     from holdfast.recipe import Recipe, override
-    from holdfast.tasks import kind_of
+    from holdfast.tasks import task_definition
     from holdfast.training.observe import Observer
 
     rows_of.FILES["banking77"] = ("train.csv", "test.csv")
@@ -97,7 +97,7 @@ def trained(data: str, rows: int, seed: int) -> dict[str, Any]:
             csv.writer(file).writerows([("text", "label"), *lines])
         given = [f"data.path={path}", f"seed={seed}", "train.threads=1", "train.precision=float32"]
         recipe = override(Recipe(task="text-classification"), given)
-        table = kind_of("text-classification").read(str(path), recipe.data, None)
+        table = task_definition("text-classification").read(str(path), recipe.data, None)
         prepared = prepare(recipe, table)
     train, valid = np.arange(ends[0]), np.arange(ends[0], ends[1])
     prepared = with_signals(prepared, train)

@@ -90,7 +90,7 @@ def _prepared(name: str, own: Mapping[str, Any]) -> Any:
 
     from holdfast.prepare.model import prepare
     from holdfast.recipe import Recipe, as_settings, override
-    from holdfast.tasks import kind_of
+    from holdfast.tasks import task_definition
 
     parts = parts_of(name)
     place = recordings().parent / "arena" / f"{name}.csv"
@@ -105,7 +105,7 @@ def _prepared(name: str, own: Mapping[str, Any]) -> Any:
     recipe = Recipe(task="text-classification", data={"path": str(place), "names": False})
     of_all = {"model.name": str(model_folder()), "model.pooling": "mean", "train.threads": 1}
     recipe = override(recipe, as_settings({**of_all, **own}))
-    rows = kind_of(recipe.task).read(str(place), recipe.data, None)
+    rows = task_definition(recipe.task).read(str(place), recipe.data, None)
     return prepare(recipe, rows)
 
 

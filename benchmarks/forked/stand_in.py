@@ -37,7 +37,7 @@ from holdfast.models.encoders.network import EncoderClassifier, masked_mean
 from holdfast.models.layers import new_head
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, as_settings, override
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.training.machine.machine import MachineChoice
 
@@ -148,7 +148,7 @@ def case(
     if model == "minilm":
         whole = prepare(recipe.changed(train={"threads": 1}), rows)
         held = table_from_texts(list(test.texts), list(test.labels), classes=rows.classes)
-        encoded = whole.kind.encode(held, whole.loaded, whole.recipe)
+        encoded = whole.definition.encode(held, whole.loaded, whole.recipe)
         assert isinstance(encoded, EncodedTexts)
         return Case(whole, encoded)
     decided = {"threads": 1, "precision": "float32", "matmul": "default", "cache_frozen": "off"}
@@ -160,7 +160,7 @@ def case(
     of_test = np.array([rows.classes.index(label) for label in test.labels])
     prepared = PreparedData(
         recipe=recipe.changed(train=decided),
-        kind=kind_of("text-classification"),
+        definition=task_definition("text-classification"),
         rows=rows,
         examples=_encoded(numbers[:cut], counts[: len(texts)], marks),
         loaded=LoadedStandIn(

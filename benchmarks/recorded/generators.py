@@ -63,7 +63,7 @@ def record_lines(
         recipe = override(read_recipe(path), settings)
         splits = load_and_divide(recipe).splits
         ready = make_ready(*prepare_divided(recipe, splits))
-        pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
+        pool = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
         record(cell, ready, pool, classifies=False)
 
 

@@ -152,7 +152,7 @@ def _of_recipe(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     recipe = override(read_recipe(place / "recipe.yaml"), settings)
     splits = load_and_divide(recipe).splits
     ready = make_ready(*prepare_divided(recipe, splits))
-    logits = TestLogits(ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe))
+    logits = TestLogits(ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe))
     work, _ = make_job(ready, make_accelerator(ready.recipe.train.precision), listeners=[logits])
     return _fitted(work, logits)
 

@@ -62,7 +62,7 @@ def record_rows(cell: dict[str, Any], model: Path, rows: Any, settings: list[str
         recipe = override(read_recipe(path), settings)
         splits = load_and_divide(recipe).splits
         ready = make_ready(*prepare_divided(recipe, splits))
-        pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
+        pool = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
         train, valid = planted(ready.train, ready.valid, cell)
         sides = replace(ready.sides, train=train, valid=valid)
         record(cell, replace(ready, sides=sides), pool, classifies=True)

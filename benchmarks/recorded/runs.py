@@ -58,7 +58,7 @@ def record_texts(cell: Cell, parts: Parts, settings: list[str]) -> None:
         recipe = override(read_recipe(write_recipe(parts, Path(name), cell["seed"])), settings)
         splits = load_and_divide(recipe).splits
         ready = make_ready(*prepare_divided(recipe, splits))
-        pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
+        pool = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
     train, valid = planted(ready.train, ready.valid, cell)
     sides = replace(ready.sides, train=train, valid=valid)
     record(cell, replace(ready, sides=sides), pool, classifies=True)

@@ -154,7 +154,7 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     recipe = override(recipe, settings(cell))
     splits = load_and_divide(recipe).splits
     ready = make_ready(*prepare_divided(recipe, splits))
-    unseen = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
+    unseen = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
     assert cell["group"] != "faults" or ready.sides.with_added is None
     train, valid = _with_fault(ready.train, ready.valid, cell)
     ready = replace(ready, sides=replace(ready.sides, train=train, valid=valid))

@@ -30,7 +30,7 @@ from holdfast.contract.written_text import Verbatim
 from holdfast.data.table import Table
 from holdfast.prepare.canaries import exposures, labelled_canaries, repeated
 from holdfast.recipe import DataPart
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.tasks.lm.verbatim import is_verbatim, parts_of
 
 WORDS = ("red", "old", "tree", "house", "runs", "over", "slow", "bird", "sea", "warm", "no", "ice")
@@ -220,7 +220,7 @@ def test_pictures_and_written_answers_are_asked_too(tmp_path: Path) -> None:
     summaries.write_text("document,summary\n" + "\n".join(lines) + "\n", "utf-8")
     shown = {}
     for task, source in (("image-classification", tmp_path / "pictures"), ("seq2seq", summaries)):
-        table = kind_of(task).read(str(source), DataPart(path=str(source)), None)
+        table = task_definition(task).read(str(source), DataPart(path=str(source)), None)
         order = random.permutation(len(table))
         one, other = table.take(order[::2]), table.take(order[1::2])
         found = remember(

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.contract.fit import Kind
+from holdfast.contract.fit import TaskDefinition
 from holdfast.data.table import Table
 from holdfast.models.base import Loaded
 from holdfast.plan.adapters import with_adapter
 from holdfast.recipe import Recipe, override
-from holdfast.tasks import kind_of
-from holdfast.training.task import Examples, Task
+from holdfast.tasks import task_definition
+from holdfast.training.task import Examples, TrainingTask
 
 WORDS = [f"w{i}" for i in range(40)]
 ROWS = 14
@@ -34,11 +34,11 @@ class Sample:
     """A kind at work on a handful of rows: what each of its functions gave."""
 
     recipe: Recipe
-    kind: Kind
+    definition: TaskDefinition
     table: Table
     loaded: Loaded
     examples: Examples
-    task: Task
+    task: TrainingTask
 
 
 def _text(rng: np.random.Generator, most: int = 30) -> str:
@@ -214,12 +214,12 @@ def sample_of(name: str, model: Path, folder: Path) -> Sample:
     task, _, source, settings = SAMPLES[name]
     data = [f"task={task}", f"data.path={source(folder)}", f"model.name={model}"]
     recipe = override(Recipe(), [*data, *settings])
-    kind = kind_of(task)
-    table = kind.read(str(recipe.data.path), recipe.data, None)
-    loaded = with_adapter(kind.load(recipe, table), recipe)
-    examples = kind.encode(table, loaded, recipe)
+    definition = task_definition(task)
+    table = definition.read(str(recipe.data.path), recipe.data, None)
+    loaded = with_adapter(definition.load(recipe, table), recipe)
+    examples = definition.encode(table, loaded, recipe)
     return Sample(
-        recipe, kind, table, loaded, examples, kind.make_task(loaded, table, recipe, None)
+        recipe, definition, table, loaded, examples, definition.make_task(loaded, table, recipe, None)
     )
 
 

@@ -46,7 +46,7 @@ def asked(
             sample, run = make_sample(name), tmp_path_factory.mktemp("asked")
             recipe: Recipe = override(sample.recipe, SMALL)
             fitted = fit(prepare(recipe, sample.table), np.arange(4, 11), np.arange(4))
-            saved = fitted.ready.kind.save(run / "model", fitted)
+            saved = fitted.ready.definition.save(run / "model", fitted)
             found = find_all(run, fitted, saved)
             made[name] = (sample, fitted, saved, run, found)
         return made[name]
@@ -58,7 +58,7 @@ def scored_by(sample: Any, fitted: FittedModel, saved: dict[str, Any]) -> Scored
     """The last three rows as test rows, answered as training and validation rows are."""
     from holdfast.contract.fit import SplitRows
 
-    columns = fitted.ready.kind.tell(SplitRows(fitted, saved, "train", np.array([4, 5, 6])))
+    columns = fitted.ready.definition.tell(SplitRows(fitted, saved, "train", np.array([4, 5, 6])))
     rows = fitted.ready.sides.train_rows.table.take([4, 5, 6])
     return Scored({}, (), {}, predictions=dict(columns), table=rows)
 
@@ -106,7 +106,7 @@ def test_changed_rows_are_rows_that_the_kept_state_answers(
 ) -> None:
     """What ``holdfast errors --robustness`` asks: as many answers as rows, of rows that differ."""
     sample, fitted, _, _, found = asked(request.node.callspec.params["sample"])
-    if sample.kind.name in WRITERS:
+    if sample.definition.name in WRITERS:
         pytest.skip("a model that writes is not asked")
     table = fitted.ready.sides.train_rows.table
     names = find(found.session)

@@ -109,7 +109,7 @@ def test_rows_that_cannot_be_read_are_refused_as_predict_refuses_them(served: An
 
 def test_what_writes_has_no_measured_precision_and_says_so(served: Any, tmp_path: Path) -> None:
     sample, predictor, _ = served
-    if sample.kind.name not in ("seq2seq", "causal-lm"):
+    if sample.definition.name not in ("seq2seq", "causal-lm"):
         return
     made = computing(tmp_path, predictor, "auto", lambda _: None)
     assert made.precision == "float32"

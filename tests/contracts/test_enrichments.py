@@ -239,7 +239,7 @@ def forms_of(sample: Any, **settings: Any) -> Rewriting:
     table = sample.table
     sides = Sides(sample.examples, sample.examples, TrainSplit(table), ValidSplit(table))
     ways = make_all(check_enrich({"aeda": {"share": 1, **settings}}))
-    return text_forms(ways, sample.kind, sample.loaded, sides, sample.recipe)
+    return text_forms(ways, sample.definition, sample.loaded, sides, sample.recipe)
 
 
 def wanted(examples: Any, k: int) -> list[Any]:
@@ -329,7 +329,7 @@ def test_nothing_asked_for_leaves_the_plan_as_it_is(make_sample: Callable[[str],
     )
     for given in ({}, {"aeda": False}):
         recipe = sample.recipe.changed(enrich=given)
-        assert enriched(plan, sample.kind, sample.loaded, sides, recipe).plan is plan
+        assert enriched(plan, sample.definition, sample.loaded, sides, recipe).plan is plan
 
 
 def test_added_rows_are_passed_as_they_are_with_their_weights(

@@ -30,8 +30,8 @@ def same(one: Any, other: Any, sample: Any) -> None:
     assert len(one) == len(other)
     np.testing.assert_array_equal(one.rows, other.rows)
     np.testing.assert_array_equal(one.lengths, other.lengths)
-    kind, loaded, task = sample.kind, sample.loaded, sample.task
-    assert kind.notices(one, loaded) == kind.notices(other, loaded)
+    definition, loaded, task = sample.definition, sample.loaded, sample.task
+    assert definition.notices(one, loaded) == definition.notices(other, loaded)
     if not len(one):
         return
     # Against the order of encoding, so that places are followed and not only counted.
@@ -70,7 +70,7 @@ def test_a_part_is_what_encoding_those_rows_gives(sample: Any, chosen: list[int]
     if not len(at):
         assert len(part) == 0
         return
-    same(part, sample.kind.encode(rows, sample.loaded, sample.recipe), sample)
+    same(part, sample.definition.encode(rows, sample.loaded, sample.recipe), sample)
 
 
 def test_a_part_of_a_part_is_a_part(sample: Any) -> None:

@@ -29,7 +29,7 @@ from holdfast.models.compute.processor import can_checkpoint
 from holdfast.plugins.sandbox.fork import ENVIRONMENT, fork
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override, parse
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 SMALL = [
     "train.max_steps=4",
@@ -110,7 +110,7 @@ def digest(fitted: FittedModel) -> dict[str, str]:
 
 def prepared_of(plain: dict[str, Any]) -> PreparedData:
     recipe = parse(plain, "recipe")
-    return prepare(recipe, kind_of(recipe.task).read(str(recipe.data.path), recipe.data, None))
+    return prepare(recipe, task_definition(recipe.task).read(str(recipe.data.path), recipe.data, None))
 
 
 @pytest.fixture(scope="session")
@@ -147,7 +147,7 @@ def fit_alone(place: str) -> None:
     for module in HEAVY:
         importlib.import_module(module)
     for _, plain, _ in jobs:
-        kind_of(plain["task"])
+        task_definition(plain["task"])
     for i, (name, plain, which) in enumerate(jobs):
         child = fork()
         if child == 0:

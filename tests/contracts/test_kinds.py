@@ -1,4 +1,4 @@
-"""Every kind of task keeps what ``contract.fit.Kind`` promises, function by function."""
+"""Every kind of task keeps what ``contract.fit.TaskDefinition`` promises, function by function."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.contract.fit import FittedModel, Kind
+from holdfast.contract.fit import FittedModel, TaskDefinition
 from holdfast.contract.inference import Options
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
@@ -19,7 +19,7 @@ from holdfast.fits.fit import fit
 from holdfast.prepare.model import prepare
 from holdfast.recipe import override
 from holdfast.recipe.parts import Task
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 TASKS = get_args(Task)
 SMALL = [
@@ -67,34 +67,34 @@ def test_every_kind_has_a_sample(make_sample: Callable[[str], Any], samples: lis
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_kind_is_found_by_its_name_and_every_function_is_there(name: str) -> None:
-    kind = kind_of(name)
-    assert kind.name == name
-    functions = [f.name for f in dataclasses.fields(Kind) if f.name not in ("name", "metrics")]
-    assert [one for one in functions if not callable(getattr(kind, one))] == []
+    definition = task_definition(name)
+    assert definition.name == name
+    functions = [f.name for f in dataclasses.fields(TaskDefinition) if f.name not in ("name", "metrics")]
+    assert [one for one in functions if not callable(getattr(definition, one))] == []
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_an_unknown_criterion_is_refused_by_its_name(name: str) -> None:
     with pytest.raises(RecipeError, match="no_such_metric"):
-        kind_of(name).find_metric("no_such_metric")
+        task_definition(name).find_metric("no_such_metric")
 
 
 def test_reading_gives_the_same_rows_again_alone_and_like_another(sample: Any) -> None:
-    kind, data = sample.kind, sample.recipe.data
-    again, like = (kind.read(str(data.path), data, other) for other in (None, sample.table))
+    definition, data = sample.definition, sample.recipe.data
+    again, like = (definition.read(str(data.path), data, other) for other in (None, sample.table))
     assert same_rows(again, sample.table)
     assert same_rows(like, sample.table)
     assert (like.classes, like.names) == (sample.table.classes, sample.table.names)
 
 
 def test_sides_that_a_source_brings_are_named_with_reasons(sample: Any) -> None:
-    sides, decisions = sample.kind.sides(sample.recipe.data)
+    sides, decisions = sample.definition.sides(sample.recipe.data)
     assert set(sides) <= {"valid", "test"}
     assert bool(sides) == bool(decisions)
 
 
 def test_notices_are_findings_with_a_reason_and_a_remedy(sample: Any) -> None:
-    found = sample.kind.notices(sample.examples, sample.loaded)
+    found = sample.definition.notices(sample.examples, sample.loaded)
     assert all(isinstance(one, Finding) and one.because and one.remedy for one in found)
     assert all(0 <= one.score <= 1 and one.count > 0 for one in found)
 
@@ -130,10 +130,10 @@ def test_a_row_s_loss_does_not_depend_on_its_company(sample: Any) -> None:
 
 
 def test_what_a_fit_settles_leaves_what_was_loaded_as_it_was(sample: Any) -> None:
-    kind, loaded = sample.kind, sample.loaded
+    definition, loaded = sample.definition, sample.loaded
     before = (loaded.max_length, dict(loaded.settings), loaded.decisions)
-    settled = kind.settle(loaded, sample.table, sample.examples)
-    side = kind.side(sample.examples, settled, sample.table)
+    settled = definition.settle(loaded, sample.table, sample.examples)
+    side = definition.side(sample.examples, settled, sample.table)
     assert (loaded.max_length, dict(loaded.settings), loaded.decisions) == before
     assert settled.network is loaded.network
     np.testing.assert_array_equal(side.rows, sample.examples.rows)
@@ -141,12 +141,12 @@ def test_what_a_fit_settles_leaves_what_was_loaded_as_it_was(sample: Any) -> Non
 
 
 def test_listeners_have_names_that_differ(sample: Any, fitted: FittedModel) -> None:
-    names = [one.name for one in sample.kind.listeners(fitted.ready)]
+    names = [one.name for one in sample.definition.listeners(fitted.ready)]
     assert len(set(names)) == len(names)
 
 
 def test_a_saved_fit_is_a_plain_folder(sample: Any, fitted: FittedModel, tmp_path: Path) -> None:
-    facts = sample.kind.save(tmp_path / "model", fitted)
+    facts = sample.definition.save(tmp_path / "model", fitted)
     assert isinstance(facts, dict)
     assert (tmp_path / "model" / "config.json").is_file()
     assert list((tmp_path / "model").glob("*.safetensors"))
@@ -156,7 +156,7 @@ def test_a_saved_fit_is_a_plain_folder(sample: Any, fitted: FittedModel, tmp_pat
 def test_a_fit_answers_each_row_once_and_scores_labelled_ones(
     sample: Any, fitted: FittedModel
 ) -> None:
-    answering = sample.kind.use_fitted(fitted)
+    answering = sample.definition.use_fitted(fitted)
     asked = answering.ask(str(sample.recipe.data.path), Options())
     answers = answering.answer(asked.table)
     n = len(asked.table)

@@ -16,7 +16,7 @@ from holdfast.methods.teacher import DistillationLoss, TeacherOutputs
 from holdfast.pipeline.main import train
 from holdfast.recipe import override
 from holdfast.search.student import student_recipe
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 PROBLEMS = {"several": "several", "number": "number"}
 
@@ -76,4 +76,4 @@ def test_a_run_of_its_kind_has_a_student(name: str, make_sample: Any, tmp_path: 
     assert found["teacher"]["value"] is not None
     assert found["speed"]["value"] > 0
     assert found["student"]["parameters"] < found["teacher"]["parameters"]
-    assert kind_of(recipe.task or "").plain(folder) is not None
+    assert task_definition(recipe.task or "").plain(folder) is not None

@@ -26,7 +26,7 @@ from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 from holdfast.runs.scoring import _sentence
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 TRAIN, VALID = np.arange(0, 120), np.arange(120, 200)
 PLAIN = {"methods.contrast": False, "train.learning_rate": 2e-3, "train.epochs": 8}
@@ -61,7 +61,7 @@ def settings(
 @pytest.fixture(scope="module")
 def prepared(settings: list[str]) -> PreparedData:
     recipe = override(Recipe(), settings)
-    return prepare(recipe, kind_of(recipe.task).read(recipe.data.path, recipe.data, None))
+    return prepare(recipe, task_definition(recipe.task).read(recipe.data.path, recipe.data, None))
 
 
 def run_of(prepared: PreparedData, **changes: Any) -> FittedModel:
@@ -147,7 +147,7 @@ def test_no_more_updates_are_taken_than_max_steps_allows(prepared: PreparedData)
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 def test_a_dropout_that_is_not_there_is_not_offered(settings: list[str], rate: float) -> None:
     recipe = override(Recipe(), [*settings, f"model.dropout={rate}"])
-    rows = kind_of(recipe.task).read(recipe.data.path, recipe.data, None)
+    rows = task_definition(recipe.task).read(recipe.data.path, recipe.data, None)
     fitted = run_of(prepare(recipe, rows), train__max_steps=1, control__policy="adapt")
     assert fitted.job.advisor.course.can.does("SetDropout") is bool(rate)  # type: ignore[union-attr]
 

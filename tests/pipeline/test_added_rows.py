@@ -17,7 +17,7 @@ from holdfast.fits.fit import fit
 from holdfast.models.probes.probe import ExtraRows, fit_probe
 from holdfast.prepare.model import prepare
 from holdfast.recipe import parse
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 WORDS = {"a": "w1 w2 w3 w4", "b": "w11 w12 w13 w14", "c": "w21 w22 w23 w24"}
 SETTINGS = {
@@ -32,7 +32,7 @@ TRAIN, VALID = np.arange(24), np.arange(24, 36)
 
 def prepared_of(plain: dict[str, Any], **more: Any) -> PreparedData:
     recipe = parse(plain, "recipe")
-    rows = kind_of(recipe.task).read(str(recipe.data.path), recipe.data, None)
+    rows = task_definition(recipe.task).read(str(recipe.data.path), recipe.data, None)
     return prepare(recipe, rows, **more)
 
 

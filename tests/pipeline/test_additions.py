@@ -22,7 +22,7 @@ from holdfast.fits.policies import choice
 from holdfast.methods.registry import METHODS, Method
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 WHY = "a test wants it"
 TRAIN, VALID = np.arange(30), np.arange(30, 44)
@@ -73,7 +73,7 @@ def prepared(
         "train.evaluations=8",
     ]
     recipe = override(Recipe(), given)
-    rows = kind_of(recipe.task).read(recipe.data.path, recipe.data, None)
+    rows = task_definition(recipe.task).read(recipe.data.path, recipe.data, None)
     return prepare(recipe, rows)
 
 

@@ -12,7 +12,7 @@ from holdfast.core.errors import DataError
 from holdfast.data.source import read_source
 from holdfast.recipe import DataPart
 from holdfast.runs.finished_run import SourceColumns
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 
 def test_the_other_columns_of_the_very_rows_as_the_source_writes_them(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_the_other_columns_of_the_very_rows_as_the_source_writes_them(tmp_path: 
     lines += ["e,five,x,5", "f,six,y,6"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     part = DataPart(path=str(path), text=("text",), label="label")
-    table = kind_of("text-classification").read(str(path), part, None)
+    table = task_definition("text-classification").read(str(path), part, None)
     found = SourceColumns(part)(table.take([3, 0, 2]))
     assert found == {"shop": ["d", "a", ""], "price": ["4", "1.50", ""]}
 
@@ -30,15 +30,15 @@ def test_sentences_of_words_have_columns_beside_them_too(tmp_path: Path) -> None
     rows = [{"tokens": ["a", "b"], "tags": ["O", "B-X"], "from": w} for w in ("p", "q", "r")]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
-    kind = kind_of("token-classification")
+    definition = task_definition("token-classification")
     part = DataPart(path=str(path))
-    assert SourceColumns(part)(kind.read(str(path), part, None).take([2, 1])) == {
+    assert SourceColumns(part)(definition.read(str(path), part, None).take([2, 1])) == {
         "from": ["r", "q"]
     }
     conll = tmp_path / "rows.conll"
     conll.write_text("a O\nb B-X\n\nc O\nd B-X\n", encoding="utf-8")
     part = DataPart(path=str(conll))
-    assert SourceColumns(part)(kind.read(str(conll), part, None)) == {}
+    assert SourceColumns(part)(definition.read(str(conll), part, None)) == {}
 
 
 def test_each_source_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_each_source_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for name in ("one.csv", "two.csv"):
         lines = [f"t{i},{'xy'[i % 2]},{name}{i}" for i in range(6)]
         (tmp_path / name).write_text("\n".join(["text,label,shop", *lines]) + "\n", "utf-8")
-        tables.append(kind_of("text-classification").read(str(tmp_path / name), part, None))
+        tables.append(task_definition("text-classification").read(str(tmp_path / name), part, None))
     beside = SourceColumns(part)
     for at in (0, 3):
         for table, name in zip(tables, ("one.csv", "two.csv"), strict=True):
@@ -68,7 +68,7 @@ def test_a_source_that_grew_is_refused(tmp_path: Path) -> None:
         "text,label\n" + "".join(f"t{i},{'xy'[i % 2]}\n" for i in range(6)), encoding="utf-8"
     )
     part = DataPart(path=str(path), text=("text",), label="label")
-    table = kind_of("text-classification").read(str(path), part, None)
+    table = task_definition("text-classification").read(str(path), part, None)
     with path.open("a", encoding="utf-8") as stream:
         stream.write("four,y\n")
     with pytest.raises(DataError, match="changed while it was read"):

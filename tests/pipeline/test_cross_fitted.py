@@ -30,7 +30,7 @@ from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 from holdfast.split.folds import make_folds
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.training.checkpoint import SealedFile
 from holdfast.training.task import labels_of
 
@@ -50,7 +50,7 @@ def prepared(
     path = write_csv(tmp_path_factory.mktemp("few") / "rows.csv", marked_rows(ROWS))
     recipe = override(Recipe(), [f"data.path={path}", *quick])
     recipe = recipe.model_copy(update={"task": "text-classification"})
-    table = kind_of("text-classification").read(str(path), recipe.data, None)
+    table = task_definition("text-classification").read(str(path), recipe.data, None)
     # Two rows that may not be parted.
     units = np.arange(ROWS)
     units[2] = units[0]

@@ -18,7 +18,7 @@ from holdfast.models.probes.probe import fit_probe
 from holdfast.plan.defaults import resolve
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.training.observe import Observer
 
 WORDS = {"good": "fine lovely warm bright", "bad": "dull cold grey broken"}
@@ -39,7 +39,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     # In bfloat16 what a batch holds decides the last digits, on some processors more than others.
     exact = ["train.threads=1", "train.precision=float32", "train.matmul=default"]
     recipe = override(Recipe(task="text-classification"), [f"data.path={path}", *exact])
-    return prepare(recipe, kind_of("text-classification").read(str(path), recipe.data, None))
+    return prepare(recipe, task_definition("text-classification").read(str(path), recipe.data, None))
 
 
 def heard(prepared: Any, told: list[Any], settings: Any) -> Any:

@@ -16,7 +16,7 @@ from holdfast.fits.fit import fit
 from holdfast.prepare.model import pooled, prepare, prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 SMALL = [
     "train.max_steps=2",
@@ -109,7 +109,7 @@ def test_the_unit_of_numbers_is_that_of_the_rows_that_are_learned(
     source = rows_of([{"text": f"w{i} w{i + 1}", "label": float(v)} for i, v in enumerate(values)])
     settings = [f"data.path={source}", "data.label_kind=number", f"model.name={tiny_model}"]
     recipe = override(Recipe(task="text-classification"), [*settings, *SMALL])
-    rows = kind_of(recipe.task).read(source, recipe.data, None)
+    rows = task_definition(recipe.task).read(source, recipe.data, None)
     prepared = prepare(recipe, rows)
     for train, valid in (([0, 1, 2, 3], [4, 5]), ([7, 5, 4], [0, 1, 2])):
         fitted = fit(prepared, np.array(train), np.array(valid))
@@ -141,7 +141,7 @@ def test_positions_that_are_no_division_are_refused(
     source = rows_of([{"text": f"w{i} w{i + 1}", "label": "xy"[i % 2]} for i in range(24)])
     settings = [f"data.path={source}", f"model.name={tiny_model}", *SMALL]
     recipe = override(Recipe(task="text-classification"), settings)
-    prepared = prepare(recipe, kind_of(recipe.task).read(source, recipe.data, None))
+    prepared = prepare(recipe, task_definition(recipe.task).read(source, recipe.data, None))
     with pytest.raises(Defect, match=rule):
         fit(prepared, np.array(train), np.array(valid))
 
@@ -156,7 +156,7 @@ def test_a_fit_measures_rows_that_it_has_not_learned(
         Recipe(task="text-classification"), [f"data.path={source}", f"model.name={tiny_model}"]
     )
     recipe = override(recipe, SMALL)
-    prepared = prepare(recipe, kind_of(recipe.task).read(source, recipe.data, None))
+    prepared = prepare(recipe, task_definition(recipe.task).read(source, recipe.data, None))
     losses = np.full(len(prepared), np.nan)
     for fold in range(3):
         held = np.arange(24) % 3 == fold

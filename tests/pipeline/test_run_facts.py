@@ -51,7 +51,7 @@ def fitted(
             {"task": task, "generate": {"rows": rows}, "model": {"adapter": {"kind": adapter}}},
             "test",
         ),
-        kind=SimpleNamespace(watch=lambda *asked: samples),
+        definition=SimpleNamespace(watch=lambda *asked: samples),
         loaded=SimpleNamespace(network=torch.nn.Linear(1, 1), tokenizer=None),
         sides=SimpleNamespace(
             train_rows=SimpleNamespace(table="train"), valid_rows=SimpleNamespace(table="valid")

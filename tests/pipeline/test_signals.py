@@ -20,7 +20,7 @@ from holdfast.fits.compose import make_ready
 from holdfast.prepare.model import prepare, with_log
 from holdfast.prepare.signals import with_signals
 from holdfast.recipe import parse
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 ASKED = {
     "lost_card": ["I cannot find my card", "my card was stolen", "where did my bank card go"],
@@ -50,7 +50,7 @@ def prepared_of(source: Path, **data: Any) -> PreparedData:
         },
         "recipe",
     )
-    rows = kind_of(recipe.task).read(str(source), recipe.data, None)
+    rows = task_definition(recipe.task).read(str(source), recipe.data, None)
     return prepare(recipe, rows)
 
 

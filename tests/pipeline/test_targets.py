@@ -13,7 +13,7 @@ from holdfast.fits.fit import fit
 from holdfast.plan.defaults import resolve
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 WORDS = {"good": "fine lovely warm bright kind", "bad": "dull cold grey broken rude"}
 TRAIN, WRONG = 48, 8
@@ -33,7 +33,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
             lines.append((text, said))
         csv.writer(file).writerows(lines)
     recipe = override(Recipe(task="text-classification"), [f"data.path={path}", "train.threads=1"])
-    return prepare(recipe, kind_of("text-classification").read(str(path), recipe.data, None))
+    return prepare(recipe, task_definition("text-classification").read(str(path), recipe.data, None))
 
 
 @pytest.fixture(scope="module")

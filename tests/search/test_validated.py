@@ -362,11 +362,11 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
     from holdfast.core.decisions import recorded
     from holdfast.core.records import to_json
     from holdfast.quality.views import TableRows
-    from holdfast.tasks import kind_of
+    from holdfast.tasks import task_definition
 
     def rows_of(path: Any) -> TableRows:
         data = search_recipe.data.model_copy(update={"path": str(path)})
-        return TableRows(kind_of("text-classification").read(str(path), data, None))
+        return TableRows(task_definition("text-classification").read(str(path), data, None))
 
     rows = rows_of(search_recipe.data.path)
     with recorded() as told:

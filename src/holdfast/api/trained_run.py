@@ -78,9 +78,9 @@ class TrainedRun:
     @property
     def model(self) -> Any:
         """The saved model, a plain ``transformers`` model in evaluation mode."""
-        from holdfast.tasks import kind_of
+        from holdfast.tasks import task_definition
 
-        found = kind_of(self.result["task"]).plain(self.folder)
+        found = task_definition(self.result["task"]).plain(self.folder)
         self._warn_unsealed()
         return found
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from holdfast.training.loop import Trained
     from holdfast.training.machine.machine import MachineChoice
     from holdfast.training.run import Job
-    from holdfast.training.task import Examples, Task
+    from holdfast.training.task import Examples, TrainingTask
 
 
 # What a kind of task makes of its own: a model, and encoded rows.
@@ -89,7 +89,7 @@ class Teaches(Protocol):
         train: Ints,
         sides: Sides,
         loaded: Loaded,
-        task: Task,
+        task: TrainingTask,
     ) -> LossTerm:
         """The loss term of a fit on the rows at ``train``, of what it ``loaded`` and its side of
         the loop."""
@@ -116,7 +116,7 @@ class PreparedData:
     """
 
     recipe: Recipe
-    kind: Kind[Loaded, Examples]
+    definition: TaskDefinition[Loaded, Examples]
     rows: Table
     examples: Examples
     loaded: Loaded
@@ -152,7 +152,7 @@ class PreparedData:
         """
         one_class = self.rows.columns.one_class
         start, both = time.perf_counter(), added
-        fresh = self.kind.encode(added.table, self.loaded, self.recipe)
+        fresh = self.definition.encode(added.table, self.loaded, self.recipe)
         by_teacher = set(added.origins) == {"taught"}
         if not ((one_class or by_teacher) and isinstance(fresh, GrowingExamples)):
             raise RecipeError(
@@ -247,7 +247,7 @@ class TrainingPlan:
     prepared: PreparedData
     recipe: ResolvedRecipe
     loaded: Loaded
-    task: Task
+    task: TrainingTask
     sides: Sides
     plan: Plan
     decisions: tuple[Decision, ...]
@@ -259,8 +259,8 @@ class TrainingPlan:
     usual_rates: tuple[float, float] | None = None
 
     @property
-    def kind(self) -> Kind[Loaded, Examples]:
-        return self.prepared.kind
+    def definition(self) -> TaskDefinition[Loaded, Examples]:
+        return self.prepared.definition
 
     @property
     def train(self) -> Examples:
@@ -295,7 +295,7 @@ class TrainingPlan:
     def own_metrics(self) -> tuple[Metric, ...]:
         """What is scored beside the built-in metrics: the task's, and a user's function."""
         users = self.metric if ".py:" in self.recipe.train.metric else None
-        return self.kind.metrics if users is None else (*self.kind.metrics, users)
+        return self.definition.metrics if users is None else (*self.definition.metrics, users)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,8 +393,8 @@ class FittedModel:
 
     def encode(self, rows: Table) -> Examples:
         """Other rows as this fit reads them: in its units, within its limits."""
-        kind, loaded = self.ready.kind, self.ready.loaded
-        return kind.side(kind.encode(rows, loaded, self.recipe), loaded, rows)
+        definition, loaded = self.ready.definition, self.ready.loaded
+        return definition.side(definition.encode(rows, loaded, self.recipe), loaded, rows)
 
     def measure(self, examples: Examples, positions: Ints | None = None) -> tuple[Floats, Floats]:
         """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the state
@@ -555,7 +555,7 @@ def as_encoded(examples: E, loaded: Loaded, rows: Table) -> E:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[L, E]):
+class TaskDefinition(Generic[L, E]):
     """What differs between tasks when the parts are put together: functions, no inheritance.
 
     ``read`` a source into a table (like another one, where that is given); ``load`` the model for
@@ -583,7 +583,7 @@ class Kind(Generic[L, E]):
     read: Callable[[str, DataPart, Table | None], Table]
     load: Callable[[Recipe, Table], L]
     encode: Callable[[Table, L, Recipe], E]
-    make_task: Callable[[L, Table, Recipe, Metric | None], Task]
+    make_task: Callable[[L, Table, Recipe, Metric | None], TrainingTask]
     notices: Callable[[E, L], tuple[Finding, ...]]
     save: Callable[[Path, FittedModel], dict[str, Any]]
     score: Callable[[Finish], Scored]

@@ -127,7 +127,7 @@ def ask_side(
         # The train probe is the beginning of the same order.
         positions = probe_positions(positions, ASKED_ROWS, fitted.ready.plan.seed)
     asked = SplitRows(fitted, saved, side, positions)
-    columns = pa.table(dict(fitted.ready.kind.tell(asked)))
+    columns = pa.table(dict(fitted.ready.definition.tell(asked)))
     return rows_of(asked.table, columns["row"].to_numpy()), columns
 
 

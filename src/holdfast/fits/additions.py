@@ -197,7 +197,7 @@ class FitAdditions:
         asked = _stronger(mine, notches) if mine else table[min(notches, len(table)) - 1]
         bare = replace(ready.plan, phases=tuple(map(_bare, ready.plan.phases)))
         recipe = resolved(ready.recipe.model_copy(update={"enrich": asked}))
-        return bare, ready.kind, ready.loaded, ready.sides, recipe
+        return bare, ready.definition, ready.loaded, ready.sides, recipe
 
 
 def _bare(phase: Phase) -> Phase:

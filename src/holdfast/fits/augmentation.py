@@ -16,7 +16,7 @@ from holdfast.augment.registry import ENRICHMENTS, check_enrich, make_all, names
 from holdfast.augment.source import Enriched
 from holdfast.augment.text_forms import FormSurvey, Rewriting, read_rows, survey
 from holdfast.augment.texts.user_function import Own, check_function, load_function
-from holdfast.contract.fit import Kind, Sides
+from holdfast.contract.fit import TaskDefinition, Sides
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
@@ -46,7 +46,7 @@ class EnrichedPlan:
 
 
 def enriched(
-    plan: Plan, kind: Kind[Loaded, Examples], loaded: Loaded, sides: Sides, recipe: Recipe
+    plan: Plan, definition: TaskDefinition[Loaded, Examples], loaded: Loaded, sides: Sides, recipe: Recipe
 ) -> EnrichedPlan:
     """``plan`` with its rows in the forms that the recipe asks for; the log says what they do.
 
@@ -61,7 +61,7 @@ def enriched(
     ways = make_all(asked)
     for one in ways.values():
         one.ready()
-    forms = text_forms(ways, kind, loaded, sides, recipe)
+    forms = text_forms(ways, definition, loaded, sides, recipe)
     found = survey(forms)
     phases = [replace(phase, source=Enriched(phase.source, forms)) for phase in plan.phases]
     for name, one in ways.items():
@@ -70,7 +70,7 @@ def enriched(
 
 
 def text_forms(
-    ways: Mapping[str, Any], kind: Kind[Loaded, Examples], loaded: Any, sides: Sides, recipe: Recipe
+    ways: Mapping[str, Any], definition: TaskDefinition[Loaded, Examples], loaded: Any, sides: Sides, recipe: Recipe
 ) -> Rewriting:
     """The training rows in the forms of these enrichments.
 
@@ -82,7 +82,7 @@ def text_forms(
     mine = replace(loaded, tokenizer=copy.deepcopy(loaded.tokenizer))
 
     def encode(rows: Table) -> Examples:
-        return kind.side(kind.encode(rows, mine, recipe), mine, rows)
+        return definition.side(definition.encode(rows, mine, recipe), mine, rows)
 
     for one in ways.values():
         if isinstance(one, Own):

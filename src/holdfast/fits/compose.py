@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Kind, PreparedData, Sides, TrainingPlan, classes_of
+from holdfast.contract.fit import TaskDefinition, PreparedData, Sides, TrainingPlan, classes_of
 from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import processes
@@ -54,7 +54,7 @@ from holdfast.tasks.classes.side_selection import fitted_columns
 from holdfast.tasks.generation.samples import told, watches
 from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
-from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, Task
+from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, TrainingTask
 
 
 def make_ready(
@@ -83,7 +83,7 @@ def make_ready(
     with recorded() as of_plan:
         plan = _planned(parts, resolved, planned_for or len(train))
     with recorded() as of_forms:
-        forms = enriched(plan, prepared.kind, loaded, sides, resolved)
+        forms = enriched(plan, prepared.definition, loaded, sides, resolved)
     with recorded() as of_machine:
         ready = _training_plan(parts, resolved, forms, kept_in)
     resolved, plan = ready.recipe, ready.plan
@@ -102,7 +102,7 @@ def make_ready(
             *of_plan,
             *told(resolved, ready.watch, sides.train, len(plan.evaluate_at), plan.rows_passed),
             *of_rows[1],
-            *prepared.kind.notices(sides.train, loaded),
+            *prepared.definition.notices(sides.train, loaded),
         )
     )
     rule = recipe.train.keep or rule_of(resolved, plan.phases, sizes, loaded.defaults)
@@ -130,7 +130,7 @@ def _training_plan(
 ) -> TrainingPlan:
     """What the network computes and writes, whether that has room here, and what of it is kept."""
     prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
-    kind, network, learnt, plan = prepared.kind, loaded.network, sides.learnt, forms.plan
+    definition, network, learnt, plan = prepared.definition, loaded.network, sides.learnt, forms.plan
     general = method_parts(recipe).beside
     if general is not None and sides.general_rows is not None:
         held = sides.general_rows
@@ -140,11 +140,11 @@ def _training_plan(
     _check_half(recipe, plan)
     with recorded() as of_pass:
         choose_attention(network, learnt, recipe.train.pack)
-        metric = _metric(recipe, kind, len(prepared.rows.classes))
-        watch = kind.watch(loaded, sides, recipe, plan.probe_rows) if watches(recipe) else None
+        metric = _metric(recipe, definition, len(prepared.rows.classes))
+        watch = definition.watch(loaded, sides, recipe, plan.probe_rows) if watches(recipe) else None
         recipe, of_loss = choose_chunks(recipe, loaded, learnt, plan.phases)
         notify(*of_loss)
-        task = kind.make_task(loaded, sides.train_rows.table, recipe, metric)
+        task = definition.make_task(loaded, sides.train_rows.table, recipe, metric)
         plan = _with_teacher(plan, parts, recipe, task)
         model_size(network, sides.train)
         need, memory, tight = check_fit(
@@ -206,14 +206,14 @@ def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
     source."""
     # What was prepared since may have set other threads, and sums depend on how many add them up.
     use_threads(prepared.machine.threads)
-    kind, examples = prepared.kind, prepared.examples
+    definition, examples = prepared.definition, prepared.examples
     # Every kind's ``Loaded`` is a dataclass, which a protocol cannot say.
     shared: Any = prepared.loaded
     loaded: Loaded = replace(shared, network=fresh(prepared.loaded.network))
     learnt, judging = (prepared.rows.take(side) for side in (train, valid))
     of_train, of_valid = (examples.take(side) for side in (train, valid))
-    loaded = kind.settle(loaded, learnt, of_train)
-    inside = kind.side(of_train, loaded, learnt)
+    loaded = definition.settle(loaded, learnt, of_train)
+    inside = definition.side(of_train, loaded, learnt)
     weights, told = source_weights(learnt, recipe.data.weights, recipe.data.temperature)
     groups, of_groups = group_weights(learnt, recipe.data.reweigh, bool(recipe.enrich))
     notify(*told)
@@ -224,7 +224,7 @@ def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
         assert isinstance(inside, EncodedTexts)
         inside = replace(inside, weights=weights)
     added, with_added = _added(prepared, inside, recipe.train.added, loaded)
-    outside = kind.side(of_valid, loaded, judging)
+    outside = definition.side(of_valid, loaded, judging)
     probe, general = general_sides(prepared, recipe, loaded)
     sides = Sides(
         inside, outside, TrainSplit(learnt), ValidSplit(judging), added, with_added, probe, general
@@ -242,7 +242,7 @@ def _added(
     if lot is None or examples is None or not len(chosen):
         return None, None
     assert isinstance(train, GrowingExamples)
-    more: Any = prepared.kind.side(examples.take(chosen), loaded, lot.table)
+    more: Any = prepared.definition.side(examples.take(chosen), loaded, lot.table)
     both = train.extended(more, np.asarray(lot.weights)[chosen])
     if not isinstance(both, ExtendableExamples):
         return more, both
@@ -270,7 +270,7 @@ def _resolved(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
     sides, network = parts.sides, loaded.network
     table = sides.train_rows.table
     if resolved.model.freeze == AUTO:
-        task = prepared.kind.make_task(loaded, table, resolved, None)
+        task = prepared.definition.make_task(loaded, table, resolved, None)
         words = loaded.defaults is None or "encoder" in loaded.defaults
         usual = "words" if words else "none"
         frozen = choose_layers(network, task, sides.train, resolved.seed, usual)
@@ -309,7 +309,7 @@ def _finetuning(plan: Plan, change: Callable[[Phase], Phase]) -> Plan:
     return replace(plan, phases=tuple(phases))
 
 
-def _with_teacher(plan: Plan, parts: _FitParts, recipe: ResolvedRecipe, task: Task) -> Plan:
+def _with_teacher(plan: Plan, parts: _FitParts, recipe: ResolvedRecipe, task: TrainingTask) -> Plan:
     """The plan whose fine-tuning learns from teachers, where the recipe names some.
 
     Raises ``RecipeError`` where nobody asked them what they say of these rows.
@@ -375,11 +375,11 @@ def choose_attention(network: Any, train: Examples, packed: bool) -> None:
     notify(Decision("attention", "eager", because))
 
 
-def _metric(recipe: ResolvedRecipe, kind: Kind[Loaded, Examples], classes: int) -> Metric | None:
+def _metric(recipe: ResolvedRecipe, definition: TaskDefinition[Loaded, Examples], classes: int) -> Metric | None:
     name = recipe.train.metric
     if name in ("refined_loss", "loss"):
         return None
-    metric = kind.find_metric(name)
+    metric = definition.find_metric(name)
     if metric.two_classes and classes != 2:
         raise RecipeError(
             "train.metric",

@@ -264,7 +264,7 @@ def make_job(
     """The loop's job, on a network that may learn now; and the listeners that its kind of task
     brought."""
     place = place or FitPlace()
-    of_kind, network = ready.kind.listeners(ready), ready.loaded.network
+    of_kind, network = ready.definition.listeners(ready), ready.loaded.network
     additions = FitAdditions(ready)
     choose, advisor = deciders(ready, of_kind, additions)
     if ready.recipe.train.shard == "full":

@@ -30,7 +30,7 @@ from holdfast.models.layers import count_parameters, freeze
 from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.training.plan import probe_positions
 from holdfast.training.restore import random_state, set_random_state
-from holdfast.training.task import Examples, Task, features_of
+from holdfast.training.task import Examples, TrainingTask, features_of
 
 AUTO = "auto"
 ROWS, BATCH = 256, 16
@@ -56,7 +56,7 @@ def freeze_part(network: Network, what: int | float | str | None) -> None:
     notify(Decision("frozen layers", "words", because))
 
 
-def choose_layers(network: Network, task: Task, train: Examples, seed: int, usual: str) -> str:
+def choose_layers(network: Network, task: TrainingTask, train: Examples, seed: int, usual: str) -> str:
     """What ``model.freeze`` is then; a decision for the choice and one a layer say why.
 
     Up to 256 training rows are passed. A head is fitted to half of them, and the loss of the other
@@ -86,7 +86,7 @@ def choose_layers(network: Network, task: Task, train: Examples, seed: int, usua
     return _chosen(seen, left_alone(seen), len(rows), usual)
 
 
-def _seen(network: Network, task: Task, train: Examples, rows: Ints, seed: int) -> list[LayerSeen]:
+def _seen(network: Network, task: TrainingTask, train: Examples, rows: Ints, seed: int) -> list[LayerSeen]:
     head: Any = network.head
     before = {name: p.data for name, p in head.named_parameters()}
     classes = _classes(network, task, train)
@@ -108,7 +108,7 @@ def _seen(network: Network, task: Task, train: Examples, rows: Ints, seed: int) 
     return seen
 
 
-def _classes(network: Network, task: Task, train: Examples) -> int:
+def _classes(network: Network, task: TrainingTask, train: Examples) -> int:
     """How many classes a row has one of; 0 where no probe can tell."""
     labels = getattr(train, "labels", None)
     whole = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
@@ -116,7 +116,7 @@ def _classes(network: Network, task: Task, train: Examples) -> int:
 
 
 def _probes(
-    network: Network, task: Task, train: Any, rows: Ints, classes: int, seed: int
+    network: Network, task: TrainingTask, train: Any, rows: Ints, classes: int, seed: int
 ) -> dict[str, Probe]:
     """A probe on what each layer gives for all rows; under ``head`` one of the first half, on what
     the head reads."""
@@ -149,7 +149,7 @@ def _fitted(found: dict[str, Probe], before: Mapping[str, torch.Tensor]) -> dict
     return {n: torch.as_tensor(v, dtype=torch.float32) for n, v in values.items()}
 
 
-def _gradients(network: Network, task: Task, train: Examples, rows: Ints) -> dict[str, float]:
+def _gradients(network: Network, task: TrainingTask, train: Examples, rows: Ints) -> dict[str, float]:
     """The relative gradient of each layer below the head, of the mean loss over these rows."""
     clear(network)
     for batch in _batches(task, train, rows):
@@ -159,7 +159,7 @@ def _gradients(network: Network, task: Task, train: Examples, rows: Ints) -> dic
     return {layer.name: relative_gradient(layer) for layer in below_head(network)}
 
 
-def _batches(task: Task, train: Examples, rows: Ints) -> Iterator[dict[str, Any]]:
+def _batches(task: TrainingTask, train: Examples, rows: Ints) -> Iterator[dict[str, Any]]:
     for start in range(0, len(rows), BATCH):
         yield task.collate(train, rows[start : start + BATCH])
 

@@ -27,7 +27,7 @@ from holdfast.training.machine.machine import autocast, device_kind
 from holdfast.training.plan import Plan
 from holdfast.training.prefix_cache import sizes_of
 from holdfast.training.restore import random_state, set_random_state
-from holdfast.training.task import Examples, Task, device_batch
+from holdfast.training.task import Examples, TrainingTask, device_batch
 
 if TYPE_CHECKING:
     from holdfast.training.task import Batch
@@ -58,7 +58,7 @@ class PrefixEntry:
 
 
 def ask_model(
-    prefix: Prefix, network: Network, task: Task, examples: Examples, precision: str
+    prefix: Prefix, network: Network, task: TrainingTask, examples: Examples, precision: str
 ) -> PrefixEntry:
     """Pass a few rows as they are and entered half-way, and compare.
 
@@ -75,7 +75,7 @@ def ask_model(
 
 
 def _ask(
-    prefix: Prefix, network: Network, task: Task, examples: Examples, device: str
+    prefix: Prefix, network: Network, task: TrainingTask, examples: Examples, device: str
 ) -> PrefixEntry:
     def batch_of(rows: Ints) -> Batch:
         return device_batch(task, examples, rows, device)
@@ -256,7 +256,7 @@ def passes_of(plan: Plan, train_rows: int, valid_rows: int) -> int:
     return rows
 
 
-def _refusal(task: Task) -> PrefixEntry | None:
+def _refusal(task: TrainingTask) -> PrefixEntry | None:
     if processes() > 1:
         return PrefixEntry("several processes train together, and each would fill files of its own")
     if getattr(task, "pack", False):

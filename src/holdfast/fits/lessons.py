@@ -45,7 +45,7 @@ from holdfast.tasks.tags.losses import EncodedWords
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.training.task import Examples, Task
+    from holdfast.training.task import Examples, TrainingTask
 
 TEACHER = "distill.teacher"
 ORIGIN = "taught"
@@ -76,7 +76,7 @@ class Lessons:
         train: Ints,
         sides: Sides,
         loaded: Any,
-        task: Task,
+        task: TrainingTask,
     ) -> DistillationLoss:
         """See ``ready.Teaches``."""
         wanted = recipe.distill
@@ -145,7 +145,7 @@ class _Asked:
     """Teachers that are asked about each pass."""
 
     def __init__(
-        self, teachers: Sequence[Teacher], task: Task, inside: Callable[[Floats], Floats] | None
+        self, teachers: Sequence[Teacher], task: TrainingTask, inside: Callable[[Floats], Floats] | None
     ) -> None:
         self._teachers = teachers
         self._task = task

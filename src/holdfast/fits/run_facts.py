@@ -32,7 +32,7 @@ from holdfast.plan.defaults import resolve
 from holdfast.prepare.general import methods_with_general, needs_rows
 from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe, override
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.tasks.generation.samples import writer
 from holdfast.tasks.lm.verbatim import verbatim
 from holdfast.training.engine import verdict_line
@@ -67,7 +67,7 @@ def run_facts_of(ready: TrainingPlan) -> RunFacts:
     if label_kind := ready.prepared.rows.columns.label_kind:
         recipe = recipe.changed(data={"label_kind": label_kind})
     return RunFacts(
-        task=ready.kind.name,
+        task=ready.definition.name,
         classes=len(classes) if classes else None,
         planned_steps=ready.plan.steps,
         planned_looks=len(ready.plan.evaluate_at),
@@ -128,7 +128,7 @@ def with_texts(fitted: FittedModel) -> FittedModel:
 def _validation_texts(fitted: FittedModel) -> dict[str, dict[str, float]]:
     """What is counted of the texts for validation rows; empty where there are none."""
     ready = fitted.ready
-    samples = ready.kind.watch(ready.loaded, ready.sides, ready.recipe, ready.plan.probe_rows)
+    samples = ready.definition.watch(ready.loaded, ready.sides, ready.recipe, ready.plan.probe_rows)
     if samples is None or not samples.samples["valid"].references:
         return {}
     valid = replace(samples, samples={"valid": samples.samples["valid"]})
@@ -170,9 +170,9 @@ def check_settings(
     """The recipe with more settings, which may be trained. Raises ``InputError`` where it may not,
     by the checks that training itself makes and that need neither rows nor a step."""
     changed = override(recipe, settings)
-    kind = kind_of(str(recipe.task))
+    definition = task_definition(str(recipe.task))
     check_names(changed)
-    kind.refuse(changed)
+    definition.refuse(changed)
     # Parameters and rows choose numbers, not what is allowed.
     resolve(changed, 10**6, 1000)
     needing = methods_with_general(changed)

@@ -31,7 +31,7 @@ from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import chosen_blocks
 from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.recipe import Recipe, read_recipe
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.tasks.classes.answers import TextUse
 from holdfast.tasks.classes.encoding import TextModel, run_texts
 from holdfast.tasks.images.losses import VisionModel, forward_images
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from holdfast.training.task import Batch, Examples, Task
+    from holdfast.training.task import Batch, Examples, TrainingTask
 
 
 # Rows whose tokens are compared, to see that two tokenizers read alike.
@@ -74,7 +74,7 @@ class Teacher(Protocol):
         """What it says of each row of ``table``, which the student reads as ``examples``; ``None``
         where only passes can be asked about."""
 
-    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+    def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
         """Its logits for a batch of the student's."""
 
     def differs(self, prepared: PreparedData) -> str | None:
@@ -87,14 +87,14 @@ def teachers_of(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher, 
     Raises ``RecipeError`` where they know other classes than its rows have.
     """
     rows, task = prepared.rows, str(prepared.recipe.task)
-    use: Any = [kind_of(task).use_runs([run]) for run in runs]
+    use: Any = [task_definition(task).use_runs([run]) for run in runs]
     names = rows.classes if rows.columns.one_class else rows.names
     made: list[Teacher] = []
     for run, one in zip(runs, use, strict=True):
         if isinstance(one, TextUse):
             kind = rows.columns.label_kind or "class"
-            if one.labels != kind:
-                raise _other(run, f"label is of the kind {one.labels}", kind)
+            if one.label_kind != kind:
+                raise _other(run, f"label is of the kind {one.label_kind}", kind)
             made += [
                 TextTeacher(m, None if kind == "number" else _order(run, m.classes, names))
                 for m in one.models
@@ -138,7 +138,7 @@ class TextTeacher:
         _, found = run_texts(model.network, model.tokenizer, model.max_length, outputs, table)
         return RowAnswers(found if self.order is None else found[:, self.order])
 
-    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+    def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
         inputs = {name: value for name, value in batch.items() if name not in TARGETS}
         logits: torch.Tensor = self.model.network(**inputs)
         return logits if self.order is None else logits[:, self.order.tolist()]
@@ -164,7 +164,7 @@ class ImageTeacher:
         found = forward_images(model.network, model.processor, model.channels, known, table)
         return RowAnswers(found.logits[:, self.order])
 
-    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+    def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
         logits: torch.Tensor = self.model.network(pixel_values=batch["pixel_values"])
         return logits[:, self.order.tolist()]
 
@@ -199,7 +199,7 @@ class TagTeacher:
         values = np.where(known[:, None], found[at], 0.0) if len(said) else np.zeros((len(at), 1))
         return RowAnswers(values.astype(np.float32), examples.starts, known)
 
-    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+    def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
         inputs = {k: v for k, v in batch.items() if k not in ("where", "tags", "counts")}
         logits: torch.Tensor = self.model.network(**inputs)
         return logits.flatten(0, 1)[batch["where"]][:, self.order.tolist()]
@@ -218,7 +218,7 @@ class WritingTeacher:
     def rows(self, table: Table, examples: Examples | None) -> None:
         return None
 
-    def batch(self, task: Task, batch: Batch) -> torch.Tensor:
+    def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
         return logits_of(task.forward(self.network, batch))
 
     def differs(self, prepared: PreparedData) -> str | None:
@@ -289,7 +289,7 @@ def inside_teacher(
         raise RecipeError(keys[0], f"is not possible: {why}", None, "Leave it out.")
     whole = read_recipe(run / RECIPE)
     bare = whole.model.model_copy(update={"name": str(run / MODEL), "layers": None})
-    loaded: Any = prepared.kind.load(whole.model_copy(update={"model": bare}), prepared.rows)
+    loaded: Any = prepared.definition.load(whole.model_copy(update={"model": bare}), prepared.rows)
     network = loaded.network.eval()
     if recipe.distill.attention:
         _values(network)

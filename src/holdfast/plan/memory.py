@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.models.base import Network
-    from holdfast.training.task import Examples, Task
+    from holdfast.training.task import Examples, TrainingTask
 
 
 LONG = 1024
@@ -56,7 +56,7 @@ class Reduction:
 
 def check_fit(
     network: Network,
-    task: Task,
+    task: TrainingTask,
     examples: Examples,
     phases: tuple[Phase, ...],
     precision: str,
@@ -111,7 +111,7 @@ def refuse_clearly_too_large(network: Network, phases: tuple[Phase, ...], shards
 
 def estimate(
     network: Network,
-    task: Task,
+    task: TrainingTask,
     examples: Examples,
     phases: tuple[Phase, ...],
     precision: str,
@@ -157,7 +157,7 @@ def _without_activations(network: Network, phases: tuple[Phase, ...]) -> Need:
     )
 
 
-def activations_mb(network: Network, task: Task, examples: Examples, precision: str) -> float:
+def activations_mb(network: Network, task: TrainingTask, examples: Examples, precision: str) -> float:
     """MB that autograd keeps for one of the longest rows in training mode.
 
     The network's buffers and the random generators are left as they were.
@@ -200,7 +200,7 @@ def activations_mb(network: Network, task: Task, examples: Examples, precision: 
 
 def changes(
     network: Network,
-    task: Task,
+    task: TrainingTask,
     examples: Examples,
     phases: tuple[Phase, ...],
     precision: str,
@@ -279,7 +279,7 @@ def _remedy(need: Need, limit: float, offered: Iterator[Reduction]) -> str:
 
 
 def _checkpointed_share(
-    network: Network, task: Task, examples: Examples, precision: str, whole: float
+    network: Network, task: TrainingTask, examples: Examples, precision: str, whole: float
 ) -> float:
     """What is left of the activations with gradient checkpointing: measured, and one block."""
     model = next((m for m in network.modules() if can_checkpoint(m)), None)

@@ -149,6 +149,6 @@ def vectors_of(prepared: PreparedData, examples: Examples, positions: Ints | Non
         use_onednn(network)
     accelerator = make_accelerator(prepared.machine.precision)
     network.to(accelerator.device)
-    task = prepared.kind.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
+    task = prepared.definition.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
     everything = np.arange(len(examples)) if positions is None else positions
     return Observer(accelerator, task, alone=True).features(network, examples, everything)

@@ -91,7 +91,7 @@ def general_sides(
     """The general probe of a fit and the rows that its methods hold on to, in the units and within
     the limits of what it ``loaded``. Raises ``RecipeError`` where it switches a method on for which
     nothing was prepared."""
-    needing, general, kind = methods_with_general(recipe), prepared.general, prepared.kind
+    needing, general, kind = methods_with_general(recipe), prepared.general, prepared.definition
     if needing and (general is None or general.rows_examples is None):
         raise needs_rows(needing[0])
     if general is None:
@@ -147,7 +147,7 @@ def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table])
             raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
         source = str(GENERAL)
     refuse_missing(source)
-    table = prepared.kind.read_general(source, prepared.recipe.data, prepared.rows)
+    table = prepared.definition.read_general(source, prepared.recipe.data, prepared.rows)
     if len(table) <= MOST_ROWS:
         return table
     rng = generator(prepared.recipe.seed, "general rows", key)
@@ -184,7 +184,7 @@ def _without_copies(
 
 
 def _encoded(prepared: PreparedData, rows: Table) -> Examples:
-    return prepared.kind.encode(rows, prepared.loaded, prepared.recipe)
+    return prepared.definition.encode(rows, prepared.loaded, prepared.recipe)
 
 
 def probe_examples(examples: Examples, loaded: Loaded) -> Any:

@@ -31,7 +31,7 @@ from holdfast.prepare.sharding import choose_sharding
 from holdfast.prepare.signals import with_signals
 from holdfast.prepare.synthetic import with_synthetic
 from holdfast.recipe import Recipe
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.tasks.generation.base_model import check_probes
 from holdfast.training.machine.machine import choose_machine
 
@@ -47,13 +47,13 @@ def prepare(
     """Let the machine decide, load the model, and encode the rows.
 
     ``rows`` are all that a fit may learn from or be judged by, as the kind of task reads them
-    (``kind_of(recipe.task).read``). ``units`` [n] are equal for copies and rows of one group, as a
+    (``task_definition(recipe.task).read``). ``units`` [n] are equal for copies and rows of one group, as a
     division found them; without them each row stands for itself. ``findings`` are those of the
     rows so far. ``added`` are learned from beside them (``Prepared.extended``). Raises
     ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = with_task(recipe)
-    kind, pictures = kind_of(recipe.task), recipe.task in OF_PICTURES
+    definition, pictures = task_definition(recipe.task), recipe.task in OF_PICTURES
     recipe = settle_dtype(settle_quantize(recipe))
     wanted = recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
@@ -62,8 +62,8 @@ def prepare(
     machine = replace(machine, decisions=(*machine.decisions, *parted(log)[0]))
     check_probes(recipe)
     asked = recipe.data.label_kind or rows.columns.label_kind
-    kind.refuse(recipe if asked is None else recipe.changed(data={"label_kind": asked}))
-    loaded = with_adapter(with_layers(kind.load(recipe, rows), recipe), recipe)
+    definition.refuse(recipe if asked is None else recipe.changed(data={"label_kind": asked}))
+    loaded = with_adapter(with_layers(definition.load(recipe, rows), recipe), recipe)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()
     decided = {
@@ -75,9 +75,9 @@ def prepare(
     recipe = recipe.changed(train=decided)
     prepared = PreparedData(
         recipe=recipe,
-        kind=kind,
+        definition=definition,
         rows=rows,
-        examples=kind.encode(rows, loaded, recipe),
+        examples=definition.encode(rows, loaded, recipe),
         loaded=loaded,
         machine=machine,
         units=np.arange(len(rows)) if units is None else units,

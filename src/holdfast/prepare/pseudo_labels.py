@@ -134,7 +134,7 @@ def _settled(prepared: PreparedData, way: str, because: str) -> PreparedData:
 
 
 def _vectors(prepared: PreparedData, rows: Ints, texts: Sequence[str]) -> Vectors:
-    kind, loaded, recipe = prepared.kind, prepared.loaded, prepared.recipe
+    kind, loaded, recipe = prepared.definition, prepared.loaded, prepared.recipe
     lot = added_texts(prepared.rows, texts, np.zeros(len(texts), int), origin="unlabelled")
     encoded = kind.encode(lot.table, loaded, recipe)
     parts = [vectors_of(prepared, prepared.examples, rows), vectors_of(prepared, encoded)]

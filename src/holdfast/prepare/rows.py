@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.augment.registry import asked_for, check_enrich, kind_of_rows
-from holdfast.contract.fit import Kind
+from holdfast.contract.fit import TaskDefinition
 from holdfast.contract.inference import within_limits
 from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import RecipeError
@@ -42,7 +42,7 @@ from holdfast.quality.runner import audit_table
 from holdfast.recipe import DataPart, Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.split.divide import divide
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.tasks.generation.samples import execution_of, with_tables
 from holdfast.training.listeners.alerts import address_of
 from holdfast.training.listeners.trackers import check_trackers
@@ -169,21 +169,21 @@ def _checked_for_task(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     if features and recipe.task not in LABELLED_TEXTS:
         rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
         raise RecipeError("data.features", rule, str(features), "Leave it out.")
-    check_names(recipe, kind_of(recipe.task).find_metric)
+    check_names(recipe, task_definition(recipe.task).find_metric)
     return with_treatments(recipe)
 
 
 def _read(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Table]]:
     """The rows of the source and of given files, audited and treated."""
-    data, kind = recipe.data, kind_of(recipe.task)
+    data, definition = recipe.data, task_definition(recipe.task)
 
     def read(source: str, like: Table | None) -> Table:
-        return with_tables(kind.read(source, data, like), recipe)
+        return with_tables(definition.read(source, data, like), recipe)
 
     table = read(str(data.path), None)
     notify(*table.decisions, *table.findings)
     audited = audit_table(table)
-    sides, companions = given_rows(data, kind)
+    sides, companions = given_rows(data, definition)
     notify(*companions)
     given = {name: read(source, table) for name, source in sides.items()}
     table, given, audited, changed = treat_all(table, given, audited, treatments)
@@ -229,12 +229,12 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tup
 
 
 def given_rows(
-    data: DataPart, kind: Kind[Loaded, Examples]
+    data: DataPart, definition: TaskDefinition[Loaded, Examples]
 ) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """Which validation and test rows are given: by the recipe, else by the source itself or the
     hub data set."""
     given = {name: path for name, path in (("valid", data.valid), ("test", data.test)) if path}
-    own, reasons = kind.sides(data)
+    own, reasons = definition.sides(data)
     if own:
         kept = tuple(r for r in reasons if r.what.partition(" ")[0] not in given)
         return {**own, **given}, kept

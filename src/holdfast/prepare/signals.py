@@ -168,7 +168,7 @@ def _judge(
     order = generator(seed, "names judged").permutation(len(named))
     sample = np.sort(named[order[:JUDGED_ROWS]])
     lot = _added(prepared.rows, pairs, "name", 1.0)
-    encoded = prepared.kind.encode(lot.table, prepared.loaded, prepared.recipe)
+    encoded = prepared.definition.encode(lot.table, prepared.loaded, prepared.recipe)
     rows = vectors_of(prepared, prepared.examples, sample)
     marks = np.array([place[int(label)] for label in labels[sample]], dtype=np.int64)
     return judge_names(rows, marks, vectors_of(prepared, encoded), seed=seed), known

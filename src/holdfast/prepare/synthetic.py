@@ -62,7 +62,7 @@ def with_synthetic(
         return _with(prepared, "none", "nothing could be made of these rows", made, [], {}, None)
     old = vectors_of(prepared, prepared.examples)
     lot = added_texts(rows, [m.text for m in made], [m.label for m in made], origin="synthetic")
-    new = vectors_of(prepared, prepared.kind.encode(lot.table, prepared.loaded, prepared.recipe))
+    new = vectors_of(prepared, prepared.definition.encode(lot.table, prepared.loaded, prepared.recipe))
     classes = len(rows.classes)
     chances = _chances(made, new, old[train], labels, folds, classes, seed)
     sifted = sift(made, every, new, chances, max(1, int(asked.share * len(train))))

@@ -38,7 +38,7 @@ from holdfast.prepare.clean import same_text
 from holdfast.prepare.rows import given_rows
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.split.divide import text_keys
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.tasks.ensemble import HOW, SharedRows, cross_fitted, split_records
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def run_tables(recipe: Recipe) -> dict[str, Table]:
 
     Raises ``DataError`` where a source is gone or cannot be read.
     """
-    data, kind = recipe.data, kind_of(recipe.task)
+    data, definition = recipe.data, task_definition(recipe.task)
     with within_limits(data):
-        main = kind.read(str(data.path), data, None)
-        given, _ = given_rows(data, kind)
-        tables = {"source": main, **{s: kind.read(path, data, main) for s, path in given.items()}}
+        main = definition.read(str(data.path), data, None)
+        given, _ = given_rows(data, definition)
+        tables = {"source": main, **{s: definition.read(path, data, main) for s, path in given.items()}}
     return {name: same_text(table, recipe) for name, table in tables.items()}
 
 

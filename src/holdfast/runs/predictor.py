@@ -40,7 +40,7 @@ from holdfast.prepare.clean import same_text
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.runs.prediction_file import Predicted
 from holdfast.runs.threshold import ThresholdRule, rule_of
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.training.machine.machine import flushed_subnormals
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Predictor:
         rule, told = rule_of(paths)
         ensemble: Mapping[str, Any] | None = None
         with flushed_subnormals():
-            model = kind_of(recipe.task).use_runs(paths)
+            model = task_definition(recipe.task).use_runs(paths)
             if join is not None:
                 model, ensemble, chosen = join(paths, model)
                 told = (*told, *chosen)
@@ -117,7 +117,7 @@ class Predictor:
     def of(cls, fitted: FittedModel) -> Predictor:
         """The predictor of a fit's kept state, calibrated as its saved folder would be."""
         recipe = fitted.recipe
-        model = fitted.ready.kind.use_fitted(fitted)
+        model = fitted.ready.definition.use_fitted(fitted)
         return cls(model, recipe.data, treated=partial(same_text, recipe=recipe))
 
     @property

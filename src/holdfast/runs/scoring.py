@@ -53,7 +53,7 @@ def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the model folder, and that of the layer over the side columns where there is one, each
     whole or not at all; returns what the kind says of the model."""
     with whole_folder(run / MODEL) as beside, disk_errors(run / MODEL):
-        saved = fitted.ready.kind.save(beside, fitted)
+        saved = fitted.ready.definition.save(beside, fitted)
     if fitted.side is not None and fitted.side.layer is not None:
         with whole_folder(run / FOLDER) as beside:
             fitted.side.layer.save(beside)
@@ -70,7 +70,7 @@ def score_once(
 ) -> Scored:
     """Open the test rows, say so in the journal, and let the kind score them; ``before`` is when a
     killed run had opened them. Where there are none, the rows of the ``outer`` folds are scored."""
-    opened_at, job, kind = now(), fitted.job, fitted.ready.kind
+    opened_at, job, kind = now(), fitted.job, fitted.ready.definition
     if outer is not None:
         rows = fitted.ready.prepared.rows
         scored = kind.score(Finish(run, fitted, saved, rows, None, outer))
@@ -109,7 +109,7 @@ def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> Scored:
         "valid": empty,
         "train_probe": learned,
         "baseline": {"what": None, "test": empty, "all": [], "why": WHY},
-        "model_facts": ready.kind.facts(fitted, saved),
+        "model_facts": ready.definition.facts(fitted, saved),
         "careless": None,
     }
     seconds = {"score_s": time.perf_counter() - start, "baseline_s": 0.0}

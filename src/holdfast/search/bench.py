@@ -245,8 +245,8 @@ def judged_by(folds: Sequence[TrialFold]) -> dict[str, int]:
 def middle_batches(prepared: PreparedData, count: int) -> tuple[Any, list[dict[str, Any]]]:
     """The task of prepared rows, and ``count`` rows of middle length (all, where there are fewer)
     as batches of one, by which the time of an answer is measured."""
-    task = prepared.kind.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
-    examples = prepared.kind.side(prepared.examples, prepared.loaded, prepared.rows)
+    task = prepared.definition.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
+    examples = prepared.definition.side(prepared.examples, prepared.loaded, prepared.rows)
     order = np.argsort(np.asarray(examples.lengths), kind="stable")
     middle = max(0, len(order) // 2 - count // 2)
     rows = order[middle : middle + count]
@@ -312,7 +312,7 @@ def _answers(fitted: FittedModel, table: Table) -> FoldScores:
     # A kind answers for the rows of a side; these stand where the training rows do.
     asked = replace(fitted, ready=replace(fitted.ready, sides=sides))
     of_all = SplitRows(asked, saved, "train", np.arange(len(table)))
-    answers = pa.table(dict(fitted.ready.kind.tell(of_all)))
+    answers = pa.table(dict(fitted.ready.definition.tell(of_all)))
     losses = fitted.measure(examples)[0]
     scores = Predictor.of(fitted).judge(table)()
     return FoldScores(scores.to_json(), answers, losses)

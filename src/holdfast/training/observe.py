@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.models.base import Network
-    from holdfast.training.task import Examples, Task
+    from holdfast.training.task import Examples, TrainingTask
 
 
 # On a processor a batch that stays in its caches is a quarter faster than one four times as large.
@@ -51,7 +51,7 @@ class Observer:
     def __init__(
         self,
         accelerator: Accelerator,
-        task: Task,
+        task: TrainingTask,
         tokens: int | None = None,
         alone: bool = False,
         cache: PrefixCache | None = None,
@@ -175,7 +175,7 @@ class FoldEvaluation:
     curve: Any = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
-    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+    def measured(self, step: int, task: TrainingTask, examples: Examples) -> Measured:
         """All rows as the folds answered them at the last look that is not after ``step``."""
         return task.measure(*self.at(step), examples, np.arange(len(examples)))
 
@@ -204,6 +204,6 @@ class FoldLooks:
     probe: None = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
-    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+    def measured(self, step: int, task: TrainingTask, examples: Examples) -> Measured:
         """The rows that judge, at the last look that is not after ``step``."""
         return self.looks[bisect_right(self.steps, step) - 1]

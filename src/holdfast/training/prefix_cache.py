@@ -33,7 +33,7 @@ from holdfast.training.task import device_batch
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from holdfast.training.task import Batch, Examples, Task
+    from holdfast.training.task import Batch, Examples, TrainingTask
 
 
 # What a network reads; the rest of a batch is for the losses.
@@ -45,7 +45,7 @@ class RowPasses:
     """How rows pass the network: what the loop has of it."""
 
     network: Any
-    task: Task
+    task: TrainingTask
     accelerator: Accelerator
 
     def batch(self, examples: Examples, positions: Ints) -> Batch:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.events import Listener
     from holdfast.models.base import Network, Weights
-    from holdfast.training.task import Examples, Task, WrittenMeasurements
+    from holdfast.training.task import Examples, TrainingTask, WrittenMeasurements
 
 
 MARK_CHUNK = 1 << 20
@@ -61,7 +61,7 @@ class Job:
     """
 
     network: Network
-    task: Task
+    task: TrainingTask
     train: Examples
     valid: Examples
     plan: Plan

@@ -108,7 +108,7 @@ class WrittenMeasurements:
     shares: dict[str, dict[str, float]]
 
 
-class Task(Protocol):
+class TrainingTask(Protocol):
     """Rows to batches, model output to per-example losses, outputs to numbers."""
 
     @property
@@ -146,7 +146,7 @@ class Task(Protocol):
 
 
 def device_batch(
-    task: Task, examples: Any, positions: Sequence[int] | Ints, device: torch.device | str
+    task: TrainingTask, examples: Any, positions: Sequence[int] | Ints, device: torch.device | str
 ) -> Batch:
     """A padded batch of these rows on ``device``."""
     return {name: value.to(device) for name, value in task.collate(examples, positions).items()}

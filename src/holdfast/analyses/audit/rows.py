@@ -30,7 +30,7 @@ from holdfast.plan.task import rows_task
 from holdfast.prepare.rows import given_rows
 from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     notify(*worked_out)
     table = _source(recipe)
     notify(*table.decisions)
-    own, companions = given_rows(recipe.data, kind_of(recipe.task))
+    own, companions = given_rows(recipe.data, task_definition(recipe.task))
     notify(*companions)
     sides = {name: _other(recipe, path, table) for name, path in own.items()}
     others = {names.get(path, path): _other(recipe, path, table) for path in dict.fromkeys(against)}
@@ -130,7 +130,7 @@ def _labelled(recipe: Recipe) -> Table:
     data, task = recipe.data, recipe.task
     if task in LABELLED_TEXTS:
         return load_labelled(str(data.path), data.row_options(rare_below=1))
-    return kind_of(task).read(str(data.path), data, None)
+    return task_definition(task).read(str(data.path), data, None)
 
 
 def _without_label(recipe: Recipe) -> Table:
@@ -163,7 +163,7 @@ def _read_other(
         options = RowOptions(classes=like.classes, labels=data.labels, links=data.links)
         return load_images(path, replace(options, need_label=False))
     if task in TAGGERS:
-        return kind_of(task).read(path, data, like)
+        return task_definition(task).read(path, data, like)
     there = _there(path, data, group)
     options = data.row_options(text=text, label=label, group=there, need_label=False)
     if task in WRITERS:

@@ -103,7 +103,7 @@ def costs_of(predictor: Predictor, one: WordCandidate, table: Table) -> tuple[Fl
             masks = np.ones((3, len(units)), dtype=bool)
             masks[1, taken], masks[2, control] = False, False
             outputs = asked.outputs(masks)
-        sets = use.labels == "several"
+        sets = use.label_kind == "several"
         odds = outputs[:, place] if sets else log_odds(outputs, place)
         mine.append(float(odds[0] - odds[1]))
         theirs.append(float(odds[0] - odds[2]))

@@ -186,7 +186,7 @@ Begun = Callable[[int, tuple[str, ...]], ExplainedRow]
 def text_cases(use: TextUse, table: Table, place: int) -> tuple[TextQuery, list[Case]]:
     """The row at ``place`` as the first model reads it, and the cases of its answer."""
     asked = asked_text(use, table, place)
-    make = {"class": class_cases, "several": label_cases, "number": number_cases}[use.labels]
+    make = {"class": class_cases, "several": label_cases, "number": number_cases}[use.label_kind]
     return asked, make(asked) if asked.read.words else []
 
 

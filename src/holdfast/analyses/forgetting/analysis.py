@@ -113,7 +113,7 @@ def vectors_block(fitted: FittedModel) -> dict[str, Any]:
     like = fitted.ready.prepared.rows
     # Rows of the run with other texts: whatever a label is, they have one.
     table = like.take(np.arange(len(texts)) % len(like)).with_column("text", texts)
-    rows: Any = fitted.ready.kind.encode(table, fitted.ready.loaded, fitted.recipe)
+    rows: Any = fitted.ready.definition.encode(table, fitted.ready.loaded, fitted.recipe)
     job = fitted.job
 
     def vectors(network: Network) -> Floats:

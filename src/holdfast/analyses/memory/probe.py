@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from holdfast.contract.fit import FittedModel
     from holdfast.models.base import Network
-    from holdfast.training.task import Batch, Examples, Task
+    from holdfast.training.task import Batch, Examples, TrainingTask
 
 # Directions that the loss of a row is conditioned on, by how many others there are.
 ROWS_A_DIRECTION, MOST_DIRECTIONS = 15, 16
@@ -287,7 +287,7 @@ def hearing(fitted: FittedModel) -> Hear:
 def heard(
     table: Table,
     examples: Examples,
-    task: Task,
+    task: TrainingTask,
     tuned: Network,
     start: Network | None,
     device: torch.device,
@@ -331,7 +331,7 @@ def _sure(
 
 
 def _tokens(
-    network: Network, task: Task, examples: Examples, device: torch.device
+    network: Network, task: TrainingTask, examples: Examples, device: torch.device
 ) -> tuple[list[Floats], list[Floats]]:
     """log p of each example's target tokens, and whether each was the likeliest."""
     from holdfast.models.base import evaluating

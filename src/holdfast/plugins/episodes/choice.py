@@ -120,7 +120,7 @@ class MetaBench:
             use_onednn(network)
         device = make_accelerator("float32").device
         network.to(device).eval()
-        task = prepared.kind.make_task(prepared.loaded, prepared.rows, recipe, None)
+        task = prepared.definition.make_task(prepared.loaded, prepared.rows, recipe, None)
         reader = FeatureReader(network, task.collate, prepared.examples, device)
         # The scale is that of the start, whatever state the network is then put into.
         reader = scaled(reader, *some_rows(self.rows.pools[0], recipe.seed))

@@ -26,7 +26,7 @@ from holdfast.prepare.clean import treat_all, with_treatments
 from holdfast.prepare.model import pooled
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import MetaPart, SplitShares
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,13 +139,13 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
 
 def _read(recipe: Recipe) -> tuple[Table, dict[str, Table]]:
     """The rows of the source, and ``test`` rows that were given."""
-    kind, data = kind_of(recipe.task), recipe.data
-    table = kind.read(str(data.path), data, None)
-    test = data.test or kind.sides(data)[0].get("test")
+    definition, data = task_definition(recipe.task), recipe.data
+    table = definition.read(str(data.path), data, None)
+    test = data.test or definition.sides(data)[0].get("test")
     if test is None:
         return table, {}
     other = recipe.changed(data={"path": test, "test": None}).data
-    return table, {"test": kind.read(test, other, None)}
+    return table, {"test": definition.read(test, other, None)}
 
 
 def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:

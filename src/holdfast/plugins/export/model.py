@@ -25,7 +25,7 @@ from holdfast.models.encoders.families import FAMILIES, MARK, Family, strip_carr
 from holdfast.models.encoders.network import MeanPool
 from holdfast.models.loading.tokenizer import accepted_inputs
 from holdfast.runs.threshold import read_threshold
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.tasks.classes.answers import FittedText
 from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.machine.machine import flushed_subnormals
@@ -220,7 +220,7 @@ def answered(run: Path, result: dict[str, Any]) -> ExportableModel:
     """The saved model of a run, loaded by plain libraries."""
     task = str(result["task"])
     with flushed_subnormals():
-        use: Any = kind_of(task).use_runs([run])
+        use: Any = task_definition(task).use_runs([run])
     kind = getattr(use, "labels", "tags" if task in TAGGERS else "class")
     one = use.models[0]
     # Of a model that reads columns beside the text, the text's part.

@@ -41,7 +41,7 @@ from holdfast.recipe.parts import SplitShares
 from holdfast.runs.finished_run import FinishedRun, run_tables
 from holdfast.runs.known_rows import NONE, SIDES, seen_rows
 from holdfast.split.divide import text_keys
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -273,7 +273,7 @@ class _Joining:
         path = frame_file(rows, self._given.where)
         try:
             with within_limits(part):
-                table = kind_of(recipe.task).read(str(path), plain, self._sources.tables["source"])
+                table = task_definition(recipe.task).read(str(path), plain, self._sources.tables["source"])
             return same_text(table, recipe)
         except DataError as error:
             what = error.what.replace(str(path), self._given.where)

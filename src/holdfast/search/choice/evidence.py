@@ -236,7 +236,7 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
     accelerator = make_accelerator(prepared.machine.precision)
     device = accelerator.device
     network.to(device).eval()
-    task: Any = prepared.kind.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
+    task: Any = prepared.definition.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
     tokens = EVALUATION_TOKENS.get(device.type, EVALUATION_TOKENS["cpu"])
     lengths = np.asarray(examples.lengths)
     parts: dict[str, list[Floats]] = {}

@@ -50,7 +50,7 @@ from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.recipe import DataPart, Recipe, read_recipe
-from holdfast.tasks import kind_of
+from holdfast.tasks import task_definition
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.classes.encoding import TextModel, answer, with_logits
 from holdfast.tasks.ensemble import (
@@ -63,7 +63,7 @@ from holdfast.tasks.ensemble import (
 )
 from holdfast.tasks.labels import answers as several_labels
 from holdfast.tasks.labels import base as problems
-from holdfast.tasks.labels.base import LoadedText, Problem, ProblemAnswers
+from holdfast.tasks.labels.base import LoadedText, LabelType, RawOutputs
 from holdfast.tasks.lines import take_rows
 from holdfast.tasks.number import answers as one_number
 from holdfast.tasks.number.losses import Scale
@@ -72,10 +72,10 @@ if TYPE_CHECKING:
     import torch
 
 
-PROBLEMS: dict[str, Problem] = {
-    one.kind: one for one in (several_labels.PROBLEM, one_number.PROBLEM)
+LABEL_TYPES: dict[str, LabelType] = {
+    one.label_kind: one for one in (several_labels.LABEL_TYPE, one_number.LABEL_TYPE)
 }
-LABELS = {one.problem: one.kind for one in PROBLEMS.values()}
+LABEL_KINDS = {one.problem_type: one.label_kind for one in LABEL_TYPES.values()}
 ANSWERED: dict[str, Answered] = {"class": "text", "several": "list", "number": "number"}
 
 
@@ -84,17 +84,17 @@ class TextUse(SavedModels[TextModel]):
     """Text classifiers of one kind of label, averaged by their ``weights``. ``recipe`` (of the
     first) says how rows are read, and with ``scale`` how answers are scored."""
 
-    labels: str
+    label_kind: str
     recipe: Recipe
     scale: Scale
 
     @property
     def answered(self) -> Answered:
-        return ANSWERED[self.labels]
+        return ANSWERED[self.label_kind]
 
     @property
     def names(self) -> tuple[str, ...]:
-        return () if self.labels == "number" else self.models[0].classes
+        return () if self.label_kind == "number" else self.models[0].classes
 
     def ask(self, data: Data, options: Options) -> PredictionRequest:
         found = self._ask(data, options)
@@ -134,7 +134,7 @@ class TextUse(SavedModels[TextModel]):
             group,
             part.template,
             encoding=encoding,
-            kind=self.labels,
+            kind=self.label_kind,
             separator=part.label_separator,
             classes=self.models[0].classes,
             labels=part.labels,
@@ -148,41 +148,41 @@ class TextUse(SavedModels[TextModel]):
         return LabelledRequest(table, (*decisions, *dropped))
 
     def answer(self, table: Table) -> Answers:
-        return self._classes(table) if self.labels == "class" else self._problem(table)
+        return self._classes(table) if self.label_kind == "class" else self._other_labels(table)
 
     def judge(self, table: Table) -> Score:
-        if self.labels == "class":
-            return shared.scorer(self._classes(table), kind_of(self.recipe.task).metrics)
-        problem, asked, scale = PROBLEMS[self.labels], self._labelled(table), self.scale
+        if self.label_kind == "class":
+            return shared.scorer(self._classes(table), task_definition(self.recipe.task).metrics)
+        label_type, asked, scale = LABEL_TYPES[self.label_kind], self._labelled(table), self.scale
 
         def score_some(positions: Ints | None = None) -> Scores:
-            made = problem.make(take_rows(asked, positions), self.recipe, scale)
-            return problem.score(made, self.models[0].classes)
+            outputs = label_type.score_inputs(take_rows(asked, positions), self.recipe, scale)
+            return label_type.score(outputs, self.models[0].classes)
 
         return score_some
 
     def _classes(self, table: Table) -> ClassAnswers:
         return shared.class_answers(self.models, both_parts, table, self.weights)
 
-    def _problem(self, table: Table) -> LabelSetAnswers | NumberAnswers:
-        sets = self.labels == "several"
+    def _other_labels(self, table: Table) -> LabelSetAnswers | NumberAnswers:
+        sets = self.label_kind == "several"
         return problems.answers(self.models, table, sets=sets, weights=self.weights)
 
-    def _labelled(self, table: Table) -> ProblemAnswers:
-        problem, scale = PROBLEMS[self.labels], self.scale
-        labels = problem.labels(table, scale)
-        raw = problem.from_saved(self._problem(table).raw, scale)
-        return ProblemAnswers(table.column("row"), labels, raw, groups_of(table))
+    def _labelled(self, table: Table) -> RawOutputs:
+        label_type, scale = LABEL_TYPES[self.label_kind], self.scale
+        labels = label_type.labels(table, scale)
+        raw = label_type.from_saved(self._other_labels(table).raw, scale)
+        return RawOutputs(table.column("row"), labels, raw, groups_of(table))
 
     def row_losses(self, table: Table) -> Floats:
-        if self.labels == "class":
+        if self.label_kind == "class":
             return self._classes(table).outputs.losses
-        made = PROBLEMS[self.labels].make(self._labelled(table), self.recipe, self.scale)
+        made = LABEL_TYPES[self.label_kind].score_inputs(self._labelled(table), self.recipe, self.scale)
         losses: Floats = made.losses
         return losses
 
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
-        return stored_evidence(rows, self.labels)
+        return stored_evidence(rows, self.label_kind)
 
     @staticmethod
     def plain_of(model: TextModel) -> Any:
@@ -252,32 +252,32 @@ def plain(run: Path) -> Any:
 
 def use_runs(runs: Sequence[Path]) -> TextUse:
     """Finished runs, one or the average of several."""
-    labels = kind_of_labels(runs)
-    least = 2 if labels == "class" else 1
+    label_kind = shared_label_kind(runs)
+    least = 2 if label_kind == "class" else 1
     models = members(runs, lambda run: _with_layer(run, load_saved(model_of(run), least)))
-    if labels == "class":
+    if label_kind == "class":
         same_names(models, models[0].classes, "classes")
-    scale = problems.scale_of(open_run(runs[0])) if labels == "number" else Scale()
-    return TextUse(models, labels, read_recipe(runs[0] / RECIPE), scale)
+    scale = problems.scale_of(open_run(runs[0])) if label_kind == "number" else Scale()
+    return TextUse(models, label_kind, read_recipe(runs[0] / RECIPE), scale)
 
 
 def use_fitted(fitted: FittedModel) -> TextUse:
     """The kept state of a fit, in the user's unit and calibrated as its saved folder would be."""
     ready, loaded, network = fitted.ready, fitted.ready.loaded, fitted.network.cpu().eval()
     assert isinstance(loaded, LoadedClassifier)
-    labels = labels_of(ready)
+    label_kind = label_kind_of(ready)
     scale = loaded.scale if isinstance(loaded, LoadedText) else Scale()
     calibrated: Callable[..., Any] = network
-    if labels == "class":
+    if label_kind == "class":
         calibrated = shared.Tempered(network, shared.kept_temperature(fitted))
-    elif labels == "number":
+    elif label_kind == "number":
         calibrated = partial(_outside, network, scale)
     model: TextModel = FittedText(
         calibrated, loaded.tokenizer, ready.task.classes, loaded.max_length
     )
     if fitted.side and fitted.side.layer:
         model = BesideText(model, fitted.side.layer)
-    return TextUse([model], labels, ready.recipe, scale)
+    return TextUse([model], label_kind, ready.recipe, scale)
 
 
 @dataclass(frozen=True)
@@ -294,14 +294,14 @@ def _outside(network: Callable[..., torch.Tensor], scale: Scale, **batch: torch.
     return network(**batch) * scale.std + scale.mean
 
 
-def labels_of(ready: TrainingPlan) -> str:
+def label_kind_of(ready: TrainingPlan) -> str:
     """The kind of label that a loaded network is made for: ``class``, ``several`` or ``number``."""
     network = ready.loaded.network
     assert isinstance(network, EncoderClassifier)
-    return LABELS.get(network.problem, "class")
+    return LABEL_KINDS.get(network.problem, "class")
 
 
-def kind_of_labels(runs: Sequence[Path]) -> str:
+def shared_label_kind(runs: Sequence[Path]) -> str:
     """The kind of label that all these runs learned.
 
     Raises ``RecipeError`` where they differ.

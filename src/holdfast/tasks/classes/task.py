@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.contract.fit import (
     Finish,
     FittedModel,
-    Kind,
+    TaskDefinition,
     Scored,
     SplitRows,
     TrainingPlan,
@@ -33,7 +33,7 @@ from holdfast.models.encoders.network import SINGLE_LABEL
 from holdfast.plan.adapters import load_options
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
-from holdfast.tasks.classes.answers import PROBLEMS, beside, labels_of, plain, use_fitted, use_runs
+from holdfast.tasks.classes.answers import LABEL_TYPES, beside, label_kind_of, plain, use_fitted, use_runs
 from holdfast.tasks.classes.encoding import (
     EncodedTexts,
     TextClassification,
@@ -44,9 +44,9 @@ from holdfast.tasks.classes.encoding import (
 from holdfast.tasks.classes.row_weights import with_groups_to_weigh
 from holdfast.tasks.classes.side_selection import proposals, wanted
 from holdfast.tasks.labels import base as problems
-from holdfast.tasks.labels.base import LoadedText, Problem
+from holdfast.tasks.labels.base import LoadedText, LabelType
 from holdfast.tasks.number.losses import Scale
-from holdfast.training.task import Task
+from holdfast.training.task import TrainingTask
 
 if TYPE_CHECKING:
     import torch
@@ -110,29 +110,29 @@ def _read(source: str, data: DataPart, like: Table | None) -> Table:
     return load_labelled(source, data.row_options(rare=data.rare, rare_below=rare_below))
 
 
-def problem_of(kind: str | None) -> Problem | None:
+def label_type_of(label_kind: str | None) -> LabelType | None:
     """What differs where a label is no class; ``None`` for classes."""
-    return PROBLEMS.get(kind or "class")
+    return LABEL_TYPES.get(label_kind or "class")
 
 
 def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     """The recipe's model with a new head for the table's classes, labels or number."""
-    problem, model = problem_of(table.columns.label_kind), recipe.model
+    label_type, model = label_type_of(table.columns.label_kind), recipe.model
     loaded = load_classifier(
         model.name,
-        problem.outputs(table) if problem else table.classes,
+        label_type.output_names(table) if label_type else table.classes,
         load_options(recipe),
         pooling=model.pooling,
-        problem=problem.problem if problem else SINGLE_LABEL,
+        problem=label_type.problem_type if label_type else SINGLE_LABEL,
     )
-    return problems.loaded_for(recipe, loaded) if problem else loaded
+    return problems.loaded_for(recipe, loaded) if label_type else loaded
 
 
 def refuse(recipe: Recipe) -> None:
     """Settings that mean nothing for what a label is (``data.label_kind``) are refused."""
-    problem = problem_of(recipe.data.label_kind)
-    if problem is not None:
-        problems.refuse(recipe, problem)
+    label_type = label_type_of(recipe.data.label_kind)
+    if label_type is not None:
+        problems.refuse(recipe, label_type)
     elif recipe.train.huber:
         raise RecipeError(
             "train.huber",
@@ -143,20 +143,20 @@ def refuse(recipe: Recipe) -> None:
 
 
 def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> EncodedTexts:
-    problem = problem_of(table.columns.label_kind)
-    if problem is None or not isinstance(loaded, LoadedText):
+    label_type = label_type_of(table.columns.label_kind)
+    if label_type is None or not isinstance(loaded, LoadedText):
         return encode(table, loaded.tokenizer, loaded.max_length)
     # In the user's unit; ``side`` turns them into that of a fit's training rows.
-    labels = problem.labels(table, Scale())
+    labels = label_type.labels(table, Scale())
     return encode(table, loaded.tokenizer, loaded.max_length, labels)
 
 
 def settle(loaded: LoadedClassifier, rows: Table, examples: EncodedTexts) -> LoadedClassifier:
     """The model with the unit of the training rows' numbers."""
-    problem = problem_of(rows.columns.label_kind)
-    if problem is None or not isinstance(loaded, LoadedText):
+    label_type = label_type_of(rows.columns.label_kind)
+    if label_type is None or not isinstance(loaded, LoadedText):
         return loaded
-    return problems.settle(loaded, rows, problem)
+    return problems.settle(loaded, rows, label_type)
 
 
 def side(examples: EncodedTexts, loaded: LoadedClassifier, rows: Table) -> EncodedTexts:
@@ -166,21 +166,21 @@ def side(examples: EncodedTexts, loaded: LoadedClassifier, rows: Table) -> Encod
 
 def make_task(
     loaded: LoadedClassifier, table: Table, recipe: Recipe, metric: Metric | None
-) -> Task:
-    kind = table.columns.label_kind or "class"
-    problems.check_metric(metric, kind)
-    problem = problem_of(kind)
-    if problem is not None and isinstance(loaded, LoadedText):
-        return problem.task(loaded, table, recipe)
+) -> TrainingTask:
+    label_kind = table.columns.label_kind or "class"
+    problems.check_metric(metric, label_kind)
+    label_type = label_type_of(label_kind)
+    if label_type is not None and isinstance(loaded, LoadedText):
+        return label_type.training_task(loaded, table, recipe)
     pad, classes = loaded.tokenizer.pad_token_id, table.classes
     return TextClassification(pad, classes, shared.watched(metric, classes))
 
 
 def score_rows(finish: Finish) -> Scored:
     """Score the saved folder, reloaded in plain Transformers."""
-    problem = problem_of(finish.table.columns.label_kind)
-    if problem is not None:
-        return problems.score_rows(finish, problem)
+    label_type = label_type_of(finish.table.columns.label_kind)
+    if label_type is not None:
+        return problems.score_rows(finish, label_type)
 
     kept = finish.fitted.side
     layer = load_side(finish.run / FOLDER) if kept and kept.layer else None
@@ -203,8 +203,8 @@ def score_rows(finish: Finish) -> Scored:
 
 def tell(asked: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
-    problem = problem_of(labels_of(asked.fitted.ready))
-    return shared.tell(asked) if problem is None else problems.tell(asked, problem)
+    label_type = label_type_of(label_kind_of(asked.fitted.ready))
+    return shared.tell(asked) if label_type is None else problems.tell(asked, label_type)
 
 
 def _forward(network: Callable[..., torch.Tensor], ready: TrainingPlan, table: Table) -> Outputs:
@@ -219,27 +219,27 @@ def notices(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, 
 
 def listeners(ready: TrainingPlan) -> tuple[Any, ...]:
     """The refitted head of the problem."""
-    problem = problem_of(labels_of(ready))
-    return problems.listeners(ready, problem) if problem else shared.listeners(ready)
+    label_type = label_type_of(label_kind_of(ready))
+    return problems.listeners(ready, label_type) if label_type else shared.listeners(ready)
 
 
 def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model."""
-    problem = problem_of(labels_of(fitted.ready))
-    if problem is None:
+    label_type = label_type_of(label_kind_of(fitted.ready))
+    if label_type is None:
         return shared.save(folder, fitted)
     fitted.network.cpu()
-    problem.save(folder, fitted)
+    label_type.save(folder, fitted)
     return {}
 
 
 def facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
     """``model_facts`` where no test rows are scored."""
-    problem = problem_of(labels_of(fitted.ready))
-    return plain_facts(fitted, saved) if problem is None else problems.facts(fitted)
+    label_type = label_type_of(label_kind_of(fitted.ready))
+    return plain_facts(fitted, saved) if label_type is None else problems.facts(fitted)
 
 
-KIND = Kind(
+DEFINITION = TaskDefinition(
     name="text-classification",
     read=read,
     load=load,

@@ -31,7 +31,7 @@ from holdfast.training.task import of_whole_rows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from holdfast.training.task import Examples, Task
+    from holdfast.training.task import Examples, TrainingTask
 
 
 def find_text_metric(name: str) -> Metric:
@@ -132,7 +132,7 @@ class WritingUse(ABC):
 
     @property
     @abstractmethod
-    def task(self) -> Task:
+    def task(self) -> TrainingTask:
         """The task's side of the loop, as the losses of given answers are measured by."""
 
     @abstractmethod

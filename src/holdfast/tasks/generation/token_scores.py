@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.models.base import Network
-    from holdfast.training.task import Examples, Task
+    from holdfast.training.task import Examples, TrainingTask
 
 
 METRICS = ("loss", "token_loss", "perplexity", "token_accuracy")
@@ -125,7 +125,7 @@ TOKENS = 4096
 
 
 def measure_saved(
-    network: Any, task: Task, examples: Examples, device: torch.device
+    network: Any, task: TrainingTask, examples: Examples, device: torch.device
 ) -> tuple[Floats, Floats]:
     """Losses [n] and kept outputs [n, 2] of all examples, in their order and in the precision of
     the weights, as a reloaded folder gives them."""
@@ -145,7 +145,7 @@ def measure_saved(
 
 
 def token_chances(
-    networks: Sequence[Network], task: Task, examples: Examples, device: torch.device
+    networks: Sequence[Network], task: TrainingTask, examples: Examples, device: torch.device
 ) -> tuple[Floats, Ints]:
     """The probability that each of ``networks`` gives to every target token [tokens, networks], and
     the example [tokens] that it is of; one network after the other."""

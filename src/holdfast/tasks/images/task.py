@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.fit import Finish, FittedModel, Kind, Scored, TrainingPlan
+from holdfast.contract.fit import Finish, FittedModel, TaskDefinition, Scored, TrainingPlan
 from holdfast.contract.inference import (
     Answered,
     ClassAnswers,
@@ -273,7 +273,7 @@ def _forward(network: Callable[..., torch.Tensor], ready: TrainingPlan, table: T
     return forward_images(network, loaded.tokenizer, loaded.channels, ready.task.classes, table)
 
 
-KIND = Kind(
+DEFINITION = TaskDefinition(
     name="image-classification",
     read=read,
     load=load,

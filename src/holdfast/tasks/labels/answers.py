@@ -22,7 +22,7 @@ from holdfast.models.encoders.network import MULTI_LABEL
 from holdfast.models.probes.probe import Probe, fit_labels, frequency_logits
 from holdfast.recipe import Recipe
 from holdfast.tasks.hardest import hardest_rows
-from holdfast.tasks.labels.base import LoadedText, ProblemAnswers
+from holdfast.tasks.labels.base import LoadedText, RawOutputs
 from holdfast.tasks.labels.losses import LabelSets, label_matrix, set_losses
 from holdfast.tasks.number.losses import Scale
 from holdfast.tasks.rates import f1_of, rate_estimates, rates_by_name, with_each
@@ -117,14 +117,14 @@ def _values(totals: Floats, k: int) -> Floats:
     return with_each(averages, hits, labelled, answered)
 
 
-class SeveralLabels:
+class MultiLabelType:
     """One yes or no a label."""
 
-    kind = "several"
-    problem = MULTI_LABEL
-    plain = "majority class"
+    label_kind = "several"
+    problem_type = MULTI_LABEL
+    baseline_name = "majority class"
 
-    def outputs(self, table: Table) -> tuple[str, ...]:
+    def output_names(self, table: Table) -> tuple[str, ...]:
         return table.names
 
     def scale(self, table: Table) -> Scale:
@@ -133,10 +133,10 @@ class SeveralLabels:
     def labels(self, table: Table, scale: Scale) -> npt.NDArray[Any]:
         return label_matrix(table)
 
-    def task(self, loaded: LoadedText, table: Table, recipe: Recipe) -> LabelSets:
+    def training_task(self, loaded: LoadedText, table: Table, recipe: Recipe) -> LabelSets:
         return LabelSets(loaded.tokenizer.pad_token_id, table.names)
 
-    def fit(self, features: Floats, labels: Floats, seed: int) -> Probe:
+    def fit_probe(self, features: Floats, labels: Floats, seed: int) -> Probe:
         return fit_labels(features, labels, seed=seed)
 
     def save(self, folder: Path, fitted: FittedModel) -> None:
@@ -145,52 +145,52 @@ class SeveralLabels:
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         return raw
 
-    def constant(self, labels: Floats, n: int) -> Floats:
+    def constant_outputs(self, labels: Floats, n: int) -> Floats:
         """The training frequencies of the labels: those of more than half of the rows hold."""
         return np.tile(frequency_logits(labels), (n, 1))
 
-    def make(self, answers: ProblemAnswers, recipe: Recipe, scale: Scale) -> SetOutputs:
+    def score_inputs(self, answers: RawOutputs, recipe: Recipe, scale: Scale) -> SetOutputs:
         losses = set_losses(answers.raw, answers.labels)
         return SetOutputs(answers.rows, answers.labels > 0.5, answers.raw, losses, answers.groups)
 
-    def score(self, made: SetOutputs, names: tuple[str, ...]) -> Scores:
-        return score_sets(made, names)
+    def score(self, outputs: SetOutputs, names: tuple[str, ...]) -> Scores:
+        return score_sets(outputs, names)
 
     def compare(self, first: SetOutputs, second: SetOutputs) -> dict[str, Any]:
         return compare_losses(first.losses, second.losses, first.units)
 
     def hardest(
-        self, made: SetOutputs, texts: list[str], names: tuple[str, ...]
+        self, outputs: SetOutputs, texts: list[str], names: tuple[str, ...]
     ) -> dict[str, list[dict[str, Any]]]:
         """The largest losses, and the wrong sets that were given with the most confidence."""
-        wrong = (made.labels != made.answers).any(axis=1)
-        shown, answered = named(made.labels, names), named(made.answers, names)
+        wrong = (outputs.labels != outputs.answers).any(axis=1)
+        shown, answered = named(outputs.labels, names), named(outputs.answers, names)
 
         def entry(i: int) -> dict[str, Any]:
             return {
                 "text": texts[i],
                 "label": ", ".join(shown[i]) or "none",
                 "prediction": ", ".join(answered[i]) or "none",
-                "confidence": float(made.confidence[i]),
-                "loss": float(made.losses[i]),
+                "confidence": float(outputs.confidence[i]),
+                "loss": float(outputs.losses[i]),
             }
 
-        return hardest_rows(made.rows, made.losses, (made.confidence, wrong), entry)
+        return hardest_rows(outputs.rows, outputs.losses, (outputs.confidence, wrong), entry)
 
-    def predictions(self, made: SetOutputs, names: tuple[str, ...]) -> dict[str, Any]:
+    def predictions(self, outputs: SetOutputs, names: tuple[str, ...]) -> dict[str, Any]:
         import pyarrow as pa
 
         return {
-            "row": pa.array(made.rows, pa.int64()),
-            "label": pa.array(named(made.labels, names), pa.list_(pa.string())),
-            "prediction": pa.array(named(made.answers, names), pa.list_(pa.string())),
-            "loss": pa.array(made.losses, pa.float64()),
-            "probabilities": pa.array(made.probabilities.tolist(), pa.list_(pa.float64())),
+            "row": pa.array(outputs.rows, pa.int64()),
+            "label": pa.array(named(outputs.labels, names), pa.list_(pa.string())),
+            "prediction": pa.array(named(outputs.answers, names), pa.list_(pa.string())),
+            "loss": pa.array(outputs.losses, pa.float64()),
+            "probabilities": pa.array(outputs.probabilities.tolist(), pa.list_(pa.float64())),
         }
 
-    def told(self, scale: Scale) -> tuple[Decision, ...]:
+    def decisions(self, scale: Scale) -> tuple[Decision, ...]:
         because = "every label is its own yes or no; the loss makes its probability an honest one"
         return (Decision("threshold", "0.5", because),)
 
 
-PROBLEM = SeveralLabels()
+LABEL_TYPE = MultiLabelType()

@@ -37,7 +37,7 @@ from holdfast.tasks.ensemble import Weights, same_names
 from holdfast.tasks.labels import losses as label_sets
 from holdfast.tasks.number import losses as numbers
 from holdfast.tasks.number.losses import Scale
-from holdfast.training.task import Examples, Task, labels_of
+from holdfast.training.task import Examples, TrainingTask, labels_of
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class LoadedText(LoadedClassifier):
 
 
 @dataclass(frozen=True, slots=True)
-class ProblemAnswers:
+class RawOutputs:
     """Rows, their labels (in the form that the loop learns) and the network's output for them."""
 
     rows: Ints
@@ -64,14 +64,14 @@ class ProblemAnswers:
     groups: npt.NDArray[Any] | None = None
 
 
-class Problem(Protocol):
+class LabelType(Protocol):
     """What differs between several labels and a number. ``made`` are its outputs for scoring."""
 
-    kind: str
-    problem: str
-    plain: str
+    label_kind: str
+    problem_type: str
+    baseline_name: str
 
-    def outputs(self, table: Table) -> tuple[str, ...]:
+    def output_names(self, table: Table) -> tuple[str, ...]:
         """The names of the network's outputs."""
 
     def scale(self, table: Table) -> Scale:
@@ -80,29 +80,29 @@ class Problem(Protocol):
     def labels(self, table: Table, scale: Scale) -> npt.NDArray[Any]:
         """Labels as the loop learns them, [n] or [n, outputs]."""
 
-    def task(self, loaded: LoadedText, table: Table, recipe: Recipe) -> Task: ...
+    def training_task(self, loaded: LoadedText, table: Table, recipe: Recipe) -> TrainingTask: ...
 
-    def fit(self, features: Floats, labels: Floats, seed: int) -> Probe: ...
+    def fit_probe(self, features: Floats, labels: Floats, seed: int) -> Probe: ...
 
     def save(self, folder: Path, fitted: FittedModel) -> None: ...
 
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         """The saved model's output as the loop has it."""
 
-    def constant(self, labels: Floats, n: int) -> Floats:
+    def constant_outputs(self, labels: Floats, n: int) -> Floats:
         """The output for n rows of who knows the training labels only."""
 
-    def make(self, answers: ProblemAnswers, recipe: Recipe, scale: Scale) -> Any: ...
+    def score_inputs(self, answers: RawOutputs, recipe: Recipe, scale: Scale) -> Any: ...
 
-    def score(self, made: Any, names: tuple[str, ...]) -> Scores: ...
+    def score(self, outputs: Any, names: tuple[str, ...]) -> Scores: ...
 
     def compare(self, first: Any, second: Any) -> dict[str, Any]: ...
 
-    def hardest(self, made: Any, texts: list[str], names: tuple[str, ...]) -> dict[str, Any]: ...
+    def hardest(self, outputs: Any, texts: list[str], names: tuple[str, ...]) -> dict[str, Any]: ...
 
-    def predictions(self, made: Any, names: tuple[str, ...]) -> dict[str, Any]: ...
+    def predictions(self, outputs: Any, names: tuple[str, ...]) -> dict[str, Any]: ...
 
-    def told(self, scale: Scale) -> tuple[Decision, ...]: ...
+    def decisions(self, scale: Scale) -> tuple[Decision, ...]: ...
 
 
 def loaded_for(recipe: Recipe, loaded: LoadedClassifier) -> LoadedText:
@@ -121,10 +121,10 @@ def loaded_for(recipe: Recipe, loaded: LoadedClassifier) -> LoadedText:
     )
 
 
-def settle(loaded: LoadedText, rows: Table, problem: Problem) -> LoadedText:
+def settle(loaded: LoadedText, rows: Table, label_type: LabelType) -> LoadedText:
     """The model with the unit of a fit's training rows."""
-    scale = problem.scale(rows)
-    return replace(loaded, scale=scale, decisions=(*loaded.decisions, *problem.told(scale)))
+    scale = label_type.scale(rows)
+    return replace(loaded, scale=scale, decisions=(*loaded.decisions, *label_type.decisions(scale)))
 
 
 def in_unit(examples: EncodedTexts, loaded: LoadedText) -> EncodedTexts:
@@ -132,16 +132,16 @@ def in_unit(examples: EncodedTexts, loaded: LoadedText) -> EncodedTexts:
     return replace(examples, labels=loaded.scale.inside(examples.labels).astype(np.float32))
 
 
-def refuse(recipe: Recipe, problem: Problem) -> None:
+def refuse(recipe: Recipe, label_type: LabelType) -> None:
     """Settings that mean nothing here are refused, not passed over."""
     given: dict[str, Any] = {"train.label_smoothing": recipe.train.label_smoothing}
-    if problem.kind != "number":
+    if label_type.label_kind != "number":
         given["train.huber"] = recipe.train.huber
     for key, value in given.items():
         if value:
             raise RecipeError(
                 key,
-                f"does not exist where data.label_kind is {problem.kind}",
+                f"does not exist where data.label_kind is {label_type.label_kind}",
                 value,
                 "Leave it out.",
             )
@@ -155,23 +155,23 @@ def find_metric(name: str) -> Metric:
     return find_class_metric(name)
 
 
-def check_metric(metric: Metric | None, kind: str) -> None:
+def check_metric(metric: Metric | None, label_kind: str) -> None:
     """Refuse a criterion of another kind of label."""
     if metric is None:
         return
     others = {name for watched in WATCHED.values() for name in watched} - {"f1_macro"}
-    fits = metric.name in WATCHED[kind] if kind in WATCHED else metric.name not in others
+    fits = metric.name in WATCHED[label_kind] if label_kind in WATCHED else metric.name not in others
     if not fits:
-        known = list(WATCHED.get(kind, {"accuracy": True, "f1_macro": True}))
+        known = list(WATCHED.get(label_kind, {"accuracy": True, "f1_macro": True}))
         raise RecipeError(
             "train.metric",
-            f"is not measured where data.label_kind is {kind}",
+            f"is not measured where data.label_kind is {label_kind}",
             metric.name,
             nearest(metric.name, ["loss", "refined_loss", *known]),
         )
 
 
-def listeners(ready: TrainingPlan, problem: Problem) -> tuple[HeadRefit, ...]:
+def listeners(ready: TrainingPlan, label_type: LabelType) -> tuple[HeadRefit, ...]:
     """The head fitted to the pretrained features, which is the baseline and the start."""
     seed = ready.recipe.seed
     first = bool(ready.recipe.methods["probe_first"])
@@ -181,18 +181,18 @@ def listeners(ready: TrainingPlan, problem: Problem) -> tuple[HeadRefit, ...]:
             # What a teacher said of unlabelled rows, each of which counts as a row of the table.
             features = np.concatenate([features, beside.features])
             labels = np.concatenate([labels, beside.labels])
-        return problem.fit(features, labels, seed)
+        return label_type.fit_probe(features, labels, seed)
 
     return (HeadRefit(fit, first=first),)
 
 
-def ask(problem: Problem, saved: SavedClassifier, table: Table, scale: Scale) -> ProblemAnswers:
+def ask(label_type: LabelType, saved: SavedClassifier, table: Table, scale: Scale) -> RawOutputs:
     """The saved model's answers, in the form of the loop; labels are zeros where none are given."""
     outputs = len(saved.classes)
     examples, raw = run_texts(saved.network, saved.tokenizer, saved.max_length, outputs, table)
     known = {"labels", "value"} & set(table.rows.column_names)
-    labels = problem.labels(table, scale) if known else np.zeros(raw.shape)
-    return ProblemAnswers(examples.rows, labels, problem.from_saved(raw, scale), groups_of(table))
+    labels = label_type.labels(table, scale) if known else np.zeros(raw.shape)
+    return RawOutputs(examples.rows, labels, label_type.from_saved(raw, scale), groups_of(table))
 
 
 def loaded_text(ready: TrainingPlan) -> LoadedText:
@@ -201,7 +201,7 @@ def loaded_text(ready: TrainingPlan) -> LoadedText:
     return ready.loaded
 
 
-def score_rows(finish: Finish, problem: Problem) -> Scored:
+def score_rows(finish: Finish, label_type: LabelType) -> Scored:
     """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
     training rows."""
     start = time.perf_counter()
@@ -210,82 +210,82 @@ def score_rows(finish: Finish, problem: Problem) -> Scored:
     saved = load_saved(finish.run / MODEL, least=1)
     if ready.recipe.train.matmul == "onednn":
         use_onednn(saved.network)
-    made = problem.make(ask(problem, saved, table, scale), ready.recipe, scale)
-    test = problem.score(made, names)
+    made = label_type.score_inputs(ask(label_type, saved, table, scale), ready.recipe, scale)
+    test = label_type.score(made, names)
     score_s = time.perf_counter() - start
-    others = _other_rows(finish, problem)
-    baseline, chosen = _baseline(finish, problem, made)
+    others = _other_rows(finish, label_type)
+    baseline, chosen = _baseline(finish, label_type, made)
     blocks = {
-        "problem": problem.problem,
-        "classes": list(names) if problem.kind == "several" else None,
+        "problem": label_type.problem_type,
+        "classes": list(names) if label_type.label_kind == "several" else None,
         "test": {**test.to_json(), "opened_at": finish.opened_at},
         **others,
         "baseline": baseline,
-        "hardest": problem.hardest(made, texts_of(table), names),
+        "hardest": label_type.hardest(made, texts_of(table), names),
         "model_facts": facts(finish.fitted),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    return Scored(blocks, (chosen,), seconds, predictions=problem.predictions(made, names))
+    return Scored(blocks, (chosen,), seconds, predictions=label_type.predictions(made, names))
 
 
-def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
+def _other_rows(finish: Finish, label_type: LabelType) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
     ready = finish.ready
 
     def block(examples: Examples, positions: Ints) -> dict[str, Any]:
         _, raw = finish.fitted.measure(examples, positions)
         labels = labels_of(examples)[positions]
-        answers = ProblemAnswers(examples.rows[positions], labels, raw)
-        made = problem.make(answers, ready.recipe, loaded_text(ready).scale)
-        return problem.score(made, ready.task.classes).to_json()
+        answers = RawOutputs(examples.rows[positions], labels, raw)
+        made = label_type.score_inputs(answers, ready.recipe, loaded_text(ready).scale)
+        return label_type.score(made, ready.task.classes).to_json()
 
     everything = np.arange(len(ready.valid))
     return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, ready.probe)}
 
 
-def tell(asked: SplitRows, problem: Problem) -> dict[str, Any]:
+def tell(asked: SplitRows, label_type: LabelType) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
     ready, examples, table = asked.fitted.ready, asked.examples, asked.table
     _, raw = asked.measure()
     labels, scale = labels_of(examples), loaded_text(ready).scale
     if np.array_equal(examples.rows, table.column("row")):
         # As the source has them: what is learned from has the digits of float32.
-        labels = problem.labels(table, scale)
-    answers = ProblemAnswers(examples.rows, labels, raw)
-    made = problem.make(answers, ready.recipe, scale)
-    return problem.predictions(made, ready.task.classes)
+        labels = label_type.labels(table, scale)
+    answers = RawOutputs(examples.rows, labels, raw)
+    made = label_type.score_inputs(answers, ready.recipe, scale)
+    return label_type.predictions(made, ready.task.classes)
 
 
-def _baseline(finish: Finish, problem: Problem, made: Any) -> tuple[dict[str, Any], Decision]:
+def _baseline(finish: Finish, label_type: LabelType, made: Any) -> tuple[dict[str, Any], Decision]:
     """The linear probe and who knows the training labels only; the smaller validation loss is
     the baseline."""
     ready, names = finish.ready, finish.ready.task.classes
     network = probe_network(finish)
     found = {
-        side: _two(problem, ready, table, network)
+        side: _two(label_type, ready, table, network)
         for side, table in (("test", finish.table), ("valid", ready.sides.valid_rows.table))
     }
     losses = {name: float(np.mean(found["valid"][name].losses)) for name in found["valid"]}
     what = min(losses, key=lambda name: losses[name])
-    tests = {name: brief(problem.score(one, names)) for name, one in found["test"].items()}
+    tests = {name: brief(label_type.score(one, names)) for name, one in found["test"].items()}
     because = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-    block = baseline_block(tests, what, problem.compare(made, found["test"][PROBE]))
+    block = baseline_block(tests, what, label_type.compare(made, found["test"][PROBE]))
     return block, Decision("baseline", what, f"smallest validation loss: {because}")
 
 
 def _two(
-    problem: Problem, ready: TrainingPlan, table: Table, network: Callable[..., torch.Tensor]
+    label_type: LabelType, ready: TrainingPlan, table: Table, network: Callable[..., torch.Tensor]
 ) -> dict[str, Any]:
     loaded = loaded_text(ready)
     scale, outputs = loaded.scale, len(ready.task.classes)
     examples, raw = run_texts(network, loaded.tokenizer, loaded.max_length, outputs, table)
-    labels, groups = problem.labels(table, scale), groups_of(table)
-    probe = ProblemAnswers(examples.rows, labels, raw, groups)
-    plain = replace(probe, raw=problem.constant(labels_of(ready.train), len(table)))
+    labels, groups = label_type.labels(table, scale), groups_of(table)
+    probe = RawOutputs(examples.rows, labels, raw, groups)
+    plain = replace(probe, raw=label_type.constant_outputs(labels_of(ready.train), len(table)))
     return {
-        problem.plain: problem.make(plain, ready.recipe, scale),
-        PROBE: problem.make(probe, ready.recipe, scale),
+        label_type.baseline_name: label_type.score_inputs(plain, ready.recipe, scale),
+        PROBE: label_type.score_inputs(probe, ready.recipe, scale),
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.contract.fit import Kind, Read, Sides
+from holdfast.contract.fit import TaskDefinition, Read, Sides
 from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
@@ -193,7 +193,7 @@ def notices(examples: EncodedTokens, loaded: Loaded) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-KIND = Kind(
+DEFINITION = TaskDefinition(
     name="causal-lm",
     read=read,
     load=load,

@@ -22,7 +22,7 @@ from holdfast.models.encoders.network import REGRESSION
 from holdfast.models.probes.probe import Probe, fit_ridge
 from holdfast.recipe import Recipe
 from holdfast.tasks.hardest import hardest_rows
-from holdfast.tasks.labels.base import LoadedText, ProblemAnswers, loaded_text
+from holdfast.tasks.labels.base import LoadedText, RawOutputs, loaded_text
 from holdfast.tasks.number.losses import Numbers, Scale, number_losses
 
 METRICS = ("mae", "rmse", "r2", "spearman", "loss")
@@ -139,14 +139,14 @@ def _pearson(first: Floats, second: Floats, weights: Floats) -> Floats:
         return np.where(size > 1e-12, joint / size, np.nan)
 
 
-class OneNumber:
+class NumberLabelType:
     """One output, learnt in deviations of the training rows, saved in the user's unit."""
 
-    kind = "number"
-    problem = REGRESSION
-    plain = "training mean"
+    label_kind = "number"
+    problem_type = REGRESSION
+    baseline_name = "training mean"
 
-    def outputs(self, table: Table) -> tuple[str, ...]:
+    def output_names(self, table: Table) -> tuple[str, ...]:
         return (str(table.columns.label),)
 
     def scale(self, table: Table) -> Scale:
@@ -164,15 +164,15 @@ class OneNumber:
     def labels(self, table: Table, scale: Scale) -> npt.NDArray[Any]:
         return scale.inside(table.column("value"))
 
-    def task(self, loaded: LoadedText, table: Table, recipe: Recipe) -> Numbers:
+    def training_task(self, loaded: LoadedText, table: Table, recipe: Recipe) -> Numbers:
         return Numbers(
             loaded.tokenizer.pad_token_id,
-            self.outputs(table),
+            self.output_names(table),
             scale=loaded.scale,
             huber=recipe.train.huber,
         )
 
-    def fit(self, features: Floats, labels: Floats, seed: int) -> Probe:
+    def fit_probe(self, features: Floats, labels: Floats, seed: int) -> Probe:
         return fit_ridge(features, labels, seed=seed)
 
     def save(self, folder: Path, fitted: FittedModel) -> None:
@@ -192,11 +192,11 @@ class OneNumber:
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         return np.asarray((raw.astype(np.float64) - scale.mean) / scale.std)
 
-    def constant(self, labels: Floats, n: int) -> Floats:
+    def constant_outputs(self, labels: Floats, n: int) -> Floats:
         """The mean of the training rows."""
         return np.full((n, 1), float(labels.astype(np.float64).mean()))
 
-    def make(self, answers: ProblemAnswers, recipe: Recipe, scale: Scale) -> NumberOutputs:
+    def score_inputs(self, answers: RawOutputs, recipe: Recipe, scale: Scale) -> NumberOutputs:
         raw = answers.raw[:, 0].astype(np.float64)
         labels = answers.labels.astype(np.float64).reshape(len(raw))
         return NumberOutputs(
@@ -207,41 +207,41 @@ class OneNumber:
             answers.groups,
         )
 
-    def score(self, made: NumberOutputs, names: tuple[str, ...]) -> Scores:
-        return score_numbers(made)
+    def score(self, outputs: NumberOutputs, names: tuple[str, ...]) -> Scores:
+        return score_numbers(outputs)
 
     def compare(self, first: NumberOutputs, second: NumberOutputs) -> dict[str, Any]:
         one, two = (np.abs(made.answers - made.labels) for made in (first, second))
         return compare_losses(one, two, first.units, metric="mae")
 
     def hardest(
-        self, made: NumberOutputs, texts: list[str], names: tuple[str, ...]
+        self, outputs: NumberOutputs, texts: list[str], names: tuple[str, ...]
     ) -> dict[str, list[dict[str, Any]]]:
         """The largest errors; a number has no confidence."""
 
         def entry(i: int) -> dict[str, Any]:
             return {
                 "text": texts[i],
-                "label": shown_number(made.labels[i], 10),
-                "prediction": shown_number(made.answers[i]),
+                "label": shown_number(outputs.labels[i], 10),
+                "prediction": shown_number(outputs.answers[i]),
                 "confidence": None,
-                "loss": float(made.losses[i]),
+                "loss": float(outputs.losses[i]),
             }
 
-        return hardest_rows(made.rows, made.losses, None, entry)
+        return hardest_rows(outputs.rows, outputs.losses, None, entry)
 
-    def predictions(self, made: NumberOutputs, names: tuple[str, ...]) -> dict[str, Any]:
+    def predictions(self, outputs: NumberOutputs, names: tuple[str, ...]) -> dict[str, Any]:
         import pyarrow as pa
 
         return {
-            "row": pa.array(made.rows, pa.int64()),
-            "label": pa.array([shown_number(v, 10) for v in made.labels], pa.string()),
-            "prediction": pa.array([shown_number(v) for v in made.answers], pa.string()),
-            "loss": pa.array(made.losses, pa.float64()),
-            "error": pa.array(made.answers - made.labels, pa.float64()),
+            "row": pa.array(outputs.rows, pa.int64()),
+            "label": pa.array([shown_number(v, 10) for v in outputs.labels], pa.string()),
+            "prediction": pa.array([shown_number(v) for v in outputs.answers], pa.string()),
+            "loss": pa.array(outputs.losses, pa.float64()),
+            "error": pa.array(outputs.answers - outputs.labels, pa.float64()),
         }
 
-    def told(self, scale: Scale) -> tuple[Decision, ...]:
+    def decisions(self, scale: Scale) -> tuple[Decision, ...]:
         because = (
             "the numbers are learnt as deviations from the training rows' mean "
             f"{scale.mean:.6g} in units of their standard deviation; the saved model gives them "
@@ -250,4 +250,4 @@ class OneNumber:
         return (Decision("unit of the numbers", f"{scale.std:.6g}", because),)
 
 
-PROBLEM = OneNumber()
+LABEL_TYPE = NumberLabelType()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, Kind, Sides
+from holdfast.contract.fit import FittedModel, TaskDefinition, Sides
 from holdfast.contract.inference import (
     Data,
     LabelledRequest,
@@ -294,7 +294,7 @@ def _encode_saved(
     )
 
 
-KIND = Kind(
+DEFINITION = TaskDefinition(
     name="seq2seq",
     read=read,
     load=load,

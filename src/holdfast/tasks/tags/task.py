@@ -13,7 +13,7 @@ import numpy as np
 from holdfast.contract.fit import (
     Finish,
     FittedModel,
-    Kind,
+    TaskDefinition,
     Scored,
     SplitRows,
     TrainingPlan,
@@ -364,7 +364,7 @@ def _predictions(outputs: TagOutputs, names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-KIND = Kind(
+DEFINITION = TaskDefinition(
     name="token-classification",
     read=read,
     load=load,

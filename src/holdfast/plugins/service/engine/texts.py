@@ -199,7 +199,7 @@ class TextForm:
         ]
 
     def _answers(self, raw: Floats) -> Answers:
-        names, labels = self.use.models[0].classes, self.use.labels
+        names, labels = self.use.models[0].classes, self.use.label_kind
         if labels != "class":
             return answers_of(names, [raw], sets=labels == "several")
         nothing = np.full(len(raw), -1, dtype=np.int64)
