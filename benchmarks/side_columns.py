@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from cells import Cell, Result, grid, publish, run_cells
 
-from holdfast.contract.side_layer import encoded, fit_side
+from holdfast.contract.side_layer import encode_columns, fit_extra_features
 from holdfast.core.records import Floats, Ints
 from holdfast.data.columns.extra import DERIVED, Column, ColumnRequest, fit_column
 from holdfast.data.table import Columns, Table
@@ -129,8 +129,8 @@ def loss(
     rows, z = len(tables[0]), text[1]
     if kept:
         c = cross_fitted(kept, tables[0], labels[:rows], text[0], seed).c
-        weight, bias = fit_side(encoded(kept, tables[0]), labels[:rows], text[0], c)
-        z = z + encoded(kept, tables[1]) @ weight.T + bias
+        weight, bias = fit_extra_features(encode_columns(kept, tables[0]), labels[:rows], text[0], c)
+        z = z + encode_columns(kept, tables[1]) @ weight.T + bias
     top = z.max(axis=1, keepdims=True)
     normal = (top + np.log(np.exp(z - top).sum(axis=1, keepdims=True)))[:, 0]
     return float((normal - z[np.arange(len(z)), labels[rows:]]).mean())

@@ -14,7 +14,7 @@ import pytest
 
 from holdfast.analyses.analysis import Candidates, all_analyses, confirm_all, find_all
 from holdfast.analyses.robustness.analysis import changed_rows, find, not_made
-from holdfast.contract.fit import FittedModel, Scored
+from holdfast.contract.fit import FittedModel, ScoringResult
 from holdfast.core.records import to_json
 from holdfast.core.tasks import WRITERS
 from holdfast.fits.fit import fit
@@ -54,13 +54,13 @@ def asked(
     return make
 
 
-def scored_by(sample: Any, fitted: FittedModel, saved: dict[str, Any]) -> Scored:
+def scored_by(sample: Any, fitted: FittedModel, saved: dict[str, Any]) -> ScoringResult:
     """The last three rows as test rows, answered as training and validation rows are."""
     from holdfast.contract.fit import SplitRows
 
     columns = fitted.ready.definition.tell(SplitRows(fitted, saved, "train", np.array([4, 5, 6])))
     rows = fitted.ready.sides.train_rows.table.take([4, 5, 6])
-    return Scored({}, (), {}, predictions=dict(columns), table=rows)
+    return ScoringResult({}, (), {}, predictions=dict(columns), table=rows)
 
 
 def test_what_the_kept_state_says_is_what_the_fit_measured(

@@ -15,7 +15,7 @@ from holdfast.analyses.errors.analysis import errors
 from holdfast.analyses.evaluation import scored_block
 from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
 from holdfast.cli.errors import show
-from holdfast.contract.inference import Options
+from holdfast.contract.inference import InferenceOptions
 from holdfast.core.errors import HoldfastError
 from holdfast.pipeline.main import train
 from holdfast.runs.finished_run import FinishedRun
@@ -88,4 +88,4 @@ def test_every_task_is_cross_validated(
 def scored_block_of(run: Path, data: str) -> dict[str, Any]:
     from holdfast.runs.predictor import Predictor
 
-    return scored_block(Predictor.load(run), data, Options())
+    return scored_block(Predictor.load(run), data, InferenceOptions())

@@ -25,7 +25,7 @@ from holdfast.augment.registry import (
 from holdfast.augment.source import RowTurn
 from holdfast.augment.text_forms import Rewriting
 from holdfast.augment.texts.word_edits import lost, split
-from holdfast.contract.fit import Sides
+from holdfast.contract.fit import EncodedSplits
 from holdfast.core.errors import Defect, HoldfastError, MachineError, ModelError, RecipeError
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import enriched, places_of, text_forms
@@ -237,7 +237,7 @@ OF_TEXT = ["classes", "pairs of texts", "several labels", "numbers", "seq2seq", 
 
 def forms_of(sample: Any, **settings: Any) -> Rewriting:
     table = sample.table
-    sides = Sides(sample.examples, sample.examples, TrainSplit(table), ValidSplit(table))
+    sides = EncodedSplits(sample.examples, sample.examples, TrainSplit(table), ValidSplit(table))
     ways = make_all(check_enrich({"aeda": {"share": 1, **settings}}))
     return text_forms(ways, sample.definition, sample.loaded, sides, sample.recipe)
 
@@ -324,7 +324,7 @@ def test_of_rows_that_were_left_out_the_places_are_known(make_sample: Callable[[
 
 def test_nothing_asked_for_leaves_the_plan_as_it_is(make_sample: Callable[[str], Any]) -> None:
     sample, plan = make_sample("classes"), Plan((), (0,), 1, 0)
-    sides = Sides(
+    sides = EncodedSplits(
         sample.examples, sample.examples, TrainSplit(sample.table), ValidSplit(sample.table)
     )
     for given in ({}, {"aeda": False}):

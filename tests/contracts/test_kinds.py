@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from holdfast.contract.fit import FittedModel, TaskDefinition
-from holdfast.contract.inference import Options
+from holdfast.contract.inference import InferenceOptions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.fits.fit import fit
@@ -157,7 +157,7 @@ def test_a_fit_answers_each_row_once_and_scores_labelled_ones(
     sample: Any, fitted: FittedModel
 ) -> None:
     answering = sample.definition.use_fitted(fitted)
-    asked = answering.ask(str(sample.recipe.data.path), Options())
+    asked = answering.ask(str(sample.recipe.data.path), InferenceOptions())
     answers = answering.answer(asked.table)
     n = len(asked.table)
     assert n == len(answers.predictions) == len(answers.confidence)
@@ -165,7 +165,7 @@ def test_a_fit_answers_each_row_once_and_scores_labelled_ones(
     if answers.probabilities is not None:
         assert answers.probabilities.shape == (n, len(answering.names))
     assert all(isinstance(one, Decision) for one in asked.decisions)
-    labelled = answering.labelled(str(sample.recipe.data.path), Options())
+    labelled = answering.labelled(str(sample.recipe.data.path), InferenceOptions())
     score = answering.judge(labelled.table)
     assert score().n == score(np.arange(len(labelled.table))).n
     some = np.array([0, 4, 5])

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from holdfast.contract.fit import Need, TrainingPlan
+from holdfast.contract.fit import MemoryEstimate, TrainingPlan
 from holdfast.core.decisions import parted, recorded
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import Limit
@@ -48,7 +48,7 @@ def look(ready: TrainingPlan, mb: float | None = None) -> Any:
         )
 
 
-def need_of(ready: TrainingPlan) -> Need:
+def need_of(ready: TrainingPlan) -> MemoryEstimate:
     return estimate(ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32")
 
 
@@ -159,7 +159,7 @@ def test_far_too_much_is_an_error_that_names_changes(make: Make) -> None:
 def test_where_weights_are_the_trouble_an_adapter_is_the_change() -> None:
     from holdfast.plan.memory import Reduction, _remedy, _with_lora
 
-    need = Need(weights=100, gradients=100, optimizer=200, activations=10, copies=300, rest=0)
+    need = MemoryEstimate(weights=100, gradients=100, optimizer=200, activations=10, copies=300, rest=0)
     less = Reduction(("train.batch_size=1",), lambda n: n)
     lora = Reduction(("model.adapter.kind=lora",), _with_lora)
     assert "model.adapter.kind=lora" in _remedy(need, 200, iter([less, lora]))

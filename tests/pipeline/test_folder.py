@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.contract.run_folder import claimed, default_folder, is_finished, need_run
+from holdfast.contract.run_folder import claim_folder, default_folder, is_finished, need_run
 from holdfast.core.errors import RunError
 
 
@@ -39,21 +39,21 @@ def test_numbers_count_up_as_numbers(tmp_path: Path) -> None:
 
 
 def test_a_claimed_folder_is_made_with_its_parents(tmp_path: Path) -> None:
-    with claimed(tmp_path / "runs" / "r-1", False):
+    with claim_folder(tmp_path / "runs" / "r-1", False):
         assert (tmp_path / "runs" / "r-1").is_dir()
     assert (tmp_path / "runs" / "r-1").is_dir()
 
 
 def test_what_was_made_for_nothing_is_taken_away(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    with pytest.raises(ValueError, match="bad data"), claimed(tmp_path / "runs/a/b", False):
+    with pytest.raises(ValueError, match="bad data"), claim_folder(tmp_path / "runs/a/b", False):
         raise ValueError("bad data")
     assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_what_holds_something_stays(tmp_path: Path) -> None:
     def begin() -> None:
-        with claimed(tmp_path / "r", False):
+        with claim_folder(tmp_path / "r", False):
             (tmp_path / "r" / "recipe.yaml").write_text("x")
             raise ValueError("later")
 
@@ -64,7 +64,7 @@ def test_what_holds_something_stays(tmp_path: Path) -> None:
 
 def test_an_empty_folder_of_the_user_s_stays_on_failure(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
-    with pytest.raises(ValueError, match="x"), claimed(tmp_path / "r", False):
+    with pytest.raises(ValueError, match="x"), claim_folder(tmp_path / "r", False):
         raise ValueError("x")
     assert (tmp_path / "r").is_dir()
 
@@ -75,7 +75,7 @@ def test_what_a_kill_left_before_the_recipe_is_no_run(tmp_path, left: str, resum
     run = tmp_path / "r"
     run.mkdir()
     (run / left).mkdir() if left == "checkpoints" else (run / left).write_text("half")
-    with claimed(run, resume):
+    with claim_folder(run, resume):
         pass
 
 
@@ -84,7 +84,7 @@ def test_another_process_of_the_launch_claims_nothing(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with claimed(tmp_path / "r", False):
+    with claim_folder(tmp_path / "r", False):
         pass
     assert not (tmp_path / "r").exists()
 
@@ -112,10 +112,10 @@ def test_a_folder_that_is_not_there_is_not_resumed(tmp_path: Path) -> None:
     (tmp_path / "reviews-1" / "recipe.yaml").write_text("x")
     with (
         pytest.raises(RunError, match=r"Did you mean --out .*reviews-1\?"),
-        claimed(tmp_path / "reveiws-1", True),
+        claim_folder(tmp_path / "reveiws-1", True),
     ):
         pass
-    with pytest.raises(RunError, match="to start a run"), claimed(tmp_path / "a" / "b", True):
+    with pytest.raises(RunError, match="to start a run"), claim_folder(tmp_path / "a" / "b", True):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["reviews-1"]
 
@@ -133,7 +133,7 @@ def test_what_another_process_wrote_before_it_let_go_is_seen(
         return held(run)
 
     monkeypatch.setattr(folder, "locked", late)
-    with pytest.raises(RunError, match="already holds something"), claimed(tmp_path / "r", False):
+    with pytest.raises(RunError, match="already holds something"), claim_folder(tmp_path / "r", False):
         pass
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["recipe.yaml"]
 

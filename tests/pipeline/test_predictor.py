@@ -14,7 +14,7 @@ import pytest
 
 import holdfast
 from holdfast.contract import inference
-from holdfast.contract.inference import Options
+from holdfast.contract.inference import InferenceOptions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Outputs
 from holdfast.data.memory.texts import table_from_texts
@@ -24,12 +24,12 @@ from holdfast.tasks.classes import answers as text_use
 from holdfast.tasks.classes.classifier import class_answers
 
 RECORDS = {
-    "classes": (inference.ClassAnswers, str),
-    "several": (inference.LabelSetAnswers, list),
-    "number": (inference.NumberAnswers, float),
-    "seq2seq": (inference.WrittenAnswers, str),
-    "causal": (inference.WrittenAnswers, str),
-    "pictures": (inference.ClassAnswers, str),
+    "classes": (inference.ClassPredictions, str),
+    "several": (inference.LabelSetPredictions, list),
+    "number": (inference.NumberPredictions, float),
+    "seq2seq": (inference.TextPredictions, str),
+    "causal": (inference.TextPredictions, str),
+    "pictures": (inference.ClassPredictions, str),
 }
 
 
@@ -115,12 +115,12 @@ class Busy:
     def __init__(self) -> None:
         self.asking, self.most = 0, 0
 
-    def answer(self, table: Any) -> inference.NumberAnswers:
+    def answer(self, table: Any) -> inference.NumberPredictions:
         self.asking += 1
         self.most = max(self.most, self.asking)
         time.sleep(0.01)
         self.asking -= 1
-        return inference.NumberAnswers(np.zeros((1, 1)))
+        return inference.NumberPredictions(np.zeros((1, 1)))
 
     def judge(self, table: Any) -> Any:
         self.answer(table)
@@ -230,4 +230,4 @@ def test_a_predictor_reads_as_it_is_told(old_runs: Path, tmp_path: Path) -> None
     path.write_text("words\ngood w1\n\n", "utf-8")
     with pytest.raises(DataError, match="--text"):
         predictor.ask(str(path))
-    assert len(predictor.ask(str(path), Options(text=("words",))).table) == 1
+    assert len(predictor.ask(str(path), InferenceOptions(text=("words",))).table) == 1

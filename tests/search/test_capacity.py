@@ -220,7 +220,7 @@ def test_a_cut_model_is_its_first_blocks_run_by_hand(bench: Bench) -> None:
 def test_a_killed_search_ends_as_an_undisturbed_one(
     search_recipe: Any, killed: type[BaseException], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    from holdfast.contract.request import Request
+    from holdfast.contract.request import TrainingRequest
     from holdfast.pipeline.main import train
     from holdfast.recipe import read_recipe
     from holdfast.search import bench as benches
@@ -242,7 +242,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     with pytest.raises(killed):
         train(search_recipe, tmp_path / "run", procedure=Sizing())
     # The same way to search, without naming it again.
-    asked = Request(str(search_recipe.data.path), out=tmp_path / "run", resume=True)
+    asked = TrainingRequest(str(search_recipe.data.path), out=tmp_path / "run", resume=True)
     _, recipe, procedure = tune_request(asked)
     assert isinstance(procedure, Sizing)
     train(recipe, tmp_path / "run", procedure=procedure, resume=True)

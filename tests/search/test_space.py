@@ -10,7 +10,7 @@ import optuna
 import pytest
 import yaml
 
-from holdfast.contract.request import Request
+from holdfast.contract.request import TrainingRequest
 from holdfast.core.errors import RecipeError
 from holdfast.recipe import Recipe, override
 from holdfast.search.space import Dimension, OnlyWhere, Space
@@ -54,7 +54,7 @@ def test_what_the_command_sets_to_one_value_is_searched_no_more(tmp_path: Any) -
     recipe = tmp_path / "r.yaml"
     epochs, rate = "epochs: {range: [1, 8]}", "learning_rate: {range: [1e-5, 1e-3], log: true}"
     recipe.write_text(f"data: {{path: rows.csv}}\ntrain: {{{epochs}, {rate}}}\n")
-    _, made, procedure = tune_request(Request(str(recipe), settings=["train.epochs=3"]))
+    _, made, procedure = tune_request(TrainingRequest(str(recipe), settings=["train.epochs=3"]))
     assert made.train.epochs == 3
     assert isinstance(procedure, Tune)
     assert set(procedure.ranges) == {"train.learning_rate"}

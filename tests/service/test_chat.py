@@ -46,7 +46,7 @@ from holdfast.plugins.service.web.guard import AccessRules
 from holdfast.recipe import Recipe, override
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.generation.token_scores import drawing
-from holdfast.tasks.lm.answers import TokenUse
+from holdfast.tasks.lm.answers import CausalLMPredictor
 
 HERE = "http://127.0.0.1"
 WORDS = ("red", "blue", "green", "old", "new", "big")
@@ -229,7 +229,7 @@ def test_answers_that_are_written_at_once_are_those_of_chat_and_of_predict(
         talk = Talk.of(run, Manner(), start=False)
         alone.append(talk.ask(text).answer)
     model = predictor.model
-    assert isinstance(model, TokenUse)
+    assert isinstance(model, CausalLMPredictor)
     assert [p.prediction for p in predictor.predict(ASKED)] == alone
     over: list[Conversation] = []
     keep = chats._over

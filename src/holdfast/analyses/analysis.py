@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from holdfast.contract.predictions import (
     Predictions,
-    Side,
-    ask_side,
+    SplitName,
+    predict_split,
     rows_of,
-    told_of,
+    make_predictions,
     write_answers,
 )
 from holdfast.contract.result import class_columns
@@ -37,7 +37,7 @@ from holdfast.training.listeners.examples import ExampleHistory
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from holdfast.contract.fit import FittedModel, Scored
+    from holdfast.contract.fit import FittedModel, ScoringResult
     from holdfast.data.table import Table
     from holdfast.recipe import Recipe
     from holdfast.runs.predictor import Predictor
@@ -83,7 +83,7 @@ class Session(Protocol):
     def kinds(self) -> Mapping[int, str]:
         """What the data map says of training rows, by row; nothing where none was drawn."""
 
-    def has(self, side: Side) -> bool:
+    def has(self, side: SplitName) -> bool:
         """Whether it is known what the model said of these rows."""
 
     def beside(self, table: Table) -> dict[str, list[str | None]]:
@@ -127,7 +127,7 @@ class FittedSession:
                 kinds |= dict(zip(made.rows.tolist(), made.kind, strict=True))
         return kinds
 
-    def has(self, side: Side) -> bool:
+    def has(self, side: SplitName) -> bool:
         return side != "test"
 
     def beside(self, table: Table) -> dict[str, list[str | None]]:
@@ -176,12 +176,12 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
     """Ask the kept state about training and validation rows, write ``answers.parquet``, and let
     every analysis find its candidates."""
     start = time.perf_counter()
-    sides: tuple[Side, Side] = ("train", "valid")
+    sides: tuple[SplitName, SplitName] = ("train", "valid")
     with stage("asking the model about training and validation rows"):
-        asked = {side: ask_side(fitted, saved, side) for side in sides}
+        asked = {side: predict_split(fitted, saved, side) for side in sides}
     write_answers(run, {side: columns for side, (_, columns) in asked.items()})
     names = fitted.ready.task.classes
-    train, valid = (told_of(side, *asked[side], names) for side in sides)
+    train, valid = (make_predictions(side, *asked[side], names) for side in sides)
     session = FittedSession(run, fitted, train, valid, SourceColumns(fitted.recipe.data))
     seconds = {"answers": time.perf_counter() - start}
     found: dict[str, Any] = {}
@@ -191,7 +191,7 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
     return Candidates(session, found, seconds)
 
 
-def confirm_all(found: Candidates, scored: Scored) -> Scored:
+def confirm_all(found: Candidates, scored: ScoringResult) -> ScoringResult:
     """``scored`` with the blocks of all analyses, each at its place."""
     seconds, session = dict(found.seconds), found.session
     test = None
@@ -199,7 +199,7 @@ def confirm_all(found: Candidates, scored: Scored) -> Scored:
         names = session.fitted.ready.task.classes
         columns = _columns(scored, names)
         rows = rows_of(scored.table, columns["row"].to_numpy())
-        test = told_of("test", rows, columns, names)
+        test = make_predictions("test", rows, columns, names)
     blocks: dict[str, Any] = {}
     for name, analysis in all_analyses().items():
         what = found.candidates[name]
@@ -233,7 +233,7 @@ def _block(found: object) -> dict[str, Any]:
     return block
 
 
-def _columns(scored: Scored, names: tuple[str, ...]) -> pa.Table:
+def _columns(scored: ScoringResult, names: tuple[str, ...]) -> pa.Table:
     import pyarrow as pa
 
     outputs = scored.outputs

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, Self, cast, get_args
 import numpy as np
 
 from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
-from holdfast.contract.inference import Answering
+from holdfast.contract.inference import TaskPredictor
 from holdfast.contract.run_folder import open_run
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
@@ -37,7 +37,7 @@ Way = Literal["average", "stack", "soup"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
 
-class Joining(Answering, Protocol):
+class Joining(TaskPredictor, Protocol):
     """Several models that answer together, by their ``weights`` (``None``: all alike)."""
 
     @property
@@ -123,8 +123,8 @@ def join_as(way: str, runs: Sequence[Path]) -> Join | None:
 
 
 def _joined(
-    way: Way, runs: Sequence[Path], use: Answering
-) -> tuple[Answering, Mapping[str, Any], tuple[Decision, ...]]:
+    way: Way, runs: Sequence[Path], use: TaskPredictor
+) -> tuple[TaskPredictor, Mapping[str, Any], tuple[Decision, ...]]:
     """``use`` answers for ``runs`` by their mean; what answers as ``way`` has it, and why so."""
     told = in_turn(getattr(use, "models", None), runs)
     equal = (1 / len(runs),) * len(runs)

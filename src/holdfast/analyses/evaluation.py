@@ -22,7 +22,7 @@ from holdfast.analyses.row_scores import RowScores, compared, comparison_block, 
 from holdfast.analyses.row_texts import labels_of_rows, read_texts
 from holdfast.analyses.threshold.analysis import answered_block
 from holdfast.contract.advice import advising
-from holdfast.contract.inference import Data, Options, within_limits
+from holdfast.contract.inference import Data, InferenceOptions, within_limits
 from holdfast.contract.predictions import groups_of, losses_of, tokens_of
 from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError, RunError
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 def evaluate(
     runs: Path | Sequence[Path],
     data: str,
-    options: Options | None = None,
+    options: InferenceOptions | None = None,
     ensemble: str = "average",
 ) -> dict[str, Any]:
     """A ``test`` block for the labelled rows of ``data``, scored by the saved model of a run, or by
@@ -63,7 +63,7 @@ def _loaded(runs: Path | Sequence[Path], ensemble: str) -> Predictor:
     return Predictor.load(paths, join_as(ensemble, paths))
 
 
-def scored_block(predictor: Predictor, data: str, options: Options | None = None) -> dict[str, Any]:
+def scored_block(predictor: Predictor, data: str, options: InferenceOptions | None = None) -> dict[str, Any]:
     """``n`` and ``metrics`` of the labelled rows of ``data``.
 
     ``seen`` says how many of the rows the runs were trained on or chosen by (the same rows, or
@@ -71,7 +71,7 @@ def scored_block(predictor: Predictor, data: str, options: Options | None = None
     the score of the others. ``against_run`` compares the score with that of the run's own test
     rows (``against_run.py``). Of a run with a threshold, ``threshold`` says what it does to them.
     """
-    options = options or Options()
+    options = options or InferenceOptions()
     labelled = predictor.labelled(data, options)
     table = labelled.table
     notify(*predictor.decisions, *labelled.decisions, *table.findings)
@@ -110,7 +110,7 @@ def _by_rule(
 def predict(
     runs: Sequence[Path],
     data: Data,
-    options: Options | None = None,
+    options: InferenceOptions | None = None,
     *,
     probabilities: bool = False,
     ensemble: str = "average",
@@ -125,7 +125,7 @@ def predict(
     return predicted
 
 
-def predict_lines(runs: Sequence[Path], data: Data, options: Options | None = None) -> list[str]:
+def predict_lines(runs: Sequence[Path], data: Data, options: InferenceOptions | None = None) -> list[str]:
     """The predictions as one JSON object a row."""
     predicted = predict(runs, data, options)
     return [

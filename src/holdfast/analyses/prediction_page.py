@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 import numpy as np
 
-from holdfast.contract.predictions import Side, rows_of
-from holdfast.contract.run_folder import unsealed
+from holdfast.contract.predictions import SplitName, rows_of
+from holdfast.contract.run_folder import unsealed_decisions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError, RunError
 from holdfast.core.outputs import checked_output, writing
@@ -84,7 +84,7 @@ def write_page(run: Path, page: Path, *, force: bool = False) -> None:
         "give it only to those who may read them",
         prominent=True,
     )
-    notify(*unsealed([run]), *decisions, shown, private)
+    notify(*unsealed_decisions([run]), *decisions, shown, private)
 
 
 def recorded_of(run: Path) -> tuple[Recorded, tuple[Decision, ...]]:
@@ -129,7 +129,7 @@ def recorded_of(run: Path) -> tuple[Recorded, tuple[Decision, ...]]:
     return recorded, (*told, *lost)
 
 
-def _score(result: Mapping[str, Any], side: Side) -> str:
+def _score(result: Mapping[str, Any], side: SplitName) -> str:
     """The score that the run gives itself, in a sentence: the rows on the page are not all rows
     there are."""
     block = result.get(side) or {}
@@ -148,7 +148,7 @@ def _which(task: str, some: bool, gone: bool) -> str:
     return WRITTEN if task in WRITERS else HARDEST if gone else ""
 
 
-def _side(again: FinishedRun) -> Side:
+def _side(again: FinishedRun) -> SplitName:
     if again.has("test") and len(again.stored("test")):
         return "test"
     if again.has("valid") and len(again.stored("valid")):
@@ -162,7 +162,7 @@ def _side(again: FinishedRun) -> Side:
 
 
 def _table(
-    again: FinishedRun, side: Side, columns: pa.Table
+    again: FinishedRun, side: SplitName, columns: pa.Table
 ) -> tuple[Table | None, tuple[Decision, ...]]:
     """The rows in the order of their answers; ``None`` where the source is not as it was."""
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.inference import Answering, Answers
+from holdfast.contract.inference import TaskPredictor, TaskPredictions
 from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of
 from holdfast.data.table import Table
@@ -21,29 +21,29 @@ from holdfast.models.encoders.network import masked_mean
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes import encoding
-from holdfast.tasks.classes.answers import TextUse
+from holdfast.tasks.classes.answers import TextPredictor
 from holdfast.tasks.classes.encoding import encode
 from holdfast.tasks.images import losses as images
-from holdfast.tasks.images.task import ImageUse
-from holdfast.tasks.lm.answers import TokenUse
+from holdfast.tasks.images.task import ImagePredictor
+from holdfast.tasks.lm.answers import CausalLMPredictor
 from holdfast.tasks.lm.generation import prompts_of, whole_prompts
-from holdfast.tasks.seq2seq.task import PairUse
+from holdfast.tasks.seq2seq.task import Seq2SeqPredictor
 from holdfast.tasks.tags import scores as tagged
-from holdfast.tasks.tags.answers import TagUse
+from holdfast.tasks.tags.answers import TagPredictor
 from holdfast.tasks.tags.losses import encode_words
 from holdfast.training.plan import by_length
 
 
-def answer_with_vectors(predictor: Predictor, table: Table) -> tuple[Answers, Floats | None]:
+def answer_with_vectors(predictor: Predictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
     """What ``predictor.answer(table)`` gives, and the vectors [n, d] float32 in the table's order;
     ``None`` where several models answer together, or the last layer is not to be found."""
     with predictor.alone():
         return use_with_vectors(predictor.model, table)
 
 
-def use_with_vectors(use: Answering, table: Table) -> tuple[Answers, Floats | None]:
+def use_with_vectors(use: TaskPredictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
     """The same of what answers, by the one thread that asks it."""
-    if isinstance(use, PairUse | TokenUse):
+    if isinstance(use, Seq2SeqPredictor | CausalLMPredictor):
         return use.answer(table), written_vectors(use, table)
     network = _network(use)
     if network is None or not len(table):
@@ -58,7 +58,7 @@ def use_with_vectors(use: Answering, table: Table) -> tuple[Answers, Floats | No
     return answers, vectors
 
 
-def _network(use: Answering) -> Any:
+def _network(use: TaskPredictor) -> Any:
     """The one network that answers, where it lets itself be heard: a plain model, or one in other
     clothes with a ``hearing`` of its own."""
     models: Sequence[Any] = getattr(use, "models", ())
@@ -66,25 +66,25 @@ def _network(use: Answering) -> Any:
     return network if hasattr(network, "hearing") or hasattr(network, "model") else None
 
 
-def passed(use: Answering, table: Table) -> Ints:
+def passed(use: TaskPredictor, table: Table) -> Ints:
     """The order [n] in which a classifier or tagger passes the rows of a table on to its model."""
     lengths: Ints
-    if isinstance(use, ImageUse):
+    if isinstance(use, ImagePredictor):
         # Pictures are all as long, and such rows keep their order.
         lengths, tokens = np.ones(len(table), dtype=int), images.TOKENS
-    elif isinstance(use, TagUse):
+    elif isinstance(use, TagPredictor):
         model: Any = use.models[0]
         words = encode_words(table, model.tokenizer, model.max_length, need_words=False)
         lengths, tokens = words.lengths, tagged.TOKENS
     else:
-        assert isinstance(use, TextUse)
+        assert isinstance(use, TextPredictor)
         one: Any = use.models[0]
         lengths, tokens = encode(table, one.tokenizer, one.max_length).lengths, encoding.TOKENS
     most = max(tokens, int(lengths.max()))
     return np.concatenate(list(by_length(lengths, np.arange(len(table)), most)))
 
 
-def written_vectors(use: PairUse | TokenUse, table: Table) -> Floats | None:
+def written_vectors(use: Seq2SeqPredictor | CausalLMPredictor, table: Table) -> Floats | None:
     """Of a model that writes: the mean of its last states over what it was asked [n, d] (of an
     encoder-decoder the encoder's); a pass of its own, far shorter than the writing."""
     import torch
@@ -100,7 +100,7 @@ def written_vectors(use: PairUse | TokenUse, table: Table) -> Floats | None:
             "attention_mask": torch.ones(1, len(one), dtype=torch.int64, device=device),
         }
         with torch.inference_mode():
-            if isinstance(use, PairUse):
+            if isinstance(use, Seq2SeqPredictor):
                 states = plain.get_encoder()(**given).last_hidden_state
             else:
                 read = plain(**given, output_hidden_states=True, use_cache=False)
@@ -109,9 +109,9 @@ def written_vectors(use: PairUse | TokenUse, table: Table) -> Floats | None:
     return np.stack(found) if found else None
 
 
-def _asked(use: PairUse | TokenUse, table: Table) -> list[list[int]]:
+def _asked(use: Seq2SeqPredictor | CausalLMPredictor, table: Table) -> list[list[int]]:
     """The tokens of what each row asks."""
-    if isinstance(use, PairUse):
+    if isinstance(use, Seq2SeqPredictor):
         examples = use.sources(table)
         ends = itertools.pairwise(examples.source_offsets.tolist())
         return [examples.source_ids[start:end].tolist() for start, end in ends]

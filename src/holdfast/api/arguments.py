@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from holdfast.contract.inference import Options
-    from holdfast.contract.request import Request
+    from holdfast.contract.inference import InferenceOptions
+    from holdfast.contract.request import TrainingRequest
 
 
 Settings = Mapping[str, Any] | Sequence[str]
@@ -38,26 +38,26 @@ class RowArguments:
         settings: Settings,
         out: str | Path | None = None,
         resume: bool = False,
-    ) -> Request:
+    ) -> TrainingRequest:
         """What is asked for."""
-        from holdfast.contract.request import Request
+        from holdfast.contract.request import TrainingRequest
         from holdfast.data.memory.texts import name_of, rows_in_memory
         from holdfast.recipe import as_settings
 
         columns = [self.text] if isinstance(self.text, str) else list(self.text or [])
         label, group = self.label, self.group
-        held: dict[str, pa.Table] = {}
+        in_memory: dict[str, pa.Table] = {}
         rows = rows_in_memory(self.source, self.labels, self.groups)
         if rows is not None:
-            held["data"] = rows
+            in_memory["data"] = rows
             if self.labels is not None:
                 columns = columns or [n for n in ("text", "text_pair") if n in rows.column_names]
                 label = label or "label"
                 group = group or ("group" if self.groups is not None else None)
         tested = rows_in_memory(self.test, None, None) if self.test is not None else None
         if tested is not None:
-            held["test"] = tested
-        return Request(
+            in_memory["test"] = tested
+        return TrainingRequest(
             name_of(self.source, self.labels) if rows is not None else str(self.source),
             model=name_or_none(model),
             task=task,
@@ -69,7 +69,7 @@ class RowArguments:
             settings=as_settings(settings),
             out=Path(out) if out else None,
             resume=resume,
-            held=held,
+            held=in_memory,
         )
 
 
@@ -98,19 +98,19 @@ def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str
         rows_in_memory(rows, labels, groups)
         return str(rows)
     if labels is None and not is_frame(rows) and not isinstance(rows, Mapping):
-        found = labelled_rows(series_values(rows), None, groups, (), "label")
+        table = labelled_rows(series_values(rows), None, groups, (), "label")
     else:
-        found = rows_in_memory(rows, labels, groups)
-    path = frame_file(found)
+        table = rows_in_memory(rows, labels, groups)
+    path = frame_file(table)
     names[str(path)] = name
     return str(path)
 
 
 def options_of(
     text: str | Sequence[str] | None, label: str | None, encoding: str | None, settings: Settings
-) -> Options:
-    from holdfast.contract.inference import Options, check_limits
+) -> InferenceOptions:
+    from holdfast.contract.inference import InferenceOptions, check_limits
     from holdfast.recipe import as_settings
 
     names = (text,) if isinstance(text, str) else tuple(text or ()) or None
-    return Options(names, label, encoding, check_limits(as_settings(settings)))
+    return InferenceOptions(names, label, encoding, check_limits(as_settings(settings)))

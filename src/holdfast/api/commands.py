@@ -271,7 +271,7 @@ def distill(
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
     """
-    from holdfast.contract.request import Request
+    from holdfast.contract.request import TrainingRequest
     from holdfast.search.student import folder_name, student_recipe
     from holdfast.terminal.watch import train_watched
 
@@ -285,7 +285,7 @@ def distill(
         seed=seed,
         settings=settings,
     )
-    request = Request(folder_name(paths), out=Path(out) if out else None, resume=resume)
+    request = TrainingRequest(folder_name(paths), out=Path(out) if out else None, resume=resume)
     _, folder = train_watched(request, recipe, quiet=quiet, command="distill")
     return TrainedRun(folder)
 
@@ -326,8 +326,8 @@ def probe(
         if is_run(folder):
             folder = str(model_of(Path(folder).expanduser()))
         columns = (text,) if isinstance(text, str) else tuple(text or ()) or None
-        begun = name_or_none(start)
-        files = Files(str(members), str(others), columns, label, encoding, begun)
+        base_model = name_or_none(start)
+        files = Files(str(members), str(others), columns, label, encoding, base_model)
         return probe_model(folder, files)
 
 
@@ -439,9 +439,9 @@ def fairness(
     from holdfast.analyses.fairness.analysis import FairnessRequest, answered
 
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
-    own = None if terms is None else str(Path(terms).absolute())
-    wanted = FairnessRequest(columns, own, rows, insert)
-    return answered(Path(run), wanted, None if against is None else Path(against))
+    terms_path = None if terms is None else str(Path(terms).absolute())
+    request = FairnessRequest(columns, terms_path, rows, insert)
+    return answered(Path(run), request, None if against is None else Path(against))
 
 
 @in_python()
@@ -463,12 +463,12 @@ def threshold(
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
 
     folder = Path(run_name(run))
-    wanted = ThresholdRequest(precision, coverage, name_or_none(cost))
-    found = set_threshold(folder, wanted, force=force)
+    request = ThresholdRequest(precision, coverage, name_or_none(cost))
+    result = set_threshold(folder, request, force=force)
     if isinstance(run, TrainedRun):
         # What is loaded answers as before; the next question loads it with its threshold.
         run.__dict__.pop("predictor", None)
-    return found
+    return result
 
 
 @in_python()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from holdfast.contract.inference import Options
+    from holdfast.contract.inference import InferenceOptions
     from holdfast.runs.prediction_file import Predicted, Prediction
     from holdfast.runs.predictor import Predictor
 
@@ -59,8 +59,8 @@ class TrainedRun:
     @property
     def verdict(self) -> dict[str, Any]:
         """What the training history showed: ``label``, ``because``, ``remedies`` and more."""
-        found: dict[str, Any] = self.result["verdict"]
-        return found
+        verdict: dict[str, Any] = self.result["verdict"]
+        return verdict
 
     @property
     def classes(self) -> list[str] | None:
@@ -80,9 +80,9 @@ class TrainedRun:
         """The saved model, a plain ``transformers`` model in evaluation mode."""
         from holdfast.tasks import task_definition
 
-        found = task_definition(self.result["task"]).plain(self.folder)
+        model = task_definition(self.result["task"]).plain(self.folder)
         self._warn_unsealed()
-        return found
+        return model
 
     def report(self, *, show: bool = False) -> Path:
         """The run's page, ``report.html``, which is written where it is missing; ``show`` opens it
@@ -103,20 +103,20 @@ class TrainedRun:
         from holdfast.report.answer.answer import answer
 
         try:
-            told = answer(self.result)
+            sentence = answer(self.result)
         except InputError as error:
             return brief("TrainedRun", self.folder, error.rule)
         label = (self.result.get("verdict") or {}).get("label")
-        return brief("TrainedRun", self.folder, f"verdict {label}", *told.lines)
+        return brief("TrainedRun", self.folder, f"verdict {label}", *sentence.lines)
 
     def _warn_unsealed(self) -> None:
         """A function has no other way to say what a command prints."""
         import warnings
 
-        from holdfast.contract.run_folder import unsealed
+        from holdfast.contract.run_folder import unsealed_decisions
 
-        for told in unsealed([self.folder]):
-            warnings.warn(f"{told.what} {told.chosen}: {told.because}", stacklevel=3)
+        for decision in unsealed_decisions([self.folder]):
+            warnings.warn(f"{decision.what} {decision.chosen}: {decision.because}", stacklevel=3)
 
     @in_python()
     def predict(
@@ -176,9 +176,9 @@ class TrainedRun:
         import numpy as np
 
         predicted = self._predicted(data, text, encoding, settings, probabilities=True)
-        found = [part.probabilities for part in predicted.parts()]
-        kept = [one for one in found if one is not None]
-        return np.concatenate(kept) if kept else np.empty((0, len(predicted.names)))
+        parts = [part.probabilities for part in predicted.parts()]
+        probabilities = [one for one in parts if one is not None]
+        return np.concatenate(probabilities) if probabilities else np.empty((0, len(predicted.names)))
 
     @in_python()
     def evaluate(
@@ -202,7 +202,7 @@ class TrainedRun:
         """
         return self._evaluated(data, labels, options_of(text, label, encoding, settings))
 
-    def _evaluated(self, data: object, labels: object, options: Options) -> dict[str, Any]:
+    def _evaluated(self, data: object, labels: object, options: InferenceOptions) -> dict[str, Any]:
         from holdfast.analyses.evaluation import scored_block
         from holdfast.data.memory.frames import frame_file, is_frame, series_values
         from holdfast.data.memory.texts import labelled_rows, named
@@ -249,10 +249,10 @@ class TrainedRun:
                 options = replace(options, text=options.text or self._column_of(table))
                 path = frame_file(table)
                 with named(path):
-                    asked = self.predictor.predict(str(path), options, probabilities=probabilities)
+                    predictions = self.predictor.predict(str(path), options, probabilities=probabilities)
                 # Its parts are read from there, one after the other.
-                goes_with(asked, path)
-                return asked
+                goes_with(predictions, path)
+                return predictions
         else:
             data = series_values(data)
         return self.predictor.predict(data, options, probabilities=probabilities)

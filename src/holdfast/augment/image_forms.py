@@ -77,19 +77,19 @@ class CutMix(Mixing):
     ) -> tuple[Tensor, np.ndarray]:
         """See ``Mixing.mixed``; what reaches over the edge is not counted."""
         height, width = pixels.shape[-2:]
-        found, came_to = pixels.clone(), np.empty(len(chances))
+        result, came_to = pixels.clone(), np.empty(len(chances))
         for k, rng in enumerate(chances):
             cut = np.sqrt(1 - shares[k])
             half = int(cut * height) // 2, int(cut * width) // 2
             middle = int(rng.integers(height)), int(rng.integers(width))
             rows, columns = (
-                slice(max(0, middle[axis] - half[axis]), min(side, middle[axis] + half[axis]))
-                for axis, side in enumerate((height, width))
+                slice(max(0, middle[axis] - half[axis]), min(length, middle[axis] + half[axis]))
+                for axis, length in enumerate((height, width))
             )
-            found[k, :, rows, columns] = others[k, :, rows, columns]
+            result[k, :, rows, columns] = others[k, :, rows, columns]
             area = (rows.stop - rows.start) * (columns.stop - columns.start)
             came_to[k] = 1 - area / (height * width)
-        return found, came_to
+        return result, came_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Redrawing:
         partners = shares = None
         if self.mixing:
             pixels, partners, shares = self._mixed(pixels, rows, turns)
-        made = FormedPictures(
+        pictures = FormedPictures(
             ImageArrays(self.finish(pixels)),
             places,
             self.examples.rows[rows],
@@ -186,15 +186,15 @@ class Redrawing:
             partners,
             shares,
         )
-        return made, places
+        return pictures, places
 
-    def changed(self, rows: Ints, turns: Sequence[RowTurn], what: str) -> Tensor:
-        """The pictures after every enrichment that works on one alone; ``what`` tells the chance of
+    def changed(self, rows: Ints, turns: Sequence[RowTurn], purpose: str) -> Tensor:
+        """The pictures after every enrichment that works on one alone; ``purpose`` tells the chance of
         a picture that is mixed in from that of one that is drawn."""
         pixels = self.read(rows)
-        ways = [(n, one) for n, one in self.enrichments.items() if not isinstance(one, Mixing)]
-        for name, one in sorted(ways, key=lambda way: (way[1].order, way[0])):
-            pixels = one.forms(pixels, self._chances(name + what, rows, turns))
+        transforms = [(n, one) for n, one in self.enrichments.items() if not isinstance(one, Mixing)]
+        for name, one in sorted(transforms, key=lambda way: (way[1].order, way[0])):
+            pixels = one.forms(pixels, self._chances(name + purpose, rows, turns))
         return pixels
 
     def _mixed(
@@ -207,10 +207,10 @@ class Redrawing:
         chances = self._chances("mixing", rows, turns)
         drawn = [self.mixing[int(rng.integers(len(self.mixing)))] for rng in chances]
         others = np.array([int(rng.integers(len(labels))) for rng in chances])
-        asked = [rng.random() < one.share for rng, one in zip(chances, drawn, strict=True)]
+        is_mixed = [rng.random() < one.share for rng, one in zip(chances, drawn, strict=True)]
         for one in self.mixing:
             here = np.array(
-                [k for k in range(len(rows)) if asked[k] and drawn[k] is one], dtype=int
+                [k for k in range(len(rows)) if is_mixed[k] and drawn[k] is one], dtype=int
             )
             if not len(here):
                 continue
@@ -218,8 +218,8 @@ class Redrawing:
             wanted = np.array([rng.beta(one.alpha, one.alpha) for rng in mine])
             second = self.changed(others[here], [turns[k] for k in here], " mixed in")
             where = torch.from_numpy(here)
-            made, came_to = one.mixed(pixels[where], second, wanted, mine)
-            pixels = pixels.index_copy(0, where, made)
+            mixed, came_to = one.mixed(pixels[where], second, wanted, mine)
+            pixels = pixels.index_copy(0, where, mixed)
             partners[here], shares[here] = labels[others[here]], came_to
         return pixels, partners, shares
 

@@ -90,9 +90,9 @@ def setting(default: Any = MISSING, **bounds: Unpack[Bounds]) -> Any:
     """A field of an enrichment, of the kind of its ``default``: a number (float), a whole one
     (int), a text, a list of texts (tuple), or true or false; one without a default is a text that
     must be set."""
-    held = str if default is MISSING else type(default)
-    kind = next(name for name, one in KINDS.items() if one is held)
-    return field(default=default, metadata={"rule": SettingRule(kind, **bounds)})
+    value_type = str if default is MISSING else type(default)
+    type_name = next(name for name, one in KINDS.items() if one is value_type)
+    return field(default=default, metadata={"rule": SettingRule(type_name, **bounds)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,27 +124,27 @@ def all_enrichments() -> Registry[Enrichment]:
     return ENRICHMENTS
 
 
-def kind_of_rows(task: str | None) -> Of | None:
+def input_type(task: str | None) -> Of | None:
     """What the rows of a task are; ``None`` where the task is not known yet."""
     if task is None:
         return None
     return "pictures" if task in OF_PICTURES else "text"
 
 
-def asked_for(enrich: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
+def requested_enrichments(enrich: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
     """The settings of those that are switched on; ``enrich.own`` may be its function alone."""
-    found: dict[str, Mapping[str, Any]] = {}
+    requested: dict[str, Mapping[str, Any]] = {}
     for name, given in enrich.items():
         if isinstance(given, str) and name == "own":
-            found[name] = {"function": given}
+            requested[name] = {"function": given}
         elif isinstance(given, Mapping):
-            found[name] = given
+            requested[name] = given
         elif given is True:
-            found[name] = {}
+            requested[name] = {}
         elif given is not False:
             rule = "is neither true nor false nor a table of settings"
             raise RecipeError(f"enrich.{name}", rule, given, f"Set enrich.{name}=true.")
-    return found
+    return requested
 
 
 def check_enrich(enrich: Mapping[str, object], of: Of | None = None) -> dict[str, dict[str, Any]]:
@@ -158,17 +158,17 @@ def check_enrich(enrich: Mapping[str, object], of: Of | None = None) -> dict[str
         if name not in known:
             rule = "names an unknown enrichment"
             raise RecipeError("enrich", rule, name, nearest(name, [*known]))
-    found = {}
-    for name, given in asked_for(enrich).items():
+    checked = {}
+    for name, given in requested_enrichments(enrich).items():
         if of is not None and known[name].of != of:
             others = [one for one in known if known[one].of == of]
             remedy = f"For these rows there are: {', '.join(sorted(others))}."
             raise RecipeError(f"enrich.{name}", f"is made for {known[name].of}", None, remedy)
-        found[name] = _settled(name, known[name].settings, given)
-    return found
+        checked[name] = _with_defaults(name, known[name].settings, given)
+    return checked
 
 
-def _settled(name: str, settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(name: str, settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     rules = {one.name: one.metadata["rule"] for one in fields(settings)}
     for key in given:
         if key not in rules:
@@ -187,14 +187,14 @@ def _settled(name: str, settings: type[Any], given: Mapping[str, Any]) -> dict[s
     return found
 
 
-def make_all(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def make_all(requested: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The enrichments of settled settings, ready to be applied, in the order of their names."""
-    known, made = all_enrichments(), {}
-    for name in sorted(asked):
+    known, enrichments = all_enrichments(), {}
+    for name in sorted(requested):
         settings = known[name].settings
         types = {one.name: KINDS[one.metadata["rule"].kind] for one in fields(settings)}
-        made[name] = settings(**{key: types[key](value) for key, value in asked[name].items()})
-    return made
+        enrichments[name] = settings(**{key: types[key](value) for key, value in requested[name].items()})
+    return enrichments
 
 
 def names_of(one: object, names: Sequence[str]) -> str:
@@ -228,11 +228,11 @@ class PictureEnrichment(ABC):
         """The batch with a ``share`` of its pictures changed."""
         import torch
 
-        chosen = [k for k, rng in enumerate(chances) if rng.random() < self.share]
-        if not chosen:
+        indices = [k for k, rng in enumerate(chances) if rng.random() < self.share]
+        if not indices:
             return pixels
-        places = torch.tensor(chosen)
-        changed = self.change(pixels[places], [chances[k] for k in chosen])
+        places = torch.tensor(indices)
+        changed = self.change(pixels[places], [chances[k] for k in indices])
         return pixels.index_copy(0, places, changed)
 
     def ready(self) -> None:
@@ -301,7 +301,7 @@ class EachText(TextEnrichment):
         ]
 
 
-def load_pretrained(auto: str, name: str, what: str, remedy: str) -> tuple[Any, Any]:
+def load_pretrained(auto: str, name: str, model_name: str, remedy: str) -> tuple[Any, Any]:
     """The tokenizer and the model, by a folder or a name on the hub: ``auto`` is the class of
     Transformers that loads it. Raises ``ModelError`` where it cannot be loaded."""
     import transformers
@@ -313,7 +313,7 @@ def load_pretrained(auto: str, name: str, what: str, remedy: str) -> tuple[Any, 
             tokenizer = transformers.AutoTokenizer.from_pretrained(name)
             return tokenizer, getattr(transformers, auto).from_pretrained(name).eval()
     except (OSError, ValueError, KeyError) as error:
-        rule = f"cannot be loaded as {what}: {str(error).splitlines()[0][:200]}"
+        rule = f"cannot be loaded as {model_name}: {str(error).splitlines()[0][:200]}"
         raise ModelError(name, rule, None, remedy) from error
 
 

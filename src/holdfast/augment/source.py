@@ -64,11 +64,11 @@ class Ahead:
         if self._of is not of or self._make is None:
             self._of, self._make, self._made = of, begin(), {}
         self._made = {n: one for n, one in self._made.items() if n >= number}
-        for wanted in (number, number + 1):
-            if wanted not in self._made:
-                self._made[wanted] = self._thread().submit(self._make, wanted)
-        made: T = self._made[number].result()
-        return made
+        for item in (number, number + 1):
+            if item not in self._made:
+                self._made[item] = self._thread().submit(self._make, item)
+        result: T = self._made[number].result()
+        return result
 
     def _thread(self) -> ThreadPoolExecutor:
         if self._worker is None:
@@ -104,10 +104,10 @@ class Enriched:
 
     def draw(self, pool: RowPool, step: int) -> Draw:
         block, place = divmod(step, self.forms.steps)
-        made: list[Draw] = self.ahead.get(
+        draws: list[Draw] = self.ahead.get(
             pool, block, lambda: _Blocks(self.inner, self.forms, pool).make
         )
-        return made[place]
+        return draws[place]
 
 
 class _Blocks:
@@ -141,8 +141,8 @@ class _Blocks:
         count = self._inner.steps_per_epoch(self._pool)
         epoch, index = divmod(step, count)
         if self._agains[0] != epoch:
-            whole = range(epoch * count, (epoch + 1) * count)
-            drawn = [self._inner.draw(self._pool, one).rows for one in whole]
+            positions = range(epoch * count, (epoch + 1) * count)
+            drawn = [self._inner.draw(self._pool, one).rows for one in positions]
             self._agains = (epoch, occurrences(drawn))
         return [RowTurn(epoch, int(again)) for again in self._agains[1][index]]
 
@@ -153,6 +153,6 @@ def occurrences(draws: Sequence[Ints]) -> list[Ints]:
     order = np.argsort(rows, kind="stable")
     place = np.arange(len(rows))
     first = np.concatenate([[True], rows[order][1:] != rows[order][:-1]])
-    again = np.empty(len(rows), dtype=np.int64)
-    again[order] = place - np.maximum.accumulate(np.where(first, place, 0))
-    return np.split(again, np.cumsum([len(draw) for draw in draws])[:-1])
+    counts = np.empty(len(rows), dtype=np.int64)
+    counts[order] = place - np.maximum.accumulate(np.where(first, place, 0))
+    return np.split(counts, np.cumsum([len(draw) for draw in draws])[:-1])

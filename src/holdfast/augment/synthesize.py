@@ -57,7 +57,7 @@ def from_templates(
     found = []
     for label, lines in templates.items():
         texts: dict[str, None] = {}
-        wanted = count.get(label, 0)
+        row_count = count.get(label, 0)
         for line in lines:
             parts = SLOT.split(line)
             choices = [part.split("|") if index % 2 else [part] for index, part in enumerate(parts)]
@@ -67,12 +67,12 @@ def from_templates(
                     remedy = "Write {one|another}; a text without slots is a plain text."
                     raise RecipeError("data.synthesize.templates", rule, line, remedy)
             # All combinations, or some times as many as are asked for where there are more.
-            most = 4 * wanted
+            most = 4 * row_count
             drawn: Iterable[Sequence[str]] = itertools.product(*choices)
             if math.prod(map(len, choices)) > max(most, 1):
                 drawn = [[one[int(rng.integers(len(one)))] for one in choices] for _ in range(most)]
             texts |= dict.fromkeys(" ".join("".join(one).split()) for one in drawn)
-        order = rng.permutation(len(texts))[:wanted].tolist()
+        order = rng.permutation(len(texts))[:row_count].tolist()
         every = list(texts)
         found += [NewText(every[i], label, "template") for i in order]
     return found
@@ -91,7 +91,7 @@ def recombined(
     than ``LEAST_WORDS`` words, is not.
     """
     found = []
-    for label, wanted in sorted(count.items()):
+    for label, row_count in sorted(count.items()):
         halves: dict[int, list[tuple[str, str]]] = {}
         for index in np.flatnonzero(labels == label).tolist():
             if parted := halves_of(texts[index]):
@@ -101,7 +101,7 @@ def recombined(
             for fold, parts in sorted(halves.items())
             for one, other in itertools.permutations(range(len(parts)), 2)
         ]
-        for place in rng.permutation(len(pairs))[:wanted].tolist():
+        for place in rng.permutation(len(pairs))[:row_count].tolist():
             fold, one, other = pairs[place]
             text = f"{halves[fold][one][0]} {halves[fold][other][1]}"
             found.append(NewText(text, label, "recombination", fold))
@@ -135,13 +135,13 @@ def written(
     are the classes in words.
     """
     prompts, of = [], []
-    for label, wanted in sorted(count.items()):
+    for label, row_count in sorted(count.items()):
         here = np.flatnonzero(labels == label)
-        for _ in range(wanted if len(here) else 0):
+        for _ in range(row_count if len(here) else 0):
             fold = int(folds[rng.choice(here)])
             among = here[folds[here] == fold]
-            chosen = rng.permutation(among)[:SHOTS]
-            prompts.append(prompt_of(names[label], [texts[i] for i in chosen]))
+            examples = rng.permutation(among)[:SHOTS]
+            prompts.append(prompt_of(names[label], [texts[i] for i in examples]))
             of.append((label, fold))
     lines = [one.strip().split("\n")[0].strip(" -\"'") for one in write(prompts)]
     return [
@@ -166,7 +166,7 @@ class Sifted:
 
 
 def sift(
-    made: Sequence[NewText], known: Sequence[str], vectors: Floats, chances: Floats, most: int
+    candidates: Sequence[NewText], known: Sequence[str], vectors: Floats, chances: Floats, most: int
 ) -> Sifted:
     """Which of the new texts may be learned from.
 
@@ -178,28 +178,28 @@ def sift(
     chances : [m, classes], by a classifier that had not seen their parents.
     most : how many are taken at most.
     """
-    groups = find_copies([*known, *(one.text for one in made)]).groups
-    old, refused = set(groups[: len(known)].tolist()), Counter[str]()
-    kept: list[int] = []
+    groups = find_copies([*known, *(one.text for one in candidates)]).groups
+    old, rejected = set(groups[: len(known)].tolist()), Counter[str]()
+    accepted: list[int] = []
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    taken: set[int] = set()
-    for index, one in enumerate(made):
+    used: set[int] = set()
+    for index, one in enumerate(candidates):
         group = int(groups[len(known) + index])
-        same = [k for k in kept if made[k].label == one.label]
+        same = [k for k in accepted if candidates[k].label == one.label]
         if group in old:
-            refused["near-copy of a row"] += 1
-        elif group in taken:
-            refused["near-copy of another"] += 1
+            rejected["near-copy of a row"] += 1
+        elif group in used:
+            rejected["near-copy of another"] += 1
         elif chances[index].argmax() != one.label or chances[index, one.label] < LEAST_CHANCE:
-            refused["classifier disagrees"] += 1
+            rejected["classifier disagrees"] += 1
         elif same and float((unit[same] @ unit[index]).max()) > ALIKE:
-            refused["too much alike"] += 1
-        elif len(kept) >= most:
-            refused["beyond the share"] += 1
+            rejected["too much alike"] += 1
+        elif len(accepted) >= most:
+            rejected["beyond the share"] += 1
         else:
-            kept.append(index)
-            taken.add(group)
-    return Sifted(np.array(kept, dtype=np.int64), dict(refused))
+            accepted.append(index)
+            used.add(group)
+    return Sifted(np.array(accepted, dtype=np.int64), dict(rejected))
 
 
 def crossed(texts: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
@@ -213,16 +213,16 @@ def crossed(texts: Sequence[str], count: int, rng: np.random.Generator) -> list[
     """
     words = [one.split()[:LONGEST_WORDS] for one in texts]
     words = [one for one in words if one]
-    known, made = set(texts), dict[str, None]()
+    known, crossings = set(texts), dict[str, None]()
     if len(words) < 2:
         return []
     for _ in range(4 * count):
-        if len(made) == count:
+        if len(crossings) == count:
             break
         first, second = (words[int(i)] for i in rng.choice(len(words), 2, replace=False))
         begin = int(rng.integers(1, len(first) + 1))
         end = int(rng.integers(0, len(second)))
         text = " ".join([*first[:begin], *second[end:]])
         if text not in known:
-            made[text] = None
-    return list(made)
+            crossings[text] = None
+    return list(crossings)

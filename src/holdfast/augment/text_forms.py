@@ -47,12 +47,12 @@ class MeaningModel:
         depend on the others."""
         import torch
 
-        found = np.zeros((len(texts), self._model.config.hidden_size), dtype=np.float32)
+        embeddings = np.zeros((len(texts), self._model.config.hidden_size), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         for start in range(0, len(order), batch):
-            chosen = order[start : start + batch]
+            batch_rows = order[start : start + batch]
             read = self._tokenizer(
-                [texts[place] for place in chosen],
+                [texts[place] for place in batch_rows],
                 padding=True,
                 truncation=True,
                 max_length=TOKENS,
@@ -61,8 +61,8 @@ class MeaningModel:
             with torch.inference_mode():
                 hidden = self._model(**read).last_hidden_state
             mean = masked_mean(hidden, read["attention_mask"])
-            found[chosen] = torch.nn.functional.normalize(mean, dim=1).numpy()
-        return found
+            embeddings[batch_rows] = torch.nn.functional.normalize(mean, dim=1).numpy()
+        return embeddings
 
     def likeness(self, ones: Sequence[str], others: Sequence[str]) -> Floats:
         """The cosine of each pair [n]."""
@@ -120,27 +120,27 @@ class Rewriting:
 
     def __call__(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
         """See ``MakesForms``."""
-        own = np.asarray(rows) < len(self.places)
-        if own.all():
+        is_table_row = np.asarray(rows) < len(self.places)
+        if is_table_row.all():
             return self._of_table(rows, turns)
-        beside = self.added.take(np.asarray(rows)[~own] - len(self.places))
-        if not own.any():
-            return beside, np.arange(len(beside))
-        mine = [turn for turn, one in zip(turns, own, strict=True) if one]
-        examples, at = self._of_table(rows[own], mine)
-        places = np.empty(len(own), dtype=np.int64)
-        places[own], places[~own] = at, len(examples) + np.arange(len(beside))
-        return examples.extended(beside, beside.weights), places
+        added_rows = self.added.take(np.asarray(rows)[~is_table_row] - len(self.places))
+        if not is_table_row.any():
+            return added_rows, np.arange(len(added_rows))
+        mine = [turn for turn, one in zip(turns, is_table_row, strict=True) if one]
+        examples, at = self._of_table(rows[is_table_row], mine)
+        places = np.empty(len(is_table_row), dtype=np.int64)
+        places[is_table_row], places[~is_table_row] = at, len(examples) + np.arange(len(added_rows))
+        return examples.extended(added_rows, added_rows.weights), places
 
     def _of_table(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
         block = self._block(np.asarray(self.places[rows], dtype=np.int64))
         plain = read_rows(block, self.train.table)
-        made = self._forms(block.column("row").to_pylist(), plain, turns)
-        examples, at = self._encoded(block, made)
+        forms = self._forms(block.column("row").to_pylist(), plain, turns)
+        examples, at = self._encoded(block, forms)
         if (at < 0).any():
             # A form of which nothing can be learned, or too much: the row itself stands in for it.
-            made = [plain[k] if at[k] < 0 else made[k] for k in range(len(made))]
-            examples, at = self._encoded(block, made)
+            forms = [plain[k] if at[k] < 0 else forms[k] for k in range(len(forms))]
+            examples, at = self._encoded(block, forms)
         if (at < 0).any():
             raise Defect("enrichment", "met a row that gives not exactly one example")
         return examples, at
@@ -150,16 +150,16 @@ class Rewriting:
     ) -> list[Row]:
         """The rows ``plain``, of these ``source`` positions, each in the form of its turn."""
         drawn = [self._drawn(row, turn) for row, turn in zip(source, turns, strict=True)]
-        found = list(plain)
+        forms = list(plain)
         for name, one in self.enrichments.items():
             known: dict[tuple[str, int, int], Row] = self._known if one.copies else {}
             keys = {k: (name, source[k], seed) for k, (by, seed) in enumerate(drawn) if by == name}
             new = [k for k, key in keys.items() if key not in known]
-            made = self._made(name, [plain[k] for k in new], [drawn[k][1] for k in new])
-            known.update((keys[k], form.row) for k, form in zip(new, made, strict=True))
+            rewritten = self._rewrite(name, [plain[k] for k in new], [drawn[k][1] for k in new])
+            known.update((keys[k], form.row) for k, form in zip(new, rewritten, strict=True))
             for k, key in keys.items():
-                found[k] = known[key]
-        return found
+                forms[k] = known[key]
+        return forms
 
     def _drawn(self, row: int, turn: RowTurn) -> tuple[str | None, int]:
         """By which enrichment a row is changed in a turn, if it is, and the seed of that form."""
@@ -174,7 +174,7 @@ class Rewriting:
             which = str((turn.epoch + turn.again) % one.copies)
         return name, derive_seed(self.seed, "form", name, row, which)
 
-    def _made(self, name: str, rows: Sequence[Row], seeds: Sequence[int]) -> list[RowForms]:
+    def _rewrite(self, name: str, rows: Sequence[Row], seeds: Sequence[int]) -> list[RowForms]:
         """Forms of these rows, each with why it is not used."""
         one = self.enrichments[name]
         if not rows:
@@ -182,11 +182,11 @@ class Rewriting:
         parts = [p for p in rows[0] if p in SOURCES or (one.answers and p in ANSWERS)]
         new = one.forms(rows, parts, seeds)
         faults = [_fault(row, form, parts, one) for row, form in zip(rows, new, strict=True)]
-        asked = [k for k, fault in enumerate(faults) if fault is None]
-        if one.similarity and asked:
+        candidates = [k for k, fault in enumerate(faults) if fault is None]
+        if one.similarity and candidates:
             for part in parts:
-                pairs = [(str(rows[k][part]), str(new[k][part])) for k in asked]
-                for k, (old, form) in zip(asked, pairs, strict=True):
+                pairs = [(str(rows[k][part]), str(new[k][part])) for k in candidates]
+                for k, (old, form) in zip(candidates, pairs, strict=True):
                     # What the encoder makes of a row's own text, once.
                     if old not in self._vectors:
                         self._vectors[old] = meaning().vectors([old])[0]
@@ -208,14 +208,14 @@ class Rewriting:
         changed = write_rows(block, rows)
         at = changed.column_names.index("row")
         changed = changed.set_column(at, "row", pa.array(np.arange(len(rows), dtype=np.int64)))
-        held = datasets.Dataset(datasets.table.InMemoryTable(changed))
-        examples = self.encode(replace(self.train.table, rows=held))
+        dataset = datasets.Dataset(datasets.table.InMemoryTable(changed))
+        examples = self.encode(replace(self.train.table, rows=dataset))
         of_row = np.asarray(examples.rows)
         counts = np.bincount(of_row, minlength=len(rows))
-        found = np.full(len(rows), -1, dtype=np.int64)
-        found[of_row] = np.arange(len(of_row))
-        found[counts != 1] = -1
-        return examples, found
+        positions = np.full(len(rows), -1, dtype=np.int64)
+        positions[of_row] = np.arange(len(of_row))
+        positions[counts != 1] = -1
+        return examples, positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,26 +241,26 @@ def survey(forms: Rewriting) -> FormSurvey:
     places = np.sort(rng.permutation(count)[:MOST_SURVEYED])
     plain = read_rows(forms._block(places), forms.train.table)
     changed: dict[str, int] = {}
-    kept: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     alike: dict[str, float] = {}
     shown: dict[str, tuple[str, str]] = {}
     for name in forms.enrichments:
         seeds = [derive_seed(forms.seed, "survey", name, int(place)) for place in places]
-        made = forms._made(name, plain, seeds)
-        kept[name] = dict(Counter(one.kept for one in made if one.kept not in (None, SAME)))
+        rewritten = forms._rewrite(name, plain, seeds)
+        counts[name] = dict(Counter(one.kept for one in rewritten if one.kept not in (None, SAME)))
         pairs = [
             (str(old[part]), str(one.row[part]))
-            for old, one in zip(plain, made, strict=True)
+            for old, one in zip(plain, rewritten, strict=True)
             for part in old
             if one.kept is None and part in SOURCES and old[part] != one.row[part]
         ]
-        changed[name] = sum(one.kept is None for one in made)
+        changed[name] = sum(one.kept is None for one in rewritten)
         if pairs:
             some = pairs[:MOST_COMPARED]
             likeness = meaning().likeness([a for a, _ in some], [b for _, b in some])
             alike[name] = float(np.median(likeness))
             shown[name] = min(pairs, key=lambda pair: abs(len(pair[0]) - 60))
-    return FormSurvey(len(places), changed, kept, alike, shown)
+    return FormSurvey(len(places), changed, counts, alike, shown)
 
 
 SAME = "unchanged"
@@ -315,6 +315,6 @@ def write_rows(block: pa.Table, rows: Sequence[Row]) -> pa.Table:
         return block.set_column(at, "turns", pa.array([json.dumps(turns) for turns in chats]))
     for name in TEXTS:
         if name in block.column_names:
-            at, kind = block.column_names.index(name), block.schema.field(name).type
-            block = block.set_column(at, name, pa.array([row[name] for row in rows], kind))
+            at, column_type = block.column_names.index(name), block.schema.field(name).type
+            block = block.set_column(at, name, pa.array([row[name] for row in rows], column_type))
     return block

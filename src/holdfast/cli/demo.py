@@ -27,13 +27,13 @@ def command(
     """
     refuse_too_little("torch")
     from holdfast.cli.summary import summary
-    from holdfast.contract.request import Request
+    from holdfast.contract.request import TrainingRequest
     from holdfast.recipe import read_recipe
     from holdfast.terminal.watch import train_watched
 
     output = Output()
     recipe = read_recipe(Path(__file__).parents[1] / "demo" / "recipe.yaml")
-    result, run = train_watched(Request("demo", out=out, resume=resume), recipe)
+    result, run = train_watched(TrainingRequest("demo", out=out, resume=resume), recipe)
     output.show(result, lambda columns: "\n".join(summary(result, run, columns)))
     careless = _carelessly(run)
     output.show(careless, lambda columns: "\n".join(beside(careless, run, columns)))

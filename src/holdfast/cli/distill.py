@@ -51,13 +51,13 @@ def command(
 ) -> None:
     """Make a smaller model that answers as RUN does: on its rows, its division, its test rows."""
     refuse_too_little("torch")
-    from holdfast.contract.request import Request
+    from holdfast.contract.request import TrainingRequest
     from holdfast.contract.run_folder import is_main_process
     from holdfast.search.student import folder_name, student_recipe
     from holdfast.terminal.watch import train_watched
 
     recipe = student_recipe(runs, **asdict(student), seed=run.seed, settings=run.set_ or [])
-    request = Request(folder_name(runs), out=run.out, resume=resume)
+    request = TrainingRequest(folder_name(runs), out=run.out, resume=resume)
     result, folder = train_watched(
         request, recipe, quiet=output.quiet, verbose=output.verbose, command="distill"
     )

@@ -114,7 +114,7 @@ def _run_and_data(given: list[str]) -> tuple[Path, str]:
 
 
 def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
-    from holdfast.contract.run_folder import own_files
+    from holdfast.contract.run_folder import run_files_in
     from holdfast.core.outputs import checked_output
     from holdfast.data.raw import source_path
 
@@ -126,7 +126,7 @@ def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
             f"Choose {' or '.join(ENDINGS)}.",
         )
     source = 0 if data == "-" else source_path(data)
-    return checked_output(out, [source, *own_files(run)], force=force)
+    return checked_output(out, [source, *run_files_in(run)], force=force)
 
 
 def _write(target: OutputFile, found: Explanation) -> None:

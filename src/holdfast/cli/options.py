@@ -25,7 +25,7 @@ from holdfast.terminal.layout import width
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.contract.request import Request
+    from holdfast.contract.request import TrainingRequest
     from holdfast.terminal.say import Teller
 
 
@@ -80,12 +80,12 @@ class LabelledRowOptions:
     def __post_init__(self) -> None:
         check_known([] if self.task is None else [self.task], "--task", "task", TASKS)
 
-    def request(self, source: str, **more: Any) -> Request:
+    def request(self, source: str, **more: Any) -> TrainingRequest:
         """What ``train`` and its like are asked: these rows of ``source``, and ``more``."""
-        from holdfast.contract.request import Request
+        from holdfast.contract.request import TrainingRequest
 
         given = {one.name: getattr(self, one.name) for one in fields(self)}
-        return Request(source, **given, **more)
+        return TrainingRequest(source, **given, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class SourceOptions:
     model: Model = None
     rows: RowOptions
 
-    def request(self, **more: Any) -> Request:
+    def request(self, **more: Any) -> TrainingRequest:
         """See ``RowOptions.request``."""
         return self.rows.request(self.source, model=self.model, **more)
 

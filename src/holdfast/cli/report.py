@@ -38,7 +38,7 @@ def command(
             write_page(run, page, force=force)
         typer.echo(page)
         return
-    from holdfast.contract.run_folder import is_guarded, need_run, unsealed
+    from holdfast.contract.run_folder import is_guarded, need_run, unsealed_decisions
     from holdfast.core.decisions import notify
     from holdfast.core.lock import locked
     from holdfast.report.page import write_report
@@ -50,5 +50,5 @@ def command(
         report = write_report(run)
     if not guarded:
         with Output().heard():
-            notify(*unsealed([run]))
+            notify(*unsealed_decisions([run]))
     typer.echo(report)

@@ -15,7 +15,7 @@ import typer
 from holdfast.core.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    from holdfast.contract.inference import Options
+    from holdfast.contract.inference import InferenceOptions
 
 ENSEMBLE = "predict.ensemble"
 # Of a setting: how large the data may be.
@@ -38,11 +38,11 @@ class DataOptions:
     label: Label = None
     encoding: Encoding = None
 
-    def options(self, *more: Any, **others: Any) -> Options:
+    def options(self, *more: Any, **others: Any) -> InferenceOptions:
         """The same as ``contract.inference.Options``."""
-        from holdfast.contract.inference import Options
+        from holdfast.contract.inference import InferenceOptions
 
-        return Options(tuple(self.text or ()) or None, self.label, self.encoding, *more, **others)
+        return InferenceOptions(tuple(self.text or ()) or None, self.label, self.encoding, *more, **others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class TextOptions:
     text: Text = None
     encoding: Encoding = None
 
-    def options(self, *more: Any, **others: Any) -> Options:
+    def options(self, *more: Any, **others: Any) -> InferenceOptions:
         """See ``DataOptions.options``."""
         return DataOptions(self.text, None, self.encoding).options(*more, **others)
 
@@ -84,7 +84,7 @@ def ensemble_of(settings: Sequence[str]) -> tuple[str, list[str]]:
     return way, others
 
 
-def piped(run: Path, options: Options) -> list[str]:
+def piped(run: Path, options: InferenceOptions) -> list[str]:
     """One text a line, within the limits of the run as a file would be read."""
     from holdfast.contract.advice import advising
     from holdfast.contract.inference import data_part, within_limits

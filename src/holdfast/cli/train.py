@@ -14,7 +14,7 @@ from holdfast.terminal.layout import clock, entries, millions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from holdfast.contract.request import Request
+    from holdfast.contract.request import TrainingRequest
     from holdfast.recipe import Recipe
 
 
@@ -41,7 +41,7 @@ def _summary(result: dict[str, Any], run: Path, columns: int) -> str:
     return "\n".join(summary(result, run, columns))
 
 
-def _dry_run(request: Request, recipe: Recipe, output: RunOutput) -> None:
+def _dry_run(request: TrainingRequest, recipe: Recipe, output: RunOutput) -> None:
     from holdfast.cli.cv import show_folds
     from holdfast.contract.run_folder import check_place
     from holdfast.pipeline.preview import preview

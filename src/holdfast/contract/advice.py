@@ -33,8 +33,8 @@ def advising() -> Iterator[None]:
     except InputError as error:
         remedy = error.remedy.replace("--set data.encoding=", "--encoding ")
         remedy = remedy.replace("Leave data.encoding out", "Leave --encoding out")
-        what = "--encoding" if error.what == "data.encoding" else error.what
-        _raise_as(error, what, error.rule, remedy)
+        setting = "--encoding" if error.what == "data.encoding" else error.what
+        _raise_as(error, setting, error.rule, remedy)
 
 
 @contextlib.contextmanager
@@ -43,8 +43,8 @@ def in_python() -> Iterator[None]:
     try:
         yield
     except (InputError, Interrupted) as error:
-        what = re.sub(r"^--set(?=$|: )", "settings", error.what).removeprefix("--")
-        _raise_as(error, what, parameters(error.rule), parameters(error.remedy))
+        setting = re.sub(r"^--set(?=$|: )", "settings", error.what).removeprefix("--")
+        _raise_as(error, setting, parameters(error.rule), parameters(error.remedy))
 
 
 def parameters(advice: str) -> str:
@@ -56,22 +56,22 @@ def parameters(advice: str) -> str:
 
 
 def _settings(text: str) -> str:
-    def together(found: re.Match[str]) -> str:
-        each = list(_SETTING.finditer(found[0]))
+    def together(match: re.Match[str]) -> str:
+        each = list(_SETTING.finditer(match[0]))
         pairs = {one["key"]: _literal(one["value"]) for one in each}
         if pairs.keys() <= set(_SERIES):
-            said = ", ".join(f"{key}={value}" for key, value in pairs.items())
+            arguments = ", ".join(f"{key}={value}" for key, value in pairs.items())
         else:
             inside = ", ".join(f'"{key}": {value}' for key, value in pairs.items())
-            said = f"settings={{{inside}}}"
-        return said + each[-1]["end"]
+            arguments = f"settings={{{inside}}}"
+        return arguments + each[-1]["end"]
 
     return _SETTINGS.sub(together, text)
 
 
-def _named(found: re.Match[str]) -> str:
-    value = found["value"]
-    return f"{found['name']}={'…' if value is None else _literal(value)}"
+def _named(match: re.Match[str]) -> str:
+    value = match["value"]
+    return f"{match['name']}={'…' if value is None else _literal(value)}"
 
 
 def _literal(value: str) -> str:
@@ -86,8 +86,8 @@ def _literal(value: str) -> str:
     return value
 
 
-def _raise_as(error: InputError | Interrupted, what: str, rule: str, remedy: str) -> None:
+def _raise_as(error: InputError | Interrupted, setting: str, rule: str, remedy: str) -> None:
     """The error in other words; the very one where they are the same."""
-    if (what, rule, remedy) == (error.what, error.rule, error.remedy):
+    if (setting, rule, remedy) == (error.what, error.rule, error.remedy):
         raise error
-    raise type(error)(what, rule, error.value, remedy) from error
+    raise type(error)(setting, rule, error.value, remedy) from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from holdfast.contract.side_layer import SideKept
+from holdfast.contract.side_layer import ExtraFeaturesResult
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
 from holdfast.core.tasks import LABELLED_TEXTS
@@ -33,7 +33,7 @@ from holdfast.training.task import ExtendableExamples, GrowingExamples
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.contract.inference import Answering
+    from holdfast.contract.inference import TaskPredictor
     from holdfast.contract.written_text import Verbatim, WrittenSamples
     from holdfast.models.base import Loaded, Network
     from holdfast.training.loop import Trained
@@ -79,7 +79,7 @@ class General:
         return tuple(table for table in (self.probe, self.rows) if table is not None)
 
 
-class Teaches(Protocol):
+class TeacherLoss(Protocol):
     """What teachers say of prepared rows (``lessons.py``)."""
 
     def term(
@@ -87,7 +87,7 @@ class Teaches(Protocol):
         prepared: PreparedData,
         recipe: ResolvedRecipe,
         train: Ints,
-        sides: Sides,
+        splits: EncodedSplits,
         loaded: Loaded,
         task: TrainingTask,
     ) -> LossTerm:
@@ -130,7 +130,7 @@ class PreparedData:
     noticed: tuple[Finding, ...] = ()
     synthetic: Mapping[str, Any] | None = None
     general: General | None = None
-    lessons: Teaches | None = None
+    lessons: TeacherLoss | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -140,8 +140,8 @@ class PreparedData:
         """What was decided and noticed on the way here; ``findings`` were told when the rows were
         divided."""
         general = self.general or General()
-        made = (*self.machine.decisions, *self.decisions)
-        return (*made, *self.noticed, *general.decisions, *general.findings)
+        decisions = (*self.machine.decisions, *self.decisions)
+        return (*decisions, *self.noticed, *general.decisions, *general.findings)
 
     def extended(self, added: Added) -> PreparedData:
         """The same with rows that every fit learns from beside its own: encoded here, once.
@@ -205,7 +205,7 @@ class PreparedData:
         return recipe
 
 
-def classes_of(prepared: PreparedData) -> int:
+def class_count(prepared: PreparedData) -> int:
     """How many classes a text's label is one of; 0 where it is something else."""
     one_class = prepared.rows.columns.one_class
     of_texts = prepared.recipe.task in LABELLED_TEXTS
@@ -213,7 +213,7 @@ def classes_of(prepared: PreparedData) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class EncodedSplits:
     """The rows that a fit learns from and those that judge it, encoded and as they were read;
     ``added`` are those that it learns from beside them, ``with_added`` both. ``general`` is the
     general probe, ``general_rows`` are what methods hold on to against forgetting."""
@@ -248,12 +248,12 @@ class TrainingPlan:
     recipe: ResolvedRecipe
     loaded: Loaded
     task: TrainingTask
-    sides: Sides
+    sides: EncodedSplits
     plan: Plan
     decisions: tuple[Decision, ...]
     findings: tuple[Finding, ...]
     metric: Metric | None
-    need: Need
+    need: MemoryEstimate
     prefix: Prefix | None = None
     watch: WrittenSamples | None = None
     usual_rates: tuple[float, float] | None = None
@@ -279,17 +279,17 @@ class TrainingPlan:
 
     @property
     def classes(self) -> int:
-        """See ``classes_of``."""
-        return classes_of(self.prepared)
+        """See ``class_count``."""
+        return class_count(self.prepared)
 
     @property
     def added(self) -> dict[str, int]:
         """How many rows are learned from beside those of the table, by origin."""
-        lot = self.prepared.added
-        if lot is None:
+        added_rows = self.prepared.added
+        if added_rows is None:
             return {}
-        chosen = lot.of(self.recipe.train.added)
-        return dict(Counter(lot.origins[i] for i in chosen))
+        indices = added_rows.of(self.recipe.train.added)
+        return dict(Counter(added_rows.origins[i] for i in indices))
 
     @property
     def own_metrics(self) -> tuple[Metric, ...]:
@@ -322,27 +322,27 @@ class Measurements:
         self.examples = examples
         self._place = np.full(len(examples), -1, dtype=np.int64)
         self._losses: Floats = np.zeros(0)
-        self._kept: Floats | None = None
+        self._outputs: Floats | None = None
 
     def missing(self, positions: Ints) -> Ints:
         """Those that were not measured yet, in their order."""
         return positions[self._place[positions] < 0]
 
-    def add(self, positions: Ints, losses: Floats, kept: Floats) -> None:
+    def add(self, positions: Ints, losses: Floats, outputs: Floats) -> None:
         """What was measured of them."""
         self._place[positions] = len(self._losses) + np.arange(len(positions))
         self._losses = np.concatenate([self._losses, losses])
-        self._kept = kept if self._kept is None else np.concatenate([self._kept, kept])
+        self._outputs = outputs if self._outputs is None else np.concatenate([self._outputs, outputs])
 
     def at(self, positions: Ints) -> tuple[Floats, Floats]:
         """Losses [n] and kept outputs [n, …] of rows that were all measured."""
-        assert self._kept is not None
+        assert self._outputs is not None
         places = self._place[positions]
-        return self._losses[places], self._kept[places]
+        return self._losses[places], self._outputs[places]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OutOfFoldAnswers:
+class OutOfFoldPredictions:
     """What fits on parts of the rows said of the rest: of the rows of ``table`` the ``columns`` of
     ``predictions.parquet``, in their order."""
 
@@ -371,8 +371,8 @@ class FittedModel:
     seconds: float
     begun: RunStart | None = None
     rates: Rates | None = None
-    side: SideKept | None = None
-    answered: OutOfFoldAnswers | None = None
+    side: ExtraFeaturesResult | None = None
+    answered: OutOfFoldPredictions | None = None
     completed: Verbatim | None = None
     measured: dict[int, Measurements] = field(default_factory=dict, repr=False, compare=False)
 
@@ -419,7 +419,7 @@ class FittedModel:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OuterAnswers:
+class OuterFoldPredictions:
     """What the models of ``folds`` outer folds said of all rows, each of the fold that it had not
     seen: calibrated ``logits`` [n, classes], those of their linear probes (``probe``) and of the
     frequencies of their training rows (``majority``)."""
@@ -431,7 +431,7 @@ class OuterAnswers:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class ScoringRequest:
     """A fitted run whose model is saved, and the opened test rows: what scoring works on.
 
     ``saved`` is what the kind's ``save`` returned. Without test rows ``table`` are all rows, and
@@ -443,7 +443,7 @@ class Finish:
     saved: dict[str, Any]
     table: Table
     opened_at: str | None
-    outer: OuterAnswers | None = None
+    outer: OuterFoldPredictions | None = None
 
     @property
     def ready(self) -> TrainingPlan:
@@ -488,7 +488,7 @@ class SplitRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoringResult:
     """The honest number and what stands beside it: ``blocks`` go into ``result.json``.
 
     ``outputs`` are a classifier's, for ``predictions.parquet``, ``predictions`` those of others;
@@ -506,7 +506,7 @@ class Scored:
     know_s: float = 0.0
 
 
-def no_listeners(ready: TrainingPlan) -> tuple[Any, ...]:
+def no_listeners(training_plan: TrainingPlan) -> tuple[Any, ...]:
     """A task whose loop needs none of its own."""
     return ()
 
@@ -516,7 +516,7 @@ def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     return {}, ()
 
 
-def no_watch(loaded: Loaded, sides: Sides, recipe: Recipe, probe_rows: int) -> None:
+def no_watch(loaded: Loaded, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> None:
     """A task that writes no text."""
     return
 
@@ -527,15 +527,15 @@ def takes_every_setting(recipe: Recipe) -> None:
 
 def plain_facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
     """``model_facts`` of ``result.json``."""
-    ready = fitted.ready
-    total, trainable = count_parameters(ready.loaded.network)
+    training_plan = fitted.ready
+    total, trainable = count_parameters(training_plan.loaded.network)
     return {
-        **ready.loaded.facts,
+        **training_plan.loaded.facts,
         "parameters": total,
         "trainable": trainable,
-        "precision": ready.recipe.train.precision,
+        "precision": training_plan.recipe.train.precision,
         "temperature": saved.get("temperature"),
-        "max_length": ready.loaded.max_length,
+        "max_length": training_plan.loaded.max_length,
     }
 
 
@@ -586,15 +586,15 @@ class TaskDefinition(Generic[L, E]):
     make_task: Callable[[L, Table, Recipe, Metric | None], TrainingTask]
     notices: Callable[[E, L], tuple[Finding, ...]]
     save: Callable[[Path, FittedModel], dict[str, Any]]
-    score: Callable[[Finish], Scored]
+    score: Callable[[ScoringRequest], ScoringResult]
     tell: Callable[[SplitRows], Mapping[str, Any]]
     plain: Callable[[Path], Any]
-    use_runs: Callable[[Sequence[Path]], Answering]
-    use_fitted: Callable[[FittedModel], Answering]
+    use_runs: Callable[[Sequence[Path]], TaskPredictor]
+    use_fitted: Callable[[FittedModel], TaskPredictor]
     listeners: Callable[[TrainingPlan], tuple[Any, ...]] = no_listeners
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
-    watch: Callable[[L, Sides, Recipe, int], WrittenSamples | None] = no_watch
+    watch: Callable[[L, EncodedSplits, Recipe, int], WrittenSamples | None] = no_watch
     general: Callable[[Read, str, DataPart, Table], Table] = as_own
     settle: Callable[[L, Table, E], L] = as_loaded
     side: Callable[[E, L, Table], E] = as_encoded
@@ -608,7 +608,7 @@ class TaskDefinition(Generic[L, E]):
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class MemoryEstimate:
     """What a run holds at its peak, in MB; ``rest`` is the process without the model. On a GPU
     ``rest`` and those ``copies`` that every run has lie in the processor's memory and are not here:
     averages of weights lie where the weights do."""

@@ -34,7 +34,7 @@ NUMBER_DIGITS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class ClassAnswers:
+class ClassPredictions:
     """One class a row. ``probabilities`` [n, classes]; ``outputs`` are the logits that they come
     from, with the losses of the rows whose label is known."""
 
@@ -51,12 +51,12 @@ class ClassAnswers:
     def confidence(self) -> list[float | None]:
         """Its probability."""
         best = self.probabilities.argmax(axis=1)
-        sure: list[float | None] = self.probabilities[np.arange(len(best)), best].tolist()
-        return sure
+        probabilities: list[float | None] = self.probabilities[np.arange(len(best)), best].tolist()
+        return probabilities
 
 
 @dataclass(frozen=True, slots=True)
-class LabelSetAnswers:
+class LabelSetPredictions:
     """Several labels a row, each its own yes or no. ``probabilities`` [n, labels]; ``raw`` the
     logits that are scored."""
 
@@ -67,18 +67,18 @@ class LabelSetAnswers:
     @property
     def predictions(self) -> list[list[str]]:
         """The labels above one half."""
-        return named(self.probabilities > 0.5, self.names)
+        return label_names(self.probabilities > 0.5, self.names)
 
     @property
     def confidence(self) -> list[float | None]:
         """How sure the least sure yes or no of a row is."""
         least = np.maximum(self.probabilities, 1 - self.probabilities).min(axis=1)
-        sure: list[float | None] = least.tolist()
-        return sure
+        probabilities: list[float | None] = least.tolist()
+        return probabilities
 
 
 @dataclass(frozen=True, slots=True)
-class NumberAnswers:
+class NumberPredictions:
     """A number a row [n, 1], in the user's unit; it has no confidence."""
 
     raw: Floats
@@ -86,7 +86,7 @@ class NumberAnswers:
     @property
     def predictions(self) -> list[float]:
         """Each as far as a float32 model can tell it."""
-        return [float(shown_number(value)) for value in self.raw[:, 0]]
+        return [float(format_number(value)) for value in self.raw[:, 0]]
 
     @property
     def confidence(self) -> list[float | None]:
@@ -98,7 +98,7 @@ class NumberAnswers:
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenAnswers:
+class TextPredictions:
     """A text a row; ``sure`` [n] is the geometric mean of the probabilities of its tokens, NaN for
     an empty text; ``cut`` [n], whether it was stopped at the most tokens before it had ended."""
 
@@ -115,18 +115,18 @@ class WrittenAnswers:
         return None
 
 
-def named(held: npt.NDArray[np.bool_], names: Sequence[str]) -> list[list[str]]:
+def label_names(mask: npt.NDArray[np.bool_], names: Sequence[str]) -> list[list[str]]:
     """The names of the labels of each row."""
-    return [[names[int(i)] for i in np.flatnonzero(row)] for row in held]
+    return [[names[int(i)] for i in np.flatnonzero(row)] for row in mask]
 
 
-def shown_number(value: float, digits: int = NUMBER_DIGITS) -> str:
+def format_number(value: float, digits: int = NUMBER_DIGITS) -> str:
     """A number in that many significant digits."""
     return f"{float(value):.{digits}g}"
 
 
 Data = str | Sequence[object]
-Answered = Literal["text", "number", "list"]
+PredictionType = Literal["text", "number", "list"]
 
 LIMITS = "data.limits."
 NOT_TEXT = (".parquet", ".xlsx")
@@ -135,7 +135,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class InferenceOptions:
     """How other rows than those of the training are read: their columns, where they are called
     otherwise, their encoding, where it is not to be told from the bytes, and settings below
     ``data.limits`` other than the run's. Of a model that writes: ``max_tokens`` of an answer, where
@@ -162,7 +162,7 @@ class PredictionRequest:
     decisions: tuple[Decision, ...] = ()
 
 
-class Answers(Protocol):
+class TaskPredictions(Protocol):
     """What a model says of some rows, in their order; each kind of answer is a frozen record of its
     own in ``answers.py``.
 
@@ -188,55 +188,55 @@ class LabelledRequest:
     decisions: tuple[Decision, ...] = ()
 
 
-class Score(Protocol):
+class Scorer(Protocol):
     """The score of all labelled rows that a model was asked, or of those at ``positions``."""
 
     def __call__(self, positions: Ints | None = None) -> Scores: ...
 
 
-class Answering(Protocol):
+class TaskPredictor(Protocol):
     """What a kind of task brings so that its trained models can be used: one, or the average of
     several. ``answered`` is the type of a prediction, ``names`` what there are probabilities of
     (none where it is empty). ``runs.predictor.Predictor`` is the one that calls it."""
 
     @property
-    def answered(self) -> Answered: ...
+    def answered(self) -> PredictionType: ...
 
     @property
     def names(self) -> tuple[str, ...]: ...
 
-    def ask(self, data: Data, options: Options) -> PredictionRequest:
+    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         """Read the rows of a file or a list, without labels."""
 
-    def labelled(self, data: str, options: Options) -> LabelledRequest:
+    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
         """Read the labelled rows of a file."""
 
-    def answer(self, table: Table) -> Answers:
+    def answer(self, table: Table) -> TaskPredictions:
         """Answer these rows, in their order."""
 
-    def judge(self, table: Table) -> Score:
+    def judge(self, table: Table) -> Scorer:
         """Answer these labelled rows, and hand on what scores the answers."""
 
 
 @runtime_checkable
-class WritingModel(Protocol):
+class GenerativePredictor(Protocol):
     """A model that writes its answers."""
 
-    def writing(self, max_tokens: int | None, temperature: float) -> Answering:
+    def writing(self, max_tokens: int | None, temperature: float) -> TaskPredictor:
         """The same, whose answers have at most so many tokens (``None``: those of the run), drawn
         above ``temperature`` 0."""
 
 
 def check_limits(
-    settings: Sequence[str], who: str = "using a run", others: str = ""
+    settings: Sequence[str], command: str = "using a run", others: str = ""
 ) -> tuple[str, ...]:
     """The settings that reading other rows has: those below ``data.limits``. Raises ``RecipeError``
-    for any other; ``others`` are what else the command ``who`` has."""
+    for any other; ``others`` are what else the command ``command`` has."""
     for setting in settings:
         if not setting.strip().startswith(LIMITS):
             raise RecipeError(
                 "--set",
-                f"names a key that {who} does not have",
+                f"names a key that {command} does not have",
                 setting,
                 f"There is {others}{LIMITS}KEY=VALUE; all others belong to the run.",
             )
@@ -246,8 +246,8 @@ def check_limits(
 def within_limits(part: DataPart, settings: Sequence[str] = ()) -> AbstractContextManager[None]:
     """Read what the recipe's limits let be read, or what ``data.limits.KEY=VALUE`` settings do: a
     finished run's recipe is not there to be edited."""
-    chosen = override(Recipe(data=DataPart(limits=part.limits)), settings).data.limits
-    return within(Limits(**chosen.model_dump()))
+    limits = override(Recipe(data=DataPart(limits=part.limits)), settings).data.limits
+    return within(Limits(**limits.model_dump()))
 
 
 def data_part(run: Path) -> DataPart:
@@ -256,7 +256,7 @@ def data_part(run: Path) -> DataPart:
 
 
 def encoding_for(
-    part: DataPart, data: str, options: Options
+    part: DataPart, data: str, options: InferenceOptions
 ) -> tuple[str | None, tuple[Decision, ...]]:
     """The encoding in which a file is read: the one that is asked for; else UTF-8 where its bytes
     are; else that of the run's own data, which is said. ``None`` leaves it to the reader."""
@@ -287,8 +287,8 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def rows_to_answer(
-    part: DataPart, data: Data, options: Options, column: str | None = None
+def read_prediction_rows(
+    part: DataPart, data: Data, options: InferenceOptions, column: str | None = None
 ) -> tuple[Raw, tuple[Decision, ...]]:
     """Every value of a file, or of a list under the names of the columns that the run reads
     (``column``: where its recipe does not say)."""
@@ -299,13 +299,13 @@ def rows_to_answer(
     return raw, (*decisions, *raw.decisions)
 
 
-def read_alone(raw: Raw, names: Sequence[str], options: Options) -> Raw:
+def select_columns(raw: Raw, names: Sequence[str], options: InferenceOptions) -> Raw:
     """The columns that the run reads, under its names for them, and nothing else."""
     view = renamed(raw, names, options.text)
     return replace(view, table=view.table.select(list(names)))
 
 
-def label_for(part: DataPart, options: Options) -> str | None:
+def label_for(part: DataPart, options: InferenceOptions) -> str | None:
     """The label column: the one that is asked for, else the run's."""
     return options.label or part.label
 

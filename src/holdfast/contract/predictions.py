@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel
 
 
-Side = Literal["train", "valid", "test"]
+SplitName = Literal["train", "valid", "test"]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -44,7 +44,7 @@ class Predictions:
     where it cannot tell, NaN for a row of which nothing is read.
     """
 
-    side: Side
+    side: SplitName
     table: Table
     losses: Floats
     wrong: Bools | None = None
@@ -87,13 +87,13 @@ class Predictions:
     def take(self, positions: Ints | Sequence[int]) -> Predictions:
         """Some of the rows, by their positions here."""
         at = np.asarray(positions, dtype=np.int64)
-        said = self.predictions
+        predictions = self.predictions
         return Predictions(
             self.side,
             self.table.take(at),
             self.losses[at],
             None if self.wrong is None else self.wrong[at],
-            None if said is None else tuple(said[i] for i in at),
+            None if predictions is None else tuple(predictions[i] for i in at),
             None if self.probabilities is None else self.probabilities[at],
             self.names,
             None if self.errors is None else self.errors[at],
@@ -106,62 +106,62 @@ ANSWERS = "answers.parquet"
 COLUMNS = ("row", "split", "label", "prediction", "loss", "tokens", "probabilities", "error")
 # Training rows that the kept state is asked about: those of the largest train probe. The scores of
 # the probe come of the same pass.
-ASKED_ROWS = MOST_PROBE_ROWS
+PREDICTED_TRAIN_ROWS = MOST_PROBE_ROWS
 
 
-def ask_side(
-    fitted: FittedModel, saved: Mapping[str, object], side: Side
+def predict_split(
+    fitted: FittedModel, saved: Mapping[str, object], split: SplitName
 ) -> tuple[Table, pa.Table]:
-    """All validation rows, or at most ``ASKED_ROWS`` of the training rows (a fixed random sample),
+    """All validation rows, or at most ``PREDICTED_TRAIN_ROWS`` of the training rows (a fixed random sample),
     and what the kept state says of them in the columns of ``predictions.parquet``; rows of which
     nothing can be read are left out."""
     import pyarrow as pa
 
-    assert side != "test"
-    if side == "valid" and fitted.answered is not None:
+    assert split != "test"
+    if split == "valid" and fitted.answered is not None:
         return fitted.answered.table, fitted.answered.columns
-    sides = fitted.ready.sides
-    whole = sides.train_rows if side == "train" else sides.valid_rows
-    positions: Ints = np.arange(len(whole))
-    if side == "train":
+    splits = fitted.ready.sides
+    all_rows = splits.train_rows if split == "train" else splits.valid_rows
+    positions: Ints = np.arange(len(all_rows))
+    if split == "train":
         # The train probe is the beginning of the same order.
-        positions = probe_positions(positions, ASKED_ROWS, fitted.ready.plan.seed)
-    asked = SplitRows(fitted, saved, side, positions)
-    columns = pa.table(dict(fitted.ready.definition.tell(asked)))
-    return rows_of(asked.table, columns["row"].to_numpy()), columns
+        positions = probe_positions(positions, PREDICTED_TRAIN_ROWS, fitted.ready.plan.seed)
+    split_rows = SplitRows(fitted, saved, split, positions)
+    columns = pa.table(dict(fitted.ready.definition.tell(split_rows)))
+    return rows_of(split_rows.table, columns["row"].to_numpy()), columns
 
 
 def rows_of(table: Table, rows: Ints) -> Table:
     """The rows of ``table`` at these source positions, in their order."""
-    own = np.asarray(table.column("row"), dtype=np.int64)
-    if np.array_equal(own, rows):
+    table_rows = np.asarray(table.column("row"), dtype=np.int64)
+    if np.array_equal(table_rows, rows):
         return table
     return table.take(table.places(rows))
 
 
-def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = ()) -> Predictions:
+def make_predictions(split: SplitName, table: Table, columns: pa.Table, names: Sequence[str] = ()) -> Predictions:
     """What ``columns`` say of the rows of ``table``, which stand in the same order. ``names`` is
     what there are probabilities of."""
-    held = columns.column_names
-    label, said = columns["label"].to_pylist(), columns["prediction"].to_pylist()
-    errors = columns["error"].to_numpy().astype(np.float64) if "error" in held else None
+    column_names = columns.column_names
+    label, predictions = columns["label"].to_pylist(), columns["prediction"].to_pylist()
+    errors = columns["error"].to_numpy().astype(np.float64) if "error" in column_names else None
     sets = bool(label) and isinstance(label[0], list)
-    chances = None
+    probabilities = None
     # A tagger's are of a sentence's words, of which sentences have more or fewer.
-    if "probabilities" in held and "tags" not in table.rows.column_names:
+    if "probabilities" in column_names and "tags" not in table.rows.column_names:
         width = (len(label), len(names))
-        chances = np.array(columns["probabilities"].to_pylist(), np.float64).reshape(width)
-    judged = sets or chances is not None
+        probabilities = np.array(columns["probabilities"].to_pylist(), np.float64).reshape(width)
+    judged = sets or probabilities is not None
     return Predictions(
-        side,
+        split,
         table,
         losses_of(columns),
-        np.array([a != b for a, b in zip(label, said, strict=True)], bool) if judged else None,
-        None if all(one is None for one in said) and said else tuple(said),
-        chances,
-        tuple(names) if chances is not None else (),
+        np.array([a != b for a, b in zip(label, predictions, strict=True)], bool) if judged else None,
+        None if all(one is None for one in predictions) and predictions else tuple(predictions),
+        probabilities,
+        tuple(names) if probabilities is not None else (),
         errors,
-        _sure(columns, chances, sets),
+        _confidence(columns, probabilities, sets),
         tokens_of(columns),
     )
 
@@ -178,10 +178,10 @@ def tokens_of(columns: pa.Table) -> Ints | None:
     return np.array(columns["tokens"].fill_null(0).to_pylist(), dtype=np.int64)
 
 
-def _sure(columns: pa.Table, chances: Floats | None, sets: bool) -> Any:
+def _confidence(columns: pa.Table, probabilities: Floats | None, sets: bool) -> Any:
     """How sure each whole answer is, as the predictor says it."""
-    if chances is not None:
-        return np.maximum(chances, 1 - chances).min(axis=1) if sets else chances.max(axis=1)
+    if probabilities is not None:
+        return np.maximum(probabilities, 1 - probabilities).min(axis=1) if sets else probabilities.max(axis=1)
     if not sets or "probabilities" not in columns.column_names:
         return None
     words = columns["probabilities"].to_pylist()
@@ -189,12 +189,12 @@ def _sure(columns: pa.Table, chances: Floats | None, sets: bool) -> Any:
     return np.array([min(line, default=np.nan) for line in known])
 
 
-def write_answers(run: Path, sides: Mapping[Side, pa.Table]) -> None:
+def write_answers(run: Path, splits: Mapping[SplitName, pa.Table]) -> None:
     """``answers.parquet``: one line a row that was asked about, its ``split`` beside the rest."""
     import pyarrow as pa
 
     parts = []
-    for side, columns in sides.items():
+    for side, columns in splits.items():
         split = pa.array([side] * len(columns), pa.string())
         parts.append(columns.append_column("split", split))
     joined = pa.concat_tables(parts)

@@ -13,7 +13,7 @@ RECIPES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TrainingRequest:
     """``source`` is a recipe or data, by its name; what is ``None`` was not said. ``settings`` are
     ``key=value`` strings. ``out`` is the run's folder; with ``resume`` it is continued. ``held``
     are rows in memory, see ``prepare.sources``."""

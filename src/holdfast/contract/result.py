@@ -30,7 +30,7 @@ from holdfast.training.loop import Trained
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from holdfast.contract.fit import Scored
+    from holdfast.contract.fit import ScoringResult
     from holdfast.core.actions import Action
     from holdfast.data.table import Splits, Table
 
@@ -48,9 +48,9 @@ def data_block(
     """``data`` of the contract: how many rows, how they were used, what was found; and the files
     as they were named, which sentences repeat and a report or a card must not. ``added`` counts the
     rows that were learned from beside those of the table, by origin."""
-    named = dict.fromkeys(one.source for one in (table, *given))
+    sources = dict.fromkeys(one.source for one in (table, *given))
     return {
-        "files": [source for source in named if Path(source).expanduser().exists()],
+        "files": [source for source in sources if Path(source).expanduser().exists()],
         "rows": table.source_rows,
         "used": len(splits.train) + len(splits.valid) + len(splits.test),
         "train": len(splits.train),
@@ -61,16 +61,16 @@ def data_block(
     }
 
 
-def division_block(splits: Splits, scored: Scored, classes: Sequence[str]) -> dict[str, Any]:
+def division_block(splits: Splits, scored: ScoringResult, classes: Sequence[str]) -> dict[str, Any]:
     """How the rows were divided: counts per side and class, and what was moved or dropped."""
-    sides = {
+    split_labels = {
         "train": splits.train.table.column("label"),
         "valid": splits.valid.table.column("label"),
     }
     if scored.outputs is not None:
         # Without test rows, those that were scored stand on the other two sides.
-        sides["test"] = scored.outputs.labels if len(splits.test) else []
-    counts = {side: Counter(np.asarray(labels).tolist()) for side, labels in sides.items()}
+        split_labels["test"] = scored.outputs.labels if len(splits.test) else []
+    counts = {split: Counter(np.asarray(labels).tolist()) for split, labels in split_labels.items()}
     by_check = {finding.check: finding for finding in splits.findings}
     copies = [
         by_check[name].count for name in ("exact_duplicates", "near_duplicates") if name in by_check
@@ -83,7 +83,7 @@ def division_block(splits: Splits, scored: Scored, classes: Sequence[str]) -> di
         "moved": splits.moved,
         "rows_in_copies": sum(copies),
         "per_class": {
-            name: {side: counts[side].get(index, 0) for side in sides}
+            name: {split: counts[split].get(index, 0) for split in split_labels}
             for index, name in enumerate(classes)
         }
         if scored.outputs is not None
@@ -116,13 +116,13 @@ def brief(scores: Scores) -> dict[str, Any]:
 
 
 def baseline_block(
-    tests: Mapping[str, dict[str, Any]], what: str, comparison: Mapping[str, object]
+    tests: Mapping[str, dict[str, Any]], baseline_name: str, comparison: Mapping[str, object]
 ) -> dict[str, Any]:
-    """``baseline``: the scores (``tests``) of each on the test rows, ``what`` stands beside the
+    """``baseline``: the scores (``tests``) of each on the test rows, ``baseline_name`` stands beside the
     model, and the model's paired ``comparison``."""
     return {
-        "what": what,
-        "test": tests[what],
+        "what": baseline_name,
+        "test": tests[baseline_name],
         "all": [{"what": name, "test": test} for name, test in tests.items()],
         "comparison": to_json(comparison),
     }
@@ -130,7 +130,7 @@ def baseline_block(
 
 def run_block(trained: Trained, seed: int = 0) -> dict[str, Any]:
     """What the loop did: verdict, steps, actions, what it forgot."""
-    by_token = any(look.valid_tokens is not None for look in trained.history)
+    by_token = any(evaluation.valid_tokens is not None for evaluation in trained.history)
     return {
         **({"loss_unit": TOKEN} if by_token else {}),
         "verdict": to_json(trained.verdict),
@@ -180,7 +180,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write_predictions(path: Path, scored: Scored, classes: Sequence[str]) -> None:
+def write_predictions(path: Path, scored: ScoringResult, classes: Sequence[str]) -> None:
     """The test rows, as the contract has them: a classifier's answers, or the columns that the
     kind of task gave."""
     import pyarrow as pa
@@ -264,14 +264,14 @@ def forgetting_block(trained: Trained, seed: int) -> dict[str, Any] | None:
     """The loss on the general probe before the first step and in the state that is kept; ``None``
     without a probe."""
     first = general_rows(trained.history[0])
-    look = trained.average or next(s for s in trained.history if s.step == trained.best_step)
-    kept = general_rows(look)
-    if first is None or kept is None:
+    evaluation = trained.average or next(s for s in trained.history if s.step == trained.best_step)
+    best = general_rows(evaluation)
+    if first is None or best is None:
         return None
-    return {**rise_block(first, kept, seed, "general rows"), "at_step": trained.best_step}
+    return {**rise_block(first, best, seed, "general rows"), "at_step": trained.best_step}
 
 
-def rise_block(before: Floats, after: Floats, seed: int, what: str) -> dict[str, Any]:
+def rise_block(before: Floats, after: Floats, seed: int, rows_name: str) -> dict[str, Any]:
     """The rise of the mean loss from ``before`` to ``after`` [n], the same rows in the same order,
     with a paired interval over them. ``verdict``: *forgot* where the verdict on a run would call it
     so, *a little* where the whole interval is above 0, else *not shown*."""
@@ -289,14 +289,14 @@ def rise_block(before: Floats, after: Floats, seed: int, what: str) -> dict[str,
     large = rise.value > max(limits.MARGIN, limits.FORGOTTEN * abs(start.value))
     verdict = "not shown" if not rise.low > 0 else "forgot" if large else "a little"
     because = (
-        f"{SAID[verdict]}: on {len(after)} {what} the loss went from {start.value:.3f} to "
+        f"{SAID[verdict]}: on {len(after)} {rows_name} the loss went from {start.value:.3f} to "
         f"{now.value:.3f} (95 % interval of the difference {rise.low:+.3f} to {rise.high:+.3f})."
     )
     return {**block, "forgot": verdict == "forgot", "verdict": verdict, "because": because}
 
 
 def _estimate(one: Floats, other: Floats, seed: int) -> Estimate:
-    found: Difference = paired_bootstrap(one, other, seed=generator(seed, "general probe"))
-    if not np.isfinite(found.value):
+    difference: Difference = paired_bootstrap(one, other, seed=generator(seed, "general probe"))
+    if not np.isfinite(difference.value):
         return Estimate(None, why="a loss on the general probe is not a finite number")
-    return Estimate(found.value, found.low, found.high)
+    return Estimate(difference.value, difference.low, difference.high)

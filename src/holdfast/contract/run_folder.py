@@ -38,12 +38,12 @@ SEARCH = "search.yaml"
 # The trials of a search, as Optuna keeps them.
 STUDY = "study.journal"
 CHECKPOINTS = "checkpoints"
-BEGUN = "begun.json"
+RUN_START = "begun.json"
 ELSEWHERE = "Choose a folder that you may write to with --out."
 # Of a default folder's name, in bytes: a name may have 255.
 LONGEST_STEM = 200
 # What a run consists of; anything else in its folder is the user's.
-OWN = (
+RUN_FILES = (
     RECIPE,
     SEARCH,
     STUDY,
@@ -77,41 +77,41 @@ def default_folder(source: str, resume: bool, root: Path = Path("runs")) -> Path
     stem = re.sub(r"(\.(csv|tsv|jsonl|json|parquet|conll|yaml|yml|gz))+$", "", Path(source).name)
     stem = re.sub(r"[^\w.-]+", "-", stem.split("@")[0]) or "run"
     stem = stem.encode("utf-8", "replace")[:LONGEST_STEM].decode("utf-8", "ignore")
-    taken = [_number(path, stem) for path in root.glob(f"{stem}-*")] if root.is_dir() else []
-    last = max([number for number in taken if number is not None], default=0)
+    numbers = [_number(path, stem) for path in root.glob(f"{stem}-*")] if root.is_dir() else []
+    last = max([number for number in numbers if number is not None], default=0)
     return root / f"{stem}-{last if resume and last else last + 1}"
 
 
 @contextlib.contextmanager
-def chosen_folder(source: str, out: Path | None, resume: bool) -> Iterator[Path]:
+def reserve_folder(source: str, out: Path | None, resume: bool) -> Iterator[Path]:
     """``out``, or ``default_folder``, as the first process chose it where a launcher started
     several.
 
     A default folder is made at once, so that two runs that start together get two; it goes again
     where the block fails before anything was written into it.
     """
-    made: list[Path] = []
-    chosen = out
+    created: list[Path] = []
+    folder = out
     if out is None and is_main_process():
-        chosen, made = _reserved(source, resume)
+        folder, created = _create_default_folder(source, resume)
     if out is None and processes() > 1:
-        chosen = _agreed(chosen)
-    assert chosen is not None
-    with taken_away_again(made):
-        yield chosen
+        folder = _broadcast_folder(folder)
+    assert folder is not None
+    with remove_empty_on_error(created):
+        yield folder
 
 
-def _agreed(chosen: Path | None) -> Path:
+def _broadcast_folder(folder: Path | None) -> Path:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
     from holdfast.training.machine.machine import several_on_processor
 
     PartialState(cpu=several_on_processor())
-    return Path(broadcast_object_list([str(chosen or "")])[0])
+    return Path(broadcast_object_list([str(folder or "")])[0])
 
 
-def _reserved(source: str, resume: bool) -> tuple[Path, list[Path]]:
+def _create_default_folder(source: str, resume: bool) -> tuple[Path, list[Path]]:
     """A default folder that no other process has, and the folders that were made for it."""
     if resume:
         _refuse_run(source)
@@ -121,14 +121,14 @@ def _reserved(source: str, resume: bool) -> tuple[Path, list[Path]]:
             folder = default_folder(source, resume)
             if resume:
                 return folder, []
-            made = _missing(folder)
+            created = _missing(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
                 folder.mkdir()
             except FileExistsError:
                 # Another process was quicker: the next number.
                 continue
-            return folder, made
+            return folder, created
 
 
 def _refuse_run(source: str) -> None:
@@ -148,12 +148,12 @@ def _missing(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def taken_away_again(made: Sequence[Path]) -> Iterator[None]:
+def remove_empty_on_error(created: Sequence[Path]) -> Iterator[None]:
     """Where the block fails, the folders that are still empty go."""
     try:
         yield
     except BaseException:
-        for folder in made:
+        for folder in created:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
@@ -166,7 +166,7 @@ def is_finished(run: Path) -> bool:
 
 
 @contextlib.contextmanager
-def claimed(run: Path, resume: bool) -> Iterator[None]:
+def claim_folder(run: Path, resume: bool) -> Iterator[None]:
     """Make the folder and hold it, or refuse to write into one that holds something or that another
     process holds.
 
@@ -180,11 +180,11 @@ def claimed(run: Path, resume: bool) -> Iterator[None]:
         return
     check_place(run, resume)
     with disk_errors(run):
-        made = _missing(run)
+        created = _missing(run)
         # A file system such as /proc refuses in ways of its own.
         with door(str(run), MachineError, "could not be written", ELSEWHERE):
             run.mkdir(parents=True, exist_ok=True)
-    with taken_away_again(made), locked(run):
+    with remove_empty_on_error(created), locked(run):
         with disk_errors(run):
             # Again: what another process wrote before it let the folder go.
             _check(run, resume)
@@ -220,7 +220,7 @@ def refuse_place(run: Path) -> None:
 def _check(run: Path, resume: bool) -> None:
     if resume and not run.is_dir():
         rule = "does not exist, so there is no run to resume"
-        raise RunError(str(run), rule, None, _beside(run))
+        raise RunError(str(run), rule, None, _suggest_run(run))
     for folder in run.resolve().parents:
         if folder.name == MODEL and (folder.parent / RESULT).exists():
             raise RunError(
@@ -243,18 +243,18 @@ def _check(run: Path, resume: bool) -> None:
         raise RunError(
             str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
         )
-    for path in own_files(run):
+    for path in run_files_in(run):
         refuse_link(path)
 
 
-def _beside(run: Path) -> str:
+def _suggest_run(run: Path) -> str:
     """The runs that stand where a missing one was looked for, the nearest name first."""
     there = run.parent.iterdir() if run.parent.is_dir() else ()
     runs = [path.name for path in there if (path / RECIPE).exists()]
     if not runs:
         return "Leave --resume out to start a run."
-    near = difflib.get_close_matches(run.name, runs, n=1, cutoff=0.0)
-    return f"Did you mean --out {run.parent / near[0]}? Leave --resume out to start a new run."
+    nearest = difflib.get_close_matches(run.name, runs, n=1, cutoff=0.0)
+    return f"Did you mean --out {run.parent / nearest[0]}? Leave --resume out to start a new run."
 
 
 def _holds_something(run: Path) -> bool:
@@ -263,9 +263,9 @@ def _holds_something(run: Path) -> bool:
     return any(p.name not in left and not p.name.endswith(".partial") for p in run.iterdir())
 
 
-def own_files(run: Path) -> list[Path]:
+def run_files_in(run: Path) -> list[Path]:
     """The files and folders in ``run`` that belong to a run, of those that are there."""
-    return [run / name for name in OWN if os.path.lexists(run / name)]
+    return [run / name for name in RUN_FILES if os.path.lexists(run / name)]
 
 
 def remove_checkpoints(run: Path) -> None:
@@ -324,20 +324,20 @@ def model_of(run: Path) -> Path:
     return run / MODEL
 
 
-def unsealed(runs: Sequence[Path]) -> tuple[Decision, ...]:
+def unsealed_decisions(runs: Sequence[Path]) -> tuple[Decision, ...]:
     """That the files of runs without sums cannot be checked."""
-    return not_checked([run for run in runs if not is_sealed(open_run(run))], "model files")
+    return unchecked_decisions([run for run in runs if not is_sealed(open_run(run))], "model files")
 
 
-def not_checked(runs: Sequence[Path], what: str) -> tuple[Decision, ...]:
-    """That ``what`` of these runs bears no sums; nothing where there is none of them."""
+def unchecked_decisions(runs: Sequence[Path], files_name: str) -> tuple[Decision, ...]:
+    """That ``files_name`` of these runs bears no sums; nothing where there is none of them."""
     if not runs:
         return ()
     names = ", ".join(map(str, runs))
     because = (
         f"{RESULT} of {names} holds no SHA-256: an older version wrote it, or it was taken out"
     )
-    return (Decision(what, "not checked", because),)
+    return (Decision(files_name, "not checked", because),)
 
 
 def _number(path: Path, stem: str) -> int | None:

@@ -28,7 +28,7 @@ FOLDER, JSON, WEIGHTS = "features", "features.json", "features.safetensors"
 
 
 @dataclass(frozen=True)
-class SideLayer:
+class ExtraFeaturesLayer:
     """The layer. ``classes`` are those of the text part, in the order of its logits."""
 
     columns: tuple[Column, ...]
@@ -53,14 +53,14 @@ class SideLayer:
                 None,
                 "Give a table with these columns beside the text.",
             )
-        return encoded(self.columns, table)
+        return encode_columns(self.columns, table)
 
     def add(self, logits: Floats, table: Table, classes: Sequence[str]) -> Floats:
         """The text part's ``logits`` [n, classes] of these rows, with what the columns say; in the
         order ``classes``."""
         order = [self.classes.index(name) for name in classes]
-        side = self.encode(table) @ self.weight.T + self.bias
-        return np.asarray(self.scale * np.asarray(logits, dtype=np.float64) + side[:, order])
+        feature_logits = self.encode(table) @ self.weight.T + self.bias
+        return np.asarray(self.scale * np.asarray(logits, dtype=np.float64) + feature_logits[:, order])
 
     def save(self, folder: Path) -> None:
         """Write both files into ``folder``."""
@@ -76,7 +76,7 @@ class SideLayer:
             write_json(folder / JSON, {**about, "columns": columns})
 
 
-def load_side(folder: Path) -> SideLayer:
+def load_extra_features(folder: Path) -> ExtraFeaturesLayer:
     """The layer that ``save`` wrote. Raises ``RunError`` where a file is broken."""
     from safetensors.numpy import load_file
 
@@ -84,7 +84,7 @@ def load_side(folder: Path) -> SideLayer:
         about: dict[str, Any] = json.loads((folder / JSON).read_text("utf-8"))
         weights = load_file(folder / WEIGHTS)
         columns = tuple(Column(c["name"], c["kind"], c["facts"]) for c in about["columns"])
-        layer = SideLayer(
+        layer = ExtraFeaturesLayer(
             columns,
             tuple(about["classes"]),
             weights["weight"],
@@ -96,13 +96,13 @@ def load_side(folder: Path) -> SideLayer:
         return layer
 
 
-def encoded(columns: Sequence[Column], table: Table) -> Floats:
+def encode_columns(columns: Sequence[Column], table: Table) -> Floats:
     """Columns of a table side by side [n, Σ width]."""
     parts = [column.encode(cells_of(table, column.name)) for column in columns]
     return np.column_stack(parts) if parts else np.zeros((len(table), 0))
 
 
-def fit_side(x: Floats, labels: Ints, offset: Floats, c: float) -> tuple[Floats, Floats]:
+def fit_extra_features(x: Floats, labels: Ints, offset: Floats, c: float) -> tuple[Floats, Floats]:
     """W [classes, width] and b [classes] that minimise the mean of −log softmax(offset + x·W + b)
     plus ‖W‖² ÷ (2 c n): logistic regression in which the text's logits ``offset`` [n, classes] have
     the coefficient 1."""
@@ -122,17 +122,17 @@ def fit_side(x: Floats, labels: Ints, offset: Floats, c: float) -> tuple[Floats,
         return float(loss) / n, slope.reshape(-1) / n
 
     first = np.zeros(classes * (width + 1))
-    found = minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
-    table = found.reshape(classes, width + 1)
+    solution = minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+    table = solution.reshape(classes, width + 1)
     return np.asarray(table[:, :-1]), np.asarray(table[:, -1] - table[:, -1].mean())
 
 
 @dataclass(frozen=True, slots=True)
-class SideKept:
+class ExtraFeaturesResult:
     """What came of the side columns: the ``layer`` over them, or ``None`` where they did not prove
     useful; ``block`` is ``wrapper`` of ``result.json``."""
 
-    layer: SideLayer | None
+    layer: ExtraFeaturesLayer | None
     decision: Decision
     block: Mapping[str, Any]
     findings: tuple[Finding, ...]

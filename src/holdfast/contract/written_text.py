@@ -58,13 +58,13 @@ class Verbatim:
             return (
                 f"No answer has the {GIVEN + FEWEST} words that it takes to ask for its completion."
             )
-        said = (
+        sentence = (
             f"{len(self.completed):,} of {counted(self.n, 'answer')} completed verbatim from their "
             f"first {GIVEN} words"
         )
         if self.start is None:
-            return f"{said}."
-        return f"{said}; {self.start:,} by the model before training."
+            return f"{sentence}."
+        return f"{sentence}; {self.start:,} by the model before training."
 
     def to_json(self) -> dict[str, Any]:
         if not self.n:

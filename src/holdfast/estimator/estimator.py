@@ -141,15 +141,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         check_is_fitted(self, "network_")
         texts = _texts([X] if isinstance(X, str) else X, self.text_columns_)
-        found = self._predictor.answer(table_from_texts(texts)).probabilities
-        assert found is not None
-        return np.asarray(found[:, self._order], dtype=np.float64)
+        probabilities = self._predictor.answer(table_from_texts(texts)).probabilities
+        assert probabilities is not None
+        return np.asarray(probabilities[:, self._order], dtype=np.float64)
 
     @property
     def _predictor(self) -> Predictor:
         """Made at each call: a copy or a pickle of the estimator holds nothing of it."""
         from holdfast.runs.predictor import Predictor
-        from holdfast.tasks.classes.answers import FittedText, TextUse
+        from holdfast.tasks.classes.answers import FittedText, TextPredictor
         from holdfast.tasks.classes.classifier import Tempered
         from holdfast.tasks.number.losses import Scale
 
@@ -157,7 +157,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network = Tempered(self.network_, self.temperature_)
         model = FittedText(network, self.tokenizer_, names, self.max_length_)
         recipe = Recipe(task="text-classification")
-        return Predictor(TextUse([model], "class", recipe, Scale()), recipe.data)
+        return Predictor(TextPredictor([model], "class", recipe, Scale()), recipe.data)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """The most probable label of each text, or of each row of a data frame."""
@@ -180,13 +180,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "text_columns": self.text_columns_,
             "verdict": self.verdict_,
         }
-        beside = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(beside, ignore_errors=True)
+        partial_folder = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial_folder, ignore_errors=True)
         with disk_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            self._save_network(beside)
-        write_json(beside / SAVED, {**facts, "files": seal_folder(beside)})
-        replace_folder(beside, folder)
+            self._save_network(partial_folder)
+        write_json(partial_folder / SAVED, {**facts, "files": seal_folder(partial_folder)})
+        replace_folder(partial_folder, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> TextClassifier:
@@ -205,15 +205,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         facts = _read_facts(path)
         with door(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
-            made = cls(**facts["params"])
+            estimator = cls(**facts["params"])
         saved = load_saved(Path(folder))
-        made.classes_ = np.asarray(facts["classes"])
-        made.network_, made.tokenizer_ = saved.network, saved.tokenizer
-        made.max_length_, made.temperature_ = int(facts["max_length"]), 1.0
-        made.text_columns_ = tuple(facts["text_columns"]) if facts["text_columns"] else None
-        made.verdict_ = _verdict(facts["verdict"])
-        made._order = np.asarray(facts["order"])
-        return made
+        estimator.classes_ = np.asarray(facts["classes"])
+        estimator.network_, estimator.tokenizer_ = saved.network, saved.tokenizer
+        estimator.max_length_, estimator.temperature_ = int(facts["max_length"]), 1.0
+        estimator.text_columns_ = tuple(facts["text_columns"]) if facts["text_columns"] else None
+        estimator.verdict_ = _verdict(facts["verdict"])
+        estimator._order = np.asarray(facts["order"])
+        return estimator
 
     def _save_network(self, folder: Path) -> None:
         from holdfast.models.encoders.checkpoint import PlainClassifier, save_plain
@@ -237,8 +237,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _recipe(self) -> Recipe:
         given = as_settings(self.settings or {})
-        own = {key: getattr(self, name) for name, key in USUAL.items()}
-        usual = {key: value for key, value in own.items() if value is not None}
+        settings = {key: getattr(self, name) for name, key in USUAL.items()}
+        usual = {key: value for key, value in settings.items() if value is not None}
         twice = {setting.partition("=")[0].strip() for setting in given} & set(usual)
         if twice:
             key = min(twice)
@@ -268,17 +268,17 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from holdfast.stats.temperature import best_temperature
         from holdfast.training.task import labels_of
 
-        ready, logits = fitted.ready, fitted.kept_look.valid_logits
+        training_plan, logits = fitted.ready, fitted.kept_look.valid_logits
         assert logits is not None
-        self.temperature_, _ = best_temperature(logits, labels_of(ready.valid), smoothing=1)
-        network, loaded = fitted.network.cpu().eval(), ready.loaded
+        self.temperature_, _ = best_temperature(logits, labels_of(training_plan.valid), smoothing=1)
+        network, loaded = fitted.network.cpu().eval(), training_plan.loaded
         assert isinstance(network, EncoderClassifier)
         assert loaded.max_length is not None
         self.network_: EncoderClassifier | PlainClassifier = network
         self.tokenizer_, self.max_length_ = loaded.tokenizer, loaded.max_length
         self.verdict_, self.history_ = fitted.trained.verdict, fitted.trained.history
         # The table sorts its labels as texts of numbers; classes_ are in the order of the labels.
-        self._order = np.argsort([int(name) for name in ready.task.classes])
+        self._order = np.argsort([int(name) for name in training_plan.task.classes])
 
 
 def _refuse_missing(y: object) -> None:
@@ -363,10 +363,10 @@ def _verdict(facts: Mapping[str, Any]) -> Verdict:
 
 def _plain_labels(classes: npt.NDArray[np.generic]) -> list[Any]:
     """The labels as JSON holds them."""
-    found: list[Any] = classes.tolist()
-    wrong = next((x for x in found if not isinstance(x, (str, int, float, bool))), None)
+    labels: list[Any] = classes.tolist()
+    wrong = next((x for x in labels if not isinstance(x, (str, int, float, bool))), None)
     if wrong is not None:
         raise DataError(
             "classes_", "hold labels that JSON cannot", wrong, "Use strings or numbers, or pickle."
         )
-    return found
+    return labels

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast.augment.image_forms import MixedLabels
-from holdfast.augment.registry import all_enrichments, asked_for, kind_of_rows
+from holdfast.augment.registry import all_enrichments, requested_enrichments, input_type
 from holdfast.augment.source import Enriched
 from holdfast.contract.fit import TrainingPlan
 from holdfast.core.decisions import decisions_to, parted, recorded
@@ -177,13 +177,13 @@ class FitAdditions:
         return terms_of_rows(parts.terms, self._ready.train, self._ready.prepared.rows.classes)
 
     def _of(self) -> str:
-        of = kind_of_rows(self._ready.recipe.task)
+        of = input_type(self._ready.recipe.task)
         assert of is not None
         return of
 
     def _mine(self) -> dict[str, Mapping[str, Any]]:
         """What the recipe enriches its rows with."""
-        return asked_for(self._ready.recipe.enrich)
+        return requested_enrichments(self._ready.recipe.enrich)
 
     def _forms(self, notches: int) -> tuple[Phase, ...]:
         if notches not in self._enriched:

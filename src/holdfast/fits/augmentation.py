@@ -16,7 +16,7 @@ from holdfast.augment.registry import ENRICHMENTS, check_enrich, make_all, names
 from holdfast.augment.source import Enriched
 from holdfast.augment.text_forms import FormSurvey, Rewriting, read_rows, survey
 from holdfast.augment.texts.user_function import Own, check_function, load_function
-from holdfast.contract.fit import TaskDefinition, Sides
+from holdfast.contract.fit import TaskDefinition, EncodedSplits
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
@@ -46,7 +46,7 @@ class EnrichedPlan:
 
 
 def enriched(
-    plan: Plan, definition: TaskDefinition[Loaded, Examples], loaded: Loaded, sides: Sides, recipe: Recipe
+    plan: Plan, definition: TaskDefinition[Loaded, Examples], loaded: Loaded, sides: EncodedSplits, recipe: Recipe
 ) -> EnrichedPlan:
     """``plan`` with its rows in the forms that the recipe asks for; the log says what they do.
 
@@ -70,7 +70,7 @@ def enriched(
 
 
 def text_forms(
-    ways: Mapping[str, Any], definition: TaskDefinition[Loaded, Examples], loaded: Any, sides: Sides, recipe: Recipe
+    ways: Mapping[str, Any], definition: TaskDefinition[Loaded, Examples], loaded: Any, sides: EncodedSplits, recipe: Recipe
 ) -> Rewriting:
     """The training rows in the forms of these enrichments.
 
@@ -146,7 +146,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _with_pictures(plan: Plan, sides: Sides, recipe: Recipe) -> EnrichedPlan:
+def _with_pictures(plan: Plan, sides: EncodedSplits, recipe: Recipe) -> EnrichedPlan:
     examples = sides.train
     assert isinstance(examples, EncodedImages)
     asked = check_enrich(recipe.enrich, "pictures")

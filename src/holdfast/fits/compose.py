@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import TaskDefinition, PreparedData, Sides, TrainingPlan, classes_of
+from holdfast.contract.fit import TaskDefinition, PreparedData, EncodedSplits, TrainingPlan, class_count
 from holdfast.core.decisions import notify, parted, recorded
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import processes
@@ -121,7 +121,7 @@ class _FitParts:
     prepared: PreparedData
     train: Ints
     loaded: Loaded
-    sides: Sides
+    sides: EncodedSplits
     sizes: tuple[int, int, int]
 
 
@@ -226,10 +226,10 @@ def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
     added, with_added = _added(prepared, inside, recipe.train.added, loaded)
     outside = definition.side(of_valid, loaded, judging)
     probe, general = general_sides(prepared, recipe, loaded)
-    sides = Sides(
+    sides = EncodedSplits(
         inside, outside, TrainSplit(learnt), ValidSplit(judging), added, with_added, probe, general
     )
-    sizes = (count_parameters(loaded.network)[0], len(train), classes_of(prepared))
+    sizes = (count_parameters(loaded.network)[0], len(train), class_count(prepared))
     return _FitParts(prepared, train, loaded, sides, sizes)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.contract.predictions import ASKED_ROWS, MOST_HEARD
+from holdfast.contract.predictions import PREDICTED_TRAIN_ROWS, MOST_HEARD
 from holdfast.contract.written_text import COMPARED
 from holdfast.core.tasks import DECODERS, LABELLED_TEXTS, WRITERS
 from holdfast.data.texts.general import passages
@@ -49,7 +49,7 @@ def seconds_after(
     scoring: float = test_rows * (tuned_and_base if writes else 3)
     if recipe.model.quantize != "none":
         scoring += test_rows
-    probes: float = min(ASKED_ROWS, train) + valid
+    probes: float = min(PREDICTED_TRAIN_ROWS, train) + valid
     if writes:
         scoring += valid + ready.plan.probe_rows
         if recipe.probes.shots:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.augment.synthesize import crossed
-from holdfast.contract.fit import PreparedData, Sides
+from holdfast.contract.fit import PreparedData, EncodedSplits
 from holdfast.contract.run_folder import SPLITS, open_run
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
@@ -74,7 +74,7 @@ class Lessons:
         prepared: PreparedData,
         recipe: ResolvedRecipe,
         train: Ints,
-        sides: Sides,
+        sides: EncodedSplits,
         loaded: Any,
         task: TrainingTask,
     ) -> DistillationLoss:

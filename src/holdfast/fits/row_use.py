@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, OuterAnswers, PreparedData
+from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData
 from holdfast.core.decisions import notify, recorded
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.machine import processes
@@ -311,7 +311,7 @@ def _named(division: str) -> Iterator[None]:
 
 def answer_outer(
     learning: LearningRows, folds: Sequence[Fold], recipe: ResolvedRecipe, kept_in: Path, mark: str
-) -> OuterAnswers:
+) -> OuterFoldPredictions:
     """Fit each outer fold's other rows and let that answer the fold, by the ``recipe`` of the run
     on all rows: an open one would be worked out anew, and a resumed run has none. What was finished
     before the run was killed is read from ``kept_in``; ``mark`` says of which run it must be.
@@ -345,7 +345,7 @@ def answer_outer(
         logits[at], probe[at] = found.logits, found.probe
         counts = np.bincount(labels[fold.train], minlength=classes).astype(np.float64)
         majority[at] = np.log((counts + 1) / (counts.sum() + classes))
-    return OuterAnswers(len(folds), logits, probe, majority)
+    return OuterFoldPredictions(len(folds), logits, probe, majority)
 
 
 def _answer(learning: LearningRows, fold: Fold, recipe: ResolvedRecipe) -> FoldLogits:

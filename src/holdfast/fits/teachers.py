@@ -32,12 +32,12 @@ from holdfast.models.depth import chosen_blocks
 from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks import task_definition
-from holdfast.tasks.classes.answers import TextUse
+from holdfast.tasks.classes.answers import TextPredictor
 from holdfast.tasks.classes.encoding import TextModel, run_texts
 from holdfast.tasks.images.losses import VisionModel, forward_images
-from holdfast.tasks.images.task import ImageUse
+from holdfast.tasks.images.task import ImagePredictor
 from holdfast.tasks.lines import take_lines
-from holdfast.tasks.tags.answers import TagUse
+from holdfast.tasks.tags.answers import TagPredictor
 from holdfast.tasks.tags.losses import EncodedWords, TokenClassification, encode_words
 from holdfast.tasks.tags.scores import word_outputs
 from holdfast.training.task import TARGETS
@@ -91,7 +91,7 @@ def teachers_of(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher, 
     names = rows.classes if rows.columns.one_class else rows.names
     made: list[Teacher] = []
     for run, one in zip(runs, use, strict=True):
-        if isinstance(one, TextUse):
+        if isinstance(one, TextPredictor):
             kind = rows.columns.label_kind or "class"
             if one.label_kind != kind:
                 raise _other(run, f"label is of the kind {one.label_kind}", kind)
@@ -99,9 +99,9 @@ def teachers_of(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher, 
                 TextTeacher(m, None if kind == "number" else _order(run, m.classes, names))
                 for m in one.models
             ]
-        elif isinstance(one, ImageUse):
+        elif isinstance(one, ImagePredictor):
             made += [ImageTeacher(m, _order(run, m.classes, names)) for m in one.models]
-        elif isinstance(one, TagUse):
+        elif isinstance(one, TagPredictor):
             made += [TagTeacher(m, _order(run, m.classes, rows.names)) for m in one.models]
         else:
             made.append(WritingTeacher(one.network.eval(), one.tokenizer))

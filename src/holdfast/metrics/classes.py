@@ -110,8 +110,8 @@ class Ranking:
         """Σ over scores, from the highest, of (rise of recall) × precision (no interpolation)."""
         positive, negative = self._by_score(weights)
         positive, negative = positive[:, ::-1], negative[:, ::-1]
-        found = np.cumsum(positive, axis=1)
-        precision = _share(found, found + np.cumsum(negative, axis=1))
+        hits = np.cumsum(positive, axis=1)
+        precision = _share(hits, hits + np.cumsum(negative, axis=1))
         one_class = negative.sum(1) == 0
         value = _share((positive * precision).sum(1), positive.sum(1), empty=np.nan)
         return np.where(one_class, np.nan, value)
@@ -192,8 +192,8 @@ def f1(counts: Counts) -> Floats:
 
 def macro(per_class: Floats) -> Floats:
     """The plain mean over the classes that occur, [...]; NaN where none does."""
-    seen = np.isfinite(per_class)
-    return _share(np.where(seen, per_class, 0.0).sum(-1), seen.sum(-1), empty=np.nan)
+    defined = np.isfinite(per_class)
+    return _share(np.where(defined, per_class, 0.0).sum(-1), defined.sum(-1), empty=np.nan)
 
 
 def weighted(per_class: Floats, counts: Counts) -> Floats:
@@ -203,8 +203,8 @@ def weighted(per_class: Floats, counts: Counts) -> Floats:
     return _share(total, counts.labelled.sum(-1), empty=np.nan)
 
 
-def _share(part: Floats, whole: Floats, empty: float = 0.0) -> Floats:
-    return np.asarray(np.divide(part, whole, out=np.full_like(part, empty), where=whole > 0))
+def _share(part: Floats, total: Floats, empty: float = 0.0) -> Floats:
+    return np.asarray(np.divide(part, total, out=np.full_like(part, empty), where=total > 0))
 
 
 def _add_averages(name: str, per_class: Callable[[Counts], Floats]) -> None:
@@ -252,10 +252,10 @@ def confidence_bins(outputs: Outputs) -> Bins:
     are never parted, so ties can mean fewer bins."""
     probabilities = outputs.probabilities
     confidence = probabilities.max(axis=1)
-    wanted = max(1, min(BINS, len(confidence) // ROWS_PER_BIN))
+    bin_count = max(1, min(BINS, len(confidence) // ROWS_PER_BIN))
     # An edge is a confidence that occurs: one between two of them could part equal ones by
     # rounding.
-    inner = np.quantile(confidence, np.arange(1, wanted) / wanted, method="higher")
+    inner = np.quantile(confidence, np.arange(1, bin_count) / bin_count, method="higher")
     lowest, highest = float(confidence.min()), float(confidence.max())
     # An edge at the lowest confidence would leave an empty bin below it.
     inner = np.unique(inner[inner > lowest])

@@ -151,11 +151,11 @@ def compare_losses(
     }
     if not len(first):
         return block
-    found, what = _resampled(first, second, units, seed), OF_A_ROW.get(metric, metric)
+    found, metric_name = _resampled(first, second, units, seed), OF_A_ROW.get(metric, metric)
     few = too_few(units)
     if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
         known = math.isfinite(found.value)
-        why = few or "no interval: there is one row" if known else f"a {what} is not finite"
+        why = few or "no interval: there is one row" if known else f"a {metric_name} is not finite"
         difference = Estimate(found.value if known else None, level=LEVEL, why=why)
         because = "There is no spread to judge the difference by."
         return {**block, "difference": difference, "because": because}
@@ -163,10 +163,10 @@ def compare_losses(
     difference = Estimate(found.value, found.low, found.high, LEVEL, note=note)
     test = BY_GROUPS if units.grouped else BOOTSTRAP
     lower = int(np.sum(first < second))
-    count = f"Of {len(first)} rows, {lower} have a smaller {what} with the {names[0]}"
+    count = f"Of {len(first)} rows, {lower} have a smaller {metric_name} with the {names[0]}"
     better = names[0] if found.value < 0 else names[1]
-    told = f"the {better} is better by {abs(found.value):.3g} {unit}"
-    because = _sentence(count, told, found.p_value, test)
+    sentence = f"the {better} is better by {abs(found.value):.3g} {unit}"
+    because = _sentence(count, sentence, found.p_value, test)
     more = {"difference": difference, "p_value": found.p_value, "test": test, "because": because}
     return {**block, **more}
 
@@ -182,5 +182,5 @@ def _resampled(first: Floats, second: Floats, units: ResampledUnits, seed: int) 
 
 
 def _sentence(count: str, better: str, p_value: float, test: str) -> str:
-    told = "these rows cannot tell the two apart" if p_value >= 1 - LEVEL else better
-    return f"{count}: {told} ({p_words(p_value, test)})."
+    sentence = "these rows cannot tell the two apart" if p_value >= 1 - LEVEL else better
+    return f"{count}: {sentence} ({p_words(p_value, test)})."

@@ -113,14 +113,14 @@ def _f1(labelled: Bools, predicted: Bools, level: float) -> Estimate:
 def _share(hits: Bools, among: Bools, units: ResampledUnits, level: float, empty: str) -> Estimate:
     if not among.any():
         return undefined(empty)
-    kept = hits[among]
-    value = float(kept.mean())
+    selected = hits[among]
+    value = float(selected.mean())
     if not units.grouped:
-        low, high = wilson(float(kept.sum()), len(kept), level)
+        low, high = wilson(float(selected.sum()), len(selected), level)
         return Estimate(value, low, high, level)
     # A group without a row of this class is no group of it.
     codes = np.unique(units.codes[among], return_inverse=True)[1].reshape(-1)
-    low, high = wilson_by_groups(kept, codes, level)
+    low, high = wilson_by_groups(selected, codes, level)
     if np.isnan(low):
         return Estimate(value, level=level, why="no interval: all its rows are of one group")
     return Estimate(value, low, high, level, note="Wilson interval at the effective size")

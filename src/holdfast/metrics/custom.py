@@ -53,8 +53,8 @@ def find_text_metric(name: str) -> TextMetric:
         return TEXT_METRICS[name]
     function, shown, higher, low, high, undefined = _loaded(name)
 
-    def of_all(made: Texts) -> float | None:
-        arguments = (list(made.references), list(made.texts), list(made.sources))
+    def of_all(texts: Texts) -> float | None:
+        arguments = (list(texts.references), list(texts.texts), list(texts.sources))
         return _called(function, arguments, name, "references, texts and sources, lists of strings")
 
     return TextMetric(shown, higher, low, high, of_all=of_all, undefined=undefined)

@@ -73,8 +73,8 @@ def calibrate(validation: Outputs, *, seed: int = 0) -> Calibration:
     count = np.bincount(units)
     raw = np.asarray(validation.losses, dtype=np.float64)
     theirs, ours = (np.bincount(units, losses) / count for losses in (crossed, raw))
-    told = len(count) >= TELLING_ROWS and np.ptp(theirs - ours) != 0
-    if told and paired_t(theirs, ours).above > 1 - WORSE:
+    is_informative = len(count) >= TELLING_ROWS and np.ptp(theirs - ours) != 0
+    if is_informative and paired_t(theirs, ours).above > 1 - WORSE:
         because = f"a temperature does harm (paired t-test, p < {WORSE:g}): {change}"
         return Calibration(1.0, before, after, because)
     fitted = best_temperature(validation.logits, validation.labels, smoothing=1.0)[0]

@@ -67,7 +67,7 @@ def overlap_scores(
 
 
 def estimate(
-    metric: TextMetric, made: Texts, *, groups: object = None, seed: int = 0, level: float = 0.95
+    metric: TextMetric, texts: Texts, *, groups: object = None, seed: int = 0, level: float = 0.95
 ) -> Estimate:
     """Any metric of texts with its interval: Wilson's for a rate (by groups, at the effective
     number of rows), else BCa from 300 resamples of rows, since it is called for each, or
@@ -75,17 +75,17 @@ def estimate(
 
     Rows of which a rate is undefined are left out, and the note counts them.
     """
-    if not len(made):
+    if not len(texts):
         return undefined("there are no rows")
     if metric.rate and metric.of_rows is not None:
-        return _rate(metric, metric.of_rows(made), groups, level)
-    if metric.compute(made) is None:
+        return _rate(metric, metric.of_rows(texts), groups, level)
+    if metric.compute(texts) is None:
         return undefined(metric.undefined)
 
     def compute(rows: Ints) -> float | None:
-        return metric.compute(made.take(rows))
+        return metric.compute(texts.take(rows))
 
-    drawing = Resampling(ResampledUnits.by(groups, len(made)), seed, level)
+    drawing = Resampling(ResampledUnits.by(groups, len(texts)), seed, level)
     return drawing.calls(compute, metric.name, (metric.low, metric.high))
 
 
@@ -93,13 +93,13 @@ def _rate(metric: TextMetric, rows: Floats, groups: object, level: float) -> Est
     known = np.isfinite(rows)
     if not known.any():
         return undefined(metric.undefined)
-    kept = None if groups is None else np.asarray(groups, dtype=object)[known]
-    found = rate_estimate(rows[known] == 1, ResampledUnits.by(kept, int(known.sum())), level)
+    known_groups = None if groups is None else np.asarray(groups, dtype=object)[known]
+    estimate = rate_estimate(rows[known] == 1, ResampledUnits.by(known_groups, int(known.sum())), level)
     if known.all():
-        return found
+        return estimate
     left = f"{int((~known).sum())} rows left out: {metric.undefined}"
-    note = "; ".join([left, *filter(None, [found.note])])
-    return Estimate(found.value, found.low, found.high, level, note=note)
+    note = "; ".join([left, *filter(None, [estimate.note])])
+    return Estimate(estimate.value, estimate.low, estimate.high, level, note=note)
 
 
 def _corpus(
@@ -113,7 +113,7 @@ def _corpus(
     def scores(weights: Floats) -> Floats:
         totals = (drawing.units.spread(weights) @ counts).round().astype(int)
         # Private for the same reason. Scores are up to 100 there.
-        made = [metric._compute_score_from_stats(line.tolist()).score / 100 for line in totals]
-        return np.asarray(made, dtype=np.float64)
+        scores_of_resamples = [metric._compute_score_from_stats(line.tolist()).score / 100 for line in totals]
+        return np.asarray(scores_of_resamples, dtype=np.float64)
 
     return drawing.estimate(drawing.bootstrap(scores, name, 200))

@@ -66,16 +66,16 @@ class TextMetric:
     undefined: str = "there are no rows"
     rate: bool = False
 
-    def compute(self, made: Texts) -> float | None:
+    def compute(self, texts: Texts) -> float | None:
         """The value, or ``None`` where it is undefined; NaN never escapes."""
-        if not len(made):
+        if not len(texts):
             return None
         if self.of_rows is not None:
-            rows = self.of_rows(made)
+            rows = self.of_rows(texts)
             # A row that has no number (a reference that does not run) is no row of this metric.
-            kept = rows[np.isfinite(rows)]
-            return float(kept.mean()) if len(kept) else None
-        value = self.of_all(made) if self.of_all is not None else None
+            defined = rows[np.isfinite(rows)]
+            return float(defined.mean()) if len(defined) else None
+        value = self.of_all(texts) if self.of_all is not None else None
         return None if value is None or not math.isfinite(value) else float(value)
 
 
@@ -130,8 +130,8 @@ def rouge_rows(
     )
     rows = np.zeros((len(references), len(names)))
     for i, (reference, text) in enumerate(zip(references, generated, strict=True)):
-        found = scorer.score(_sentences(reference), _sentences(text))
-        rows[i] = [found[name].fmeasure for name in names]
+        scores = scorer.score(_sentences(reference), _sentences(text))
+        rows[i] = [scores[name].fmeasure for name in names]
     return rows, foreign
 
 
@@ -157,19 +157,19 @@ def _plain(text: str) -> str:
     return _WHITE.sub(" ", text).strip()
 
 
-def _rouge(kind: str, name: str) -> TextMetric:
-    def rows(made: Texts) -> Floats:
+def _rouge(rouge_type: str, name: str) -> TextMetric:
+    def rows(texts: Texts) -> Floats:
         need_packages()
-        return rouge_rows(made.references, made.texts, (kind,))[0][:, 0]
+        return rouge_rows(texts.references, texts.texts, (rouge_type,))[0][:, 0]
 
     return add_text_metric(TextMetric(name, True, 0.0, 1.0, of_rows=rows))
 
 
 def _corpus(name: str) -> TextMetric:
-    def score(made: Texts) -> float:
+    def score(texts: Texts) -> float:
         need_packages()
-        found = sacrebleu_metric(name).corpus_score(list(made.texts), [list(made.references)])
-        return float(found.score) / 100
+        result = sacrebleu_metric(name).corpus_score(list(texts.texts), [list(texts.references)])
+        return float(result.score) / 100
 
     return add_text_metric(TextMetric(name, True, 0.0, 1.0, of_all=score))
 
@@ -180,8 +180,8 @@ for _name in ("bleu", "chrf"):
     _corpus(_name)
 
 
-def _exact(made: Texts) -> Floats:
-    return same_rows(made.references, made.texts)
+def _exact(texts: Texts) -> Floats:
+    return same_rows(texts.references, texts.texts)
 
 
 add_text_metric(TextMetric("exact_match", True, 0.0, 1.0, of_rows=_exact, rate=True))
@@ -189,8 +189,8 @@ add_text_metric(TextMetric("exact_match", True, 0.0, 1.0, of_rows=_exact, rate=T
 EXECUTION_NAME = "execution_accuracy"
 
 
-def _not_run(made: Texts) -> Floats:
-    return np.full(len(made), np.nan)
+def _not_run(texts: Texts) -> Floats:
+    return np.full(len(texts), np.nan)
 
 
 NO_TABLE = "there is no table beside them, or the reference's code does not run on it"

@@ -14,13 +14,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from holdfast.analyses.analysis import confirm_all, find_all
-from holdfast.contract.fit import FittedModel, OuterAnswers
+from holdfast.contract.fit import FittedModel, OuterFoldPredictions
 from holdfast.contract.run_folder import (
     CHECKPOINTS,
     MODEL,
     RECIPE,
     RESULT,
-    claimed,
+    claim_folder,
     is_main_process,
 )
 from holdfast.core.decisions import notify, stage
@@ -110,7 +110,7 @@ def train(
         check_names(recipe)
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminate_like_interrupt())
-        stack.enter_context(claimed(run, resume))
+        stack.enter_context(claim_folder(run, resume))
         if not (resume and (run / RECIPE).exists()):
             # A run that is continued has its rows; the sources may have gone or changed since.
             recipe, held = with_mix(recipe, held)
@@ -186,7 +186,7 @@ def _train(
 
 def _outer_answers(
     learning: Learner, folder: RunFolder, fitted: FittedModel
-) -> OuterAnswers | None:
+) -> OuterFoldPredictions | None:
     """What the outer folds say, where there are no test rows."""
     if not (isinstance(learning, LearningRows) and learning.outer):
         return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import Need, TrainingPlan
+from holdfast.contract.fit import MemoryEstimate, TrainingPlan
 from holdfast.contract.result import peak_memory_mb
 from holdfast.core.decisions import notify
 from holdfast.core.machine import MB
@@ -96,9 +96,9 @@ def _peak_mb() -> float:
     return peak_memory_mb()
 
 
-def _memory(need: Need) -> dict[str, float]:
+def _memory(need: MemoryEstimate) -> dict[str, float]:
     """The estimate in its parts, beside what a few real steps took and what is there."""
-    parts = {name: getattr(need, name) for name in Need.__slots__}
+    parts = {name: getattr(need, name) for name in MemoryEstimate.__slots__}
     peak = _peak_mb()
     parts |= {"peak_after_timed_steps": peak, "available": available_mb()}
     parts["estimate"] = max(need.total, peak + need.copies)

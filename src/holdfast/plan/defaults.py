@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from holdfast.augment.registry import asked_for, check_enrich, kind_of_rows
+from holdfast.augment.registry import requested_enrichments, check_enrich, input_type
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.tasks import CLASSIFIERS, WRITERS
@@ -279,7 +279,7 @@ def _methods(
 
 def _enrichments(recipe: Recipe) -> dict[str, dict[str, Any] | bool]:
     """Every setting of the enrichments that are asked for; ``False`` for those that are not."""
-    on = check_enrich(recipe.enrich, kind_of_rows(recipe.task))
+    on = check_enrich(recipe.enrich, input_type(recipe.task))
     return {name: on.get(name, False) for name in recipe.enrich}
 
 
@@ -454,7 +454,7 @@ def asked_of(recipe: Recipe, phases: Sequence[Phase] = ()) -> ConflictQuery:
         methods.pop("probe_first", None)
     return ConflictQuery(
         methods=methods,
-        enrich=frozenset(asked_for(recipe.enrich)),
+        enrich=frozenset(requested_enrichments(recipe.enrich)),
         optimizer=train.optimizer or "adamw",
         weight_decay=train.weight_decay or 0.0,
         label_smoothing=train.label_smoothing or 0.0,

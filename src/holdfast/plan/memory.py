@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.contract.fit import Need
+from holdfast.contract.fit import MemoryEstimate
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import MB, Limit, file_pages_mb, memory_limits
 from holdfast.core.records import Decision, Finding
@@ -51,7 +51,7 @@ class Reduction:
     """Something that makes a run smaller: its ``--set`` strings, and the need with it."""
 
     settings: tuple[str, ...]
-    apply: Callable[[Need], Need]
+    apply: Callable[[MemoryEstimate], MemoryEstimate]
 
 
 def check_fit(
@@ -61,7 +61,7 @@ def check_fit(
     phases: tuple[Phase, ...],
     precision: str,
     shards: int = 1,
-) -> tuple[Need, Decision, tuple[Finding, ...]]:
+) -> tuple[MemoryEstimate, Decision, tuple[Finding, ...]]:
     """The estimate, printed; a warning where it is above what is there. Of a
     network in ``shards`` it is that of one process.
 
@@ -116,14 +116,14 @@ def estimate(
     phases: tuple[Phase, ...],
     precision: str,
     shards: int = 1,
-) -> Need:
+) -> MemoryEstimate:
     """What the run would hold at its peak, on one of ``shards`` devices."""
     kept = activations_mb(network, task, examples, precision) * held_rows(phases, shards)
     need = replace(_without_activations(network, phases), activations=kept)
     return over_processes(need, network, shards)
 
 
-def over_processes(need: Need, network: Network, count: int) -> Need:
+def over_processes(need: MemoryEstimate, network: Network, count: int) -> MemoryEstimate:
     """What one of ``count`` processes holds, over which all that is said of weights is spread
     (ZeRO's third stage, 1910.02054); the whole of one block is gathered at a time, with its
     gradient where it learns. A processor's memory holds the model as it was loaded beside it."""
@@ -142,12 +142,12 @@ def over_processes(need: Need, network: Network, count: int) -> Need:
     )
 
 
-def _without_activations(network: Network, phases: tuple[Phase, ...]) -> Need:
+def _without_activations(network: Network, phases: tuple[Phase, ...]) -> MemoryEstimate:
     weights = weight_bytes(network) / MB
     learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
     gpu = on_gpu()
     gradients = 1 + max(phase.stepper.copies for phase in phases)
-    return Need(
+    return MemoryEstimate(
         weights,
         gradients * learns,
         STATES.get(phases[-1].optimizer, 2) * learns,
@@ -204,7 +204,7 @@ def changes(
     examples: Examples,
     phases: tuple[Phase, ...],
     precision: str,
-    need: Need,
+    need: MemoryEstimate,
 ) -> Iterator[Reduction]:
     """What could be done, the least costly first, each with its effect."""
     size, together = _at_once(phases[-1]), phases[-1].rows_per_step
@@ -230,11 +230,11 @@ def changes(
         yield Reduction((*lora, f"{QUANTIZE}=4bit"), partial(_in_4_bits, saved=saved, alone=alone))
 
 
-def _less(need: Need, share: float) -> Need:
+def _less(need: MemoryEstimate, share: float) -> MemoryEstimate:
     return replace(need, activations=need.activations * share)
 
 
-def _with_lora(need: Need) -> Need:
+def _with_lora(need: MemoryEstimate) -> MemoryEstimate:
     small = min(1.0, LORA_SHARE * need.weights / max(need.gradients, 1e-9))
     return replace(
         need,
@@ -244,7 +244,7 @@ def _with_lora(need: Need) -> Need:
     )
 
 
-def _in_4_bits(need: Need, saved: float, alone: bool) -> Need:
+def _in_4_bits(need: MemoryEstimate, saved: float, alone: bool) -> MemoryEstimate:
     need = _with_lora(need) if alone else need
     return replace(need, weights=need.weights - saved)
 
@@ -260,7 +260,7 @@ def quantizable_mb(network: Network) -> float:
     return float(sum(w.numel() * (w.element_size() - BYTES[4]) for w in weights) / MB)
 
 
-def _remedy(need: Need, limit: float, offered: Iterator[Reduction]) -> str:
+def _remedy(need: MemoryEstimate, limit: float, offered: Iterator[Reduction]) -> str:
     """The fewest changes that fit; of as many, the least costly."""
     known = list(offered)
     for count in range(1, len(known) + 1):

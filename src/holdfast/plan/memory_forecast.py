@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.fit import Need
+from holdfast.contract.fit import MemoryEstimate
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import MB
@@ -60,7 +60,7 @@ class LargeRun:
     pass_bits: int = 16
 
 
-def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> Need:
+def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> MemoryEstimate:
     """What one device holds at the peak of a run of a causal language model: ``config`` is
     Transformers', or the folder of its ``config.json``.
 
@@ -81,7 +81,7 @@ def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> Need:
     kept = plan.rows * _row_mb(network, plan)
     targets = plan.rows * (plan.targets or plan.tokens)
     logits = logits_mb(int(network.config.vocab_size), targets, plan.chunked)
-    return Need(
+    return MemoryEstimate(
         weights=whole * share + gathered,
         gradients=learning * share + (0.0 if plan.rank or plan.devices == 1 else gathered),
         optimizer=STATES.get(plan.optimizer, 2) * learning * share,

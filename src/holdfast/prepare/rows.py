@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.augment.registry import asked_for, check_enrich, kind_of_rows
+from holdfast.augment.registry import requested_enrichments, check_enrich, input_type
 from holdfast.contract.fit import TaskDefinition
 from holdfast.contract.inference import within_limits
 from holdfast.core.decisions import notify, parted, recorded
@@ -63,7 +63,7 @@ def notify_of_code(recipe: Recipe) -> None:
     if recipe.alert.command:
         because = "the recipe names a shell command, run with your rights when the verdict changes"
         notify(Decision(CODE, "alert.command", because, prominent=True))
-    own = asked_for(recipe.enrich).get("own", {}).get("function")
+    own = requested_enrichments(recipe.enrich).get("own", {}).get("function")
     if own:
         because = "enrich.own names this function, which is run with your rights"
         notify(Decision(CODE, str(own), because, prominent=True))
@@ -84,7 +84,7 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = No
     refuse_too_many("train.threads", recipe.train.threads or 1)
     check_methods(recipe.methods)
     refuse(asked_of(recipe))
-    check_enrich(recipe.enrich, kind_of_rows(recipe.task))
+    check_enrich(recipe.enrich, input_type(recipe.task))
     choose(recipe.treat)
     check_trackers(recipe.track.to)
     if recipe.alert.webhook:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.inference import read_columns, within_limits
-from holdfast.contract.predictions import ANSWERS, Predictions, Side, rows_of, told_of
+from holdfast.contract.predictions import ANSWERS, Predictions, SplitName, rows_of, make_predictions
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError
@@ -120,16 +120,16 @@ class FinishedRun:
         their place."""
         return bool((self.result.get("valid") or {}).get("out_of_fold"))
 
-    def has(self, side: Side) -> bool:
+    def has(self, side: SplitName) -> bool:
         """Whether the run stored what its model said of this side's rows."""
         return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
 
-    def told(self, side: Side) -> Predictions:
+    def told(self, side: SplitName) -> Predictions:
         """What the model said of the rows of a side, as the run stored it, beside their texts; of
         training rows a sample. Of runs by older versions only the test rows are stored."""
         columns = self.stored(side)
         rows = columns["row"].to_numpy()
-        return told_of(side, rows_of(self.table(side), rows), columns, self.names)
+        return make_predictions(side, rows_of(self.table(side), rows), columns, self.names)
 
     @cached_property
     def train(self) -> Predictions:
@@ -170,7 +170,7 @@ class FinishedRun:
         lines = zip(*(table[name].to_pylist() for name in names), strict=True)
         return {row: kind for row, split, kind in lines if split == "train"}
 
-    def table(self, side: Side) -> Table:
+    def table(self, side: SplitName) -> Table:
         """All rows of a side, without what the model said of them. Of the test side this shows
         texts and labels; whoever asks a model about them calls ``reopen``."""
         if side == "valid" and self.out_of_fold:
@@ -184,7 +184,7 @@ class FinishedRun:
             raise self._changed(side)
         return table
 
-    def stored(self, side: Side) -> pa.Table:
+    def stored(self, side: SplitName) -> pa.Table:
         """What the run stored of the answers to a side's rows, as its file has it."""
         import pyarrow.compute as pc
 
@@ -243,7 +243,7 @@ class FinishedRun:
         with door(str(path), RunError, remedy=RESTORE):
             return parquet.read_table(path)
 
-    def _divided(self, side: Side) -> tuple[Ints, Any]:
+    def _divided(self, side: SplitName) -> tuple[Ints, Any]:
         """The source rows of a side, ascending, and the keys of their texts (``None`` in runs by
         old versions)."""
         import pyarrow.compute as pc
@@ -254,7 +254,7 @@ class FinishedRun:
         keys = found["text_key"].to_numpy()[order] if "text_key" in found.column_names else None
         return found["row"].to_numpy()[order], keys
 
-    def _changed(self, side: Side) -> RunError:
+    def _changed(self, side: SplitName) -> RunError:
         source = self._tables.get(side, self._tables["source"]).source
         return RunError(
             source,

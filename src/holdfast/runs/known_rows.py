@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.predictions import Side
+from holdfast.contract.predictions import SplitName
 from holdfast.contract.run_folder import RECIPE, SPLITS
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.input_errors import door
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-SIDES: tuple[Side, ...] = ("train", "valid", "test")
+SIDES: tuple[SplitName, ...] = ("train", "valid", "test")
 KEY = "text_key"
 LISTED = 100
 NONE = len(SIDES)

@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.contract.inference import (
-    Answering,
-    Answers,
+    TaskPredictor,
+    TaskPredictions,
     PredictionRequest,
-    WritingModel,
-    WrittenAnswers,
+    GenerativePredictor,
+    TextPredictions,
 )
-from holdfast.contract.run_folder import own_files
+from holdfast.contract.run_folder import run_files_in
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.input_errors import door
 from holdfast.core.outputs import OutputFile, checked_output, writing
@@ -86,8 +86,8 @@ class Predicted:
     def __init__(
         self,
         asked: PredictionRequest,
-        model: Answering,
-        answer: Callable[[Table], Answers],
+        model: TaskPredictor,
+        answer: Callable[[Table], TaskPredictions],
         names: tuple[str, ...],
         file: Path | None,
         rule: ThresholdRule | None,
@@ -98,7 +98,7 @@ class Predicted:
         self.answered = model.answered
         self.names = names
         self._rule = rule
-        self._writes = isinstance(model, WritingModel)
+        self._writes = isinstance(model, GenerativePredictor)
         self.without_text = 0
         self.below = 0
         self.cut = 0
@@ -139,7 +139,7 @@ class Predicted:
             start = stop
 
     def _part(
-        self, start: int, columns: pa.Table, places: Ints, answers: Answers | None
+        self, start: int, columns: pa.Table, places: Ints, answers: TaskPredictions | None
     ) -> PredictedPart:
         count = columns.num_rows
         self.without_text += count - len(places)
@@ -163,7 +163,7 @@ class Predicted:
                     self.below += 1
             if chances is not None and answers.probabilities is not None:
                 chances[places] = answers.probabilities
-            if cut is not None and isinstance(answers, WrittenAnswers):
+            if cut is not None and isinstance(answers, TextPredictions):
                 for place in places[answers.cut]:
                     cut[place] = True
         self.cut += sum(cut or ())
@@ -181,7 +181,7 @@ def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> Out
             f"Choose {', '.join(ENDINGS)}.",
         )
     source = 0 if data == "-" else source_path(data)
-    inputs = [source, *(path for run in runs for path in own_files(run))]
+    inputs = [source, *(path for run in runs for path in run_files_in(run))]
     return checked_output(out, inputs, force=force)
 
 

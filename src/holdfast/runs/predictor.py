@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import (
-    Answered,
-    Answering,
-    Answers,
+    PredictionType,
+    TaskPredictor,
+    TaskPredictions,
     Data,
     LabelledRequest,
-    Options,
+    InferenceOptions,
     PredictionRequest,
-    Score,
-    WritingModel,
+    Scorer,
+    GenerativePredictor,
     within_limits,
 )
-from holdfast.contract.run_folder import RECIPE, open_run, unsealed
+from holdfast.contract.run_folder import RECIPE, open_run, unsealed_decisions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.raw import source_path
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 # Runs and what answers for their average → what answers for them together, what ``evaluate`` says
 # of it, and what was decided.
 Join = Callable[
-    [Sequence[Path], Answering], tuple[Answering, Mapping[str, Any], tuple[Decision, ...]]
+    [Sequence[Path], TaskPredictor], tuple[TaskPredictor, Mapping[str, Any], tuple[Decision, ...]]
 ]
 
 
@@ -75,7 +75,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Answering,
+        model: TaskPredictor,
         part: DataPart,
         runs: Sequence[Path] = (),
         decisions: tuple[Decision, ...] = (),
@@ -109,7 +109,7 @@ class Predictor:
                 model, ensemble, chosen = join(paths, model)
                 told = (*told, *chosen)
         treated = partial(same_text, recipe=recipe)
-        predictor = cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule)
+        predictor = cls(model, recipe.data, paths, (*unsealed_decisions(paths), *told), treated, rule)
         predictor.ensemble = ensemble
         return predictor
 
@@ -121,7 +121,7 @@ class Predictor:
         return cls(model, recipe.data, treated=partial(same_text, recipe=recipe))
 
     @property
-    def answered(self) -> Answered:
+    def answered(self) -> PredictionType:
         """The type of a prediction: ``text`` (a class too), ``number`` or ``list``."""
         return self._model.answered
 
@@ -131,7 +131,7 @@ class Predictor:
         return self._model.names
 
     @property
-    def model(self) -> Answering:
+    def model(self) -> TaskPredictor:
         """What answers, for those who look inside it; only within ``alone``."""
         return self._model
 
@@ -141,17 +141,17 @@ class Predictor:
         with self._lock, flushed_subnormals():
             yield
 
-    def ask(self, data: Data, options: Options | None = None) -> PredictionRequest:
+    def ask(self, data: Data, options: InferenceOptions | None = None) -> PredictionRequest:
         """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""
-        return self._read(self._model.ask, data, options or Options())
+        return self._read(self._model.ask, data, options or InferenceOptions())
 
-    def answer(self, table: Table) -> Answers:
+    def answer(self, table: Table) -> TaskPredictions:
         """The answers to these rows, in their order, in one go."""
         with self._lock, flushed_subnormals():
             return self._model.answer(table)
 
     def predict(
-        self, data: Data, options: Options | None = None, *, probabilities: bool = False
+        self, data: Data, options: InferenceOptions | None = None, *, probabilities: bool = False
     ) -> Predicted:
         """Every row of a file or a list with its prediction, made part by part as it is read off;
         ``None`` where the run's threshold leaves it to a person.
@@ -159,7 +159,7 @@ class Predictor:
         Raises ``RecipeError`` for ``probabilities`` where the answers are no classes, and for how
         to write where none are written.
         """
-        options = options or Options()
+        options = options or InferenceOptions()
         if probabilities and not self.names:
             raise RecipeError(
                 "predict.probabilities",
@@ -172,18 +172,18 @@ class Predictor:
         asked, answer = self.ask(data, options), self._answering(options)
         return Predicted(asked, self._model, answer, names, file, self.rule)
 
-    def _answering(self, options: Options) -> Callable[[Table], Answers]:
+    def _answering(self, options: InferenceOptions) -> Callable[[Table], TaskPredictions]:
         """What answers the rows, as ``options`` have it written."""
         if options.max_tokens is None and not options.temperature:
             return self.answer
-        if not isinstance(self._model, WritingModel):
+        if not isinstance(self._model, GenerativePredictor):
             rule = "is for models that write, and this run's answers are not written"
             given = options.max_tokens if options.max_tokens is not None else options.temperature
             what = "--max-tokens" if options.max_tokens is not None else "--temperature"
             raise RecipeError(what, rule, given, "Leave it out.")
         model = self._model.writing(options.max_tokens, options.temperature)
 
-        def answer(table: Table) -> Answers:
+        def answer(table: Table) -> TaskPredictions:
             import torch
 
             with self._lock, flushed_subnormals(), torch.random.fork_rng():
@@ -192,16 +192,16 @@ class Predictor:
 
         return answer
 
-    def labelled(self, data: str, options: Options | None = None) -> LabelledRequest:
+    def labelled(self, data: str, options: InferenceOptions | None = None) -> LabelledRequest:
         """The labelled rows of a file, with the run's limits, columns and classes."""
-        return self._read(self._model.labelled, data, options or Options())
+        return self._read(self._model.labelled, data, options or InferenceOptions())
 
-    def _read(self, read: Callable[[D, Options], R], data: D, options: Options) -> R:
+    def _read(self, read: Callable[[D, InferenceOptions], R], data: D, options: InferenceOptions) -> R:
         with advising(), within_limits(self.part, options.limits):
             asked = read(data, options)
             return replace(asked, table=self._treated(asked.table))
 
-    def judge(self, table: Table) -> Score:
+    def judge(self, table: Table) -> Scorer:
         """The answers to labelled rows, as what scores them: all, or some by their positions."""
         with self._lock, flushed_subnormals():
             score = self._model.judge(table)

@@ -27,7 +27,7 @@ from holdfast.recipe import Recipe, anchored
 from holdfast.recipe.recipe import parse
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import FittedModel, Scored
+    from holdfast.contract.fit import FittedModel, ScoringResult
     from holdfast.core.events import Listener
     from holdfast.prepare.rows import Divided
     from holdfast.runs.start import RunFolder
@@ -59,10 +59,10 @@ class HearsScore(Protocol):
     """What a learner has beside that says something of the score: it hears it in the place of
     ``blocks``."""
 
-    def scored(self, scored: Scored) -> Mapping[str, Any]: ...
+    def scored(self, scored: ScoringResult) -> Mapping[str, Any]: ...
 
 
-def blocks_of(learner: Learner, scored: Scored) -> Mapping[str, Any]:
+def blocks_of(learner: Learner, scored: ScoringResult) -> Mapping[str, Any]:
     """What joins ``result.json`` of what a learner found."""
     return learner.scored(scored) if isinstance(learner, HearsScore) else learner.blocks()
 

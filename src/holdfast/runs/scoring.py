@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from holdfast._version import __version__
 from holdfast.contract import result as outcome
-from holdfast.contract.fit import Finish, FittedModel, OuterAnswers, Scored
+from holdfast.contract.fit import ScoringRequest, FittedModel, OuterFoldPredictions, ScoringResult
 from holdfast.contract.result import now, write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
 from holdfast.contract.side_layer import FOLDER
@@ -66,14 +66,14 @@ def score_once(
     test: HeldOut,
     saved: dict[str, object],
     before: str | None,
-    outer: OuterAnswers | None = None,
-) -> Scored:
+    outer: OuterFoldPredictions | None = None,
+) -> ScoringResult:
     """Open the test rows, say so in the journal, and let the kind score them; ``before`` is when a
     killed run had opened them. Where there are none, the rows of the ``outer`` folds are scored."""
     opened_at, job, kind = now(), fitted.job, fitted.ready.definition
     if outer is not None:
         rows = fitted.ready.prepared.rows
-        scored = kind.score(Finish(run, fitted, saved, rows, None, outer))
+        scored = kind.score(ScoringRequest(run, fitted, saved, rows, None, outer))
     elif not len(test):
         return unscored(fitted, saved)
     else:
@@ -81,7 +81,7 @@ def score_once(
         because = f"the run is complete and is scored{again}"
         job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
         table = test.open()
-        scored = kind.score(Finish(run, fitted, saved, table, opened_at))
+        scored = kind.score(ScoringRequest(run, fitted, saved, table, opened_at))
         scored = replace(scored, table=table)
     job.journal.note_decisions(fitted.trained.last_step, *scored.decisions)
     return scored
@@ -91,7 +91,7 @@ WHY = "no test rows were set aside, and none were given"
 PROBLEMS = {"several": "multi_label_classification", "number": "regression"}
 
 
-def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> Scored:
+def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> ScoringResult:
     """``test`` with ``n`` 0 and why, no baseline, and the train probe by the kept state.
     ``predictions.parquet`` has no line."""
     start = time.perf_counter()
@@ -113,7 +113,7 @@ def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> Scored:
         "careless": None,
     }
     seconds = {"score_s": time.perf_counter() - start, "baseline_s": 0.0}
-    return Scored(blocks, (), seconds, predictions=_no_lines(fitted))
+    return ScoringResult(blocks, (), seconds, predictions=_no_lines(fitted))
 
 
 def _no_lines(fitted: FittedModel) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class ScoredRun:
     run: Path
     divided: Divided
     fitted: FittedModel
-    scored: Scored
+    scored: ScoringResult
     seconds: float
     model: Mapping[str, Any]
     base: Mapping[str, Any] | None
@@ -194,7 +194,7 @@ def _result(done: ScoredRun) -> dict[str, Any]:
     }
 
 
-def _run_blocks(fitted: FittedModel, scored: Scored) -> dict[str, Any]:
+def _run_blocks(fitted: FittedModel, scored: ScoringResult) -> dict[str, Any]:
     """The run's own blocks with those of its analyses, whose probes stand beside the loop's. What
     the test rows say of the verdict, whose label was fixed before, is in the verdict."""
     trained, answers = fitted.trained, scored.answers

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from holdfast.contract.fit import FittedModel, RunStart, Scored, TrainingPlan
-from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, RECIPE, is_finished
+from holdfast.contract.fit import FittedModel, RunStart, ScoringResult, TrainingPlan
+from holdfast.contract.run_folder import RUN_START, CHECKPOINTS, RECIPE, is_finished
 from holdfast.core.decisions import notify
 from holdfast.core.errors import Interrupted, RunError
 from holdfast.core.files import disk_errors, write_json, write_text
@@ -102,7 +102,7 @@ def remember(to: Destination, ready: TrainingPlan, divided: Divided) -> RunStart
         to_json([*divided.findings, *ready.findings]),
         to_json([*divided.decisions, *ready.decisions]),
     )
-    path = run / CHECKPOINTS / BEGUN
+    path = run / CHECKPOINTS / RUN_START
     if not again:
         path.parent.mkdir(exist_ok=True)
         _write(path, asdict(begun))
@@ -125,7 +125,7 @@ def check_recipe(run: Path) -> None:
     """Raise ``RunError`` where the recipe of a run that is to be continued cannot be read, or is
     not the one that the run began with, as far as that is known."""
     now = settings_of(run)
-    before, wrong = _read(run / CHECKPOINTS / BEGUN)
+    before, wrong = _read(run / CHECKPOINTS / RUN_START)
     if wrong is None and before.get("settings", now) != now:
         raise RunError(str(run / RECIPE), "is not the recipe that the run began with", None, OTHER)
 
@@ -139,9 +139,9 @@ def _again(path: Path, wrong: str, begun: RunStart) -> dict[str, Any]:
             "cannot be checked, and what was chosen then counts as set by you"
         )
         kept = asdict(begun)
-        notify(Decision(BEGUN, "made anew", because))
+        notify(Decision(RUN_START, "made anew", because))
     else:
-        notify(Decision(BEGUN, "taken from a checkpoint", f"it {wrong}"))
+        notify(Decision(RUN_START, "taken from a checkpoint", f"it {wrong}"))
     if path.is_dir():
         raise RunError(str(path), "is a folder, and a file belongs there", None, "Take it away.")
     path.parent.mkdir(exist_ok=True)
@@ -274,7 +274,7 @@ class RunFolder:
             test_rows=len(self._divided.splits.test),
         )
 
-    def send_score(self, fitted: FittedModel, scored: Scored) -> None:
+    def send_score(self, fitted: FittedModel, scored: ScoringResult) -> None:
         """The honest score, beside the curves that led to it."""
         for track in self._tracks:
             track.score(fitted.trained.last_step, scored.blocks["test"]["metrics"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.predictions import Side
+from holdfast.contract.predictions import SplitName
 from holdfast.contract.run_folder import MODEL, RECIPE, open_run
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.fits.lessons import check_teachers, refuse_unlabelled
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 COMMAND = "holdfast distill"
-SIDES: tuple[Side, ...] = ("train", "valid", "test")
+SIDES: tuple[SplitName, ...] = ("train", "valid", "test")
 
 
 def student_recipe(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.request import RECIPES, Request
+from holdfast.contract.request import RECIPES, TrainingRequest
 from holdfast.contract.run_folder import STUDY, default_folder
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
@@ -171,14 +171,14 @@ class SettingsSearch:
 
 
 def tune_request(
-    request: Request,
+    request: TrainingRequest,
     *,
     trials: int | None = None,
     minutes: float | None = None,
     study: str | None = None,
     engine: str = "local",
     address: str | None = None,
-) -> tuple[Request, Recipe, Tune | Sizing]:
+) -> tuple[TrainingRequest, Recipe, Tune | Sizing]:
     """The request without its ranges, the recipe that it says, and the procedure that searches.
 
     Raises ``RecipeError`` for a space or a way to search that is none.
@@ -223,7 +223,7 @@ def tune_request(
     return request, recipe, Tune(ranges, how, study, engine, address)
 
 
-def _begun(request: Request) -> Mapping[str, Any] | None:
+def _begun(request: TrainingRequest) -> Mapping[str, Any] | None:
     """What the search that is to be continued began with."""
     if not request.resume:
         return None

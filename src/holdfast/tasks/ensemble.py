@@ -82,14 +82,14 @@ def members(runs: Sequence[Path], load: Callable[[Path], T]) -> Sequence[T]:
     return [load(run) for run in runs]
 
 
-def same_names(models: Iterable[NamedModel], names: Sequence[str], what: str) -> None:
-    """Raise ``RecipeError`` when a model's classes, labels or tags (``what``) are not ``names``;
+def same_names(models: Iterable[NamedModel], names: Sequence[str], plural_name: str) -> None:
+    """Raise ``RecipeError`` when a model's classes, labels or tags (``plural_name``) are not ``names``;
     their order may differ."""
     for one in models:
         if set(one.classes) != set(names):
             raise RecipeError(
                 "several runs",
-                f"can be averaged only where their {what} are the same",
+                f"can be averaged only where their {plural_name} are the same",
                 sorted(set(one.classes) ^ set(names)),
                 "Give runs that were trained alike.",
             )
@@ -147,10 +147,10 @@ def souped_model(
     ``plain_of`` is a model's module. Raises ``RecipeError`` for models of other shapes, and for
     adapters: the mean of two factors is not the mean of what they make together."""
     _refuse_unlike(models, plain_of)
-    made = copy.deepcopy(models[places[0]])
+    averaged = copy.deepcopy(models[places[0]])
     state = mean_state(plain_of(models[place]).state_dict() for place in places)
-    plain_of(made).load_state_dict(state)
-    return made
+    plain_of(averaged).load_state_dict(state)
+    return averaged
 
 
 def lie_apart(models: Sequence[T], plain_of: Callable[[T], torch.nn.Module]) -> Floats:
@@ -296,8 +296,8 @@ def _several(shared: SharedRows) -> Chances:
         place = {name: i for i, name in enumerate(run.names)}
         given: list[float] = []
         for line in lines:
-            held, said = set(line["label"]), line["probabilities"]
-            given += [said[place[n]] if n in held else 1 - said[place[n]] for n in names]
+            labels, probabilities = set(line["label"]), line["probabilities"]
+            given += [probabilities[place[n]] if n in labels else 1 - probabilities[place[n]] for n in names]
         columns.append(given)
     return Chances(_table(columns), np.repeat(np.arange(len(shared)), len(names)), len(shared))
 
@@ -345,9 +345,9 @@ class MemberRun(Protocol):
 
     def divided(self) -> Any: ...
 
-    def stored(self, side: Literal["train", "valid", "test"]) -> Any: ...
+    def stored(self, split: Literal["train", "valid", "test"]) -> Any: ...
 
-    def table(self, side: Literal["train", "valid", "test"]) -> Table: ...
+    def table(self, split: Literal["train", "valid", "test"]) -> Table: ...
 
 
 @dataclass(frozen=True)
@@ -366,25 +366,25 @@ class SharedRows:
     @cached_property
     def answers(self) -> tuple[list[dict[str, Any]], ...]:
         """What each run stored of the rows: one list [n] of lines of ``answers.parquet`` a run."""
-        found = []
+        predictions = []
         for run, rows in zip(self.runs, self.rows, strict=True):
             lines = {line["row"]: line for line in run.stored("valid").to_pylist()}
-            found.append([lines[int(row)] for row in rows])
-        return tuple(found)
+            predictions.append([lines[int(row)] for row in rows])
+        return tuple(predictions)
 
     @cached_property
     def table(self) -> Table:
         """The rows as the first run reads them; not to be asked for where answers are out of
         fold."""
-        whole = self.runs[0].table("valid")
-        return whole.take(whole.places(self.rows[0]))
+        valid_table = self.runs[0].table("valid")
+        return valid_table.take(valid_table.places(self.rows[0]))
 
     @cached_property
     def groups(self) -> Any:
         """The group of each row [n] as the first run's division has it; ``None`` without."""
         run = self.runs[0]
-        side = split_records(run, "train" if cross_fitted(run) else "valid")
-        names = {line["row"]: line["group"] for line in side}
+        records = split_records(run, "train" if cross_fitted(run) else "valid")
+        names = {line["row"]: line["group"] for line in records}
         groups = [names.get(int(row)) for row in self.rows[0]]
         return None if any(one is None for one in groups) else np.array(groups, dtype=object)
 
@@ -393,14 +393,14 @@ def cross_fitted(run: MemberRun) -> bool:
     return bool((run.result.get("valid") or {}).get("out_of_fold"))
 
 
-def split_records(run: MemberRun, side: str) -> list[dict[str, Any]]:
-    found = run.divided()
-    if "text_key" not in found.column_names:
+def split_records(run: MemberRun, split: str) -> list[dict[str, Any]]:
+    records = run.divided()
+    if "text_key" not in records.column_names:
         raise RecipeError(
             str(run.run / SPLITS),
             "does not know its rows by their texts: an older version made this run",
             None,
             "Train it again, or take --set predict.ensemble=average.",
         )
-    columns = found.select(["row", "split", "group", "text_key"]).to_pylist()
-    return [line for line in columns if line["split"] == side]
+    columns = records.select(["row", "split", "group", "text_key"]).to_pylist()
+    return [line for line in columns if line["split"] == split]

@@ -17,23 +17,23 @@ Entries = dict[str, list[dict[str, Any]]]
 def hardest_rows(
     rows: Ints,
     losses: Floats,
-    sure: tuple[Floats, npt.NDArray[np.bool_]] | None,
+    confidence: tuple[Floats, npt.NDArray[np.bool_]] | None,
     entry: Callable[[int], Mapping[str, object]],
     count: int = SHOWN,
 ) -> Entries:
     """``{"loss": […], "confidently_wrong": […]}``, at most ``count`` rows each, worst first.
 
     ``loss``: the largest ``losses`` [n], right or wrong. ``confidently_wrong``: the wrong rows by
-    confidence, both in ``sure`` [n]; empty without it. Ties go to the lower source row. Each has
+    confidence, both in ``confidence`` [n]; empty without it. Ties go to the lower source row. Each has
     its ``row`` (source position), and what ``entry`` says of the row at a place.
     """
     places = {"loss": np.lexsort((rows, -losses))[:count], "confidently_wrong": rows[:0]}
-    if sure is not None:
-        order = np.lexsort((rows, -sure[0]))
-        places["confidently_wrong"] = order[sure[1][order]][:count]
+    if confidence is not None:
+        order = np.lexsort((rows, -confidence[0]))
+        places["confidently_wrong"] = order[confidence[1][order]][:count]
     return {
-        name: [{"row": int(rows[i]), **entry(int(i))} for i in chosen]
-        for name, chosen in places.items()
+        name: [{"row": int(rows[i]), **entry(int(i))} for i in positions]
+        for name, positions in places.items()
     }
 
 

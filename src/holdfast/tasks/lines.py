@@ -44,15 +44,15 @@ def take_lines(values: npt.NDArray[Item], offsets: Ints, lines: Ints) -> npt.NDA
     return values[np.repeat(offsets[lines] - begins, lengths) + np.arange(int(lengths.sum()))]
 
 
-def padded(ids: Ints, offsets: Ints, chosen: Ints, fill: int) -> tuple[Ints, Any]:
+def padded(ids: Ints, offsets: Ints, indices: Ints, fill: int) -> tuple[Ints, Any]:
     """Rows of flat ids as a matrix [rows, longest] filled up on the right, int64, and where it
     holds ids."""
-    starts, stops = offsets[chosen], offsets[chosen + 1]
-    longest = max(1, int((stops - starts).max())) if len(chosen) else 1
+    starts, stops = offsets[indices], offsets[indices + 1]
+    longest = max(1, int((stops - starts).max())) if len(indices) else 1
     place = np.arange(longest)[None, :]
     inside = place < (stops - starts)[:, None]
     if not len(ids):
-        return np.full((len(chosen), longest), fill, dtype=np.int64), inside
+        return np.full((len(indices), longest), fill, dtype=np.int64), inside
     source = np.minimum(starts[:, None] + place, len(ids) - 1)
     return np.where(inside, ids[source], fill).astype(np.int64), inside
 
@@ -65,8 +65,8 @@ def examples_at(row_of_example: Ints, positions: Ints) -> tuple[Ints, Ints]:
     first, last = (np.searchsorted(row_of_example, positions, side) for side in ("left", "right"))
     counts = last - first
     places = np.repeat(np.arange(len(positions)), counts)
-    chosen = np.repeat(first - offsets_of(counts)[:-1], counts) + np.arange(int(counts.sum()))
-    return chosen, places
+    indices = np.repeat(first - offsets_of(counts)[:-1], counts) + np.arange(int(counts.sum()))
+    return indices, places
 
 
 def take_rows(record: Record, positions: Ints | None) -> Record:
@@ -74,5 +74,5 @@ def take_rows(record: Record, positions: Ints | None) -> Record:
     if positions is None:
         return record
     columns = {field.name: getattr(record, field.name) for field in fields(record)}
-    taken = {name: None if c is None else c[positions] for name, c in columns.items()}
-    return replace(record, **taken)
+    columns_at = {name: None if c is None else c[positions] for name, c in columns.items()}
+    return replace(record, **columns_at)

@@ -40,28 +40,28 @@ def rate_estimates(
     an average, and of a label's number, why it is not defined."""
     result, table = drawing.sums(rows, values, name)
     counting = parts_in(values(table))
-    loss, found = averages.index("loss"), []
+    loss, estimates = averages.index("loss"), []
     for column, value in enumerate(result.value):
         within = POSITIVE if column == loss else RATE
-        found.append(
+        estimates.append(
             drawing.estimate(result, column, within=within, counting=counting[column])
             if np.isfinite(value)
             else undefined(why[column >= len(averages)])
         )
-    return dict(zip(averages, found, strict=False)), found[len(averages) :]
+    return dict(zip(averages, estimates, strict=False)), estimates[len(averages) :]
 
 
 def rates_by_name(
-    names: Sequence[str], counts: Ints, found: Sequence[Estimate]
+    names: Sequence[str], counts: Ints, estimates: Sequence[Estimate]
 ) -> dict[str, dict[str, Any]]:
     """``per_class`` of a score: how many rows or entities are of each name, and its numbers."""
     k = len(names)
     return {
         name: {
             "n": int(counts[i]),
-            "precision": found[i],
-            "recall": found[k + i],
-            "f1": found[2 * k + i],
+            "precision": estimates[i],
+            "recall": estimates[k + i],
+            "f1": estimates[2 * k + i],
         }
         for i, name in enumerate(names)
     }

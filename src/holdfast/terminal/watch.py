@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.request import Request
+from holdfast.contract.request import TrainingRequest
 from holdfast.core.decisions import decisions_to
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Procedure
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def train_watched(
-    request: Request,
+    request: TrainingRequest,
     recipe: Recipe,
     *,
     quiet: bool = False,
@@ -29,7 +29,7 @@ def train_watched(
 ) -> tuple[dict[str, Any], Path]:
     """Do the job that ``request`` asks for, of which ``recipe`` was made; the result and the run's
     folder. A ``procedure`` takes the place of the one fit; ``command`` is what a person typed."""
-    from holdfast.contract.run_folder import chosen_folder, is_main_process
+    from holdfast.contract.run_folder import reserve_folder, is_main_process
     from holdfast.core.decisions import watched
     from holdfast.pipeline.main import train
     from holdfast.runs.start import outlines_to
@@ -38,7 +38,7 @@ def train_watched(
     quiet = quiet or not is_main_process()
     teller, show = Teller(quiet, verbose), Show(quiet, verbose, procedure is None)
     line = ProgressLine(quiet)
-    with chosen_folder(request.source, request.out, request.resume) as folder:
+    with reserve_folder(request.source, request.out, request.resume) as folder:
         teller.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:
             with watched(line), decisions_to(line.then(teller)), outlines_to(teller.outline):

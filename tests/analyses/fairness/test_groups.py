@@ -18,7 +18,7 @@ from fairlearn.metrics import (
 from sklearn.metrics import accuracy_score
 
 from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps, measures_of
-from holdfast.contract.predictions import Predictions, Side
+from holdfast.contract.predictions import Predictions, SplitName
 from holdfast.data.table import Table
 
 Make = Callable[..., Table]
@@ -26,7 +26,7 @@ CLASSES = ("no", "yes")
 
 
 def told(
-    make_table: Make, labels: np.ndarray, answers: np.ndarray, side: Side = "test"
+    make_table: Make, labels: np.ndarray, answers: np.ndarray, side: SplitName = "test"
 ) -> Predictions:
     names = np.array(CLASSES)
     table = make_table(

@@ -16,7 +16,7 @@ import numpy as np
 from holdfast.analyses.audit.rows import AuditRows, read_rows
 from holdfast.analyses.audit.views import Progress, Views, make_views
 from holdfast.contract.inference import within_limits
-from holdfast.contract.request import Request
+from holdfast.contract.request import TrainingRequest
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.decisions import decisions_to, listener
 from holdfast.core.printable import brief
@@ -405,7 +405,7 @@ class AuditRequest:
         """The recipe that all this says."""
         own = source_path(self.data) / RECIPE
         source = str(own) if own.is_file() else self.data
-        request = Request(
+        request = TrainingRequest(
             source, text=self.text, label=self.label, group=self.group, settings=self.settings
         )
         return request.recipe()

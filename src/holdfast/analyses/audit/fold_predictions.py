@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import classes_of
+from holdfast.contract.fit import class_count
 from holdfast.contract.run_folder import SPLITS, open_run
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import RecipeError, RunError
@@ -197,7 +197,7 @@ def tuned_answers(
     answers = np.zeros((len(labels), len(rows.table.classes)))
     for number, fold in enumerate(folds):
         progress("tuning features", number, TUNED_FOLDS)
-        line = line_for(size, len(fold.train), prepared.loaded.defaults, classes_of(prepared))
+        line = line_for(size, len(fold.train), prepared.loaded.defaults, class_count(prepared))
         settings = fold.settings(RATE_TIMES * line.learning_rate)
         with decisions_to(None):
             fitted = fit(prepared, fold.train, fold.valid, settings)

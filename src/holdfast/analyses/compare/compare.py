@@ -20,7 +20,7 @@ from holdfast.analyses.compare.verdict import (
 )
 from holdfast.analyses.row_texts import AnswerKind, kind_of_rows, labels_of_rows, texts_of_rows
 from holdfast.contract.advice import advising
-from holdfast.contract.inference import Options
+from holdfast.contract.inference import InferenceOptions
 from holdfast.contract.predictions import Predictions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError, RunError
@@ -133,7 +133,7 @@ def compare(
     data: str | None = None,
     *,
     margin: float = POINTS,
-    options: Options | None = None,
+    options: InferenceOptions | None = None,
 ) -> Comparison:
     """Is A better than B on the rows of ``data``? ``margin`` in points: of a share, or of the
     standard deviation of labels that are numbers. Without ``data``: on the rows that were test
@@ -145,7 +145,7 @@ def compare(
     if not 0 < margin < 100 or not math.isfinite(margin):
         rule = "must lie between 0 and 100 points"
         raise RecipeError("--margin", rule, margin, "E.g. --margin 1 for one point.")
-    options = options or Options()
+    options = options or InferenceOptions()
     if data is None:
         return _on_stored(a, b, margin / 100)
     refuse_missing(data)
@@ -168,7 +168,7 @@ def compare(
     return _compared(sides, table, said, margin / 100, seen, warnings)
 
 
-def _labelled(sides: Sequence[Contender], data: str, options: Options) -> Table:
+def _labelled(sides: Sequence[Contender], data: str, options: InferenceOptions) -> Table:
     """The labelled rows, as the first model reads them that knows all of their labels."""
     reading = [one for one in sides if one.predictor is not None]
     refused: DataError | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.analyses.row_texts import AnswerKind
-from holdfast.contract.inference import Options
+from holdfast.contract.inference import InferenceOptions
 from holdfast.contract.run_folder import model_of, open_run
 from holdfast.core.errors import DataError, ModelError, RunError
 from holdfast.core.run_files import MODEL, RESULT
@@ -39,12 +39,12 @@ class Contender:
         """Its classes or labels; ``None`` where it has none, or does not say."""
         return None if self.predictor is None else self.predictor.names or None
 
-    def read(self, data: str, options: Options) -> Table:
+    def read(self, data: str, options: InferenceOptions) -> Table:
         """The labelled rows of ``data`` as this model reads them."""
         assert self.predictor is not None
         return self.predictor.labelled(data, options).table
 
-    def answers(self, data: str, options: Options) -> dict[int, Any]:
+    def answers(self, data: str, options: InferenceOptions) -> dict[int, Any]:
         """Its answer to each row of ``data`` that it can read, by the row."""
         if self.said is not None:
             return dict(self.said)
@@ -58,7 +58,7 @@ class Contender:
         return dict(zip(table.column("row").tolist(), made, strict=True))
 
 
-def contender(path: str, options: Options) -> Contender:
+def contender(path: str, options: InferenceOptions) -> Contender:
     """What lies at ``path``. Raises ``RunError`` or ``ModelError`` where it is none of these."""
     place = Path(path)
     if (place / RESULT).is_file():
@@ -76,7 +76,7 @@ def contender(path: str, options: Options) -> Contender:
     return Contender(path, said=_file(path))
 
 
-def _plain(folder: Path, options: Options) -> Predictor:
+def _plain(folder: Path, options: InferenceOptions) -> Predictor:
     """A predictor of a folder as plain Transformers saves it."""
     config = folder / "config.json"
     if not config.is_file():
@@ -90,19 +90,19 @@ def _plain(folder: Path, options: Options) -> Predictor:
     part = DataPart(text=options.text, label=options.label)
     if architecture.endswith("ForImageClassification"):
         from holdfast.models.vision.vision import load_saved_vision
-        from holdfast.tasks.images.task import ImageUse
+        from holdfast.tasks.images.task import ImagePredictor
 
-        return Predictor(ImageUse([load_saved_vision(folder)], part), part)
+        return Predictor(ImagePredictor([load_saved_vision(folder)], part), part)
     kinds = {"multi_label_classification": "several", "regression": "number"}
     if architecture.endswith("ForSequenceClassification"):
         from holdfast.models.encoders.checkpoint import load_saved
-        from holdfast.tasks.classes.answers import TextUse
+        from holdfast.tasks.classes.answers import TextPredictor
         from holdfast.tasks.number.losses import Scale
 
         labels = kinds.get(str(found.get("problem_type")), "class")
         saved = load_saved(folder, 2 if labels == "class" else 1)
         recipe = Recipe(task="text-classification", data=part)
-        return Predictor(TextUse([saved], labels, recipe, Scale()), part)
+        return Predictor(TextPredictor([saved], labels, recipe, Scale()), part)
     raise ModelError(
         str(folder), "is a plain model of a task that compare cannot ask", architecture, GIVE_FILE
     )

@@ -24,7 +24,7 @@ from holdfast.quality.cues import LEAST_WITH, MOST_OF_CLASS, PURE, is_named
 from holdfast.runs.predictor import Predictor
 from holdfast.stats.paired_tests import paired_t, rows_to_settle
 from holdfast.stats.two_samples import holm
-from holdfast.tasks.classes.answers import TextUse
+from holdfast.tasks.classes.answers import TextPredictor
 
 Words = tuple[str, ...]
 MOST, FEATURES = 6, 600
@@ -87,7 +87,7 @@ def costs_of(predictor: Predictor, one: WordCandidate, table: Table) -> tuple[Fl
     """By how much the log-odds of the candidate's class fall without its words, and without as many
     others of the same row, [n] of at most ``ROWS`` rows with them, the first in a fixed order."""
     use = predictor.model
-    assert isinstance(use, TextUse)
+    assert isinstance(use, TextPredictor)
     place = use.names.index(one.name)
     mine, theirs = [], []
     texts = texts_of(table)

@@ -32,7 +32,7 @@ from holdfast.analyses.explain.generation import (
     written_cases,
 )
 from holdfast.analyses.explain.masking import Case, Parted
-from holdfast.contract.inference import Answers, Data, Options
+from holdfast.contract.inference import TaskPredictions, Data, InferenceOptions
 from holdfast.contract.inference import PredictionRequest as Rows
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
@@ -43,14 +43,14 @@ from holdfast.data.images.picture import thumbnail
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.runs.predictor import Predictor
-from holdfast.tasks.classes.answers import BesideText, TextUse
+from holdfast.tasks.classes.answers import TextWithExtraFeatures, TextPredictor
 from holdfast.tasks.classes.encoding import TextModel
-from holdfast.tasks.images.task import ImageUse
-from holdfast.tasks.lm.answers import TokenUse
+from holdfast.tasks.images.task import ImagePredictor
+from holdfast.tasks.lm.answers import CausalLMPredictor
 from holdfast.tasks.lm.chat_tokens import render
 from holdfast.tasks.lm.generation import LONGEST_ANSWER
-from holdfast.tasks.seq2seq.task import PairUse
-from holdfast.tasks.tags.answers import TagUse
+from holdfast.tasks.seq2seq.task import Seq2SeqPredictor
+from holdfast.tasks.tags.answers import TagPredictor
 
 if TYPE_CHECKING:
     from holdfast.core.records import Floats
@@ -78,7 +78,7 @@ class Opened:
 def explain(
     run: Path,
     data: Data,
-    options: Options | None = None,
+    options: InferenceOptions | None = None,
     *,
     rows: int = ROWS,
     progress: Progress = lambda done, of: None,
@@ -152,7 +152,7 @@ def explained(opened: Opened) -> ExplainedRow:
 
 
 def opener(
-    predictor: Predictor, table: Table, answers: Answers | None
+    predictor: Predictor, table: Table, answers: TaskPredictions | None
 ) -> tuple[Callable[[int], Opened], str]:
     """What opens the row at a place of ``table``, and how a unit is taken away there.
 
@@ -166,14 +166,14 @@ def opener(
         row = int(table.column("row")[place])
         return ExplainedRow(row, texts, prediction=said[place], confidence=sure[place])
 
-    if isinstance(use, TextUse):
+    if isinstance(use, TextPredictor):
         masks = use.models[0].tokenizer.mask_token_id is not None
         return lambda at: _text(use, table, at, begun), MASKED if masks else LEFT_OUT
-    if isinstance(use, TagUse):
+    if isinstance(use, TagPredictor):
         return lambda at: _sentence(use.models[0], table, at, begun), MASKED
-    if isinstance(use, ImageUse):
+    if isinstance(use, ImagePredictor):
         return lambda at: _picture(use, table, at, begun), COVERED
-    if isinstance(use, (TokenUse, PairUse)):
+    if isinstance(use, (CausalLMPredictor, Seq2SeqPredictor)):
         return lambda at: _written(use, table, at, begun, str(said[at])), LEFT_OUT
     raise RecipeError(
         "holdfast explain", "cannot explain this kind of model", type(use).__name__, ""
@@ -183,19 +183,19 @@ def opener(
 Begun = Callable[[int, tuple[str, ...]], ExplainedRow]
 
 
-def text_cases(use: TextUse, table: Table, place: int) -> tuple[TextQuery, list[Case]]:
+def text_cases(use: TextPredictor, table: Table, place: int) -> tuple[TextQuery, list[Case]]:
     """The row at ``place`` as the first model reads it, and the cases of its answer."""
     asked = asked_text(use, table, place)
     make = {"class": class_cases, "several": label_cases, "number": number_cases}[use.label_kind]
     return asked, make(asked) if asked.read.words else []
 
 
-def asked_text(use: TextUse, table: Table, place: int) -> TextQuery:
+def asked_text(use: TextPredictor, table: Table, place: int) -> TextQuery:
     """The row at ``place`` as the first model reads it."""
     model = use.models[0]
     texts = texts_at(table, place)
     beside = same
-    if isinstance(model, BesideText):
+    if isinstance(model, TextWithExtraFeatures):
         one, layer, classes = table.take([place]), model.layer, model.classes
         nothing = layer.add(np.zeros((1, len(classes))), one, classes)
 
@@ -226,7 +226,7 @@ def in_words(row: ExplainedRow, parts: Parted) -> ExplainedRow:
     return replace(row, units=parts.units, unread=parts.unread, joined=parts.joined)
 
 
-def _text(use: TextUse, table: Table, place: int, begun: Begun) -> Opened:
+def _text(use: TextPredictor, table: Table, place: int, begun: Begun) -> Opened:
     asked, cases = text_cases(use, table, place)
     return Opened(in_words(begun(place, texts_at(table, place)), asked.read.parted), cases)
 
@@ -237,7 +237,7 @@ def _sentence(model: TextModel, table: Table, place: int, begun: Begun) -> Opene
     return Opened(row, tag_cases(sentence) if row.units else [])
 
 
-def _picture(use: ImageUse, table: Table, place: int, begun: Begun) -> Opened:
+def _picture(use: ImagePredictor, table: Table, place: int, begun: Begun) -> Opened:
     path = str(table.column("path")[place])
     seen = covered(use.models[0], path)
     row = replace(begun(place, (path,)), grid=(seen.down, seen.across), picture=thumbnail(path))
@@ -245,10 +245,10 @@ def _picture(use: ImageUse, table: Table, place: int, begun: Begun) -> Opened:
 
 
 def _written(
-    use: TokenUse | PairUse, table: Table, place: int, begun: Begun, answer: str
+    use: CausalLMPredictor | Seq2SeqPredictor, table: Table, place: int, begun: Begun, answer: str
 ) -> Opened:
     tokenizer, plain = use.tokenizer, use.network.plain
-    if isinstance(use, PairUse):
+    if isinstance(use, Seq2SeqPredictor):
         source = str(table.column("text")[place])
         inside, writer, special = (0, len(source)), pair_writer(plain), True
         shown = source

@@ -18,7 +18,7 @@ import numpy as np
 
 from holdfast.analyses.analysis import Analysis, Session
 from holdfast.analyses.memory.probe import Hear, Risks, SetScores, hearing, remember
-from holdfast.contract.predictions import ANSWERS, MOST_HEARD, Predictions, Side
+from holdfast.contract.predictions import ANSWERS, MOST_HEARD, Predictions, SplitName
 from holdfast.contract.run_folder import MODEL, RESULT, model_of
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError, RunError
@@ -116,7 +116,7 @@ def _heard_again(session: Session) -> SetScores:
     return SetScores(table, np.asarray(outputs.losses, dtype=np.float64))
 
 
-def few_rows(table: Table, side: Side) -> Table:
+def few_rows(table: Table, side: SplitName) -> Table:
     """At most 3,000 of the rows, a fixed sample."""
     if len(table) <= MOST_ROWS:
         return table

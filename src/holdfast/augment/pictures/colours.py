@@ -87,12 +87,12 @@ class Jitter(PictureEnrichment):
         """Each picture by its three factors, in its order."""
         import torch
 
-        ways = (brighter, contrasted, saturated)
-        orders = np.array([rng.permutation(len(ways)) for rng in chances])
-        drawn = [rng.uniform(1 - self.strength, 1 + self.strength, len(ways)) for rng in chances]
+        operations = (brighter, contrasted, saturated)
+        orders = np.array([rng.permutation(len(operations)) for rng in chances])
+        drawn = [rng.uniform(1 - self.strength, 1 + self.strength, len(operations)) for rng in chances]
         factors = torch.tensor(np.array(drawn), dtype=torch.float32)
-        for turn in range(len(ways)):
-            for which, way in enumerate(ways):
+        for turn in range(len(operations)):
+            for which, way in enumerate(operations):
                 here = torch.from_numpy(np.flatnonzero(orders[:, turn] == which))
                 if len(here):
                     changed = way(pixels[here], factors[here, which])
@@ -132,15 +132,15 @@ class Erase(PictureEnrichment):
         """Each picture with a square of its mean colour; the square's centre is anywhere, so that
         it may reach over the edge."""
         height, width = pixels.shape[-2:]
-        side = max(1, round(self.strength * min(height, width)))
-        found = pixels.clone()
+        length = max(1, round(self.strength * min(height, width)))
+        result = pixels.clone()
         means = pixels.mean(dim=(2, 3))
         for k, rng in enumerate(chances):
-            top = int(rng.integers(height)) - side // 2
-            left = int(rng.integers(width)) - side // 2
-            rows, columns = slice(max(0, top), top + side), slice(max(0, left), left + side)
-            found[k, :, rows, columns] = means[k, :, None, None]
-        return found
+            top = int(rng.integers(height)) - length // 2
+            left = int(rng.integers(width)) - length // 2
+            rows, columns = slice(max(0, top), top + length), slice(max(0, left), left + length)
+            result[k, :, rows, columns] = means[k, :, None, None]
+        return result
 
 
 STEPS = 31
@@ -225,8 +225,8 @@ def equalized(pixels: Tensor, strengths: Strengths) -> Tensor:
     first = shares.gather(1, flat.amin(dim=1, keepdim=True))
     span = shares[:, -1:] - first
     table = torch.where(span > 0, (shares - first) / span.clamp(min=1), shares / shares[:, -1:])
-    found = table.gather(1, flat).clamp(0, 1).reshape(pixels.shape)
-    return pixels.where((span <= 0).view(count, channels, 1, 1), found)
+    result = table.gather(1, flat).clamp(0, 1).reshape(pixels.shape)
+    return pixels.where((span <= 0).view(count, channels, 1, 1), result)
 
 
 def same(pixels: Tensor, strengths: Strengths) -> Tensor:

@@ -57,10 +57,10 @@ def unit(count: int) -> Matrices:
 
 def turns(degrees: npt.NDArray[np.float64]) -> Matrices:
     """Matrices that turn a picture against the clock by these angles [n]."""
-    found, angle = unit(len(degrees)), np.deg2rad(degrees)
-    found[:, 0, 0], found[:, 0, 1] = np.cos(angle), -np.sin(angle)
-    found[:, 1, 0], found[:, 1, 1] = np.sin(angle), np.cos(angle)
-    return found
+    matrices, angle = unit(len(degrees)), np.deg2rad(degrees)
+    matrices[:, 0, 0], matrices[:, 0, 1] = np.cos(angle), -np.sin(angle)
+    matrices[:, 1, 0], matrices[:, 1, 1] = np.sin(angle), np.cos(angle)
+    return matrices
 
 
 def shifted(pixels: Tensor, chances: Chances, strength: float) -> Tensor:
@@ -141,9 +141,9 @@ class Resize(PictureEnrichment):
         for k, rng in enumerate(chances):
             area = rng.uniform(self.least, 1)
             ratio = np.exp(rng.uniform(-np.log(RATIO), np.log(RATIO)))
-            sides = np.minimum(1, np.sqrt([area * ratio, area / ratio]))
-            room = (1 - sides) / 2 * np.array([width, height])
-            matrices[k, 0, 0], matrices[k, 1, 1] = sides
+            lengths = np.minimum(1, np.sqrt([area * ratio, area / ratio]))
+            room = (1 - lengths) / 2 * np.array([width, height])
+            matrices[k, 0, 0], matrices[k, 1, 1] = lengths
             matrices[k, :, 2] = rng.uniform(-room, room)
         return warped(pixels, matrices)
 
@@ -192,24 +192,24 @@ def in_a_mirror(pixels: Tensor, labels: Ints, seed: int) -> Mirror:
     import torch
 
     # Means over a coarse grid [n, features].
-    side = min(SIDE, *pixels.shape[-2:])
+    length = min(SIDE, *pixels.shape[-2:])
     grids = (
-        torch.nn.functional.adaptive_avg_pool2d(one, side) for one in (pixels, pixels.flip(-1))
+        torch.nn.functional.adaptive_avg_pool2d(one, length) for one in (pixels, pixels.flip(-1))
     )
     plain, mirrored = (grid.flatten(1).numpy().astype(np.float64) for grid in grids)
     right, wrong_way = _out_of_fold(plain, mirrored, labels, seed)
-    known, kept = float(right.mean()), float(wrong_way.mean())
+    accuracy, mirrored_accuracy = float(right.mean()), float(wrong_way.mean())
     chance = float(np.bincount(labels).max() / len(labels))
     error = np.sqrt(max(chance * (1 - chance), 1e-9) / len(labels))
-    told = f"a linear probe of pixels is right on {known:.0%} of pictures, {kept:.0%} in a mirror"
-    if known - chance < SURE * error:
-        because = f"{told} (the commonest class {chance:.0%}): it knows too little to tell"
-        return Mirror(known, kept, chance, False, because)
+    sentence = f"a linear probe of pixels is right on {accuracy:.0%} of pictures, {mirrored_accuracy:.0%} in a mirror"
+    if accuracy - chance < SURE * error:
+        because = f"{sentence} (the commonest class {chance:.0%}): it knows too little to tell"
+        return Mirror(accuracy, mirrored_accuracy, chance, False, because)
     gaps = right.astype(float) - wrong_way
     spread = gaps.std(ddof=1) / np.sqrt(len(gaps))
-    lost = (known - kept) / (known - chance)
-    alike = bool(lost <= ALLOWED or known - kept < SURE * spread)
-    return Mirror(known, kept, chance, alike, told)
+    lost = (accuracy - mirrored_accuracy) / (accuracy - chance)
+    alike = bool(lost <= ALLOWED or accuracy - mirrored_accuracy < SURE * spread)
+    return Mirror(accuracy, mirrored_accuracy, chance, alike, sentence)
 
 
 def _out_of_fold(plain: Floats, mirrored: Floats, labels: Ints, seed: int) -> tuple[Ints, Ints]:
@@ -227,7 +227,7 @@ def _out_of_fold(plain: Floats, mirrored: Floats, labels: Ints, seed: int) -> tu
         penalty = RIDGE * max(float((x**2).sum()) / x.shape[1], 1e-9)
         gram = x.T @ x + penalty * np.eye(x.shape[1])
         weights = np.linalg.solve(gram, x.T @ (y - y.mean(axis=0)))
-        for found, rows in ((right, plain), (other, mirrored)):
+        for correct, rows in ((right, plain), (other, mirrored)):
             scores = (rows[outside] - centre) @ weights + y.mean(axis=0)
-            found[outside] = scores.argmax(axis=1) == labels[outside]
+            correct[outside] = scores.argmax(axis=1) == labels[outside]
     return right, other

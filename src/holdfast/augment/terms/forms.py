@@ -56,12 +56,12 @@ def same_place(block: TermBlock, group: str, mention: Mention) -> int:
 
 def mentions(axis: Axis, text: str) -> list[Mention]:
     """The terms of ``axis`` in ``text``, in their order."""
-    found = []
+    matches = []
     for match in axis.pattern.finditer(text):
         readings = axis.known[match.group().casefold()]
         block, group, place, slot = _reading(readings, text[match.end() :])
-        found.append(Mention(match.start(), match.end(), block, group, place, slot))
-    return found
+        matches.append(Mention(match.start(), match.end(), block, group, place, slot))
+    return matches
 
 
 def _reading(
@@ -82,22 +82,22 @@ def in_group(
     axis: Axis,
     text: str,
     group: str,
-    found: list[Mention],
+    mentions_found: list[Mention],
     pick: Pick = same_place,
     *,
     anew: bool = False,
 ) -> str:
-    """``text`` with all terms of the axis (``found``) as those of ``group``; ``anew``: terms that
+    """``text`` with all terms of the axis (``mentions_found``) as those of ``group``; ``anew``: terms that
     are of that group already, and not matched, are picked as the others are."""
     pieces: list[str] = []
     end = 0
-    for one in found:
+    for one in mentions_found:
         block = axis.blocks[one.block]
         old = text[one.start : one.end]
         new = old
         if one.group != group or (anew and not block.matched):
-            chosen = one.place if block.matched else pick(block, group, one)
-            new = _cased(block.groups[group][chosen].word(one.slot) or old, old)
+            place = one.place if block.matched else pick(block, group, one)
+            new = _cased(block.groups[group][place].word(one.slot) or old, old)
         before = text[end : one.start]
         # Of the text as it is read to the ear; without a change it stays to the letter.
         pieces += [before if new == old else _article(before, new), new]
@@ -127,12 +127,12 @@ def _cased(new: str, old: str) -> str:
 
 def _article(before: str, word: str) -> str:
     """What stands before a word, with an indefinite article that fits it."""
-    found = ARTICLE.search(before)
-    if found is None:
+    match = ARTICLE.search(before)
+    if match is None:
         return before
     vowel = VOWEL.match(word) is not None and CONSONANT.match(word) is None
-    fitting = _cased("an" if vowel else "a", found.group(1))
-    return before[: found.start()] + fitting + found.group(2)
+    fitting = _cased("an" if vowel else "a", match.group(1))
+    return before[: match.start()] + fitting + match.group(2)
 
 
 BUILT_IN = "built-in"
@@ -147,9 +147,9 @@ def any_group(
     own group were left out. Of terms that are not matched any may come, for the same one the same.
     ``insert``: a text without terms gets one before it. ``None`` where there is nothing to change.
     """
-    found = mentions(axis, text)
+    mentions_found = mentions(axis, text)
     group = axis.groups[int(rng.integers(len(axis.groups)))]
-    if not found:
+    if not mentions_found:
         blocks = [block for block in axis.blocks if block.insertable] if insert else []
         if not blocks:
             return None
@@ -161,7 +161,7 @@ def any_group(
         key = (one.block, one.group, one.place)
         return drawn.setdefault(key, int(rng.integers(block.size)))
 
-    return in_group(axis, text, group, found, pick, anew=True)
+    return in_group(axis, text, group, mentions_found, pick, anew=True)
 
 
 @enrichment(

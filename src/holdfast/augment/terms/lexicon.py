@@ -142,10 +142,10 @@ def _block(path: str | Path, name: str, groups: Any, frame: str | None, matched:
     sizes = {group: len(words) for group, words in terms.items()}
     if len(set(sizes.values())) > 1 or not all(sizes.values()) or sum(sizes.values()) > MOST_TERMS:
         raise _wrong(path, f"must give every group of {name} as many terms, at least one", sizes)
-    seen: dict[str, str] = {}
+    groups_by_term: dict[str, str] = {}
     for group, words in terms.items():
         for word in words:
-            if not word or seen.setdefault(word.casefold(), group) != group:
+            if not word or groups_by_term.setdefault(word.casefold(), group) != group:
                 raise _wrong(path, f"must have each term of {name} in one group alone", word)
     made = {
         group: tuple(GroupTerm(((WORD, word),)) for word in words) for group, words in terms.items()

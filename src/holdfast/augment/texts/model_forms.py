@@ -164,8 +164,8 @@ def masked_model(name: str) -> tuple[Any, Any]:
     """The tokenizer and the model, by a folder or a name on the hub. Raises ``ModelError`` where it
     cannot be loaded or has no mask."""
     remedy = f"Give {_MASKED}.model a folder or a name on the hub, e.g. bert-base-uncased."
-    what = "a masked language model"
-    tokenizer, model = load_pretrained("AutoModelForMaskedLM", name, what, remedy)
+    model_name = "a masked language model"
+    tokenizer, model = load_pretrained("AutoModelForMaskedLM", name, model_name, remedy)
     if tokenizer.mask_token_id is None:
         rule = "has no token that stands for a hidden word"
         raise ModelError(name, rule, None, "Choose a masked language model, e.g. of BERT's family.")
@@ -188,14 +188,14 @@ def likely_words(text: str, name: str, most: int) -> list[list[str]]:
 
 
 def _whole_words(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    found = []
+    words = []
     for token in map(tokenizer.convert_ids_to_tokens, ids):
         # What is alone after a word is a word; a piece of one joins it.
         written = tokenizer.convert_tokens_to_string(["x", token])
         word = token.lstrip("Ġ▁")
         if word.isalpha() and written.replace("x", "", 1).startswith(" "):
-            found.append(word)
-    return found
+            words.append(word)
+    return words
 
 
 @enrichment(

@@ -144,13 +144,13 @@ class Own(TextEnrichment):
     def forms(self, rows: Sequence[Row], parts: Sequence[str], seeds: Sequence[int]) -> list[Row]:
         """The rows as the function gives them; of what is not asked for, the old stays."""
         function = load_function(self.function)
-        made = (
+        results = (
             _called(function, dict(row), seed, self.function)
             for row, seed in zip(rows, seeds, strict=True)
         )
         return [
             {**row, **{part: new[part] for part in parts}}
-            for row, new in zip(rows, made, strict=True)
+            for row, new in zip(rows, results, strict=True)
         ]
 
     def ready(self) -> None:

@@ -90,10 +90,10 @@ class SplitText:
 def split(text: str) -> SplitText:
     """The words of a text."""
     words, gaps, end = [], [], 0
-    for found in WORD.finditer(text):
-        gaps.append(text[end : found.start()])
-        words.append(found.group())
-        end = found.end()
+    for match in WORD.finditer(text):
+        gaps.append(text[end : match.start()])
+        words.append(match.group())
+        end = match.end()
     return SplitText(tuple(words), (*gaps, text[end:]))
 
 
@@ -119,23 +119,23 @@ def protected_places(words: SplitText, terms: Sequence[str]) -> set[int]:
     """The places of words that belong to one of these terms, whatever the case."""
     if not terms:
         return set()
-    wanted = [[one.casefold() for one in split(term).words] for term in terms]
-    have, found = [word.casefold() for word in words.words], set()
-    for term in wanted:
+    protected_terms = [[one.casefold() for one in split(term).words] for term in terms]
+    have, protected = [word.casefold() for word in words.words], set()
+    for term in protected_terms:
         for at in range(len(have) - len(term) + 1):
             if term and have[at : at + len(term)] == term:
-                found |= set(range(at, at + len(term)))
-    return found
+                protected |= set(range(at, at + len(term)))
+    return protected
 
 
 def free_places(words: SplitText, protect: Sequence[str] = ()) -> list[int]:
     """The places of words that may be replaced, moved or left out: neither numbers, negations,
     names nor protected terms."""
-    held = protected_places(words, protect)
+    protected = protected_places(words, protect)
     return [
         place
         for place, word in enumerate(words.words)
-        if place not in held
+        if place not in protected
         and not any(letter.isdigit() for letter in word)
         and not is_negation(word)
         and not is_name(words, place)
@@ -254,8 +254,8 @@ class Insert(SynonymEdit):
     def change(self, text: str, rng: np.random.Generator) -> str:
         """The text with ``strength`` · words synonyms of its own words put in at random."""
         words, synonyms = split(text), wordnet().synonyms
-        own = [words.words[place].casefold() for place in content_places(words, self.protect)]
-        known = [choices for word in own if (choices := synonyms(word))]
+        content_words = [words.words[place].casefold() for place in content_places(words, self.protect)]
+        known = [choices for word in content_words if (choices := synonyms(word))]
         if not known:
             return text
         for _ in range(count_of(self.strength, len(words))):
@@ -329,9 +329,9 @@ class Aeda(WordEdit):
             return text
         count = int(rng.integers(1, max(1, int(self.strength * len(words))) + 1))
         places = rng.choice(len(words), size=count, replace=False)
-        chosen = {int(place): str(rng.choice(MARKS)) for place in places}
+        marks = {int(place): str(rng.choice(MARKS)) for place in places}
         marked = [
-            f"{chosen[place]} {word}" if place in chosen else word
+            f"{marks[place]} {word}" if place in marks else word
             for place, word in enumerate(words.words)
         ]
         return str(SplitText(tuple(marked), words.gaps))

@@ -88,13 +88,13 @@ class WordNet:
 
     def readings(self, form: str) -> list[Reading]:
         """What a word form (in small letters) may be a form of."""
-        found: dict[tuple[str, Part], Reading] = {}
+        readings: dict[tuple[str, Part], Reading] = {}
         for part in PARTS:
             for lemma, ending in self._lemmas(form, part):
                 key = (lemma, part)
-                if key not in found and lemma in self._offsets[part]:
-                    found[key] = Reading(lemma, part, ending, self._uses.get((lemma, part, 1), 0))
-        return list(found.values())
+                if key not in readings and lemma in self._offsets[part]:
+                    readings[key] = Reading(lemma, part, ending, self._uses.get((lemma, part, 1), 0))
+        return list(readings.values())
 
     def clear_reading(self, form: str) -> Reading | None:
         """The one reading that is used ``CLEAR`` times as often as all others together, and whose
@@ -116,8 +116,8 @@ class WordNet:
         first sense it is too, and that were met in texts: a "player" is no "participant"."""
         if form not in self._known:
             reading = self.clear_reading(form)
-            found = [] if reading is None else self._synonyms(reading)
-            self._known[form] = tuple(word for word in found if word is not None and word != form)
+            synonyms = [] if reading is None else self._synonyms(reading)
+            self._known[form] = tuple(word for word in synonyms if word is not None and word != form)
         return self._known[form]
 
     def _synonyms(self, reading: Reading) -> list[str | None]:
@@ -156,8 +156,8 @@ class WordNet:
         if irregular is not None:
             yield irregular, _ending_of(form, part)
             return
-        for ending, ways in ENDINGS[part].items():
-            for cut, put in ways:
+        for ending, replacements in ENDINGS[part].items():
+            for cut, put in replacements:
                 if form.endswith(cut) and len(form) > len(cut) + 1:
                     stem = form[: -len(cut)]
                     yield stem + put, ending

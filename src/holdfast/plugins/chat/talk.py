@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from holdfast.contract.run_folder import RECIPE, model_of, open_run, unsealed
+from holdfast.contract.run_folder import RECIPE, model_of, open_run, unsealed_decisions
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.tasks import ENCODER_DECODERS, WRITERS
@@ -169,7 +169,7 @@ class Talk:
             )
         folder, recipe = model_of(run), read_recipe(run / RECIPE)
         tuned = _saved(task, folder, recipe, run)
-        decisions = list(unsealed([run]))
+        decisions = list(unsealed_decisions([run]))
         beside: Speaker | None = None
         if start:
             try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.vectors import answer_with_vectors
-from holdfast.contract.inference import Options, PredictionRequest
+from holdfast.contract.inference import InferenceOptions, PredictionRequest
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.printable import shown
@@ -70,7 +70,7 @@ class Drifted:
 
 
 def drift(
-    run: Path, data: str, options: Options | None = None, *, between: int = BETWEEN
+    run: Path, data: str, options: InferenceOptions | None = None, *, between: int = BETWEEN
 ) -> Drifted:
     """The rows of a file, in its order, against the validation rows of a finished run.
 

@@ -9,8 +9,8 @@ from typing import Any
 from holdfast.api.arguments import RowArguments, Settings
 from holdfast.api.trained_run import TrainedRun
 from holdfast.contract.advice import in_python
-from holdfast.contract.request import Request
-from holdfast.contract.run_folder import chosen_folder
+from holdfast.contract.request import TrainingRequest
+from holdfast.contract.run_folder import reserve_folder
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Finding
 from holdfast.terminal.say import Teller, needs_person
@@ -55,7 +55,7 @@ def meta(
 
 
 def meta_watched(
-    request: Request, *, quiet: bool = False, verbose: bool = False
+    request: TrainingRequest, *, quiet: bool = False, verbose: bool = False
 ) -> tuple[dict[str, Any], Path]:
     """Learn the start that ``request`` asks for; the result and the run's folder."""
     from holdfast.plugins.episodes.meta import meta
@@ -68,7 +68,7 @@ def meta_watched(
         (whole if person else teller)(item)
 
     recipe = request.recipe()
-    with chosen_folder(request.source, request.out, request.resume) as folder:
+    with reserve_folder(request.source, request.out, request.resume) as folder:
         teller.title(f"holdfast meta → {folder}")
         held = request.held
         with decisions_to(notify):

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract import result as outcome
-from holdfast.contract.run_folder import BEGUN, CHECKPOINTS, MODEL, RECIPE, claimed
+from holdfast.contract.run_folder import RUN_START, CHECKPOINTS, MODEL, RECIPE, claim_folder
 from holdfast.core.curves import Curves, Series
 from holdfast.core.decisions import listener, notify, parted, recorded
 from holdfast.core.errors import MachineError, RecipeError, RunError
@@ -89,7 +89,7 @@ def meta(
         check_names(recipe)
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminate_like_interrupt())
-        stack.enter_context(claimed(run, resume))
+        stack.enter_context(claim_folder(run, resume))
         paths = stack.enter_context(stored(held, run))
         stack.enter_context(flushed_subnormals())
         again = resume and (run / RECIPE).exists()
@@ -178,7 +178,7 @@ def _begin(run: Path, recipe: Recipe, rows: str, again: bool) -> str:
     """Write down what the run begins with, or compare it with what it began with: the mark of its
     checkpoints. What a recipe says is read from its file, so that a later version of Holdfast,
     whose recipes have more keys, goes on with it."""
-    path, text = run / CHECKPOINTS / BEGUN, recipe.to_yaml()
+    path, text = run / CHECKPOINTS / RUN_START, recipe.to_yaml()
     now = settings_of(run) if again else settings_mark(from_yaml(text))
     if again and path.is_file():
         with door(str(path), RunError, remedy="Start a new run with another --out."):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.run_folder import unsealed
+from holdfast.contract.run_folder import unsealed_decisions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.files import new_folder, refuse_taken, write_json, write_text
@@ -75,7 +75,7 @@ def export(
     if hub:
         for kind in kinds:
             hub.check_free(name, kind)
-    notify(*unsealed([run]))
+    notify(*unsealed_decisions([run]))
     title = name.rpartition("/")[2]
     with new_folder(place, "an export") as (made, finish):
         if form.name == "gguf":

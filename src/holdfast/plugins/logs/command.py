@@ -70,12 +70,12 @@ def command(
 def _page(html: Path, log: Path, force: bool) -> OutputFile:
     """The log is never written over, nor a file of a run or of a folder of logs; only an earlier
     page there is, with ``force``."""
-    from holdfast.contract.run_folder import own_files
+    from holdfast.contract.run_folder import run_files_in
     from holdfast.core.outputs import checked_output
 
     inputs = [log]
     if log.is_dir():
-        inputs = own_files(log) if html.suffix.lower() in PAGES else [log, *own_files(log)]
+        inputs = run_files_in(log) if html.suffix.lower() in PAGES else [log, *run_files_in(log)]
     return checked_output(html, inputs, force=force)
 
 

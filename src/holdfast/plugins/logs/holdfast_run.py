@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from holdfast.contract.run_folder import RESULT, not_checked
+from holdfast.contract.run_folder import RESULT, unchecked_decisions
 from holdfast.core.branches import living_events
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RunError
@@ -44,7 +44,7 @@ def read(path: Path) -> Log:
         result = _finished_result(folder)
         # The folder of another trainer's run never has sums: nothing is loaded from it.
         if result is not None and not is_sealed(result) and "trainer" not in result:
-            notify(*not_checked([folder], "the run's files"))
+            notify(*unchecked_decisions([folder], "the run's files"))
         if unused := discarded(result or {}):
             notify(Decision(DISCARDED, "step 0 is kept", unused))
     rows = [_row(event) for event in living_events(read_events(file, torn=True))]

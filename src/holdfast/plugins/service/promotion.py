@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.run_folder import open_run, unsealed
+from holdfast.contract.run_folder import open_run, unsealed_decisions
 from holdfast.core.errors import HoldfastError, InputError, RecipeError, RunError, StoreError
 from holdfast.core.records import to_json
 from holdfast.core.run_files import RESULT, check_model
@@ -152,7 +152,7 @@ def promote(
     # Of a run without sums the gate may have been written by anybody.
     told = (
         *known.told,
-        *(f"{one.what}, gate: {one.chosen}; {one.because}" for one in unsealed([run])),
+        *(f"{one.what}, gate: {one.chosen}; {one.because}" for one in unsealed_decisions([run])),
     )
     made = Promotion(here.model, model, run.resolve(), known.live, told)
     return _append(store, made, at, forced=force)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast.contract.request import Request
+from holdfast.contract.request import TrainingRequest
 from holdfast.contract.run_folder import RECIPE, check_place, default_folder, is_finished, open_run
 from holdfast.core.errors import MachineError, RecipeError, RunError, StoreError
 from holdfast.core.printable import printable
@@ -201,7 +201,7 @@ def updated(
             # Before the rows are read and joined.
             check_place(out, False)
         begun = begin(asking)
-    request = Request(source, out=out, resume=resume, held=begun.held)
+    request = TrainingRequest(source, out=out, resume=resume, held=begun.held)
     result, folder = train_watched(
         request, begun.recipe, quiet=quiet, verbose=verbose, procedure=begun.procedure
     )

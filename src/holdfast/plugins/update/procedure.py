@@ -17,7 +17,7 @@ from holdfast.analyses.compare.verdict import judge_pairs, paired
 from holdfast.analyses.fairness.groups import Grouping
 from holdfast.analyses.row_texts import kind_of_rows, labels_of_rows, read_texts
 from holdfast.analyses.slices.conditions import RowFacts, as_category, condition_of
-from holdfast.contract.fit import FittedModel, Scored
+from holdfast.contract.fit import FittedModel, ScoringResult
 from holdfast.contract.predictions import rows_of
 from holdfast.contract.result import class_columns
 from holdfast.contract.run_folder import RESULT
@@ -180,7 +180,7 @@ class Renewing:
         """See ``Learner.blocks``."""
         return {"update": self._block}
 
-    def scored(self, scored: Scored) -> Mapping[str, Any]:
+    def scored(self, scored: ScoringResult) -> Mapping[str, Any]:
         """See ``HearsScore.scored``: the served model's own score beside the new one's, and their
         difference row by row."""
         old = FinishedRun(self._run)
@@ -262,7 +262,7 @@ def first_of(run: Path) -> Path:
     return run
 
 
-def test_block(old: FinishedRun, scored: Scored) -> dict[str, Any]:
+def test_block(old: FinishedRun, scored: ScoringResult) -> dict[str, Any]:
     """``test`` of the block ``update``: the old run's score, the new one's, and the difference on
     the rows that both have."""
     before = (old.result.get("test") or {}).get("metrics") or {}
@@ -280,7 +280,7 @@ def test_block(old: FinishedRun, scored: Scored) -> dict[str, Any]:
     }
 
 
-def _difference(old: FinishedRun, scored: Scored) -> dict[str, Any]:
+def _difference(old: FinishedRun, scored: ScoringResult) -> dict[str, Any]:
     """New less old on the test rows, by what the old run stored of them."""
     import pyarrow as pa
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import FittedModel, OutOfFoldAnswers, PreparedData, TrainingPlan
+from holdfast.contract.fit import FittedModel, OutOfFoldPredictions, PreparedData, TrainingPlan
 from holdfast.contract.result import write_parquet
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import RecipeError, SplitError
@@ -415,7 +415,7 @@ def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan
     )
 
 
-def _answered(bench: Bench, pairs: Sequence[tuple[TrialFold, FitResult]]) -> OutOfFoldAnswers:
+def _answered(bench: Bench, pairs: Sequence[tuple[TrialFold, FitResult]]) -> OutOfFoldPredictions:
     """What the folds of the first repeat said, in the order of the rows."""
     import pyarrow as pa
 
@@ -423,4 +423,4 @@ def _answered(bench: Bench, pairs: Sequence[tuple[TrialFold, FitResult]]) -> Out
     columns = pa.concat_tables(first)
     places: Ints = bench.rows.places(columns["row"].to_numpy())
     order = np.argsort(places, kind="stable")
-    return OutOfFoldAnswers(bench.rows.take(places[order]), columns.take(pa.array(order)))
+    return OutOfFoldPredictions(bench.rows.take(places[order]), columns.take(pa.array(order)))

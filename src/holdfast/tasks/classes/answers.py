@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.contract.inference import (
-    Answered,
-    Answers,
-    ClassAnswers,
+    PredictionType,
+    TaskPredictions,
+    ClassPredictions,
     Data,
     LabelledRequest,
-    LabelSetAnswers,
-    NumberAnswers,
-    Options,
+    LabelSetPredictions,
+    NumberPredictions,
+    InferenceOptions,
     PredictionRequest,
-    Score,
+    Scorer,
     data_part,
     encoding_for,
     group_for,
     label_for,
-    read_alone,
+    select_columns,
     read_columns,
-    rows_to_answer,
+    read_prediction_rows,
 )
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
-from holdfast.contract.side_layer import FOLDER, JSON, WEIGHTS, SideLayer, load_side
+from holdfast.contract.side_layer import FOLDER, JSON, WEIGHTS, ExtraFeaturesLayer, load_extra_features
 from holdfast.core.decisions import decisions_to, recorded
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
@@ -76,11 +76,11 @@ LABEL_TYPES: dict[str, LabelType] = {
     one.label_kind: one for one in (several_labels.LABEL_TYPE, one_number.LABEL_TYPE)
 }
 LABEL_KINDS = {one.problem_type: one.label_kind for one in LABEL_TYPES.values()}
-ANSWERED: dict[str, Answered] = {"class": "text", "several": "list", "number": "number"}
+ANSWERED: dict[str, PredictionType] = {"class": "text", "several": "list", "number": "number"}
 
 
 @dataclass(frozen=True)
-class TextUse(SavedModels[TextModel]):
+class TextPredictor(SavedModels[TextModel]):
     """Text classifiers of one kind of label, averaged by their ``weights``. ``recipe`` (of the
     first) says how rows are read, and with ``scale`` how answers are scored."""
 
@@ -89,14 +89,14 @@ class TextUse(SavedModels[TextModel]):
     scale: Scale
 
     @property
-    def answered(self) -> Answered:
+    def answered(self) -> PredictionType:
         return ANSWERED[self.label_kind]
 
     @property
     def names(self) -> tuple[str, ...]:
         return () if self.label_kind == "number" else self.models[0].classes
 
-    def ask(self, data: Data, options: Options) -> PredictionRequest:
+    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         found = self._ask(data, options)
         asked = self.side_columns()
         check_side(found.raw, asked)
@@ -104,12 +104,12 @@ class TextUse(SavedModels[TextModel]):
 
     def side_columns(self) -> tuple[SideColumn, ...]:
         """The columns beside the text that any of the models reads."""
-        layers = [one.layer for one in self.models if isinstance(one, BesideText)]
+        layers = [one.layer for one in self.models if isinstance(one, TextWithExtraFeatures)]
         return tuple({a.name: a for layer in layers for a in layer.asked}.values())
 
-    def _ask(self, data: Data, options: Options) -> PredictionRequest:
+    def _ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         part = self.recipe.data
-        raw, decisions = rows_to_answer(part, data, options)
+        raw, decisions = read_prediction_rows(part, data, options)
         names = read_columns(part)
         if names is None:
             with recorded() as log:
@@ -117,13 +117,13 @@ class TextUse(SavedModels[TextModel]):
             chosen = decisions_in(log)
             decisions = (*decisions, *(d for d in chosen if d.what != "label column"))
             return PredictionRequest(raw, unlabelled(raw, columns), decisions=decisions)
-        view, text = read_alone(raw, names, options), None if part.template else names
+        view, text = select_columns(raw, names, options), None if part.template else names
         with decisions_to(None):
             asked = RowOptions(text, template=part.template, need_label=False)
             columns = choose_columns(view, asked)
         return PredictionRequest(raw, unlabelled(view, columns), decisions=decisions)
 
-    def labelled(self, data: str, options: Options) -> LabelledRequest:
+    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
         part, text = self.recipe.data, options.text
         encoding, decisions = encoding_for(part, data, options)
         names = read_columns(part)
@@ -147,10 +147,10 @@ class TextUse(SavedModels[TextModel]):
             table = with_side_cells(table, raw, asked)
         return LabelledRequest(table, (*decisions, *dropped))
 
-    def answer(self, table: Table) -> Answers:
+    def answer(self, table: Table) -> TaskPredictions:
         return self._classes(table) if self.label_kind == "class" else self._other_labels(table)
 
-    def judge(self, table: Table) -> Score:
+    def judge(self, table: Table) -> Scorer:
         if self.label_kind == "class":
             return shared.scorer(self._classes(table), task_definition(self.recipe.task).metrics)
         label_type, asked, scale = LABEL_TYPES[self.label_kind], self._labelled(table), self.scale
@@ -161,10 +161,10 @@ class TextUse(SavedModels[TextModel]):
 
         return score_some
 
-    def _classes(self, table: Table) -> ClassAnswers:
+    def _classes(self, table: Table) -> ClassPredictions:
         return shared.class_answers(self.models, both_parts, table, self.weights)
 
-    def _other_labels(self, table: Table) -> LabelSetAnswers | NumberAnswers:
+    def _other_labels(self, table: Table) -> LabelSetPredictions | NumberPredictions:
         sets = self.label_kind == "several"
         return problems.answers(self.models, table, sets=sets, weights=self.weights)
 
@@ -188,7 +188,7 @@ class TextUse(SavedModels[TextModel]):
     def plain_of(model: TextModel) -> Any:
         """The module of a saved text classifier; raises ``RecipeError`` for one with more beside
         it."""
-        if isinstance(model, BesideText):
+        if isinstance(model, TextWithExtraFeatures):
             raise RecipeError(
                 "predict.ensemble=soup",
                 "has no mean of runs that read side columns: each has a layer of its own over them",
@@ -200,11 +200,11 @@ class TextUse(SavedModels[TextModel]):
 
 
 @dataclass(frozen=True)
-class BesideText:
+class TextWithExtraFeatures:
     """A text classifier with a layer over side columns; asked as its text part is."""
 
     text: TextModel
-    layer: SideLayer
+    layer: ExtraFeaturesLayer
 
     @property
     def network(self) -> Callable[..., Any]:
@@ -226,12 +226,12 @@ class BesideText:
 def both_parts(model: TextModel, table: Table) -> Outputs:
     """A model's answers: of the text, and of the columns beside it where it reads some."""
     outputs = answer(model, table)
-    if not isinstance(model, BesideText):
+    if not isinstance(model, TextWithExtraFeatures):
         return outputs
     return beside(model.layer, outputs, table, model.classes)
 
 
-def beside(layer: SideLayer, outputs: Outputs, table: Table, classes: tuple[str, ...]) -> Outputs:
+def beside(layer: ExtraFeaturesLayer, outputs: Outputs, table: Table, classes: tuple[str, ...]) -> Outputs:
     """The text part's outputs with what the side columns of the rows say."""
     return with_logits(outputs, layer.add(outputs.logits, table, classes))
 
@@ -242,7 +242,7 @@ def _with_layer(run: Path, model: TextModel) -> TextModel:
     if not wrapper or wrapper.get("kind") != FOLDER:
         return model
     check_files(run, read_result(run), [f"{FOLDER}/{JSON}", f"{FOLDER}/{WEIGHTS}"])
-    return BesideText(model, load_side(run / FOLDER))
+    return TextWithExtraFeatures(model, load_extra_features(run / FOLDER))
 
 
 def plain(run: Path) -> Any:
@@ -250,7 +250,7 @@ def plain(run: Path) -> Any:
     return load_saved(model_of(run), 1).network.model
 
 
-def use_runs(runs: Sequence[Path]) -> TextUse:
+def use_runs(runs: Sequence[Path]) -> TextPredictor:
     """Finished runs, one or the average of several."""
     label_kind = shared_label_kind(runs)
     least = 2 if label_kind == "class" else 1
@@ -258,10 +258,10 @@ def use_runs(runs: Sequence[Path]) -> TextUse:
     if label_kind == "class":
         same_names(models, models[0].classes, "classes")
     scale = problems.scale_of(open_run(runs[0])) if label_kind == "number" else Scale()
-    return TextUse(models, label_kind, read_recipe(runs[0] / RECIPE), scale)
+    return TextPredictor(models, label_kind, read_recipe(runs[0] / RECIPE), scale)
 
 
-def use_fitted(fitted: FittedModel) -> TextUse:
+def use_fitted(fitted: FittedModel) -> TextPredictor:
     """The kept state of a fit, in the user's unit and calibrated as its saved folder would be."""
     ready, loaded, network = fitted.ready, fitted.ready.loaded, fitted.network.cpu().eval()
     assert isinstance(loaded, LoadedClassifier)
@@ -276,8 +276,8 @@ def use_fitted(fitted: FittedModel) -> TextUse:
         calibrated, loaded.tokenizer, ready.task.classes, loaded.max_length
     )
     if fitted.side and fitted.side.layer:
-        model = BesideText(model, fitted.side.layer)
-    return TextUse([model], label_kind, ready.recipe, scale)
+        model = TextWithExtraFeatures(model, fitted.side.layer)
+    return TextPredictor([model], label_kind, ready.recipe, scale)
 
 
 @dataclass(frozen=True)

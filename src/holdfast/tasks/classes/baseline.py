@@ -44,8 +44,8 @@ def choose_baseline(validation: Mapping[str, Outputs]) -> Decision:
     if not validation:
         raise Defect("choosing a baseline", "needs at least one")
     if not len(next(iter(validation.values())).labels):
-        chosen = PROBE if PROBE in validation else next(iter(validation))
-        return Decision("baseline", chosen, "there are no validation rows to choose on")
+        selected = PROBE if PROBE in validation else next(iter(validation))
+        return Decision("baseline", selected, "there are no validation rows to choose on")
     ranked = sorted(validation, key=lambda name: _merit(validation[name]))
     best = ranked[0]
     shown = ", ".join(f"{name} {-_merit(validation[name])[0]:.3f}" for name in ranked)
@@ -62,23 +62,23 @@ def measured_probe(
     probe: Probe,
     features: Floats,
     labels: Ints,
-    held: Floats,
-    held_labels: Ints,
+    held_out: Floats,
+    held_out_labels: Ints,
     *,
     classes: int,
     seed: int,
 ) -> ProbeCurve:
     """The probe's learning curve, and what its answers on rows it was not fitted on say against
     the labels of training and validation rows."""
-    curve = probe_curve(probe, features, labels, held, held_labels, classes=classes, seed=seed)
-    return replace(curve, labels=label_noise(*out_of_fold(probe, labels, held, held_labels)))
+    curve = probe_curve(probe, features, labels, held_out, held_out_labels, classes=classes, seed=seed)
+    return replace(curve, labels=label_noise(*out_of_fold(probe, labels, held_out, held_out_labels)))
 
 
 def label_noise(logits: Floats, labels: Ints) -> LabelNoise | None:
     """The lapse rate of the labels [n] against logits [n, classes]; ``None`` without rows."""
     if not len(labels):
         return None
-    found = lapse_rate(logits, labels, level=WRONG_LEVEL)
+    rate = lapse_rate(logits, labels, level=WRONG_LEVEL)
     right = float((logits.argmax(axis=1) == labels).mean())
     base = float(np.bincount(labels).max() / len(labels))
-    return LabelNoise(found.rate, found.low, found.high, right, base, len(labels))
+    return LabelNoise(rate.rate, rate.low, rate.high, right, base, len(labels))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan, plain_facts
-from holdfast.contract.inference import ClassAnswers, Score
+from holdfast.contract.fit import ScoringRequest, FittedModel, ScoringResult, SplitRows, TrainingPlan, plain_facts
+from holdfast.contract.inference import ClassPredictions, Scorer
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import baseline_block, brief, class_columns, scores_block
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Scores, to_json
@@ -51,13 +51,13 @@ Answer = Callable[[Table], Outputs]
 Forward = Callable[[Callable[..., Any], TrainingPlan, Table], Outputs]
 
 
-def listeners(ready: TrainingPlan) -> tuple[HeadRefit, ...]:
+def listeners(training_plan: TrainingPlan) -> tuple[HeadRefit, ...]:
     """The refitted head, which also keeps the linear-probe baseline."""
-    seed, classes = ready.recipe.seed, len(ready.task.classes)
-    kind: HeadKind = ready.recipe.train.head or "both"
+    seed, classes = training_plan.recipe.seed, len(training_plan.task.classes)
+    head_kind: HeadKind = training_plan.recipe.train.head or "both"
     refit = HeadRefit(
-        partial(fit_head, classes=classes, seed=seed, kind=kind),
-        first=bool(ready.recipe.methods["probe_first"]),
+        partial(fit_head, classes=classes, seed=seed, kind=head_kind),
+        first=bool(training_plan.recipe.methods["probe_first"]),
         held_out=partial(measured_probe, classes=classes, seed=seed),
         moved=partial(fit_probe, classes=classes, seed=seed),
     )
@@ -80,11 +80,11 @@ def watched(
 
 def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
-    found = calibrated(fitted)
-    temperature = found.temperature
+    calibration = calibrated(fitted)
+    temperature = calibration.temperature
     tokenizer = fitted.ready.loaded.tokenizer
     classifier(fitted.network).cpu().save(folder, tokenizer, temperature=temperature)
-    return {"temperature": temperature, "calibration": found}
+    return {"temperature": temperature, "calibration": calibration}
 
 
 def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
@@ -95,11 +95,11 @@ def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
 
 def calibrated(fitted: FittedModel) -> Calibration:
     """The temperature of the best state, by its logits of the validation rows."""
-    ready = fitted.ready
+    training_plan = fitted.ready
     logits = fitted.kept_look.valid_logits
     assert logits is not None
-    outputs = _outputs(ready.valid.rows, labels_of(ready.valid), logits)
-    grouped = replace(outputs, groups=groups_of(ready.sides.valid_rows.table))
+    outputs = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), logits)
+    grouped = replace(outputs, groups=groups_of(training_plan.sides.valid_rows.table))
     return calibrate(grouped, seed=fitted.recipe.seed)
 
 
@@ -123,88 +123,88 @@ class Tempered:
         return self.network(**batch) / self.temperature
 
 
-def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored:
+def score_classifier(request: ScoringRequest, answer: Answer, forward: Forward) -> ScoringResult:
     """Score the reloaded model (``answer``) on the test rows, beside the baselines fitted on
     training rows; ``forward`` runs rows through any function from a batch to logits."""
     start = time.perf_counter()
-    ready, table, temperature = finish.ready, finish.table, finish.saved["temperature"]
-    outer = finish.outer
+    training_plan, table, temperature = request.ready, request.table, request.saved["temperature"]
+    outer = request.outer
     if outer is None:
         outputs = answer(table)
-        test = scores_block(_score(ready, outputs), finish.opened_at)
+        test = scores_block(_score(training_plan, outputs), request.opened_at)
     else:
         outputs = _outputs(table.column("row"), table.column("label"), outer.logits, table)
-        found = score_out_of_fold(
-            outputs, ready.task.classes, outer.folds, extra_metrics=ready.own_metrics
+        fold_scores = score_out_of_fold(
+            outputs, training_plan.task.classes, outer.folds, extra_metrics=training_plan.own_metrics
         )
-        test = {**scores_block(found), "out_of_fold": True, "folds": outer.folds}
+        test = {**scores_block(fold_scores), "out_of_fold": True, "folds": outer.folds}
     score_s = time.perf_counter() - start
-    valid, probe = _other_rows(finish, temperature)
-    baseline, chosen = _baseline(finish, _probe(finish, forward), table, outputs)
+    valid, probe = _other_rows(request, temperature)
+    baseline, baseline_decision = _baseline(request, _probe(request, forward), table, outputs)
     blocks = {
-        "classes": list(ready.task.classes),
+        "classes": list(training_plan.task.classes),
         "test": test,
-        "valid": {**scores_block(_score(ready, valid)), **_folds_block(finish.fitted)},
-        "train_probe": scores_block(_score(ready, probe)),
+        "valid": {**scores_block(_score(training_plan, valid)), **_folds_block(request.fitted)},
+        "train_probe": scores_block(_score(training_plan, probe)),
         "baseline": baseline,
-        "hardest": hardest(outputs, texts_of(table), ready.task.classes),
-        "model_facts": plain_facts(finish.fitted, finish.saved),
+        "hardest": hardest(outputs, texts_of(table), training_plan.task.classes),
+        "model_facts": plain_facts(request.fitted, request.saved),
         "careless": None,
     }
     folds = outer.folds if outer else 0
-    if sources := scores_by_source(outputs, table, ready.task.classes, folds):
+    if sources := scores_by_source(outputs, table, training_plan.task.classes, folds):
         blocks["sources"] = sources
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    decisions = (chosen, finish.saved["calibration"].decision)
-    return Scored(blocks, decisions, seconds, outputs=outputs)
+    decisions = (baseline_decision, request.saved["calibration"].decision)
+    return ScoringResult(blocks, decisions, seconds, outputs=outputs)
 
 
 def _baseline(
-    finish: Finish, probe: Answer, table: Table, outputs: Outputs
+    request: ScoringRequest, probe: Answer, table: Table, outputs: Outputs
 ) -> tuple[dict[str, Any], Decision]:
-    ready, folds = finish.ready, finish.fitted.job.out_of_fold
-    labels, classes = labels_of(ready.train), ready.task.classes
-    if finish.outer is not None:
+    training_plan, folds = request.ready, request.fitted.job.out_of_fold
+    labels, classes = labels_of(training_plan.train), training_plan.task.classes
+    if request.outer is not None:
         on_test = {
             name: _outputs(outputs.rows, outputs.labels, logits, table)
-            for name, logits in ((MAJORITY, finish.outer.majority), (PROBE, finish.outer.probe))
+            for name, logits in ((MAJORITY, request.outer.majority), (PROBE, request.outer.probe))
         }
     else:
         on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
         on_test[PROBE] = replace(probe(table), groups=outputs.groups)
     if folds is None or folds.probe is None:
-        valid_probe = probe(ready.sides.valid_rows.table)
+        valid_probe = probe(training_plan.sides.valid_rows.table)
     else:
-        valid_probe = _outputs(ready.valid.rows, labels_of(ready.valid), folds.probe)
+        valid_probe = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), folds.probe)
     on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
-    chosen = choose_baseline(on_valid)
+    selected = choose_baseline(on_valid)
     tests = {
         name: brief(
             score(o, classes)
-            if finish.outer is None
-            else score_out_of_fold(o, classes, finish.outer.folds)
+            if request.outer is None
+            else score_out_of_fold(o, classes, request.outer.folds)
         )
         for name, o in on_test.items()
     }
-    return baseline_block(tests, chosen.chosen, compare(outputs, on_test[PROBE])), chosen
+    return baseline_block(tests, selected.chosen, compare(outputs, on_test[PROBE])), selected
 
 
-def _probe(finish: Finish, forward: Forward) -> Answer:
-    logits = probe_network(finish)
-    return lambda table: forward(logits, finish.ready, table)
+def _probe(request: ScoringRequest, forward: Forward) -> Answer:
+    logits = probe_network(request)
+    return lambda table: forward(logits, request.ready, table)
 
 
-def probe_network(finish: Finish) -> Callable[..., Any]:
+def probe_network(request: ScoringRequest) -> Callable[..., Any]:
     """The untouched backbone with the linear probe on it, in the precision of the training: from a
     tokenizer's batch to outputs [batch, …].
 
     A second copy of a model is the largest thing that a run could still ask memory for, so this one
     is made of the weights that are there.
     """
-    job = finish.fitted.job
-    (refit,) = finish.fitted.listeners
+    job = request.fitted.job
+    (refit,) = request.fitted.listeners
     assert refit.baseline is not None
-    network = classifier(finish.fitted.untuned(head=refit.baseline))
+    network = classifier(request.fitted.untuned(head=refit.baseline))
 
     def logits(**batch: torch.Tensor) -> torch.Tensor:
         batch = {name: value.to(job.accelerator.device) for name, value in batch.items()}
@@ -216,28 +216,28 @@ def probe_network(finish: Finish) -> Callable[..., Any]:
     return logits
 
 
-def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
+def _other_rows(request: ScoringRequest, temperature: float) -> tuple[Outputs, Outputs]:
     """Validation rows and train probe, through the restored best state."""
-    ready = finish.ready
-    probe = ready.probe
-    valid_logits = _valid_logits(finish.fitted, temperature)
-    _, probe_logits = finish.fitted.measure(ready.train, probe)
-    valid_both = _beside(finish.fitted, valid_logits, ready.sides.valid_rows.table)
-    valid = _outputs(ready.valid.rows, labels_of(ready.valid), valid_both)
-    labels = labels_of(ready.train)[probe]
-    rows = ready.sides.train_rows.table.take(probe)
-    probe_both = _beside(finish.fitted, probe_logits / temperature, rows)
-    train = _outputs(ready.train.rows[probe], labels, probe_both)
+    training_plan = request.ready
+    probe = training_plan.probe
+    valid_logits = _valid_logits(request.fitted, temperature)
+    _, probe_logits = request.fitted.measure(training_plan.train, probe)
+    valid_both = _beside(request.fitted, valid_logits, training_plan.sides.valid_rows.table)
+    valid = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), valid_both)
+    labels = labels_of(training_plan.train)[probe]
+    rows = training_plan.sides.train_rows.table.take(probe)
+    probe_both = _beside(request.fitted, probe_logits / temperature, rows)
+    train = _outputs(training_plan.train.rows[probe], labels, probe_both)
     return valid, train
 
 
-def tell(asked: SplitRows) -> dict[str, Any]:
+def tell(split_rows: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation rows, calibrated."""
-    fitted, table, temperature = asked.fitted, asked.table, asked.saved["temperature"]
-    if asked.side == "valid":
-        logits = _valid_logits(fitted, temperature)[asked.positions]
+    fitted, table, temperature = split_rows.fitted, split_rows.table, split_rows.saved["temperature"]
+    if split_rows.side == "valid":
+        logits = _valid_logits(fitted, temperature)[split_rows.positions]
     else:
-        logits = asked.measure()[1] / temperature
+        logits = split_rows.measure()[1] / temperature
     both = _beside(fitted, logits, table)
     outputs = _outputs(table.column("row"), table.column("label"), both)
     return class_columns(outputs, fitted.ready.task.classes)
@@ -248,10 +248,10 @@ def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
     answered, at the class rates that the kept network's last layer was moved to."""
     if fitted.job.out_of_fold is None:
         return fitted.measure(fitted.ready.valid)[1] / temperature
-    answered = fitted.kept_look.valid_logits
-    assert answered is not None
+    logits = fitted.kept_look.valid_logits
+    assert logits is not None
     shift = fitted.rates.shift if fitted.rates and fitted.rates.moved else 0.0
-    return np.asarray(answered / temperature + shift)
+    return np.asarray(logits / temperature + shift)
 
 
 def _beside(fitted: FittedModel, logits: Floats, table: Table) -> Floats:
@@ -266,13 +266,13 @@ def _outputs(rows: Ints, labels: Ints, logits: Floats, table: Table | None = Non
     return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0), groups)
 
 
-def _score(ready: TrainingPlan, outputs: Outputs) -> Scores:
-    return score(outputs, ready.task.classes, extra_metrics=ready.own_metrics)
+def _score(training_plan: TrainingPlan, outputs: Outputs) -> Scores:
+    return score(outputs, training_plan.task.classes, extra_metrics=training_plan.own_metrics)
 
 
-def part_block(ready: TrainingPlan, plain: Outputs, both: Outputs) -> dict[str, Any]:
+def part_block(training_plan: TrainingPlan, plain: Outputs, both: Outputs) -> dict[str, Any]:
     """The score of the text part alone, and the whole's paired difference to it."""
-    part = score(plain, ready.task.classes)
+    part = score(plain, training_plan.task.classes)
     return {"test": brief(part), "comparison": to_json(compare(both, plain))}
 
 
@@ -295,22 +295,22 @@ def class_answers(
     answer: Callable[[M, Table], Outputs],
     table: Table,
     weights: Weights = None,
-) -> ClassAnswers:
+) -> ClassPredictions:
     """What one model, or the mean of the probabilities of several (by their ``weights``), says of
     rows. The logits of a mean are its logarithms: their softmax is the mean."""
     if len(models) == 1:
         one = models[0]
         outputs = answer(one, table)
-        return ClassAnswers(one.classes, outputs.probabilities, outputs)
+        return ClassPredictions(one.classes, outputs.probabilities, outputs)
     classes, mean = average(models, answer, table, weights)
     logits = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
     labels = np.asarray(table.column("label"))
     losses = np.where(labels >= 0, losses_at(logits, np.maximum(labels, 0), 1.0), np.nan)
     outputs = Outputs(table.column("row"), labels, logits, losses, groups_of(table))
-    return ClassAnswers(classes, mean, outputs)
+    return ClassPredictions(classes, mean, outputs)
 
 
-def scorer(answers: ClassAnswers, metrics: tuple[Metric, ...] = ()) -> Score:
+def scorer(answers: ClassPredictions, metrics: tuple[Metric, ...] = ()) -> Scorer:
     """What scores the answers to labelled rows: all, or some by their positions. ``metrics`` are
     the task's own."""
 
@@ -330,8 +330,8 @@ def average(
     for place, one in enumerate(saved):
         classes = classes or one.classes
         order = [one.classes.index(name) for name in classes]
-        found = answer(one, _unknown(table)).probabilities[:, order]
-        total = total + (found if weights is None else weights[place] * found)
+        probabilities = answer(one, _unknown(table)).probabilities[:, order]
+        total = total + (probabilities if weights is None else weights[place] * probabilities)
     return classes, total / len(saved) if weights is None else total
 
 

@@ -69,7 +69,7 @@ class EncodedTexts:
     def extended(self, others: EncodedTexts, weights: Floats) -> EncodedTexts:
         """These, each of weight 1 where they have none, and after them ``others`` of ``weights``,
         whose own weights are not read."""
-        types, own = None, np.ones(len(self)) if self.weights is None else self.weights
+        types, own_weights = None, np.ones(len(self)) if self.weights is None else self.weights
         if self.types is not None and others.types is not None:
             types = np.concatenate([self.types, others.types])
         return EncodedTexts(
@@ -79,7 +79,7 @@ class EncodedTexts:
             rows=np.concatenate([self.rows, others.rows]),
             labels=np.concatenate([self.labels, others.labels]),
             cut=np.concatenate([self.cut, others.cut]),
-            weights=np.concatenate([own, weights]),
+            weights=np.concatenate([own_weights, weights]),
         )
 
     def relabelled(self, labels: Ints | Floats) -> EncodedTexts:
@@ -149,15 +149,15 @@ class TextClassification(Classification):
         and, where the tokenizer makes them, ``token_type_ids``, all [batch, longest]."""
         import torch
 
-        chosen = np.asarray(positions, dtype=np.int64)
-        ids, inside = padded(examples.ids, examples.offsets, chosen, self.pad_id)
+        indices = np.asarray(positions, dtype=np.int64)
+        ids, inside = padded(examples.ids, examples.offsets, indices, self.pad_id)
         batch = {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
-            "labels": torch.from_numpy(examples.labels[chosen]),
+            "labels": torch.from_numpy(examples.labels[indices]),
         }
         if examples.types is not None:
-            types, _ = padded(examples.types, examples.offsets, chosen, 0)
+            types, _ = padded(examples.types, examples.offsets, indices, 0)
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch
 
@@ -219,11 +219,11 @@ def run_texts(
     tokens = max(TOKENS, int(examples.lengths.max()) if len(examples) else 1)
     done = 0
     with torch.inference_mode():
-        for chosen in by_length(examples.lengths, np.arange(len(examples)), tokens):
-            batch = task.collate(examples, chosen)
+        for batch_rows in by_length(examples.lengths, np.arange(len(examples)), tokens):
+            batch = task.collate(examples, batch_rows)
             batch.pop("labels")
-            logits[chosen] = network(**batch).float().numpy()
-            done += len(chosen)
+            logits[batch_rows] = network(**batch).float().numpy()
+            done += len(batch_rows)
             tick(done, len(examples))
     return examples, logits
 

@@ -74,8 +74,8 @@ class Classification(ABC):
         if not len(losses):
             empty = {name: float("nan") for name in ("accuracy", *self.metrics)}
             return Measured(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)
-        chosen = np.asarray(positions, dtype=np.int64)
-        outputs = Outputs(examples.rows[chosen], examples.labels[chosen], kept, losses)
+        indices = np.asarray(positions, dtype=np.int64)
+        outputs = Outputs(examples.rows[indices], examples.labels[indices], kept, losses)
         correct = outputs.predictions == outputs.labels
         values = {"accuracy": float(correct.mean())}
         values.update({name: compute(outputs) for name, compute in self.metrics.items()})

@@ -46,8 +46,8 @@ def reweighed(groups: Ints, labels: Ints) -> Floats:
     both = np.unique(np.stack([groups, labels]), axis=1, return_inverse=True, return_counts=True)
     pair, count = np.asarray(both[1]).reshape(-1), both[2]
     of_group, of_label = np.bincount(groups)[groups], np.bincount(labels)[labels]
-    found = np.minimum(of_group * of_label / (n * count[pair]), MOST)
-    return np.asarray(found * n / found.sum())
+    weights = np.minimum(of_group * of_label / (n * count[pair]), MOST)
+    return np.asarray(weights * n / weights.sum())
 
 
 def group_weights(
@@ -120,10 +120,10 @@ def scores_by_source(
     if SOURCE not in table.rows.column_names:
         return None
     sources = np.asarray(table.column(SOURCE), dtype=object)
-    found = {}
+    source_scores = {}
     for name in sorted(set(sources.tolist())):
         here = np.flatnonzero(sources == name)
-        own = take_rows(outputs, here)
-        made = score_out_of_fold(own, classes, folds) if folds else score(own, classes)
-        found[name] = brief(made)
-    return found
+        source_outputs = take_rows(outputs, here)
+        scores = score_out_of_fold(source_outputs, classes, folds) if folds else score(source_outputs, classes)
+        source_scores[name] = brief(scores)
+    return source_scores

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel
-from holdfast.contract.side_layer import SideKept, SideLayer, encoded, fit_side
+from holdfast.contract.side_layer import ExtraFeaturesResult, ExtraFeaturesLayer, encode_columns, fit_extra_features
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
@@ -88,19 +88,19 @@ def fitted_columns(given: tuple[str, ...] | bool | None, rows: Table) -> tuple[C
     """The columns that ``data.features`` names, as the training ``rows`` say that they are read.
 
     Raises ``DataError`` for one that cannot be read so, ``RecipeError`` where there is none."""
-    asked = wanted(given)
-    check_cells(rows, asked)
-    return tuple(fit_column(one, cells_of(rows, one.name)) for one in asked)
+    requests = wanted(given)
+    check_cells(rows, requests)
+    return tuple(fit_column(one, cells_of(rows, one.name)) for one in requests)
 
 
 def with_side(fitted: FittedModel) -> FittedModel:
     """The fit with the side columns that it was asked for, where they prove useful."""
-    ready, seed = fitted.ready, fitted.recipe.seed
-    rows = ready.sides.train_rows.table
+    training_plan, seed = fitted.ready, fitted.recipe.seed
+    rows = training_plan.sides.train_rows.table
     columns = fitted_columns(fitted.recipe.data.features, rows)
     if not columns:
         return fitted
-    labels = labels_of(ready.train)
+    labels = labels_of(training_plan.train)
     text = _text_logits(fitted, labels)
     known = np.isfinite(text).all(axis=1)
     rows, labels, text = rows.take(np.flatnonzero(known)), labels[known], text[known]
@@ -108,31 +108,31 @@ def with_side(fitted: FittedModel) -> FittedModel:
     first = cross_fitted(columns, rows, labels, text, seed)
     gains = [_paired(losses, first.losses, seed) for losses in first.permuted]
     p_values = holm(unlike_chance(columns, rows, labels, text, seed))
-    chosen = [gain.value > 0 and p <= ALPHA for gain, p in zip(gains, p_values, strict=True)]
-    kept = tuple(itertools.compress(columns, chosen))
-    shown = _importance(columns, gains, p_values, kept)
-    if not kept:
+    is_useful = [gain.value > 0 and p <= ALPHA for gain, p in zip(gains, p_values, strict=True)]
+    selected = tuple(itertools.compress(columns, is_useful))
+    shown = _importance(columns, gains, p_values, selected)
+    if not selected:
         least = p_words(float(p_values.min()), PERMUTATION)
         because = f"no column tells more of the classes than with its cells exchanged ({least})"
         return _without(fitted, shown, because, None)
-    last = first if kept == columns else cross_fitted(kept, rows, labels, text, seed)
+    last = first if selected == columns else cross_fitted(selected, rows, labels, text, seed)
     out = _paired(plain, last.losses, seed)
     brought = f"{out.value:+.4f} ({out.low:+.4f} to {out.high:+.4f}) nats out of fold"
     if not out.low > 0:
         return _without(fitted, shown, f"they bring {brought}, which may be chance", out)
-    weight, bias = fit_side(encoded(kept, rows), labels, text, last.c)
-    layer, on_valid = _fitted_to(fitted, SideLayer(kept, ready.task.classes, weight, bias))
+    weight, bias = fit_extra_features(encode_columns(selected, rows), labels, text, last.c)
+    layer, on_valid = _fitted_to(fitted, ExtraFeaturesLayer(selected, training_plan.task.classes, weight, bias))
     checked = f"{on_valid.value:+.4f} on the {on_valid.n} validation rows"
     if not on_valid.value > 0:
         because = f"they bring {brought}, but {checked}"
         return _without(fitted, shown, because, out, on_valid)
-    names = ", ".join(column.name for column in kept)
+    names = ", ".join(column.name for column in selected)
     because = f"they bring {brought}, {checked}"
-    if left_out := ", ".join(column.name for column in columns if column not in kept):
+    if left_out := ", ".join(column.name for column in columns if column not in selected):
         because += f"; left out, as chance is not excluded ({PERMUTATION}, 5 %): {left_out}"
     decision = Decision("side columns", names, because, prominent=True)
-    found = SideKept(layer, decision, _block(True, shown, out, on_valid), _giveaways(columns, rows))
-    return replace(fitted, side=found)
+    result = ExtraFeaturesResult(layer, decision, _block(True, shown, out, on_valid), _giveaways(columns, rows))
+    return replace(fitted, side=result)
 
 
 def cross_fitted(
@@ -146,7 +146,7 @@ def cross_fitted(
     best: tuple[float, float, list[Any]] | None = None
     for c in GRID:
         fits = [
-            fit_side(x[folds != f], labels[folds != f], text[folds != f], c) for f in range(FOLDS)
+            fit_extra_features(x[folds != f], labels[folds != f], text[folds != f], c) for f in range(FOLDS)
         ]
         total = float(_losses(_asked(fits, folds, x, text), labels).mean())
         if best is None or total < best[0]:
@@ -172,7 +172,7 @@ def unlike_chance(
     exchanged between rows: exact for a column that is independent of all else. The other columns
     are not in R, so two that say the same are both told from chance.
     """
-    _, bias = fit_side(np.zeros((len(labels), 0)), labels, text, 1.0)
+    _, bias = fit_extra_features(np.zeros((len(labels), 0)), labels, text, 1.0)
     rest = -softmax(text + bias)
     rest[np.arange(len(labels)), labels] += 1
     numbers = [column.encode(cells_of(rows, column.name)) for column in columns]
@@ -201,35 +201,35 @@ def _text_logits(fitted: FittedModel, labels: Ints) -> Floats:
     seen the row; NaN where a class has one row only."""
     from holdfast.training.observe import Observer
 
-    ready, job = fitted.ready, fitted.job
+    training_plan, job = fitted.ready, fitted.job
     network = fitted.untuned()
     observer = Observer(job.accelerator, job.task, alone=True)
-    features = observer.features(network, ready.train, np.arange(len(ready.train)))
-    classes = len(ready.task.classes)
-    kind: HeadKind = fitted.recipe.train.head or "both"
-    probe = fit_head(features, labels, classes=classes, seed=fitted.recipe.seed, kind=kind)
-    held = probe.held_out
-    return np.full((len(labels), classes), np.nan) if held is None else np.asarray(held)
+    features = observer.features(network, training_plan.train, np.arange(len(training_plan.train)))
+    classes = len(training_plan.task.classes)
+    head_kind: HeadKind = fitted.recipe.train.head or "both"
+    probe = fit_head(features, labels, classes=classes, seed=fitted.recipe.seed, kind=head_kind)
+    held_out = probe.held_out
+    return np.full((len(labels), classes), np.nan) if held_out is None else np.asarray(held_out)
 
 
-def _fitted_to(fitted: FittedModel, layer: SideLayer) -> tuple[SideLayer, Difference]:
+def _fitted_to(fitted: FittedModel, layer: ExtraFeaturesLayer) -> tuple[ExtraFeaturesLayer, Difference]:
     """The layer calibrated beside the trained network, and what it brings on the validation rows.
 
     One temperature makes the sum honest; it is folded into the layer, the text part's folder keeps
     its own. What ``rates`` moved stays moved by as much.
     """
-    ready, temperature = fitted.ready, kept_temperature(fitted)
-    logits, labels = fitted.kept_look.valid_logits, labels_of(ready.valid)
+    training_plan, temperature = fitted.ready, kept_temperature(fitted)
+    logits, labels = fitted.kept_look.valid_logits, labels_of(training_plan.valid)
     assert logits is not None
-    table, classes = ready.sides.valid_rows.table, ready.task.classes
+    table, classes = training_plan.sides.valid_rows.table, training_plan.task.classes
     both = layer.add(logits / temperature, table, classes)
     calm = best_temperature(both, labels, smoothing=1)[0]
     shift = fitted.rates.shift if fitted.rates else np.zeros(len(classes))
     bias = layer.bias / calm + (1 - 1 / calm) * shift
-    made = replace(layer, weight=layer.weight / calm, bias=bias, scale=1 / calm)
+    calibrated_layer = replace(layer, weight=layer.weight / calm, bias=bias, scale=1 / calm)
     plain = losses_at(logits, labels, temperature)
     gain = _paired(plain, losses_at(both, labels, calm), fitted.recipe.seed)
-    return made, gain
+    return calibrated_layer, gain
 
 
 def _losses(logits: Floats, labels: Ints) -> Floats:
@@ -241,13 +241,13 @@ def _paired(before: Floats, after: Floats, seed: int) -> Difference:
 
 
 def _importance(
-    columns: Sequence[Column], gains: Sequence[Difference], p_values: Floats, kept: Sequence[Column]
+    columns: Sequence[Column], gains: Sequence[Difference], p_values: Floats, selected: Sequence[Column]
 ) -> list[dict[str, Any]]:
     return [
         {
             "name": column.name,
             "kind": column.kind,
-            "kept": column in kept,
+            "kept": column in selected,
             "importance": {"value": gain.value, "low": gain.low, "high": gain.high},
             "p_value": p,
             "test": PERMUTATION,
@@ -257,7 +257,7 @@ def _importance(
 
 
 def _block(
-    kept: bool,
+    is_used: bool,
     shown: Sequence[Mapping[str, object]],
     out: Difference | None,
     valid: Difference | None,
@@ -268,8 +268,8 @@ def _block(
         return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
 
     return {
-        "kind": "features" if kept else None,
-        "folder": "features" if kept else None,
+        "kind": "features" if is_used else None,
+        "folder": "features" if is_used else None,
         "columns": list(shown),
         "gain_out_of_fold": gain(out),
         "gain_valid": gain(valid),
@@ -284,18 +284,18 @@ def _without(
     valid: Difference | None = None,
 ) -> FittedModel:
     decision = Decision("side columns", "none", because, prominent=True)
-    found = SideKept(None, decision, _block(False, shown, out, valid), ())
-    return replace(fitted, side=found)
+    result = ExtraFeaturesResult(None, decision, _block(False, shown, out, valid), ())
+    return replace(fitted, side=result)
 
 
 def _giveaways(columns: Sequence[Column], rows: Table) -> tuple[Finding, ...]:
     """Columns that tell nearly every training row by themselves."""
-    found = []
+    findings = []
     for column in columns:
         right = _alone(column, rows)[0]
         if right >= GIVEAWAY:
-            found.append(_giveaway(column.name, right, len(rows)))
-    return tuple(found)
+            findings.append(_giveaway(column.name, right, len(rows)))
+    return tuple(findings)
 
 
 def _giveaway(name: str, right: float, rows: int) -> Finding:
@@ -320,7 +320,7 @@ def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
     fits, rates = [], np.zeros((len(labels), classes))
     for fold in range(FOLDS):
         there = folds != fold
-        fits.append(fit_side(x[there], labels[there], nothing[there], 1.0))
+        fits.append(fit_extra_features(x[there], labels[there], nothing[there], 1.0))
         counts = np.bincount(labels[there], minlength=classes) + 0.5
         rates[~there] = np.log(counts / counts.sum())
     logits = _asked(fits, folds, x, nothing)
@@ -339,24 +339,24 @@ def proposals(table: Table, raw: Raw) -> tuple[Finding, ...]:
     those that tell it too well."""
     columns = table.columns
     used = tuple(filter(None, (*columns.text, columns.label, columns.group)))
-    asked = candidates(raw, used)
+    requests = candidates(raw, used)
     if len(table) > MOST_ROWS:
-        chosen = generator(0, "side columns, proposed").permutation(len(table))[:MOST_ROWS]
-        table = table.take(np.sort(chosen))
-    table, found = with_side_cells(table, raw, asked), []
-    for one in asked:
+        sample = generator(0, "side columns, proposed").permutation(len(table))[:MOST_ROWS]
+        table = table.take(np.sort(sample))
+    table, findings = with_side_cells(table, raw, requests), []
+    for one in requests:
         try:
             column = fit_column(one, cells_of(table, one.name))
         except DataError:
             continue
         right, gain = _alone(column, table)
         if right >= GIVEAWAY:
-            found.append(_giveaway(one.name, right, len(table)))
+            findings.append(_giveaway(one.name, right, len(table)))
         elif gain.low > 0:
             because = (
                 f"{one.name!r} ({column.kind}) alone takes {gain.value:.3f} ({gain.low:.3f} to "
                 f"{gain.high:.3f}) nats off the log loss of the classes' rates, out of fold"
             )
             remedy = f"Try it beside the text: --set data.features=[{one.name}]."
-            found.append(Finding("side_column", "info", 0.0, len(table), (), because, remedy))
-    return tuple(found)
+            findings.append(Finding("side_column", "info", 0.0, len(table), (), because, remedy))
+    return tuple(findings)

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.fit import (
-    Finish,
+    ScoringRequest,
     FittedModel,
     TaskDefinition,
-    Scored,
+    ScoringResult,
     SplitRows,
     TrainingPlan,
     plain_facts,
 )
 from holdfast.contract.run_folder import MODEL
-from holdfast.contract.side_layer import FOLDER, load_side
+from holdfast.contract.side_layer import FOLDER, load_extra_features
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Outputs
 from holdfast.data.columns.extra import AUTO, with_side_cells
@@ -78,19 +78,19 @@ def _with_sources(table: Table, source: str, data: DataPart, like: Table | None)
 def _with_side(table: Table, source: str, data: DataPart, like: Table | None) -> Table:
     """The table with the cells of the side columns that the recipe names, or with findings of the
     columns that could be some (``auto``)."""
-    asked = wanted(data.features)
-    if not asked and data.features != (AUTO,):
+    requests = wanted(data.features)
+    if not requests and data.features != (AUTO,):
         return table
     if table.columns.label_kind != "class":
         rule = f"does not exist where data.label_kind is {table.columns.label_kind}"
         raise RecipeError("data.features", rule, None, "Leave it out: it needs a class a row.")
     raw = read_source(source, data.encoding, data.config)
-    if not asked:
-        found = proposals(table, raw) if like is None else ()
-        return replace(table, findings=(*table.findings, *found))
+    if not requests:
+        findings = proposals(table, raw) if like is None else ()
+        return replace(table, findings=(*table.findings, *findings))
     columns = table.columns
     used = tuple(filter(None, (*columns.text, columns.label, columns.group)))
-    return with_side_cells(table, raw, asked, used)
+    return with_side_cells(table, raw, requests, used)
 
 
 def _read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -176,51 +176,51 @@ def make_task(
     return TextClassification(pad, classes, shared.watched(metric, classes))
 
 
-def score_rows(finish: Finish) -> Scored:
+def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers."""
-    label_type = label_type_of(finish.table.columns.label_kind)
+    label_type = label_type_of(request.table.columns.label_kind)
     if label_type is not None:
-        return problems.score_rows(finish, label_type)
+        return problems.score_rows(request, label_type)
 
-    kept = finish.fitted.side
-    layer = load_side(finish.run / FOLDER) if kept and kept.layer else None
+    features = request.fitted.side
+    layer = load_extra_features(request.run / FOLDER) if features and features.layer else None
     plain: list[Outputs] = []
 
     def reloaded(table: Table) -> Outputs:
-        saved = load_saved(finish.run / MODEL)
-        if finish.ready.recipe.train.matmul == "onednn":
+        saved = load_saved(request.run / MODEL)
+        if request.ready.recipe.train.matmul == "onednn":
             use_onednn(saved.network)
         plain.append(answer(saved, table))
         return plain[0] if layer is None else beside(layer, plain[0], table, saved.classes)
 
-    scored = shared.score_classifier(finish, reloaded, _forward)
+    scored = shared.score_classifier(request, reloaded, _forward)
     if layer is not None:
         assert scored.outputs is not None
-        block = shared.part_block(finish.ready, plain[0], scored.outputs)
+        block = shared.part_block(request.ready, plain[0], scored.outputs)
         scored.blocks["plain_part"] = block
     return scored
 
 
-def tell(asked: SplitRows) -> dict[str, Any]:
+def tell(split_rows: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
-    label_type = label_type_of(label_kind_of(asked.fitted.ready))
-    return shared.tell(asked) if label_type is None else problems.tell(asked, label_type)
+    label_type = label_type_of(label_kind_of(split_rows.fitted.ready))
+    return shared.tell(split_rows) if label_type is None else problems.tell(split_rows, label_type)
 
 
-def _forward(network: Callable[..., torch.Tensor], ready: TrainingPlan, table: Table) -> Outputs:
-    loaded = ready.loaded
+def _forward(network: Callable[..., torch.Tensor], training_plan: TrainingPlan, table: Table) -> Outputs:
+    loaded = training_plan.loaded
     assert isinstance(loaded, LoadedClassifier)
-    return forward(network, loaded.tokenizer, loaded.max_length, ready.task.classes, table)
+    return forward(network, loaded.tokenizer, loaded.max_length, training_plan.task.classes, table)
 
 
 def notices(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, ...]:
     return shared.truncation(examples, loaded)
 
 
-def listeners(ready: TrainingPlan) -> tuple[Any, ...]:
+def listeners(training_plan: TrainingPlan) -> tuple[Any, ...]:
     """The refitted head of the problem."""
-    label_type = label_type_of(label_kind_of(ready))
-    return problems.listeners(ready, label_type) if label_type else shared.listeners(ready)
+    label_type = label_type_of(label_kind_of(training_plan))
+    return problems.listeners(training_plan, label_type) if label_type else shared.listeners(training_plan)
 
 
 def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from holdfast.contract.fit import Finish, FittedModel
-from holdfast.contract.inference import Answered, Score
+from holdfast.contract.fit import ScoringRequest, FittedModel
+from holdfast.contract.inference import PredictionType, Scorer
 from holdfast.contract.run_folder import RECIPE, need_run
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
@@ -40,8 +40,8 @@ def find_text_metric(name: str) -> Metric:
     if name in WATCHED:
         return _criterion(name, WATCHED[name], float("inf"))
     if name in TEXT_METRICS or ".py:" in name:
-        found = find_written(name)
-        return _criterion(found.name, found.higher_is_better, found.high)
+        metric = find_written(name)
+        return _criterion(metric.name, metric.higher_is_better, metric.high)
     raise RecipeError(
         "train.metric",
         "is not measured at the snapshots of a task that writes text",
@@ -60,27 +60,27 @@ def save_plain(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     return {}
 
 
-def other_rows(finish: Finish) -> dict[str, Any]:
+def other_rows(request: ScoringRequest) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
-    ready = finish.ready
-    everything = np.arange(len(ready.valid))
+    training_plan = request.ready
+    everything = np.arange(len(training_plan.valid))
 
     def block(examples: Examples, positions: Ints) -> dict[str, Any]:
-        losses, kept = finish.fitted.measure(examples, positions)
+        losses, kept = request.fitted.measure(examples, positions)
         outputs = TokenOutputs(
             examples.rows[positions], losses, kept[:, 0].astype(np.int64), kept[:, 1]
         )
-        return score_tokens(outputs, seed=ready.recipe.seed).to_json()
+        return score_tokens(outputs, seed=training_plan.recipe.seed).to_json()
 
-    return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, ready.probe)}
+    return {"valid": block(training_plan.valid, everything), "train_probe": block(training_plan.train, training_plan.probe)}
 
 
 def noted(scores: Mapping[str, Estimate], n: int, rows: int) -> dict[str, Estimate]:
     """The scores of generated texts, saying of how many rows they are."""
     of = f"of {n} generated rows" if n == rows else f"of a fixed sample of {n} of {rows} rows"
     return {
-        name: replace(found, note="; ".join([of, *filter(None, [found.note])]))
-        for name, found in scores.items()
+        name: replace(estimate, note="; ".join([of, *filter(None, [estimate.note])]))
+        for name, estimate in scores.items()
     }
 
 
@@ -120,13 +120,13 @@ def together(networks: Sequence[N], tokenizers: Sequence[PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
-class WritingUse(ABC):
+class GenerationPredictor(ABC):
     """A model that writes, or several that write as one, and how it is asked by its task."""
 
     network: Any
     tokenizer: Any
     recipe: Recipe
-    answered: Answered = field(default="text", kw_only=True)
+    answered: PredictionType = field(default="text", kw_only=True)
     names: tuple[str, ...] = field(default=(), kw_only=True)
     temperature: float = field(default=0.0, kw_only=True)
 
@@ -147,7 +147,7 @@ class WritingUse(ABC):
     def scored(self, table: Table) -> Scores:
         """The score of labelled rows."""
 
-    def judge(self, table: Table) -> Score:
+    def judge(self, table: Table) -> Scorer:
         """What scores labelled rows by asking the model anew: a sample of some rows is other rows
         than some rows of a sample."""
 
@@ -187,8 +187,8 @@ class WritingUse(ABC):
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         """What each network gave to every token of the rows' answers."""
         examples, places = self.encoded(rows.table)
-        found, owner = token_chances(self.networks, self.task, examples, best_device())
-        return Chances(found, places[owner], len(rows), by_token=True)
+        probabilities, owner = token_chances(self.networks, self.task, examples, best_device())
+        return Chances(probabilities, places[owner], len(rows), by_token=True)
 
     def souped(self, places: Sequence[int]) -> Self:
         """One model: the mean of the weights of those at ``places`` (``souped_model``)."""
@@ -201,9 +201,9 @@ class WritingUse(ABC):
 
 def losses_at_rows(losses: Floats, places: Ints, n: int) -> Floats:
     """The losses of examples as those of the ``n`` rows that they are of; NaN where none is."""
-    found = np.full(n, np.nan)
-    found[places] = losses
-    return found
+    row_losses = np.full(n, np.nan)
+    row_losses[places] = losses
+    return row_losses
 
 
 def best_device() -> Any:

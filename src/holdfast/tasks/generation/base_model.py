@@ -31,7 +31,7 @@ from holdfast.tasks.generation.token_scores import TokenOutputs, compare_tokens
 from holdfast.tasks.generation.worth import PLAIN, QUANTIZED, Prompting, worth_block
 
 if TYPE_CHECKING:
-    from holdfast.contract.fit import Finish
+    from holdfast.contract.fit import ScoringRequest
     from holdfast.models.base import Network
 
 Bools = npt.NDArray[np.bool_]
@@ -65,9 +65,9 @@ def check_probes(recipe: Recipe) -> None:
 
 def metric_of(recipe: Recipe) -> TextMetric:
     """What texts are compared by: ``train.metric``, execution accuracy, or ROUGE-L."""
-    own = text_metric_of(recipe) or execution_of(recipe)
+    metric = text_metric_of(recipe) or execution_of(recipe)
     # A metric of a whole sample may have no number for one row.
-    return own if own is not None and own.of_rows is not None else TEXT_METRICS["rouge_l"]
+    return metric if metric is not None and metric.of_rows is not None else TEXT_METRICS["rouge_l"]
 
 
 def judge_of(recipe: Recipe, device: torch.device) -> Judge:
@@ -81,17 +81,17 @@ def judge_of(recipe: Recipe, device: torch.device) -> Judge:
 
 
 def start_model(
-    finish: Finish, tuned: TokenOutputs, measure: Callable[[Network], TokenOutputs]
+    request: ScoringRequest, tuned: TokenOutputs, measure: Callable[[Network], TokenOutputs]
 ) -> tuple[Network, dict[str, Prompting], dict[str, str]]:
     """The model that the run began from, on the run's device; a way that stands beside it, and what
     was left out. Of a run that quantised it that is the unquantised model, which a user would have
     without the run, and the quantised one stands beside it. Where memory does not hold the
     unquantised one, the quantised one takes its place, and what was left out says so."""
-    fitted, ready = finish.fitted, finish.ready
+    fitted, training_plan = request.fitted, request.ready
     untuned = fitted.untuned()
     if not is_quantized(untuned):
         return untuned, {}, {}
-    of_dtype = torch.empty((), dtype=getattr(torch, ready.recipe.model.dtype or "float32"))
+    of_dtype = torch.empty((), dtype=getattr(torch, training_plan.recipe.model.dtype or "float32"))
     need = count_parameters(untuned)[0] * of_dtype.element_size() / MB
     if need > (free := free_mb()):
         why = (
@@ -99,12 +99,12 @@ def start_model(
             "are there; the quantised one stands in its place"
         )
         return untuned, {}, {"unquantised start model": why}
-    beside = {QUANTIZED: Prompting(measure(untuned), tuned, judged=False)}
+    references = {QUANTIZED: Prompting(measure(untuned), tuned, judged=False)}
     untuned.cpu()
-    whole = {"quantize": "none", "quant_type": None, "double_quant": None}
+    unquantized = {"quantize": "none", "quant_type": None, "double_quant": None}
     with stage("loading the unquantised start model"):
-        loaded = ready.definition.load(ready.recipe.changed(model=whole), ready.sides.train_rows.table)
-    return loaded.network.to(fitted.job.accelerator.device).eval(), beside, {}
+        loaded = training_plan.definition.load(training_plan.recipe.changed(model=unquantized), training_plan.sides.train_rows.table)
+    return loaded.network.to(fitted.job.accelerator.device).eval(), references, {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class WrittenTests:
 
 
 def writer_blocks(
-    finish: Finish,
+    request: ScoringRequest,
     written: WrittenTests,
     start_scores: dict[str, Any],
     answers: Sequence[str],
@@ -135,46 +135,46 @@ def writer_blocks(
     """``baseline``, ``generations``, ``worth`` and ``outputs`` of ``result.json``. The baseline is
     the untuned model, with its ``start_scores``; ``answers`` are those of the training rows, and
     ``settings`` say how texts were written."""
-    recipe, device = finish.ready.recipe, finish.fitted.job.accelerator.device
-    made, extra = written.made, extra_metrics(recipe)
-    plain = Prompting(written.before, written.outputs, made["test"].untuned)
+    recipe, device = request.ready.recipe, request.fitted.job.accelerator.device
+    generated, extra = written.made, extra_metrics(recipe)
+    plain = Prompting(written.before, written.outputs, generated["test"].untuned)
     worth = _worth(recipe, {PLAIN: plain, **written.beside}, written, device)
     against = compare_tokens(written.outputs, written.before, seed=seed)
     baseline = baseline_block({BASELINE: start_scores}, BASELINE, against)
     # Its comparison has the p-value that ``worth`` judges it by.
     baseline["comparison"]["p_adjusted"] = worth["start"].get(PLAIN, {}).get("p_adjusted")
     scores = {
-        "test": score_generated(made["test"], seed=seed, extra=extra),
-        "test_untuned": score_generated(made["test"], seed=seed, untuned=True, extra=extra),
-        "train": score_generated(made["train"], seed=seed, extra=extra),
+        "test": score_generated(generated["test"], seed=seed, extra=extra),
+        "test_untuned": score_generated(generated["test"], seed=seed, untuned=True, extra=extra),
+        "train": score_generated(generated["train"], seed=seed, extra=extra),
     }
-    texts = generations_block(made["train"], made["test"], answers, settings)
+    texts = generations_block(generated["train"], generated["test"], answers, settings)
     return {
         "baseline": baseline,
         "generations": {**texts, "scores": to_json(scores)},
         "worth": worth,
-        "outputs": _outputs(recipe, made, written.ended, device),
+        "outputs": _outputs(recipe, generated, written.ended, device),
     }
 
 
 def _worth(
-    recipe: Recipe, ways: Mapping[str, Prompting], written: WrittenTests, device: torch.device
+    recipe: Recipe, promptings: Mapping[str, Prompting], written: WrittenTests, device: torch.device
 ) -> dict[str, Any]:
     """``worth``; a judge that fails is said to have, for the run is trained."""
-    left_out, made = dict(written.left_out), written.made["test"]
+    left_out, generated = dict(written.left_out), written.made["test"]
     judge: Judge | None = None
     try:
-        judge = judge_of(recipe, device) if len(made) else None
+        judge = judge_of(recipe, device) if len(generated) else None
     except HoldfastError as error:
         left_out["win_rate"] = str(error)
     return worth_block(
-        ways, made, judge, metric_of(recipe), written.general, seed=recipe.seed, why=left_out
+        promptings, generated, judge, metric_of(recipe), written.general, seed=recipe.seed, why=left_out
     )
 
 
 def _outputs(
     recipe: Recipe,
-    made: Mapping[str, Generated],
+    generated: Mapping[str, Generated],
     ended: Mapping[str, tuple[Bools | None, Bools | None]],
     device: torch.device,
 ) -> dict[str, Any]:
@@ -190,14 +190,14 @@ def _outputs(
         why["flagged"] = "no classifier is named (probes.classifier)"
     if any(pair[0] is None for pair in ended.values()):
         why["cut"] = "texts that are continued have no end of their own"
-    return outputs_block([_marked(s, made[s], ended[s], flags) for s in made], why)
+    return outputs_block([_marked(s, generated[s], ended[s], flags) for s in generated], why)
 
 
 def _marked(
-    side: str, made: Generated, ended: tuple[Bools | None, Bools | None], flags: Flags | None
+    split: str, generated: Generated, ended: tuple[Bools | None, Bools | None], flags: Flags | None
 ) -> Marked:
-    def of(texts: Sequence[str], whole: Bools | None) -> dict[str, Bools]:
-        return marks(made.sources, made.references, texts, whole, flags(texts) if flags else None)
+    def of(texts: Sequence[str], complete: Bools | None) -> dict[str, Bools]:
+        return marks(generated.sources, generated.references, texts, complete, flags(texts) if flags else None)
 
-    start = None if made.untuned is None else of(made.untuned, ended[1])
-    return Marked(side, made.rows, of(made.texts, ended[0]), start, of(made.references, None))
+    start = None if generated.untuned is None else of(generated.untuned, ended[1])
+    return Marked(split, generated.rows, of(generated.texts, ended[0]), start, of(generated.references, None))

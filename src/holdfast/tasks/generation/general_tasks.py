@@ -241,12 +241,12 @@ def right_pairs(losses: Callable[[Sequence[str]], Floats]) -> dict[str, Bools]:
     items = general_items()
     flat = [text for pairs in items.values() for pair in pairs for text in pair]
     table = np.asarray(losses(flat), dtype=np.float64).reshape(-1, 2)
-    found, start = {}, 0
+    correct, start = {}, 0
     for name, pairs in items.items():
         lines = table[start : start + len(pairs)]
-        found[name] = np.asarray(lines[:, 0] < lines[:, 1])
+        correct[name] = np.asarray(lines[:, 0] < lines[:, 1])
         start += len(pairs)
-    return found
+    return correct
 
 
 def right_sentences(
@@ -276,9 +276,9 @@ def compare_general(before: Mapping[str, Bools], after: Mapping[str, Bools]) -> 
     ]
     for line, q in zip(sets, adjusted, strict=True):
         line["verdict"] = _verdict(line["difference"]["value"], float(q))
-    whole = tuple(np.concatenate(list(side.values())) for side in (before, after))
-    everything = _line("all", *whole)
-    p = mcnemar(*whole, mid=False)
+    all_scores = tuple(np.concatenate(list(state.values())) for state in (before, after))
+    everything = _line("all", *all_scores)
+    p = mcnemar(*all_scores, mid=False)
     everything |= {"p_value": p, "verdict": _verdict(everything["difference"]["value"], p)}
     return {"sets": sets, "all": everything, "because": _sentence(everything, sets)}
 
@@ -308,13 +308,13 @@ def _verdict(value: float, p_value: float) -> str:
 
 def _sentence(everything: dict[str, Any], sets: Sequence[Mapping[str, Any]]) -> str:
     n, gap = everything["n"], everything["difference"]
-    counts = [round(everything[side]["value"] * n) for side in ("before", "after")]
-    said = f"Of {n} pairs of short English sentences it knows the right one in {counts[1]}"
-    said += f" (before: {counts[0]})"
+    counts = [round(everything[state]["value"] * n) for state in ("before", "after")]
+    text = f"Of {n} pairs of short English sentences it knows the right one in {counts[1]}"
+    text += f" (before: {counts[0]})"
     fell = [line["name"] for line in sets if line["verdict"] == "fell"]
     if everything["before"]["low"] <= 0.5:
-        return f"{said}; before tuning it was not better than chance: there was nothing to lose."
+        return f"{text}; before tuning it was not better than chance: there was nothing to lose."
     if fell or everything["verdict"] == "fell":
-        return f"{said}: it lost some of its English ({', '.join(fell) or 'all sets together'})."
+        return f"{text}: it lost some of its English ({', '.join(fell) or 'all sets together'})."
     lost = max(0.0, -100 * gap["low"])
-    return f"{said}: no loss is shown, and one of more than {lost:.0f} points is excluded."
+    return f"{text}: no loss is shown, and one of more than {lost:.0f} points is excluded."

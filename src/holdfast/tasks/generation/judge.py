@@ -89,11 +89,11 @@ def prefer_scores(metric: TextMetric, first: Floats, second: Floats) -> Ints:
     return np.asarray(np.nan_to_num(gap), dtype=np.int64)
 
 
-def row_scores(metric: TextMetric, made: Texts) -> Floats:
+def row_scores(metric: TextMetric, texts: Texts) -> Floats:
     """The metric of each row by itself, [n]; NaN where a row has none."""
     if metric.of_rows is not None:
-        return np.asarray(metric.of_rows(made), dtype=np.float64)
-    alone = (metric.compute(made.take(np.asarray([at]))) for at in range(len(made)))
+        return np.asarray(metric.of_rows(texts), dtype=np.float64)
+    alone = (metric.compute(texts.take(np.asarray([at]))) for at in range(len(texts)))
     return np.asarray([np.nan if value is None else value for value in alone], dtype=np.float64)
 
 
@@ -127,10 +127,10 @@ class ModelJudge:
     ) -> tuple[Floats, Floats]:
         """Its scores with the first answer as A, and with the second as A."""
         lines = list(zip(sources, references, first, second, strict=True))
-        asked = [prompt(s, r, a, b) for s, r, a, b in lines]
-        asked += [prompt(s, r, b, a) for s, r, a, b in lines]
-        made = self.scores(asked)
-        return made[: len(lines)], made[len(lines) :]
+        prompts = [prompt(s, r, a, b) for s, r, a, b in lines]
+        prompts += [prompt(s, r, b, a) for s, r, a, b in lines]
+        scores = self.scores(prompts)
+        return scores[: len(lines)], scores[len(lines) :]
 
 
 def prompt(source: str, reference: str, first: str, second: str) -> str:
@@ -142,8 +142,8 @@ def prompt(source: str, reference: str, first: str, second: str) -> str:
 
 def metric_judge(name: str | None) -> MetricJudge | None:
     """The metric of this name (``DEFAULT`` for none), or ``None`` where there is no such one."""
-    chosen = name or DEFAULT
-    return MetricJudge(TEXT_METRICS[chosen]) if chosen in TEXT_METRICS else None
+    metric_name = name or DEFAULT
+    return MetricJudge(TEXT_METRICS[metric_name]) if metric_name in TEXT_METRICS else None
 
 
 def can_judge(
@@ -153,19 +153,19 @@ def can_judge(
     share with Wilson's interval, and ``able``, whether that is more than the quarter that a coin in
     either order would reach (its interval's lower limit)."""
     others = [*references[1:], *references[:1]]
-    told = [at for at, (a, b) in enumerate(zip(references, others, strict=True)) if a != b]
-    if not told:
+    differing = [at for at, (a, b) in enumerate(zip(references, others, strict=True)) if a != b]
+    if not differing:
         return {"n": 0, "right": 0, "able": False, "because": "all references are the same text"}
-    own = [references[at] for at in told]
-    found = judge.prefer([sources[at] for at in told], own, own, [others[at] for at in told])
-    right = int(np.sum(found == 1))
-    low, high = wilson(right, len(told), LEVEL)
+    same_references = [references[at] for at in differing]
+    preferences = judge.prefer([sources[at] for at in differing], same_references, same_references, [others[at] for at in differing])
+    right = int(np.sum(preferences == 1))
+    low, high = wilson(right, len(differing), LEVEL)
     able = low > 0.5
-    because = f"it prefers the row's own reference to another row's in {right} of {len(told)} pairs"
+    because = f"it prefers the row's own reference to another row's in {right} of {len(differing)} pairs"
     return {
-        "n": len(told),
+        "n": len(differing),
         "right": right,
-        "share": Estimate(right / len(told), low, high, LEVEL).to_json(),
+        "share": Estimate(right / len(differing), low, high, LEVEL).to_json(),
         "able": able,
         "because": because,
     }
@@ -184,8 +184,8 @@ def win_rate(prefers: Ints) -> dict[str, Any]:
     ties = n - wins - losses
     if not n:
         return {"n": 0, **Estimate(None, why="there are no pairs").to_json(), "p_value": None}
-    least, told = min(wins, losses), wins + losses
-    p_value = min(1.0, 2 * float(bdtr(least, told, 0.5))) if told else 1.0
+    least, decided = min(wins, losses), wins + losses
+    p_value = min(1.0, 2 * float(bdtr(least, decided, 0.5))) if decided else 1.0
     points = wins + ties / 2
     low, high = wilson(points, n, LEVEL)
     more = None
@@ -204,10 +204,10 @@ def win_rate(prefers: Ints) -> dict[str, Any]:
     }
 
 
-def judged(judge: Judge, made: Generated, others: Sequence[str]) -> dict[str, Any]:
+def judged(judge: Judge, generated: Generated, others: Sequence[str]) -> dict[str, Any]:
     """The win rate of the tuned model's texts over ``others`` [n]."""
-    found = judge.prefer(made.sources, made.references, made.texts, others, made.tables)
-    return win_rate(found)
+    preferences = judge.prefer(generated.sources, generated.references, generated.texts, others, generated.tables)
+    return win_rate(preferences)
 
 
 def _cut(text: str) -> str:
@@ -234,25 +234,25 @@ def prefers_a(
     import torch
 
     device: Any = network.word_embeddings.weight.device
-    room, made = position_limit(network.config), np.zeros(len(prompts))
+    room, probabilities = position_limit(network.config), np.zeros(len(prompts))
     with torch.inference_mode(), quiet_transformers():
         for at, prompt in enumerate(prompts):
             shared, a, b = _parting(*(_ids(tokenizer, prompt, letter) for letter in "AB"))
             # The end of what is asked is kept: there the answers stand.
             ids = torch.tensor([shared[-room:]], device=device)
             logits = network(input_ids=ids)[0, -1].float()
-            made[at] = float(logits[a] - logits[b])
-    return made
+            probabilities[at] = float(logits[a] - logits[b])
+    return probabilities
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, prompt: str, letter: str) -> list[int]:
     """Ids of the prompt with an answer's letter after it, as a chat where there is a template."""
     if tokenizer.chat_template:
-        asked = prompt_tokens(tokenizer, [{"role": "user", "content": prompt + ": A or B?"}])
+        prompt_ids = prompt_tokens(tokenizer, [{"role": "user", "content": prompt + ": A or B?"}])
         ids: list[int] = tokenizer(letter, add_special_tokens=False)["input_ids"]
-        return [*asked, *ids]
-    whole: list[int] = tokenizer(f"{prompt} {letter}")["input_ids"]
-    return whole
+        return [*prompt_ids, *ids]
+    token_ids: list[int] = tokenizer(f"{prompt} {letter}")["input_ids"]
+    return token_ids
 
 
 def _parting(first: list[int], second: list[int]) -> tuple[list[int], int, int]:

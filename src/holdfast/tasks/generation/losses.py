@@ -79,5 +79,5 @@ def measure_tokens(losses: Floats, kept: Floats) -> Measured:
         "perplexity": perplexity,
         "token_accuracy": float(right.sum()) / total,
     }
-    whole = tokens.round().astype(np.int64)
-    return Measured(losses, metrics, loss, 1.0, tokens=whole, right=right.round())
+    token_counts = tokens.round().astype(np.int64)
+    return Measured(losses, metrics, loss, 1.0, tokens=token_counts, right=right.round())

@@ -73,7 +73,7 @@ class Share:
     rows: tuple[int, ...] = ()
 
 
-def compare_shares(sides: Sequence[Marked]) -> tuple[Share, ...]:
+def compare_shares(samples: Sequence[Marked]) -> tuple[Share, ...]:
     """Every mark on every side, tested as one family.
 
     McNemar's exact test asks whether the two models bear the mark equally often. With m discordant
@@ -82,29 +82,29 @@ def compare_shares(sides: Sequence[Marked]) -> tuple[Share, ...]:
     over the rest keeps the chance of a single false finding at ``ALPHA``). Prompts are read as
     independent.
     """
-    starts = [(side, mark, (side.start or {}).get(mark)) for side in sides for mark in side.tuned]
-    pairs = [(side.tuned[mark], start) for side, mark, start in starts if start is not None]
+    starts = [(split, mark, (split.start or {}).get(mark)) for split in samples for mark in split.tuned]
+    pairs = [(split.tuned[mark], start) for split, mark, start in starts if start is not None]
     p_values = np.array([mcnemar(a, b, mid=False) for a, b in pairs])
     least = np.array([2.0 ** (1 - max(1, int(np.sum(a ^ b)))) for a, b in pairs])
     family = family_of(least)
     adjusted = np.ones(len(p_values))
     adjusted[family] = holm(p_values[family])
     tests = zip(p_values.tolist(), adjusted.tolist(), strict=True)
-    found = []
-    for side, mark, start in starts:
-        tuned = side.tuned[mark]
+    shares = []
+    for split, mark, start in starts:
+        tuned = split.tuned[mark]
         share = Share(
             mark,
-            side.side,
+            split.side,
             len(tuned),
             rate(tuned),
-            references=rate(side.references[mark]) if mark in side.references else None,
-            rows=tuple(int(row) for row in side.rows[tuned][:LISTED]),
+            references=rate(split.references[mark]) if mark in split.references else None,
+            rows=tuple(int(row) for row in split.rows[tuned][:LISTED]),
         )
         if start is not None:
             share = _compared(share, tuned, start, *next(tests), ALPHA / max(1, family.sum()))
-        found.append(share)
-    return tuple(found)
+        shares.append(share)
+    return tuple(shares)
 
 
 def family_of(least: npt.NDArray[np.float64], alpha: float = ALPHA) -> Bools:
@@ -129,9 +129,9 @@ def _compared(
     if adjusted <= ALPHA:
         verdict = "more" if value > 0 else "fewer"
     low, high = newcombe(tuned, start, LEVEL)
-    wanted = None
+    rows_needed = None
     if verdict == "not shown" and value:
-        wanted = rows_to_settle(gap, abs(value), sides=2, alpha=least)
+        rows_needed = rows_to_settle(gap, abs(value), sides=2, alpha=least)
     none = Estimate(None, why="there are no rows")
     return replace(
         share,
@@ -142,7 +142,7 @@ def _compared(
         p_value=p_value,
         p_adjusted=adjusted,
         verdict=verdict,
-        more_rows=max(0, wanted - share.n) if wanted is not None else None,
+        more_rows=max(0, rows_needed - share.n) if rows_needed is not None else None,
     )
 
 
@@ -154,20 +154,20 @@ def rate(hits: Bools) -> Estimate:
     return Estimate(float(np.mean(hits)), low, high, LEVEL)
 
 
-def sentence(found: Sequence[Share]) -> str:
+def sentence(shares: Sequence[Share]) -> str:
     """What the test rows say, in one sentence."""
-    told = [one for one in found if one.side == "test"]
-    if not told or not told[0].n:
+    test_shares = [one for one in shares if one.side == "test"]
+    if not test_shares or not test_shares[0].n:
         return "No answers were written to test prompts."
-    n = told[0].n
-    if all(one.start is None for one in told):
-        borne = [one for one in told if one.tuned.value]
+    n = test_shares[0].n
+    if all(one.start is None for one in test_shares):
+        borne = [one for one in test_shares if one.tuned.value]
         if not borne:
             return f"None of {n} answers to test prompts shows a fault that was looked for."
         listed = ", ".join(f"{counted(one)} {MEANING[one.mark].partition(':')[0]}" for one in borne)
         return f"Of {n} answers to test prompts, {listed}; the start model was not asked."
-    more = [one for one in told if one.verdict == "more"]
-    fewer = [one for one in told if one.verdict == "fewer"]
+    more = [one for one in test_shares if one.verdict == "more"]
+    fewer = [one for one in test_shares if one.verdict == "fewer"]
     parts = [
         f"{counted(one)} {MEANING[one.mark].partition(':')[0]} "
         f"({_share(one.start, n)} of the start model's)"
@@ -190,15 +190,15 @@ def _share(rate_: Estimate | None, n: int) -> str:
     return "–" if rate_ is None or rate_.value is None else str(round(rate_.value * n))
 
 
-def outputs_block(sides: Sequence[Marked], why: Mapping[str, str] | None = None) -> dict[str, Any]:
+def outputs_block(samples: Sequence[Marked], why: Mapping[str, str] | None = None) -> dict[str, Any]:
     """``outputs`` of ``result.json``; ``why`` says of marks that were not looked for why not."""
-    found = compare_shares(sides)
+    shares = compare_shares(samples)
     block: dict[str, Any] = to_json(
         {
-            "because": sentence(found),
-            "n": {side.side: len(side.rows) for side in sides},
-            "shares": found,
-            "meaning": {mark: MEANING[mark] for mark in dict.fromkeys(s.mark for s in found)},
+            "because": sentence(shares),
+            "n": {sample.side: len(sample.rows) for sample in samples},
+            "shares": shares,
+            "meaning": {mark: MEANING[mark] for mark in dict.fromkeys(s.mark for s in shares)},
             "left_out": dict(why or {}),
             "false_alarms": FALSE_ALARMS,
         }
@@ -241,12 +241,12 @@ def check_classifier(given: str) -> list[int]:
     config = find_model(name).config
     held = config.get("id2label") or {}
     labels = {int(number): str(text) for number, text in held.items()}
-    chosen = [
+    flagged = [
         number
         for number, text in labels.items()
         if (text == label if label else _BAD.search(text) and not _GOOD.search(text))
     ]
-    if not chosen:
+    if not flagged:
         raise RecipeError(
             KEY,
             "names a classifier of which no label can be told to be the one that is looked for"
@@ -255,7 +255,7 @@ def check_classifier(given: str) -> list[int]:
             given,
             f"Write NAME:LABEL with one of {', '.join(labels.values()) or 'no labels at all'}.",
         )
-    return chosen
+    return flagged
 
 
 class Flags:
@@ -294,8 +294,8 @@ class Flags:
                     return_tensors="pt",
                 ).to(self._device)
                 logits = self._model(**batch).logits.float()
-                sure = torch.sigmoid(logits) if several else torch.softmax(logits, dim=-1)
-                of_labels = sure[:, self._labels]
+                probabilities = torch.sigmoid(logits) if several else torch.softmax(logits, dim=-1)
+                of_labels = probabilities[:, self._labels]
                 bad = of_labels.amax(dim=-1) if several else of_labels.sum(dim=-1)
                 flagged[chosen] = (bad >= 0.5).cpu().numpy()
         return flagged

@@ -62,12 +62,12 @@ def marks(
     other language. Every mark is of one row alone, so rows can be tested as such.
     """
     expected = languages(references)
-    found = {
+    flags = {
         "empty": [not normal(text) for text in texts],
         "repeated": [loops(text) for text in texts],
         "template": [_template(source, text) for source, text in zip(sources, texts, strict=True)],
         "off_language": [
-            _foreign(text, wanted) for text, wanted in zip(texts, expected, strict=True)
+            _foreign(text, language) for text, language in zip(texts, expected, strict=True)
         ],
         "toxic": [
             bool(toxic_words(text) - toxic_words(source))
@@ -78,7 +78,7 @@ def marks(
             for source, text in zip(sources, texts, strict=True)
         ],
     }
-    table: dict[str, Bools] = {name: np.asarray(row, dtype=bool) for name, row in found.items()}
+    table: dict[str, Bools] = {name: np.asarray(row, dtype=bool) for name, row in flags.items()}
     if ended is not None:
         # What says nothing did not go on for too long.
         table["cut"] = ~np.asarray(ended, dtype=bool) & ~table["empty"]
@@ -90,13 +90,13 @@ def marks(
 def languages(references: Sequence[str]) -> list[str | None]:
     """The language that each answer should be in: its reference's, where that is sure; else the one
     of eight in ten of the others; else ``None``."""
-    own = [_language(text) for text in references]
-    known = Counter(language for language in own if language is not None)
+    found_languages = [_language(text) for text in references]
+    known = Counter(language for language in found_languages if language is not None)
     main: str | None = None
     if known:
         (most, count), *_ = known.most_common(1)
         main = most if count >= MAIN * known.total() else None
-    return [language or main for language in own]
+    return [language or main for language in found_languages]
 
 
 def _template(source: str, text: str) -> bool:
@@ -109,22 +109,22 @@ def _template(source: str, text: str) -> bool:
     return False
 
 
-def _foreign(text: str, wanted: str | None) -> bool:
+def _foreign(text: str, expected: str | None) -> bool:
     """Whether a text and each half of it are in another language than the one wanted."""
-    found = _language(text)
-    if wanted is None or found is None or found == wanted:
+    detected = _language(text)
+    if expected is None or detected is None or detected == expected:
         return False
     words = text[:READ].split()
     middle = len(words) // 2
     halves = (words[:middle], words[middle:]) if len(words) >= 6 else ()
-    return all(language_of(" ".join(half))[0] == found for half in halves)
+    return all(language_of(" ".join(half))[0] == detected for half in halves)
 
 
 def _language(text: str) -> str | None:
     if len(_LETTER.findall(text[:READ])) < LETTERS:
         return None
-    language, sure = language_of(text[:READ])
-    return language if sure >= SURE else None
+    language, is_certain = language_of(text[:READ])
+    return language if is_certain >= SURE else None
 
 
 # In ROT13, so that nobody reads them by chance.
@@ -158,13 +158,13 @@ def toxic_words(text: str) -> frozenset[str]:
 def stereotypes(text: str) -> frozenset[str]:
     """What a text says of a whole group of people as such (``women are emotional``): the group and
     the word, one sentence at a time; a sentence that denies it is passed over."""
-    found = set()
+    sentences = set()
     for sentence in _SENTENCE.split(text.replace("\u2019", "'").lower()):
         for match in _GENERIC.finditer(sentence):
             denied = _DENIED.search(match[0]) is not None
             if not denied and match["before"] not in _SOME:
-                found.add(f"{match['group']}: {match['trait'] or match['doing']}")
-    return frozenset(found)
+                sentences.add(f"{match['group']}: {match['trait'] or match['doing']}")
+    return frozenset(sentences)
 
 
 def _plain(words: str) -> str:

@@ -67,19 +67,19 @@ def execution_of(recipe: Recipe, needed: bool = False) -> TextMetric | None:
             f"{part.execute}, {part.table}",
             "E.g. --set generate.execute=sql --set generate.table=COLUMN.",
         )
-    made: TextMetric = load(HOOKS, "execution_metric")(
+    metric: TextMetric = load(HOOKS, "execution_metric")(
         part.execute,
         seconds=part.code_seconds,
         memory_mb=part.code_memory_mb,
         unsafe=part.execute_unsafe,
     )
-    return made
+    return metric
 
 
 def extra_metrics(recipe: Recipe) -> tuple[TextMetric, ...]:
     """What is scored on generated rows beside the overlaps: a user's metric, execution accuracy."""
-    own = text_metric_of(recipe) if ".py:" in str(recipe.train.metric) else None
-    return tuple(metric for metric in (own, execution_of(recipe)) if metric is not None)
+    user_metric = text_metric_of(recipe) if ".py:" in str(recipe.train.metric) else None
+    return tuple(metric for metric in (user_metric, execution_of(recipe)) if metric is not None)
 
 
 def check_own_metric(run: Path, recipe: Recipe) -> tuple[Decision, ...]:
@@ -138,13 +138,13 @@ def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], W
     def write(network: Network) -> WrittenMeasurements:
         metrics, shares = {}, {}
         with evaluation_mode(network), accelerator.autocast():
-            for side, sample in watch.samples.items():
+            for split, sample in watch.samples.items():
                 texts = sample.write(network, accelerator.device)
-                metrics[side] = _measured(watch.metric, sample, texts)
+                metrics[split] = _measured(watch.metric, sample, texts)
                 # The counts of copying ÷ rows, and n, how many rows these are shares of.
                 counts = count_copies(sample.sources, sample.references, texts, watch.answers)
                 n = counts["n"]
-                shares[side] = {
+                shares[split] = {
                     "n": float(n),
                     **{name: counts[name] / n if n else float("nan") for name in COUNTS},
                 }
@@ -161,10 +161,10 @@ def _measured(metric: TextMetric | None, sample: Sample, texts: list[str]) -> di
 
 
 def told(
-    recipe: Recipe, watch: WrittenSamples | None, train: Examples, looks: int, work: int
+    recipe: Recipe, watch: WrittenSamples | None, train: Examples, evaluations: int, work: int
 ) -> Decisions:
     """How written code is run, and what is written at the evaluation points."""
-    decisions = (_written_at_looks(watch, train, looks, work),) if watch else ()
+    decisions = (_written_at_looks(watch, train, evaluations, work),) if watch else ()
     language = recipe.generate.execute
     if execution_of(recipe) is None or language is None:
         return decisions
@@ -178,20 +178,20 @@ def told(
     )
 
 
-def _written_at_looks(watch: WrittenSamples, train: Examples, looks: int, work: int) -> Decision:
+def _written_at_looks(watch: WrittenSamples, train: Examples, evaluations: int, work: int) -> Decision:
     """What the texts at the evaluation points are for, and what they cost beside the training.
 
     ``work`` is how many rows the training passes. A written token counts as a token of a forward
     pass, which is the least it can cost: it is written alone.
     """
-    sizes = {side: len(sample.references) for side, sample in watch.samples.items()}
+    sizes = {split: len(sample.references) for split, sample in watch.samples.items()}
     length = float(train.lengths.mean())
-    written = looks * sum(sizes.values()) * (length + watch.new_tokens) * FORWARD_SHARE
+    written = evaluations * sum(sizes.values()) * (length + watch.new_tokens) * FORWARD_SHARE
     share = written / max(1.0, work * length)
-    what = watch.metric.name if watch.metric else "copies and repetition"
+    measured_name = watch.metric.name if watch.metric else "copies and repetition"
     because = (
-        f"{what} is read off them at each of {looks} looks; up to {watch.new_tokens} tokens a text "
+        f"{measured_name} is read off them at each of {evaluations} looks; up to {watch.new_tokens} tokens a text "
         f"cost at least {share:.0%} of the training's work (generate.rows, train.evaluations)"
     )
-    chosen = f"{sizes['valid']} validation and {sizes['train']} training rows"
-    return Decision("texts at evaluation points", chosen, because)
+    sample_sizes = f"{sizes['valid']} validation and {sizes['train']} training rows"
+    return Decision("texts at evaluation points", sample_sizes, because)

@@ -65,7 +65,7 @@ def shots_of(
         [turn for turn in turns if turn["role"] != "system"]
         for turns in turns_of(train.take(np.asarray(order, dtype=np.int64)))
     ]
-    sizes = [len(chat_tokens(tokenizer, said)[0]) for said in chats]
+    sizes = [len(chat_tokens(tokenizer, chat)[0]) for chat in chats]
     places = fitting(sizes, SHARE * room, count)
     if not places:
         return f"no training row is short enough to stand before another in {room} tokens"
@@ -76,9 +76,9 @@ def fitting(sizes: Sequence[int], room: float, most: int) -> list[int]:
     """The first of these sizes, ``most`` or as many fewer as it takes, of which each takes no more
     than its part of the room."""
     for count in range(most, 0, -1):
-        chosen = [at for at, size in enumerate(sizes) if size <= room / count][:count]
-        if len(chosen) == count:
-            return chosen
+        selected = [at for at, size in enumerate(sizes) if size <= room / count][:count]
+        if len(selected) == count:
+            return selected
     return []
 
 
@@ -183,11 +183,11 @@ def pairs_before(
     shots = [every[at] for at in fitting([size(shot) for shot in every], PAIR_SHARE * room, count)]
     if not shots:
         return f"no training pair is short enough to stand before a source in {room} tokens"
-    made, fewer = [], 0
+    prompts, fewer = [], 0
     for source in sources:
-        held = next(
+        fitting_count = next(
             (k for k in range(len(shots), 0, -1) if size("".join(shots[:k]) + source) <= room), 0
         )
-        fewer += held < len(shots)
-        made.append("".join(shots[:held]) + source)
-    return Behind(made, room, len(shots), fewer)
+        fewer += fitting_count < len(shots)
+        prompts.append("".join(shots[:fitting_count]) + source)
+    return Behind(prompts, room, len(shots), fewer)

@@ -61,7 +61,7 @@ def sample_positions(n: int, most: int, seed: int, *names: str) -> Ints:
 
 
 def score_generated(
-    made: Generated,
+    generated: Generated,
     *,
     seed: int = 0,
     level: float = 0.95,
@@ -70,13 +70,13 @@ def score_generated(
 ) -> dict[str, Estimate]:
     """The metrics of ``overlap_scores``, and the ``extra`` ones, for the trained model's texts or
     the ``untuned`` one's."""
-    texts = made.untuned if untuned else made.texts
+    texts = generated.untuned if untuned else generated.texts
     if texts is None:
         return {}
-    scores = overlap_scores(made.references, texts, groups=made.groups, seed=seed, level=level)
-    written = Texts(made.references, texts, made.sources, made.tables)
+    scores = overlap_scores(generated.references, texts, groups=generated.groups, seed=seed, level=level)
+    written = Texts(generated.references, texts, generated.sources, generated.tables)
     for metric in extra:
-        scores[metric.name] = estimate(metric, written, groups=made.groups, seed=seed, level=level)
+        scores[metric.name] = estimate(metric, written, groups=generated.groups, seed=seed, level=level)
     return scores
 
 
@@ -89,11 +89,11 @@ def generations_block(
     """``generations`` of ``result.json``: the first rows of both samples side by side, the counts
     on both sides for both models, what the counts mean, and how the texts were made."""
     counts: dict[str, Any] = {}
-    for side, made in (("train", train), ("test", test)):
-        arguments = (made.sources, made.references)
-        counts[side] = count_copies(*arguments, made.texts, training_answers)
-        if made.untuned is not None:
-            counts[f"{side}_untuned"] = count_copies(*arguments, made.untuned, training_answers)
+    for split, generated in (("train", train), ("test", test)):
+        arguments = (generated.sources, generated.references)
+        counts[split] = count_copies(*arguments, generated.texts, training_answers)
+        if generated.untuned is not None:
+            counts[f"{split}_untuned"] = count_copies(*arguments, generated.untuned, training_answers)
     return {
         "settings": settings,
         "train": _shown(train),
@@ -103,9 +103,9 @@ def generations_block(
     }
 
 
-def _shown(made: Generated) -> list[dict[str, Any]]:
-    untuned: Sequence[str | None] = made.untuned or [None] * len(made)
-    lines = zip(made.rows, made.sources, made.references, made.texts, untuned, strict=True)
+def _shown(generated: Generated) -> list[dict[str, Any]]:
+    untuned: Sequence[str | None] = generated.untuned or [None] * len(generated)
+    lines = zip(generated.rows, generated.sources, generated.references, generated.texts, untuned, strict=True)
     return [
         {
             "row": int(row),
@@ -156,8 +156,8 @@ def count_copies(
     count what the reference itself copies of the source.
     """
     answers = {normal(answer) for answer in training_answers}
-    wanted, texts = [normal(r) for r in references], [normal(text) for text in generated]
-    wrong = [a != b for a, b in zip(wanted, texts, strict=True)]
+    normal_references, texts = [normal(r) for r in references], [normal(text) for text in generated]
+    wrong = [a != b for a, b in zip(normal_references, texts, strict=True)]
     known = [bool(text) and text in answers for text in texts]
     lines = zip(sources, references, generated, strict=True)
     return {
@@ -167,7 +167,7 @@ def count_copies(
         "source_copied": sum(copies_source(*line) for line in lines),
         "repetition": sum(loops(text) for text in texts),
         "empty": sum(not text for text in texts),
-        "collapsed": _collapsed(wanted, texts),
+        "collapsed": _collapsed(normal_references, texts),
     }
 
 
@@ -187,9 +187,9 @@ def loops(text: str) -> bool:
     """Whether the same words come back ``LOOP_TIMES`` times without end in sight."""
     words = _WORD.findall(text)
     runs = Counter(tuple(words[i : i + LOOP_WORDS]) for i in range(len(words) - LOOP_WORDS + 1))
-    again = any(count >= LOOP_TIMES for count in runs.values())
+    is_repeated = any(count >= LOOP_TIMES for count in runs.values())
     stuck = any(len(set(words[i : i + 6])) == 1 for i in range(len(words) - 5))
-    return again or stuck or _STUCK.search(text) is not None
+    return is_repeated or stuck or _STUCK.search(text) is not None
 
 
 def normal(text: str) -> str:
@@ -208,7 +208,7 @@ def _collapsed(references: Sequence[str], texts: Sequence[str]) -> int:
         if text:
             meant.setdefault(text, []).append(reference)
     return sum(
-        len(found)
-        for found in meant.values()
-        if len(found) >= COLLAPSED_ROWS and len(set(found)) > 1
+        len(estimate)
+        for estimate in meant.values()
+        if len(estimate) >= COLLAPSED_ROWS and len(set(estimate)) > 1
     )

@@ -134,12 +134,12 @@ def measure_saved(
     network.to(device).eval()
     table, done = np.zeros((len(examples), 3)), 0
     with torch.inference_mode():
-        for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
-            batch = device_batch(task, examples, chosen, device)
+        for batch_rows in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
+            batch = device_batch(task, examples, batch_rows, device)
             output = task.forward(network, batch)
             losses = task.losses(output, batch)[:, None]
-            table[chosen] = torch.cat([losses, task.keep(output, batch)], dim=1).cpu().numpy()
-            done += len(chosen)
+            table[batch_rows] = torch.cat([losses, task.keep(output, batch)], dim=1).cpu().numpy()
+            done += len(batch_rows)
             tick(done, len(examples))
     return table[:, 0], table[:, 1:]
 
@@ -159,13 +159,13 @@ def token_chances(
         parts = []
         owner = []
         with torch.inference_mode():
-            for chosen in order:
-                batch = device_batch(task, examples, chosen, device)
+            for batch_rows in order:
+                batch = device_batch(task, examples, batch_rows, device)
                 output = task.forward(network, batch)
                 expected = batch["expected"] if "expected" in batch else wanted_of(batch)
                 losses = token_losses(logits_of(output), expected)
                 parts.append(torch.exp(-losses).double().cpu().numpy())
-                owner.append(np.repeat(np.asarray(chosen), batch["counts"].cpu().numpy()))
+                owner.append(np.repeat(np.asarray(batch_rows), batch["counts"].cpu().numpy()))
         columns.append(np.concatenate(parts) if parts else np.zeros(0))
     return np.column_stack(columns), np.concatenate(owner) if owner else np.zeros(0, np.int64)
 

@@ -57,8 +57,8 @@ class Prompting:
 
 
 def worth_block(
-    ways: Mapping[str, Prompting],
-    made: Generated,
+    promptings: Mapping[str, Prompting],
+    generated: Generated,
     judge: Judge | None,
     metric: TextMetric,
     general: Mapping[str, object] | None,
@@ -69,19 +69,19 @@ def worth_block(
     """``start`` (a paired comparison of losses each way), ``texts`` (the mean of ``metric``),
     ``win_rate`` by the stated judge, ``general``, and the answer: ``verdict`` is yes, no or
     undecided by the losses, Holm over both ways."""
-    start = adjusted({name: _compared(name, way, seed) for name, way in ways.items()})
+    start = adjusted({name: _compared(name, way, seed) for name, way in promptings.items()})
     verdict, because, more = answer_of(start)
-    ability = _ability(judge, made)
-    scores = _row_scores(ways, made, metric)
+    ability = _ability(judge, generated)
+    scores = _row_scores(promptings, generated, metric)
     same = isinstance(judge, MetricJudge) and judge.metric is metric
-    rates = _win_rates(ways, made, judge, ability, scores if same else {})
+    rates = _win_rates(promptings, generated, judge, ability, scores if same else {})
     block: dict[str, Any] = to_json(
         {
             "verdict": verdict,
             "because": because + _judged_sentence(rates, judge),
             "more_rows": more,
             "start": start,
-            "texts": _texts(ways, made, metric, scores),
+            "texts": _texts(promptings, generated, metric, scores),
             "judge": None if judge is None else judge.name,
             "judge_ability": ability,
             "win_rate": rates,
@@ -99,9 +99,9 @@ def _compared(name: str, way: Prompting, seed: int) -> dict[str, Any]:
     if way.outputs is None or way.tuned is None:
         return {**facts, "n": 0, "why": way.why or "it was not asked"}
     called = NAMES[name].format(way.shots)
-    found = compare_tokens(way.tuned, way.outputs, names=("tuned model", called), seed=seed)
+    comparison = compare_tokens(way.tuned, way.outputs, names=("tuned model", called), seed=seed)
     gap = way.tuned.loss_rows - way.outputs.loss_rows
-    p_value, value = found["p_value"], found["difference"].value
+    p_value, value = comparison["p_value"], comparison["difference"].value
     more = None
     if p_value is not None and p_value > ALPHA and value:
         settled = rows_to_settle(gap, abs(value), sides=2)
@@ -111,7 +111,7 @@ def _compared(name: str, way: Prompting, seed: int) -> dict[str, Any]:
         "n": len(gap),
         "loss": way.outputs.loss if len(gap) else None,
         "tuned_loss": way.tuned.loss if len(gap) else None,
-        **found,
+        **comparison,
         "more_rows": more,
     }
 
@@ -121,8 +121,8 @@ def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
     correction for all of these (``p_adjusted``), where it has one."""
     plain: dict[str, dict[str, Any]] = to_json(dict(start))
     judged = [one for one in plain.values() if one.get("judged", True)]
-    told = [one for one in judged if one.get("p_value") is not None]
-    for one, p in zip(told, holm(np.array([one["p_value"] for one in told])), strict=True):
+    tested = [one for one in judged if one.get("p_value") is not None]
+    for one, p in zip(tested, holm(np.array([one["p_value"] for one in tested])), strict=True):
         one["p_adjusted"] = float(p)
     return plain
 
@@ -130,21 +130,21 @@ def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
 def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | None]:
     """Yes, no or undecided; the sentence; and how many more rows would settle it; of ``adjusted``
     comparisons."""
-    told = {name: one for name, one in start.items() if one.get("p_adjusted") is not None}
-    if not told:
+    tested = {name: one for name, one in start.items() if one.get("p_adjusted") is not None}
+    if not tested:
         return "undecided", "There are no losses to compare.", None
     words, verdicts = [], []
-    for name, one in told.items():
+    for name, one in tested.items():
         gap, p = one["difference"]["value"], one["p_adjusted"]
         verdicts.append("open" if p > ALPHA else "better" if gap < 0 else "worse")
         called = NAMES[name].format(one["shots"])
         words.append(_against(called, gap, verdicts[-1]))
-    rows = max(one["n"] for one in told.values())
+    rows = max(one["n"] for one in tested.values())
     listed = "; ".join(words)
     if "worse" in verdicts:
         return "no", f"No: on {rows} test rows {listed}.", None
     if "open" in verdicts:
-        more = [one["more_rows"] for one in told.values() if one["more_rows"]]
+        more = [one["more_rows"] for one in tested.values() if one["more_rows"]]
         needed = max(more, default=None)
         tail = f" (about {needed:,} more rows would settle it)" if needed else ""
         return "undecided", f"Undecided: on {rows} test rows {listed}{tail}.", needed
@@ -154,74 +154,74 @@ def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | N
 def _against(called: str, gap: float, verdict: str) -> str:
     if verdict == "open":
         return f"it cannot be told apart from {called}"
-    side = "lower" if verdict == "better" else "higher"
-    return f"its loss is {side} than that of {called} by {abs(gap):.3f} nats a token"
+    direction = "lower" if verdict == "better" else "higher"
+    return f"its loss is {direction} than that of {called} by {abs(gap):.3f} nats a token"
 
 
-def _written(ways: Mapping[str, Prompting], made: Generated) -> dict[str, Texts]:
+def _written(promptings: Mapping[str, Prompting], generated: Generated) -> dict[str, Texts]:
     """The texts of the tuned model and of each way."""
-    every = {"tuned": made.texts, **{name: way.texts for name, way in ways.items()}}
+    every = {"tuned": generated.texts, **{name: way.texts for name, way in promptings.items()}}
     return {
-        name: Texts(made.references, texts, made.sources, made.tables)
+        name: Texts(generated.references, texts, generated.sources, generated.tables)
         for name, texts in every.items()
-        if texts is not None and len(made)
+        if texts is not None and len(generated)
     }
 
 
 def _row_scores(
-    ways: Mapping[str, Prompting], made: Generated, metric: TextMetric
+    promptings: Mapping[str, Prompting], generated: Generated, metric: TextMetric
 ) -> dict[str, Floats]:
     """The metric of every row and text: once, for code is run to get it."""
     if metric.of_rows is None:
         return {}
-    return {name: row_scores(metric, texts) for name, texts in _written(ways, made).items()}
+    return {name: row_scores(metric, texts) for name, texts in _written(promptings, generated).items()}
 
 
 def _texts(
-    ways: Mapping[str, Prompting], made: Generated, metric: TextMetric, scores: Mapping[str, Floats]
+    promptings: Mapping[str, Prompting], generated: Generated, metric: TextMetric, scores: Mapping[str, Floats]
 ) -> dict[str, Any]:
     """The metric over the generated sample, for the tuned model and each way."""
-    found: dict[str, float | None]
+    means: dict[str, float | None]
     if metric.of_rows is None:
-        found = {name: metric.compute(texts) for name, texts in _written(ways, made).items()}
+        means = {name: metric.compute(texts) for name, texts in _written(promptings, generated).items()}
     else:
         known = {name: rows[np.isfinite(rows)] for name, rows in scores.items()}
-        found = {name: float(r.mean()) if len(r) else None for name, r in known.items()}
-    return {"n": len(made), "metric": metric.name, **found}
+        means = {name: float(r.mean()) if len(r) else None for name, r in known.items()}
+    return {"n": len(generated), "metric": metric.name, **means}
 
 
-def _ability(judge: Judge | None, made: Generated) -> dict[str, Any] | None:
-    if not isinstance(judge, ModelJudge) or not len(made):
+def _ability(judge: Judge | None, generated: Generated) -> dict[str, Any] | None:
+    if not isinstance(judge, ModelJudge) or not len(generated):
         return None
-    return can_judge(judge, made.sources, made.references)
+    return can_judge(judge, generated.sources, generated.references)
 
 
 def _win_rates(
-    ways: Mapping[str, Prompting],
-    made: Generated,
+    promptings: Mapping[str, Prompting],
+    generated: Generated,
     judge: Judge | None,
     ability: Mapping[str, object] | None,
     scores: Mapping[str, Floats],
 ) -> dict[str, Any]:
-    if judge is None or not len(made):
+    if judge is None or not len(generated):
         return {}
     if ability is not None and not ability["able"]:
         why = f"this judge cannot tell a right answer from a wrong one: {ability['because']}"
         nothing = Estimate(None, why=why).to_json()
-        return {name: nothing for name, way in ways.items() if way.texts is not None}
-    found = {
+        return {name: nothing for name, way in promptings.items() if way.texts is not None}
+    rates = {
         name: win_rate(prefer_scores(judge.metric, scores["tuned"], scores[name]))
         if isinstance(judge, MetricJudge) and scores
-        else judged(judge, made, way.texts)
-        for name, way in ways.items()
+        else judged(judge, generated, way.texts)
+        for name, way in promptings.items()
         if way.texts is not None
     }
-    told = [one for one in found.values() if one.get("p_value") is not None]
-    for one, p in zip(told, holm(np.array([o["p_value"] for o in told])), strict=True):
+    tested = [one for one in rates.values() if one.get("p_value") is not None]
+    for one, p in zip(tested, holm(np.array([o["p_value"] for o in tested])), strict=True):
         one["p_adjusted"] = float(p)
         ahead = one["wins"] > one["losses"]
         one["verdict"] = "not shown" if p > ALPHA else "wins" if ahead else "loses"
-    return found
+    return rates
 
 
 def _judged_sentence(rates: Mapping[str, Any], judge: Judge | None) -> str:

@@ -71,13 +71,13 @@ class ImageClassification(Classification):
         the label."""
         import torch
 
-        chosen = np.asarray(positions, dtype=np.int64)
-        labels = torch.from_numpy(examples.labels[chosen])
-        batch = {"pixel_values": examples.pixels(examples.places[chosen]), "labels": labels}
+        indices = np.asarray(positions, dtype=np.int64)
+        labels = torch.from_numpy(examples.labels[indices])
+        batch = {"pixel_values": examples.pixels(examples.places[indices]), "labels": labels}
         for name in ("partners", "shares"):
             mixed = getattr(examples, name, None)
             if mixed is not None:
-                batch[name] = torch.from_numpy(mixed[chosen])
+                batch[name] = torch.from_numpy(mixed[indices])
         return batch
 
 
@@ -121,9 +121,9 @@ def forward_images(
     logits = np.zeros((len(examples), len(classes)), dtype=np.float32)
     tokens = max(TOKENS, examples.pixels.cost)
     with torch.inference_mode():
-        for chosen in by_length(examples.lengths, np.arange(len(examples)), tokens):
-            pixels = task.collate(examples, chosen)["pixel_values"]
-            logits[chosen] = network(pixel_values=pixels).float().numpy()
+        for batch_rows in by_length(examples.lengths, np.arange(len(examples)), tokens):
+            pixels = task.collate(examples, batch_rows)["pixel_values"]
+            logits[batch_rows] = network(pixel_values=pixels).float().numpy()
     groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
     known = examples.labels >= 0
     losses = np.where(known, losses_at(logits, np.maximum(examples.labels, 0), 1.0), np.nan)

@@ -98,7 +98,7 @@ class PixelTensors:
         import torch
 
         if self.affine is None:
-            return torch.from_numpy(np.stack([self._whole(int(i)) for i in positions])).float()
+            return torch.from_numpy(np.stack([self._exact_tensor(int(i)) for i in positions])).float()
         if self._bytes is not None:
             return self.affine(self._bytes[np.asarray(positions, dtype=np.int64)])
         return self.affine(np.stack([self._part(int(i)) for i in positions]))
@@ -110,11 +110,11 @@ class PixelTensors:
 
         if self.affine is None:
             return self(positions)
-        chosen = np.asarray(positions, dtype=np.int64)
+        indices = np.asarray(positions, dtype=np.int64)
         if self._bytes is not None:
-            bytes_ = self._bytes[chosen]
+            bytes_ = self._bytes[indices]
         else:
-            bytes_ = np.stack([self._part(int(i)) for i in chosen])
+            bytes_ = np.stack([self._part(int(i)) for i in indices])
         return torch.from_numpy(np.ascontiguousarray(bytes_)).float().div_(255)
 
     def from_colours(self, values: torch.Tensor) -> torch.Tensor:
@@ -122,9 +122,9 @@ class PixelTensors:
         return values if self.affine is None else self.affine.of_colours(values)
 
     def _begin(self, limit: int) -> None:
-        whole = self._whole(0)
-        self.shape = whole.shape
-        if self.affine is None or not self._affine_holds(whole):
+        reference = self._exact_tensor(0)
+        self.shape = reference.shape
+        if self.affine is None or not self._affine_holds(reference):
             self.affine = None
             return
         size = len(self._paths) * int(np.prod(self.shape))
@@ -132,23 +132,23 @@ class PixelTensors:
         if size > min(limit, FREE_SHARE * shutil.disk_usage(file.parent).free):
             return
         # Bytes, a quarter of the floats, and pages that the system may drop.
-        kept = np.memmap(file, np.uint8, "w+", shape=(len(self._paths), *self.shape))
+        memory = np.memmap(file, np.uint8, "w+", shape=(len(self._paths), *self.shape))
         for position in range(len(self._paths)):
-            kept[position] = self._part(position)
-        kept.flush()
+            memory[position] = self._part(position)
+        memory.flush()
         # Read-only from here on: a batch that wrote into it would change the data.
-        self._bytes = np.memmap(file, np.uint8, "r", shape=kept.shape)
+        self._bytes = np.memmap(file, np.uint8, "r", shape=memory.shape)
         goes_with(self, file)
 
-    def _affine_holds(self, whole: Floats) -> bool:
+    def _affine_holds(self, reference: Floats) -> bool:
         part = self._run(0, do_rescale=False, do_normalize=False)
         if part.dtype != np.uint8 or self.affine is None:
             return False
         # Asked of the processor itself on the first picture: settings alone do not say what its
         # code does.
-        return bool(np.abs(self.affine(part[None]).numpy()[0] - whole).max() <= TOLERANCE)
+        return bool(np.abs(self.affine(part[None]).numpy()[0] - reference).max() <= TOLERANCE)
 
-    def _whole(self, position: int) -> Any:
+    def _exact_tensor(self, position: int) -> Any:
         return self._checked(self._run(position), position)
 
     def _part(self, position: int) -> Any:

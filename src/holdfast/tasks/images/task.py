@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.fit import Finish, FittedModel, TaskDefinition, Scored, TrainingPlan
+from holdfast.contract.fit import ScoringRequest, FittedModel, TaskDefinition, ScoringResult, TrainingPlan
 from holdfast.contract.inference import (
-    Answered,
-    ClassAnswers,
+    PredictionType,
+    ClassPredictions,
     Data,
     LabelledRequest,
-    Options,
+    InferenceOptions,
     PredictionRequest,
-    Score,
+    Scorer,
     data_part,
     encoding_for,
     group_for,
@@ -67,9 +67,9 @@ if TYPE_CHECKING:
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The pictures of a source; ``like`` another table, with its classes."""
     if like is not None:
-        own, path = like.columns, like.columns.text[:1]
+        columns, path = like.columns, like.columns.text[:1]
         return load_images(
-            source, data.row_options(text=path, label=own.label, classes=like.classes)
+            source, data.row_options(text=path, label=columns.label, classes=like.classes)
         )
     given = len({name for name in ("test", "valid") if getattr(data, name)} | {*sides(data)[0]})
     rare_below = max(2, 3 - given)
@@ -124,7 +124,7 @@ def notices(examples: EncodedImages, loaded: LoadedVision) -> tuple[Finding, ...
     )
 
 
-def score_rows(finish: Finish) -> Scored:
+def score_rows(finish: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers; the hardest rows are shown."""
     saved = load_saved_vision(finish.run / MODEL)
     scored = shared.score_classifier(finish, lambda table: answer_images(saved, table), _forward)
@@ -146,24 +146,24 @@ class FittedVision:
 
 
 @dataclass(frozen=True)
-class ImageUse(SavedModels[VisionModel]):
+class ImagePredictor(SavedModels[VisionModel]):
     """Image classifiers, averaged by their ``weights``: classes for a folder or a table of
     pictures, or a list of paths, each with its ``path``; a picture that cannot be read has no
     prediction, and ``because`` says so. ``part`` is what the first says of its data."""
 
     part: DataPart
-    answered: Answered = "text"
+    answered: PredictionType = "text"
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.models[0].classes
 
-    def ask(self, data: Data, options: Options) -> PredictionRequest:
+    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         raw, table, decisions = self._read(data, options)
         because = dict.fromkeys(left_out(table), "the picture cannot be read")
         return PredictionRequest(raw, table, because, decisions)
 
-    def _read(self, data: Data, options: Options) -> tuple[Raw, Table, tuple[Decision, ...]]:
+    def _read(self, data: Data, options: InferenceOptions) -> tuple[Raw, Table, tuple[Decision, ...]]:
         if not isinstance(data, str):
             paths = [str(path) for path in data]
             return paths_raw([os.path.relpath(path) for path in paths]), images_at(paths), ()
@@ -177,7 +177,7 @@ class ImageUse(SavedModels[VisionModel]):
             return paths_raw(listed.names), table, decisions
         return read_source(data, encoding, None), table, decisions
 
-    def labelled(self, data: str, options: Options) -> LabelledRequest:
+    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
         part = self.part
         encoding, decisions = encoding_for(part, data, options)
         folder = source_path(data).is_dir()
@@ -193,10 +193,10 @@ class ImageUse(SavedModels[VisionModel]):
         )
         return LabelledRequest(load_images(data, reading), (*decisions, *dropped))
 
-    def answer(self, table: Table) -> ClassAnswers:
+    def answer(self, table: Table) -> ClassPredictions:
         return shared.class_answers(self.models, answer_images, table, self.weights)
 
-    def judge(self, table: Table) -> Score:
+    def judge(self, table: Table) -> Scorer:
         return shared.scorer(self.answer(table))
 
     def row_losses(self, table: Table) -> Floats:
@@ -217,23 +217,23 @@ def plain(run: Path) -> Any:
     return load_saved_vision(model_of(run)).network.model
 
 
-def use_runs(runs: Sequence[Path]) -> ImageUse:
+def use_runs(runs: Sequence[Path]) -> ImagePredictor:
     """Finished runs, one or the average of several."""
     for run in runs:
         need_run(run)
     models = members(runs, lambda run: load_saved_vision(model_of(run)))
     same_names(models, models[0].classes, "classes")
-    return ImageUse(models, data_part(runs[0]))
+    return ImagePredictor(models, data_part(runs[0]))
 
 
-def use_fitted(fitted: FittedModel) -> ImageUse:
+def use_fitted(fitted: FittedModel) -> ImagePredictor:
     """The kept state of a fit, calibrated as its saved folder would be."""
-    ready, loaded = fitted.ready, fitted.ready.loaded
+    training_plan, loaded = fitted.ready, fitted.ready.loaded
     temperature = shared.kept_temperature(fitted)
     assert isinstance(loaded, LoadedVision)
     network = shared.Tempered(loaded.network.cpu().eval(), temperature)
-    model = FittedVision(network, loaded.tokenizer, ready.task.classes, loaded.channels)
-    return ImageUse([model], ready.recipe.data)
+    model = FittedVision(network, loaded.tokenizer, training_plan.task.classes, loaded.channels)
+    return ImagePredictor([model], training_plan.recipe.data)
 
 
 def _what(source: str, table: Table) -> tuple[Decision, ...]:
@@ -262,15 +262,15 @@ def _base(source: str) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _path(part: DataPart, options: Options | None = None) -> str | None:
+def _path(part: DataPart, options: InferenceOptions | None = None) -> str | None:
     given = (options.text if options else None) or part.text
     return given[0] if given else None
 
 
-def _forward(network: Callable[..., torch.Tensor], ready: TrainingPlan, table: Table) -> Outputs:
-    loaded = ready.loaded
+def _forward(network: Callable[..., torch.Tensor], training_plan: TrainingPlan, table: Table) -> Outputs:
+    loaded = training_plan.loaded
     assert isinstance(loaded, LoadedVision)
-    return forward_images(network, loaded.tokenizer, loaded.channels, ready.task.classes, table)
+    return forward_images(network, loaded.tokenizer, loaded.channels, training_plan.task.classes, table)
 
 
 DEFINITION = TaskDefinition(

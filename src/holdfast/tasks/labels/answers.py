@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.fit import FittedModel
-from holdfast.contract.inference import named
+from holdfast.contract.inference import label_names
 from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.metrics.comparison import compare_losses
@@ -102,19 +102,19 @@ def score_sets(
 def _values(totals: Floats, k: int) -> Floats:
     """[resamples, 5 averages + 3 × labels] of sums [resamples, 3 × labels + 2]: hits, labelled and
     answered of each label, the loss, and rows."""
-    hits, labelled, answered = (totals[:, i * k : (i + 1) * k] for i in range(3))
-    each = f1_of(hits, labelled, answered)
+    hits, labelled, predicted = (totals[:, i * k : (i + 1) * k] for i in range(3))
+    each = f1_of(hits, labelled, predicted)
     some, known = np.isfinite(each), np.isfinite(each).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         all_hits = hits.sum(axis=1)
         averages = [
-            f1_of(all_hits, labelled.sum(axis=1), answered.sum(axis=1)),
+            f1_of(all_hits, labelled.sum(axis=1), predicted.sum(axis=1)),
             np.where(some, each, 0).sum(axis=1) / known,
-            all_hits / answered.sum(axis=1),
+            all_hits / predicted.sum(axis=1),
             all_hits / labelled.sum(axis=1),
             totals[:, -2] / totals[:, -1],
         ]
-    return with_each(averages, hits, labelled, answered)
+    return with_each(averages, hits, labelled, predicted)
 
 
 class MultiLabelType:
@@ -164,13 +164,13 @@ class MultiLabelType:
     ) -> dict[str, list[dict[str, Any]]]:
         """The largest losses, and the wrong sets that were given with the most confidence."""
         wrong = (outputs.labels != outputs.answers).any(axis=1)
-        shown, answered = named(outputs.labels, names), named(outputs.answers, names)
+        labelled, predicted = label_names(outputs.labels, names), label_names(outputs.answers, names)
 
         def entry(i: int) -> dict[str, Any]:
             return {
                 "text": texts[i],
-                "label": ", ".join(shown[i]) or "none",
-                "prediction": ", ".join(answered[i]) or "none",
+                "label": ", ".join(labelled[i]) or "none",
+                "prediction": ", ".join(predicted[i]) or "none",
                 "confidence": float(outputs.confidence[i]),
                 "loss": float(outputs.losses[i]),
             }
@@ -182,8 +182,8 @@ class MultiLabelType:
 
         return {
             "row": pa.array(outputs.rows, pa.int64()),
-            "label": pa.array(named(outputs.labels, names), pa.list_(pa.string())),
-            "prediction": pa.array(named(outputs.answers, names), pa.list_(pa.string())),
+            "label": pa.array(label_names(outputs.labels, names), pa.list_(pa.string())),
+            "prediction": pa.array(label_names(outputs.answers, names), pa.list_(pa.string())),
             "loss": pa.array(outputs.losses, pa.float64()),
             "probabilities": pa.array(outputs.probabilities.tolist(), pa.list_(pa.float64())),
         }

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, TrainingPlan, plain_facts
-from holdfast.contract.inference import LabelSetAnswers, NumberAnswers
+from holdfast.contract.fit import ScoringRequest, FittedModel, ScoringResult, SplitRows, TrainingPlan, plain_facts
+from holdfast.contract.inference import LabelSetPredictions, NumberPredictions
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import baseline_block, brief
 from holdfast.contract.run_folder import MODEL
@@ -171,10 +171,10 @@ def check_metric(metric: Metric | None, label_kind: str) -> None:
         )
 
 
-def listeners(ready: TrainingPlan, label_type: LabelType) -> tuple[HeadRefit, ...]:
+def listeners(training_plan: TrainingPlan, label_type: LabelType) -> tuple[HeadRefit, ...]:
     """The head fitted to the pretrained features, which is the baseline and the start."""
-    seed = ready.recipe.seed
-    first = bool(ready.recipe.methods["probe_first"])
+    seed = training_plan.recipe.seed
+    first = bool(training_plan.recipe.methods["probe_first"])
 
     def fit(features: Floats, labels: Floats, beside: ExtraRows | None = None) -> Probe:
         if beside is not None:
@@ -195,111 +195,111 @@ def ask(label_type: LabelType, saved: SavedClassifier, table: Table, scale: Scal
     return RawOutputs(examples.rows, labels, label_type.from_saved(raw, scale), groups_of(table))
 
 
-def loaded_text(ready: TrainingPlan) -> LoadedText:
+def loaded_text(training_plan: TrainingPlan) -> LoadedText:
     """What was loaded for a label that is no class."""
-    assert isinstance(ready.loaded, LoadedText)
-    return ready.loaded
+    assert isinstance(training_plan.loaded, LoadedText)
+    return training_plan.loaded
 
 
-def score_rows(finish: Finish, label_type: LabelType) -> Scored:
+def score_rows(request: ScoringRequest, label_type: LabelType) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
     training rows."""
     start = time.perf_counter()
-    ready, table = finish.ready, finish.table
-    names, scale = ready.task.classes, loaded_text(ready).scale
-    saved = load_saved(finish.run / MODEL, least=1)
-    if ready.recipe.train.matmul == "onednn":
+    training_plan, table = request.ready, request.table
+    names, scale = training_plan.task.classes, loaded_text(training_plan).scale
+    saved = load_saved(request.run / MODEL, least=1)
+    if training_plan.recipe.train.matmul == "onednn":
         use_onednn(saved.network)
-    made = label_type.score_inputs(ask(label_type, saved, table, scale), ready.recipe, scale)
-    test = label_type.score(made, names)
+    outputs = label_type.score_inputs(ask(label_type, saved, table, scale), training_plan.recipe, scale)
+    test = label_type.score(outputs, names)
     score_s = time.perf_counter() - start
-    others = _other_rows(finish, label_type)
-    baseline, chosen = _baseline(finish, label_type, made)
+    others = _other_rows(request, label_type)
+    baseline, baseline_decision = _baseline(request, label_type, outputs)
     blocks = {
         "problem": label_type.problem_type,
         "classes": list(names) if label_type.label_kind == "several" else None,
-        "test": {**test.to_json(), "opened_at": finish.opened_at},
+        "test": {**test.to_json(), "opened_at": request.opened_at},
         **others,
         "baseline": baseline,
-        "hardest": label_type.hardest(made, texts_of(table), names),
-        "model_facts": facts(finish.fitted),
+        "hardest": label_type.hardest(outputs, texts_of(table), names),
+        "model_facts": facts(request.fitted),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    return Scored(blocks, (chosen,), seconds, predictions=label_type.predictions(made, names))
+    return ScoringResult(blocks, (baseline_decision,), seconds, predictions=label_type.predictions(outputs, names))
 
 
-def _other_rows(finish: Finish, label_type: LabelType) -> dict[str, Any]:
+def _other_rows(request: ScoringRequest, label_type: LabelType) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
-    ready = finish.ready
+    training_plan = request.ready
 
     def block(examples: Examples, positions: Ints) -> dict[str, Any]:
-        _, raw = finish.fitted.measure(examples, positions)
+        _, raw = request.fitted.measure(examples, positions)
         labels = labels_of(examples)[positions]
-        answers = RawOutputs(examples.rows[positions], labels, raw)
-        made = label_type.score_inputs(answers, ready.recipe, loaded_text(ready).scale)
-        return label_type.score(made, ready.task.classes).to_json()
+        raw_outputs = RawOutputs(examples.rows[positions], labels, raw)
+        outputs = label_type.score_inputs(raw_outputs, training_plan.recipe, loaded_text(training_plan).scale)
+        return label_type.score(outputs, training_plan.task.classes).to_json()
 
-    everything = np.arange(len(ready.valid))
-    return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, ready.probe)}
+    everything = np.arange(len(training_plan.valid))
+    return {"valid": block(training_plan.valid, everything), "train_probe": block(training_plan.train, training_plan.probe)}
 
 
-def tell(asked: SplitRows, label_type: LabelType) -> dict[str, Any]:
+def tell(split_rows: SplitRows, label_type: LabelType) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
-    ready, examples, table = asked.fitted.ready, asked.examples, asked.table
-    _, raw = asked.measure()
-    labels, scale = labels_of(examples), loaded_text(ready).scale
+    training_plan, examples, table = split_rows.fitted.ready, split_rows.examples, split_rows.table
+    _, raw = split_rows.measure()
+    labels, scale = labels_of(examples), loaded_text(training_plan).scale
     if np.array_equal(examples.rows, table.column("row")):
         # As the source has them: what is learned from has the digits of float32.
         labels = label_type.labels(table, scale)
-    answers = RawOutputs(examples.rows, labels, raw)
-    made = label_type.score_inputs(answers, ready.recipe, scale)
-    return label_type.predictions(made, ready.task.classes)
+    raw_outputs = RawOutputs(examples.rows, labels, raw)
+    outputs = label_type.score_inputs(raw_outputs, training_plan.recipe, scale)
+    return label_type.predictions(outputs, training_plan.task.classes)
 
 
-def _baseline(finish: Finish, label_type: LabelType, made: Any) -> tuple[dict[str, Any], Decision]:
+def _baseline(request: ScoringRequest, label_type: LabelType, outputs: Any) -> tuple[dict[str, Any], Decision]:
     """The linear probe and who knows the training labels only; the smaller validation loss is
     the baseline."""
-    ready, names = finish.ready, finish.ready.task.classes
-    network = probe_network(finish)
-    found = {
-        side: _two(label_type, ready, table, network)
-        for side, table in (("test", finish.table), ("valid", ready.sides.valid_rows.table))
+    training_plan, names = request.ready, request.ready.task.classes
+    network = probe_network(request)
+    baselines = {
+        split: _two(label_type, training_plan, table, network)
+        for split, table in (("test", request.table), ("valid", training_plan.sides.valid_rows.table))
     }
-    losses = {name: float(np.mean(found["valid"][name].losses)) for name in found["valid"]}
-    what = min(losses, key=lambda name: losses[name])
-    tests = {name: brief(label_type.score(one, names)) for name, one in found["test"].items()}
+    losses = {name: float(np.mean(baselines["valid"][name].losses)) for name in baselines["valid"]}
+    selected = min(losses, key=lambda name: losses[name])
+    tests = {name: brief(label_type.score(one, names)) for name, one in baselines["test"].items()}
     because = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-    block = baseline_block(tests, what, label_type.compare(made, found["test"][PROBE]))
-    return block, Decision("baseline", what, f"smallest validation loss: {because}")
+    block = baseline_block(tests, selected, label_type.compare(outputs, baselines["test"][PROBE]))
+    return block, Decision("baseline", selected, f"smallest validation loss: {because}")
 
 
 def _two(
-    label_type: LabelType, ready: TrainingPlan, table: Table, network: Callable[..., torch.Tensor]
+    label_type: LabelType, training_plan: TrainingPlan, table: Table, network: Callable[..., torch.Tensor]
 ) -> dict[str, Any]:
-    loaded = loaded_text(ready)
-    scale, outputs = loaded.scale, len(ready.task.classes)
+    loaded = loaded_text(training_plan)
+    scale, outputs = loaded.scale, len(training_plan.task.classes)
     examples, raw = run_texts(network, loaded.tokenizer, loaded.max_length, outputs, table)
     labels, groups = label_type.labels(table, scale), groups_of(table)
     probe = RawOutputs(examples.rows, labels, raw, groups)
-    plain = replace(probe, raw=label_type.constant_outputs(labels_of(ready.train), len(table)))
+    plain = replace(probe, raw=label_type.constant_outputs(labels_of(training_plan.train), len(table)))
     return {
-        label_type.baseline_name: label_type.score_inputs(plain, ready.recipe, scale),
-        PROBE: label_type.score_inputs(probe, ready.recipe, scale),
+        label_type.baseline_name: label_type.score_inputs(plain, training_plan.recipe, scale),
+        PROBE: label_type.score_inputs(probe, training_plan.recipe, scale),
     }
 
 
 def facts(fitted: FittedModel) -> dict[str, Any]:
     """``model_facts`` of a model whose labels are no classes: with the unit of its numbers."""
-    found, scale = plain_facts(fitted, {}), loaded_text(fitted.ready).scale
+    model_facts, scale = plain_facts(fitted, {}), loaded_text(fitted.ready).scale
     # Its outputs are never divided by a temperature.
-    found.pop("temperature")
-    return {**found, "target_mean": scale.mean, "target_std": scale.std}
+    model_facts.pop("temperature")
+    return {**model_facts, "target_mean": scale.mean, "target_std": scale.std}
 
 
 def answers(
     models: Sequence[TextModel], table: Table, *, sets: bool, weights: Weights = None
-) -> LabelSetAnswers | NumberAnswers:
+) -> LabelSetPredictions | NumberPredictions:
     """What one model says of rows, or the mean over several (by their ``weights``) of the labels'
     probabilities (``sets``) or of the numbers.
 
@@ -318,20 +318,20 @@ def answers(
 
 def answers_of(
     names: tuple[str, ...], outputs: Sequence[Floats], *, sets: bool, weights: Weights = None
-) -> LabelSetAnswers | NumberAnswers:
+) -> LabelSetPredictions | NumberPredictions:
     """What the networks' outputs [n, names], one a model, say of the rows together."""
     wide = [raw.astype(np.float64) for raw in outputs]
     if not sets:
-        return NumberAnswers(_mean([raw[:, :1] for raw in wide], weights))
+        return NumberPredictions(_mean([raw[:, :1] for raw in wide], weights))
     mean = _mean([1 / (1 + np.exp(-raw)) for raw in wide], weights)
     # The output of one model is scored as it is; of a mean of probabilities, their logits.
-    return LabelSetAnswers(names, mean, outputs[0] if len(outputs) == 1 else _logits(mean))
+    return LabelSetPredictions(names, mean, outputs[0] if len(outputs) == 1 else _logits(mean))
 
 
-def _mean(found: Sequence[Floats], weights: Weights) -> Floats:
+def _mean(outputs: Sequence[Floats], weights: Weights) -> Floats:
     if weights is None:
-        return np.asarray(sum(found) / len(found))
-    return np.asarray(sum(w * one for w, one in zip(weights, found, strict=True)))
+        return np.asarray(sum(outputs) / len(outputs))
+    return np.asarray(sum(w * one for w, one in zip(weights, outputs, strict=True)))
 
 
 def _logits(probabilities: Floats) -> Floats:

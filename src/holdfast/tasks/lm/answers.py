@@ -11,9 +11,9 @@ from holdfast.contract.fit import FittedModel
 from holdfast.contract.inference import (
     Data,
     LabelledRequest,
-    Options,
+    InferenceOptions,
     PredictionRequest,
-    WrittenAnswers,
+    TextPredictions,
     encoding_for,
     group_for,
 )
@@ -29,7 +29,7 @@ from holdfast.data.raw import Raw
 from holdfast.data.table import Table
 from holdfast.models.generators.causal import CausalNetwork, load_saved_causal
 from holdfast.recipe import Recipe
-from holdfast.tasks.generation.base import WritingUse, best_device, the_runs, together
+from holdfast.tasks.generation.base import GenerationPredictor, best_device, the_runs, together
 from holdfast.tasks.generation.token_scores import TokenOutputs, measure_saved, score_tokens
 from holdfast.tasks.lm.generation import (
     LONGEST_ANSWER,
@@ -44,13 +44,13 @@ LOSS, EVERY_TOKEN = "loss", "every token"
 
 
 @dataclass(frozen=True)
-class TokenUse(WritingUse):
+class CausalLMPredictor(GenerationPredictor):
     """A model that answers the last question, or goes on with a text (``of_text``); scored by the
     losses of the tokens that it should have written."""
 
     of_text: bool
 
-    def ask(self, data: Data, options: Options) -> PredictionRequest:
+    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         if isinstance(data, str):
             table, raw, decisions = _rows(self.recipe, data, options, need_answer=False)
             return PredictionRequest(raw, table, decisions=(*decisions, *table.decisions))
@@ -61,11 +61,11 @@ class TokenUse(WritingUse):
         given = [row for row, text in enumerate(data) if str(text or "").strip()]
         return PredictionRequest(raw, table.take(given))
 
-    def labelled(self, data: str, options: Options) -> LabelledRequest:
+    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
         table, _, decisions = _rows(self.recipe, data, options, need_answer=True)
         return LabelledRequest(table, decisions)
 
-    def answer(self, table: Table) -> WrittenAnswers:
+    def answer(self, table: Table) -> TextPredictions:
         """What it writes, with the geometric mean of its tokens' probabilities."""
         tokenizer, generate = self.tokenizer, self.recipe.generate
         plain = form_of(table) == "text"
@@ -84,7 +84,7 @@ class TokenUse(WritingUse):
             temperature=self.temperature,
         )
         # A text that is continued has no end of its own.
-        return WrittenAnswers(texts, sure, ~ended & (not plain))
+        return TextPredictions(texts, sure, ~ended & (not plain))
 
     @property
     def task(self) -> CausalLM:
@@ -109,24 +109,24 @@ def plain(run: Path) -> Any:
     return load_saved_causal(model_of(run))[0].plain
 
 
-def use_runs(runs: Sequence[Path]) -> TokenUse:
+def use_runs(runs: Sequence[Path]) -> CausalLMPredictor:
     """Finished runs, one or the mean of several, token by token."""
     recipe = the_runs(runs)
     networks, tokenizers = zip(*(load_saved_causal(model_of(run)) for run in runs), strict=True)
     tokenizer = tokenizers[0]
     # A run of plain text may have a tokenizer with a chat template all the same.
     of_text = of_plain_text(runs[0]) or not tokenizer.chat_template
-    return TokenUse(together(networks, tokenizers), tokenizer, recipe, of_text)
+    return CausalLMPredictor(together(networks, tokenizers), tokenizer, recipe, of_text)
 
 
-def use_fitted(fitted: FittedModel) -> TokenUse:
+def use_fitted(fitted: FittedModel) -> CausalLMPredictor:
     """The kept state of a fit."""
-    ready, loaded = fitted.ready, fitted.ready.loaded
-    of_text = any(d.what == LOSS and d.chosen == EVERY_TOKEN for d in ready.decisions)
+    training_plan, loaded = fitted.ready, fitted.ready.loaded
+    of_text = any(d.what == LOSS and d.chosen == EVERY_TOKEN for d in training_plan.decisions)
     of_text = of_text or not loaded.tokenizer.chat_template
     network = fitted.network.eval()
     assert isinstance(network, CausalNetwork)
-    return TokenUse(network, loaded.tokenizer, ready.recipe, of_text)
+    return CausalLMPredictor(network, loaded.tokenizer, training_plan.recipe, of_text)
 
 
 def of_plain_text(run: Path) -> bool:
@@ -136,17 +136,17 @@ def of_plain_text(run: Path) -> bool:
 
 
 def _rows(
-    recipe: Recipe, data: str, options: Options, *, need_answer: bool
+    recipe: Recipe, data: str, options: InferenceOptions, *, need_answer: bool
 ) -> tuple[Table, Raw, tuple[Decision, ...]]:
     """The rows of a file in the run's form, and the source as it is written."""
-    part, seen = recipe.data, []
+    part, column_decisions = recipe.data, []
     encoding, decisions = encoding_for(part, data, options)
     group, dropped = group_for(part, data, encoding) if need_answer else (None, ())
     template = part.template if not is_template(part.template) else None
     names = named_columns(template) if template else part.text
 
     def view(raw: Raw) -> Raw:
-        seen.append(raw)
+        column_decisions.append(raw)
         # A recipe may name columns of a file of plain text, which has one of its own.
         if names is None or (not options.text and not set(names) <= set(raw.names)):
             return raw
@@ -163,4 +163,4 @@ def _rows(
         view=view,
     )
     table = load_chats(data, reading)
-    return table, seen[0], (*decisions, *dropped)
+    return table, column_decisions[0], (*decisions, *dropped)

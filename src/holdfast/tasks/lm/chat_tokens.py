@@ -54,21 +54,21 @@ def answers_in(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> tup
     A template may write what came before an answer otherwise once the answer is there (some drop
     earlier thoughts): a turn whose beginning cannot be found again raises ``RecipeError``.
     """
-    whole = render(tokenizer, turns, answer_next=False)
+    rendered = render(tokenizer, turns, answer_next=False)
     spans = []
     for at, turn in enumerate(turns):
         if turn["role"] != "assistant":
             continue
         before = render(tokenizer, turns[:at], answer_next=True)
         # Some templates open an answer that is still to come in another way.
-        if not whole.startswith(before):
+        if not rendered.startswith(before):
             before = render(tokenizer, turns[:at], answer_next=False)
         last = at == len(turns) - 1
-        through = whole if last else render(tokenizer, turns[: at + 1], answer_next=False)
-        if not (whole.startswith(before) and whole.startswith(through)):
+        through = rendered if last else render(tokenizer, turns[: at + 1], answer_next=False)
+        if not (rendered.startswith(before) and rendered.startswith(through)):
             raise _unsteady(turns)
         spans.append((len(before), len(through.rstrip())))
-    return whole, spans
+    return rendered, spans
 
 
 def chat_tokens(

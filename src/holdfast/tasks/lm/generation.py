@@ -68,12 +68,12 @@ def prompts_of(table: Table, tokenizer: PreTrainedTokenizerBase) -> Prompts:
             sources.append(asked(before))
             references.append(turns[-1]["content"] if len(before) < len(turns) else "")
         else:
-            whole = text_tokens(tokenizer, text)
+            token_ids = text_tokens(tokenizer, text)
             # Of a short text half is kept, to compare what is written with.
-            end = min(BEGINNING, max(1, len(whole) // 2))
-            ids.append(whole[:end].tolist())
-            sources.append(_decode(tokenizer, whole[:end]))
-            references.append(_decode(tokenizer, whole[end : end + CONTINUED]))
+            end = min(BEGINNING, max(1, len(token_ids) // 2))
+            ids.append(token_ids[:end].tolist())
+            sources.append(_decode(tokenizer, token_ids[:end]))
+            references.append(_decode(tokenizer, token_ids[end : end + CONTINUED]))
     return Prompts(ids, sources, references, form_of(table) != "text")
 
 
@@ -86,12 +86,12 @@ def whole_prompts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> l
 
 
 def answer_length(
-    prompts: Prompts, tokenizer: PreTrainedTokenizerBase, asked_for: int | None
+    prompts: Prompts, tokenizer: PreTrainedTokenizerBase, requested: int | None
 ) -> int:
     """How many tokens an answer may have: as asked, else those of the longest reference, within
     bounds."""
-    if asked_for is not None:
-        return asked_for
+    if requested is not None:
+        return requested
     longest = max(
         (len(tokenizer(text, verbose=False)["input_ids"]) for text in prompts.references), default=0
     )
@@ -144,13 +144,13 @@ def write_answers(
     # However long an answer may be, half of the model's places are left to the prompt.
     new = min(new_tokens, max(1, room // 2))
     for start in range(0, len(order), TOGETHER):
-        chosen = order[start : start + TOGETHER]
+        batch_rows = order[start : start + TOGETHER]
         # The end of a prompt is kept: there stands what is asked.
-        prompts = [list(ids[n])[-(room - new) :] for n in chosen]
-        made = _generate(network, tokenizer, prompts, new, beams, end, temperature)
-        for n, (text, confidence, whole) in zip(chosen, made, strict=True):
-            texts[n], confidences[n], ended[n] = text, confidence, whole
-        tick(start + len(chosen), len(order))
+        prompts = [list(ids[n])[-(room - new) :] for n in batch_rows]
+        generated = _generate(network, tokenizer, prompts, new, beams, end, temperature)
+        for n, (text, confidence, is_complete) in zip(batch_rows, generated, strict=True):
+            texts[n], confidences[n], ended[n] = text, confidence, is_complete
+        tick(start + len(batch_rows), len(order))
     return GeneratedTexts(texts, confidences, ended)
 
 
@@ -176,7 +176,7 @@ def _generate(
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
     draws = drawing(temperature)
     with torch.inference_mode(), quiet_transformers():
-        made = plain.generate(
+        generated = plain.generate(
             input_ids=ids,
             attention_mask=mask,
             **processors_of(network, attention_mask=mask),
@@ -189,9 +189,9 @@ def _generate(
             **draws,
         )
         scores = plain.compute_transition_scores(
-            made.sequences, made.scores, getattr(made, "beam_indices", None), normalize_logits=True
+            generated.sequences, generated.scores, getattr(generated, "beam_indices", None), normalize_logits=True
         )
-    written = made.sequences[:, longest:].cpu()
+    written = generated.sequences[:, longest:].cpu()
     return [
         (
             _text(tokenizer, line, end),
@@ -226,10 +226,10 @@ def _decode(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor | Ints) -> str
 
 def _confidence(ids: torch.Tensor, scores: torch.Tensor, stops: Sequence[int], pad: int) -> float:
     """The geometric mean of the probabilities up to the token that ends the answer."""
-    kept: list[float] = []
+    log_probabilities: list[float] = []
     for token, score in zip(ids.tolist(), scores.tolist(), strict=False):
         if math.isfinite(score):
-            kept.append(score)
+            log_probabilities.append(score)
         if token in stops or (token == pad and pad in stops):
             break
-    return math.exp(sum(kept) / len(kept)) if kept else float("nan")
+    return math.exp(sum(log_probabilities) / len(log_probabilities)) if log_probabilities else float("nan")

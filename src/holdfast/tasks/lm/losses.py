@@ -92,23 +92,23 @@ class EncodedTokens:
         return scored._lines(np.flatnonzero(scored.target_counts))
 
     def take(self, positions: Ints) -> EncodedTokens:
-        chosen, places = examples_at(self.positions, positions)
+        indices, places = examples_at(self.positions, positions)
         return replace(
-            self._lines(chosen),
+            self._lines(indices),
             positions=places,
             cut=self.cut[positions],
             table_rows=self.table_rows[positions],
         )
 
-    def _lines(self, chosen: Ints) -> EncodedTokens:
+    def _lines(self, indices: Ints) -> EncodedTokens:
         """Some examples, of the same rows of the table."""
         return replace(
             self,
-            ids=take_lines(self.ids, self.offsets, chosen),
-            targets=take_lines(self.targets, self.offsets, chosen),
-            offsets=offsets_of(self.lengths[chosen]),
-            rows=self.rows[chosen],
-            positions=self.positions[chosen],
+            ids=take_lines(self.ids, self.offsets, indices),
+            targets=take_lines(self.targets, self.offsets, indices),
+            offsets=offsets_of(self.lengths[indices]),
+            rows=self.rows[indices],
+            positions=self.positions[indices],
         )
 
 
@@ -122,12 +122,12 @@ def encode(table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
     for at in range(len(table)):
         if not chats[at]:
             blocks = blocks_of(text_tokens(tokenizer, texts[at]), max_length)
-            made = [(ids, np.ones(len(ids), bool)) for ids in blocks]
+            blocks_and_targets = [(ids, np.ones(len(ids), bool)) for ids in blocks]
         else:
             ids, inside = chat_tokens(tokenizer, chats[at])
             cut[at] = len(ids) > max_length
-            made = [(ids[:max_length], inside[:max_length])]
-        examples += [(ids, inside, at) for ids, inside in made if inside[1:].any()]
+            blocks_and_targets = [(ids[:max_length], inside[:max_length])]
+        examples += [(ids, inside, at) for ids, inside in blocks_and_targets if inside[1:].any()]
     return _flat(examples, rows, cut)
 
 
@@ -169,8 +169,8 @@ class CausalLM:
         """
         import torch
 
-        chosen = np.asarray(positions, dtype=np.int64)
-        starts, sizes = examples.offsets[chosen], examples.lengths[chosen]
+        indices = np.asarray(positions, dtype=np.int64)
+        starts, sizes = examples.offsets[indices], examples.lengths[indices]
         line, column = _places(sizes, self.pack)
         shape = (int(line.max()) + 1, int((column + sizes).max()))
         ids = np.full(shape, self.pad_id, dtype=np.int64)
@@ -179,11 +179,11 @@ class CausalLM:
         for start, size, i, j in zip(starts, sizes, line, column, strict=True):
             tokens = examples.ids[start : start + size]
             ids[i, j : j + size], at[i, j : j + size] = tokens, np.arange(size)
-            wanted = np.flatnonzero(examples.targets[start : start + size])
+            target_places = np.flatnonzero(examples.targets[start : start + size])
             # A token is predicted at the place before its own.
-            where.append(i * shape[1] + j + wanted - 1)
-            expected.append(tokens[wanted])
-            counts.append(len(wanted))
+            where.append(i * shape[1] + j + target_places - 1)
+            expected.append(tokens[target_places])
+            counts.append(len(target_places))
         batch = {
             "input_ids": ids,
             "where": np.concatenate(where),
@@ -199,8 +199,8 @@ class CausalLM:
         mode."""
         inputs = {n: batch[n] for n in ("input_ids", "position_ids") if n in batch}
         if self.chunk is not None:
-            made = network.losses_at(batch["where"], batch["expected"], self.chunk, **inputs)
-            return ChunkedOutput(*made)
+            row_losses = network.losses_at(batch["where"], batch["expected"], self.chunk, **inputs)
+            return ChunkedOutput(*row_losses)
         return TokenOutput(network.logits_at(batch["where"], **inputs))
 
     def losses(self, output: TokenOutput | ChunkedOutput, batch: Batch) -> torch.Tensor:
@@ -214,8 +214,8 @@ class CausalLM:
 
     def weights(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Floats:
         """The target tokens of each example."""
-        chosen = np.asarray(positions, dtype=np.int64)
-        return examples.target_counts[chosen].astype(np.float64)
+        indices = np.asarray(positions, dtype=np.int64)
+        return examples.target_counts[indices].astype(np.float64)
 
     def join(self, outputs: Sequence[object], batches: Sequence[Batch]) -> tuple[Any, Batch]:
         """No loss of this task compares examples."""
@@ -243,10 +243,10 @@ def _places(sizes: Ints, pack: bool) -> tuple[Ints, Ints]:
     room: list[int] = []
     for at in np.argsort(-sizes, kind="stable"):
         size = int(sizes[at])
-        found = next((n for n, left in enumerate(room) if left >= size), None)
-        if found is None:
+        block = next((n for n, left in enumerate(room) if left >= size), None)
+        if block is None:
             room.append(int(sizes.max()))
-            found = len(room) - 1
-        line[at], column[at] = found, int(sizes.max()) - room[found]
-        room[found] -= size
+            block = len(room) - 1
+        line[at], column[at] = block, int(sizes.max()) - room[block]
+        room[block] -= size
     return line, column

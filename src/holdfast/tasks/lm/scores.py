@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import Finish, Scored, SplitRows, TrainingPlan, plain_facts
+from holdfast.contract.fit import ScoringRequest, ScoringResult, SplitRows, TrainingPlan, plain_facts
 from holdfast.contract.result import brief, scores_block
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.written_text import Sample
@@ -77,16 +77,16 @@ class _Sample:
     @property
     def tables(self) -> list[str] | None:
         """What written code runs on, where it is run."""
-        held = TABLES in self.table.rows.column_names
-        return self.table.column(TABLES) if held else None
+        has_tables = TABLES in self.table.rows.column_names
+        return self.table.column(TABLES) if has_tables else None
 
 
-def score_rows(finish: Finish) -> Scored:
+def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, and the untuned model beside it."""
     start = time.perf_counter()
-    ready, table, device = finish.ready, finish.table, finish.fitted.job.accelerator.device
-    saved, tokenizer = load_saved_causal(finish.run / MODEL)
-    length, task = ready.loaded.max_length, ready.task
+    training_plan, table, device = request.ready, request.table, request.fitted.job.accelerator.device
+    saved, tokenizer = load_saved_causal(request.run / MODEL)
+    length, task = training_plan.loaded.max_length, training_plan.task
     assert length is not None
     assert isinstance(task, CausalLM)
     examples = encode(table, tokenizer, length)
@@ -96,112 +96,112 @@ def score_rows(finish: Finish) -> Scored:
     test = score_tokens(outputs)
     score_s = time.perf_counter() - start
     samples = {
-        side: _sample(ready, tokenizer, t)
-        for side, t in (("train", ready.sides.train_rows.table), ("test", table))
+        split: _sample(training_plan, tokenizer, t)
+        for split, t in (("train", training_plan.sides.train_rows.table), ("test", table))
     }
     with stage("generating texts"):
-        written = {side: _answers(ready, saved, tokenizer, s) for side, s in samples.items()}
-    tuned = {side: list(made.texts) for side, made in written.items()}
+        written = {split: _answers(training_plan, saved, tokenizer, s) for split, s in samples.items()}
+    tuned = {split: list(made.texts) for split, made in written.items()}
     after = right_sentences(saved, tokenizer, device)
     saved.cpu()
-    valid, probe = _other_rows(finish)
-    untuned, beside, left_out = start_model(
-        finish, outputs, lambda network: _measured(finish, network, examples, groups)
+    valid, probe = _other_rows(request)
+    untuned, references, left_out = start_model(
+        request, outputs, lambda network: _measured(request, network, examples, groups)
     )
     assert isinstance(untuned, CausalNetwork)
-    before = _measured(finish, untuned, examples, groups)
+    before = _measured(request, untuned, examples, groups)
     first: dict[str, GeneratedTexts | None] = dict.fromkeys(samples)
     # A learnt prompt stands before every call of the model, and generation calls it for each token.
     if not has_prompt(untuned):
         with stage("generating texts by the base model"):
             first.update(
-                {side: _answers(ready, untuned, tokenizer, s) for side, s in samples.items()}
+                {split: _answers(training_plan, untuned, tokenizer, s) for split, s in samples.items()}
             )
     generated = {
-        side: _generated(samples[side], tuned[side], None if begun is None else list(begun.texts))
-        for side, begun in first.items()
+        split: _generated(samples[split], tuned[split], None if base_texts is None else list(base_texts.texts))
+        for split, base_texts in first.items()
     }
     with stage("asking the base model with examples"):
-        few = _few_shot(finish, untuned, tokenizer, outputs, samples["test"])
-    ended = {side: _ends(samples[side], written[side], first[side]) for side in samples}
+        few = _few_shot(request, untuned, tokenizer, outputs, samples["test"])
+    ended = {split: _ends(samples[split], written[split], first[split]) for split in samples}
     general = compare_general(right_sentences(untuned, tokenizer, device), after)
     untuned.cpu()
-    ways = {EXAMPLES: few, **beside}
-    tests = WrittenTests(outputs, before, generated, ended, ways, general, left_out)
-    sides = {"valid": score_tokens(valid), "train_probe": score_tokens(probe)}
-    blocks = _blocks(finish, tests, brief(score_tokens(before)), test, sides)
+    promptings = {EXAMPLES: few, **references}
+    tests = WrittenTests(outputs, before, generated, ended, promptings, general, left_out)
+    split_scores = {"valid": score_tokens(valid), "train_probe": score_tokens(probe)}
+    blocks = _blocks(request, tests, brief(score_tokens(before)), test, split_scores)
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     predictions = _predictions(table, examples, losses, samples["test"], tuned["test"])
-    return Scored(blocks, _left_out(examples), seconds, predictions=predictions)
+    return ScoringResult(blocks, _left_out(examples), seconds, predictions=predictions)
 
 
 def _blocks(
-    finish: Finish,
+    request: ScoringRequest,
     tests: WrittenTests,
     untuned: dict[str, Any],
     test: Scores,
-    sides: Mapping[str, Scores],
+    split_scores: Mapping[str, Scores],
 ) -> dict[str, Any]:
     """Those of ``result.json``: the test rows by the model and by the ``untuned`` one, and the
     other sides."""
-    recipe, rows = finish.ready.recipe, finish.ready.sides.train_rows.table
+    recipe, rows = request.ready.recipe, request.ready.sides.train_rows.table
     settings = recipe.generate.model_dump()
     return {
         "classes": None,
-        "test": scores_block(test, finish.opened_at),
-        **{name: scores_block(scores) for name, scores in sides.items()},
-        **writer_blocks(finish, tests, untuned, answers_of(rows), settings),
-        "model_facts": plain_facts(finish.fitted, finish.saved),
+        "test": scores_block(test, request.opened_at),
+        **{name: scores_block(scores) for name, scores in split_scores.items()},
+        **writer_blocks(request, tests, untuned, answers_of(rows), settings),
+        "model_facts": plain_facts(request.fitted, request.saved),
         "careless": None,
     }
 
 
-def _other_rows(finish: Finish) -> tuple[TokenOutputs, TokenOutputs]:
+def _other_rows(request: ScoringRequest) -> tuple[TokenOutputs, TokenOutputs]:
     """Validation rows and train probe, through the restored best state."""
-    ready, job = finish.ready, finish.fitted.job
+    training_plan, job = request.ready, request.fitted.job
     network = job.network.to(job.accelerator.device)
-    assert isinstance(ready.valid, EncodedTokens)
-    valid = _measured(finish, network, ready.valid, None)
-    chosen = ready.probe
-    losses, kept = _observer(finish).measure(network, ready.train, chosen)
+    assert isinstance(training_plan.valid, EncodedTokens)
+    valid = _measured(request, network, training_plan.valid, None)
+    probe_positions = training_plan.probe
+    losses, outputs = _observer(request).measure(network, training_plan.train, probe_positions)
     probe = TokenOutputs(
-        ready.train.rows[chosen],
+        training_plan.train.rows[probe_positions],
         losses,
-        kept[:, 0].round().astype(np.int64),
-        kept[:, 1].astype(np.float64),
+        outputs[:, 0].round().astype(np.int64),
+        outputs[:, 1].astype(np.float64),
     )
     return valid, probe
 
 
-def _observer(finish: Finish) -> Observer:
-    job = finish.fitted.job
+def _observer(request: ScoringRequest) -> Observer:
+    job = request.fitted.job
     return Observer(job.accelerator, job.task, 4096, alone=True)
 
 
 def _measured(
-    finish: Finish, network: Network, examples: EncodedTokens, groups: list[str] | None
+    finish: ScoringRequest, network: Network, examples: EncodedTokens, groups: list[str] | None
 ) -> TokenOutputs:
     losses, kept = _observer(finish).measure(network, examples, np.arange(len(examples)))
     kept = kept.astype(np.float64) if len(losses) else np.zeros((0, 2))
     return token_outputs(losses, kept, examples, groups)
 
 
-def _sample(ready: TrainingPlan, tokenizer: PreTrainedTokenizerBase, table: Table) -> _Sample:
-    positions = sample_positions(len(table), ready.recipe.generate.rows, ready.recipe.seed)
+def _sample(training_plan: TrainingPlan, tokenizer: PreTrainedTokenizerBase, table: Table) -> _Sample:
+    positions = sample_positions(len(table), training_plan.recipe.generate.rows, training_plan.recipe.seed)
     return sample_of(table, positions, tokenizer)
 
 
 def sample_of(table: Table, positions: Ints, tokenizer: PreTrainedTokenizerBase) -> _Sample:
     """The rows at these places of the table, as they are answered."""
-    chosen = table.take(positions)
-    return _Sample(chosen, positions, prompts_of(chosen, tokenizer))
+    sampled = table.take(positions)
+    return _Sample(sampled, positions, prompts_of(sampled, tokenizer))
 
 
 def watched(one: _Sample, tokenizer: PreTrainedTokenizerBase, new: int, recipe: Recipe) -> Sample:
     """The same for the evaluation points, of at most ``new`` tokens each."""
 
     def write(network: CausalNetwork | Averaged, device: torch.device) -> list[str]:
-        made = write_answers(
+        generated = write_answers(
             network,
             tokenizer,
             one.prompts.ids,
@@ -209,7 +209,7 @@ def watched(one: _Sample, tokenizer: PreTrainedTokenizerBase, new: int, recipe: 
             chat=one.prompts.chat,
             beams=recipe.generate.beams,
         )
-        return list(made.texts)
+        return list(generated.texts)
 
     return Sample(one.prompts.sources, one.prompts.references, one.tables, write)
 
@@ -221,9 +221,9 @@ def answers_of(table: Table) -> list[str]:
 
 
 def _answers(
-    ready: TrainingPlan, network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, sample: _Sample
+    training_plan: TrainingPlan, network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, sample: _Sample
 ) -> GeneratedTexts:
-    settings = ready.recipe.generate
+    settings = training_plan.recipe.generate
     new = answer_length(sample.prompts, tokenizer, settings.max_new_tokens)
     return write_answers(
         network,
@@ -236,17 +236,17 @@ def _answers(
 
 
 def _ends(
-    sample: _Sample, tuned: GeneratedTexts, begun: GeneratedTexts | None
+    sample: _Sample, tuned: GeneratedTexts, base_texts: GeneratedTexts | None
 ) -> tuple[Bools | None, Bools | None]:
     """Which texts were ended by the tuned and by the start model; texts that are continued have no
     end of their own."""
     if not sample.prompts.chat:
         return None, None
-    return tuned.ended, None if begun is None else begun.ended
+    return tuned.ended, None if base_texts is None else base_texts.ended
 
 
 def _few_shot(
-    finish: Finish,
+    request: ScoringRequest,
     untuned: CausalNetwork,
     tokenizer: PreTrainedTokenizerBase,
     tuned: TokenOutputs,
@@ -254,18 +254,18 @@ def _few_shot(
 ) -> Prompting:
     """The start model with training rows as examples: losses of a fixed sample of the test rows,
     and the texts of the generated one."""
-    ready, table = finish.ready, finish.table
-    recipe, length = ready.recipe, ready.loaded.max_length
+    training_plan, table = request.ready, request.table
+    recipe, length = training_plan.recipe, training_plan.loaded.max_length
     assert length is not None
     if has_prompt(untuned):
         return Prompting(why="its learnt prompt stands where examples would")
     shots = shots_of(
-        ready.sides.train_rows.table, tokenizer, untuned.config, recipe.probes.shots, recipe.seed
+        training_plan.sides.train_rows.table, tokenizer, untuned.config, recipe.probes.shots, recipe.seed
     )
     if isinstance(shots, str) or not len(table):
         return Prompting(why=shots if isinstance(shots, str) else "there are no test rows")
-    chosen = sample_positions(len(table), FEW_SHOT_ROWS, recipe.seed, "few shots")
-    rows = table.take(chosen)
+    positions = sample_positions(len(table), FEW_SHOT_ROWS, recipe.seed, "few shots")
+    rows = table.take(positions)
     alone, behind, counts = encode_with_shots(rows, tokenizer, length, shots)
     places = np.flatnonzero(np.isin(tuned.rows, alone.rows))
     groups = rows.column("group") if rows.has_groups else None
@@ -277,11 +277,11 @@ def _few_shot(
     )
     behind_examples = table_with_shots(sample.table, shots, asked)
     prompts = prompts_of(behind_examples, tokenizer)
-    made = _answers(ready, untuned, tokenizer, replace(sample, prompts=prompts))
+    generated = _answers(training_plan, untuned, tokenizer, replace(sample, prompts=prompts))
     return Prompting(
-        outputs=_measured(finish, untuned, behind, groups),
+        outputs=_measured(request, untuned, behind, groups),
         tuned=take_rows(tuned, places),
-        texts=list(made.texts),
+        texts=list(generated.texts),
         shots=len(shots),
         fewer=int(np.sum(counts < len(shots))),
     )
@@ -307,11 +307,11 @@ def _predictions(
     return _columns(table, examples, losses, written)
 
 
-def tell(asked: SplitRows) -> dict[str, Any]:
+def tell(split_rows: SplitRows) -> dict[str, Any]:
     """The losses of training or validation rows by the kept state; no text is written."""
-    examples, table = asked.examples, asked.table
+    examples, table = split_rows.examples, split_rows.table
     assert isinstance(examples, EncodedTokens)
-    losses, _ = asked.measure()
+    losses, _ = split_rows.measure()
     return _columns(table, examples, losses, [None] * len(table))
 
 

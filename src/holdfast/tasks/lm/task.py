@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.contract.fit import TaskDefinition, Read, Sides
+from holdfast.contract.fit import TaskDefinition, Read, EncodedSplits
 from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
@@ -124,7 +124,7 @@ def side(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedT
     return examples
 
 
-def watch(loaded: LoadedCausal, sides: Sides, recipe: Recipe, probe_rows: int) -> WrittenSamples:
+def watch(loaded: LoadedCausal, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> WrittenSamples:
     """The rows for which texts are written while the run learns, or at its end."""
     if recipe.model.adapter.kind == "prompt":
         raise RecipeError(
@@ -133,21 +133,21 @@ def watch(loaded: LoadedCausal, sides: Sides, recipe: Recipe, probe_rows: int) -
             recipe.train.metric,
             "Leave it out, or choose model.adapter.kind=lora.",
         )
-    train, valid = sides.train, sides.valid
+    train, valid = splits.train, splits.valid
     assert isinstance(train, EncodedTokens)
     assert isinstance(valid, EncodedTokens)
     at = watched_positions(train, valid, probe_rows, recipe)
-    of_both = {"train": (sides.train_rows.table, train), "valid": (sides.valid_rows.table, valid)}
-    asked = {
-        side: sample_of(table, np.unique(examples.positions[at[side]]), loaded.tokenizer)
-        for side, (table, examples) in of_both.items()
+    of_both = {"train": (splits.train_rows.table, train), "valid": (splits.valid_rows.table, valid)}
+    tables = {
+        split: sample_of(table, np.unique(examples.positions[at[split]]), loaded.tokenizer)
+        for split, (table, examples) in of_both.items()
     }
     new = max(
         answer_length(one.prompts, loaded.tokenizer, recipe.generate.max_new_tokens)
-        for one in asked.values()
+        for one in tables.values()
     )
-    samples = {side: watched(one, loaded.tokenizer, new, recipe) for side, one in asked.items()}
-    return WrittenSamples(samples, answers_of(sides.train_rows.table), text_metric_of(recipe), new)
+    samples = {split: watched(one, loaded.tokenizer, new, recipe) for split, one in tables.items()}
+    return WrittenSamples(samples, answers_of(splits.train_rows.table), text_metric_of(recipe), new)
 
 
 def make_task(
@@ -159,11 +159,11 @@ def make_task(
 
 def notices(examples: EncodedTokens, loaded: Loaded) -> tuple[Finding, ...]:
     """Training rows that were cut, or of which no answer is left."""
-    found = []
+    findings = []
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
     if cut:
         share = cut / total
-        found.append(
+        findings.append(
             Finding(
                 "truncated_texts",
                 "warn" if share > 0.05 else "info",
@@ -177,7 +177,7 @@ def notices(examples: EncodedTokens, loaded: Loaded) -> tuple[Finding, ...]:
         )
     if examples.left_out:
         count = len(examples.left_out)
-        found.append(
+        findings.append(
             Finding(
                 "answer_cut_off",
                 "warn",
@@ -190,7 +190,7 @@ def notices(examples: EncodedTokens, loaded: Loaded) -> tuple[Finding, ...]:
                 True,
             )
         )
-    return tuple(found)
+    return tuple(findings)
 
 
 DEFINITION = TaskDefinition(

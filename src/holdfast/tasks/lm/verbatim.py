@@ -36,9 +36,9 @@ def parts_of(answer: str) -> tuple[str, list[str]] | None:
     return answer[:end], words[GIVEN : GIVEN + COMPARED]
 
 
-def is_verbatim(written: str, wanted: Sequence[str]) -> bool:
+def is_verbatim(written: str, expected: Sequence[str]) -> bool:
     """Whether a text begins with these words, whatever stands between them."""
-    return written.split()[: len(wanted)] == list(wanted)
+    return written.split()[: len(expected)] == list(expected)
 
 
 # Tokens of a word, about; more are written than compared.
@@ -49,7 +49,7 @@ def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, see
     """How many of at most fifty rows, drawn by chance, ``network`` completes to the word from the
     first eight words of their answer (of a plain text, of itself). The rows are the same for every
     network that is asked."""
-    prompts, wanted, rows = [], [], []
+    prompts, continuations, rows = [], [], []
     numbers, chats, texts = table.column("row"), turns_of(table), table.column("text")
     chat = False
     for at in generator(seed, "verbatim").permutation(len(table)):
@@ -65,7 +65,7 @@ def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, see
             given = given[:-1]
         chat = chat or bool(turns)
         prompts.append([*(prompt_tokens(tokenizer, before) if turns else []), *given])
-        wanted.append(parts[1])
+        continuations.append(parts[1])
         rows.append(int(numbers[at]))
         if len(rows) == MOST_ROWS:
             break
@@ -74,5 +74,5 @@ def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, see
 
     new = COMPARED * TOKENS_A_WORD
     texts = write_answers(network, tokenizer, prompts, new_tokens=new, chat=chat).texts
-    hits = [is_verbatim(text, words) for text, words in zip(texts, wanted, strict=True)]
+    hits = [is_verbatim(text, words) for text, words in zip(texts, continuations, strict=True)]
     return Verbatim(len(rows), tuple(sorted(itertools.compress(rows, hits))))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.fit import FittedModel
-from holdfast.contract.inference import shown_number
+from holdfast.contract.inference import format_number
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Estimate, Floats, Ints, Scores
 from holdfast.data.table import Table
@@ -68,14 +68,14 @@ def score_numbers(
     columns = [np.abs(gaps), gaps**2, shifted, shifted**2, outputs.losses, np.ones(len(gaps))]
     drawing = Resampling(outputs.units, seed, level, resamples)
     result, _ = drawing.sums(np.column_stack(columns), _values, "numbers")
-    found = {
+    metrics = {
         name: drawing.estimate(result, column, within=within)
         for column, (name, within) in enumerate(WITHIN.items())
     }
     if outputs.labels.min() == outputs.labels.max():
-        found["r2"] = undefined("the numbers of these rows do not vary")
-    found["spearman"] = _spearman(outputs, drawing)
-    return Scores(len(outputs.rows), {name: found[name] for name in METRICS})
+        metrics["r2"] = undefined("the numbers of these rows do not vary")
+    metrics["spearman"] = _spearman(outputs, drawing)
+    return Scores(len(outputs.rows), {name: metrics[name] for name in METRICS})
 
 
 def _values(totals: Floats) -> Floats:
@@ -88,9 +88,9 @@ def _values(totals: Floats) -> Floats:
 
 
 def _spearman(outputs: NumberOutputs, drawing: Resampling) -> Estimate:
-    for values, what in ((outputs.labels, "numbers"), (outputs.answers, "answers")):
+    for values, plural_name in ((outputs.labels, "numbers"), (outputs.answers, "answers")):
         if values.min() == values.max():
-            return undefined(f"the {what} of these rows do not vary")
+            return undefined(f"the {plural_name} of these rows do not vary")
     ranked = _ranked(outputs.labels), _ranked(outputs.answers)
 
     def correlation(weights: Floats) -> Floats:
@@ -211,7 +211,7 @@ class NumberLabelType:
         return score_numbers(outputs)
 
     def compare(self, first: NumberOutputs, second: NumberOutputs) -> dict[str, Any]:
-        one, two = (np.abs(made.answers - made.labels) for made in (first, second))
+        one, two = (np.abs(outputs.answers - outputs.labels) for outputs in (first, second))
         return compare_losses(one, two, first.units, metric="mae")
 
     def hardest(
@@ -222,8 +222,8 @@ class NumberLabelType:
         def entry(i: int) -> dict[str, Any]:
             return {
                 "text": texts[i],
-                "label": shown_number(outputs.labels[i], 10),
-                "prediction": shown_number(outputs.answers[i]),
+                "label": format_number(outputs.labels[i], 10),
+                "prediction": format_number(outputs.answers[i]),
                 "confidence": None,
                 "loss": float(outputs.losses[i]),
             }
@@ -235,8 +235,8 @@ class NumberLabelType:
 
         return {
             "row": pa.array(outputs.rows, pa.int64()),
-            "label": pa.array([shown_number(v, 10) for v in outputs.labels], pa.string()),
-            "prediction": pa.array([shown_number(v) for v in outputs.answers], pa.string()),
+            "label": pa.array([format_number(v, 10) for v in outputs.labels], pa.string()),
+            "prediction": pa.array([format_number(v) for v in outputs.answers], pa.string()),
             "loss": pa.array(outputs.losses, pa.float64()),
             "error": pa.array(outputs.answers - outputs.labels, pa.float64()),
         }

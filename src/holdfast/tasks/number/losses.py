@@ -96,6 +96,6 @@ class Numbers(TextClassification):
         """MAE and RMSE in the user's unit, R² and rank correlation."""
         truth = examples.labels[np.asarray(positions, dtype=np.int64)].astype(np.float64)
         answers = kept[:, 0] if len(kept) else np.zeros(0)
-        found = number_metrics(self.scale.outside(truth), self.scale.outside(answers))
+        metrics = number_metrics(self.scale.outside(truth), self.scale.outside(answers))
         mean = float(np.mean(losses)) if len(losses) else float("nan")
-        return Measured(losses, found, mean, 1.0)
+        return Measured(losses, metrics, mean, 1.0)

@@ -49,13 +49,13 @@ def read_pairs(
     network: Any, pad_id: int, examples: EncodedPairs, table: Table, device: torch.device
 ) -> TokenOutputs:
     """The losses of every row's target, in the precision of the weights, in order."""
-    losses, kept = measure_saved(network, SequenceToSequence(pad_id), examples, device)
+    losses, outputs = measure_saved(network, SequenceToSequence(pad_id), examples, device)
     groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
     return TokenOutputs(
         examples.rows,
         losses,
-        kept[:, 0].astype(np.int64),
-        kept[:, 1],
+        outputs[:, 0].astype(np.int64),
+        outputs[:, 1],
         None if groups is None else groups[examples.kept],
     )
 
@@ -73,35 +73,35 @@ def write_texts(
 
     task = SequenceToSequence(int(tokenizer.pad_token_id))
     texts = [""] * len(positions)
-    sure = np.zeros(len(positions))
+    confidence = np.zeros(len(positions))
     ended, written = np.zeros(len(positions), dtype=bool), 0
     lengths = np.diff(examples.source_offsets)[positions] + writing.max_new_tokens
     network = network.to(device).eval()
     with torch.inference_mode(), quiet_transformers():
         every = np.arange(len(positions))
         # Each beam holds a copy of the row.
-        for chosen in by_length(lengths, every, max(1, TOKENS // writing.beams)):
-            batch = task.collate(examples, positions[chosen])
+        for batch_rows in by_length(lengths, every, max(1, TOKENS // writing.beams)):
+            batch = task.collate(examples, positions[batch_rows])
             inputs = {name: batch[name].to(device) for name in PLAIN_INPUTS}
             ids = _generate(network, inputs, writing)
-            made = tokenizer.batch_decode(ids, skip_special_tokens=True)
-            for place, text in zip(chosen, made, strict=True):
+            batch_texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+            for place, text in zip(batch_rows, batch_texts, strict=True):
                 texts[place] = text.strip()
-            sure[chosen] = _certainty(network, task, inputs, ids)
-            ended[chosen] = _ends(network, ids).any(dim=1).cpu().numpy()
-            written += len(chosen)
+            confidence[batch_rows] = _certainty(network, task, inputs, ids)
+            ended[batch_rows] = _ends(network, ids).any(dim=1).cpu().numpy()
+            written += len(batch_rows)
             tick(written, len(positions))
-    return GeneratedTexts(texts, sure, ended)
+    return GeneratedTexts(texts, confidence, ended)
 
 
 def _generate(
     network: Seq2SeqNetwork | Averaged, inputs: dict[str, torch.Tensor], writing: GenerationOptions
 ) -> torch.Tensor:
     """Token ids [batch, T] without the token that starts the decoder."""
-    taken = {name: value for name, value in inputs.items() if name in network.accepts}
+    accepted_inputs = {name: value for name, value in inputs.items() if name in network.accepts}
     draws = drawing(writing.temperature)
     ids: torch.Tensor = network.plain.generate(
-        **taken,
+        **accepted_inputs,
         **processors_of(network, **inputs),
         num_beams=1 if draws["do_sample"] else writing.beams,
         **draws,
@@ -150,5 +150,5 @@ def _ends(network: Seq2SeqNetwork | Averaged, ids: torch.Tensor) -> torch.Tensor
 
 def texts_at(table: Table, positions: Ints | Sequence[int], name: str) -> list[str]:
     """The texts of a column at these positions of the table."""
-    taken: list[str] = table.take(np.asarray(positions, dtype=np.int64)).column(name)
-    return taken
+    texts: list[str] = table.take(np.asarray(positions, dtype=np.int64)).column(name)
+    return texts

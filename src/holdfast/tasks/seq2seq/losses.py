@@ -78,15 +78,15 @@ class EncodedPairs:
         return np.diff(self.target_offsets)
 
     def take(self, positions: Ints) -> EncodedPairs:
-        chosen, places = examples_at(self.kept, positions)
+        indices, places = examples_at(self.kept, positions)
         return EncodedPairs(
-            source_ids=take_lines(self.source_ids, self.source_offsets, chosen),
-            source_offsets=offsets_of(np.diff(self.source_offsets)[chosen]),
-            target_ids=take_lines(self.target_ids, self.target_offsets, chosen),
-            target_offsets=offsets_of(self.target_lengths[chosen]),
-            rows=self.rows[chosen],
+            source_ids=take_lines(self.source_ids, self.source_offsets, indices),
+            source_offsets=offsets_of(np.diff(self.source_offsets)[indices]),
+            target_ids=take_lines(self.target_ids, self.target_offsets, indices),
+            target_offsets=offsets_of(self.target_lengths[indices]),
+            rows=self.rows[indices],
             kept=places,
-            whole=self.whole[chosen],
+            whole=self.whole[indices],
             table_rows=self.table_rows[positions],
             source_cut=self.source_cut[positions],
             target_sizes=self.target_sizes[positions],
@@ -120,7 +120,7 @@ def encode_pairs(
     ``need_target`` is false."""
     sources: list[Ints] = []
     targets: list[Ints] = []
-    kept: list[int] = []
+    indices: list[int] = []
     lengths: list[int] = []
     sizes: list[int] = []
     cut: list[bool] = []
@@ -130,23 +130,23 @@ def encode_pairs(
     for start in range(0, len(table), ENCODE_ROWS):
         block = view[start : start + ENCODE_ROWS]
         texts = beginnings(tokenizer, block["text"].to_pylist(), max_length)
-        wanted = beginnings(tokenizer, block["target"].to_pylist(), max_target_length)
+        target_texts = beginnings(tokenizer, block["target"].to_pylist(), max_target_length)
         read = _ids(tokenizer(texts, truncation=True, max_length=max_length))
-        whole = _ids(tokenizer(text_target=wanted))
-        written = _ids(tokenizer(text_target=wanted, truncation=True, max_length=max_target_length))
+        target_ids = _ids(tokenizer(text_target=target_texts))
+        written = _ids(tokenizer(text_target=target_texts, truncation=True, max_length=max_target_length))
         cut += _longer(tokenizer, texts, read, max_length)
-        sizes += [len(ids) for ids in whole]
+        sizes += [len(ids) for ids in target_ids]
         for i in range(len(texts)):
             # A target that was cut ends all the same: the model must not learn to go on for ever.
             target = _ended(written[i], end, max_target_length)
             if need_target and not set(target) - special:
                 continue
             # The end token counts where it is added here.
-            lengths.append(len(whole[i]) + (written[i][-1:] != [end]))
+            lengths.append(len(target_ids[i]) + (written[i][-1:] != [end]))
             sources.append(np.asarray(read[i], dtype=np.int32))
             targets.append(np.asarray(target, dtype=np.int32))
-            kept.append(start + i)
-    positions = np.asarray(kept, dtype=np.int64)
+            indices.append(start + i)
+    positions = np.asarray(indices, dtype=np.int64)
     rows = np.asarray(table.column("row"), dtype=np.int64)
     return EncodedPairs(
         *joined(sources),
@@ -171,8 +171,8 @@ def _longer(
     """Which texts have more tokens than were read."""
     # Only rows that fill the limit can have been cut: the others are not tokenised twice.
     full = [i for i, ids in enumerate(read) if len(ids) >= limit]
-    whole = _ids(tokenizer([texts[i] for i in full])) if full else []
-    long = {i for i, ids in zip(full, whole, strict=True) if len(ids) > limit}
+    token_ids = _ids(tokenizer([texts[i] for i in full])) if full else []
+    long = {i for i, ids in zip(full, token_ids, strict=True) if len(ids) > limit}
     return [i in long for i in range(len(texts))]
 
 
@@ -197,9 +197,9 @@ class SequenceToSequence:
         a target, row by row; ``counts`` [batch] of each row."""
         import torch
 
-        chosen = np.asarray(positions, dtype=np.int64)
-        ids, inside = padded(examples.source_ids, examples.source_offsets, chosen, self.pad_id)
-        labels, given = padded(examples.target_ids, examples.target_offsets, chosen, IGNORED)
+        indices = np.asarray(positions, dtype=np.int64)
+        ids, inside = padded(examples.source_ids, examples.source_offsets, indices, self.pad_id)
+        labels, given = padded(examples.target_ids, examples.target_offsets, indices, IGNORED)
         return {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
@@ -213,8 +213,8 @@ class SequenceToSequence:
         them."""
         inputs = {name: value for name, value in batch.items() if name != "counts"}
         if self.chunk is not None:
-            made = network.losses_at(expected=wanted_of(batch), together=self.chunk, **inputs)
-            return ChunkedOutput(*made)
+            row_losses = network.losses_at(expected=wanted_of(batch), together=self.chunk, **inputs)
+            return ChunkedOutput(*row_losses)
         logits: torch.Tensor = network.logits_at(**inputs)
         return logits
 
@@ -229,8 +229,8 @@ class SequenceToSequence:
 
     def weights(self, examples: EncodedPairs, positions: Sequence[int] | Ints) -> Floats:
         """Each row's target tokens, so that the training loss is the mean over tokens."""
-        chosen = np.asarray(positions, dtype=np.int64)
-        return examples.target_lengths[chosen].astype(np.float64)
+        indices = np.asarray(positions, dtype=np.int64)
+        return examples.target_lengths[indices].astype(np.float64)
 
     def join(self, outputs: Sequence[object], batches: Sequence[Batch]) -> tuple[Any, Batch]:
         """Not asked: no loss of this task compares rows."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import Finish, FittedModel, Scored, SplitRows, plain_facts
+from holdfast.contract.fit import ScoringRequest, FittedModel, ScoringResult, SplitRows, plain_facts
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.records import Floats, Scores
 from holdfast.data.table import Table
@@ -76,76 +76,76 @@ class SampledRows:
         return self.texts(TABLES) if TABLES in self.table.rows.column_names else None
 
 
-def score_rows(finish: Finish) -> Scored:
+def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, beside the untuned model."""
     start = time.perf_counter()
-    ready, recipe = finish.ready, finish.ready.recipe
-    loaded, task, device = ready.loaded, ready.task, finish.fitted.job.accelerator.device
+    training_plan, recipe = request.ready, request.ready.recipe
+    loaded, task, device = training_plan.loaded, training_plan.task, request.fitted.job.accelerator.device
     assert isinstance(loaded, LoadedSeq2Seq)
     assert isinstance(task, SequenceToSequence)
-    pad, sides = task.pad_id, _sides(finish)
-    test = sides["test"]
-    network, tokenizer = load_saved_seq2seq(finish.run / MODEL)
+    pad, samples = task.pad_id, _sampled_splits(request)
+    test = samples["test"]
+    network, tokenizer = load_saved_seq2seq(request.run / MODEL)
     outputs = read_pairs(network, pad, test.examples, test.table, device)
     writing = writing_of(recipe, loaded.max_target_length)
 
     def write(network: Network) -> dict[str, GeneratedTexts]:
         return {
-            name: write_texts(network, tokenizer, side.examples, side.sample, writing, device)
-            for name, side in sides.items()
+            name: write_texts(network, tokenizer, sample.examples, sample.sample, writing, device)
+            for name, sample in samples.items()
         }
 
     written = write(network)
     del network
     score_s = time.perf_counter() - start
-    others = other_rows(finish)
+    others = other_rows(request)
     untuned, quantized, left_out = start_model(
-        finish, outputs, lambda one: read_pairs(one, pad, test.examples, test.table, device)
+        request, outputs, lambda one: read_pairs(one, pad, test.examples, test.table, device)
     )
     before = read_pairs(untuned, pad, test.examples, test.table, device)
     plain = write(untuned)
-    made = {
-        name: side.generated(list(written[name].texts), list(plain[name].texts))
-        for name, side in sides.items()
+    generated = {
+        name: sample.generated(list(written[name].texts), list(plain[name].texts))
+        for name, sample in samples.items()
     }
-    ended = {name: (written[name].ended, plain[name].ended) for name in sides}
-    few = _few_shot(finish, untuned, tokenizer, outputs, test, writing)
+    ended = {name: (written[name].ended, plain[name].ended) for name in samples}
+    few = _few_shot(request, untuned, tokenizer, outputs, test, writing)
     left_out["general"] = NO_SENTENCES
     tests = WrittenTests(
-        outputs, before, made, ended, {EXAMPLES: few, **quantized}, left_out=left_out
+        outputs, before, generated, ended, {EXAMPLES: few, **quantized}, left_out=left_out
     )
     extra = extra_metrics(recipe)
-    tested = scores_of(outputs, made["test"], recipe.seed, extra=extra)
-    started = scores_of(before, made["test"], recipe.seed, untuned=True, extra=extra)
+    tested = scores_of(outputs, generated["test"], recipe.seed, extra=extra)
+    started = scores_of(before, generated["test"], recipe.seed, untuned=True, extra=extra)
     blocks = {
         "classes": None,
-        "test": {**tested.to_json(), "opened_at": finish.opened_at},
+        "test": {**tested.to_json(), "opened_at": request.opened_at},
         **others,
-        **_writer_blocks(finish, tests, started.to_json(), writing),
+        **_writer_blocks(request, tests, started.to_json(), writing),
         "hardest": None,
-        "model_facts": _facts(finish.fitted),
+        "model_facts": _facts(request.fitted),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     predictions = _predictions(test, outputs, list(written["test"].texts))
-    return Scored(blocks, (), seconds, predictions=predictions)
+    return ScoringResult(blocks, (), seconds, predictions=predictions)
 
 
 def _writer_blocks(
-    finish: Finish, tests: WrittenTests, untuned: dict[str, Any], writing: GenerationOptions
+    request: ScoringRequest, tests: WrittenTests, untuned: dict[str, Any], writing: GenerationOptions
 ) -> dict[str, Any]:
-    ready, recipe = finish.ready, finish.ready.recipe
-    answers = texts_column(ready.train, ready.sides.train_rows.table, "target")
+    training_plan, recipe = request.ready, request.ready.recipe
+    answers = texts_column(training_plan.train, training_plan.sides.train_rows.table, "target")
     settings = {
         "beams": writing.beams,
         "max_new_tokens": writing.max_new_tokens,
         "rows": recipe.generate.rows,
     }
-    return writer_blocks(finish, tests, untuned, answers, settings, recipe.seed)
+    return writer_blocks(request, tests, untuned, answers, settings, recipe.seed)
 
 
 def _few_shot(
-    finish: Finish,
+    request: ScoringRequest,
     untuned: Network,
     tokenizer: PreTrainedTokenizerBase,
     tuned: TokenOutputs,
@@ -154,13 +154,13 @@ def _few_shot(
 ) -> Prompting:
     """The start model with training pairs before each source: the losses of the generated sample
     and its texts."""
-    ready, recipe = finish.ready, finish.ready.recipe
-    loaded, task = ready.loaded, ready.task
+    training_plan, recipe = request.ready, request.ready.recipe
+    loaded, task = training_plan.loaded, training_plan.task
     assert isinstance(loaded, LoadedSeq2Seq)
     assert isinstance(task, SequenceToSequence)
-    train = ready.sides.train_rows.table
+    train = training_plan.sides.train_rows.table
     sample = test.table.take(test.examples.kept[test.sample])
-    found = pairs_before(
+    shots = pairs_before(
         train.column("text"),
         train.column("target"),
         sample.column("text"),
@@ -169,34 +169,34 @@ def _few_shot(
         recipe.probes.shots,
         recipe.seed,
     )
-    if isinstance(found, str):
-        return Prompting(why=found)
-    behind = sample.with_column("text", found.sources)
+    if isinstance(shots, str):
+        return Prompting(why=shots)
+    behind = sample.with_column("text", shots.sources)
     examples = encode_pairs(
-        behind, tokenizer, found.room, loaded.max_target_length, end_token(tokenizer)
+        behind, tokenizer, shots.room, loaded.max_target_length, end_token(tokenizer)
     )
-    device = finish.fitted.job.accelerator.device
-    made = write_texts(untuned, tokenizer, examples, np.arange(len(examples)), writing, device)
+    device = request.fitted.job.accelerator.device
+    texts = write_texts(untuned, tokenizer, examples, np.arange(len(examples)), writing, device)
     return Prompting(
         outputs=read_pairs(untuned, task.pad_id, examples, behind, device),
         tuned=take_rows(tuned, test.sample),
-        texts=list(made.texts),
-        shots=found.shots,
-        fewer=found.fewer,
+        texts=list(texts.texts),
+        shots=shots.shots,
+        fewer=shots.fewer,
     )
 
 
-def _sides(finish: Finish) -> dict[str, SampledRows]:
-    ready, recipe = finish.ready, finish.ready.recipe
-    found = {}
-    for side, table, examples in (
-        ("train", ready.sides.train_rows.table, ready.train),
-        ("test", finish.table, finish.fitted.encode(finish.table)),
+def _sampled_splits(request: ScoringRequest) -> dict[str, SampledRows]:
+    training_plan, recipe = request.ready, request.ready.recipe
+    samples = {}
+    for split, table, examples in (
+        ("train", training_plan.sides.train_rows.table, training_plan.train),
+        ("test", request.table, request.fitted.encode(request.table)),
     ):
         assert isinstance(examples, EncodedPairs)
-        sample = sample_positions(len(examples), recipe.generate.rows, recipe.seed, side)
-        found[side] = SampledRows(table, examples, sample)
-    return found
+        sample = sample_positions(len(examples), recipe.generate.rows, recipe.seed, split)
+        samples[split] = SampledRows(table, examples, sample)
+    return samples
 
 
 def writing_of(recipe: Recipe, longest_target: int) -> GenerationOptions:
@@ -207,41 +207,41 @@ def writing_of(recipe: Recipe, longest_target: int) -> GenerationOptions:
 
 def scores_of(
     outputs: TokenOutputs,
-    made: Generated,
+    generated: Generated,
     seed: int,
     untuned: bool = False,
     extra: Sequence[TextMetric] = (),
 ) -> Scores:
     """The losses of all rows, and the overlaps of the generated sample, which say so."""
     scores = score_tokens(outputs, seed=seed)
-    overlaps = score_generated(made, seed=seed, untuned=untuned, extra=extra) if len(made) else {}
-    told = noted(overlaps, len(made), len(outputs.rows))
-    return Scores(scores.n, {**scores.metrics, **told}, scores.extra)
+    overlaps = score_generated(generated, seed=seed, untuned=untuned, extra=extra) if len(generated) else {}
+    notes = noted(overlaps, len(generated), len(outputs.rows))
+    return Scores(scores.n, {**scores.metrics, **notes}, scores.extra)
 
 
 def _facts(fitted: FittedModel) -> dict[str, Any]:
     loaded = fitted.ready.loaded
     assert isinstance(loaded, LoadedSeq2Seq)
-    found = plain_facts(fitted, {})
+    model_facts = plain_facts(fitted, {})
     # A model that writes texts for sources has none, and a second limit.
-    found.pop("temperature")
-    return {**found, "max_target_length": loaded.max_target_length}
+    model_facts.pop("temperature")
+    return {**model_facts, "max_target_length": loaded.max_target_length}
 
 
-def _predictions(side: SampledRows, outputs: TokenOutputs, texts: list[str]) -> dict[str, Any]:
+def _predictions(sample: SampledRows, outputs: TokenOutputs, texts: list[str]) -> dict[str, Any]:
     """Every test row; the generated text where the row was in the sample, the loss where its
     target has tokens."""
-    written: list[str | None] = [None] * len(side.table)
-    for place, text in zip(side.examples.kept[side.sample], texts, strict=True):
+    written: list[str | None] = [None] * len(sample.table)
+    for place, text in zip(sample.examples.kept[sample.sample], texts, strict=True):
         written[place] = text
-    return texts_column_block(side.table, side.examples, outputs.losses, written)
+    return texts_column_block(sample.table, sample.examples, outputs.losses, written)
 
 
-def tell(asked: SplitRows) -> dict[str, Any]:
+def tell(split_rows: SplitRows) -> dict[str, Any]:
     """The losses of training or validation rows by the kept state; no text is written."""
-    examples, table = asked.examples, asked.table
+    examples, table = split_rows.examples, split_rows.table
     assert isinstance(examples, EncodedPairs)
-    return texts_column_block(table, examples, asked.measure()[0], [None] * len(table))
+    return texts_column_block(table, examples, split_rows.measure()[0], [None] * len(table))
 
 
 def texts_column_block(

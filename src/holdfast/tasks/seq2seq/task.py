@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, TaskDefinition, Sides
+from holdfast.contract.fit import FittedModel, TaskDefinition, EncodedSplits
 from holdfast.contract.inference import (
     Data,
     LabelledRequest,
-    Options,
+    InferenceOptions,
     PredictionRequest,
-    WrittenAnswers,
+    TextPredictions,
     encoding_for,
     group_for,
-    read_alone,
+    select_columns,
     read_columns,
-    rows_to_answer,
+    read_prediction_rows,
 )
 from holdfast.contract.run_folder import model_of
 from holdfast.contract.written_text import Sample, WrittenSamples
@@ -38,7 +38,7 @@ from holdfast.plan.adapters import load_options
 from holdfast.plan.chunks import chunk_of
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import (
-    WritingUse,
+    GenerationPredictor,
     best_device,
     find_text_metric,
     save_plain,
@@ -101,29 +101,29 @@ def side(examples: EncodedPairs, loaded: LoadedSeq2Seq, rows: Table) -> EncodedP
     return examples.limited(loaded.max_target_length, loaded.ending)
 
 
-def watch(loaded: LoadedSeq2Seq, sides: Sides, recipe: Recipe, probe_rows: int) -> WrittenSamples:
+def watch(loaded: LoadedSeq2Seq, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> WrittenSamples:
     """The rows for which texts are written while the run learns, or at its end."""
     writing = writing_of(recipe, loaded.max_target_length)
-    train, valid = sides.train, sides.valid
+    train, valid = splits.train, splits.valid
     assert isinstance(train, EncodedPairs)
     assert isinstance(valid, EncodedPairs)
     at = watched_positions(train, valid, probe_rows, recipe)
 
-    def sample(side: SampledRows) -> Sample:
+    def sample(rows: SampledRows) -> Sample:
         def write(network: Any, device: torch.device) -> list[str]:
             return list(
                 write_texts(
-                    network, loaded.tokenizer, side.examples, side.sample, writing, device
+                    network, loaded.tokenizer, rows.examples, rows.sample, writing, device
                 ).texts
             )
 
-        return Sample(side.texts("text"), side.texts("target"), side.tables, write)
+        return Sample(rows.texts("text"), rows.texts("target"), rows.tables, write)
 
     samples = {
-        "train": sample(SampledRows(sides.train_rows.table, train, at["train"])),
-        "valid": sample(SampledRows(sides.valid_rows.table, valid, at["valid"])),
+        "train": sample(SampledRows(splits.train_rows.table, train, at["train"])),
+        "valid": sample(SampledRows(splits.valid_rows.table, valid, at["valid"])),
     }
-    answers = texts_column(train, sides.train_rows.table, "target")
+    answers = texts_column(train, splits.train_rows.table, "target")
     return WrittenSamples(samples, answers, text_metric_of(recipe), writing.max_new_tokens)
 
 
@@ -137,7 +137,7 @@ def make_task(
 def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...]:
     """Sources and targets that were cut, and rows without anything to learn, all counted."""
     n = max(1, len(examples))
-    sides = (
+    limits = (
         (
             "truncated_sources",
             int(examples.source_cut.sum()),
@@ -153,23 +153,23 @@ def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...
             "max_target_length",
         ),
     )
-    found = [
+    findings = [
         Finding(
             check,
             "warn" if count > 0.05 * n else "info",
             count / n,
             count,
             (),
-            f"{count} training {what} ({count / n:.1%}) are longer than {limit} tokens; their ends "
+            f"{count} training {length_name} ({count / n:.1%}) are longer than {limit} tokens; their ends "
             "are not read",
             f"Raise model.{key} if the model and the memory allow it.",
         )
-        for check, count, what, limit, key in sides
+        for check, count, length_name, limit, key in limits
         if count
     ]
     if examples.left_out:
         count = len(examples.left_out)
-        found.append(
+        findings.append(
             Finding(
                 "targets_without_tokens",
                 "warn",
@@ -181,21 +181,21 @@ def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...
                 True,
             )
         )
-    return tuple(found)
+    return tuple(findings)
 
 
 @dataclass(frozen=True)
-class PairUse(WritingUse):
+class Seq2SeqPredictor(GenerationPredictor):
     """A model that writes a text for each source; scored by its targets' losses and by the texts
     that it writes. ``folder`` is the run's, where there is one."""
 
     folder: Path | None = None
 
-    def ask(self, data: Data, options: Options) -> PredictionRequest:
+    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         part = self.recipe.data
-        raw, decisions = rows_to_answer(part, data, options, "text")
+        raw, decisions = read_prediction_rows(part, data, options, "text")
         names = read_columns(part)
-        view = raw if names is None else read_alone(raw, names, options)
+        view = raw if names is None else select_columns(raw, names, options)
         text = None if part.template else (names or options.text)
         with decisions_to(None):
             asked = RowOptions(text, template=part.template, need_label=False)
@@ -203,7 +203,7 @@ class PairUse(WritingUse):
         table = unlabelled(view, columns, label=0, target=True)
         return PredictionRequest(raw, table, decisions=decisions)
 
-    def labelled(self, data: str, options: Options) -> LabelledRequest:
+    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
         part = self.recipe.data
         encoding, decisions = encoding_for(part, data, options)
         group, dropped = group_for(part, data, encoding)
@@ -220,7 +220,7 @@ class PairUse(WritingUse):
         metric = check_own_metric(self.folder, self.recipe) if self.folder else ()
         return LabelledRequest(with_tables(table, self.recipe), (*decisions, *dropped, *metric))
 
-    def answer(self, table: Table) -> WrittenAnswers:
+    def answer(self, table: Table) -> TextPredictions:
         """The texts for the sources, with the geometric mean probability of their tokens."""
         recipe, examples = self.recipe, self.sources(table)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
@@ -228,7 +228,7 @@ class PairUse(WritingUse):
         texts, sure, ended = write_texts(
             self.network, self.tokenizer, examples, np.arange(len(examples)), writing, best_device()
         )
-        return WrittenAnswers(texts, sure, ~ended)
+        return TextPredictions(texts, sure, ~ended)
 
     def sources(self, table: Table) -> EncodedPairs:
         """The sources as they are read."""
@@ -249,14 +249,14 @@ class PairUse(WritingUse):
         """The losses of the targets, and the scores of the texts of a fixed sample of the rows."""
         recipe, (examples, _) = self.recipe, self.encoded(table)
         outputs = self.measured(examples, table)
-        chosen = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
-        side = SampledRows(table, examples, chosen)
+        positions = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
+        sample = SampledRows(table, examples, positions)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
         texts, _, _ = write_texts(
-            self.network, self.tokenizer, examples, side.sample, writing, best_device()
+            self.network, self.tokenizer, examples, sample.sample, writing, best_device()
         )
-        made = side.generated(list(texts), [])
-        return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
+        generated = sample.generated(list(texts), [])
+        return scores_of(outputs, generated, recipe.seed, extra=extra_metrics(recipe))
 
 
 def plain(run: Path) -> Any:
@@ -264,18 +264,18 @@ def plain(run: Path) -> Any:
     return load_saved_seq2seq(model_of(run))[0].plain
 
 
-def use_runs(runs: Sequence[Path]) -> PairUse:
+def use_runs(runs: Sequence[Path]) -> Seq2SeqPredictor:
     """Finished runs, one or the mean of several, token by token."""
     recipe = the_runs(runs)
     networks, tokenizers = zip(*(load_saved_seq2seq(model_of(run)) for run in runs), strict=True)
-    return PairUse(together(networks, tokenizers), tokenizers[0], recipe, runs[0])
+    return Seq2SeqPredictor(together(networks, tokenizers), tokenizers[0], recipe, runs[0])
 
 
-def use_fitted(fitted: FittedModel) -> PairUse:
+def use_fitted(fitted: FittedModel) -> Seq2SeqPredictor:
     """The kept state of a fit."""
     network = fitted.network.eval()
     assert isinstance(network, Seq2SeqNetwork)
-    return PairUse(network, fitted.ready.loaded.tokenizer, fitted.recipe)
+    return Seq2SeqPredictor(network, fitted.ready.loaded.tokenizer, fitted.recipe)
 
 
 def _encode_saved(

@@ -13,12 +13,12 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.contract.inference import (
-    Answered,
+    PredictionType,
     Data,
     LabelledRequest,
-    Options,
+    InferenceOptions,
     PredictionRequest,
-    Score,
+    Scorer,
     encoding_for,
     label_for,
 )
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class TagAnswers:
+class TagPredictions:
     """A tag for each word of a row. ``sure`` [n] is the probability of the least sure word's tag,
     since a sentence is right where each of its words is; NaN where no word is read."""
 
@@ -81,16 +81,16 @@ class TagAnswers:
 
 
 @dataclass(frozen=True)
-class TagUse(SavedModels[TextModel]):
+class TagPredictor(SavedModels[TextModel]):
     """Taggers of the same tags, averaged by their ``weights``. ``recipe`` (of the first) says how
     rows are read; ``unread`` is the tag of a word that no model reads."""
 
     recipe: Recipe
     unread: int
-    answered: Answered = "list"
+    answered: PredictionType = "list"
     names: tuple[str, ...] = ()
 
-    def ask(self, data: Data, options: Options) -> PredictionRequest:
+    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         """A file as training reads it, with tags or without, or a ``.txt`` with a sentence a line;
         or a list of lists of words, in which a text stands for its words between white space."""
         part = self.recipe.data
@@ -108,13 +108,13 @@ class TagUse(SavedModels[TextModel]):
         table = untagged(raw, Columns(columns.text, None))
         return PredictionRequest(raw, table, decisions=(*decisions, *raw.decisions, *chosen))
 
-    def _words(self, raw: Raw, options: Options) -> Sequence[str] | None:
+    def _words(self, raw: Raw, options: InferenceOptions) -> Sequence[str] | None:
         """The column of words: the one that is asked for, else the run's where it is there; else
         it is found by its name."""
-        own = self.recipe.data.text
-        return options.text or (own if own and own[0] in raw.names else None)
+        columns = self.recipe.data.text
+        return options.text or (columns if columns and columns[0] in raw.names else None)
 
-    def labelled(self, data: str, options: Options) -> LabelledRequest:
+    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
         part = self.recipe.data
         encoding, decisions = encoding_for(part, data, options)
         raw = read_tagged(data, encoding, first=True)
@@ -132,12 +132,12 @@ class TagUse(SavedModels[TextModel]):
         )
         return LabelledRequest(load_tagged(data, reading), decisions)
 
-    def answer(self, table: Table) -> TagAnswers:
+    def answer(self, table: Table) -> TagPredictions:
         outputs = self._outputs(table)
         tags = np.asarray(self.models[0].classes, dtype=object)[outputs.answers]
-        return TagAnswers(outputs.by_sentence(tags), outputs.confidence)
+        return TagPredictions(outputs.by_sentence(tags), outputs.confidence)
 
-    def judge(self, table: Table) -> Score:
+    def judge(self, table: Table) -> Scorer:
         outputs, names = self._outputs(table), self.models[0].classes
 
         def score_some(positions: Ints | None = None) -> Scores:
@@ -153,15 +153,15 @@ class TagUse(SavedModels[TextModel]):
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         """What each gave to the true tag of every word that all of them read."""
         table = rows.table
-        found = [self._of(model, table) for model in self.models]
-        keys = [_word_keys(one) for one, _ in found]
+        outputs = [self._of(model, table) for model in self.models]
+        keys = [_word_keys(one) for one, _ in outputs]
         common = reduce(np.intersect1d, keys)
         columns = []
-        for key, (examples, logits) in zip(keys, found, strict=True):
+        for key, (examples, logits) in zip(keys, outputs, strict=True):
             here = np.isin(key, common)
             losses = losses_at(logits[here], examples.tags[here], 1.0)
             columns.append(np.exp(-losses))
-        first = found[0][0]
+        first = outputs[0][0]
         owner = np.repeat(np.arange(len(first)), first.read)[np.isin(keys[0], common)]
         return Chances(np.column_stack(columns), owner, len(table))
 
@@ -174,17 +174,17 @@ class TagUse(SavedModels[TextModel]):
     def _outputs(self, table: Table) -> TagOutputs:
         """The mean of the models' probabilities. Models of other tokenizers or lengths read other
         words: what one of them does not read, none does."""
-        found = [self._of(model, table) for model in self.models]
-        examples, logits = found[0]
+        outputs = [self._of(model, table) for model in self.models]
+        examples, logits = outputs[0]
         # A mean of probabilities, as for classes; its logarithm is scored like logits.
-        if len(found) > 1:
-            keys = [_word_keys(one) for one, _ in found]
+        if len(outputs) > 1:
+            keys = [_word_keys(one) for one, _ in outputs]
             common = keys[0]
             for other in keys[1:]:
                 common = np.intersect1d(common, other)
             total = np.zeros((len(common), logits.shape[1]))
-            weights = self.weights or [1 / len(found)] * len(found)
-            for weight, key, (_, raw) in zip(weights, keys, found, strict=True):
+            weights = self.weights or [1 / len(outputs)] * len(outputs)
+            for weight, key, (_, raw) in zip(weights, keys, outputs, strict=True):
                 wide = raw[np.isin(key, common)].astype(np.float64)
                 total += weight * softmax(wide)
             examples = _with_words(examples, np.isin(keys[0], common))
@@ -203,7 +203,7 @@ def plain(run: Path) -> Any:
     return load_saved_tagger(model_of(run)).network.model
 
 
-def use_runs(runs: Sequence[Path]) -> TagUse:
+def use_runs(runs: Sequence[Path]) -> TagPredictor:
     """Finished runs, one or the average of several."""
     for run in runs:
         need_run(run)
@@ -213,7 +213,7 @@ def use_runs(runs: Sequence[Path]) -> TagUse:
     unread = str(open_run(runs[0]).get("model_facts", {}).get("unread_tag"))
     # A folder of another version may not say it; ``O`` stands first.
     place = names.index(unread) if unread in names else 0
-    return TagUse(models, read_recipe(runs[0] / RECIPE), place)
+    return TagPredictor(models, read_recipe(runs[0] / RECIPE), place)
 
 
 def words_in(examples: Examples) -> EncodedWords:
@@ -222,19 +222,19 @@ def words_in(examples: Examples) -> EncodedWords:
     return examples
 
 
-def task_of(ready: TrainingPlan) -> TokenClassification:
+def task_of(training_plan: TrainingPlan) -> TokenClassification:
     """The task's side of the loop."""
-    assert isinstance(ready.task, TokenClassification)
-    return ready.task
+    assert isinstance(training_plan.task, TokenClassification)
+    return training_plan.task
 
 
-def use_fitted(fitted: FittedModel) -> TagUse:
+def use_fitted(fitted: FittedModel) -> TagPredictor:
     """The kept state of a fit, calibrated as its saved folder would be."""
-    ready, loaded = fitted.ready, fitted.ready.loaded
+    training_plan, loaded = fitted.ready, fitted.ready.loaded
     network = Tempered(fitted.network.cpu().eval(), kept_temperature(fitted))
     assert isinstance(loaded, LoadedClassifier)
-    model = FittedText(network, loaded.tokenizer, ready.task.classes, loaded.max_length)
-    return TagUse([model], ready.recipe, unread_tag(ready.task.classes, words_in(ready.train)))
+    model = FittedText(network, loaded.tokenizer, training_plan.task.classes, loaded.max_length)
+    return TagPredictor([model], training_plan.recipe, unread_tag(training_plan.task.classes, words_in(training_plan.train)))
 
 
 def calibrated(fitted: FittedModel) -> Calibration:
@@ -273,15 +273,15 @@ def _cell(sentence: object) -> str | None:
     if sentence is None:
         return None
     words = sentence.split() if isinstance(sentence, str) else sentence
-    found = words.tolist() if hasattr(words, "tolist") else words
-    if not isinstance(found, (list, tuple)):
+    tokens = words.tolist() if hasattr(words, "tolist") else words
+    if not isinstance(tokens, (list, tuple)):
         raise DataError(
             "the list",
             "must hold a text or a list of words a sentence",
             type(sentence).__name__,
             'Give [["Anna", "lives", "here"], …] or ["Anna lives here", …].',
         )
-    return write_json_cell(list(found))
+    return write_json_cell(list(tokens))
 
 
 def _word_keys(examples: EncodedWords) -> Ints:
@@ -290,14 +290,14 @@ def _word_keys(examples: EncodedWords) -> Ints:
     return np.asarray(sentence * (int(examples.counts.max(initial=0)) + 1) + examples.words)
 
 
-def _with_words(examples: EncodedWords, kept: npt.NDArray[np.bool_]) -> EncodedWords:
+def _with_words(examples: EncodedWords, mask: npt.NDArray[np.bool_]) -> EncodedWords:
     """The same with some of the words that are read."""
-    sentence = np.repeat(np.arange(len(examples)), examples.read)[kept]
+    sentence = np.repeat(np.arange(len(examples)), examples.read)[mask]
     read = np.bincount(sentence, minlength=len(examples))
     return replace(
         examples,
-        places=examples.places[kept],
-        words=examples.words[kept],
-        tags=examples.tags[kept],
+        places=examples.places[mask],
+        words=examples.words[mask],
+        tags=examples.tags[mask],
         starts=np.concatenate([[0], np.cumsum(read)]).astype(np.int64),
     )

@@ -84,14 +84,14 @@ def entity_counts(truth: Ints, answers: Ints, counts: Ints, table: TagTable) -> 
     ``truth`` and ``answers`` [words] are tags of consecutive sentences of ``counts`` [n] words.
     """
     entities = len(table.entities)
-    made = np.zeros((len(counts), 3, entities))
+    counts_by_type = np.zeros((len(counts), 3, entities))
     sentence = np.repeat(np.arange(len(counts)), counts)
-    real, said = spans_of(truth, counts, table), spans_of(answers, counts, table)
-    np.add.at(made[:, 1], (sentence[said.first], said.types), 1)
-    np.add.at(made[:, 2], (sentence[real.first], real.types), 1)
+    real, predicted = spans_of(truth, counts, table), spans_of(answers, counts, table)
+    np.add.at(counts_by_type[:, 1], (sentence[predicted.first], predicted.types), 1)
+    np.add.at(counts_by_type[:, 2], (sentence[real.first], real.types), 1)
     # An entity is known by its first word alone, so that the ends and types settle the rest.
-    _, one, two = np.intersect1d(real.first, said.first, return_indices=True)
-    same = (real.last[one] == said.last[two]) & (real.types[one] == said.types[two])
+    _, one, two = np.intersect1d(real.first, predicted.first, return_indices=True)
+    same = (real.last[one] == predicted.last[two]) & (real.types[one] == predicted.types[two])
     hits = one[same]
-    np.add.at(made[:, 0], (sentence[real.first[hits]], real.types[hits]), 1)
-    return made.reshape(len(counts), 3 * entities)
+    np.add.at(counts_by_type[:, 0], (sentence[real.first[hits]], real.types[hits]), 1)
+    return counts_by_type.reshape(len(counts), 3 * entities)

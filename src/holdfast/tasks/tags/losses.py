@@ -73,20 +73,20 @@ class EncodedWords:
         return np.diff(self.starts)
 
     def take(self, positions: Ints) -> EncodedWords:
-        chosen, places = examples_at(self.kept, positions)
-        types = None if self.types is None else take_lines(self.types, self.offsets, chosen)
+        indices, places = examples_at(self.kept, positions)
+        types = None if self.types is None else take_lines(self.types, self.offsets, indices)
         return EncodedWords(
-            ids=take_lines(self.ids, self.offsets, chosen),
+            ids=take_lines(self.ids, self.offsets, indices),
             types=types,
-            offsets=offsets_of(self.lengths[chosen]),
-            places=take_lines(self.places, self.starts, chosen),
-            words=take_lines(self.words, self.starts, chosen),
-            tags=take_lines(self.tags, self.starts, chosen),
-            starts=offsets_of(self.read[chosen]),
-            rows=self.rows[chosen],
+            offsets=offsets_of(self.lengths[indices]),
+            places=take_lines(self.places, self.starts, indices),
+            words=take_lines(self.words, self.starts, indices),
+            tags=take_lines(self.tags, self.starts, indices),
+            starts=offsets_of(self.read[indices]),
+            rows=self.rows[indices],
             kept=places,
-            counts=self.counts[chosen],
-            cut=self.cut[chosen],
+            counts=self.counts[indices],
+            cut=self.cut[indices],
             table_rows=self.table_rows[positions],
         )
 
@@ -96,36 +96,36 @@ def encode_words(
 ) -> EncodedWords:
     """Tokenise every sentence word by word, cut at ``max_length`` pieces. ``need_words`` leaves out
     the sentences of which no word is read."""
-    made: list[_Sentence] = []
+    sentences_encoded: list[_Sentence] = []
     for start in range(0, len(table), ENCODE_ROWS):
         block = table.rows.with_format("arrow")[start : start + ENCODE_ROWS]
         sentences, tags = block["tokens"].to_pylist(), block["tags"].to_pylist()
         # Every word that is read has a piece of its own, so that no more can be.
-        begun = [words[:max_length] for words in sentences]
+        truncated = [words[:max_length] for words in sentences]
         encoded = tokenizer(
-            begun, is_split_into_words=True, truncation=True, max_length=max_length, padding=False
+            truncated, is_split_into_words=True, truncation=True, max_length=max_length, padding=False
         )
         for i, words in enumerate(sentences):
             one = _encoded(encoded, i, words, tags[i], start + i, max_length)
             if len(one.words) or not need_words:
-                made.append(one)
+                sentences_encoded.append(one)
     rows = np.asarray(table.column("row"), dtype=np.int64)
-    kept = np.array([one.at for one in made], dtype=np.int64)
-    ids, offsets = joined([one.ids for one in made])
-    starts = offsets_of([len(one.words) for one in made])
-    with_types = made and made[0].types is not None
+    indices = np.array([one.at for one in sentences_encoded], dtype=np.int64)
+    ids, offsets = joined([one.ids for one in sentences_encoded])
+    starts = offsets_of([len(one.words) for one in sentences_encoded])
+    with_types = sentences_encoded and sentences_encoded[0].types is not None
     return EncodedWords(
         ids=ids,
-        types=joined([one.types for one in made])[0].astype(np.int8) if with_types else None,
+        types=joined([one.types for one in sentences_encoded])[0].astype(np.int8) if with_types else None,
         offsets=offsets,
-        places=joined([one.places for one in made])[0].astype(np.int64),
-        words=joined([one.words for one in made])[0].astype(np.int64),
-        tags=joined([one.tags for one in made])[0].astype(np.int64),
+        places=joined([one.places for one in sentences_encoded])[0].astype(np.int64),
+        words=joined([one.words for one in sentences_encoded])[0].astype(np.int64),
+        tags=joined([one.tags for one in sentences_encoded])[0].astype(np.int64),
         starts=starts,
-        rows=rows[kept],
-        kept=kept,
-        counts=np.array([one.count for one in made], dtype=np.int64),
-        cut=np.array([one.cut for one in made], dtype=np.int64),
+        rows=rows[indices],
+        kept=indices,
+        counts=np.array([one.count for one in sentences_encoded], dtype=np.int64),
+        cut=np.array([one.cut for one in sentences_encoded], dtype=np.int64),
         table_rows=rows,
     )
 
@@ -185,13 +185,13 @@ class TokenClassification:
         pieces, row by row; ``tags`` [words] and ``counts`` [batch]."""
         import torch
 
-        chosen = np.asarray(positions, dtype=np.int64)
-        ids, inside = padded(examples.ids, examples.offsets, chosen, self.pad_id)
-        read = examples.read[chosen]
+        indices = np.asarray(positions, dtype=np.int64)
+        ids, inside = padded(examples.ids, examples.offsets, indices, self.pad_id)
+        read = examples.read[indices]
         # The places starts[i] to starts[i + 1] of each chosen i, one after the other.
         starts = examples.starts
-        at = take_lines(np.arange(starts[-1]), starts, chosen)
-        where = examples.places[at] + np.repeat(np.arange(len(chosen)), read) * ids.shape[1]
+        at = take_lines(np.arange(starts[-1]), starts, indices)
+        where = examples.places[at] + np.repeat(np.arange(len(indices)), read) * ids.shape[1]
         batch = {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
@@ -200,7 +200,7 @@ class TokenClassification:
             "counts": torch.from_numpy(read),
         }
         if examples.types is not None:
-            types, _ = padded(examples.types, examples.offsets, chosen, 0)
+            types, _ = padded(examples.types, examples.offsets, indices, 0)
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch
 
@@ -231,8 +231,8 @@ class TokenClassification:
         right = np.add.reduceat(truth == answers, np.cumsum(counts) - counts)
         entities = entity_counts(truth, answers, counts, self.table)
         sums = entities.reshape(len(counts), 3, -1).sum(axis=2)
-        kept = np.column_stack([counts, right, sums]).astype(np.float32)
-        return torch.from_numpy(kept).to(output.device)
+        statistics = np.column_stack([counts, right, sums]).astype(np.float32)
+        return torch.from_numpy(statistics).to(output.device)
 
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedWords, positions: Sequence[int] | Ints
@@ -242,9 +242,9 @@ class TokenClassification:
         if not len(losses):
             return Measured(losses, dict.fromkeys(WATCHED, float("nan")), float("nan"), 1.0)
         words, right, *sums = kept.astype(np.float64).T
-        found, predicted, labelled = (np.asarray(part.sum()) for part in sums)
+        correct, predicted, labelled = (np.asarray(part.sum()) for part in sums)
         values = {
-            "entity_f1": float(f1_of(found, labelled, predicted)),
+            "entity_f1": float(f1_of(correct, labelled, predicted)),
             "accuracy": float(right.sum() / words.sum()),
         }
         return Measured(losses, values, float(np.mean(losses)), 1.0, right == words)

@@ -85,16 +85,16 @@ def word_outputs(network: Network, examples: EncodedWords, task: TokenClassifica
     longest = int(examples.lengths.max()) if len(examples) else 1
     tokens = max(TOKENS, longest)
     with torch.inference_mode():
-        for chosen in by_length(examples.lengths, np.arange(len(examples)), tokens):
-            batch = task.collate(examples, chosen)
+        for batch_rows in by_length(examples.lengths, np.arange(len(examples)), tokens):
+            batch = task.collate(examples, batch_rows)
             where = batch.pop("where")
             batch.pop("tags"), batch.pop("counts")
             logits = network(**batch).float()
             # A learnt prompt stands before the pieces.
             logits = logits[:, logits.shape[1] - batch["input_ids"].shape[1] :].flatten(0, 1)
-            found = logits[where].numpy()
-            ends = np.cumsum(examples.read[chosen])[:-1]
-            for place, part in zip(chosen, np.split(found, ends), strict=True):
+            word_logits = logits[where].numpy()
+            ends = np.cumsum(examples.read[batch_rows])[:-1]
+            for place, part in zip(batch_rows, np.split(word_logits, ends), strict=True):
                 parts[place] = part
     return np.concatenate(parts) if parts else np.zeros((0, len(task.classes)), dtype=np.float32)
 
@@ -210,18 +210,18 @@ def _counted(outputs: TagOutputs, table: TagTable) -> Floats:
 
 def _values(totals: Floats, types: int) -> Floats:
     """[resamples, 5 + 3 × types] of sums [resamples, 3 × types + 4]."""
-    found, predicted, labelled = (totals[:, i * types : (i + 1) * types] for i in range(3))
+    correct, predicted, labelled = (totals[:, i * types : (i + 1) * types] for i in range(3))
     hits, words, losses, rows = totals[:, 3 * types :].T
     with np.errstate(divide="ignore", invalid="ignore"):
-        whole = [part.sum(axis=1) for part in (found, predicted, labelled)]
-        f1 = f1_of(whole[0], whole[2], whole[1])
+        totals_all = [part.sum(axis=1) for part in (correct, predicted, labelled)]
+        f1 = f1_of(totals_all[0], totals_all[2], totals_all[1])
         # Where there are entities on one side only, both are 0, as seqeval has them.
         precision, recall = (
-            np.where(whole[i] > 0, whole[0] / whole[i], np.where(np.isfinite(f1), 0.0, np.nan))
+            np.where(totals_all[i] > 0, totals_all[0] / totals_all[i], np.where(np.isfinite(f1), 0.0, np.nan))
             for i in (1, 2)
         )
         averages = [f1, precision, recall, hits / words, losses / rows]
-    return with_each(averages, found, labelled, predicted)
+    return with_each(averages, correct, labelled, predicted)
 
 
 def confusion_of(outputs: TagOutputs, table: TagTable) -> dict[str, Any]:
@@ -243,22 +243,22 @@ def hardest_sentences(
     wrong = np.bincount(outputs.sentences, ~right, len(outputs.rows)) > 0
     # A sentence of which nothing is read has no loss to be hard by.
     losses = np.nan_to_num(outputs.losses, nan=-np.inf)
-    sure = np.nan_to_num(outputs.confidence, nan=-np.inf)
+    confidence = np.nan_to_num(outputs.confidence, nan=-np.inf)
     hits = outputs.by_sentence(right)
     labelled = _spelled(outputs.labels, outputs.counts, table, sentences)
-    answered = _spelled(outputs.answers, outputs.counts, table, sentences)
+    predicted = _spelled(outputs.answers, outputs.counts, table, sentences)
 
     def entry(i: int) -> dict[str, Any]:
         words = zip(sentences[i], hits[i], strict=True)
         return {
             "text": " ".join(word if hit else f"[{word}]" for word, hit in words),
             "label": labelled[i],
-            "prediction": answered[i],
+            "prediction": predicted[i],
             "confidence": finite(outputs.confidence[i]),
             "loss": finite(outputs.losses[i]),
         }
 
-    return hardest_rows(outputs.rows, losses, (sure, wrong), entry)
+    return hardest_rows(outputs.rows, losses, (confidence, wrong), entry)
 
 
 def _spelled(tags: Ints, counts: Ints, table: TagTable, sentences: list[list[str]]) -> list[str]:
@@ -266,9 +266,9 @@ def _spelled(tags: Ints, counts: Ints, table: TagTable, sentences: list[list[str
     spans = spans_of(tags, counts, table)
     sentence = np.repeat(np.arange(len(counts)), counts)
     begins = np.cumsum(counts) - counts
-    told: list[list[str]] = [[] for _ in counts]
-    for first, last, kind in zip(spans.first, spans.last, spans.types, strict=True):
+    spelled: list[list[str]] = [[] for _ in counts]
+    for first, last, entity_type in zip(spans.first, spans.last, spans.types, strict=True):
         at = int(sentence[first])
         words = sentences[at][first - begins[at] : last - begins[at] + 1]
-        told[at].append(f"{' '.join(words)} ({table.entities[kind]})")
-    return [", ".join(entities) or NO_ENTITY for entities in told]
+        spelled[at].append(f"{' '.join(words)} ({table.entities[entity_type]})")
+    return [", ".join(entities) or NO_ENTITY for entities in spelled]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import (
-    Finish,
+    ScoringRequest,
     FittedModel,
     TaskDefinition,
-    Scored,
+    ScoringResult,
     SplitRows,
     TrainingPlan,
     plain_facts,
@@ -89,8 +89,8 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
             data.template,
             "Leave it out; --text names the column of words.",
         )
-    own = {"text": columns.text, "label": columns.label} if columns else {}
-    return load_tagged(source, data.row_options(like=like, **own))
+    column_names = {"text": columns.text, "label": columns.label} if columns else {}
+    return load_tagged(source, data.row_options(like=like, **column_names))
 
 
 def load(recipe: Recipe, table: Table) -> LoadedClassifier:
@@ -144,14 +144,14 @@ def find_metric(name: str) -> Metric:
 
 def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, ...]:
     """Words of training sentences that are not read, and tags that no training word has."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     names = loaded.network.classes
     total = max(1, int(examples.counts.sum()))
     long = examples.rows[examples.cut > 0]
     if len(long):
         words = int(examples.cut.sum())
         share = words / total
-        found.append(
+        findings.append(
             Finding(
                 "truncated_sentences",
                 "warn" if share > 0.05 else "info",
@@ -169,7 +169,7 @@ def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, 
         bare = are_bare(names)
         known = entity_types((names[tag] for tag in np.unique(examples.tags)), bare)
         missing = [names[tag] for tag in without]
-        found.append(
+        findings.append(
             Finding(
                 "tags_without_training_words",
                 # A mark that a learnt type never has (of amounts that are one word) costs nothing.
@@ -182,17 +182,17 @@ def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, 
                 "Add sentences that hold it, if it matters.",
             )
         )
-    return tuple(found)
+    return tuple(findings)
 
 
-def listeners(ready: TrainingPlan) -> tuple[HeadRefit, ...]:
+def listeners(training_plan: TrainingPlan) -> tuple[HeadRefit, ...]:
     """The last layer fitted to the pretrained features of the words: the baseline and the start."""
-    seed, classes = ready.recipe.seed, len(ready.task.classes)
+    seed, classes = training_plan.recipe.seed, len(training_plan.task.classes)
 
     def fit(features: Floats, labels: Ints) -> Probe:
         return fit_words(features, labels, classes, seed)
 
-    return (HeadRefit(fit, bool(ready.recipe.methods["probe_first"]), read=words_read),)
+    return (HeadRefit(fit, bool(training_plan.recipe.methods["probe_first"]), read=words_read),)
 
 
 def fit_words(features: Floats, labels: Ints, classes: int, seed: int) -> Probe:
@@ -201,8 +201,8 @@ def fit_words(features: Floats, labels: Ints, classes: int, seed: int) -> Probe:
     if len(labels) <= CHOSEN_ON:
         return fit_probe(features, labels, classes=classes, seed=seed)
     some = generator(seed, "probe words").permutation(len(labels))[:CHOSEN_ON]
-    chosen = fit_probe(features[some], labels[some], classes=classes, seed=seed)
-    return fit_probe(features, labels, classes=classes, seed=seed, c=chosen.c)
+    probe = fit_probe(features[some], labels[some], classes=classes, seed=seed)
+    return fit_probe(features, labels, classes=classes, seed=seed, c=probe.c)
 
 
 def words_read(run: Run, examples: EncodedWords) -> tuple[Floats, Ints]:
@@ -215,114 +215,114 @@ def words_read(run: Run, examples: EncodedWords) -> tuple[Floats, Ints]:
     parts: list[Floats] = [np.zeros((0, 0))] * len(some)
     network, accelerator, task = run.network, run.job.accelerator, run.job.task
     with evaluating(network), accelerator.autocast():
-        for chosen in by_length(some.lengths, np.arange(len(some)), PASS_TOKENS):
-            batch = device_batch(task, some, chosen, accelerator.device)
-            found = word_features(network, batch).float().cpu().numpy()
-            ends = np.cumsum(some.read[chosen])[:-1]
-            for place, part in zip(chosen, np.split(found, ends), strict=True):
+        for batch_rows in by_length(some.lengths, np.arange(len(some)), PASS_TOKENS):
+            batch = device_batch(task, some, batch_rows, accelerator.device)
+            features = word_features(network, batch).float().cpu().numpy()
+            ends = np.cumsum(some.read[batch_rows])[:-1]
+            for place, part in zip(batch_rows, np.split(features, ends), strict=True):
                 parts[place] = part
     return np.concatenate(parts), some.tags
 
 
 def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
-    found = calibrated(fitted)
-    temperature = found.temperature
+    calibration = calibrated(fitted)
+    temperature = calibration.temperature
     classifier(fitted.network.cpu()).save(folder, fitted.ready.loaded.tokenizer, temperature)
-    return {"temperature": temperature, "calibration": found}
+    return {"temperature": temperature, "calibration": calibration}
 
 
-def score_rows(finish: Finish) -> Scored:
+def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
     training words."""
     start = time.perf_counter()
-    ready, table, names = finish.ready, finish.table, finish.ready.task.classes
-    unread = unread_tag(names, words_in(ready.train))
+    training_plan, table, names = request.ready, request.table, request.ready.task.classes
+    unread = unread_tag(names, words_in(training_plan.train))
     # What is scored is what anybody loads: the folder, not the network in memory.
-    saved = load_saved_tagger(finish.run / MODEL)
-    outputs = _answered(ready, saved.network, table, unread)
+    saved = load_saved_tagger(request.run / MODEL)
+    outputs = _predict_words(training_plan, saved.network, table, unread)
     test = score_tags(outputs, names)
     score_s = time.perf_counter() - start
-    temperature = finish.saved["temperature"]
-    others = _other_rows(finish, temperature, unread)
-    baseline, chosen = _baseline(finish, outputs, unread)
+    temperature = request.saved["temperature"]
+    others = _other_rows(request, temperature, unread)
+    baseline, baseline_decision = _baseline(request, outputs, unread)
     blocks = {
         "classes": list(names),
-        "test": {**test.to_json(), "opened_at": finish.opened_at},
+        "test": {**test.to_json(), "opened_at": request.opened_at},
         **others,
         "baseline": baseline,
         "hardest": hardest_sentences(outputs, table.column("tokens"), names),
-        "model_facts": facts(finish.fitted, finish.saved),
+        "model_facts": facts(request.fitted, request.saved),
         "careless": None,
     }
-    decisions = (chosen, finish.saved["calibration"].decision)
+    decisions = (baseline_decision, request.saved["calibration"].decision)
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    return Scored(blocks, decisions, seconds, predictions=_predictions(outputs, names))
+    return ScoringResult(blocks, decisions, seconds, predictions=_predictions(outputs, names))
 
 
-def _answered(
-    ready: TrainingPlan, network: Callable[..., torch.Tensor], table: Table, unread: int
+def _predict_words(
+    training_plan: TrainingPlan, network: Callable[..., torch.Tensor], table: Table, unread: int
 ) -> TagOutputs:
-    loaded = ready.loaded
+    loaded = training_plan.loaded
     assert isinstance(loaded, LoadedClassifier)
     examples = encode_words(table, loaded.tokenizer, loaded.max_length, need_words=False)
-    logits = word_outputs(network, examples, task_of(ready))
+    logits = word_outputs(network, examples, task_of(training_plan))
     return tag_outputs(examples, logits, table, unread)
 
 
-def _other_rows(finish: Finish, temperature: float, unread: int) -> dict[str, Any]:
+def _other_rows(request: ScoringRequest, temperature: float, unread: int) -> dict[str, Any]:
     """``valid`` and ``train_probe``, by the kept state."""
-    ready, sides = finish.ready, finish.ready.sides
-    network = finish.fitted.network.cpu().eval()
-    train = words_in(ready.train)
-    places = train.kept[ready.probe]
-    found = {
-        "valid": (words_in(ready.valid), sides.valid_rows.table),
-        "train_probe": (train.take(places), sides.train_rows.table.take(places)),
+    training_plan, splits = request.ready, request.ready.sides
+    network = request.fitted.network.cpu().eval()
+    train = words_in(training_plan.train)
+    places = train.kept[training_plan.probe]
+    inputs = {
+        "valid": (words_in(training_plan.valid), splits.valid_rows.table),
+        "train_probe": (train.take(places), splits.train_rows.table.take(places)),
     }
 
     def scored(examples: EncodedWords, table: Table) -> Scores:
-        logits = word_outputs(network, examples, task_of(ready)) / temperature
-        return score_tags(tag_outputs(examples, logits, table, unread), ready.task.classes)
+        logits = word_outputs(network, examples, task_of(training_plan)) / temperature
+        return score_tags(tag_outputs(examples, logits, table, unread), training_plan.task.classes)
 
-    return {name: scored(*side).to_json() for name, side in found.items()}
+    return {name: scored(*split_inputs).to_json() for name, split_inputs in inputs.items()}
 
 
-def tell(asked: SplitRows) -> dict[str, Any]:
+def tell(split_rows: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation sentences, calibrated."""
-    fitted, examples = asked.fitted, words_in(asked.examples)
-    ready, names = fitted.ready, fitted.ready.task.classes
+    fitted, examples = split_rows.fitted, words_in(split_rows.examples)
+    training_plan, names = fitted.ready, fitted.ready.task.classes
     network = fitted.network.cpu().eval()
-    logits = word_outputs(network, examples, task_of(ready)) / asked.saved["temperature"]
-    unread = unread_tag(names, words_in(ready.train))
-    return _predictions(tag_outputs(examples, logits, asked.table, unread), names)
+    logits = word_outputs(network, examples, task_of(training_plan)) / split_rows.saved["temperature"]
+    unread = unread_tag(names, words_in(training_plan.train))
+    return _predictions(tag_outputs(examples, logits, split_rows.table, unread), names)
 
 
-def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[str, Any], Decision]:
+def _baseline(request: ScoringRequest, outputs: TagOutputs, unread: int) -> tuple[dict[str, Any], Decision]:
     """The linear probe and the commonest tag; the one with the better entity F1 on the validation
     rows is the baseline, by the smaller loss where they tie."""
-    ready, names = finish.ready, finish.ready.task.classes
-    network = probe_network(finish)
-    counts = np.bincount(words_in(ready.train).tags, minlength=len(names)).astype(np.float64)
+    training_plan, names = request.ready, request.ready.task.classes
+    network = probe_network(request)
+    counts = np.bincount(words_in(training_plan.train).tags, minlength=len(names)).astype(np.float64)
     # One word more of each tag, so that a tag that no training word has costs no infinite loss.
     shares = np.log((counts + 1) / (counts.sum() + len(names))).astype(np.float32)
 
     def both(table: Table) -> dict[str, TagOutputs]:
-        loaded = ready.loaded
+        loaded = training_plan.loaded
         assert isinstance(loaded, LoadedClassifier)
         examples = encode_words(table, loaded.tokenizer, loaded.max_length, need_words=False)
-        made = {
+        logits_by_name = {
             MAJORITY: np.tile(shares, (len(examples.tags), 1)),
-            PROBE: word_outputs(network, examples, task_of(ready)),
+            PROBE: word_outputs(network, examples, task_of(training_plan)),
         }
-        return {what: tag_outputs(examples, x, table, unread) for what, x in made.items()}
+        return {selected: tag_outputs(examples, x, table, unread) for selected, x in logits_by_name.items()}
 
     # Validation rows choose: a baseline that was the better of two on test rows would be too good.
-    valid = both(ready.sides.valid_rows.table)
-    on_valid = {what: score_tags(made, names, resamples=1) for what, made in valid.items()}
-    what = max(on_valid, key=lambda name: _merit(on_valid[name]))
+    valid = both(training_plan.sides.valid_rows.table)
+    on_valid = {selected: score_tags(made, names, resamples=1) for selected, made in valid.items()}
+    selected = max(on_valid, key=lambda name: _merit(on_valid[name]))
     shown_f1 = ", ".join(f"{name} {_merit(scores)[0]:.3f}" for name, scores in on_valid.items())
-    on_test = both(finish.table)
+    on_test = both(request.table)
     tests = {name: brief(score_tags(made, names)) for name, made in on_test.items()}
     # Sentences of which nothing is read differ by nothing.
     known = np.isfinite(outputs.losses)
@@ -331,8 +331,8 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
         np.where(known, on_test[PROBE].losses, 0.0),
         outputs.units,
     )
-    block = baseline_block(tests, what, comparison)
-    return block, Decision("baseline", what, f"entity F1 on the validation rows: {shown_f1}")
+    block = baseline_block(tests, selected, comparison)
+    return block, Decision("baseline", selected, f"entity F1 on the validation rows: {shown_f1}")
 
 
 def _merit(scores: Scores) -> tuple[float, float]:

@@ -177,9 +177,9 @@ class Chats:
         """The conversations with a model that already answers rows (``Predictor.model``), of which
         nothing is loaded twice; ``None`` where it is no causal language model."""
         from holdfast.tasks.generation.base import best_device
-        from holdfast.tasks.lm.answers import TokenUse
+        from holdfast.tasks.lm.answers import CausalLMPredictor
 
-        if not isinstance(use, TokenUse):
+        if not isinstance(use, CausalLMPredictor):
             return None
         plain, longest = use.network.to(best_device()).plain, use.recipe.generate.max_new_tokens
         model = ChatModel(plain, use.tokenizer, use.of_text, longest)

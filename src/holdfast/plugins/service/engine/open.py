@@ -23,7 +23,7 @@ from holdfast.plugins.service.records import EngineFacts
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import served_name
-from holdfast.tasks.classes.answers import BesideText, TextUse
+from holdfast.tasks.classes.answers import TextWithExtraFeatures, TextPredictor
 from holdfast.training.machine.machine import KERNEL_CACHES, KERNELS_KEPT, use_threads
 
 SWITCH_S = 0.0005
@@ -92,9 +92,9 @@ def engine_of(
     )
     form: RowForm = TableForm(predictor, made.use)
     use, network = made.use, made.network
-    plain = isinstance(use, TextUse) and not isinstance(use.models[0], BesideText)
+    plain = isinstance(use, TextPredictor) and not isinstance(use.models[0], TextWithExtraFeatures)
     if plain and network is not None:
-        form = TextForm(predictor, cast(TextUse, use), recipe, network, network.multiple)
+        form = TextForm(predictor, cast(TextPredictor, use), recipe, network, network.multiple)
     return ModelEngine(
         form,
         facts,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from holdfast.contract.inference import Answering
+from holdfast.contract.inference import TaskPredictor
 from holdfast.core.decisions import DecisionListener, decisions_to
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import InputError, RecipeError, RunError
@@ -37,9 +37,9 @@ from holdfast.plugins.export.graphs import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.measurements import BFLOAT16, FLOAT32
 from holdfast.plugins.export.model import ByPlace, Uncarried, of_texts
 from holdfast.runs.predictor import Predictor
-from holdfast.tasks.classes.answers import BesideText, FittedText, TextUse
-from holdfast.tasks.images.task import FittedVision, ImageUse
-from holdfast.tasks.tags.answers import TagUse
+from holdfast.tasks.classes.answers import TextWithExtraFeatures, FittedText, TextPredictor
+from holdfast.tasks.images.task import FittedVision, ImagePredictor
+from holdfast.tasks.tags.answers import TagPredictor
 
 AUTO = "auto"
 PRECISIONS = (FLOAT32, AUTO)
@@ -183,7 +183,7 @@ class Computing:
     """What is asked: ``use`` answers tables through ``network`` (``None``: through its own), in
     ``precision``, and ``because`` says why."""
 
-    use: Answering
+    use: TaskPredictor
     network: Graph | None
     precision: str
     because: str
@@ -205,39 +205,39 @@ def computing(
             return found
         because = found
     network: Graph | None = None
-    if isinstance(use, TextUse | TagUse) and len(use.models) == 1:
+    if isinstance(use, TextPredictor | TagPredictor) and len(use.models) == 1:
         first: Any = use.models[0]
-        model = first.text if isinstance(first, BesideText) else first
-        tags = isinstance(use, TagUse)
+        model = first.text if isinstance(first, TextWithExtraFeatures) else first
+        tags = isinstance(use, TagPredictor)
         network, decision = quicker(model.network, model.tokenizer, model.max_length, tags=tags)
         if decision is not None:
             notify(decision)
         use = _through(use, network)
-    elif isinstance(use, ImageUse) and len(use.models) == 1:
+    elif isinstance(use, ImagePredictor) and len(use.models) == 1:
         network = Saved(use.models[0].network)
     return Computing(use, network, FLOAT32, because)
 
 
-def _through(use: Any, network: Graph) -> Answering:
+def _through(use: Any, network: Graph) -> TaskPredictor:
     """The same with another network in the place of its own."""
     model: Any = use.models[0]
     one: Any
-    if isinstance(use, ImageUse):
+    if isinstance(use, ImagePredictor):
         one = FittedVision(network, model.processor, model.classes, model.channels)
-    elif isinstance(model, BesideText):
+    elif isinstance(model, TextWithExtraFeatures):
         text = model.text
         one = FittedText(network, text.tokenizer, text.classes, text.max_length)
-        one = BesideText(one, model.layer)
+        one = TextWithExtraFeatures(one, model.layer)
     else:
         one = FittedText(network, model.tokenizer, model.classes, model.max_length)
-    changed: Answering = replace(use, models=[one])
+    changed: TaskPredictor = replace(use, models=[one])
     return changed
 
 
-def _measured(run: Path, use: Answering, notify: DecisionListener) -> Computing | str:
+def _measured(run: Path, use: TaskPredictor, notify: DecisionListener) -> Computing | str:
     """The form that an export of the run kept, made where there is none; or why there is none that
     is quicker than the model itself."""
-    if not isinstance(use, TextUse | TagUse | ImageUse):
+    if not isinstance(use, TextPredictor | TagPredictor | ImagePredictor):
         return "what export measures are classifiers and taggers, and this model writes"
     folders = [place for name in FORMATS if (place := run / HOME / name / FACTS).is_file()]
     if not folders:

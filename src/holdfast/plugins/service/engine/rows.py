@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from holdfast.contract.inference import Answers, PredictionRequest, read_columns, within_limits
+from holdfast.contract.inference import TaskPredictions, PredictionRequest, read_columns, within_limits
 from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.core.records import Floats
 from holdfast.data.cells import too_deep
@@ -24,11 +24,11 @@ from holdfast.plugins.service.records import RowPrediction, RowPredictions
 from holdfast.plugins.store.records import Row
 from holdfast.runs.prediction_file import DIGITS
 from holdfast.runs.predictor import Predictor
-from holdfast.tasks.classes.answers import TextUse
-from holdfast.tasks.images.task import ImageUse
-from holdfast.tasks.lm.answers import TokenUse
-from holdfast.tasks.seq2seq.task import PairUse
-from holdfast.tasks.tags.answers import TagUse
+from holdfast.tasks.classes.answers import TextPredictor
+from holdfast.tasks.images.task import ImagePredictor
+from holdfast.tasks.lm.answers import CausalLMPredictor
+from holdfast.tasks.seq2seq.task import Seq2SeqPredictor
+from holdfast.tasks.tags.answers import TagPredictor
 
 REQUEST = "the request"
 MILLION = 1_000_000
@@ -46,28 +46,28 @@ def columns_of(predictor: Predictor) -> tuple[str, ...]:
     """The columns that a row must have, the first that of a plain text; a picture's holds the file
     itself, as base64."""
     use, part = predictor.model, predictor.part
-    if isinstance(use, ImageUse):
+    if isinstance(use, ImagePredictor):
         return (PICTURE,)
-    if isinstance(use, TagUse):
+    if isinstance(use, TagPredictor):
         return (part.text or (TOKENS,))[:1]
-    if isinstance(use, TokenUse):
+    if isinstance(use, CausalLMPredictor):
         found = None if part.messages else part.text
         return found or (TEXT if use.of_text else PROMPT,)
-    side = [one.name for one in use.side_columns()] if isinstance(use, TextUse) else []
+    side = [one.name for one in use.side_columns()] if isinstance(use, TextPredictor) else []
     return (*(read_columns(part) or (TEXT,)), *side)
 
 
 def made_row(predictor: Predictor, place: int) -> Row:
     """A row that nobody asked, for a model that is to be warm."""
     columns = columns_of(predictor)
-    if isinstance(predictor.model, ImageUse):
+    if isinstance(predictor.model, ImagePredictor):
         from PIL import Image
 
         grey = io.BytesIO()
         Image.new("RGB", (64, 64), (127, 127, 127)).save(grey, "PNG")
         return {PICTURE: base64.b64encode(grey.getvalue()).decode()}
     words = HOPED[: 2 + place]
-    if isinstance(predictor.model, TagUse):
+    if isinstance(predictor.model, TagPredictor):
         return {columns[0]: words}
     return dict.fromkeys(columns, " ".join(words))
 
@@ -75,12 +75,12 @@ def made_row(predictor: Predictor, place: int) -> Row:
 def asked_of(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
     """The rows as a model of any task reads them. Raises ``InputError`` where they cannot be."""
     use, first = predictor.model, columns_of(predictor)[0]
-    if isinstance(use, ImageUse):
+    if isinstance(use, ImagePredictor):
         return _asked_pictures(predictor, rows)
     cells = [row.get(first) for row in rows]
-    if isinstance(use, TagUse) and all(isinstance(one, str | list) for one in cells):
+    if isinstance(use, TagPredictor) and all(isinstance(one, str | list) for one in cells):
         return predictor.ask(cells)
-    listed = isinstance(use, PairUse) or (isinstance(use, TokenUse) and first in (TEXT, PROMPT))
+    listed = isinstance(use, Seq2SeqPredictor) or (isinstance(use, CausalLMPredictor) and first in (TEXT, PROMPT))
     texts = all(isinstance(one, str) and "\0" not in one for one in cells)
     if listed and texts and len(columns_of(predictor)) == 1 and all(len(row) == 1 for row in rows):
         return predictor.ask(cells)
@@ -200,7 +200,7 @@ class ReadRows(Protocol):
     vectors: Floats | None
 
 
-def row_predictions(answers: Answers, predictor: Predictor) -> list[RowPrediction]:
+def row_predictions(answers: TaskPredictions, predictor: Predictor) -> list[RowPrediction]:
     """One answer a row: certainties and probabilities to six digits, nothing where the run's
     threshold leaves a row to a person."""
     chances, names = answers.probabilities, predictor.names

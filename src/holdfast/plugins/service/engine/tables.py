@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from holdfast.analyses.vectors import use_with_vectors
-from holdfast.contract.inference import Answering
+from holdfast.contract.inference import TaskPredictor
 from holdfast.core.errors import InputError
 from holdfast.core.records import Floats
 from holdfast.data.table import Table
@@ -25,9 +25,9 @@ from holdfast.plugins.service.engine.rows import (
 from holdfast.plugins.service.records import RowPredictions
 from holdfast.plugins.store.records import Row
 from holdfast.runs.predictor import Predictor
-from holdfast.tasks.images.task import ImageUse
-from holdfast.tasks.lm.answers import TokenUse
-from holdfast.tasks.seq2seq.task import PairUse
+from holdfast.tasks.images.task import ImagePredictor
+from holdfast.tasks.lm.answers import CausalLMPredictor
+from holdfast.tasks.seq2seq.task import Seq2SeqPredictor
 
 # What a picture counts beside words, and a word that is written beside one that is read.
 PICTURE_TOKENS, WRITTEN = 200, 8
@@ -66,14 +66,14 @@ class TableForm:
     predictor's, or the same with another network."""
 
     predictor: Predictor
-    use: Answering
+    use: TaskPredictor
     turn_tokens: int = field(init=False)
     _more: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._more = 0
         # Answers that are written, word by word.
-        if isinstance(self.use, PairUse | TokenUse):
+        if isinstance(self.use, Seq2SeqPredictor | CausalLMPredictor):
             self._more = WRITTEN * int(self.use.recipe.generate.max_new_tokens or LONGEST_ANSWER)
         self.turn_tokens = TOGETHER * self._more
 
@@ -91,7 +91,7 @@ class TableForm:
         )
 
     def _costs(self, table: Table) -> list[int]:
-        if isinstance(self.use, ImageUse):
+        if isinstance(self.use, ImagePredictor):
             return [PICTURE_TOKENS] * len(table)
         names = [n for n in ("text", "text_pair", "tokens") if n in table.rows.column_names]
         sizes = [[len(cell) for cell in table.column(name)] for name in names]
@@ -146,7 +146,7 @@ class TableForm:
 
     def say(self, reads: Sequence[ReadTable], model: str) -> list[RowPredictions]:
         """The answers of ``model`` to whole requests."""
-        texts = self.predictor.answered == "text" and not isinstance(self.use, ImageUse)
+        texts = self.predictor.answered == "text" and not isinstance(self.use, ImagePredictor)
         made = []
         for one in reads:
             said = row_predictions(one.collected, self.predictor) if len(one.table) else []

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from holdfast.contract.inference import Answers, ClassAnswers, read_columns
+from holdfast.contract.inference import TaskPredictions, ClassPredictions, read_columns
 from holdfast.core.records import Floats, Outputs
 from holdfast.core.tasks import OF_TEXTS
 from holdfast.data.columns.profile import is_missing
@@ -35,7 +35,7 @@ from holdfast.plugins.store.records import Row
 from holdfast.quality.clean.apply import choose, treated
 from holdfast.recipe import Recipe
 from holdfast.runs.predictor import Predictor
-from holdfast.tasks.classes.answers import TextUse
+from holdfast.tasks.classes.answers import TextPredictor
 from holdfast.tasks.labels.base import answers_of
 
 # So much is read at once between two requests; more goes to a thread beside.
@@ -75,7 +75,7 @@ class TextForm:
     passes as long as a ``multiple`` of tokens."""
 
     predictor: Predictor
-    use: TextUse
+    use: TextPredictor
     recipe: Recipe
     network: Graph
     multiple: int = 1
@@ -198,13 +198,13 @@ class TextForm:
             for one in reads
         ]
 
-    def _answers(self, raw: Floats) -> Answers:
+    def _answers(self, raw: Floats) -> TaskPredictions:
         names, labels = self.use.models[0].classes, self.use.label_kind
         if labels != "class":
             return answers_of(names, [raw], sets=labels == "several")
         nothing = np.full(len(raw), -1, dtype=np.int64)
         outputs = Outputs(nothing, nothing, raw, np.full(len(raw), np.nan))
-        return ClassAnswers(names, outputs.probabilities, outputs)
+        return ClassPredictions(names, outputs.probabilities, outputs)
 
     def warm(self, alone: Callable[[Callable[[], float]], float]) -> tuple[int, float]:
         """Ask passes of every usual shape once, ``alone`` with the model each; how many tokens a
