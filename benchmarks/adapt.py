@@ -121,7 +121,7 @@ def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy": float(right.mean()),
         "recall": float(np.mean([right[labels == k].mean() for k in np.unique(labels)])),
         "passed": trained.examples_seen,
-        "planned": fitted.ready.plan.steps,
+        "planned": fitted.training_plan.plan.steps,
         "kept": trained.best_step,
         "looks": len(trained.history),
         "verdict": trained.verdict.label,

@@ -162,7 +162,7 @@ def _tune(name: str, folder: Path) -> None:
     prepared, train, valid = prepare_divided(divided.recipe, divided.splits)
     fitted: Any = fit(prepared, train, valid)
     fitted.network.cpu().backbone.save_pretrained(folder)
-    fitted.ready.loaded.tokenizer.save_pretrained(folder)
+    fitted.training_plan.loaded.tokenizer.save_pretrained(folder)
 
 
 def record(cell: Cell) -> Result:

@@ -95,7 +95,7 @@ def run_one(cell: Cell) -> dict[str, Any]:
     right = logits.argmax(axis=1) == np.asarray(prepared.examples.labels)[test]
     last = fitted.trained.last_step
     told = {"accuracy": float(right.mean()), "loss": float(losses.mean()), "seconds": seconds}
-    shown = [one.chosen for one in fitted.ready.decisions if one.what == "enrich"]
+    shown = [one.chosen for one in fitted.training_plan.decisions if one.what == "enrich"]
     print(f"  {told} {last} {shown}", flush=True)
     return {**told, "steps": last}
 

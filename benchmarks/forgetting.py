@@ -125,12 +125,12 @@ def _run(cell: Cell, folder: Path) -> dict[str, Any]:
     }
     if arm == "plain":
         # What every arm began with, since the rows and the base are the same.
-        begun = fitted.untuned()
+        begun = fitted.base_network()
         result["target_start"] = _loss(fitted, begun, own)
         result["general_start"] = _loss(fitted, begun, general)
     if arm not in WITH_LINE:
         return result
-    sides = {"valid": fitted.ready.valid, "target": own, "general": general}
+    sides = {"valid": fitted.training_plan.valid, "target": own, "general": general}
     return {**result, "line": [_along(fitted, alpha, sides) for alpha in LINE]}
 
 

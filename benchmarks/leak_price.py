@@ -121,7 +121,7 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
 
 
 def _right(fitted: Any, positions: Ints) -> Any:
-    examples: Any = fitted.ready.prepared.examples.take(positions)
+    examples: Any = fitted.training_plan.prepared.examples.take(positions)
     _, logits = fitted.measure(examples)
     return logits.argmax(axis=1) == examples.labels
 

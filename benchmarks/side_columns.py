@@ -20,12 +20,12 @@ import numpy as np
 import polars as pl
 from cells import Cell, Result, grid, publish, run_cells
 
-from holdfast.contract.side_layer import encode_columns, fit_extra_features
+from holdfast.contract.extra_features import encode_columns, fit_extra_features
 from holdfast.core.records import Floats, Ints
 from holdfast.data.columns.extra import DERIVED, Column, ColumnRequest, fit_column
 from holdfast.data.table import Columns, Table
 from holdfast.stats.two_samples import holm
-from holdfast.tasks.classes.side_selection import ALPHA, cross_fitted, unlike_chance
+from holdfast.tasks.classes.extra_features_selection import ALPHA, cross_fitted, unlike_chance
 
 DATA = Path(os.environ.get("HOLDFAST_DATA", "../shared/data"))
 SETS = {"cr": "cr/cr.csv", "trec": "trec/train.csv", "ai_text": "ai_text/paired_texts.csv.gz"}

@@ -119,7 +119,7 @@ def run_one(cell: Cell) -> Result:
         "accuracy": float(right.mean()),
         "probe": probe_accuracy(fitted, test),
         "processor_s": seconds,
-        "added": str(fitted.ready.added),
+        "added": str(fitted.training_plan.added),
         "told": " | ".join(d.because for d in prepared.decisions)[:400],
         "steps": f"{fitted.trained.best_step}/{fitted.trained.last_step}",
     }
@@ -161,7 +161,7 @@ def probe_accuracy(fitted: Any, test: Any) -> float:
 
     (refit,) = fitted.listeners
     observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
-    network = fitted.untuned(head=refit.baseline)
+    network = fitted.base_network(head=refit.baseline)
     logits = observer.measure(network, test, np.arange(len(test)))[1]
     return float((logits.argmax(axis=1) == test.labels).mean())
 

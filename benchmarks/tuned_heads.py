@@ -103,7 +103,7 @@ def trained(data: str, rows: int, seed: int) -> dict[str, Any]:
     prepared = with_signals(prepared, train)
     fitted = fit(prepared, train, valid, {"methods.refit_head": False})
     observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
-    network, added = fitted.network, fitted.ready.sides.added
+    network, added = fitted.network, fitted.training_plan.splits.added
     found: dict[str, Any] = {
         "features": observer.features(network, prepared.examples, np.arange(ends[-1])),
         "labels": np.asarray(prepared.examples.labels),
@@ -112,7 +112,7 @@ def trained(data: str, rows: int, seed: int) -> dict[str, Any]:
         "bias": network.head.bias.detach().numpy(),
         "kept": fitted.trained.best_step,
         "last": fitted.trained.last_step,
-        "contrast_only": fitted.ready.plan.phases[-1].head == "refit",
+        "contrast_only": fitted.training_plan.plan.phases[-1].head == "refit",
         "seed": seed,
     }
     if added is not None:

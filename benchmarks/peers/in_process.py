@@ -220,6 +220,6 @@ def probe_accuracy(fitted: Any, rows: Any) -> float | None:
     if not found or found[0].baseline is None:
         return None
     observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
-    network = fitted.untuned(head=found[0].baseline)
+    network = fitted.base_network(head=found[0].baseline)
     logits = observer.measure(network, rows, np.arange(len(rows)))[1]
     return float((logits.argmax(axis=1) == rows.labels).mean())

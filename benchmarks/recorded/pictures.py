@@ -64,8 +64,8 @@ def record_rows(cell: dict[str, Any], model: Path, rows: Any, settings: list[str
         ready = make_ready(*prepare_divided(recipe, splits))
         pool = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
         train, valid = planted(ready.train, ready.valid, cell)
-        sides = replace(ready.sides, train=train, valid=valid)
-        record(cell, replace(ready, sides=sides), pool, classifies=True)
+        sides = replace(ready.splits, train=train, valid=valid)
+        record(cell, replace(ready, splits=sides), pool, classifies=True)
 
 
 def _table(path: Path, rows: Any) -> str:

@@ -155,9 +155,9 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     splits = load_and_divide(recipe).splits
     ready = make_ready(*prepare_divided(recipe, splits))
     unseen = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
-    assert cell["group"] != "faults" or ready.sides.with_added is None
+    assert cell["group"] != "faults" or ready.splits.with_added is None
     train, valid = _with_fault(ready.train, ready.valid, cell)
-    ready = replace(ready, sides=replace(ready.sides, train=train, valid=valid))
+    ready = replace(ready, splits=replace(ready.splits, train=train, valid=valid))
     pool = Pool(unseen, classifies=True)
     accelerator = make_accelerator(str(ready.recipe.train.precision))
     job, own = make_job(ready, accelerator, listeners=(pool,))

@@ -46,7 +46,7 @@ def asked(
             sample, run = make_sample(name), tmp_path_factory.mktemp("asked")
             recipe: Recipe = override(sample.recipe, SMALL)
             fitted = fit(prepare(recipe, sample.table), np.arange(4, 11), np.arange(4))
-            saved = fitted.ready.definition.save(run / "model", fitted)
+            saved = fitted.training_plan.definition.save(run / "model", fitted)
             found = find_all(run, fitted, saved)
             made[name] = (sample, fitted, saved, run, found)
         return made[name]
@@ -58,8 +58,8 @@ def scored_by(sample: Any, fitted: FittedModel, saved: dict[str, Any]) -> Scorin
     """The last three rows as test rows, answered as training and validation rows are."""
     from holdfast.contract.fit import SplitRows
 
-    columns = fitted.ready.definition.tell(SplitRows(fitted, saved, "train", np.array([4, 5, 6])))
-    rows = fitted.ready.sides.train_rows.table.take([4, 5, 6])
+    columns = fitted.training_plan.definition.prediction_columns(SplitRows(fitted, saved, "train", np.array([4, 5, 6])))
+    rows = fitted.training_plan.splits.train_rows.table.take([4, 5, 6])
     return ScoringResult({}, (), {}, predictions=dict(columns), table=rows)
 
 
@@ -67,7 +67,7 @@ def test_what_the_kept_state_says_is_what_the_fit_measured(
     request: pytest.FixtureRequest, sample: Any, asked: Any
 ) -> None:
     _, fitted, _, run, found = asked(request.node.callspec.params["sample"])
-    ready, told = fitted.ready, found.session
+    ready, told = fitted.training_plan, found.session
     stored = parquet.read_table(run / ANSWERS)
     assert stored["split"].to_pylist() == ["train"] * len(told.train) + ["valid"] * len(told.valid)
     for side, examples in ((told.train, ready.train), (told.valid, ready.valid)):
@@ -87,8 +87,8 @@ def test_an_analysis_gives_plain_values_and_the_same_again(
     scored = confirm_all(found, scored_by(sample, fitted, saved))
     again = find_all(run, fitted, saved)
     twice = confirm_all(again, scored_by(sample, fitted, saved))
-    text = json.dumps(to_json(dict(scored.answers)), allow_nan=False, sort_keys=True)
-    assert text == json.dumps(to_json(dict(twice.answers)), allow_nan=False, sort_keys=True)
+    text = json.dumps(to_json(dict(scored.analysis_blocks)), allow_nan=False, sort_keys=True)
+    assert text == json.dumps(to_json(dict(twice.analysis_blocks)), allow_nan=False, sort_keys=True)
 
 
 def test_an_analysis_leaves_the_fit_as_it_was(
@@ -108,7 +108,7 @@ def test_changed_rows_are_rows_that_the_kept_state_answers(
     sample, fitted, _, _, found = asked(request.node.callspec.params["sample"])
     if sample.definition.name in WRITERS:
         pytest.skip("a model that writes is not asked")
-    table = fitted.ready.sides.train_rows.table
+    table = fitted.training_plan.splits.train_rows.table
     names = find(found.session)
     left_out = not_made(names, table)
     assert set(left_out) <= {"contractions", "synonyms", "noise words", "end marks"}

@@ -541,6 +541,6 @@ def test_a_form_that_is_too_unlike_its_text_is_not_used(make_sample: Callable[[s
     for similarity, used in ((0.01, True), (1.0, False)):
         forms = forms_of(sample, similarity=similarity)
         rows = [{"text": "the film was a joy to watch", "label": "a"}] * 6
-        made = forms._made("aeda", rows, list(range(6)))
+        made = forms._rewrite("aeda", rows, list(range(6)))
         assert {one.kept for one in made} == ({None} if used else {"similarity"})
         assert all((one.row != rows[0]) is used for one in made)

@@ -57,14 +57,14 @@ def test_two_runs_of_one_division_answer_as_one(
         if kind == "numbers":
             one, other = (np.array(p.answer(table).predictions) for p in alone)
             wanted = share * one + (1 - share) * other
-            found = model.answer(table).predictions
+            found = model.predict(table).predictions
             np.testing.assert_allclose(found, wanted, rtol=1e-5)
         elif alone[0].names:
             first, second = (p.answer(table).probabilities for p in alone)
             assert first is not None
             assert second is not None
             wanted = share * first + (1 - share) * second
-            np.testing.assert_allclose(model.answer(table).probabilities, wanted, atol=1e-6)
+            np.testing.assert_allclose(model.predict(table).probabilities, wanted, atol=1e-6)
     if kind == "tags":
         # Nearly all weight on one of them is nearly that one.
         near = _weighed(mean, 1 - 1e-9).row_losses(table)

@@ -195,10 +195,10 @@ def test_the_length_of_targets_is_that_of_the_rows_that_are_learned(recipe_for: 
     for train, valid, limit in ((short, long, 8), (long, short, 16)):
         fitted = fit(prepared, np.array(train), np.array(valid))
         assert fitted.recipe.model.max_target_length == limit
-        sides: Any = fitted.ready.sides
+        sides: Any = fitted.training_plan.splits
         assert sides.valid.target_lengths.max() <= limit
         assert sides.valid.target_cut.all() == (valid is long)
-        decided = [d for d in fitted.ready.decisions if d.what == "model.max_target_length"]
+        decided = [d for d in fitted.training_plan.decisions if d.what == "model.max_target_length"]
         assert [d.chosen for d in decided] == [str(limit)]
         assert f"of {len(train)} training targets" in decided[0].because
 
@@ -323,8 +323,8 @@ def test_rows_may_repeat_and_stand_in_any_order(recipe_for: Any) -> None:
     prepared = prepared_of(recipe_for("classes").model_dump())
     fitted = fit(prepared, np.array([5, 3, 3, 8, 0, 5], dtype=np.uint8), [12, 9, 12])
     rows = prepared.rows.column("row")
-    assert fitted.ready.train.rows.tolist() == rows[[5, 3, 3, 8, 0, 5]].tolist()
-    assert fitted.ready.valid.rows.tolist() == rows[[12, 9, 12]].tolist()
+    assert fitted.training_plan.train.rows.tolist() == rows[[5, 3, 3, 8, 0, 5]].tolist()
+    assert fitted.training_plan.valid.rows.tolist() == rows[[12, 9, 12]].tolist()
 
 
 @pytest.mark.parametrize("rows", [[0], [0, 1], [0, 1, 2]])

@@ -88,13 +88,13 @@ def test_reading_gives_the_same_rows_again_alone_and_like_another(sample: Any) -
 
 
 def test_sides_that_a_source_brings_are_named_with_reasons(sample: Any) -> None:
-    sides, decisions = sample.definition.sides(sample.recipe.data)
+    sides, decisions = sample.definition.given_splits(sample.recipe.data)
     assert set(sides) <= {"valid", "test"}
     assert bool(sides) == bool(decisions)
 
 
 def test_notices_are_findings_with_a_reason_and_a_remedy(sample: Any) -> None:
-    found = sample.definition.notices(sample.examples, sample.loaded)
+    found = sample.definition.check_examples(sample.examples, sample.loaded)
     assert all(isinstance(one, Finding) and one.because and one.remedy for one in found)
     assert all(0 <= one.score <= 1 and one.count > 0 for one in found)
 
@@ -132,8 +132,8 @@ def test_a_row_s_loss_does_not_depend_on_its_company(sample: Any) -> None:
 def test_what_a_fit_settles_leaves_what_was_loaded_as_it_was(sample: Any) -> None:
     definition, loaded = sample.definition, sample.loaded
     before = (loaded.max_length, dict(loaded.settings), loaded.decisions)
-    settled = definition.settle(loaded, sample.table, sample.examples)
-    side = definition.side(sample.examples, settled, sample.table)
+    settled = definition.fit_loaded(loaded, sample.table, sample.examples)
+    side = definition.transform_examples(sample.examples, settled, sample.table)
     assert (loaded.max_length, dict(loaded.settings), loaded.decisions) == before
     assert settled.network is loaded.network
     np.testing.assert_array_equal(side.rows, sample.examples.rows)
@@ -141,7 +141,7 @@ def test_what_a_fit_settles_leaves_what_was_loaded_as_it_was(sample: Any) -> Non
 
 
 def test_listeners_have_names_that_differ(sample: Any, fitted: FittedModel) -> None:
-    names = [one.name for one in sample.definition.listeners(fitted.ready)]
+    names = [one.name for one in sample.definition.listeners(fitted.training_plan)]
     assert len(set(names)) == len(names)
 
 
@@ -157,16 +157,16 @@ def test_a_fit_answers_each_row_once_and_scores_labelled_ones(
     sample: Any, fitted: FittedModel
 ) -> None:
     answering = sample.definition.use_fitted(fitted)
-    asked = answering.ask(str(sample.recipe.data.path), InferenceOptions())
-    answers = answering.answer(asked.table)
+    asked = answering.read_rows(str(sample.recipe.data.path), InferenceOptions())
+    answers = answering.predict(asked.table)
     n = len(asked.table)
     assert n == len(answers.predictions) == len(answers.confidence)
     assert all(one is None or 0 <= one <= 1 for one in answers.confidence)
     if answers.probabilities is not None:
         assert answers.probabilities.shape == (n, len(answering.names))
     assert all(isinstance(one, Decision) for one in asked.decisions)
-    labelled = answering.labelled(str(sample.recipe.data.path), InferenceOptions())
-    score = answering.judge(labelled.table)
+    labelled = answering.read_labelled_rows(str(sample.recipe.data.path), InferenceOptions())
+    score = answering.scorer(labelled.table)
     assert score().n == score(np.arange(len(labelled.table))).n
     some = np.array([0, 4, 5])
-    assert score(some).n == answering.judge(labelled.table.take(some))().n
+    assert score(some).n == answering.scorer(labelled.table.take(some))().n

@@ -60,12 +60,12 @@ def fitted_of(make_sample: Callable[[str], Any]) -> Callable[[str], tuple[Any, F
 
 def reloaded(fitted: FittedModel, folder: Path) -> Any:
     """The answers of the fit's saved folder, read as a run's is."""
-    fitted.ready.definition.save(folder, fitted)
-    place, several = SAVED[fitted.ready.definition.name]
+    fitted.training_plan.definition.save(folder, fitted)
+    place, several = SAVED[fitted.training_plan.definition.name]
     module, _, function = place.rpartition(".")
     load = getattr(import_module(module), function)
     saved = load(folder, 1) if function == "load_saved" else load(folder)
-    use = fitted.ready.definition.use_fitted(fitted)
+    use = fitted.training_plan.definition.use_fitted(fitted)
     if several:
         return replace(use, models=[saved])
     return replace(use, network=saved[0], tokenizer=saved[1])

@@ -76,4 +76,4 @@ def test_a_run_of_its_kind_has_a_student(name: str, make_sample: Any, tmp_path: 
     assert found["teacher"]["value"] is not None
     assert found["speed"]["value"] > 0
     assert found["student"]["parameters"] < found["teacher"]["parameters"]
-    assert task_definition(recipe.task or "").plain(folder) is not None
+    assert task_definition(recipe.task or "").load_plain_model(folder) is not None

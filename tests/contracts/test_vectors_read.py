@@ -25,7 +25,7 @@ def one_by_one(fitted: FittedModel, examples: Any) -> Floats:
     network: Any = fitted.network.cpu().eval()
     rows = []
     for place in range(len(examples)):
-        batch = fitted.ready.task.collate(examples, [place])
+        batch = fitted.training_plan.task.collate(examples, [place])
         given = {k: v for k, v in batch.items() if k in (*network.accepts, "pixel_values")}
         with torch.inference_mode():
             features = network.features(**given)
@@ -50,9 +50,9 @@ def test_the_vector_of_a_row_is_what_its_last_layer_read(
     assert len(vectors) == len(table)
     np.testing.assert_allclose(vectors[4], vectors[5], rtol=1e-5, atol=1e-6)
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
-    if fitted.ready.definition.name not in WRITERS:
+    if fitted.training_plan.definition.name not in WRITERS:
         network: Any = fitted.network
         if not hasattr(network, "accepts"):
             network.accepts = ()
-        examples = fitted.ready.definition.encode(table, fitted.ready.loaded, fitted.recipe)
+        examples = fitted.training_plan.definition.encode(table, fitted.training_plan.loaded, fitted.recipe)
         np.testing.assert_allclose(vectors, one_by_one(fitted, examples), rtol=2e-4, atol=2e-5)

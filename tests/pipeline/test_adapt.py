@@ -82,7 +82,7 @@ def test_a_run_that_is_well_ends_as_under_stop_to_the_bit(prepared: PreparedData
     well = {"train__learning_rate": 3e-3, "train__epochs": 12}
     stop, adapt = (run_of(prepared, control__policy=name, **well) for name in ("stop", "adapt"))
     assert stop.trained.verdict.label == "healthy", "as is meant"
-    assert stop.trained.last_step < stop.ready.plan.steps, "as is meant"
+    assert stop.trained.last_step < stop.training_plan.plan.steps, "as is meant"
     assert same(stop, adapt)
     assert stop.trained.actions == adapt.trained.actions
     assert stop.trained.last_step == adapt.trained.last_step
@@ -96,10 +96,10 @@ def test_a_rate_far_too_low_is_found_early_and_mended(prepared: PreparedData) ->
     (name, kept) = tried(mended)[0]
     assert (name, kept) == ("the usual learning rate from here on", True)
     began = mended.job.advisor.tried[0].step  # type: ignore[union-attr]
-    assert began <= 0.25 * mended.ready.plan.steps
-    assert mended.kept_look.valid_loss < off.kept_look.valid_loss - 0.01
+    assert began <= 0.25 * mended.training_plan.plan.steps
+    assert mended.best_evaluation.valid_loss < off.best_evaluation.valid_loss - 0.01
     steps = mended.job.advisor.spent  # type: ignore[union-attr]
-    assert steps <= 1.3 * mended.ready.plan.steps
+    assert steps <= 1.3 * mended.training_plan.plan.steps
 
 
 def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(
@@ -109,8 +109,8 @@ def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(
     off = run_of(prepared, control__policy="off", **hot)
     mended = run_of(prepared, control__policy="adapt", **hot)
     assert tried(mended)[0] == ("the usual learning rate from the beginning", True)
-    assert mended.kept_look.valid_loss < off.kept_look.valid_loss
-    assert mended.job.advisor.spent <= 1.3 * mended.ready.plan.steps  # type: ignore[union-attr]
+    assert mended.best_evaluation.valid_loss < off.best_evaluation.valid_loss
+    assert mended.job.advisor.spent <= 1.3 * mended.training_plan.plan.steps  # type: ignore[union-attr]
 
 
 class Blows:
@@ -140,7 +140,7 @@ def test_no_more_updates_are_taken_than_max_steps_allows(prepared: PreparedData)
     for most in (100, 220):
         held = run_of(prepared, **slow, train__max_steps=most)
         assert tried(held), "as is meant"
-        assert held.trained.examples_seen <= most * held.ready.plan.phases[-1].rows_per_step
+        assert held.trained.examples_seen <= most * held.training_plan.plan.phases[-1].rows_per_step
         assert held.job.advisor.spent <= most  # type: ignore[union-attr]
 
 
@@ -299,10 +299,10 @@ def test_a_policy_that_never_has_enough_stays_within_the_updates_of_the_run(
     greedy = f"{tmp_path}/mine.py:Greedy"
     fitted = run_of(prepared, control__policy=greedy, train__epochs=3)
     assert tried(fitted)
-    planned, spent = fitted.ready.plan.steps, fitted.job.advisor.spent  # type: ignore[union-attr]
+    planned, spent = fitted.training_plan.plan.steps, fitted.job.advisor.spent  # type: ignore[union-attr]
     assert planned < spent <= 1.3 * planned
     # What it says of itself is what it did: the rows of all branches.
-    rows = fitted.ready.plan.phases[-1].rows_per_step
+    rows = fitted.training_plan.plan.phases[-1].rows_per_step
     assert fitted.trained.examples_seen <= spent * rows
 
 

@@ -80,8 +80,8 @@ def test_rows_that_are_left_out_or_weigh_nothing_change_no_bit(
     wanted = digest(fit(plain, TRAIN, VALID, SETTINGS))
     left_out = fit(plain.extended(added), TRAIN, VALID, {**SETTINGS, "train.added": []})
     assert digest(left_out) == wanted
-    assert left_out.ready.added == {}
-    weightless = plain.extended(added).weighed(np.zeros(len(added)))
+    assert left_out.training_plan.added == {}
+    weightless = plain.extended(added).reweighted(np.zeros(len(added)))
     assert digest(fit(weightless, TRAIN, VALID, SETTINGS)) == wanted
 
 
@@ -91,20 +91,20 @@ def test_added_rows_are_learned_from_and_stand_nowhere_else(
     both = plain.extended(added)
     fitted, without = (fit(one, TRAIN, VALID, SETTINGS) for one in (both, plain))
     assert digest(fitted)["weights"] != digest(without)["weights"]
-    assert fitted.ready.added == {"name": 3, "synthetic": 2}
+    assert fitted.training_plan.added == {"name": 3, "synthetic": 2}
     # Sizes, probe and data map are those of the table's rows.
     first, last = fitted.trained.history[0], fitted.trained.history[-1]
     assert len(both) == len(plain) == 36
     assert len(last.valid_losses) == len(VALID)
     assert len(last.train_losses) <= len(TRAIN)
     kept = next(x for x in fitted.job.listeners if x.name == "example_history")
-    assert kept.data_map().rows.tolist() == fitted.ready.train.rows.tolist()
+    assert kept.data_map().rows.tolist() == fitted.training_plan.train.rows.tolist()
     assert kept.data_map().rows.min() >= 0
     # The baseline is the probe of the table's rows alone, the start of the head is not.
     (one,), (other,) = fitted.listeners, without.listeners
     assert np.array_equal(one.baseline["weight"], other.baseline["weight"])
     assert not np.allclose(first.valid_losses, without.trained.history[0].valid_losses)
-    decisions = {d.what: d for d in fitted.ready.decisions}
+    decisions = {d.what: d for d in fitted.training_plan.decisions}
     assert decisions["added rows"].chosen == "3 of origin name, 2 of origin synthetic"
 
 
@@ -113,11 +113,11 @@ def test_a_fit_chooses_by_origin_and_relabels_without_encoding(
 ) -> None:
     both = plain.extended(added)
     names = fit(both, TRAIN, VALID, {**SETTINGS, "train.added": ["name"]})
-    assert names.ready.added == {"name": 3}
+    assert names.training_plan.added == {"name": 3}
     alone = plain.extended(added_texts(plain.rows, list(WORDS.values()), [0, 1, 2], origin="name"))
-    again = fit(alone.weighed(np.full(3, 2.0)), TRAIN, VALID, SETTINGS)
+    again = fit(alone.reweighted(np.full(3, 2.0)), TRAIN, VALID, SETTINGS)
     assert digest(again)["weights"] == digest(names)["weights"]
-    turned = fit(alone.weighed(np.full(3, 2.0), np.array([1, 2, 0])), TRAIN, VALID, SETTINGS)
+    turned = fit(alone.reweighted(np.full(3, 2.0), np.array([1, 2, 0])), TRAIN, VALID, SETTINGS)
     assert digest(turned)["weights"] != digest(again)["weights"]
     assert alone.added is not None
     assert alone.added.table.column("label").tolist() == [0, 1, 2]

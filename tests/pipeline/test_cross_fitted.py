@@ -70,12 +70,12 @@ def fitted(request: pytest.FixtureRequest, prepared: PreparedData) -> FittedMode
 
 
 def test_it_learns_from_all_rows_and_is_judged_by_all(fitted: FittedModel) -> None:
-    assert len(fitted.ready.train) == ROWS
+    assert len(fitted.training_plan.train) == ROWS
     history = fitted.trained.history
     assert all(look.valid_losses.shape == (ROWS,) for look in history)
     assert fitted.job.out_of_fold is not None
     assert fitted.job.out_of_fold.folds == 3
-    passed = sum(phase.rows_passed for phase in fitted.ready.plan.phases)
+    passed = sum(phase.rows_passed for phase in fitted.training_plan.plan.phases)
     # Three folds on two thirds of the rows each, and the whole.
     assert fitted.trained.examples_seen == pytest.approx(3 * passed, rel=0.15)
 
@@ -85,9 +85,9 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
 ) -> None:
     """The same losses from separate fits on the other folds, by the ordinary way."""
     everything = np.arange(ROWS)
-    labels = labels_of(fitted.ready.train)
+    labels = labels_of(fitted.training_plan.train)
     folds = make_folds(prepared.units, labels, 3, cross_fitting.seed_of(prepared))
-    look, whole = fitted.trained.history[-1], fitted.ready
+    look, whole = fitted.trained.history[-1], fitted.training_plan
     for fold in folds:
         assert not np.isin(prepared.units[fold.held], prepared.units[fold.train]).any()
         own = replace(prepared, recipe=cross_fitting.recipe_of_fold(whole))
@@ -98,7 +98,7 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
         wanted = losses_of(logits, labels[fold.held])
         np.testing.assert_allclose(look.valid_losses[fold.held], wanted, rtol=1e-4, atol=1e-5)
     # And not by the network that learned from all.
-    own_losses, _ = fitted.measure(fitted.ready.train, everything)
+    own_losses, _ = fitted.measure(fitted.training_plan.train, everything)
     assert not np.allclose(look.valid_losses, own_losses, rtol=1e-2)
 
 
@@ -129,7 +129,7 @@ def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: PreparedData) -> 
     look; rows of the other folds are not."""
     settings = {**USUAL, **PLANS["contrast"]}
     first = cross_fit(prepared, np.arange(ROWS), 3, settings)
-    labels = labels_of(first.ready.train)
+    labels = labels_of(first.training_plan.train)
 
     def folds(marks: Any) -> list[list[int]]:
         dealt = make_folds(prepared.units, marks, 3, cross_fitting.seed_of(prepared))
@@ -199,7 +199,7 @@ def test_a_fold_of_another_run_is_not_used(tmp_path: Path) -> None:
 
 
 def test_a_fold_has_its_looks_at_the_same_share_of_the_way(fitted: FittedModel) -> None:
-    plan = fitted.ready.plan
+    plan = fitted.training_plan.plan
     steps = steps_of_fold(plan, 2 / 3)
     assert look_of_fold(0, plan, steps) == 0
     assert look_of_fold(plan.steps, plan, steps) == sum(steps)

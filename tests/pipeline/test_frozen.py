@@ -67,7 +67,7 @@ def kept(
         loaded=SimpleNamespace(network=network),
         task=task,
         plan=plan,
-        sides=SimpleNamespace(learnt=train),
+        splits=SimpleNamespace(training_examples=train),
         valid=valid,
     )
     with recorded() as log:

@@ -44,8 +44,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def heard(prepared: Any, told: list[Any], settings: Any) -> Any:
     made = fit(prepared, np.arange(44), np.arange(44, 60), settings)
-    told += [*made.ready.decisions, *made.ready.findings, *averages(made)]
-    told += [made.kept, *late_decisions(made)]
+    told += [*made.training_plan.decisions, *made.training_plan.findings, *averages(made)]
+    told += [made.checkpoint_decision, *late_decisions(made)]
     return made
 
 
@@ -58,8 +58,8 @@ def test_a_run_begins_with_the_head_that_its_recipe_names(prepared: Any, kind: s
     told: list[Any] = []
     run = fitted(prepared, told, head=kind, max_steps=2)
     observer = Observer(run.job.accelerator, run.job.task, alone=True)
-    x = observer.features(run.untuned(), run.ready.train, np.arange(44))
-    y = run.ready.train.labels
+    x = observer.features(run.base_network(), run.training_plan.train, np.arange(44))
+    y = run.training_plan.train.labels
     wanted: Any = fit_head(x, y, classes=2, seed=0, kind=kind)  # type: ignore[arg-type]
     (refit,) = run.listeners
     assert np.allclose(refit.baseline["weight"].numpy(), wanted.weight, atol=1e-5)
@@ -71,10 +71,10 @@ def test_a_run_begins_with_the_head_that_its_recipe_names(prepared: Any, kind: s
 def test_features_that_contrast_has_moved_get_logistic_regression(prepared: Any) -> None:
     run = fitted(prepared, [], max_steps=2, keep="last")
     observer = Observer(run.job.accelerator, run.job.task, alone=True)
-    x = observer.features(run.network, run.ready.train, np.arange(44))
+    x = observer.features(run.network, run.training_plan.train, np.arange(44))
     head = run.network.head.weight.detach().numpy()
     assert run.trained.best_step == 2
-    plain = fit_probe(x, run.ready.train.labels, classes=2, seed=0)
+    plain = fit_probe(x, run.training_plan.train.labels, classes=2, seed=0)
     assert np.allclose(head, plain.weight, atol=1e-5)
 
 
@@ -112,8 +112,8 @@ def test_after_fine_tuning_the_head_is_fitted_to_the_tuned_features(prepared: An
     told: list[Any] = []
     run = tuned(prepared, told, train__keep="last")
     observer = Observer(run.job.accelerator, run.job.task, alone=True)
-    x = observer.features(run.network, run.ready.train, np.arange(44))
-    wanted = fit_head(x, run.ready.train.labels, classes=2, seed=0)
+    x = observer.features(run.network, run.training_plan.train, np.arange(44))
+    wanted = fit_head(x, run.training_plan.train.labels, classes=2, seed=0)
     assert np.allclose(run.network.head.weight.detach().numpy(), wanted.weight, atol=1e-4)
     assert np.allclose(run.network.head.bias.detach().numpy(), wanted.bias, atol=1e-4)
     (tried,) = of(told, "refitted head")
@@ -125,7 +125,7 @@ def test_after_fine_tuning_the_head_is_fitted_to_the_tuned_features(prepared: An
     start, end = (dict(one.network.named_parameters()) for one in (without, run))
     assert all(torch.equal(start[n], end[n]) for n in start if not n.startswith("head"))
     # What was measured is what stands in the network.
-    assert np.allclose(run.kept_look.valid_logits, run.measure(run.ready.valid)[1], atol=1e-5)
+    assert np.allclose(run.best_evaluation.valid_logits, run.measure(run.training_plan.valid)[1], atol=1e-5)
 
 
 def test_a_head_that_the_rows_find_worse_is_not_kept(

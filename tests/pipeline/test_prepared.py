@@ -99,7 +99,7 @@ def test_rows_in_a_file_of_their_own_have_units_of_their_own(
     assert [prepared.rows.column("text")[i] for i in valid] == splits.valid.table.column("text")
     assert not set(prepared.units[train].tolist()) & set(prepared.units[valid].tolist())
     fitted = fit(prepared, train, valid)
-    assert len(fitted.ready.valid) == len(splits.valid)
+    assert len(fitted.training_plan.valid) == len(splits.valid)
 
 
 def test_the_unit_of_numbers_is_that_of_the_rows_that_are_learned(
@@ -113,10 +113,10 @@ def test_the_unit_of_numbers_is_that_of_the_rows_that_are_learned(
     prepared = prepare(recipe, rows)
     for train, valid in (([0, 1, 2, 3], [4, 5]), ([7, 5, 4], [0, 1, 2])):
         fitted = fit(prepared, np.array(train), np.array(valid))
-        loaded: Any = fitted.ready.loaded
+        loaded: Any = fitted.training_plan.loaded
         assert loaded.scale.mean == pytest.approx(values[train].mean())
         assert loaded.scale.std == pytest.approx(values[train].std())
-        sides: Any = fitted.ready.sides
+        sides: Any = fitted.training_plan.splits
         for side, places in ((sides.train, train), (sides.valid, valid)):
             expected = (values[places] - values[train].mean()) / values[train].std()
             np.testing.assert_allclose(side.labels, expected, rtol=1e-6)
@@ -163,9 +163,9 @@ def test_a_fit_measures_rows_that_it_has_not_learned(
         fitted = fit(prepared, np.flatnonzero(~held), np.flatnonzero(held))
         examples = prepared.examples.take(np.flatnonzero(held))
         losses[held], logits = fitted.measure(examples)
-        np.testing.assert_allclose(losses[held], fitted.kept_look.valid_losses, rtol=1e-5)
+        np.testing.assert_allclose(losses[held], fitted.best_evaluation.valid_losses, rtol=1e-5)
         assert logits.shape == (8, 2)
-        untuned: Any = fitted.untuned()
+        untuned: Any = fitted.base_network()
         assert not untuned.training
         start = dict(prepared.loaded.network.named_parameters())
         for name, parameter in untuned.named_parameters():

@@ -51,9 +51,9 @@ def fitted(
             {"task": task, "generate": {"rows": rows}, "model": {"adapter": {"kind": adapter}}},
             "test",
         ),
-        definition=SimpleNamespace(watch=lambda *asked: samples),
+        definition=SimpleNamespace(choose_samples=lambda *asked: samples),
         loaded=SimpleNamespace(network=torch.nn.Linear(1, 1), tokenizer=None),
-        sides=SimpleNamespace(
+        splits=SimpleNamespace(
             train_rows=SimpleNamespace(table="train"), valid_rows=SimpleNamespace(table="valid")
         ),
         plan=SimpleNamespace(probe_rows=4),

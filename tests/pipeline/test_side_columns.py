@@ -16,7 +16,7 @@ from holdfast.data.table import Columns, Table
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 from holdfast.stats.two_samples import holm
-from holdfast.tasks.classes.side_selection import ALPHA, unlike_chance
+from holdfast.tasks.classes.extra_features_selection import ALPHA, unlike_chance
 
 ROWS = 240
 NOISE = {f"noise{i}": ["number", "category", "date"][i % 3] for i in range(8)}

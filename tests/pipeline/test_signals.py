@@ -160,7 +160,7 @@ def test_a_description_that_copies_a_row_of_any_side_is_left_out(tmp_path: Path)
     found = signals(prepared, np.arange(30), (prepared.rows,))
     assert found.added is not None
     assert found.added.counts == {"description": 1}
-    (said,) = [one for one in found.noticed if one.check == "descriptions"]
+    (said,) = [one for one in found.preparation_findings if one.check == "descriptions"]
     assert said.count == len(lines)
     # What a run tells and writes are the findings of its fit.
     assert said in make_ready(found, np.arange(30), np.arange(30, 60)).findings

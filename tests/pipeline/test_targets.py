@@ -54,7 +54,7 @@ def trained(prepared: Any, **methods: Any) -> tuple[Any, Any]:
     }
     train = np.arange(TRAIN)
     run = fit(prepared, train, np.arange(TRAIN, TRAIN + 12), settings)
-    return run.measure(run.ready.train, train)
+    return run.measure(run.training_plan.train, train)
 
 
 def test_rows_with_wrong_labels_are_learned_less_by_gce(prepared: Any, plain: Any) -> None:

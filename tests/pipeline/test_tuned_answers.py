@@ -53,7 +53,7 @@ def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -
 
     def watched(prepared, train, valid, settings):
         fitted = fit(prepared, train, valid, settings)
-        phases.append([phase.name for phase in fitted.ready.plan.phases])
+        phases.append([phase.name for phase in fitted.training_plan.plan.phases])
 
         class Watched:
             def measure(self, examples, asked):

@@ -53,7 +53,7 @@ def done(bench: Bench) -> FitResult:
 def test_a_job_is_the_one_fit(bench: Bench, done: FitResult) -> None:
     job = own(bench)
     fitted = fit(bench.extended({}, job.train, job.valid), job.train, job.valid)
-    assert np.array_equal(done.losses, fitted.kept_look.valid_losses)
+    assert np.array_equal(done.losses, fitted.best_evaluation.valid_losses)
     assert done.best_step == fitted.trained.best_step
     assert done.looks.losses.shape == (len(fitted.trained.history), len(bench.valid))
     assert done.best is not None

@@ -176,13 +176,13 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
         done = work(bench, one.job(f"fold-{one.number}", {}))
         expected.append(done.looks.losses[0])
     assert np.array_equal(fitted.trained.history[0].valid_losses, np.concatenate(expected))
-    learned = np.sort(fitted.ready.train.rows)
+    learned = np.sort(fitted.training_plan.train.rows)
     assert np.array_equal(learned, np.sort(bench.rows.column("row")))
-    assert fitted.answered is not None
-    assert len(fitted.answered.table) == len(bench.rows)
-    said = fitted.answered.columns
-    assert np.array_equal(fitted.answered.table.column("row"), said["row"].to_numpy())
-    names = [bench.rows.classes[i] for i in fitted.answered.table.column("label")]
+    assert fitted.out_of_fold is not None
+    assert len(fitted.out_of_fold.table) == len(bench.rows)
+    said = fitted.out_of_fold.columns
+    assert np.array_equal(fitted.out_of_fold.table.column("row"), said["row"].to_numpy())
+    names = [bench.rows.classes[i] for i in fitted.out_of_fold.table.column("label")]
     assert names == said["label"].to_pylist()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from holdfast.contract.side_layer import ExtraFeaturesLayer, fit_extra_features, load_extra_features
+from holdfast.contract.extra_features import ExtraFeaturesLayer, fit_extra_features, load_extra_features
 from holdfast.core.errors import RunError
 from holdfast.data.columns.extra import ColumnRequest, fit_column
 

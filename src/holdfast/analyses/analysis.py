@@ -112,11 +112,11 @@ class FittedSession:
 
     @property
     def out_of_fold(self) -> bool:
-        return self.fitted.job.out_of_fold is not None or self.fitted.answered is not None
+        return self.fitted.job.out_of_fold is not None or self.fitted.out_of_fold is not None
 
     @property
     def train_rows(self) -> Table:
-        return self.fitted.ready.sides.train_rows.table
+        return self.fitted.training_plan.splits.train_rows.table
 
     @property
     def kinds(self) -> Mapping[int, str]:
@@ -180,7 +180,7 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
     with stage("asking the model about training and validation rows"):
         asked = {side: predict_split(fitted, saved, side) for side in sides}
     write_answers(run, {side: columns for side, (_, columns) in asked.items()})
-    names = fitted.ready.task.classes
+    names = fitted.training_plan.task.classes
     train, valid = (make_predictions(side, *asked[side], names) for side in sides)
     session = FittedSession(run, fitted, train, valid, SourceColumns(fitted.recipe.data))
     seconds = {"answers": time.perf_counter() - start}
@@ -196,7 +196,7 @@ def confirm_all(found: Candidates, scored: ScoringResult) -> ScoringResult:
     seconds, session = dict(found.seconds), found.session
     test = None
     if scored.table is not None:
-        names = session.fitted.ready.task.classes
+        names = session.fitted.training_plan.task.classes
         columns = _columns(scored, names)
         rows = rows_of(scored.table, columns["row"].to_numpy())
         test = make_predictions("test", rows, columns, names)
@@ -216,7 +216,7 @@ def confirm_all(found: Candidates, scored: ScoringResult) -> ScoringResult:
         for key in analysis.where[:-1]:
             place = place.setdefault(key, {})
         place[analysis.where[-1]] = _block(what)
-    return replace(scored, answers=blocks, know_s=sum(seconds.values()))
+    return replace(scored, analysis_blocks=blocks, analyses_s=sum(seconds.values()))
 
 
 def confirmed_again(analysis: Analysis[Session, C], run: FinishedRun) -> dict[str, Any]:

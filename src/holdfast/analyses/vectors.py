@@ -44,12 +44,12 @@ def answer_with_vectors(predictor: Predictor, table: Table) -> tuple[TaskPredict
 def use_with_vectors(use: TaskPredictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
     """The same of what answers, by the one thread that asks it."""
     if isinstance(use, Seq2SeqPredictor | CausalLMPredictor):
-        return use.answer(table), written_vectors(use, table)
+        return use.predict(table), written_vectors(use, table)
     network = _network(use)
     if network is None or not len(table):
-        return use.answer(table), None
+        return use.predict(table), None
     with network.hearing() if hasattr(network, "hearing") else hearing(network.model) as heard:
-        answers = use.answer(table)
+        answers = use.predict(table)
     if not heard:
         return answers, None
     rows = np.concatenate([one.cpu().numpy() for one in heard])

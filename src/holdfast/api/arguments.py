@@ -69,7 +69,7 @@ class RowArguments:
             settings=as_settings(settings),
             out=Path(out) if out else None,
             resume=resume,
-            held=in_memory,
+            in_memory=in_memory,
         )
 
 

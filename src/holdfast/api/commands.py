@@ -197,7 +197,7 @@ def lr(
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings)
     with decisions_to(Teller(quiet, verbose=False)):
-        return range_test(request.recipe(), request.held)
+        return range_test(request.recipe(), request.in_memory)
 
 
 @in_python()
@@ -242,7 +242,7 @@ def choose(
     named = [models] if isinstance(models, (str, Path)) else models
     adapting = adapting_of(adapt, extend, out)
     with decisions_to(Teller(quiet, verbose=False)):
-        return choose_model(request.recipe(), list(map(str, named)), request.held, adapting)
+        return choose_model(request.recipe(), list(map(str, named)), request.in_memory, adapting)
 
 
 @in_python()

@@ -80,7 +80,7 @@ class TrainedRun:
         """The saved model, a plain ``transformers`` model in evaluation mode."""
         from holdfast.tasks import task_definition
 
-        model = task_definition(self.result["task"]).plain(self.folder)
+        model = task_definition(self.result["task"]).load_plain_model(self.folder)
         self._warn_unsealed()
         return model
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from holdfast.contract.side_layer import ExtraFeaturesResult
+from holdfast.contract.extra_features import ExtraFeaturesResult
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
 from holdfast.core.tasks import LABELLED_TEXTS
@@ -106,10 +106,10 @@ class PreparedData:
     ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
     never trained, a fit works on a copy (``models/fresh.py``). ``units`` [n] are equal for rows
     that must not be parted, because they are copies or of one group. ``findings`` are those of the
-    rows, ``noticed`` those of the model and of what was added to them; ``seconds`` is how long it
+    rows, ``preparation_findings`` those of the model and of what was added to them; ``seconds`` is how long it
     took from the loaded model on. ``added`` are rows that every fit learns from beside its
     training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
-    ``weighed`` gives them other weights. ``decisions`` were made on the rows as they lie here;
+    ``reweighted`` gives them other weights. ``decisions`` were made on the rows as they lie here;
     ``synthetic`` says what was made
     of new rows, where some were asked for. ``general`` are rows of what the model knew before,
     ``lessons`` what the teachers say, where the recipe names some.
@@ -127,7 +127,7 @@ class PreparedData:
     added: Added | None = None
     added_examples: Examples | None = None
     decisions: tuple[Decision, ...] = ()
-    noticed: tuple[Finding, ...] = ()
+    preparation_findings: tuple[Finding, ...] = ()
     synthetic: Mapping[str, Any] | None = None
     general: General | None = None
     lessons: TeacherLoss | None = None
@@ -141,7 +141,7 @@ class PreparedData:
         divided."""
         general = self.general or General()
         decisions = (*self.machine.decisions, *self.decisions)
-        return (*decisions, *self.noticed, *general.decisions, *general.findings)
+        return (*decisions, *self.preparation_findings, *general.decisions, *general.findings)
 
     def extended(self, added: Added) -> PreparedData:
         """The same with rows that every fit learns from beside its own: encoded here, once.
@@ -169,7 +169,7 @@ class PreparedData:
         seconds = self.seconds + time.perf_counter() - start
         return replace(self, added=both, added_examples=fresh, seconds=seconds)
 
-    def weighed(self, weights: Floats, labels: Ints | None = None) -> PreparedData:
+    def reweighted(self, weights: Floats, labels: Ints | None = None) -> PreparedData:
         """The same added rows with other ``weights`` [m] (0 leaves a row out) and ``labels`` [m];
         nothing is encoded again. So what was worked out from the training rows of one fit never
         reaches another."""
@@ -228,7 +228,7 @@ class EncodedSplits:
     general_rows: Examples | None = None
 
     @property
-    def learnt(self) -> Examples:
+    def training_examples(self) -> Examples:
         """Everything that updates draw from: the training rows, and behind them what was added."""
         return self.train if self.with_added is None else self.with_added
 
@@ -238,7 +238,7 @@ class TrainingPlan:
     """Everything of a fit before its first step: the resolved recipe, the model, its rows.
 
     ``prepared`` is what it shares with other fits, ``loaded`` what is its own of that: a network
-    that the fit may change, and limits and units that come from its training rows. ``need`` is
+    that the fit may change, and limits and units that come from its training rows. ``memory`` is
     the estimate of its memory; ``prefix`` are the frozen first layers whose outputs are kept, if
     they are; ``watch`` what is written at the evaluation points; ``usual_rates`` the learning
     rates that are known to work.
@@ -248,12 +248,12 @@ class TrainingPlan:
     recipe: ResolvedRecipe
     loaded: Loaded
     task: TrainingTask
-    sides: EncodedSplits
+    splits: EncodedSplits
     plan: Plan
     decisions: tuple[Decision, ...]
     findings: tuple[Finding, ...]
     metric: Metric | None
-    need: MemoryEstimate
+    memory: MemoryEstimate
     prefix: Prefix | None = None
     watch: WrittenSamples | None = None
     usual_rates: tuple[float, float] | None = None
@@ -265,12 +265,12 @@ class TrainingPlan:
     @property
     def train(self) -> Examples:
         """The encoded training rows."""
-        return self.sides.train
+        return self.splits.train
 
     @property
     def valid(self) -> Examples:
         """The encoded validation rows."""
-        return self.sides.valid
+        return self.splits.valid
 
     @property
     def probe(self) -> Ints:
@@ -292,7 +292,7 @@ class TrainingPlan:
         return dict(Counter(added_rows.origins[i] for i in indices))
 
     @property
-    def own_metrics(self) -> tuple[Metric, ...]:
+    def extra_metrics(self) -> tuple[Metric, ...]:
         """What is scored beside the built-in metrics: the task's, and a user's function."""
         users = self.metric if ".py:" in self.recipe.train.metric else None
         return self.definition.metrics if users is None else (*self.definition.metrics, users)
@@ -355,37 +355,37 @@ class FittedModel:
     """A fit that has come to its end, as a value: the next fit takes nothing from it.
 
     ``trained`` is what the loop hands on: history, verdict, actions. ``network`` is in the state
-    that is kept, for which ``kept`` gives the reason. ``listeners`` are the kind's own, one of
+    that is kept, for which ``checkpoint_decision`` gives the reason. ``listeners`` are the kind's own, one of
     which may hold a linear probe; ``seconds`` is the wall time from the first line of ``fit``;
-    ``begun`` what the run's folder keeps of its beginning; ``rates`` of the classes, where the last
-    layer was made for other ones than it learned at; ``side`` the columns beside the text;
-    ``answered`` what stands in the place of validation rows where none were set aside;
+    ``run_start`` what the run's folder keeps of its beginning; ``rates`` of the classes, where the last
+    layer was made for other ones than it learned at; ``extra_features`` the columns beside the text;
+    ``out_of_fold`` what stands in the place of validation rows where none were set aside;
     ``completed`` the training rows that a causal language model completes to the word.
     """
 
-    ready: TrainingPlan
+    training_plan: TrainingPlan
     job: Job
     listeners: tuple[Any, ...]
     trained: Trained
-    kept: Decision
+    checkpoint_decision: Decision
     seconds: float
-    begun: RunStart | None = None
+    run_start: RunStart | None = None
     rates: Rates | None = None
-    side: ExtraFeaturesResult | None = None
-    answered: OutOfFoldPredictions | None = None
+    extra_features: ExtraFeaturesResult | None = None
+    out_of_fold: OutOfFoldPredictions | None = None
     completed: Verbatim | None = None
-    measured: dict[int, Measurements] = field(default_factory=dict, repr=False, compare=False)
+    measurements: dict[int, Measurements] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def network(self) -> Network:
-        return self.ready.loaded.network
+        return self.training_plan.loaded.network
 
     @property
     def recipe(self) -> ResolvedRecipe:
-        return self.ready.recipe
+        return self.training_plan.recipe
 
     @property
-    def kept_look(self) -> Snapshot:
+    def best_evaluation(self) -> Snapshot:
         """The look at the state that is kept, be it one that the run was in or an average."""
         if self.trained.average is not None:
             return self.trained.average
@@ -393,15 +393,15 @@ class FittedModel:
 
     def encode(self, rows: Table) -> Examples:
         """Other rows as this fit reads them: in its units, within its limits."""
-        definition, loaded = self.ready.definition, self.ready.loaded
-        return definition.side(definition.encode(rows, loaded, self.recipe), loaded, rows)
+        definition, loaded = self.training_plan.definition, self.training_plan.loaded
+        return definition.transform_examples(definition.encode(rows, loaded, self.recipe), loaded, rows)
 
     def measure(self, examples: Examples, positions: Ints | None = None) -> tuple[Floats, Floats]:
         """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the state
         that is kept and in the precision of the training."""
         everything = np.arange(len(examples)) if positions is None else np.asarray(positions)
         # The state that is kept changes no more: what it said of a row once it says again.
-        known = self.measured.setdefault(id(examples), Measurements(examples))
+        known = self.measurements.setdefault(id(examples), Measurements(examples))
         new = known.missing(everything)
         if len(new) or not len(everything):
             job = self.job
@@ -410,7 +410,7 @@ class FittedModel:
             known.add(new, *observer.measure(network, examples, new))
         return known.at(everything)
 
-    def untuned(self, head: Mapping[str, torch.Tensor] = MappingProxyType({})) -> Network:
+    def base_network(self, head: Mapping[str, torch.Tensor] = MappingProxyType({})) -> Network:
         """The network as it was before the first step, or with another ``head`` (``weight`` and
         ``bias``), made of the weights that are in memory anyway."""
         # A GPU holds one of the two at a time.
@@ -446,41 +446,41 @@ class ScoringRequest:
     outer: OuterFoldPredictions | None = None
 
     @property
-    def ready(self) -> TrainingPlan:
-        return self.fitted.ready
+    def training_plan(self) -> TrainingPlan:
+        return self.fitted.training_plan
 
 
 @dataclass(frozen=True, slots=True)
 class SplitRows:
     """Training or validation rows of which the kept state is asked what it says: some of the fit's
-    own (``side``), by their ``positions`` there, with their ``examples``."""
+    own (``split``), by their ``positions`` there, with their ``examples``."""
 
     fitted: FittedModel
     saved: Mapping[str, Any]
-    side: Literal["train", "valid"]
+    split: Literal["train", "valid"]
     positions: Ints
 
     @property
-    def whole(self) -> tuple[Table, Examples]:
+    def all_rows(self) -> tuple[Table, Examples]:
         """All rows of the side, and their examples."""
-        sides = self.fitted.ready.sides
-        if self.side == "train":
+        sides = self.fitted.training_plan.splits
+        if self.split == "train":
             return sides.train_rows.table, sides.train
         return sides.valid_rows.table, sides.valid
 
     @property
     def table(self) -> Table:
-        table, _ = self.whole
+        table, _ = self.all_rows
         return table if len(self.positions) == len(table) else table.take(self.positions)
 
     @property
     def examples(self) -> Examples:
-        table, examples = self.whole
+        table, examples = self.all_rows
         return examples if len(self.positions) == len(table) else examples.take(self.positions)
 
     def measure(self) -> tuple[Floats, Floats]:
         """Losses and kept outputs of the ``examples``, as ``Fitted.measure`` gives them."""
-        table, examples = self.whole
+        table, examples = self.all_rows
         # Where a row is an example, what was measured of it for a score is known.
         if np.array_equal(examples.rows, table.column("row")):
             return self.fitted.measure(examples, self.positions)
@@ -493,7 +493,7 @@ class ScoringResult:
 
     ``outputs`` are a classifier's, for ``predictions.parquet``, ``predictions`` those of others;
     ``table`` are the test rows, which were opened for it, ``None`` where none were set aside.
-    ``answers`` are the blocks of the run's analyses, which took ``know_s``.
+    ``analysis_blocks`` are the blocks of the run's analyses, which took ``analyses_s``.
     """
 
     blocks: dict[str, Any]
@@ -502,8 +502,8 @@ class ScoringResult:
     outputs: Outputs | None = None
     predictions: dict[str, Any] = field(default_factory=dict)
     table: Table | None = None
-    answers: Mapping[str, Any] = field(default_factory=dict)
-    know_s: float = 0.0
+    analysis_blocks: Mapping[str, Any] = field(default_factory=dict)
+    analyses_s: float = 0.0
 
 
 def no_listeners(training_plan: TrainingPlan) -> tuple[Any, ...]:
@@ -527,7 +527,7 @@ def takes_every_setting(recipe: Recipe) -> None:
 
 def plain_facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
     """``model_facts`` of ``result.json``."""
-    training_plan = fitted.ready
+    training_plan = fitted.training_plan
     total, trainable = count_parameters(training_plan.loaded.network)
     return {
         **training_plan.loaded.facts,
@@ -559,21 +559,21 @@ class TaskDefinition(Generic[L, E]):
     """What differs between tasks when the parts are put together: functions, no inheritance.
 
     ``read`` a source into a table (like another one, where that is given); ``load`` the model for
-    a table; ``encode`` a table; ``make_task`` the loop's side; ``notices`` findings on the encoded
+    a table; ``encode`` a table; ``make_task`` the loop's side; ``check_examples`` findings on the encoded
     training rows; ``listeners`` the loop's own for this kind;
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
-    ``tell`` what the kept state says of some training or validation rows, in the columns of
+    ``prediction_columns`` what the kept state says of some training or validation rows, in the columns of
     ``predictions.parquet``;
-    ``plain`` is the model of a finished run, as plain libraries load it; ``use_runs`` and
+    ``load_plain_model`` is the model of a finished run, as plain libraries load it; ``use_runs`` and
     ``use_fitted`` what answers and scores other rows, by finished runs (one, or
     the average of several) and by a fit.
-    ``sides`` names the validation and test rows that a source itself brings, with the reason.
-    ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` the rows for which texts
+    ``given_splits`` names the validation and test rows that a source itself brings, with the reason.
+    ``find_metric`` a criterion of ``train.metric`` by its name; ``choose_samples`` the rows for which texts
     are written at the evaluation points, or else once, by the state that is kept.
     ``general`` reads rows of what a model knew before, beside the run's own: as these are read
     (``read``), or otherwise where they may be of another form.
-    ``settle`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
-    length of their targets. ``side`` gives one side's examples in that unit and within that length.
+    ``fit_loaded`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
+    length of their targets. ``transform_examples`` gives one side's examples in that unit and within that length.
     ``facts`` are those of the saved model, where no test rows are scored.
     ``refuse`` raises ``RecipeError`` for a setting that means nothing for this task. ``metrics``
     are scored beside those that every classifier has.
@@ -584,20 +584,20 @@ class TaskDefinition(Generic[L, E]):
     load: Callable[[Recipe, Table], L]
     encode: Callable[[Table, L, Recipe], E]
     make_task: Callable[[L, Table, Recipe, Metric | None], TrainingTask]
-    notices: Callable[[E, L], tuple[Finding, ...]]
+    check_examples: Callable[[E, L], tuple[Finding, ...]]
     save: Callable[[Path, FittedModel], dict[str, Any]]
     score: Callable[[ScoringRequest], ScoringResult]
-    tell: Callable[[SplitRows], Mapping[str, Any]]
-    plain: Callable[[Path], Any]
+    prediction_columns: Callable[[SplitRows], Mapping[str, Any]]
+    load_plain_model: Callable[[Path], Any]
     use_runs: Callable[[Sequence[Path]], TaskPredictor]
     use_fitted: Callable[[FittedModel], TaskPredictor]
     listeners: Callable[[TrainingPlan], tuple[Any, ...]] = no_listeners
-    sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
+    given_splits: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
-    watch: Callable[[L, EncodedSplits, Recipe, int], WrittenSamples | None] = no_watch
+    choose_samples: Callable[[L, EncodedSplits, Recipe, int], WrittenSamples | None] = no_watch
     general: Callable[[Read, str, DataPart, Table], Table] = as_own
-    settle: Callable[[L, Table, E], L] = as_loaded
-    side: Callable[[E, L, Table], E] = as_encoded
+    fit_loaded: Callable[[L, Table, E], L] = as_loaded
+    transform_examples: Callable[[E, L, Table], E] = as_encoded
     facts: Callable[[FittedModel, Mapping[str, Any]], dict[str, Any]] = plain_facts
     refuse: Callable[[Recipe], None] = takes_every_setting
     metrics: tuple[Metric, ...] = ()

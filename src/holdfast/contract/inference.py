@@ -196,25 +196,25 @@ class Scorer(Protocol):
 
 class TaskPredictor(Protocol):
     """What a kind of task brings so that its trained models can be used: one, or the average of
-    several. ``answered`` is the type of a prediction, ``names`` what there are probabilities of
+    several. ``prediction_type`` is the type of a prediction, ``names`` what there are probabilities of
     (none where it is empty). ``runs.predictor.Predictor`` is the one that calls it."""
 
     @property
-    def answered(self) -> PredictionType: ...
+    def prediction_type(self) -> PredictionType: ...
 
     @property
     def names(self) -> tuple[str, ...]: ...
 
-    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
+    def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         """Read the rows of a file or a list, without labels."""
 
-    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
+    def read_labelled_rows(self, data: str, options: InferenceOptions) -> LabelledRequest:
         """Read the labelled rows of a file."""
 
-    def answer(self, table: Table) -> TaskPredictions:
+    def predict(self, table: Table) -> TaskPredictions:
         """Answer these rows, in their order."""
 
-    def judge(self, table: Table) -> Scorer:
+    def scorer(self, table: Table) -> Scorer:
         """Answer these labelled rows, and hand on what scores the answers."""
 
 
@@ -222,7 +222,7 @@ class TaskPredictor(Protocol):
 class GenerativePredictor(Protocol):
     """A model that writes its answers."""
 
-    def writing(self, max_tokens: int | None, temperature: float) -> TaskPredictor:
+    def with_generation(self, max_tokens: int | None, temperature: float) -> TaskPredictor:
         """The same, whose answers have at most so many tokens (``None``: those of the run), drawn
         above ``temperature`` 0."""
 

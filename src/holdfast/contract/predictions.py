@@ -33,18 +33,18 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """The rows of a ``side`` [n] (``table``, in its order) and what the kept model says of them.
+    """The rows of a ``split`` [n] (``table``, in its order) and what the kept model says of them.
 
     ``losses`` [n] in nats (of generators the mean over the ``tokens`` [n] that count), NaN where
     there is none. ``wrong`` [n] is whether the answer is not the label; ``None`` where answers are
     not right or wrong (numbers, texts). ``predictions`` [n] are as in the source, ``None`` where
     none were made; ``probabilities`` [n, names] after the temperature, ``None`` without any.
-    ``errors`` [n] are answer − label of numbers, in the user's unit. ``sure`` [n] is how sure the
+    ``errors`` [n] are answer − label of numbers, in the user's unit. ``confidence`` [n] is how sure the
     model is that the whole answer is right (the class; the least sure label or word), ``None``
     where it cannot tell, NaN for a row of which nothing is read.
     """
 
-    side: SplitName
+    split: SplitName
     table: Table
     losses: Floats
     wrong: Bools | None = None
@@ -52,7 +52,7 @@ class Predictions:
     probabilities: Floats | None = None
     names: tuple[str, ...] = ()
     errors: Floats | None = None
-    sure: Floats | None = None
+    confidence: Floats | None = None
     tokens: Ints | None = None
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class Predictions:
             self.predictions,
             self.probabilities,
             self.errors,
-            self.sure,
+            self.confidence,
             self.tokens,
         )
         if any(one is not None and len(one) != n for one in given):
@@ -89,7 +89,7 @@ class Predictions:
         at = np.asarray(positions, dtype=np.int64)
         predictions = self.predictions
         return Predictions(
-            self.side,
+            self.split,
             self.table.take(at),
             self.losses[at],
             None if self.wrong is None else self.wrong[at],
@@ -97,7 +97,7 @@ class Predictions:
             None if self.probabilities is None else self.probabilities[at],
             self.names,
             None if self.errors is None else self.errors[at],
-            None if self.sure is None else self.sure[at],
+            None if self.confidence is None else self.confidence[at],
             None if self.tokens is None else self.tokens[at],
         )
 
@@ -118,16 +118,16 @@ def predict_split(
     import pyarrow as pa
 
     assert split != "test"
-    if split == "valid" and fitted.answered is not None:
-        return fitted.answered.table, fitted.answered.columns
-    splits = fitted.ready.sides
+    if split == "valid" and fitted.out_of_fold is not None:
+        return fitted.out_of_fold.table, fitted.out_of_fold.columns
+    splits = fitted.training_plan.splits
     all_rows = splits.train_rows if split == "train" else splits.valid_rows
     positions: Ints = np.arange(len(all_rows))
     if split == "train":
         # The train probe is the beginning of the same order.
-        positions = probe_positions(positions, PREDICTED_TRAIN_ROWS, fitted.ready.plan.seed)
+        positions = probe_positions(positions, PREDICTED_TRAIN_ROWS, fitted.training_plan.plan.seed)
     split_rows = SplitRows(fitted, saved, split, positions)
-    columns = pa.table(dict(fitted.ready.definition.tell(split_rows)))
+    columns = pa.table(dict(fitted.training_plan.definition.prediction_columns(split_rows)))
     return rows_of(split_rows.table, columns["row"].to_numpy()), columns
 
 

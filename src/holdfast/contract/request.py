@@ -15,7 +15,7 @@ RECIPES = (".yaml", ".yml")
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
     """``source`` is a recipe or data, by its name; what is ``None`` was not said. ``settings`` are
-    ``key=value`` strings. ``out`` is the run's folder; with ``resume`` it is continued. ``held``
+    ``key=value`` strings. ``out`` is the run's folder; with ``resume`` it is continued. ``in_memory``
     are rows in memory, see ``prepare.sources``."""
 
     source: str
@@ -29,7 +29,7 @@ class TrainingRequest:
     settings: Sequence[str] = ()
     out: Path | None = None
     resume: bool = False
-    held: Mapping[str, Any] = field(default_factory=dict)
+    in_memory: Mapping[str, Any] = field(default_factory=dict)
 
     def recipe(self, read: Callable[[Path], Recipe] = read_recipe) -> Recipe:
         """The recipe that all this says; what is said beside a recipe file wins over it, and

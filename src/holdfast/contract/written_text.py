@@ -48,7 +48,7 @@ class Verbatim:
     completed: tuple[int, ...]
     start: int | None = None
 
-    def beside(self, start: Verbatim) -> Verbatim:
+    def with_base_model(self, start: Verbatim) -> Verbatim:
         """The same with what the model before training completes of these rows."""
         return replace(self, start=len(start.completed))
 

@@ -268,7 +268,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from holdfast.stats.temperature import best_temperature
         from holdfast.training.task import labels_of
 
-        training_plan, logits = fitted.ready, fitted.kept_look.valid_logits
+        training_plan, logits = fitted.training_plan, fitted.best_evaluation.valid_logits
         assert logits is not None
         self.temperature_, _ = best_temperature(logits, labels_of(training_plan.valid), smoothing=1)
         network, loaded = fitted.network.cpu().eval(), training_plan.loaded

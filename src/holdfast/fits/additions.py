@@ -150,7 +150,7 @@ class FitAdditions:
             raise RecipeError(where, "needs a class a row", None)
         if method.needs_one_answer and not self._one_class():
             raise RecipeError(where, "compares answers, and a row has several or a number", None)
-        if method.needs_general and self._ready.sides.general_rows is None:
+        if method.needs_general and self._ready.splits.general_rows is None:
             raise RecipeError(where, "needs general rows, and none were prepared", None)
         parts_of({**known, **on, name: settings})
         asked = asked_of(self._ready.recipe)
@@ -169,7 +169,7 @@ class FitAdditions:
 
     def _with_general(self, source: BatchSource, *wanted: Parts) -> BatchSource:
         """The source with general rows beside, where the recipe or what joins asks for them."""
-        rows = self._ready.sides.general_rows
+        rows = self._ready.splits.general_rows
         beside = next((one.beside for one in wanted if one.beside is not None), None)
         return source if beside is None or rows is None else beside(source, rows)
 
@@ -197,7 +197,7 @@ class FitAdditions:
         asked = _stronger(mine, notches) if mine else table[min(notches, len(table)) - 1]
         bare = replace(ready.plan, phases=tuple(map(_bare, ready.plan.phases)))
         recipe = resolved(ready.recipe.model_copy(update={"enrich": asked}))
-        return bare, ready.definition, ready.loaded, ready.sides, recipe
+        return bare, ready.definition, ready.loaded, ready.splits, recipe
 
 
 def _bare(phase: Phase) -> Phase:

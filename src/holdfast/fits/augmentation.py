@@ -82,7 +82,7 @@ def text_forms(
     mine = replace(loaded, tokenizer=copy.deepcopy(loaded.tokenizer))
 
     def encode(rows: Table) -> Examples:
-        return definition.side(definition.encode(rows, mine, recipe), mine, rows)
+        return definition.transform_examples(definition.encode(rows, mine, recipe), mine, rows)
 
     for one in ways.values():
         if isinstance(one, Own):

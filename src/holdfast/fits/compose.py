@@ -50,7 +50,7 @@ from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.recipe.resolution import resolved as resolve_all
 from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.tasks.classes.row_weights import group_weights, source_weights
-from holdfast.tasks.classes.side_selection import fitted_columns
+from holdfast.tasks.classes.extra_features_selection import fitted_columns
 from holdfast.tasks.generation.samples import told, watches
 from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
@@ -102,7 +102,7 @@ def make_ready(
             *of_plan,
             *told(resolved, ready.watch, sides.train, len(plan.evaluate_at), plan.rows_passed),
             *of_rows[1],
-            *prepared.definition.notices(sides.train, loaded),
+            *prepared.definition.check_examples(sides.train, loaded),
         )
     )
     rule = recipe.train.keep or rule_of(resolved, plan.phases, sizes, loaded.defaults)
@@ -130,7 +130,7 @@ def _training_plan(
 ) -> TrainingPlan:
     """What the network computes and writes, whether that has room here, and what of it is kept."""
     prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
-    definition, network, learnt, plan = prepared.definition, loaded.network, sides.learnt, forms.plan
+    definition, network, learnt, plan = prepared.definition, loaded.network, sides.training_examples, forms.plan
     general = method_parts(recipe).beside
     if general is not None and sides.general_rows is not None:
         held = sides.general_rows
@@ -141,7 +141,7 @@ def _training_plan(
     with recorded() as of_pass:
         choose_attention(network, learnt, recipe.train.pack)
         metric = _metric(recipe, definition, len(prepared.rows.classes))
-        watch = definition.watch(loaded, sides, recipe, plan.probe_rows) if watches(recipe) else None
+        watch = definition.choose_samples(loaded, sides, recipe, plan.probe_rows) if watches(recipe) else None
         recipe, of_loss = choose_chunks(recipe, loaded, learnt, plan.phases)
         notify(*of_loss)
         task = definition.make_task(loaded, sides.train_rows.table, recipe, metric)
@@ -156,8 +156,8 @@ def _training_plan(
         recipe=recipe,
         loaded=loaded,
         task=task,
-        sides=sides,
-        need=need,
+        splits=sides,
+        memory=need,
         plan=plan,
         metric=metric,
         watch=watch,
@@ -212,8 +212,8 @@ def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
     loaded: Loaded = replace(shared, network=fresh(prepared.loaded.network))
     learnt, judging = (prepared.rows.take(side) for side in (train, valid))
     of_train, of_valid = (examples.take(side) for side in (train, valid))
-    loaded = definition.settle(loaded, learnt, of_train)
-    inside = definition.side(of_train, loaded, learnt)
+    loaded = definition.fit_loaded(loaded, learnt, of_train)
+    inside = definition.transform_examples(of_train, loaded, learnt)
     weights, told = source_weights(learnt, recipe.data.weights, recipe.data.temperature)
     groups, of_groups = group_weights(learnt, recipe.data.reweigh, bool(recipe.enrich))
     notify(*told)
@@ -224,7 +224,7 @@ def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
         assert isinstance(inside, EncodedTexts)
         inside = replace(inside, weights=weights)
     added, with_added = _added(prepared, inside, recipe.train.added, loaded)
-    outside = definition.side(of_valid, loaded, judging)
+    outside = definition.transform_examples(of_valid, loaded, judging)
     probe, general = general_sides(prepared, recipe, loaded)
     sides = EncodedSplits(
         inside, outside, TrainSplit(learnt), ValidSplit(judging), added, with_added, probe, general
@@ -242,7 +242,7 @@ def _added(
     if lot is None or examples is None or not len(chosen):
         return None, None
     assert isinstance(train, GrowingExamples)
-    more: Any = prepared.definition.side(examples.take(chosen), loaded, lot.table)
+    more: Any = prepared.definition.transform_examples(examples.take(chosen), loaded, lot.table)
     both = train.extended(more, np.asarray(lot.weights)[chosen])
     if not isinstance(both, ExtendableExamples):
         return more, both

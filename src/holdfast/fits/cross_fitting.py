@@ -227,7 +227,7 @@ def probe_logits(fitted: FittedModel, examples: Examples, positions: Ints) -> Fl
     """What the linear probe of a fit says of encoded rows [n, classes]."""
     (refit,) = fitted.listeners
     job = fitted.job
-    network = fitted.untuned(head=refit.baseline)
+    network = fitted.base_network(head=refit.baseline)
     return Observer(job.accelerator, job.task, alone=True).measure(network, examples, positions)[1]
 
 

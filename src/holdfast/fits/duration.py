@@ -80,7 +80,7 @@ def _seconds_of_texts(
 ) -> tuple[float, float]:
     """Of the generated rows, and of the completions that show what is known by heart."""
     recipe = ready.recipe
-    samples = ready.definition.watch(ready.loaded, ready.sides, recipe, ready.plan.probe_rows)
+    samples = ready.definition.choose_samples(ready.loaded, ready.splits, recipe, ready.plan.probe_rows)
     assert samples is not None
     train, valid = (
         _batches(min(recipe.generate.rows, len(rows))) for rows in (ready.train, ready.valid)
@@ -104,7 +104,7 @@ def _timed(ready: TrainingPlan, network: Network, device: torch.device) -> tuple
 
     def seconds(tokens: int) -> float:
         asked = ready.recipe.changed(generate={"rows": TOGETHER, "max_new_tokens": tokens})
-        watch = ready.definition.watch(ready.loaded, ready.sides, asked, ready.plan.probe_rows)
+        watch = ready.definition.choose_samples(ready.loaded, ready.splits, asked, ready.plan.probe_rows)
         assert watch is not None
         start = time.perf_counter()
         watch.samples["valid"].write(network, device)

@@ -45,7 +45,7 @@ from holdfast.models.layers import parameter_groups
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.sharding import gathered, spread
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
-from holdfast.tasks.classes.side_selection import with_side
+from holdfast.tasks.classes.extra_features_selection import with_side
 from holdfast.tasks.generation.samples import writer
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.journal import Journal
@@ -137,18 +137,18 @@ def fit_ready(
         )
         for made in late_decisions(fitted):
             job.journal.decide(trained.last_step, made)
-        notify(*(fitted.side.findings if fitted.side else ()))
+        notify(*(fitted.extra_features.findings if fitted.extra_features else ()))
         return fitted
 
 
 def late_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
     """What was decided of a fit's answers after its state was chosen."""
     probes = [
-        Decision("linear probe (baseline)", _used_as(one, fitted.ready), one.because)
+        Decision("linear probe (baseline)", _used_as(one, fitted.training_plan), one.because)
         for one in fitted.listeners
         if isinstance(one, HeadRefit) and one.because
     ]
-    late = (fitted.rates, fitted.side)
+    late = (fitted.rates, fitted.extra_features)
     return (*probes, *(one.decision for one in late if one is not None))
 
 
@@ -188,7 +188,7 @@ def with_rates(fitted: FittedModel) -> FittedModel:
     target = asked_target(fitted.recipe.methods)
     if target is None:
         return fitted
-    ready, temperature = fitted.ready, kept_temperature(fitted)
+    ready, temperature = fitted.training_plan, kept_temperature(fitted)
     classes = ready.prepared.rows.classes
     rows = shares_of(labels_of(ready.train), len(classes))
     found = _rates(fitted, target, classes, rows, temperature)
@@ -215,10 +215,10 @@ def _rates(
     if target == "half":
         because = "answers are for rates half of the way to classes alike, for macro-F1"
         return Rates(classes, rows, between(rows, USUAL), because)
-    logits = fitted.kept_look.valid_logits
+    logits = fitted.best_evaluation.valid_logits
     assert logits is not None
     chosen = choose_strength(
-        logits / temperature, labels_of(fitted.ready.valid), rows, seed=fitted.recipe.seed
+        logits / temperature, labels_of(fitted.training_plan.valid), rows, seed=fitted.recipe.seed
     )
     return Rates(classes, rows, chosen.target, chosen.because)
 
@@ -292,11 +292,11 @@ def make_job(
         store=place.store,
         cache=_cache(ready, place.kept_in),
         pretrained=tensors_of(ready.prepared.loaded.network),
-        added=ready.sides.added,
-        with_added=ready.sides.with_added,
+        added=ready.splits.added,
+        with_added=ready.splits.with_added,
         additions=additions,
-        general=ready.sides.general,
-        general_rows=ready.sides.general_rows,
+        general=ready.splits.general,
+        general_rows=ready.splits.general_rows,
         others_s=_others(ready, place.test_rows, network, accelerator.device),
     )
     return job, of_kind

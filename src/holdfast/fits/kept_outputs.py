@@ -202,7 +202,7 @@ def keep_prefix(
         ready.task,
         ready.plan,
     )
-    train, valid = ready.sides.learnt, ready.valid
+    train, valid = ready.splits.training_examples, ready.valid
     layers = frozen_prefix(network)
     if not layers and wanted == "on":
         raise RecipeError(

@@ -255,7 +255,7 @@ class LearningRows:
             recipe=self.prepared.recipe.changed(data={"names": self.names}),
             added=None,
             added_examples=None,
-            noticed=(),
+            preparation_findings=(),
             decisions=(),
             synthetic=None,
             lessons=None,

@@ -77,7 +77,7 @@ def run_facts_of(ready: TrainingPlan) -> RunFacts:
         peak_rate=ready.recipe.train.learning_rate,
         usual_rates=ready.usual_rates,
         findings=(*ready.prepared.findings, *ready.findings),
-        first_seen=first_seen(plan.phases, ready.sides.learnt, plan.seed, probe),
+        first_seen=first_seen(plan.phases, ready.splits.training_examples, plan.seed, probe),
         refused=refused_settings(recipe, ready.loaded.network),
     )
 
@@ -107,7 +107,7 @@ def with_texts(fitted: FittedModel) -> FittedModel:
     which generates only once it is saved, is judged by its losses alone. A changed label is a line
     of the journal.
     """
-    ready, job, trained = fitted.ready, fitted.job, fitted.trained
+    ready, job, trained = fitted.training_plan, fitted.job, fitted.trained
     recipe = ready.recipe
     writes = recipe.task in WRITERS and recipe.generate.rows
     if not writes or recipe.model.adapter.kind == "prompt":
@@ -127,8 +127,8 @@ def with_texts(fitted: FittedModel) -> FittedModel:
 
 def _validation_texts(fitted: FittedModel) -> dict[str, dict[str, float]]:
     """What is counted of the texts for validation rows; empty where there are none."""
-    ready = fitted.ready
-    samples = ready.definition.watch(ready.loaded, ready.sides, ready.recipe, ready.plan.probe_rows)
+    ready = fitted.training_plan
+    samples = ready.definition.choose_samples(ready.loaded, ready.splits, ready.recipe, ready.plan.probe_rows)
     if samples is None or not samples.samples["valid"].references:
         return {}
     valid = replace(samples, samples={"valid": samples.samples["valid"]})
@@ -141,7 +141,7 @@ def _completions(
 ) -> tuple[FittedModel, dict[str, dict[str, float]]]:
     """The same with the rows of both sides that are completed to the word (``verbatim``, of
     ``verbatim_n`` that are long enough to ask)."""
-    sides, tokenizer, seed = fitted.ready.sides, fitted.ready.loaded.tokenizer, fitted.recipe.seed
+    sides, tokenizer, seed = fitted.training_plan.splits, fitted.training_plan.loaded.tokenizer, fitted.recipe.seed
     network = fitted.network.to(fitted.job.accelerator.device).eval()
     both = {
         "train": verbatim(network, tokenizer, sides.train_rows.table, seed),

@@ -112,7 +112,7 @@ def _accuracy(
     fitted: FittedModel, positions: Ints, groups: npt.NDArray[np.object_] | None
 ) -> Estimate:
     """Of the trained network on rows that were prepared."""
-    examples: Any = fitted.ready.prepared.examples.take(positions)
+    examples: Any = fitted.training_plan.prepared.examples.take(positions)
     losses, logits = fitted.measure(examples)
     return accuracy_estimate(
         Outputs(examples.rows, examples.labels, logits.astype(np.float32), losses, groups)

@@ -190,7 +190,7 @@ def _outer_answers(
     """What the outer folds say, where there are no test rows."""
     if not (isinstance(learning, LearningRows) and learning.outer):
         return None
-    mark = fitted.begun.mark if fitted.begun else ""
+    mark = fitted.run_start.mark if fitted.run_start else ""
     with stage("scoring by outer folds"):
         return answer_outer(learning, learning.outer, fitted.recipe, folder.kept_in, mark)
 

@@ -63,7 +63,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         "phases": [to_json(phase) for phase in ready.plan.phases],
         "evaluate_at": list(ready.plan.evaluate_at),
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
-        "memory_mb": _memory(ready.need),
+        "memory_mb": _memory(ready.memory),
         "memory_limit": tightest().words,
         "time_s": _time(ready, seconds, len(splits.test), times),
         "settings": ready.recipe.shown(),

@@ -101,7 +101,7 @@ def table_of(like: Table, canaries: Sequence[Canary]) -> Table:
 def exposed(fitted: FittedModel) -> dict[str, Any] | None:
     """``canaries`` of the memory block, by the losses of the kept state on what was planted and on
     others; ``None`` without any."""
-    prepared = fitted.ready.prepared
+    prepared = fitted.training_plan.prepared
     canaries = canaries_of(prepared)
     if canaries is None:
         return None

@@ -100,7 +100,7 @@ def general_sides(
     def side(rows: Table | None, examples: Examples | None) -> Examples | None:
         if rows is None or examples is None:
             return examples
-        return kind.side(examples, loaded, rows)
+        return kind.transform_examples(examples, loaded, rows)
 
     probe = side(general.probe, general.probe_examples)
     return probe, side(general.rows, general.rows_examples) if needing else None

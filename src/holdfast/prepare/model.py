@@ -84,7 +84,7 @@ def prepare(
         findings=tuple(findings),
         seconds=time.perf_counter() - start,
         # Once for every fit that begins here.
-        noticed=() if pictures else model_language(recipe.model.name, texts_of(rows, recipe.seed)),
+        preparation_findings=() if pictures else model_language(recipe.model.name, texts_of(rows, recipe.seed)),
     )
     return prepared if added is None else prepared.extended(added)
 
@@ -153,7 +153,7 @@ def with_log(prepared: PreparedData, log: Iterable[Decision | Finding]) -> Prepa
     return replace(
         prepared,
         decisions=(*prepared.decisions, *decisions),
-        noticed=(*prepared.noticed, *findings),
+        preparation_findings=(*prepared.preparation_findings, *findings),
     )
 
 

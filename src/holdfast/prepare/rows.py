@@ -234,7 +234,7 @@ def given_rows(
     """Which validation and test rows are given: by the recipe, else by the source itself or the
     hub data set."""
     given = {name: path for name, path in (("valid", data.valid), ("test", data.test)) if path}
-    own, reasons = definition.sides(data)
+    own, reasons = definition.given_splits(data)
     if own:
         kept = tuple(r for r in reasons if r.what.partition(" ")[0] not in given)
         return {**own, **given}, kept

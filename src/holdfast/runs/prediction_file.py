@@ -95,7 +95,7 @@ class Predicted:
         self._asked = asked
         self._answer = answer
         self._file = file
-        self.answered = model.answered
+        self.answered = model.prediction_type
         self.names = names
         self._rule = rule
         self._writes = isinstance(model, GenerativePredictor)

@@ -117,13 +117,13 @@ class Predictor:
     def of(cls, fitted: FittedModel) -> Predictor:
         """The predictor of a fit's kept state, calibrated as its saved folder would be."""
         recipe = fitted.recipe
-        model = fitted.ready.definition.use_fitted(fitted)
+        model = fitted.training_plan.definition.use_fitted(fitted)
         return cls(model, recipe.data, treated=partial(same_text, recipe=recipe))
 
     @property
     def answered(self) -> PredictionType:
         """The type of a prediction: ``text`` (a class too), ``number`` or ``list``."""
-        return self._model.answered
+        return self._model.prediction_type
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,12 +143,12 @@ class Predictor:
 
     def ask(self, data: Data, options: InferenceOptions | None = None) -> PredictionRequest:
         """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""
-        return self._read(self._model.ask, data, options or InferenceOptions())
+        return self._read(self._model.read_rows, data, options or InferenceOptions())
 
     def answer(self, table: Table) -> TaskPredictions:
         """The answers to these rows, in their order, in one go."""
         with self._lock, flushed_subnormals():
-            return self._model.answer(table)
+            return self._model.predict(table)
 
     def predict(
         self, data: Data, options: InferenceOptions | None = None, *, probabilities: bool = False
@@ -181,20 +181,20 @@ class Predictor:
             given = options.max_tokens if options.max_tokens is not None else options.temperature
             what = "--max-tokens" if options.max_tokens is not None else "--temperature"
             raise RecipeError(what, rule, given, "Leave it out.")
-        model = self._model.writing(options.max_tokens, options.temperature)
+        model = self._model.with_generation(options.max_tokens, options.temperature)
 
         def answer(table: Table) -> TaskPredictions:
             import torch
 
             with self._lock, flushed_subnormals(), torch.random.fork_rng():
                 torch.manual_seed(0)
-                return model.answer(table)
+                return model.predict(table)
 
         return answer
 
     def labelled(self, data: str, options: InferenceOptions | None = None) -> LabelledRequest:
         """The labelled rows of a file, with the run's limits, columns and classes."""
-        return self._read(self._model.labelled, data, options or InferenceOptions())
+        return self._read(self._model.read_labelled_rows, data, options or InferenceOptions())
 
     def _read(self, read: Callable[[D, InferenceOptions], R], data: D, options: InferenceOptions) -> R:
         with advising(), within_limits(self.part, options.limits):
@@ -204,7 +204,7 @@ class Predictor:
     def judge(self, table: Table) -> Scorer:
         """The answers to labelled rows, as what scores them: all, or some by their positions."""
         with self._lock, flushed_subnormals():
-            score = self._model.judge(table)
+            score = self._model.scorer(table)
 
         def alone(positions: Ints | None = None) -> Scores:
             # A model that writes texts is asked again here, for a sample of these rows.

@@ -23,7 +23,7 @@ from holdfast.contract import result as outcome
 from holdfast.contract.fit import ScoringRequest, FittedModel, OuterFoldPredictions, ScoringResult
 from holdfast.contract.result import now, write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
-from holdfast.contract.side_layer import FOLDER
+from holdfast.contract.extra_features import FOLDER
 from holdfast.control.choice import Optimism, optimism_of
 from holdfast.control.controller import Controller
 from holdfast.core.decisions import notify
@@ -53,10 +53,10 @@ def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the model folder, and that of the layer over the side columns where there is one, each
     whole or not at all; returns what the kind says of the model."""
     with whole_folder(run / MODEL) as beside, disk_errors(run / MODEL):
-        saved = fitted.ready.definition.save(beside, fitted)
-    if fitted.side is not None and fitted.side.layer is not None:
+        saved = fitted.training_plan.definition.save(beside, fitted)
+    if fitted.extra_features is not None and fitted.extra_features.layer is not None:
         with whole_folder(run / FOLDER) as beside:
-            fitted.side.layer.save(beside)
+            fitted.extra_features.layer.save(beside)
     return saved
 
 
@@ -70,9 +70,9 @@ def score_once(
 ) -> ScoringResult:
     """Open the test rows, say so in the journal, and let the kind score them; ``before`` is when a
     killed run had opened them. Where there are none, the rows of the ``outer`` folds are scored."""
-    opened_at, job, kind = now(), fitted.job, fitted.ready.definition
+    opened_at, job, kind = now(), fitted.job, fitted.training_plan.definition
     if outer is not None:
-        rows = fitted.ready.prepared.rows
+        rows = fitted.training_plan.prepared.rows
         scored = kind.score(ScoringRequest(run, fitted, saved, rows, None, outer))
     elif not len(test):
         return unscored(fitted, saved)
@@ -95,9 +95,9 @@ def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> ScoringResult:
     """``test`` with ``n`` 0 and why, no baseline, and the train probe by the kept state.
     ``predictions.parquet`` has no line."""
     start = time.perf_counter()
-    ready, predictor = fitted.ready, Predictor.of(fitted)
+    ready, predictor = fitted.training_plan, Predictor.of(fitted)
     kind = ready.prepared.rows.columns.label_kind
-    table = ready.sides.train_rows.table
+    table = ready.splits.train_rows.table
     learned = predictor.judge(table.take(table.places(ready.train.rows[ready.probe])))().to_json()
     nothing = {"value": None, "low": None, "high": None, "why": WHY}
     metrics = {headline_metric(learned["metrics"]): nothing}
@@ -118,10 +118,10 @@ def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> ScoringResult:
 
 def _no_lines(fitted: FittedModel) -> dict[str, Any]:
     """The columns of ``predictions.parquet``, as the answers of other rows have them."""
-    if fitted.answered is None:
+    if fitted.out_of_fold is None:
         types = {"row": pa.int64(), "label": pa.string(), "prediction": pa.string()}
         return {name: pa.array([], kind) for name, kind in {**types, "loss": pa.float64()}.items()}
-    none = fitted.answered.columns.slice(0, 0)
+    none = fitted.out_of_fold.columns.slice(0, 0)
     return {name: none[name] for name in none.column_names}
 
 
@@ -160,7 +160,7 @@ def write_files(done: ScoredRun) -> None:
 
 def _result(done: ScoredRun) -> dict[str, Any]:
     divided, fitted, scored = done.divided, done.fitted, done.scored
-    recipe, ready, begun, side = fitted.recipe, fitted.ready, fitted.begun, fitted.side
+    recipe, ready, begun, side = fitted.recipe, fitted.training_plan, fitted.run_start, fitted.extra_features
     assert begun is not None
     train_s = ready.prepared.seconds + fitted.seconds
     timing = outcome.timing_block(fitted.trained, done.seconds, train_s, scored.seconds)
@@ -178,11 +178,11 @@ def _result(done: ScoredRun) -> dict[str, Any]:
         **scored.blocks,
         **_run_blocks(fitted, scored),
         "control": control_block(fitted, scored.blocks),
-        "timing": {**timing, "know_s": round(scored.know_s, 3)},
+        "timing": {**timing, "know_s": round(scored.analyses_s, 3)},
         "peak_memory_mb": outcome.peak_memory_mb(),
         "decisions": [
             *begun.decisions,
-            *to_json([*averages(fitted), fitted.kept, *late_decisions(fitted), *scored.decisions]),
+            *to_json([*averages(fitted), fitted.checkpoint_decision, *late_decisions(fitted), *scored.decisions]),
         ],
         "division": outcome.division_block(divided.splits, scored, divided.table.classes),
         "settings": recipe.shown(),
@@ -197,7 +197,7 @@ def _result(done: ScoredRun) -> dict[str, Any]:
 def _run_blocks(fitted: FittedModel, scored: ScoringResult) -> dict[str, Any]:
     """The run's own blocks with those of its analyses, whose probes stand beside the loop's. What
     the test rows say of the verdict, whose label was fixed before, is in the verdict."""
-    trained, answers = fitted.trained, scored.answers
+    trained, answers = fitted.trained, scored.analysis_blocks
     comparison = answers.get("verdict", {}).get("test_comparison")
     if comparison is not None:
         trained = replace(trained, verdict=confirmed(trained.verdict, comparison))
@@ -209,7 +209,7 @@ def _run_blocks(fitted: FittedModel, scored: ScoringResult) -> dict[str, Any]:
 def keep_looks(run: Path, fitted: FittedModel) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     trained = fitted.trained
-    known = with_probe(run_facts_of(fitted.ready), fitted.listeners)
+    known = with_probe(run_facts_of(fitted.training_plan), fitted.listeners)
     if not write_looks(run / LOOKS, trained.history, known, trained.best_step, __version__):
         because = (
             "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
@@ -245,7 +245,7 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str
         "policy": fitted.recipe.control.policy,
         "looks": len(trained.looks),
         "steps": taken,
-        "planned_steps": fitted.ready.plan.steps,
+        "planned_steps": fitted.training_plan.plan.steps,
         "trials": [
             {
                 "name": one.name,
@@ -320,7 +320,7 @@ def write_examples(path: Path, fitted: FittedModel) -> None:
     ``DataMap``. No file where nothing was learnt row by row."""
     import pyarrow as pa
 
-    ready = fitted.ready
+    ready = fitted.training_plan
     kept = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
     maps = [("train", ready.train, x.data_map()) for x in kept]
     maps += [

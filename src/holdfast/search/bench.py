@@ -246,7 +246,7 @@ def middle_batches(prepared: PreparedData, count: int) -> tuple[Any, list[dict[s
     """The task of prepared rows, and ``count`` rows of middle length (all, where there are fewer)
     as batches of one, by which the time of an answer is measured."""
     task = prepared.definition.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
-    examples = prepared.definition.side(prepared.examples, prepared.loaded, prepared.rows)
+    examples = prepared.definition.transform_examples(prepared.examples, prepared.loaded, prepared.rows)
     order = np.argsort(np.asarray(examples.lengths), kind="stable")
     middle = max(0, len(order) // 2 - count // 2)
     rows = order[middle : middle + count]
@@ -308,18 +308,18 @@ def _answers(fitted: FittedModel, table: Table) -> FoldScores:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         saved = save_model(Path(folder), fitted)
     examples = fitted.encode(table)
-    sides = replace(fitted.ready.sides, train=examples, train_rows=TrainSplit(table))
+    sides = replace(fitted.training_plan.splits, train=examples, train_rows=TrainSplit(table))
     # A kind answers for the rows of a side; these stand where the training rows do.
-    asked = replace(fitted, ready=replace(fitted.ready, sides=sides))
+    asked = replace(fitted, training_plan=replace(fitted.training_plan, splits=sides))
     of_all = SplitRows(asked, saved, "train", np.arange(len(table)))
-    answers = pa.table(dict(fitted.ready.definition.tell(of_all)))
+    answers = pa.table(dict(fitted.training_plan.definition.prediction_columns(of_all)))
     losses = fitted.measure(examples)[0]
     scores = Predictor.of(fitted).judge(table)()
     return FoldScores(scores.to_json(), answers, losses)
 
 
 def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> FitResult:
-    trained, kept = fitted.trained, fitted.kept_look
+    trained, kept = fitted.trained, fitted.best_evaluation
     history = trained.history
     steps = [look.step for look in history]
     looks = FitEvaluations(
@@ -357,7 +357,7 @@ def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> FitResult:
 
 def _refined(fitted: FittedModel, kept: Snapshot, losses: Floats) -> Floats:
     """The losses of the validation rows after the temperature that suits the kept state."""
-    logits, labels = kept.valid_logits, getattr(fitted.ready.valid, "labels", None)
+    logits, labels = kept.valid_logits, getattr(fitted.training_plan.valid, "labels", None)
     if logits is None or labels is None or kept.valid_correct is None:
         return losses
     return losses_at(logits, np.asarray(labels), kept.temperature)

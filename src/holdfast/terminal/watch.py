@@ -47,7 +47,7 @@ def train_watched(
                     folder,
                     resume=request.resume,
                     listeners=(show,),
-                    held=request.held,
+                    held=request.in_memory,
                     procedure=procedure,
                 )
             return result, folder

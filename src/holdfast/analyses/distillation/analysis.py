@@ -142,13 +142,13 @@ def find(session: FittedSession) -> Rivals | NoAnswer | None:
     if not wanted.teacher:
         return None
     runs = [Path(one) for one in wanted.teacher]
-    if fitted.recipe.task in DECODERS and "[]" in fitted.ready.prepared.rows.rows[:1]["turns"]:
+    if fitted.recipe.task in DECODERS and "[]" in fitted.training_plan.prepared.rows.rows[:1]["turns"]:
         return NoAnswer("plain text has no answers that two models could be compared by")
     teacher = Predictor.load(runs)
     alone = _alone(fitted) if wanted.alone else "set by you: distill.alone=false"
-    lessons = fitted.ready.prepared.lessons
+    lessons = fitted.training_plan.prepared.lessons
     assert isinstance(lessons, Lessons)
-    parameters, _ = count_parameters(fitted.ready.loaded.network)
+    parameters, _ = count_parameters(fitted.training_plan.loaded.network)
     known = [open_run(run).get("model_facts", {}).get("parameters") for run in runs]
     block = {
         "teacher": {"runs": [run.name for run in runs], "parameters": _total(known)},
@@ -219,7 +219,7 @@ def _written(fitted: FittedModel, told: Predictions) -> Predictions:
     answers = told.predictions or ()
     at: Ints = np.array([i for i, one in enumerate(answers) if one is not None], dtype=np.int64)
     at = at[:MOST_WRITTEN]
-    return replace(told.take(at), wrong=None, sure=None, errors=None)
+    return replace(told.take(at), wrong=None, confidence=None, errors=None)
 
 
 def _plain(said: Sequence[object]) -> list[Any]:
@@ -288,7 +288,7 @@ def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
     """How long teacher and student take for the same validation rows, one beside the other."""
     import torch
 
-    fitted, sides = session.fitted, session.fitted.ready.sides
+    fitted, sides = session.fitted, session.fitted.training_plan.splits
     count = min(TIMED_ROWS, len(sides.valid))
     if not count:
         return {"value": None, "why": "there are no validation rows to time"}
@@ -344,13 +344,13 @@ def _seconds(act: Callable[[], None]) -> float:
 
 def _alone(fitted: FittedModel) -> Predictor | str:
     """The same model, trained as ``train`` would on the same rows, by their labels alone."""
-    ready, recipe = fitted.ready, fitted.recipe
+    ready, recipe = fitted.training_plan, fitted.recipe
     bare = _without_teacher(recipe)
     because = (
         "the same model, rows and seed, by the labels alone (distill.alone=false leaves it out)"
     )
     notify(Decision("student alone", "trained to be held against", because))
-    rows, (train, valid) = pooled(ready.sides.train_rows.table, ready.sides.valid_rows.table)
+    rows, (train, valid) = pooled(ready.splits.train_rows.table, ready.splits.valid_rows.table)
     lot = ready.prepared.added
     own = [] if lot is None else [i for i, origin in enumerate(lot.origins) if origin != ORIGIN]
     try:

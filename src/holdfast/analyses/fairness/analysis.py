@@ -180,7 +180,7 @@ def _start(fitted: FittedModel) -> Ask | None:
     """The untouched backbone with the linear probe on it, where a run has one."""
     probes = [getattr(one, "baseline", None) for one in fitted.listeners]
     head = next((one for one in probes if one is not None), None)
-    classes = fitted.ready.sides.train_rows.table.columns.label_kind == "class"
+    classes = fitted.training_plan.splits.train_rows.table.columns.label_kind == "class"
     if head is None or not classes:
         return None
     network: list[Any] = []
@@ -188,7 +188,7 @@ def _start(fitted: FittedModel) -> Ask | None:
     def ask(table: Table) -> Floats:
         # Made when it is first asked: only a finding asks.
         if not network:
-            network.append(fitted.untuned(head=head))
+            network.append(fitted.base_network(head=head))
         job = fitted.job
         observer = Observer(job.accelerator, job.task, alone=True)
         examples = fitted.encode(table)

@@ -76,11 +76,11 @@ def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]
 def find(session: FittedSession) -> Mapping[str, Any] | None:
     """The whole block: no test row is asked."""
     fitted = session.fitted
-    if fitted.ready.sides.general is not None:
+    if fitted.training_plan.splits.general is not None:
         return None
     if fitted.recipe.task in DECODERS:
         return losses_block(fitted)
-    one_text = not fitted.ready.prepared.rows.has_pairs
+    one_text = not fitted.training_plan.prepared.rows.has_pairs
     return vectors_block(fitted) if fitted.recipe.task in LABELLED_TEXTS and one_text else None
 
 
@@ -94,7 +94,7 @@ def losses_block(fitted: FittedModel) -> dict[str, Any]:
     """The mean loss of a token on 48 passages before and after, with the paired rise over the
     passages; neither their end nor their first tokens are scored (``EncodedTokens.as_probe``)."""
     table = chats_from_prompts(passages(), "text")
-    examples = probe_examples(fitted.encode(table), fitted.ready.loaded)
+    examples = probe_examples(fitted.encode(table), fitted.training_plan.loaded)
     job, device = fitted.job, fitted.job.accelerator.device
     observer = Observer(job.accelerator, job.task, alone=True)
 
@@ -102,7 +102,7 @@ def losses_block(fitted: FittedModel) -> dict[str, Any]:
         losses, _ = observer.measure(network.to(device), examples, np.arange(len(examples)))
         return loss_rows(*of_whole_rows(losses, examples.target_counts, examples.rows))
 
-    after, before = rows(fitted.network), rows(fitted.untuned())
+    after, before = rows(fitted.network), rows(fitted.base_network())
     found = rise_block(before, after, fitted.recipe.seed, "general passages")
     return {"what": "general text", "skipped": SKIPPED, **found}
 
@@ -110,17 +110,17 @@ def losses_block(fitted: FittedModel) -> dict[str, Any]:
 def vectors_block(fitted: FittedModel) -> dict[str, Any]:
     """The neighbours that general texts keep, by what the last layer reads."""
     texts = passages()
-    like = fitted.ready.prepared.rows
+    like = fitted.training_plan.prepared.rows
     # Rows of the run with other texts: whatever a label is, they have one.
     table = like.take(np.arange(len(texts)) % len(like)).with_column("text", texts)
-    rows: Any = fitted.ready.definition.encode(table, fitted.ready.loaded, fitted.recipe)
+    rows: Any = fitted.training_plan.definition.encode(table, fitted.training_plan.loaded, fitted.recipe)
     job = fitted.job
 
     def vectors(network: Network) -> Floats:
         observer = Observer(job.accelerator, job.task, alone=True)
         return observer.features(network, rows, np.arange(len(texts)))
 
-    before = vectors(fitted.untuned())
+    before = vectors(fitted.base_network())
     after = vectors(fitted.network.to(job.accelerator.device))
     return neighbours_block(before, after, fitted.recipe.seed)
 

@@ -88,9 +88,9 @@ def _extracted(fitted: FittedModel, seed: int) -> Verbatim | None:
     verdict, and how many of them the model before training does."""
     if fitted.completed is None:
         return None
-    table = fitted.ready.sides.train_rows.table
-    start = verbatim(fitted.untuned(), fitted.ready.loaded.tokenizer, table, seed)
-    return fitted.completed.beside(start)
+    table = fitted.training_plan.splits.train_rows.table
+    start = verbatim(fitted.base_network(), fitted.training_plan.loaded.tokenizer, table, seed)
+    return fitted.completed.with_base_model(start)
 
 
 def heard_of(told: Predictions, seed: int, hear: Hear | None = None) -> SetScores:
@@ -100,7 +100,7 @@ def heard_of(told: Predictions, seed: int, hear: Hear | None = None) -> SetScore
         return SetScores(told.table, told.losses)
     if len(told) <= MOST_HEARD:
         return hear(told.table)
-    order = generator(seed, "rows asked token by token", told.side).permutation(len(told))
+    order = generator(seed, "rows asked token by token", told.split).permutation(len(told))
     return hear(told.table.take(np.sort(order[:MOST_HEARD])))
 
 
@@ -130,7 +130,7 @@ def risks_of(fitted: FittedModel) -> Risks | None:
     for listener in fitted.job.listeners:
         made = listener.data_map() if isinstance(listener, ExampleHistory) else None
         if made is not None and np.isfinite(made.loss_range).any():
-            table = fitted.ready.sides.train_rows.table
+            table = fitted.training_plan.splits.train_rows.table
             own = np.asarray(table.column("row"), dtype=np.int64)
             risk = np.full(len(own), -np.inf)
             np.maximum.at(
@@ -278,7 +278,7 @@ def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[s
     device = best_device()
     told = verbatim(tuned.to(device), tokenizer, tables[0], 0)
     if start is not None:
-        told = told.beside(verbatim(start.to(device), tokenizer, tables[0], 0))
+        told = told.with_base_model(verbatim(start.to(device), tokenizer, tables[0], 0))
     examples = [encode(table, tokenizer, length) for table in tables]
     task = CausalLM(tokenizer.pad_token_id or 0)
     return (*_by_tokens(tables, examples, task, (tuned, start)), {"extraction": told.to_json()})

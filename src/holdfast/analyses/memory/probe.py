@@ -274,7 +274,7 @@ Hear = Callable[[Table], SetScores]
 def hearing(fitted: FittedModel) -> Hear:
     """A function that asks the kept state of a fit and the network before its first step about
     rows: two forward passes a row."""
-    job, start = fitted.job, fitted.untuned()
+    job, start = fitted.job, fitted.base_network()
     device = job.accelerator.device
 
     def hear(table: Table) -> SetScores:

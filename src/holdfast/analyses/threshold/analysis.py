@@ -141,7 +141,7 @@ def set_threshold(run: Path, wanted: ThresholdRequest, *, force: bool = False) -
 def refuse_task(task: str, valid: Predictions, wanted: ThresholdRequest) -> None:
     """Raise ``RecipeError`` where answers are not right or wrong, or nothing tells how sure they
     are."""
-    if valid.sure is None or valid.wrong is None:
+    if valid.confidence is None or valid.wrong is None:
         what = "numbers" if valid.errors is not None else task
         raise RecipeError(
             "holdfast threshold",
@@ -200,11 +200,11 @@ def chosen_by(valid: Predictions, wanted: ThresholdRequest) -> ThresholdChoice:
 
 def _known(valid: Predictions) -> tuple[Floats, Bools, Ints | None]:
     """How sure, wrong and of which groups the rows are of which something is read."""
-    assert valid.sure is not None
+    assert valid.confidence is not None
     assert valid.wrong is not None
-    known = np.isfinite(valid.sure)
+    known = np.isfinite(valid.confidence)
     groups = valid.take(np.flatnonzero(known)).groups
-    return valid.sure[known], valid.wrong[known], groups
+    return valid.confidence[known], valid.wrong[known], groups
 
 
 def _by_certainty(
@@ -248,10 +248,10 @@ def _highest(valid: Predictions, wanted: ThresholdRequest) -> dict[str, Any] | N
 def measured(told: Predictions, threshold: float | None) -> dict[str, Any]:
     """How many rows are answered at a threshold, and how many of them rightly, with Clopper and
     Pearson's limits at 95 %; and the answered classes, those with the most mistakes first."""
-    assert told.sure is not None
+    assert told.confidence is not None
     assert told.wrong is not None
     least = math.inf if threshold is None else threshold
-    given = np.nan_to_num(told.sure, nan=-1.0) >= least
+    given = np.nan_to_num(told.confidence, nan=-1.0) >= least
     right = given & ~told.wrong
     block = answered_block(given, right)
     block["precision_of_all"] = _rate(int((~told.wrong).sum()), len(told))

@@ -133,8 +133,8 @@ def _made_reference(again: FinishedRun) -> RunReference:
     texts, vectors = read_texts(table), None
     said: Sequence[object] | None = told.predictions
     confidence: Sequence[float | None] = [None] * len(told)
-    if told.sure is not None:
-        confidence = [float(p) if p == p else None for p in told.sure]
+    if told.confidence is not None:
+        confidence = [float(p) if p == p else None for p in told.confidence]
     if again.out_of_fold:
         because = "its model learned from every row, and is surer of these than of new ones"
         notify(Decision("vectors of the reference", "of words alone", because))

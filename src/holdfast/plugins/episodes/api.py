@@ -70,6 +70,6 @@ def meta_watched(
     recipe = request.recipe()
     with reserve_folder(request.source, request.out, request.resume) as folder:
         teller.title(f"holdfast meta → {folder}")
-        held = request.held
+        held = request.in_memory
         with decisions_to(notify):
             return meta(recipe, folder, resume=request.resume, held=held), folder

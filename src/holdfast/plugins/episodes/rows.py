@@ -141,7 +141,7 @@ def _read(recipe: Recipe) -> tuple[Table, dict[str, Table]]:
     """The rows of the source, and ``test`` rows that were given."""
     definition, data = task_definition(recipe.task), recipe.data
     table = definition.read(str(data.path), data, None)
-    test = data.test or definition.sides(data)[0].get("test")
+    test = data.test or definition.given_splits(data)[0].get("test")
     if test is None:
         return table, {}
     other = recipe.changed(data={"path": test, "test": None}).data

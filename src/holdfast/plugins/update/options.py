@@ -201,7 +201,7 @@ def updated(
             # Before the rows are read and joined.
             check_place(out, False)
         begun = begin(asking)
-    request = TrainingRequest(source, out=out, resume=resume, held=begun.held)
+    request = TrainingRequest(source, out=out, resume=resume, in_memory=begun.held)
     result, folder = train_watched(
         request, begun.recipe, quiet=quiet, verbose=verbose, procedure=begun.procedure
     )

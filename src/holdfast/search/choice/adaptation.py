@@ -303,10 +303,10 @@ def _costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floa
     own = recipe.changed(model={"name": name}).model_copy(update={"seed": recipe.seed + seed})
     prepared, train, valid = prepare_divided(own, divided.splits, extend=False)
     fitted = fit(prepared, train, valid)
-    examples: Any = fitted.ready.valid
+    examples: Any = fitted.training_plan.valid
     losses, kept = fitted.measure(examples)
     if own.task in DECODERS:
-        costs = -text_rows(examples, losses, kept, fitted.ready.loaded.tokenizer)
+        costs = -text_rows(examples, losses, kept, fitted.training_plan.loaded.tokenizer)
     elif prepared.rows.columns.one_class:
         temperature, _ = best_temperature(kept, examples.labels)
         costs = losses_at(kept, examples.labels, temperature)

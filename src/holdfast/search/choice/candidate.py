@@ -340,7 +340,7 @@ def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints
     found = fitted_rows(rows.kind, fitted)
     scores = np.full(len(valid), np.nan)
     # A sentence of which no word is read is no example.
-    examples: Any = fitted.ready.valid
+    examples: Any = fitted.training_plan.valid
     scores[np.arange(len(valid)) if len(found) == len(valid) else examples.kept] = found
     units, seconds = prepared.units[valid], time.perf_counter() - start
     return Short(scores, units, float(np.nanmean(scores)), fitted.trained.last_step, seconds)
@@ -348,10 +348,10 @@ def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints
 
 def fitted_rows(kind: str, fitted: FittedModel) -> Floats:
     """The scores of a fit's validation rows, higher better, as ``Candidate.rows`` has them."""
-    examples: Any = fitted.ready.valid
+    examples: Any = fitted.training_plan.valid
     losses, kept = fitted.measure(examples)
     if kind == "text":
-        return text_rows(examples, losses, kept, fitted.ready.loaded.tokenizer)
+        return text_rows(examples, losses, kept, fitted.training_plan.loaded.tokenizer)
     if kind == "tags":
         return entity_rows(kept[:, 2:5])
     return label_rows(kind, kept, np.asarray(examples.labels), 0.0)

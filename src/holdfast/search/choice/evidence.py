@@ -314,11 +314,11 @@ def text_evidence(prepared: PreparedData, train: Ints, valid: Ints) -> TextEvide
     asked = np.sort(np.asarray(valid)[order[:MOST_ROWS]])
     settings = {"train.max_steps": FEW, "train.evaluations": 1, "control.policy": "off"}
     fitted = fit(prepared, train, asked, settings)
-    examples: Any = fitted.ready.valid
+    examples: Any = fitted.training_plan.valid
     tokenizer = prepared.loaded.tokenizer
     after = text_rows(examples, *fitted.measure(examples), tokenizer)
     observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
-    losses, kept = observer.measure(fitted.untuned(), examples, np.arange(len(examples)))
+    losses, kept = observer.measure(fitted.base_network(), examples, np.arange(len(examples)))
     before = text_rows(examples, losses, kept, tokenizer)
     counts = kept[:, 0].astype(np.float64)
     mean = float((losses * counts).sum() / max(counts.sum(), 1.0))

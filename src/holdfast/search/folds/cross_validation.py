@@ -328,7 +328,7 @@ class FoldLearner:
         fitted = self._final(bench, pairs, told, into, listeners)
         block, valid = cv_block(bench, pairs, plan.how, fitted, spent)
         self._blocks = {"cv": block, "valid": valid}
-        return replace(fitted, answered=_answered(bench, pairs))
+        return replace(fitted, out_of_fold=_answered(bench, pairs))
 
     def _final(
         self,

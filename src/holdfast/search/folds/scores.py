@@ -71,11 +71,11 @@ def cv_block(
         "spread": _spread(pairs, repeats),
         "verdicts": verdicts([done.verdict for _, done in pairs]),
         "final": {
-            "rows": len(fitted.ready.sides.train_rows),
+            "rows": len(fitted.training_plan.splits.train_rows),
             "step": fitted.trained.best_step,
             "planned": fitted.job.plan.steps,
             "shares": [round(done.best_step / max(1, done.planned), 4) for _, done in pairs],
-            "because": fitted.kept.because,
+            "because": fitted.checkpoint_decision.because,
         },
         "seconds": round(seconds, 3),
     }
@@ -93,8 +93,8 @@ def cv_block(
 
 def _estimates(bench: Bench, pairs: Pairs, fitted: FittedModel, folds: int) -> dict[str, Any]:
     """Each metric with its interval, how that came about, and the corrected resampled t."""
-    ready = fitted.ready
-    own = {one.name: (one.low, one.high) for one in ready.own_metrics}
+    ready = fitted.training_plan
+    own = {one.name: (one.low, one.high) for one in ready.extra_metrics}
     pooled = _pooled(bench, pairs, fitted)
     metrics: dict[str, Any] = {}
     for name, found in _by_folds(pairs, own).items():
@@ -216,7 +216,7 @@ def _ends(name: str) -> tuple[float, float]:
 
 def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estimate]:
     """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
-    rows, ready = bench.rows, fitted.ready
+    rows, ready = bench.rows, fitted.training_plan
     several = {"labels", "tags"} & set(rows.rows.column_names)
     chances = "probabilities" in pairs[0][1].answered.answers.column_names
     if not rows.columns.one_class or several or not chances:
@@ -226,7 +226,7 @@ def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estima
         some = [done for one, done in pairs if one.repeat == repeat]
         outputs, seed = _outputs(bench, some), fitted.recipe.seed
         scores = score_out_of_fold(
-            outputs, rows.classes, len(some), seed=seed, extra_metrics=ready.own_metrics
+            outputs, rows.classes, len(some), seed=seed, extra_metrics=ready.extra_metrics
         )
         made.append(scores)
     return {

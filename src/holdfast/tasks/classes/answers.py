@@ -33,7 +33,7 @@ from holdfast.contract.inference import (
 )
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
-from holdfast.contract.side_layer import FOLDER, JSON, WEIGHTS, ExtraFeaturesLayer, load_extra_features
+from holdfast.contract.extra_features import FOLDER, JSON, WEIGHTS, ExtraFeaturesLayer, load_extra_features
 from holdfast.core.decisions import decisions_to, recorded
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
@@ -89,25 +89,25 @@ class TextPredictor(SavedModels[TextModel]):
     scale: Scale
 
     @property
-    def answered(self) -> PredictionType:
+    def prediction_type(self) -> PredictionType:
         return ANSWERED[self.label_kind]
 
     @property
     def names(self) -> tuple[str, ...]:
         return () if self.label_kind == "number" else self.models[0].classes
 
-    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
-        found = self._ask(data, options)
-        asked = self.side_columns()
+    def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
+        found = self._read_texts(data, options)
+        asked = self.extra_feature_columns()
         check_side(found.raw, asked)
         return replace(found, table=with_side_cells(found.table, found.raw, asked))
 
-    def side_columns(self) -> tuple[SideColumn, ...]:
+    def extra_feature_columns(self) -> tuple[SideColumn, ...]:
         """The columns beside the text that any of the models reads."""
         layers = [one.layer for one in self.models if isinstance(one, TextWithExtraFeatures)]
-        return tuple({a.name: a for layer in layers for a in layer.asked}.values())
+        return tuple({a.name: a for layer in layers for a in layer.required_columns}.values())
 
-    def _ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
+    def _read_texts(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         part = self.recipe.data
         raw, decisions = read_prediction_rows(part, data, options)
         names = read_columns(part)
@@ -123,7 +123,7 @@ class TextPredictor(SavedModels[TextModel]):
             columns = choose_columns(view, asked)
         return PredictionRequest(raw, unlabelled(view, columns), decisions=decisions)
 
-    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
+    def read_labelled_rows(self, data: str, options: InferenceOptions) -> LabelledRequest:
         part, text = self.recipe.data, options.text
         encoding, decisions = encoding_for(part, data, options)
         names = read_columns(part)
@@ -141,16 +141,16 @@ class TextPredictor(SavedModels[TextModel]):
             view=partial(renamed, expected=names, given=text) if names else None,
         )
         table = load_labelled(data, reading)
-        if asked := self.side_columns():
+        if asked := self.extra_feature_columns():
             raw = read_source(data, encoding, None)
             check_side(raw, asked)
             table = with_side_cells(table, raw, asked)
         return LabelledRequest(table, (*decisions, *dropped))
 
-    def answer(self, table: Table) -> TaskPredictions:
+    def predict(self, table: Table) -> TaskPredictions:
         return self._classes(table) if self.label_kind == "class" else self._other_labels(table)
 
-    def judge(self, table: Table) -> Scorer:
+    def scorer(self, table: Table) -> Scorer:
         if self.label_kind == "class":
             return shared.scorer(self._classes(table), task_definition(self.recipe.task).metrics)
         label_type, asked, scale = LABEL_TYPES[self.label_kind], self._labelled(table), self.scale
@@ -263,7 +263,7 @@ def use_runs(runs: Sequence[Path]) -> TextPredictor:
 
 def use_fitted(fitted: FittedModel) -> TextPredictor:
     """The kept state of a fit, in the user's unit and calibrated as its saved folder would be."""
-    ready, loaded, network = fitted.ready, fitted.ready.loaded, fitted.network.cpu().eval()
+    ready, loaded, network = fitted.training_plan, fitted.training_plan.loaded, fitted.network.cpu().eval()
     assert isinstance(loaded, LoadedClassifier)
     label_kind = label_kind_of(ready)
     scale = loaded.scale if isinstance(loaded, LoadedText) else Scale()
@@ -275,8 +275,8 @@ def use_fitted(fitted: FittedModel) -> TextPredictor:
     model: TextModel = FittedText(
         calibrated, loaded.tokenizer, ready.task.classes, loaded.max_length
     )
-    if fitted.side and fitted.side.layer:
-        model = TextWithExtraFeatures(model, fitted.side.layer)
+    if fitted.extra_features and fitted.extra_features.layer:
+        model = TextWithExtraFeatures(model, fitted.extra_features.layer)
     return TextPredictor([model], label_kind, ready.recipe, scale)
 
 

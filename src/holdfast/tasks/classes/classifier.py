@@ -82,7 +82,7 @@ def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
     calibration = calibrated(fitted)
     temperature = calibration.temperature
-    tokenizer = fitted.ready.loaded.tokenizer
+    tokenizer = fitted.training_plan.loaded.tokenizer
     classifier(fitted.network).cpu().save(folder, tokenizer, temperature=temperature)
     return {"temperature": temperature, "calibration": calibration}
 
@@ -95,11 +95,11 @@ def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
 
 def calibrated(fitted: FittedModel) -> Calibration:
     """The temperature of the best state, by its logits of the validation rows."""
-    training_plan = fitted.ready
-    logits = fitted.kept_look.valid_logits
+    training_plan = fitted.training_plan
+    logits = fitted.best_evaluation.valid_logits
     assert logits is not None
     outputs = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), logits)
-    grouped = replace(outputs, groups=groups_of(training_plan.sides.valid_rows.table))
+    grouped = replace(outputs, groups=groups_of(training_plan.splits.valid_rows.table))
     return calibrate(grouped, seed=fitted.recipe.seed)
 
 
@@ -127,7 +127,7 @@ def score_classifier(request: ScoringRequest, answer: Answer, forward: Forward) 
     """Score the reloaded model (``answer``) on the test rows, beside the baselines fitted on
     training rows; ``forward`` runs rows through any function from a batch to logits."""
     start = time.perf_counter()
-    training_plan, table, temperature = request.ready, request.table, request.saved["temperature"]
+    training_plan, table, temperature = request.training_plan, request.table, request.saved["temperature"]
     outer = request.outer
     if outer is None:
         outputs = answer(table)
@@ -135,7 +135,7 @@ def score_classifier(request: ScoringRequest, answer: Answer, forward: Forward) 
     else:
         outputs = _outputs(table.column("row"), table.column("label"), outer.logits, table)
         fold_scores = score_out_of_fold(
-            outputs, training_plan.task.classes, outer.folds, extra_metrics=training_plan.own_metrics
+            outputs, training_plan.task.classes, outer.folds, extra_metrics=training_plan.extra_metrics
         )
         test = {**scores_block(fold_scores), "out_of_fold": True, "folds": outer.folds}
     score_s = time.perf_counter() - start
@@ -162,7 +162,7 @@ def score_classifier(request: ScoringRequest, answer: Answer, forward: Forward) 
 def _baseline(
     request: ScoringRequest, probe: Answer, table: Table, outputs: Outputs
 ) -> tuple[dict[str, Any], Decision]:
-    training_plan, folds = request.ready, request.fitted.job.out_of_fold
+    training_plan, folds = request.training_plan, request.fitted.job.out_of_fold
     labels, classes = labels_of(training_plan.train), training_plan.task.classes
     if request.outer is not None:
         on_test = {
@@ -173,7 +173,7 @@ def _baseline(
         on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
         on_test[PROBE] = replace(probe(table), groups=outputs.groups)
     if folds is None or folds.probe is None:
-        valid_probe = probe(training_plan.sides.valid_rows.table)
+        valid_probe = probe(training_plan.splits.valid_rows.table)
     else:
         valid_probe = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), folds.probe)
     on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
@@ -191,7 +191,7 @@ def _baseline(
 
 def _probe(request: ScoringRequest, forward: Forward) -> Answer:
     logits = probe_network(request)
-    return lambda table: forward(logits, request.ready, table)
+    return lambda table: forward(logits, request.training_plan, table)
 
 
 def probe_network(request: ScoringRequest) -> Callable[..., Any]:
@@ -204,7 +204,7 @@ def probe_network(request: ScoringRequest) -> Callable[..., Any]:
     job = request.fitted.job
     (refit,) = request.fitted.listeners
     assert refit.baseline is not None
-    network = classifier(request.fitted.untuned(head=refit.baseline))
+    network = classifier(request.fitted.base_network(head=refit.baseline))
 
     def logits(**batch: torch.Tensor) -> torch.Tensor:
         batch = {name: value.to(job.accelerator.device) for name, value in batch.items()}
@@ -218,14 +218,14 @@ def probe_network(request: ScoringRequest) -> Callable[..., Any]:
 
 def _other_rows(request: ScoringRequest, temperature: float) -> tuple[Outputs, Outputs]:
     """Validation rows and train probe, through the restored best state."""
-    training_plan = request.ready
+    training_plan = request.training_plan
     probe = training_plan.probe
     valid_logits = _valid_logits(request.fitted, temperature)
     _, probe_logits = request.fitted.measure(training_plan.train, probe)
-    valid_both = _beside(request.fitted, valid_logits, training_plan.sides.valid_rows.table)
+    valid_both = _beside(request.fitted, valid_logits, training_plan.splits.valid_rows.table)
     valid = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), valid_both)
     labels = labels_of(training_plan.train)[probe]
-    rows = training_plan.sides.train_rows.table.take(probe)
+    rows = training_plan.splits.train_rows.table.take(probe)
     probe_both = _beside(request.fitted, probe_logits / temperature, rows)
     train = _outputs(training_plan.train.rows[probe], labels, probe_both)
     return valid, train
@@ -234,21 +234,21 @@ def _other_rows(request: ScoringRequest, temperature: float) -> tuple[Outputs, O
 def tell(split_rows: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation rows, calibrated."""
     fitted, table, temperature = split_rows.fitted, split_rows.table, split_rows.saved["temperature"]
-    if split_rows.side == "valid":
+    if split_rows.split == "valid":
         logits = _valid_logits(fitted, temperature)[split_rows.positions]
     else:
         logits = split_rows.measure()[1] / temperature
     both = _beside(fitted, logits, table)
     outputs = _outputs(table.column("row"), table.column("label"), both)
-    return class_columns(outputs, fitted.ready.task.classes)
+    return class_columns(outputs, fitted.training_plan.task.classes)
 
 
 def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
     """Calibrated ones of the validation rows by the kept state; of cross-fitted ones as the folds
     answered, at the class rates that the kept network's last layer was moved to."""
     if fitted.job.out_of_fold is None:
-        return fitted.measure(fitted.ready.valid)[1] / temperature
-    logits = fitted.kept_look.valid_logits
+        return fitted.measure(fitted.training_plan.valid)[1] / temperature
+    logits = fitted.best_evaluation.valid_logits
     assert logits is not None
     shift = fitted.rates.shift if fitted.rates and fitted.rates.moved else 0.0
     return np.asarray(logits / temperature + shift)
@@ -256,8 +256,8 @@ def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
 
 def _beside(fitted: FittedModel, logits: Floats, table: Table) -> Floats:
     """The calibrated logits of these rows, with what their side columns say."""
-    layer = fitted.side.layer if fitted.side else None
-    return logits if layer is None else layer.add(logits, table, fitted.ready.task.classes)
+    layer = fitted.extra_features.layer if fitted.extra_features else None
+    return logits if layer is None else layer.add(logits, table, fitted.training_plan.task.classes)
 
 
 def _outputs(rows: Ints, labels: Ints, logits: Floats, table: Table | None = None) -> Outputs:
@@ -267,7 +267,7 @@ def _outputs(rows: Ints, labels: Ints, logits: Floats, table: Table | None = Non
 
 
 def _score(training_plan: TrainingPlan, outputs: Outputs) -> Scores:
-    return score(outputs, training_plan.task.classes, extra_metrics=training_plan.own_metrics)
+    return score(outputs, training_plan.task.classes, extra_metrics=training_plan.extra_metrics)
 
 
 def part_block(training_plan: TrainingPlan, plain: Outputs, both: Outputs) -> dict[str, Any]:

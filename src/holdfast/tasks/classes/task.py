@@ -17,7 +17,7 @@ from holdfast.contract.fit import (
     plain_facts,
 )
 from holdfast.contract.run_folder import MODEL
-from holdfast.contract.side_layer import FOLDER, load_extra_features
+from holdfast.contract.extra_features import FOLDER, load_extra_features
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Outputs
 from holdfast.data.columns.extra import AUTO, with_side_cells
@@ -42,7 +42,7 @@ from holdfast.tasks.classes.encoding import (
     forward,
 )
 from holdfast.tasks.classes.row_weights import with_groups_to_weigh
-from holdfast.tasks.classes.side_selection import proposals, wanted
+from holdfast.tasks.classes.extra_features_selection import proposals, wanted
 from holdfast.tasks.labels import base as problems
 from holdfast.tasks.labels.base import LoadedText, LabelType
 from holdfast.tasks.number.losses import Scale
@@ -182,13 +182,13 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     if label_type is not None:
         return problems.score_rows(request, label_type)
 
-    features = request.fitted.side
+    features = request.fitted.extra_features
     layer = load_extra_features(request.run / FOLDER) if features and features.layer else None
     plain: list[Outputs] = []
 
     def reloaded(table: Table) -> Outputs:
         saved = load_saved(request.run / MODEL)
-        if request.ready.recipe.train.matmul == "onednn":
+        if request.training_plan.recipe.train.matmul == "onednn":
             use_onednn(saved.network)
         plain.append(answer(saved, table))
         return plain[0] if layer is None else beside(layer, plain[0], table, saved.classes)
@@ -196,14 +196,14 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     scored = shared.score_classifier(request, reloaded, _forward)
     if layer is not None:
         assert scored.outputs is not None
-        block = shared.part_block(request.ready, plain[0], scored.outputs)
+        block = shared.part_block(request.training_plan, plain[0], scored.outputs)
         scored.blocks["plain_part"] = block
     return scored
 
 
 def tell(split_rows: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
-    label_type = label_type_of(label_kind_of(split_rows.fitted.ready))
+    label_type = label_type_of(label_kind_of(split_rows.fitted.training_plan))
     return shared.tell(split_rows) if label_type is None else problems.tell(split_rows, label_type)
 
 
@@ -225,7 +225,7 @@ def listeners(training_plan: TrainingPlan) -> tuple[Any, ...]:
 
 def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model."""
-    label_type = label_type_of(label_kind_of(fitted.ready))
+    label_type = label_type_of(label_kind_of(fitted.training_plan))
     if label_type is None:
         return shared.save(folder, fitted)
     fitted.network.cpu()
@@ -235,7 +235,7 @@ def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
 
 def facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
     """``model_facts`` where no test rows are scored."""
-    label_type = label_type_of(label_kind_of(fitted.ready))
+    label_type = label_type_of(label_kind_of(fitted.training_plan))
     return plain_facts(fitted, saved) if label_type is None else problems.facts(fitted)
 
 
@@ -245,17 +245,17 @@ DEFINITION = TaskDefinition(
     load=load,
     encode=encode_rows,
     make_task=make_task,
-    notices=notices,
+    check_examples=notices,
     listeners=listeners,
     save=save,
     score=score_rows,
-    tell=tell,
-    plain=plain,
+    prediction_columns=tell,
+    load_plain_model=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=problems.find_metric,
-    settle=settle,
-    side=side,
+    fit_loaded=settle,
+    transform_examples=side,
     facts=facts,
     refuse=refuse,
 )

@@ -56,13 +56,13 @@ def _criterion(name: str, higher: bool, high: float) -> Metric:
 
 def save_plain(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model (or adapter) with its tokenizer."""
-    fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
+    fitted.network.cpu().save(folder, fitted.training_plan.loaded.tokenizer)
     return {}
 
 
 def other_rows(request: ScoringRequest) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
-    training_plan = request.ready
+    training_plan = request.training_plan
     everything = np.arange(len(training_plan.valid))
 
     def block(examples: Examples, positions: Ints) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class GenerationPredictor(ABC):
     network: Any
     tokenizer: Any
     recipe: Recipe
-    answered: PredictionType = field(default="text", kw_only=True)
+    prediction_type: PredictionType = field(default="text", kw_only=True)
     names: tuple[str, ...] = field(default=(), kw_only=True)
     temperature: float = field(default=0.0, kw_only=True)
 
@@ -140,14 +140,14 @@ class GenerationPredictor(ABC):
         """Labelled rows as they are measured, and the place in the table of each example."""
 
     @abstractmethod
-    def measured(self, examples: Any, table: Table) -> TokenOutputs:
+    def measure(self, examples: Any, table: Table) -> TokenOutputs:
         """The losses of their answers."""
 
     @abstractmethod
     def scored(self, table: Table) -> Scores:
         """The score of labelled rows."""
 
-    def judge(self, table: Table) -> Scorer:
+    def scorer(self, table: Table) -> Scorer:
         """What scores labelled rows by asking the model anew: a sample of some rows is other rows
         than some rows of a sample."""
 
@@ -156,7 +156,7 @@ class GenerationPredictor(ABC):
 
         return score_some
 
-    def writing(self, max_tokens: int | None, temperature: float) -> Self:
+    def with_generation(self, max_tokens: int | None, temperature: float) -> Self:
         """The same, whose texts have at most so many tokens."""
         given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
         return replace(self, recipe=self.recipe.changed(generate=given), temperature=temperature)
@@ -175,7 +175,7 @@ class GenerationPredictor(ABC):
         """The rows [n] of the mean loss over all tokens (``stats/paired_tests.py``); NaN where a
         row has none."""
         examples, places = self.encoded(table)
-        outputs = self.measured(examples, table)
+        outputs = self.measure(examples, table)
         # Examples are parts of rows: a long plain text has several.
         means, counts = of_whole_rows(outputs.losses, outputs.tokens, places)
         return losses_at_rows(loss_rows(means, counts), np.unique(places), len(table))

@@ -87,8 +87,8 @@ def start_model(
     was left out. Of a run that quantised it that is the unquantised model, which a user would have
     without the run, and the quantised one stands beside it. Where memory does not hold the
     unquantised one, the quantised one takes its place, and what was left out says so."""
-    fitted, training_plan = request.fitted, request.ready
-    untuned = fitted.untuned()
+    fitted, training_plan = request.fitted, request.training_plan
+    untuned = fitted.base_network()
     if not is_quantized(untuned):
         return untuned, {}, {}
     of_dtype = torch.empty((), dtype=getattr(torch, training_plan.recipe.model.dtype or "float32"))
@@ -103,7 +103,7 @@ def start_model(
     untuned.cpu()
     unquantized = {"quantize": "none", "quant_type": None, "double_quant": None}
     with stage("loading the unquantised start model"):
-        loaded = training_plan.definition.load(training_plan.recipe.changed(model=unquantized), training_plan.sides.train_rows.table)
+        loaded = training_plan.definition.load(training_plan.recipe.changed(model=unquantized), training_plan.splits.train_rows.table)
     return loaded.network.to(fitted.job.accelerator.device).eval(), references, {}
 
 
@@ -135,7 +135,7 @@ def writer_blocks(
     """``baseline``, ``generations``, ``worth`` and ``outputs`` of ``result.json``. The baseline is
     the untuned model, with its ``start_scores``; ``answers`` are those of the training rows, and
     ``settings`` say how texts were written."""
-    recipe, device = request.ready.recipe, request.fitted.job.accelerator.device
+    recipe, device = request.training_plan.recipe, request.fitted.job.accelerator.device
     generated, extra = written.made, extra_metrics(recipe)
     plain = Prompting(written.before, written.outputs, generated["test"].untuned)
     worth = _worth(recipe, {PLAIN: plain, **written.beside}, written, device)

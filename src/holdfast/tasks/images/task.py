@@ -152,13 +152,13 @@ class ImagePredictor(SavedModels[VisionModel]):
     prediction, and ``because`` says so. ``part`` is what the first says of its data."""
 
     part: DataPart
-    answered: PredictionType = "text"
+    prediction_type: PredictionType = "text"
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.models[0].classes
 
-    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
+    def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         raw, table, decisions = self._read(data, options)
         because = dict.fromkeys(left_out(table), "the picture cannot be read")
         return PredictionRequest(raw, table, because, decisions)
@@ -177,7 +177,7 @@ class ImagePredictor(SavedModels[VisionModel]):
             return paths_raw(listed.names), table, decisions
         return read_source(data, encoding, None), table, decisions
 
-    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
+    def read_labelled_rows(self, data: str, options: InferenceOptions) -> LabelledRequest:
         part = self.part
         encoding, decisions = encoding_for(part, data, options)
         folder = source_path(data).is_dir()
@@ -193,14 +193,14 @@ class ImagePredictor(SavedModels[VisionModel]):
         )
         return LabelledRequest(load_images(data, reading), (*decisions, *dropped))
 
-    def answer(self, table: Table) -> ClassPredictions:
+    def predict(self, table: Table) -> ClassPredictions:
         return shared.class_answers(self.models, answer_images, table, self.weights)
 
-    def judge(self, table: Table) -> Scorer:
-        return shared.scorer(self.answer(table))
+    def scorer(self, table: Table) -> Scorer:
+        return shared.scorer(self.predict(table))
 
     def row_losses(self, table: Table) -> Floats:
-        return self.answer(table).outputs.losses
+        return self.predict(table).outputs.losses
 
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         return stored_evidence(rows, "class")
@@ -228,7 +228,7 @@ def use_runs(runs: Sequence[Path]) -> ImagePredictor:
 
 def use_fitted(fitted: FittedModel) -> ImagePredictor:
     """The kept state of a fit, calibrated as its saved folder would be."""
-    training_plan, loaded = fitted.ready, fitted.ready.loaded
+    training_plan, loaded = fitted.training_plan, fitted.training_plan.loaded
     temperature = shared.kept_temperature(fitted)
     assert isinstance(loaded, LoadedVision)
     network = shared.Tempered(loaded.network.cpu().eval(), temperature)
@@ -279,13 +279,13 @@ DEFINITION = TaskDefinition(
     load=load,
     encode=encode_rows,
     make_task=make_task,
-    notices=notices,
+    check_examples=notices,
     listeners=shared.listeners,
     save=shared.save,
     score=score_rows,
-    tell=shared.tell,
-    plain=plain,
+    prediction_columns=shared.tell,
+    load_plain_model=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,
-    sides=sides,
+    given_splits=sides,
 )

@@ -140,7 +140,7 @@ class MultiLabelType:
         return fit_labels(features, labels, seed=seed)
 
     def save(self, folder: Path, fitted: FittedModel) -> None:
-        fitted.network.save(folder, fitted.ready.loaded.tokenizer)
+        fitted.network.save(folder, fitted.training_plan.loaded.tokenizer)
 
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         return raw

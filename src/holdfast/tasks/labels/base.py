@@ -205,7 +205,7 @@ def score_rows(request: ScoringRequest, label_type: LabelType) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
     training rows."""
     start = time.perf_counter()
-    training_plan, table = request.ready, request.table
+    training_plan, table = request.training_plan, request.table
     names, scale = training_plan.task.classes, loaded_text(training_plan).scale
     saved = load_saved(request.run / MODEL, least=1)
     if training_plan.recipe.train.matmul == "onednn":
@@ -231,7 +231,7 @@ def score_rows(request: ScoringRequest, label_type: LabelType) -> ScoringResult:
 
 def _other_rows(request: ScoringRequest, label_type: LabelType) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
-    training_plan = request.ready
+    training_plan = request.training_plan
 
     def block(examples: Examples, positions: Ints) -> dict[str, Any]:
         _, raw = request.fitted.measure(examples, positions)
@@ -246,7 +246,7 @@ def _other_rows(request: ScoringRequest, label_type: LabelType) -> dict[str, Any
 
 def tell(split_rows: SplitRows, label_type: LabelType) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
-    training_plan, examples, table = split_rows.fitted.ready, split_rows.examples, split_rows.table
+    training_plan, examples, table = split_rows.fitted.training_plan, split_rows.examples, split_rows.table
     _, raw = split_rows.measure()
     labels, scale = labels_of(examples), loaded_text(training_plan).scale
     if np.array_equal(examples.rows, table.column("row")):
@@ -260,11 +260,11 @@ def tell(split_rows: SplitRows, label_type: LabelType) -> dict[str, Any]:
 def _baseline(request: ScoringRequest, label_type: LabelType, outputs: Any) -> tuple[dict[str, Any], Decision]:
     """The linear probe and who knows the training labels only; the smaller validation loss is
     the baseline."""
-    training_plan, names = request.ready, request.ready.task.classes
+    training_plan, names = request.training_plan, request.training_plan.task.classes
     network = probe_network(request)
     baselines = {
         split: _two(label_type, training_plan, table, network)
-        for split, table in (("test", request.table), ("valid", training_plan.sides.valid_rows.table))
+        for split, table in (("test", request.table), ("valid", training_plan.splits.valid_rows.table))
     }
     losses = {name: float(np.mean(baselines["valid"][name].losses)) for name in baselines["valid"]}
     selected = min(losses, key=lambda name: losses[name])
@@ -291,7 +291,7 @@ def _two(
 
 def facts(fitted: FittedModel) -> dict[str, Any]:
     """``model_facts`` of a model whose labels are no classes: with the unit of its numbers."""
-    model_facts, scale = plain_facts(fitted, {}), loaded_text(fitted.ready).scale
+    model_facts, scale = plain_facts(fitted, {}), loaded_text(fitted.training_plan).scale
     # Its outputs are never divided by a temperature.
     model_facts.pop("temperature")
     return {**model_facts, "target_mean": scale.mean, "target_std": scale.std}

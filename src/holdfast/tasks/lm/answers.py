@@ -50,7 +50,7 @@ class CausalLMPredictor(GenerationPredictor):
 
     of_text: bool
 
-    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
+    def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         if isinstance(data, str):
             table, raw, decisions = _rows(self.recipe, data, options, need_answer=False)
             return PredictionRequest(raw, table, decisions=(*decisions, *table.decisions))
@@ -61,11 +61,11 @@ class CausalLMPredictor(GenerationPredictor):
         given = [row for row, text in enumerate(data) if str(text or "").strip()]
         return PredictionRequest(raw, table.take(given))
 
-    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
+    def read_labelled_rows(self, data: str, options: InferenceOptions) -> LabelledRequest:
         table, _, decisions = _rows(self.recipe, data, options, need_answer=True)
         return LabelledRequest(table, decisions)
 
-    def answer(self, table: Table) -> TextPredictions:
+    def predict(self, table: Table) -> TextPredictions:
         """What it writes, with the geometric mean of its tokens' probabilities."""
         tokenizer, generate = self.tokenizer, self.recipe.generate
         plain = form_of(table) == "text"
@@ -95,13 +95,13 @@ class CausalLMPredictor(GenerationPredictor):
         examples = encode(table, self.tokenizer, length)
         return examples, examples.positions
 
-    def measured(self, examples: EncodedTokens, table: Table) -> TokenOutputs:
+    def measure(self, examples: EncodedTokens, table: Table) -> TokenOutputs:
         losses, kept = measure_saved(self.network, self.task, examples, best_device())
         groups = table.column("group") if table.has_groups else None
         return token_outputs(losses, kept, examples, groups)
 
     def scored(self, table: Table) -> Scores:
-        return score_tokens(self.measured(self.encoded(table)[0], table))
+        return score_tokens(self.measure(self.encoded(table)[0], table))
 
 
 def plain(run: Path) -> Any:
@@ -121,7 +121,7 @@ def use_runs(runs: Sequence[Path]) -> CausalLMPredictor:
 
 def use_fitted(fitted: FittedModel) -> CausalLMPredictor:
     """The kept state of a fit."""
-    training_plan, loaded = fitted.ready, fitted.ready.loaded
+    training_plan, loaded = fitted.training_plan, fitted.training_plan.loaded
     of_text = any(d.what == LOSS and d.chosen == EVERY_TOKEN for d in training_plan.decisions)
     of_text = of_text or not loaded.tokenizer.chat_template
     network = fitted.network.eval()

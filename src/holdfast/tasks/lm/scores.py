@@ -84,7 +84,7 @@ class _Sample:
 def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, and the untuned model beside it."""
     start = time.perf_counter()
-    training_plan, table, device = request.ready, request.table, request.fitted.job.accelerator.device
+    training_plan, table, device = request.training_plan, request.table, request.fitted.job.accelerator.device
     saved, tokenizer = load_saved_causal(request.run / MODEL)
     length, task = training_plan.loaded.max_length, training_plan.task
     assert length is not None
@@ -97,7 +97,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     score_s = time.perf_counter() - start
     samples = {
         split: _sample(training_plan, tokenizer, t)
-        for split, t in (("train", training_plan.sides.train_rows.table), ("test", table))
+        for split, t in (("train", training_plan.splits.train_rows.table), ("test", table))
     }
     with stage("generating texts"):
         written = {split: _answers(training_plan, saved, tokenizer, s) for split, s in samples.items()}
@@ -144,7 +144,7 @@ def _blocks(
 ) -> dict[str, Any]:
     """Those of ``result.json``: the test rows by the model and by the ``untuned`` one, and the
     other sides."""
-    recipe, rows = request.ready.recipe, request.ready.sides.train_rows.table
+    recipe, rows = request.training_plan.recipe, request.training_plan.splits.train_rows.table
     settings = recipe.generate.model_dump()
     return {
         "classes": None,
@@ -158,7 +158,7 @@ def _blocks(
 
 def _other_rows(request: ScoringRequest) -> tuple[TokenOutputs, TokenOutputs]:
     """Validation rows and train probe, through the restored best state."""
-    training_plan, job = request.ready, request.fitted.job
+    training_plan, job = request.training_plan, request.fitted.job
     network = job.network.to(job.accelerator.device)
     assert isinstance(training_plan.valid, EncodedTokens)
     valid = _measured(request, network, training_plan.valid, None)
@@ -254,13 +254,13 @@ def _few_shot(
 ) -> Prompting:
     """The start model with training rows as examples: losses of a fixed sample of the test rows,
     and the texts of the generated one."""
-    training_plan, table = request.ready, request.table
+    training_plan, table = request.training_plan, request.table
     recipe, length = training_plan.recipe, training_plan.loaded.max_length
     assert length is not None
     if has_prompt(untuned):
         return Prompting(why="its learnt prompt stands where examples would")
     shots = shots_of(
-        training_plan.sides.train_rows.table, tokenizer, untuned.config, recipe.probes.shots, recipe.seed
+        training_plan.splits.train_rows.table, tokenizer, untuned.config, recipe.probes.shots, recipe.seed
     )
     if isinstance(shots, str) or not len(table):
         return Prompting(why=shots if isinstance(shots, str) else "there are no test rows")

@@ -179,7 +179,7 @@ class NumberLabelType:
         """Write the plain model with the scale folded into its last layer."""
         import torch
 
-        loaded = loaded_text(fitted.ready)
+        loaded = loaded_text(fitted.training_plan)
         network, head, scale = loaded.network, loaded.network.head, loaded.scale
         weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
         with torch.no_grad():

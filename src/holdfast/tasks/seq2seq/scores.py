@@ -79,7 +79,7 @@ class SampledRows:
 def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, beside the untuned model."""
     start = time.perf_counter()
-    training_plan, recipe = request.ready, request.ready.recipe
+    training_plan, recipe = request.training_plan, request.training_plan.recipe
     loaded, task, device = training_plan.loaded, training_plan.task, request.fitted.job.accelerator.device
     assert isinstance(loaded, LoadedSeq2Seq)
     assert isinstance(task, SequenceToSequence)
@@ -134,8 +134,8 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
 def _writer_blocks(
     request: ScoringRequest, tests: WrittenTests, untuned: dict[str, Any], writing: GenerationOptions
 ) -> dict[str, Any]:
-    training_plan, recipe = request.ready, request.ready.recipe
-    answers = texts_column(training_plan.train, training_plan.sides.train_rows.table, "target")
+    training_plan, recipe = request.training_plan, request.training_plan.recipe
+    answers = texts_column(training_plan.train, training_plan.splits.train_rows.table, "target")
     settings = {
         "beams": writing.beams,
         "max_new_tokens": writing.max_new_tokens,
@@ -154,11 +154,11 @@ def _few_shot(
 ) -> Prompting:
     """The start model with training pairs before each source: the losses of the generated sample
     and its texts."""
-    training_plan, recipe = request.ready, request.ready.recipe
+    training_plan, recipe = request.training_plan, request.training_plan.recipe
     loaded, task = training_plan.loaded, training_plan.task
     assert isinstance(loaded, LoadedSeq2Seq)
     assert isinstance(task, SequenceToSequence)
-    train = training_plan.sides.train_rows.table
+    train = training_plan.splits.train_rows.table
     sample = test.table.take(test.examples.kept[test.sample])
     shots = pairs_before(
         train.column("text"),
@@ -187,10 +187,10 @@ def _few_shot(
 
 
 def _sampled_splits(request: ScoringRequest) -> dict[str, SampledRows]:
-    training_plan, recipe = request.ready, request.ready.recipe
+    training_plan, recipe = request.training_plan, request.training_plan.recipe
     samples = {}
     for split, table, examples in (
-        ("train", training_plan.sides.train_rows.table, training_plan.train),
+        ("train", training_plan.splits.train_rows.table, training_plan.train),
         ("test", request.table, request.fitted.encode(request.table)),
     ):
         assert isinstance(examples, EncodedPairs)
@@ -220,7 +220,7 @@ def scores_of(
 
 
 def _facts(fitted: FittedModel) -> dict[str, Any]:
-    loaded = fitted.ready.loaded
+    loaded = fitted.training_plan.loaded
     assert isinstance(loaded, LoadedSeq2Seq)
     model_facts = plain_facts(fitted, {})
     # A model that writes texts for sources has none, and a second limit.

@@ -191,7 +191,7 @@ class Seq2SeqPredictor(GenerationPredictor):
 
     folder: Path | None = None
 
-    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
+    def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         part = self.recipe.data
         raw, decisions = read_prediction_rows(part, data, options, "text")
         names = read_columns(part)
@@ -203,7 +203,7 @@ class Seq2SeqPredictor(GenerationPredictor):
         table = unlabelled(view, columns, label=0, target=True)
         return PredictionRequest(raw, table, decisions=decisions)
 
-    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
+    def read_labelled_rows(self, data: str, options: InferenceOptions) -> LabelledRequest:
         part = self.recipe.data
         encoding, decisions = encoding_for(part, data, options)
         group, dropped = group_for(part, data, encoding)
@@ -220,7 +220,7 @@ class Seq2SeqPredictor(GenerationPredictor):
         metric = check_own_metric(self.folder, self.recipe) if self.folder else ()
         return LabelledRequest(with_tables(table, self.recipe), (*decisions, *dropped, *metric))
 
-    def answer(self, table: Table) -> TextPredictions:
+    def predict(self, table: Table) -> TextPredictions:
         """The texts for the sources, with the geometric mean probability of their tokens."""
         recipe, examples = self.recipe, self.sources(table)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
@@ -242,13 +242,13 @@ class Seq2SeqPredictor(GenerationPredictor):
         examples = _encode_saved(table, self.tokenizer, self.recipe, need_target=True)
         return examples, examples.kept
 
-    def measured(self, examples: EncodedPairs, table: Table) -> TokenOutputs:
+    def measure(self, examples: EncodedPairs, table: Table) -> TokenOutputs:
         return read_pairs(self.network, self.task.pad_id, examples, table, best_device())
 
     def scored(self, table: Table) -> Scores:
         """The losses of the targets, and the scores of the texts of a fixed sample of the rows."""
         recipe, (examples, _) = self.recipe, self.encoded(table)
-        outputs = self.measured(examples, table)
+        outputs = self.measure(examples, table)
         positions = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
         sample = SampledRows(table, examples, positions)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
@@ -275,7 +275,7 @@ def use_fitted(fitted: FittedModel) -> Seq2SeqPredictor:
     """The kept state of a fit."""
     network = fitted.network.eval()
     assert isinstance(network, Seq2SeqNetwork)
-    return Seq2SeqPredictor(network, fitted.ready.loaded.tokenizer, fitted.recipe)
+    return Seq2SeqPredictor(network, fitted.training_plan.loaded.tokenizer, fitted.recipe)
 
 
 def _encode_saved(
@@ -300,15 +300,15 @@ DEFINITION = TaskDefinition(
     load=load,
     encode=encode_rows,
     make_task=make_task,
-    notices=notices,
+    check_examples=notices,
     save=save_plain,
     score=score_rows,
-    tell=tell,
-    plain=plain,
+    prediction_columns=tell,
+    load_plain_model=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=find_text_metric,
-    watch=watch,
-    settle=settle,
-    side=side,
+    choose_samples=watch,
+    fit_loaded=settle,
+    transform_examples=side,
 )

@@ -87,10 +87,10 @@ class TagPredictor(SavedModels[TextModel]):
 
     recipe: Recipe
     unread: int
-    answered: PredictionType = "list"
+    prediction_type: PredictionType = "list"
     names: tuple[str, ...] = ()
 
-    def ask(self, data: Data, options: InferenceOptions) -> PredictionRequest:
+    def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         """A file as training reads it, with tags or without, or a ``.txt`` with a sentence a line;
         or a list of lists of words, in which a text stands for its words between white space."""
         part = self.recipe.data
@@ -114,7 +114,7 @@ class TagPredictor(SavedModels[TextModel]):
         columns = self.recipe.data.text
         return options.text or (columns if columns and columns[0] in raw.names else None)
 
-    def labelled(self, data: str, options: InferenceOptions) -> LabelledRequest:
+    def read_labelled_rows(self, data: str, options: InferenceOptions) -> LabelledRequest:
         part = self.recipe.data
         encoding, decisions = encoding_for(part, data, options)
         raw = read_tagged(data, encoding, first=True)
@@ -132,12 +132,12 @@ class TagPredictor(SavedModels[TextModel]):
         )
         return LabelledRequest(load_tagged(data, reading), decisions)
 
-    def answer(self, table: Table) -> TagPredictions:
+    def predict(self, table: Table) -> TagPredictions:
         outputs = self._outputs(table)
         tags = np.asarray(self.models[0].classes, dtype=object)[outputs.answers]
         return TagPredictions(outputs.by_sentence(tags), outputs.confidence)
 
-    def judge(self, table: Table) -> Scorer:
+    def scorer(self, table: Table) -> Scorer:
         outputs, names = self._outputs(table), self.models[0].classes
 
         def score_some(positions: Ints | None = None) -> Scores:
@@ -230,7 +230,7 @@ def task_of(training_plan: TrainingPlan) -> TokenClassification:
 
 def use_fitted(fitted: FittedModel) -> TagPredictor:
     """The kept state of a fit, calibrated as its saved folder would be."""
-    training_plan, loaded = fitted.ready, fitted.ready.loaded
+    training_plan, loaded = fitted.training_plan, fitted.training_plan.loaded
     network = Tempered(fitted.network.cpu().eval(), kept_temperature(fitted))
     assert isinstance(loaded, LoadedClassifier)
     model = FittedText(network, loaded.tokenizer, training_plan.task.classes, loaded.max_length)
@@ -243,8 +243,8 @@ def calibrated(fitted: FittedModel) -> Calibration:
     if fitted.job.out_of_fold is not None:
         because = "every sentence was learned from, and none is left to fit one on"
         return Calibration(1.0, math.nan, math.nan, because)
-    valid = words_in(fitted.ready.valid)
-    logits = word_outputs(fitted.network.cpu().eval(), valid, task_of(fitted.ready))
+    valid = words_in(fitted.training_plan.valid)
+    logits = word_outputs(fitted.network.cpu().eval(), valid, task_of(fitted.training_plan))
     sentences = np.repeat(np.arange(len(valid)), valid.read)
     losses = losses_at(logits, valid.tags, 1.0)
     words = Outputs(valid.rows[sentences], valid.tags, logits, losses, sentences)

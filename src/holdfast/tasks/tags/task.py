@@ -228,7 +228,7 @@ def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
     calibration = calibrated(fitted)
     temperature = calibration.temperature
-    classifier(fitted.network.cpu()).save(folder, fitted.ready.loaded.tokenizer, temperature)
+    classifier(fitted.network.cpu()).save(folder, fitted.training_plan.loaded.tokenizer, temperature)
     return {"temperature": temperature, "calibration": calibration}
 
 
@@ -236,7 +236,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
     training words."""
     start = time.perf_counter()
-    training_plan, table, names = request.ready, request.table, request.ready.task.classes
+    training_plan, table, names = request.training_plan, request.table, request.training_plan.task.classes
     unread = unread_tag(names, words_in(training_plan.train))
     # What is scored is what anybody loads: the folder, not the network in memory.
     saved = load_saved_tagger(request.run / MODEL)
@@ -272,7 +272,7 @@ def _predict_words(
 
 def _other_rows(request: ScoringRequest, temperature: float, unread: int) -> dict[str, Any]:
     """``valid`` and ``train_probe``, by the kept state."""
-    training_plan, splits = request.ready, request.ready.sides
+    training_plan, splits = request.training_plan, request.training_plan.splits
     network = request.fitted.network.cpu().eval()
     train = words_in(training_plan.train)
     places = train.kept[training_plan.probe]
@@ -291,7 +291,7 @@ def _other_rows(request: ScoringRequest, temperature: float, unread: int) -> dic
 def tell(split_rows: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation sentences, calibrated."""
     fitted, examples = split_rows.fitted, words_in(split_rows.examples)
-    training_plan, names = fitted.ready, fitted.ready.task.classes
+    training_plan, names = fitted.training_plan, fitted.training_plan.task.classes
     network = fitted.network.cpu().eval()
     logits = word_outputs(network, examples, task_of(training_plan)) / split_rows.saved["temperature"]
     unread = unread_tag(names, words_in(training_plan.train))
@@ -301,7 +301,7 @@ def tell(split_rows: SplitRows) -> dict[str, Any]:
 def _baseline(request: ScoringRequest, outputs: TagOutputs, unread: int) -> tuple[dict[str, Any], Decision]:
     """The linear probe and the commonest tag; the one with the better entity F1 on the validation
     rows is the baseline, by the smaller loss where they tie."""
-    training_plan, names = request.ready, request.ready.task.classes
+    training_plan, names = request.training_plan, request.training_plan.task.classes
     network = probe_network(request)
     counts = np.bincount(words_in(training_plan.train).tags, minlength=len(names)).astype(np.float64)
     # One word more of each tag, so that a tag that no training word has costs no infinite loss.
@@ -318,7 +318,7 @@ def _baseline(request: ScoringRequest, outputs: TagOutputs, unread: int) -> tupl
         return {selected: tag_outputs(examples, x, table, unread) for selected, x in logits_by_name.items()}
 
     # Validation rows choose: a baseline that was the better of two on test rows would be too good.
-    valid = both(training_plan.sides.valid_rows.table)
+    valid = both(training_plan.splits.valid_rows.table)
     on_valid = {selected: score_tags(made, names, resamples=1) for selected, made in valid.items()}
     selected = max(on_valid, key=lambda name: _merit(on_valid[name]))
     shown_f1 = ", ".join(f"{name} {_merit(scores)[0]:.3f}" for name, scores in on_valid.items())
@@ -342,8 +342,8 @@ def _merit(scores: Scores) -> tuple[float, float]:
 
 def facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
     """``model_facts`` of a tagger: with the tag of words that it does not read."""
-    names = fitted.ready.task.classes
-    unread = unread_tag(names, words_in(fitted.ready.train))
+    names = fitted.training_plan.task.classes
+    unread = unread_tag(names, words_in(fitted.training_plan.train))
     return {**plain_facts(fitted, saved), "unread_tag": names[unread]}
 
 
@@ -370,12 +370,12 @@ DEFINITION = TaskDefinition(
     load=load,
     encode=encode_rows,
     make_task=make_task,
-    notices=notices,
+    check_examples=notices,
     listeners=listeners,
     save=save,
     score=score_rows,
-    tell=tell,
-    plain=plain,
+    prediction_columns=tell,
+    load_plain_model=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=find_metric,

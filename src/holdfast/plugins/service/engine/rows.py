@@ -53,7 +53,7 @@ def columns_of(predictor: Predictor) -> tuple[str, ...]:
     if isinstance(use, CausalLMPredictor):
         found = None if part.messages else part.text
         return found or (TEXT if use.of_text else PROMPT,)
-    side = [one.name for one in use.side_columns()] if isinstance(use, TextPredictor) else []
+    side = [one.name for one in use.extra_feature_columns()] if isinstance(use, TextPredictor) else []
     return (*(read_columns(part) or (TEXT,)), *side)
 
 

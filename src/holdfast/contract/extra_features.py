@@ -38,7 +38,7 @@ class ExtraFeaturesLayer:
     scale: float = 1.0
 
     @property
-    def asked(self) -> tuple[ColumnRequest, ...]:
+    def required_columns(self) -> tuple[ColumnRequest, ...]:
         """The columns that rows must bring, facts of the text among them."""
         return tuple(ColumnRequest(column.name, column.kind) for column in self.columns)
 

@@ -1,6 +1,6 @@
 """Which side columns a fit keeps, and what they bring: ``data.features``.
 
-The text part is trained as ever. The layer over the columns (``contract/side_layer.py``) is then
+The text part is trained as ever. The layer over the columns (``contract/extra_features.py``) is then
 fitted on the training rows *with what the text says of them held fixed*: not the trained network's
 own logits, which are too sure of rows that it learned from and would leave the columns nothing to
 explain, but those of the linear probe, each from a fit that had not seen the row. So a column
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel
-from holdfast.contract.side_layer import ExtraFeaturesResult, ExtraFeaturesLayer, encode_columns, fit_extra_features
+from holdfast.contract.extra_features import ExtraFeaturesResult, ExtraFeaturesLayer, encode_columns, fit_extra_features
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
@@ -95,8 +95,8 @@ def fitted_columns(given: tuple[str, ...] | bool | None, rows: Table) -> tuple[C
 
 def with_side(fitted: FittedModel) -> FittedModel:
     """The fit with the side columns that it was asked for, where they prove useful."""
-    training_plan, seed = fitted.ready, fitted.recipe.seed
-    rows = training_plan.sides.train_rows.table
+    training_plan, seed = fitted.training_plan, fitted.recipe.seed
+    rows = training_plan.splits.train_rows.table
     columns = fitted_columns(fitted.recipe.data.features, rows)
     if not columns:
         return fitted
@@ -132,7 +132,7 @@ def with_side(fitted: FittedModel) -> FittedModel:
         because += f"; left out, as chance is not excluded ({PERMUTATION}, 5 %): {left_out}"
     decision = Decision("side columns", names, because, prominent=True)
     result = ExtraFeaturesResult(layer, decision, _block(True, shown, out, on_valid), _giveaways(columns, rows))
-    return replace(fitted, side=result)
+    return replace(fitted, extra_features=result)
 
 
 def cross_fitted(
@@ -201,8 +201,8 @@ def _text_logits(fitted: FittedModel, labels: Ints) -> Floats:
     seen the row; NaN where a class has one row only."""
     from holdfast.training.observe import Observer
 
-    training_plan, job = fitted.ready, fitted.job
-    network = fitted.untuned()
+    training_plan, job = fitted.training_plan, fitted.job
+    network = fitted.base_network()
     observer = Observer(job.accelerator, job.task, alone=True)
     features = observer.features(network, training_plan.train, np.arange(len(training_plan.train)))
     classes = len(training_plan.task.classes)
@@ -218,10 +218,10 @@ def _fitted_to(fitted: FittedModel, layer: ExtraFeaturesLayer) -> tuple[ExtraFea
     One temperature makes the sum honest; it is folded into the layer, the text part's folder keeps
     its own. What ``rates`` moved stays moved by as much.
     """
-    training_plan, temperature = fitted.ready, kept_temperature(fitted)
-    logits, labels = fitted.kept_look.valid_logits, labels_of(training_plan.valid)
+    training_plan, temperature = fitted.training_plan, kept_temperature(fitted)
+    logits, labels = fitted.best_evaluation.valid_logits, labels_of(training_plan.valid)
     assert logits is not None
-    table, classes = training_plan.sides.valid_rows.table, training_plan.task.classes
+    table, classes = training_plan.splits.valid_rows.table, training_plan.task.classes
     both = layer.add(logits / temperature, table, classes)
     calm = best_temperature(both, labels, smoothing=1)[0]
     shift = fitted.rates.shift if fitted.rates else np.zeros(len(classes))
@@ -285,7 +285,7 @@ def _without(
 ) -> FittedModel:
     decision = Decision("side columns", "none", because, prominent=True)
     result = ExtraFeaturesResult(None, decision, _block(False, shown, out, valid), ())
-    return replace(fitted, side=result)
+    return replace(fitted, extra_features=result)
 
 
 def _giveaways(columns: Sequence[Column], rows: Table) -> tuple[Finding, ...]:
