@@ -189,8 +189,8 @@ class Redrawing:
         return pictures, places
 
     def changed(self, rows: Ints, turns: Sequence[RowTurn], purpose: str) -> Tensor:
-        """The pictures after every enrichment that works on one alone; ``purpose`` tells the chance of
-        a picture that is mixed in from that of one that is drawn."""
+        """The pictures after every enrichment that works on one alone; ``purpose`` tells the chance
+        of a picture that is mixed in from that of one that is drawn."""
         pixels = self.read(rows)
         transforms = [(n, one) for n, one in self.enrichments.items() if not isinstance(one, Mixing)]
         for name, one in sorted(transforms, key=lambda way: (way[1].order, way[0])):

@@ -1,4 +1,4 @@
-"""The records that the pipeline's parts exchange, and what a kind of task must bring."""
+"""The records that the pipeline's parts exchange, and what a task must define."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from holdfast.training.task import Examples, TrainingTask
 
 
-# What a kind of task makes of its own: a model, and encoded rows.
+# The task's own types: a loaded model, and encoded rows.
 L = TypeVar("L", bound="Loaded")
 E = TypeVar("E", bound="Examples")
 
@@ -106,14 +106,12 @@ class PreparedData:
     ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
     never trained, a fit works on a copy (``models/fresh.py``). ``units`` [n] are equal for rows
     that must not be parted, because they are copies or of one group. ``findings`` are those of the
-    rows, ``preparation_findings`` those of the model and of what was added to them; ``seconds`` is how long it
-    took from the loaded model on. ``added`` are rows that every fit learns from beside its
-    training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
+    rows, ``preparation_findings`` those of the model and of what was added to them; ``seconds`` is
+    how long it took from the loaded model on. ``added`` are rows that every fit learns from beside
+    its training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
     ``reweighted`` gives them other weights. ``decisions`` were made on the rows as they lie here;
-    ``synthetic`` says what was made
-    of new rows, where some were asked for. ``general`` are rows of what the model knew before,
-    ``lessons`` what the teachers say, where the recipe names some.
-    """
+    ``synthetic`` says what was made of new rows, where some were asked for. ``general`` are rows of
+    what the model knew before, ``lessons`` what the teachers say, where the recipe names some. """
 
     recipe: Recipe
     definition: TaskDefinition[Loaded, Examples]
@@ -284,7 +282,7 @@ class TrainingPlan:
 
     @property
     def added(self) -> dict[str, int]:
-        """How many rows are learned from beside those of the table, by origin."""
+        """How many added rows the fit learns from, by origin."""
         added_rows = self.prepared.added
         if added_rows is None:
             return {}
@@ -293,7 +291,7 @@ class TrainingPlan:
 
     @property
     def extra_metrics(self) -> tuple[Metric, ...]:
-        """What is scored beside the built-in metrics: the task's, and a user's function."""
+        """The metrics in addition to the built-in ones: the task's, and a user's function."""
         users = self.metric if ".py:" in self.recipe.train.metric else None
         return self.definition.metrics if users is None else (*self.definition.metrics, users)
 
@@ -355,13 +353,12 @@ class FittedModel:
     """A fit that has come to its end, as a value: the next fit takes nothing from it.
 
     ``trained`` is what the loop hands on: history, verdict, actions. ``network`` is in the state
-    that is kept, for which ``checkpoint_decision`` gives the reason. ``listeners`` are the kind's own, one of
-    which may hold a linear probe; ``seconds`` is the wall time from the first line of ``fit``;
-    ``run_start`` what the run's folder keeps of its beginning; ``rates`` of the classes, where the last
-    layer was made for other ones than it learned at; ``extra_features`` the columns beside the text;
-    ``out_of_fold`` what stands in the place of validation rows where none were set aside;
-    ``completed`` the training rows that a causal language model completes to the word.
-    """
+    that is kept, for which ``checkpoint_decision`` gives the reason. ``listeners`` are the kind's
+    own, one of which may hold a linear probe; ``seconds`` is the wall time from the first line of
+    ``fit``; ``run_start`` what the run's folder keeps of its beginning; ``rates`` of the classes,
+    where the last layer was made for other ones than it learned at; ``extra_features`` the columns
+    beside the text; ``out_of_fold`` what stands in the place of validation rows where none were set
+    aside; ``completed`` the training rows that a causal language model completes to the word. """
 
     training_plan: TrainingPlan
     job: Job
@@ -386,7 +383,7 @@ class FittedModel:
 
     @property
     def best_evaluation(self) -> Snapshot:
-        """The look at the state that is kept, be it one that the run was in or an average."""
+        """The evaluation of the best checkpoint, which may be an average of weights."""
         if self.trained.average is not None:
             return self.trained.average
         return next(s for s in self.trained.history if s.step == self.trained.best_step)
@@ -400,7 +397,7 @@ class FittedModel:
         """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the state
         that is kept and in the precision of the training."""
         everything = np.arange(len(examples)) if positions is None else np.asarray(positions)
-        # The state that is kept changes no more: what it said of a row once it says again.
+        # The best checkpoint does not change: each row is measured once.
         known = self.measurements.setdefault(id(examples), Measurements(examples))
         new = known.missing(everything)
         if len(new) or not len(everything):
@@ -452,7 +449,7 @@ class ScoringRequest:
 
 @dataclass(frozen=True, slots=True)
 class SplitRows:
-    """Training or validation rows of which the kept state is asked what it says: some of the fit's
+    """Training or validation rows that the best checkpoint predicts: some of the fit's
     own (``split``), by their ``positions`` there, with their ``examples``."""
 
     fitted: FittedModel
@@ -479,7 +476,7 @@ class SplitRows:
         return examples if len(self.positions) == len(table) else examples.take(self.positions)
 
     def measure(self) -> tuple[Floats, Floats]:
-        """Losses and kept outputs of the ``examples``, as ``Fitted.measure`` gives them."""
+        """Losses and kept outputs of the ``examples``, as ``FittedModel.measure`` gives them."""
         table, examples = self.all_rows
         # Where a row is an example, what was measured of it for a score is known.
         if np.array_equal(examples.rows, table.column("row")):
@@ -489,7 +486,7 @@ class SplitRows:
 
 @dataclass(frozen=True, slots=True)
 class ScoringResult:
-    """The honest number and what stands beside it: ``blocks`` go into ``result.json``.
+    """The test score and its companions: ``blocks`` go into ``result.json``.
 
     ``outputs`` are a classifier's, for ``predictions.parquet``, ``predictions`` those of others;
     ``table`` are the test rows, which were opened for it, ``None`` where none were set aside.
@@ -558,26 +555,23 @@ def as_encoded(examples: E, loaded: Loaded, rows: Table) -> E:
 class TaskDefinition(Generic[L, E]):
     """What differs between tasks when the parts are put together: functions, no inheritance.
 
-    ``read`` a source into a table (like another one, where that is given); ``load`` the model for
-    a table; ``encode`` a table; ``make_task`` the loop's side; ``check_examples`` findings on the encoded
-    training rows; ``listeners`` the loop's own for this kind;
-    ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
-    ``prediction_columns`` what the kept state says of some training or validation rows, in the columns of
-    ``predictions.parquet``;
-    ``load_plain_model`` is the model of a finished run, as plain libraries load it; ``use_runs`` and
-    ``use_fitted`` what answers and scores other rows, by finished runs (one, or
-    the average of several) and by a fit.
-    ``given_splits`` names the validation and test rows that a source itself brings, with the reason.
-    ``find_metric`` a criterion of ``train.metric`` by its name; ``choose_samples`` the rows for which texts
-    are written at the evaluation points, or else once, by the state that is kept.
-    ``general`` reads rows of what a model knew before, beside the run's own: as these are read
-    (``read``), or otherwise where they may be of another form.
-    ``fit_loaded`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
-    length of their targets. ``transform_examples`` gives one side's examples in that unit and within that length.
-    ``facts`` are those of the saved model, where no test rows are scored.
-    ``refuse`` raises ``RecipeError`` for a setting that means nothing for this task. ``metrics``
-    are scored beside those that every classifier has.
-    """
+    ``read`` a source into a table (like another one, where that is given); ``load`` the model for a
+    table; ``encode`` a table; ``make_task`` the loop's side; ``check_examples`` findings on the
+    encoded training rows; ``listeners`` the loop's own for this kind; ``save`` the network into a
+    folder, returning facts; ``score`` the opened test rows; ``prediction_columns`` the best
+    checkpoint's predictions for training or validation rows, in the columns of
+    ``predictions.parquet``; ``load_plain_model`` is the model of a finished run, as plain libraries
+    load it; ``use_runs`` and ``use_fitted`` what answers and scores other rows, by finished runs
+    (one, or the average of several) and by a fit. ``given_splits`` names the validation and test
+    rows that a source itself brings, with the reason. ``find_metric`` a criterion of
+    ``train.metric`` by its name; ``choose_samples`` the rows for which texts are written at the
+    evaluation points, or else once, by the best checkpoint. ``general`` reads rows of what a model
+    knew before, beside the run's own: as these are read (``read``), or otherwise where they may be
+    of another form. ``fit_loaded`` what was loaded, by a fit's training rows (as read and encoded):
+    their unit, the length of their targets. ``transform_examples`` gives one side's examples in
+    that unit and within that length. ``facts`` are those of the saved model, where no test rows are
+    scored. ``refuse`` raises ``RecipeError`` for a setting that means nothing for this task.
+    ``metrics`` are scored beside those that every classifier has. """
 
     name: str
     read: Callable[[str, DataPart, Table | None], Table]

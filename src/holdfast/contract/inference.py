@@ -3,7 +3,7 @@
 Each has ``predictions``, ``confidence`` and ``probabilities`` (see ``using.Answers``), and what
 scoring needs beyond them.
 
-What a kind of task must bring so that its finished runs can be used: records and protocols.
+What a task must define so that its finished runs can be used: records and protocols.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class LabelSetPredictions:
 
     @property
     def confidence(self) -> list[float | None]:
-        """How sure the least sure yes or no of a row is."""
+        """The probability of the least certain yes or no of a row."""
         least = np.maximum(self.probabilities, 1 - self.probabilities).min(axis=1)
         probabilities: list[float | None] = least.tolist()
         return probabilities
@@ -195,9 +195,9 @@ class Scorer(Protocol):
 
 
 class TaskPredictor(Protocol):
-    """What a kind of task brings so that its trained models can be used: one, or the average of
-    several. ``prediction_type`` is the type of a prediction, ``names`` what there are probabilities of
-    (none where it is empty). ``runs.predictor.Predictor`` is the one that calls it."""
+    """What a task defines so that its trained models can be used: one, or the average of several.
+    ``prediction_type`` is the type of a prediction, ``names`` what there are probabilities of (none
+    where it is empty). ``runs.predictor.Predictor`` is the one that calls it."""
 
     @property
     def prediction_type(self) -> PredictionType: ...

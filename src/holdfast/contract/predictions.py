@@ -1,7 +1,7 @@
-"""What a model says of the rows of one side, whatever its task: what every question is asked of.
+"""A model's predictions for the rows of one split, whatever its task: the input of every analysis.
 
-What a model said of rows, between the columns of a file and ``Told``; and the file of what the
-kept state said of training and validation rows, ``answers.parquet``.
+Converts between the columns of a file and ``Predictions``, and writes ``answers.parquet``: the best
+checkpoint's predictions for training and validation rows.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Predictions:
     there is none. ``wrong`` [n] is whether the answer is not the label; ``None`` where answers are
     not right or wrong (numbers, texts). ``predictions`` [n] are as in the source, ``None`` where
     none were made; ``probabilities`` [n, names] after the temperature, ``None`` without any.
-    ``errors`` [n] are answer − label of numbers, in the user's unit. ``confidence`` [n] is how sure the
-    model is that the whole answer is right (the class; the least sure label or word), ``None``
-    where it cannot tell, NaN for a row of which nothing is read.
+    ``errors`` [n] are answer − label of numbers, in the user's unit. ``confidence`` [n] is
+    the predicted probability of the answer (the class; the least certain label or word), ``None``
+    where there is none, NaN for a row of which nothing is read.
     """
 
     split: SplitName
@@ -104,7 +104,7 @@ class Predictions:
 
 ANSWERS = "answers.parquet"
 COLUMNS = ("row", "split", "label", "prediction", "loss", "tokens", "probabilities", "error")
-# Training rows that the kept state is asked about: those of the largest train probe. The scores of
+# Training rows that the best checkpoint predicts: those of the largest train probe. The scores of
 # the probe come of the same pass.
 PREDICTED_TRAIN_ROWS = MOST_PROBE_ROWS
 
@@ -112,9 +112,9 @@ PREDICTED_TRAIN_ROWS = MOST_PROBE_ROWS
 def predict_split(
     fitted: FittedModel, saved: Mapping[str, object], split: SplitName
 ) -> tuple[Table, pa.Table]:
-    """All validation rows, or at most ``PREDICTED_TRAIN_ROWS`` of the training rows (a fixed random sample),
-    and what the kept state says of them in the columns of ``predictions.parquet``; rows of which
-    nothing can be read are left out."""
+    """All validation rows, or at most ``PREDICTED_TRAIN_ROWS`` of the training rows (a fixed random
+    sample), and the best checkpoint's predictions in the columns of ``predictions.parquet``; rows
+    of which nothing can be read are left out."""
     import pyarrow as pa
 
     assert split != "test"
@@ -179,7 +179,7 @@ def tokens_of(columns: pa.Table) -> Ints | None:
 
 
 def _confidence(columns: pa.Table, probabilities: Floats | None, sets: bool) -> Any:
-    """How sure each whole answer is, as the predictor says it."""
+    """The confidence of each prediction, as the predictor gives it."""
     if probabilities is not None:
         return np.maximum(probabilities, 1 - probabilities).min(axis=1) if sets else probabilities.max(axis=1)
     if not sets or "probabilities" not in columns.column_names:

@@ -1,4 +1,4 @@
-"""What a person asks to be trained, at whichever door: a source, and what is said beside it."""
+"""A training request, from any entry point: a source and its options."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ RECIPES = (".yaml", ".yml")
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
     """``source`` is a recipe or data, by its name; what is ``None`` was not said. ``settings`` are
-    ``key=value`` strings. ``out`` is the run's folder; with ``resume`` it is continued. ``in_memory``
-    are rows in memory, see ``prepare.sources``."""
+    ``key=value`` strings. ``out`` is the run's folder; with ``resume`` it is continued.
+    ``in_memory`` are rows in memory, see ``prepare.sources``."""
 
     source: str
     model: str | None = None

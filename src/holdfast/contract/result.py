@@ -118,8 +118,8 @@ def brief(scores: Scores) -> dict[str, Any]:
 def baseline_block(
     tests: Mapping[str, dict[str, Any]], baseline_name: str, comparison: Mapping[str, object]
 ) -> dict[str, Any]:
-    """``baseline``: the scores (``tests``) of each on the test rows, ``baseline_name`` stands beside the
-    model, and the model's paired ``comparison``."""
+    """``baseline``: the scores (``tests``) of each on the test rows, ``baseline_name`` stands
+    beside the model, and the model's paired ``comparison``."""
     return {
         "what": baseline_name,
         "test": tests[baseline_name],

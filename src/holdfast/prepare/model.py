@@ -47,11 +47,10 @@ def prepare(
     """Let the machine decide, load the model, and encode the rows.
 
     ``rows`` are all that a fit may learn from or be judged by, as the kind of task reads them
-    (``task_definition(recipe.task).read``). ``units`` [n] are equal for copies and rows of one group, as a
-    division found them; without them each row stands for itself. ``findings`` are those of the
-    rows so far. ``added`` are learned from beside them (``Prepared.extended``). Raises
-    ``ModelError`` and ``RecipeError`` where the model does not fit the task.
-    """
+    (``task_definition(recipe.task).read``). ``units`` [n] are equal for copies and rows of one
+    group, as a division found them; without them each row stands for itself. ``findings`` are those
+    of the rows so far. ``added`` are learned from beside them (``Prepared.extended``). Raises
+    ``ModelError`` and ``RecipeError`` where the model does not fit the task. """
     recipe, _ = with_task(recipe)
     definition, pictures = task_definition(recipe.task), recipe.task in OF_PICTURES
     recipe = settle_dtype(settle_quantize(recipe))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def task_definition(task: str | None) -> TaskDefinition[Loaded, Examples]:
-    """The kind that a recipe's ``task`` names, by the table; its libraries are imported now."""
+    """The definition of the task that a recipe names; its libraries are imported now."""
     if task is None:
         raise Defect("a recipe's task", "was not worked out before it was asked for")
     if task not in TASKS:

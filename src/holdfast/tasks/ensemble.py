@@ -83,8 +83,8 @@ def members(runs: Sequence[Path], load: Callable[[Path], T]) -> Sequence[T]:
 
 
 def same_names(models: Iterable[NamedModel], names: Sequence[str], plural_name: str) -> None:
-    """Raise ``RecipeError`` when a model's classes, labels or tags (``plural_name``) are not ``names``;
-    their order may differ."""
+    """Raise ``RecipeError`` when a model's classes, labels or tags (``plural_name``) are not
+    ``names``; their order may differ."""
     for one in models:
         if set(one.classes) != set(names):
             raise RecipeError(

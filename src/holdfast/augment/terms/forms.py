@@ -87,8 +87,8 @@ def in_group(
     *,
     anew: bool = False,
 ) -> str:
-    """``text`` with all terms of the axis (``mentions_found``) as those of ``group``; ``anew``: terms that
-    are of that group already, and not matched, are picked as the others are."""
+    """``text`` with all terms of the axis (``mentions_found``) as those of ``group``; ``anew``:
+    terms that are of that group already, and not matched, are picked as the others are."""
     pieces: list[str] = []
     end = 0
     for one in mentions_found:

@@ -1,10 +1,10 @@
 """Which side columns a fit keeps, and what they bring: ``data.features``.
 
-The text part is trained as ever. The layer over the columns (``contract/extra_features.py``) is then
-fitted on the training rows *with what the text says of them held fixed*: not the trained network's
-own logits, which are too sure of rows that it learned from and would leave the columns nothing to
-explain, but those of the linear probe, each from a fit that had not seen the row. So a column
-counts by what it says beyond the text.
+The text part is trained as ever. The layer over the columns (``contract/extra_features.py``) is
+then fitted on the training rows *with what the text says of them held fixed*: not the trained
+network's own logits, which are too sure of rows that it learned from and would leave the columns
+nothing to explain, but those of the linear probe, each from a fit that had not seen the row. So a
+column counts by what it says beyond the text.
 
 1. The penalty is the one of the smallest cross-validated loss. A column is kept where exchanging
    its cells between rows raises that loss, and where chance is excluded: a permutation test of
