@@ -111,7 +111,8 @@ class PreparedData:
     its training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
     ``reweighted`` gives them other weights. ``decisions`` were made on the rows as they lie here;
     ``synthetic`` says what was made of new rows, where some were asked for. ``general`` are rows of
-    what the model knew before, ``lessons`` what the teachers say, where the recipe names some. """
+    what the model knew before, ``lessons`` what the teachers say, where the recipe names some.
+    """
 
     recipe: Recipe
     definition: TaskDefinition[Loaded, Examples]
@@ -358,7 +359,8 @@ class FittedModel:
     ``fit``; ``run_start`` what the run's folder keeps of its beginning; ``rates`` of the classes,
     where the last layer was made for other ones than it learned at; ``extra_features`` the columns
     beside the text; ``out_of_fold`` what stands in the place of validation rows where none were set
-    aside; ``completed`` the training rows that a causal language model completes to the word. """
+    aside; ``completed`` the training rows that a causal language model completes to the word.
+    """
 
     training_plan: TrainingPlan
     job: Job
@@ -571,7 +573,8 @@ class TaskDefinition(Generic[L, E]):
     their unit, the length of their targets. ``transform_examples`` gives one side's examples in
     that unit and within that length. ``facts`` are those of the saved model, where no test rows are
     scored. ``refuse`` raises ``RecipeError`` for a setting that means nothing for this task.
-    ``metrics`` are scored beside those that every classifier has. """
+    ``metrics`` are scored beside those that every classifier has.
+    """
 
     name: str
     read: Callable[[str, DataPart, Table | None], Table]

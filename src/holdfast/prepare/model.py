@@ -50,7 +50,8 @@ def prepare(
     (``task_definition(recipe.task).read``). ``units`` [n] are equal for copies and rows of one
     group, as a division found them; without them each row stands for itself. ``findings`` are those
     of the rows so far. ``added`` are learned from beside them (``Prepared.extended``). Raises
-    ``ModelError`` and ``RecipeError`` where the model does not fit the task. """
+    ``ModelError`` and ``RecipeError`` where the model does not fit the task.
+    """
     recipe, _ = with_task(recipe)
     definition, pictures = task_definition(recipe.task), recipe.task in OF_PICTURES
     recipe = settle_dtype(settle_quantize(recipe))

@@ -25,7 +25,8 @@ def hardest_rows(
 
     ``loss``: the largest ``losses`` [n], right or wrong. ``confidently_wrong``: the wrong rows by
     confidence, both in ``confidence`` [n]; empty without it. Ties go to the lower source row. Each
-    has its ``row`` (source position), and what ``entry`` says of the row at a place. """
+    has its ``row`` (source position), and what ``entry`` says of the row at a place.
+    """
     places = {"loss": np.lexsort((rows, -losses))[:count], "confidently_wrong": rows[:0]}
     if confidence is not None:
         order = np.lexsort((rows, -confidence[0]))
