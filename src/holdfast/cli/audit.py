@@ -14,7 +14,7 @@ from holdfast.core.errors import Defect, RunError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import ROW_NUMBERS, counted
-from holdfast.terminal.layout import cut, width, wrapped
+from holdfast.terminal.layout import shorten, width, wrap
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
     """
     refuse_too_little("torch")
     from holdfast.analyses.audit.audit import AuditRequest
-    from holdfast.terminal.watch import audit_watched
+    from holdfast.terminal.watch import audit_with_progress
 
     settings = (*(rows.set_ or ()), *((f"audit.engine={work.engine}",) if work.engine else ()))
     against = tuple(rows.against or ())
     asked = AuditRequest(rows.data, against, rows.text, rows.label, rows.group, settings)
     page = _check_outputs(asked, work)
-    found = audit_watched(asked, quiet=output.quiet)
+    found = audit_with_progress(asked, quiet=output.quiet)
     if page is not None:
         _write(page, found)
     if output.as_json:
@@ -102,7 +102,7 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
         if work.fix is not None:
             # After the summary: what was found must not be lost where the copy cannot be written.
             told = printable(str(_fix(asked, found, work)))
-            typer.echo("\n" + "\n".join(wrapped(told, columns, long_words=False)))
+            typer.echo("\n" + "\n".join(wrap(told, columns, long_words=False)))
         if page is not None and not output.quiet:
             typer.echo(f"\nPage with examples: {page.path}")
     if found.broken:
@@ -150,8 +150,8 @@ def summary(audit: Audit, columns: int) -> list[str]:
     """The lines, at most ``columns`` wide."""
     from holdfast.report.audit import answer
 
-    lines = ["", *wrapped(answer(audit.to_json()), columns), ""]
-    lines += [*wrapped(_rows(audit), columns, "  ")]
+    lines = ["", *wrap(answer(audit.to_json()), columns), ""]
+    lines += [*wrap(_rows(audit), columns, "  ")]
     for severity, head in HEADS.items():
         found = [(n, f) for n, f in enumerate(audit.findings) if f.severity == severity]
         if found:
@@ -161,7 +161,7 @@ def summary(audit: Audit, columns: int) -> list[str]:
                 lines += _finding(finding, examples, columns)
     if audit.label_next is not None:
         lines += ["", *_to_label(audit.label_next, columns)]
-    lines += ["", *wrapped(ROW_NUMBERS, columns, "", "  "), *_rest(audit, columns)]
+    lines += ["", *wrap(ROW_NUMBERS, columns, "", "  "), *_rest(audit, columns)]
     return [printable(line) for line in lines]
 
 
@@ -180,22 +180,22 @@ def _finding(finding: Finding, examples: Sequence[Shown], columns: int) -> Itera
     """What was found and what to do, then examples."""
     head = f"  {MARKS[finding.severity]} {finding.check}: "
     text = f"{head}{_sentence(finding.because)}"
-    yield from wrapped(text, columns, "", "     ")
-    yield from wrapped(f"→ {finding.remedy}", columns, "     ", "       ")
+    yield from wrap(text, columns, "", "     ")
+    yield from wrap(f"→ {finding.remedy}", columns, "     ", "       ")
     for one in examples[:EXAMPLES]:
         yield from _example(one, columns)
 
 
 def _example(one: Shown, columns: int) -> Iterator[str]:
     if one.other_row is None:
-        yield from wrapped(
+        yield from wrap(
             f"row {one.row}{_label(one.label)}: {_cut(one.text)}", columns, "     | "
         )
         return
     place = f"row {one.other_row}" + (f" of {one.other_file}" if one.other_file else "")
     text, other = _where_they_differ(one.text, one.other_text)
-    yield from wrapped(f"row {one.row}{_label(one.label)}: {text}", columns, "     | ")
-    yield from wrapped(f"{place}{_label(one.other_label)}: {other}", columns, "     | ")
+    yield from wrap(f"row {one.row}{_label(one.label)}: {text}", columns, "     | ")
+    yield from wrap(f"{place}{_label(one.other_label)}: {other}", columns, "     | ")
 
 
 def _where_they_differ(one: str, other: str) -> tuple[str, str]:
@@ -215,17 +215,17 @@ def _to_label(found: LabelFirst, columns: int) -> Iterator[str]:
     """Which rows to label next, or that any will do; the whole order stands in the JSON."""
     rows = f"{counted(found.count, 'row')} of {found.file} without a label"
     head = "Label these first" if found.ranked else "Label any of them, at random"
-    yield from wrapped(f"{rows}. {head}: {_sentence(found.because)}", columns, "", "  ")
+    yield from wrap(f"{rows}. {head}: {_sentence(found.because)}", columns, "", "  ")
     for row, text in zip(found.rows, found.shown[:NEXT], strict=False):
-        yield from wrapped(f"row {row}: {_cut(text)}", columns, "     | ")
+        yield from wrap(f"row {row}: {_cut(text)}", columns, "     | ")
 
 
 def _rest(audit: Audit, columns: int) -> Iterator[str]:
     silent = audit.silent
     if silent:
-        yield from wrapped(f"Looked at, nothing found: {', '.join(silent)}.", columns, "", "  ")
+        yield from wrap(f"Looked at, nothing found: {', '.join(silent)}.", columns, "", "  ")
     for why, names in _by_reason(audit.unseen).items():
-        yield from wrapped(f"Not looked at ({why}): {', '.join(names)}.", columns, "", "  ")
+        yield from wrap(f"Not looked at ({why}): {', '.join(names)}.", columns, "", "  ")
 
 
 def _by_reason(unseen: Mapping[str, str]) -> dict[str, list[str]]:
@@ -240,7 +240,7 @@ def _label(label: str) -> str:
 
 
 def _cut(text: str, most: int = TEXT) -> str:
-    return cut(" ".join(text.split()), most)
+    return shorten(" ".join(text.split()), most)
 
 
 def _sentence(text: str) -> str:

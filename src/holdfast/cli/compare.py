@@ -10,7 +10,7 @@ from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import cut, entries
+from holdfast.terminal.layout import entries, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,9 +117,9 @@ def _examples(
         lines += [f"\nRows on which {head} is better"] if rows else []
         for row in rows[:EXAMPLES]:
             text = " ".join(str(row["text"]).split())
-            lines.append(cut(f"  {row['row']}: {text}", columns))
-            said = ", ".join(f"{n} {cut(_said(row[k]), CELL)}" for n, k in _SIDES)
-            lines.append(cut(f"     label {cut(_said(row['label']), CELL)}; {said}", columns))
+            lines.append(shorten(f"  {row['row']}: {text}", columns))
+            said = ", ".join(f"{n} {shorten(_said(row[k]), CELL)}" for n, k in _SIDES)
+            lines.append(shorten(f"     label {shorten(_said(row['label']), CELL)}; {said}", columns))
     return lines
 
 

@@ -13,7 +13,7 @@ from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutp
 from holdfast.core.labels import VERDICTS
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import entries, run_lines, wrapped
+from holdfast.terminal.layout import entries, run_lines, wrap
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
@@ -59,7 +59,7 @@ def command(
     of all rows comes out."""
     refuse_too_little("torch")
     from holdfast.search.folds.cross_validation import asked_for
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     recipe = request.recipe()
@@ -67,7 +67,7 @@ def command(
     if end.dry_run:
         show_folds(procedure, recipe, output)
         return
-    result, folder = train_watched(
+    result, folder = train_with_progress(
         request, recipe, quiet=output.quiet, verbose=output.verbose, procedure=procedure
     )
     output.show(result, lambda columns: "\n".join(shown(result, folder, columns)))
@@ -89,7 +89,7 @@ def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The answer first, at the width of a terminal."""
     from holdfast.report.view.folds import answer_words
 
-    answer = wrapped(answer_words(result["cv"]), columns)
+    answer = wrap(answer_words(result["cv"]), columns)
     return ["", *answer, "", *entries(_entries(result), columns), *run_lines(run)]
 
 

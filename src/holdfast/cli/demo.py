@@ -29,11 +29,11 @@ def command(
     from holdfast.cli.summary import summary
     from holdfast.contract.request import Request
     from holdfast.recipe import read_recipe
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     output = Output()
     recipe = read_recipe(Path(__file__).parents[1] / "demo" / "recipe.yaml")
-    result, run = train_watched(Request("demo", out=out, resume=resume), recipe)
+    result, run = train_with_progress(Request("demo", out=out, resume=resume), recipe)
     output.show(result, lambda columns: "\n".join(summary(result, run, columns)))
     careless = _carelessly(run)
     output.show(careless, lambda columns: "\n".join(beside(careless, run, columns)))
@@ -42,11 +42,11 @@ def command(
 def _carelessly(run: Path) -> dict[str, Any]:
     """The careless run, shown as it goes on."""
     from holdfast.pipeline.baseline import add_careless
-    from holdfast.terminal.progress import Show
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.progress import RunDisplay
+    from holdfast.terminal.say import MessagePrinter
 
-    show = Show(quiet=False)
-    Teller(quiet=False).title(
+    show = RunDisplay(quiet=False)
+    MessagePrinter(quiet=False).title(
         "\nNow the same model on the same rows, carelessly: its test rows single ones at\n"
         "random, five times the learning rate, nobody to stop it, the last state kept"
     )

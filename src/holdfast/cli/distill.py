@@ -54,11 +54,11 @@ def command(
     from holdfast.contract.request import Request
     from holdfast.contract.run_folder import is_main_process
     from holdfast.search.student import folder_name, student_recipe
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     recipe = student_recipe(runs, **asdict(student), seed=run.seed, settings=run.set_ or [])
     request = Request(folder_name(runs), out=run.out, resume=resume)
-    result, folder = train_watched(
+    result, folder = train_with_progress(
         request, recipe, quiet=output.quiet, verbose=output.verbose, command="distill"
     )
     if is_main_process():

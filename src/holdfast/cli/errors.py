@@ -11,7 +11,7 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted, p_words, way_words
-from holdfast.terminal.layout import cut, wrapped
+from holdfast.terminal.layout import shorten, wrap
 
 if TYPE_CHECKING:
     from holdfast.report.numbers import EstimateJson
@@ -109,7 +109,7 @@ def show(found: Mapping[str, Any], columns: int) -> str:
             lines.append(title)
             for line in told:
                 indent = " " * (len(line) - len(line.lstrip()) + 2)
-                lines.append("\n".join(wrapped(line, columns, "", indent)))
+                lines.append("\n".join(wrap(line, columns, "", indent)))
             lines.append("")
     return "\n".join(lines[:-1])
 
@@ -223,7 +223,7 @@ def _cost(one: Mapping[str, Any], rate: bool, moved: bool) -> str:
 def _cut(value: object, limit: int = TEXT) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = " ".join(map(str, value))
-    return cut(" ".join(str(value).split()), limit)
+    return shorten(" ".join(str(value).split()), limit)
 
 
 def worth_lines(block: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import typer
 from holdfast.cli.options import Output, set_option
 from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, ensemble_of, runs_and_data
 from holdfast.core.machine import refuse_too_little
-from holdfast.terminal.layout import interval, width, wrapped
+from holdfast.terminal.layout import format_interval, width, wrap
 
 TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
 UNITS = (*TEXTS, "loss", "ece", "mae", "rmse", "r2", "spearman")
@@ -76,14 +76,14 @@ def _against(block: dict[str, Any]) -> list[str]:
         return []
     mark = "!  " if found["differs"] else ""
     because = f"{mark}{found['because'][:1].upper()}{found['because'][1:]}."
-    lines = ["", *wrapped(because, width(), "", "   ")]
+    lines = ["", *wrap(because, width(), "", "   ")]
     marks = {True: "found", False: "not found", None: "not known"}
     for one in found["reasons"]:
         text = f"{one['check']} ({marks[one['found']]}): {one['because']}"
         lines += textwrap.wrap(text, width(), initial_indent="   - ", subsequent_indent="     ")
     if found["differs"] and not any(one["found"] for one in found["reasons"]):
         left = "rows that are easier or harder in another way, or luck in one of the two sets"
-        lines += wrapped(f"What is left: {left}.", width(), "   ")
+        lines += wrap(f"What is left: {left}.", width(), "   ")
     return lines
 
 
@@ -136,6 +136,6 @@ def _warning(block: dict[str, Any], data: str) -> list[str]:
 
 def _metrics(block: dict[str, Any]) -> list[str]:
     return [
-        f"  {name:18} {interval(estimate, rate=name not in UNITS)}"
+        f"  {name:18} {format_interval(estimate, rate=name not in UNITS)}"
         for name, estimate in block["metrics"].items()
     ]

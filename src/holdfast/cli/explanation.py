@@ -17,7 +17,7 @@ from holdfast.report.explanation import (
     strength,
     why_not,
 )
-from holdfast.terminal.layout import wrapped
+from holdfast.terminal.layout import wrap
 
 if TYPE_CHECKING:
     from holdfast.report.explanation import ReasonJson, RowJson
@@ -34,12 +34,12 @@ LONGEST = 1200
 
 def shown(document: Mapping[str, Any], columns: int) -> str:
     """The rows, then what their maps are worth, at most ``columns`` wide."""
-    lines = [*wrapped(_head(document), columns), ""]
+    lines = [*wrap(_head(document), columns), ""]
     for row in document["rows"]:
         lines += [*_row(document, row, columns), ""]
-    lines += wrapped(answer(document), columns)
+    lines += wrap(answer(document), columns)
     for line in joint_lines(document):
-        lines += wrapped(line, columns, "  ")
+        lines += wrap(line, columns, "  ")
     return "\n".join(printable(line) for line in lines)
 
 
@@ -48,14 +48,14 @@ def carried(block: Mapping[str, object], columns: int) -> str:
     from holdfast.analyses.explain.section import carried as carried_words
 
     if "why" in block:
-        return "\n".join(wrapped(printable(str(block["why"])), columns))
+        return "\n".join(wrap(printable(str(block["why"])), columns))
     found = carried_words(block)
-    lines = [*wrapped(found.sentence, columns), ""]
+    lines = [*wrap(found.sentence, columns), ""]
     for name, words, rows, cost, others, p, verdict in found.tables[0].lines:
         told = f"{name}: “{words}” costs {cost}, other words {others} ({rows} test rows, {p})"
         told += f": {verdict}"
-        lines += wrapped(told, columns, "  ", "    ")
-    lines += ["", *wrapped(found.passages[-1], columns)]
+        lines += wrap(told, columns, "  ", "    ")
+    lines += ["", *wrap(found.passages[-1], columns)]
     return "\n".join(printable(line) for line in lines)
 
 
@@ -70,21 +70,21 @@ def _head(document: Mapping[str, Any]) -> str:
 
 
 def _row(document: Mapping[str, Any], row: RowJson, columns: int) -> list[str]:
-    lines = wrapped(f"Row {row['row']:,}: {said_of(row)}", columns, "", "  ")
+    lines = wrap(f"Row {row['row']:,}: {said_of(row)}", columns, "", "  ")
     if row["because"]:
-        return [*lines, *wrapped(f"no answer to explain: {row['because']}", columns, "  ")]
+        return [*lines, *wrap(f"no answer to explain: {row['because']}", columns, "  ")]
     for reason in row["reasons"]:
         if len(row["reasons"]) > 1:
-            lines += wrapped(f"Why {reason['target']}:", columns, "  ")
+            lines += wrap(f"Why {reason['target']}:", columns, "  ")
         lines += _marked(row, reason, columns)
         reason_why = why_not(document, reason)
         if reason_why:
-            lines += wrapped(f"nothing is marked: {reason_why}", columns, "    ")
+            lines += wrap(f"nothing is marked: {reason_why}", columns, "    ")
         else:
             lines += _named(row, reason, columns)
-        lines += wrapped(how_faithful(reason), columns, "    ")
+        lines += wrap(how_faithful(reason), columns, "    ")
     for note in row_notes(row):
-        lines += wrapped(note, columns, "    ")
+        lines += wrap(note, columns, "    ")
     return lines
 
 
@@ -93,7 +93,7 @@ def _marked(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
     top = max((abs(value) for value in values), default=0.0)
     levels = [strength(value, top) if reason["shown"] else 0 for value in values]
     if "grid" in row:
-        return [*wrapped(row["texts"][0], columns, "  "), *_squares(row, levels)]
+        return [*wrap(row["texts"][0], columns, "  "), *_squares(row, levels)]
     lines = []
     for number, text in enumerate(row["texts"]):
         at, made = 0, ""
@@ -105,7 +105,7 @@ def _marked(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
                 at = stop
         made += text[at:]
         # The line of a text that is empty, as one of a pair may be, is empty.
-        lines += wrapped(printable(" ".join(made.split()), LONGEST), columns, "  ") or [""]
+        lines += wrap(printable(" ".join(made.split()), LONGEST), columns, "  ") or [""]
     return lines
 
 
@@ -129,5 +129,5 @@ def _named(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
             for word, adds, without in found
         ]
         if parts:
-            lines += wrapped(f"{head}: {', '.join(parts)}", columns, "    ", "      ")
+            lines += wrap(f"{head}: {', '.join(parts)}", columns, "    ", "      ")
     return lines

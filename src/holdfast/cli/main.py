@@ -28,8 +28,8 @@ from holdfast.core.errors import (
 from holdfast.core.input_errors import PANIC, lacking, reason
 from holdfast.core.machine import check_launch, refuse_threads
 from holdfast.core.printable import printable
-from holdfast.terminal.layout import width, wrapped
-from holdfast.terminal.streams import drop, flush, prepare
+from holdfast.terminal.layout import width, wrap
+from holdfast.terminal.streams import discard_output, flush_output, prepare_streams
 from holdfast.training.machine.signals import terminate_like_interrupt
 
 # Whose message would send a person to mend a file that is whole.
@@ -121,11 +121,11 @@ def main() -> None:
 
 def run() -> None:
     """Run the command of ``sys.argv``; every error becomes its message and exit code."""
-    prepare()
+    prepare_streams()
     # Bars are ours, on a terminal; that of datasets would stand in every log.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     code = _run()
-    unwritten = flush()
+    unwritten = flush_output()
     if unwritten is not None and code == 0:
         code = _unforeseen(unwritten)
     sys.exit(code)
@@ -175,7 +175,7 @@ def _machine_s(error: HoldfastError) -> HoldfastError:
 def _unforeseen(error: Exception) -> int:
     """The input's or the machine's fault where it can be nobody else's; else a defect."""
     if isinstance(error, BrokenPipeError):
-        drop()
+        discard_output()
         return 0
     fault = lacking(error) or fault_of(error)
     if fault is None:
@@ -190,7 +190,7 @@ def _leave(leaving: SystemExit) -> int | str | None:
         _say("\nholdfast: interrupted")
     if _because_of(leaving, BrokenPipeError):
         # The reader of the pipe had enough; Python would complain again when it flushes at exit.
-        drop()
+        discard_output()
         return 0
     return leaving.code
 
@@ -218,7 +218,7 @@ def _fitted(text: str) -> str:
     """Broken between words on a terminal; in a file a line stays whole, so that it can be found."""
     if not sys.stderr.isatty():
         return text
-    lines = (wrapped(line, width(), "", "  ", long_words=False) for line in text.splitlines())
+    lines = (wrap(line, width(), "", "  ", long_words=False) for line in text.splitlines())
     return "\n".join("\n".join(line) for line in lines)
 
 

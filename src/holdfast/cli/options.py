@@ -26,7 +26,7 @@ from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.contract.request import Request
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.say import MessagePrinter
 
 
 def complete_tasks(incomplete: str) -> list[str]:
@@ -171,13 +171,13 @@ class Output(JsonOutput):
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False
 
     @contextlib.contextmanager
-    def heard(self, title: str = "", verbose: bool | None = None) -> Iterator[Teller]:
+    def heard(self, title: str = "", verbose: bool | None = None) -> Iterator[MessagePrinter]:
         """Decisions inside are printed, below the ``title``, unless ``--quiet`` is given: all of
         them where ``verbose`` or ``--verbose`` is."""
         from holdfast.core.decisions import decisions_to
-        from holdfast.terminal.say import Teller
+        from holdfast.terminal.say import MessagePrinter
 
-        teller = Teller(self.quiet, getattr(self, "verbose", True) if verbose is None else verbose)
+        teller = MessagePrinter(self.quiet, getattr(self, "verbose", True) if verbose is None else verbose)
         if title:
             teller.title(title)
         with decisions_to(teller):

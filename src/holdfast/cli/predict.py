@@ -69,7 +69,7 @@ def command(
     from holdfast.analyses.evaluation import predict
     from holdfast.contract.run_folder import need_run
     from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
-    from holdfast.terminal.say import tell_unanswered
+    from holdfast.terminal.say import report_missing_predictions
 
     target = None if out is None else check_target(out, runs, data, force)
     if switches[CSV_SAFE] and (target is None or target.path.suffix.lower() != ".csv"):
@@ -88,7 +88,7 @@ def command(
         write_lines(predicted, sys.stdout)
     else:
         write_predictions(predicted, target, csv_safe=switches[CSV_SAFE])
-    tell_unanswered(predicted.without_text, predicted.below, predicted.cut, len(predicted), quiet)
+    report_missing_predictions(predicted.without_text, predicted.below, predicted.cut, len(predicted), quiet)
 
 
 def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import clock, entries, entry, run_lines, wrapped
+from holdfast.terminal.layout import entries, entry, format_seconds, run_lines, wrap
 
 if TYPE_CHECKING:
     from holdfast.report.view.headline import RemedyJson
@@ -42,9 +42,9 @@ def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     summary, unused = answer(result), discarded(result)
     return [
         "",
-        *wrapped(summary.headline, columns),
-        *wrapped(summary.advice, columns),
-        *(wrapped(unused, columns) if unused else []),
+        *wrap(summary.headline, columns),
+        *wrap(summary.advice, columns),
+        *(wrap(unused, columns) if unused else []),
         "",
         *_verdict(result["verdict"], columns, " on the discarded steps" if unused else ""),
         "",
@@ -63,7 +63,7 @@ def _verdict(verdict: VerdictJson, columns: int, what: str) -> Iterator[str]:
     label = str(verdict["label"]).replace("_", " ")
     doubt = ", not confirmed by the test rows" if verdict.get("test_agrees") is False else ""
     text = f"Verdict{what}: {label}{doubt}. {verdict['because']}{cause}"
-    yield from wrapped(text, columns)
+    yield from wrap(text, columns)
     remedies = verdict.get("remedies") or ()
     if not remedies:
         return
@@ -88,7 +88,7 @@ def _ended(result: Mapping[str, Any], columns: int) -> list[str]:
     kept = "the last checkpoint" if best == last else f"the checkpoint of step {best}"
     if discarded(result):
         kept = "the checkpoint of step 0, before the fine-tuning"
-    time = clock(result["timing"]["train_s"])
+    time = format_seconds(result["timing"]["train_s"])
     ended = [("Stopped", f"step {last}: {because}"), ("Kept", f"{kept}; trained for {time}")]
     return entries(ended, columns)
 

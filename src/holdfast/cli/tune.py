@@ -13,7 +13,7 @@ import typer
 from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import clock, entries, wrapped
+from holdfast.terminal.layout import entries, format_seconds, wrap
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
@@ -62,7 +62,7 @@ def command(
     """Search settings for SOURCE, keep the model that won, score it once, report."""
     refuse_too_little("torch")
     from holdfast.search.tune import tune_request
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     request, recipe, procedure = tune_request(
         rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume),
@@ -71,7 +71,7 @@ def command(
     if end.dry_run:
         _foresee(procedure, recipe, output)
         return
-    result, folder = train_watched(
+    result, folder = train_with_progress(
         request, recipe, quiet=output.quiet, verbose=output.verbose, procedure=procedure
     )
     output.show(result, lambda columns: _shown(result, folder, columns))
@@ -126,7 +126,7 @@ def _size_lines(result: Mapping[str, object], columns: int) -> list[str]:
     lines = ["", *textwrap.wrap(view.sentence[:1].upper() + view.sentence[1:], columns), ""]
     for name, value, gap, verdict, _, quick in view.tables[0].lines:
         told = "  ".join(map(str, filter(None, (value, gap, verdict, quick))))
-        lines += wrapped(f"  {name:24} {told}", columns, "", " " * 27)
+        lines += wrap(f"  {name:24} {told}", columns, "", " " * 27)
     return [*lines, "", *textwrap.wrap(view.passages[1], columns)]
 
 
@@ -161,10 +161,10 @@ def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
     for row in shown:
         mark = "*" if row["trial"] == study["best"] else " "
         value = STATES.get(row["state"]) or score(study, row["seen"])
-        start = f" {mark}{row['trial']:<7}{value:>8}{clock(row['seconds']):>12}  "
+        start = f" {mark}{row['trial']:<7}{value:>8}{format_seconds(row['seconds']):>12}  "
         if len(value) > 8:
-            start = f" {mark}{row['trial']:<4}{value:>11}{clock(row['seconds']):>12}  "
-        yield from wrapped(settings_of(row), columns, start, " " * len(start), max_lines=2)
+            start = f" {mark}{row['trial']:<4}{value:>11}{format_seconds(row['seconds']):>12}  "
+        yield from wrap(settings_of(row), columns, start, " " * len(start), max_lines=2)
     left = len(rows) - len(shown)
     more = f"; {counted(left, 'more trial')} in the report" if left else ""
     yield f"  * is kept{more}"

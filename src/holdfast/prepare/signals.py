@@ -67,7 +67,7 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
             f"{data.descriptions}: {len(lines)} of {counted(len(every), 'line')} are learned from"
         )
         notify(Decision("class descriptions", f"{described} classes", because, prominent=True))
-    return replace(prepared, recipe=prepared.recipe.changed(data={"names": dict(names) or False}))
+    return replace(prepared, recipe=prepared.recipe.with_changes(data={"names": dict(names) or False}))
 
 
 def _no_rows(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:

@@ -185,7 +185,7 @@ def _result(done: ScoredRun) -> dict[str, Any]:
             *to_json([*averages(fitted), fitted.kept, *late_decisions(fitted), *scored.decisions]),
         ],
         "division": outcome.division_block(divided.splits, scored, divided.table.classes),
-        "settings": recipe.shown(),
+        "settings": recipe.public_settings(),
         **({"synthetic": synthetic} if (synthetic := ready.prepared.synthetic) else {}),
         **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
         **({"wrapper": side.block} if side else {}),

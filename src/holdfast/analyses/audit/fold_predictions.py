@@ -232,7 +232,7 @@ def _bare(recipe: Recipe, encoder: str) -> Recipe:
     }
     return (
         Recipe()
-        .changed(
+        .with_changes(
             model=own if encoder == asked.name else {"name": encoder},
             train={
                 "threads": wanted.threads,

@@ -14,7 +14,7 @@ from holdfast.cli.options import Helps, RunOutput, Seed, set_option
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import GATE_OUTCOMES
-from holdfast.terminal.layout import entries, run_lines, width, wrapped
+from holdfast.terminal.layout import entries, run_lines, width, wrap
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -153,9 +153,9 @@ def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL"
 
     block = result["update"]
     gate = block["gate"]
-    answer, told = wrapped(gate_words(gate), columns), entries(_entries(block), columns)
+    answer, told = wrap(gate_words(gate), columns), entries(_entries(block), columns)
     following = NEXT[gate["decision"]].format(run=run, store=store, served=block["from"])
-    return ["", *answer, "", *told, *run_lines(run), "", *wrapped(following, columns)]
+    return ["", *answer, "", *told, *run_lines(run), "", *wrap(following, columns)]
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

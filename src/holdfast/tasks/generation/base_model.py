@@ -103,7 +103,7 @@ def start_model(
     untuned.cpu()
     whole = {"quantize": "none", "quant_type": None, "double_quant": None}
     with stage("loading the unquantised start model"):
-        loaded = ready.kind.load(ready.recipe.changed(model=whole), ready.sides.train_rows.table)
+        loaded = ready.kind.load(ready.recipe.with_changes(model=whole), ready.sides.train_rows.table)
     return loaded.network.to(fitted.job.accelerator.device).eval(), beside, {}
 
 
