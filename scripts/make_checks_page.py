@@ -37,7 +37,7 @@ def page() -> str:
     """The whole page."""
     by_view: dict[str, list[Check]] = {}
     for check in all_checks().values():
-        by_view.setdefault(check.sees.__name__, []).append(check)
+        by_view.setdefault(check.view_type.__name__, []).append(check)
     names = [name for name in VIEWS if name in by_view]
     names += sorted(set(by_view) - set(names))
     parts = [section(name, sorted(by_view[name], key=lambda c: c.name)) for name in names]

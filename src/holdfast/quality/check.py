@@ -46,29 +46,29 @@ def result(
 ) -> CheckResult:
     """What a check found: ``rows`` of the source, of all ``count`` where not all are listed. The
     ``Check`` puts its name to it."""
-    listed = tuple(map(int, rows))
-    count = len(listed) if count is None else count
-    finding = Finding("", severity, score, count, listed, because, remedy)
+    row_numbers = tuple(map(int, rows))
+    count = len(row_numbers) if count is None else count
+    finding = Finding("", severity, score, count, row_numbers, because, remedy)
     return CheckResult(finding, tuple(examples))
 
 
-def something(view: object) -> str:
+def never_skipped(view: object) -> str:
     """A check that always has something to see in its view."""
     return ""
 
 
-def anything(table: Table) -> bool:
+def any_table(table: Table) -> bool:
     """A check that holds for every table."""
     return True
 
 
-def with_texts(table: Table) -> bool:
+def has_texts(table: Table) -> bool:
     """A check of what is written: not where a row is a picture, whose text is a mark of its
     content."""
     return "path" not in table.rows.column_names
 
 
-def with_classes(table: Table) -> bool:
+def has_classes(table: Table) -> bool:
     """A check of classes: not where a label is a number, or several, or a text, or tags."""
     return table.columns.one_class and len(table.classes) > 1
 
@@ -92,21 +92,21 @@ class Check(Generic[V]):
     """
 
     name: str
-    sees: type[V]
+    view_type: type[V]
     run: Callable[[V], CheckResult | None]
     cannot_see: str
     error_rate: str
-    holds_for: Callable[[Table], bool] = anything
-    nothing: Callable[[V], str] = something
+    applies_to: Callable[[Table], bool] = any_table
+    skip_reason: Callable[[V], str] = never_skipped
 
     def __call__(self, view: V) -> CheckResult | None:
-        found = self.run(view)
-        if found is None:
+        check_result = self.run(view)
+        if check_result is None:
             return None
         # What is quoted of a row shows no personal data and no secret whole, whatever was looked
         # for: a sentence of a finding ends in logs, pages and issues.
-        finding = replace(found.finding, check=self.name, because=masked(found.finding.because))
-        examples = tuple(replace(one, note=masked(one.note)) for one in found.examples)
+        finding = replace(check_result.finding, check=self.name, because=masked(check_result.finding.because))
+        examples = tuple(replace(one, note=masked(one.note)) for one in check_result.examples)
         return CheckResult(finding, examples)
 
 
@@ -114,18 +114,18 @@ CHECKS: Registry[Check[Any]] = Registry("audit check", "audit")
 
 
 def check(
-    sees: type[V],
+    view_type: type[V],
     *,
     cannot_see: str,
     error_rate: str,
-    holds_for: Callable[[Table], bool] = anything,
-    nothing: Callable[[V], str] = something,
+    applies_to: Callable[[Table], bool] = any_table,
+    skip_reason: Callable[[V], str] = never_skipped,
 ) -> Callable[[Callable[[V], CheckResult | None]], Check[V]]:
     """Make a function a check and register it, under its own name (``Check`` has the parameters;
     its docstring stands in ``docs/checks.md``)."""
 
     def register(run: Callable[[V], CheckResult | None]) -> Check[V]:
         name = run.__name__
-        return CHECKS.add(name, Check(name, sees, run, cannot_see, error_rate, holds_for, nothing))
+        return CHECKS.add(name, Check(name, view_type, run, cannot_see, error_rate, applies_to, skip_reason))
 
     return register

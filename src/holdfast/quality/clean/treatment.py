@@ -1,6 +1,6 @@
 """The contract of a treatment: what it changes, in which order, and what its log can give back.
 
-Two types, told apart by what they may look at. A ``RowTreatment`` reads one text and gives another:
+Two types, told apart by what they may look at. A ``TextTreatment`` reads one text and gives another:
 it learns nothing, so that it may be used on every side, and on rows that come later. A
 ``TableTreatment`` compares rows with each other: it is given the rows of one side, never test rows,
 and no new row is treated by what it saw.
@@ -46,7 +46,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class RowTreatment(Generic[S]):
+class TextTreatment(Generic[S]):
     """A text in, a text out.
 
     Parameters
@@ -120,7 +120,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class TableTreatment(Generic[S]):
-    """Rows in, edits out; the parameters are those of a ``RowTreatment``.
+    """Rows in, edits out; the parameters are those of a ``TextTreatment``.
 
     ``trains``: whether ``train`` can do it, on its training rows alone.
     """
@@ -133,32 +133,32 @@ class TableTreatment(Generic[S]):
     trains: bool = False
 
 
-Treatment = RowTreatment[Any] | TableTreatment[Any]
+Treatment = TextTreatment[Any] | TableTreatment[Any]
 TREATMENTS: Registry[Treatment] = Registry("treatment", "treat")
 
 
-def add(treatment: Treatment) -> None:
+def add_treatment(treatment: Treatment) -> None:
     """Register a treatment under its name."""
     TREATMENTS.add(treatment.name, treatment)
 
 
-def settle(treatment: Treatment, given: Mapping[str, object] | bool) -> Any:
+def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) -> Any:
     """The settings of a treatment, as given or by default.
 
     Raises ``RecipeError`` for one that it does not have, or of another type.
     """
-    known = {one.name: one for one in fields(treatment.settings)}
-    values = {} if isinstance(given, bool) else dict(given)
+    settings_fields = {one.name: one for one in fields(treatment.settings)}
+    values = {} if isinstance(settings, bool) else dict(settings)
     for name, value in values.items():
         where = f"treat.{treatment.name}.{name}"
-        if name not in known:
-            remedy = nearest(name, list(known)) if known else "It has none: set it to true."
+        if name not in settings_fields:
+            remedy = nearest(name, list(settings_fields)) if settings_fields else "It has none: set it to true."
             raise RecipeError(where, "is not a setting of this treatment", None, remedy)
-        default = known[name].default
+        default = settings_fields[name].default
         assert default is not MISSING
         if isinstance(default, tuple) and isinstance(value, (list, tuple)):
             values[name] = tuple(value)
         elif type(value) is not type(default):
-            wanted = "a list" if isinstance(default, tuple) else type(default).__name__
-            raise RecipeError(where, f"must be of the type {wanted}", value, "See docs/recipe.md.")
+            expected = "a list" if isinstance(default, tuple) else type(default).__name__
+            raise RecipeError(where, f"must be of the type {expected}", value, "See docs/recipe.md.")
     return treatment.settings(**values)
