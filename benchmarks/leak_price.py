@@ -110,7 +110,7 @@ def foretold(recipe: Recipe, gathered: AllRows, pairs: Leaks) -> Result:
         {"test": (gathered.tables["test"], vectors["test"])},
         seed=recipe.seed,
     )
-    price = ProbeInflationEstimator(embedded).of_leaks(gathered, pairs)
+    price = ProbeInflationEstimator(embedded).from_leaks(gathered, pairs)
     assert price is not None
     return {"foretold": price.points, "from": price.low, "to": price.high}
 

@@ -49,7 +49,7 @@ def copied(table) -> TableCopies:
         other = table_from_texts([*other.column("text"), *table.column("text")[:40]])
     gathered = gather(table, {"other": other}, 0)
     loose = find_loose_copies(RowTexts(*gathered.tables.values()))
-    return TableCopies(TableRows(table), gathered, loose=loose)
+    return TableCopies(TableRows(table), gathered, loose_copies=loose)
 
 
 def embedded(table) -> Embedded:

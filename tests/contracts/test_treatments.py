@@ -98,7 +98,7 @@ def test_its_pattern_matches_whatever_it_changes(name: str) -> None:
     settings = one.settings()
     changed = [text for text in texts() if one.text(text, settings) != text]
     assert changed
-    assert pc.all(pc.match_substring_regex(pa.array(changed), one.seen)).as_py()
+    assert pc.all(pc.match_substring_regex(pa.array(changed), one.pattern)).as_py()
 
 
 @pytest.mark.parametrize("name", ROW)
@@ -145,13 +145,13 @@ def test_the_log_gives_back_what_it_may(name: str) -> None:
     assert written == changes
     renumbered = RowSet(range(len(after)), after.columns, before.text, before.label)
     back = revert(renumbered, written)
-    lost = set(back.lost)
-    assert list(back.side.rows) == list(before.rows)
-    assert back.side.columns.keys() == before.columns.keys()
+    lost = set(back.unrecoverable)
+    assert list(back.row_set.rows) == list(before.rows)
+    assert back.row_set.columns.keys() == before.columns.keys()
     for column, cells in before.columns.items():
         for row, cell in enumerate(cells):
             if (row, column) not in lost:
-                assert back.side.columns[column][row] == cell
+                assert back.row_set.columns[column][row] == cell
     assert bool(lost) == ("mask" in asked)
 
 

@@ -57,8 +57,8 @@ def test_groups_and_leaks_agree_with_all_pairs(seed: int) -> None:
     forms, theirs = (normal_forms(to_arrow(texts)).to_pylist() for texts in (rows, other))
     groups = {tuple(n for n, f in enumerate(forms) if f == form) for form in forms}
     wanted = sorted(group for group in groups if len(group) > 1)
-    assert [tuple(part.tolist()) for part in duplicate_groups(copied.gathered)] == wanted
-    pairs = pair_leaks(copied.gathered, "test")
+    assert [tuple(part.tolist()) for part in duplicate_groups(copied.all_rows)] == wanted
+    pairs = pair_leaks(copied.all_rows, "test")
     assert {*pairs.source.tolist()} == {n for n, f in enumerate(forms) if f in theirs}
     assert {*pairs.other.tolist()} == {n for n, f in enumerate(theirs) if f in forms}
     assert all(forms[a] == theirs[b] for a, b in zip(pairs.source, pairs.other, strict=True))
@@ -286,7 +286,7 @@ def priced(
     gathered = gather(table, {"test": test}, 0)
     embedded = Embedded(TableRows(table), x[mine], "x", lambda t: x, {"test": (test, x[n:])})
     return (
-        TableCopies(TableRows(table), gathered, pricing=ProbeInflationEstimator(embedded)),
+        TableCopies(TableRows(table), gathered, inflation=ProbeInflationEstimator(embedded)),
         embedded,
         labels[n:] == told[n:],
     )
@@ -296,7 +296,7 @@ def priced(
 def test_the_price_is_what_a_model_by_heart_would_gain(seed: int) -> None:
     """Of a model that is right on every leaked row, and else as a line is: the gain is known."""
     copied, _, right = priced(seed)
-    price = copied.pricing.of_leaks(copied.gathered, pair_leaks(copied.gathered, "test"))
+    price = copied.inflation.from_leaks(copied.all_rows, pair_leaks(copied.all_rows, "test"))
     assert price is not None
     assert price.copies == 60
     assert price.rows == 200
@@ -310,10 +310,10 @@ def test_the_price_is_what_a_model_by_heart_would_gain(seed: int) -> None:
 
 def test_copies_with_other_labels_cost_nothing() -> None:
     copied, embedded, _ = priced(0, right=1.0)
-    price = copied.pricing.of_leaks(copied.gathered, pair_leaks(copied.gathered, "test"))
+    price = copied.inflation.from_leaks(copied.all_rows, pair_leaks(copied.all_rows, "test"))
     assert price is not None
     assert price.points == pytest.approx(0, abs=0.6)
-    assert ProbeInflationEstimator(embedded).of_division(copied.gathered, np.arange(660)) is None
+    assert ProbeInflationEstimator(embedded).from_split(copied.all_rows, np.arange(660)) is None
 
 
 def test_the_price_of_a_random_division_grows_with_the_copies() -> None:
@@ -328,8 +328,8 @@ def test_the_price_of_a_random_division_grows_with_the_copies() -> None:
         labels[: 100 * (copies + 1)] = labels[np.arange(100 * (copies + 1)) % 100]
         rows = table.rows.remove_columns("label").add_column("label", labels.tolist())
         table = replace(table, rows=rows)
-        gathered = replace(copied.gathered, tables={**copied.gathered.tables, "source": table})
-        price = ProbeInflationEstimator(replace(embedded, rows=TableRows(table))).of_division(gathered, units)
+        gathered = replace(copied.all_rows, tables={**copied.all_rows.tables, "source": table})
+        price = ProbeInflationEstimator(replace(embedded, rows=TableRows(table))).from_split(gathered, units)
         assert price is not None
         assert 0 <= price.low <= price.points <= price.high
         points.append(price.points)
@@ -365,8 +365,8 @@ def test_loose_copies_are_listed_where_they_are_asked_for_and_are_no_near_copies
     rows = [" ".join(words), " ".join(near), *others]
     copied = view(rows, test=[" ".join(changed)])
     assert seen("loose_copies", copied) is None
-    loose = find_loose_copies(RowTexts(*copied.gathered.tables.values()), share=0.3)
-    found = seen("loose_copies", replace(copied, loose=loose))
+    loose = find_loose_copies(RowTexts(*copied.all_rows.tables.values()), share=0.3)
+    found = seen("loose_copies", replace(copied, loose_copies=loose))
     assert found is not None
     # The two rows that nearly copy each other are named for the changed row of the other file.
     assert found.finding.rows == (0, 1)

@@ -197,7 +197,7 @@ def test_a_picture_above_pillows_own_limit_is_looked_at(tmp_path: Path, monkeypa
     path = folder(tmp_path / "train", 10)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
     view = view_of(path)
-    assert view.looks[0].pixel_facts["size"] == "40 × 40"
+    assert view.file_facts[0].pixel_facts["size"] == "40 × 40"
 
 
 @pytest.mark.parametrize("quality", [10, 49, 50, 75, 88, 95, 100])

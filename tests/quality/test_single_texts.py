@@ -178,7 +178,7 @@ def test_kinds_that_are_equally_many_are_told_as_the_text_has_them() -> None:
     ],
 )
 def test_each_kind_is_known_by_its_form(text: str, kind: str) -> None:
-    assert [one.kind for one in find_personal(text)] == [kind]
+    assert [one.data_type for one in find_personal(text)] == [kind]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
         f"{name} {memory[name]:,.0f}"
         for name in ("weights", "gradients", "optimizer", "activations")
     )
-    told = [
+    lines = [
         (
             "Rows",
             f"{plan['rows']:,}: train {division['train']:,}, validation {division['valid']:,}, "
@@ -86,7 +86,7 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
         ("Time", f"about {format_seconds(plan['time_s']['estimate'])} after loading, from timed steps"),
         ("Findings", _findings(plan["findings"])),
     ]
-    return "\n".join(["The plan (nothing was written):", *entries(told, columns)])
+    return "\n".join(["The plan (nothing was written):", *entries(lines, columns)])
 
 
 def _phase(phase: Mapping[str, Any]) -> str:
@@ -102,5 +102,5 @@ def _findings(findings: list[dict[str, object]]) -> str:
         return "none"
     counts = Counter(finding["severity"] for finding in findings)
     words = {"error": "error", "warn": "warning", "info": "remark"}
-    found = [counted(counts[name], word) for name, word in words.items() if counts[name]]
-    return f"{', '.join(found)}, told above with what to do"
+    counts_text = [counted(counts[name], word) for name, word in words.items() if counts[name]]
+    return f"{', '.join(counts_text)}, told above with what to do"

@@ -85,7 +85,7 @@ def treat_all(
         )
         for treatment, _ in chosen.row
         if any(
-            one.counts.get(treatment.name) or one.unread.get(treatment.name)
+            one.counts.get(treatment.name) or one.skipped.get(treatment.name)
             for one in done.values()
         )
     )
@@ -113,7 +113,7 @@ def _unread(done: Mapping[str, CleanedTable], name: str) -> str:
     """What the treatment did not look at, of all files together."""
     counts: Counter[str] = Counter()
     for one in done.values():
-        counts.update(one.unread.get(name, {}))
+        counts.update(one.skipped.get(name, {}))
     return f"; {describe_skipped(counts)}" if counts else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from holdfast.core.discovery import Registry
 from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
-from holdfast.quality.clean.texts import masked
+from holdfast.quality.clean.texts import mask_personal
 
 V = TypeVar("V")
 
@@ -105,8 +105,8 @@ class Check(Generic[V]):
             return None
         # What is quoted of a row shows no personal data and no secret whole, whatever was looked
         # for: a sentence of a finding ends in logs, pages and issues.
-        finding = replace(check_result.finding, check=self.name, because=masked(check_result.finding.because))
-        examples = tuple(replace(one, note=masked(one.note)) for one in check_result.examples)
+        finding = replace(check_result.finding, check=self.name, because=mask_personal(check_result.finding.because))
+        examples = tuple(replace(one, note=mask_personal(one.note)) for one in check_result.examples)
         return CheckResult(finding, examples)
 
 

@@ -85,7 +85,7 @@ def neutralize(text: str, forms: Sequence[str]) -> str:
 def swap_terms(text: str, pairs: Sequence[tuple[str, str]]) -> str:
     """The text with each word of a pair in place of the other, its case kept.
 
-    >>> swapped("She saw the man.", (("he", "she"), ("man", "woman")))
+    >>> swap_terms("She saw the man.", (("he", "she"), ("man", "woman")))
     'He saw the woman.'
     """
     counterparts = {a: b for pair in pairs for a, b in (pair, pair[::-1])}

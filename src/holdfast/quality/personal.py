@@ -23,19 +23,19 @@ MIN_BITS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class PersonalMatch:
-    """One occurrence: ``text[start:end]`` is of this ``kind``."""
+    """One occurrence: ``text[start:end]`` is of this ``data_type``."""
 
-    kind: str
+    data_type: str
     start: int
     end: int
 
 
 @dataclass(frozen=True, slots=True)
 class _PersonalPattern:
-    kind: str
+    data_type: str
     hint: str
     pattern: re.Pattern[str]
-    holds: Callable[[str, str, int], bool]
+    is_valid: Callable[[str, str, int], bool]
 
 
 def find_personal(text: str) -> list[PersonalMatch]:
@@ -43,11 +43,11 @@ def find_personal(text: str) -> list[PersonalMatch]:
     begins first, of those the longer."""
     has_hint = {hint: bool(pattern.search(text)) for hint, pattern in _HINTS.items()}
     matches = [
-        PersonalMatch(form.kind, match.start(), match.end())
+        PersonalMatch(form.data_type, match.start(), match.end())
         for form in _PERSONAL_PATTERNS
         if has_hint[form.hint]
         for match in form.pattern.finditer(text)
-        if form.holds(match[0], text, match.start())
+        if form.is_valid(match[0], text, match.start())
     ]
     selected: list[PersonalMatch] = []
     for one in sorted(matches, key=lambda one: (one.start, -one.end)):
@@ -59,7 +59,7 @@ def find_personal(text: str) -> list[PersonalMatch]:
 def redact(value: str) -> str:
     """What may be shown of it: its ends, and how long it is.
 
-    >>> hidden("jo.doe@example.com")
+    >>> redact("jo.doe@example.com")
     'jo…om (18 characters)'
     """
     return f"{value[:SHOWN_CHARACTERS]}…{value[-SHOWN_CHARACTERS:]} ({len(value)} characters)"
@@ -86,7 +86,7 @@ def is_iban(value: str) -> bool:
 def bits_per_character(value: str) -> float:
     """Shannon's entropy of its characters, bits: 0 for ``aaaa``, above 3 for what a machine drew.
 
-    >>> bits_a_character("abcd")
+    >>> bits_per_character("abcd")
     2.0
     """
     counts = Counter(value)
@@ -337,4 +337,4 @@ _PERSONAL_PATTERNS = (
     _pattern("ip_address", "digits", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _ip4),
     _pattern("ip_address", "colons", r"(?<![\w:])[0-9a-fA-F]{1,4}:[0-9a-fA-F:]{6,38}(?![\w:])", _ip6),
 )
-PERSONAL_TYPES = tuple(dict.fromkeys(form.kind for form in _PERSONAL_PATTERNS))
+PERSONAL_TYPES = tuple(dict.fromkeys(form.data_type for form in _PERSONAL_PATTERNS))

@@ -45,7 +45,7 @@ class ProbeInflationEstimator:
 
     embedded: Embedded
 
-    def of_leaks(self, all_rows: AllRows, pairs: Leaks) -> AccuracyInflation | None:
+    def from_leaks(self, all_rows: AllRows, pairs: Leaks) -> AccuracyInflation | None:
         """The price of rows that stand in the source and in another table, for an accuracy that is
         measured on that whole table."""
         other_view = self.embedded.others.get(pairs.name)
@@ -70,7 +70,7 @@ class ProbeInflationEstimator:
         rows, leaked = len(other), len(np.unique(pairs.other))
         return _estimate_inflation(correct, agreement[copied], np.ones(len(copied)), leaked / rows, rows)
 
-    def of_division(self, all_rows: AllRows, units: Ints) -> AccuracyInflation | None:
+    def from_split(self, all_rows: AllRows, units: Ints) -> AccuracyInflation | None:
         """The price of copies within the source (equal ``units`` [n]) for an accuracy that is
         measured on the rows that a random division sets aside."""
         if not has_classes(self.embedded.rows.table):

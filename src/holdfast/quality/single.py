@@ -100,7 +100,7 @@ def excerpt_around(text: str, start: int, end: int, width: int = 20) -> str:
     for personal in find_personal(text[search_start : last_shown + _SECRET_MARGIN]):
         match_start, match_end = personal.start + search_start, personal.end + search_start
         if match_start < last_shown and match_end > first_shown:
-            parts += [text[at:match_start], f"[{personal.kind.upper()}]"]
+            parts += [text[at:match_start], f"[{personal.data_type.upper()}]"]
             at = match_end
     shown = "".join([*parts, text[at:last_shown]])
     return f"{'…' * (first_shown > 0)}{shown!a}{'…' * (last_shown < len(text))}"

@@ -78,7 +78,7 @@ def _no_column(name: str) -> list[str | None]:
 class OtherColumns:
     """The columns of a source that are neither text nor label, as the source writes them.
 
-    ``names`` are theirs; ``beside[name]`` gives the values [n] in the order of the table's rows,
+    ``names`` are theirs; ``columns[name]`` gives the values [n] in the order of the table's rows,
     ``None`` where a cell is empty. There are none while a run is trained.
     """
 
@@ -167,29 +167,29 @@ class ThoroughRows:
 
 @dataclass(frozen=True)
 class TableCopies:
-    """The table and what copies what in it and in the tables it is held against: ``gathered`` has
-    the table as ``source``, and the others by their names. ``sides`` are those names that are the
-    validation and test rows of this source; the rest was given with ``--against``. ``beside`` are
-    the other columns of the other tables, by name; ``pricing`` says what copies cost in points,
-    where a model has read the rows; ``loose`` are the pairs of all their texts that differ in more
+    """The table and what copies what in it and in the tables it is held against: ``all_rows`` has
+    the table as ``source``, and the others by their names. ``split_names`` are those names that are the
+    validation and test rows of this source; the rest was given with ``--against``. ``other_columns`` are
+    the other columns of the other tables, by name; ``inflation`` says what copies cost in points,
+    where a model has read the rows; ``loose_copies`` are the pairs of all their texts that differ in more
     words, where they are asked for (``audit.loose``)."""
 
     rows: TableRows
-    gathered: AllRows
-    sides: tuple[str, ...] = ()
-    beside: Mapping[str, OtherColumns] = field(default_factory=dict)
-    pricing: InflationEstimator | None = None
-    loose: LooseCopies | None = None
+    all_rows: AllRows
+    split_names: tuple[str, ...] = ()
+    other_columns: Mapping[str, OtherColumns] = field(default_factory=dict)
+    inflation: InflationEstimator | None = None
+    loose_copies: LooseCopies | None = None
 
     @property
     def others(self) -> tuple[str, ...]:
         """The names of all tables but the source."""
-        return tuple(name for name in self.gathered.tables if name != "source")
+        return tuple(name for name in self.all_rows.tables if name != "source")
 
-    def cost_of_division(self, units: Ints) -> str:
+    def split_inflation_text(self, units: Ints) -> str:
         """What copies (equal ``units`` [n]) cost where a random division parts them, in words;
         nothing where that cannot be told."""
-        price = self.pricing.of_division(self.gathered, units) if self.pricing else None
+        price = self.inflation.from_split(self.all_rows, units) if self.inflation else None
         return f", and an accuracy measured on it would be too good by {price}" if price else ""
 
 
@@ -292,15 +292,15 @@ class Images:
     others: Mapping[str, Images] = field(default_factory=dict)
 
     @cached_property
-    def looks(self) -> list[FileFacts]:
+    def file_facts(self) -> list[FileFacts]:
         """What each file says beside what it shows [n], and its thumbnail. Each is decoded once."""
         return [read_file_facts(path, self.open(position)) for position, path in enumerate(self.paths)]
 
     @cached_property
     def thumbnails(self) -> Thumbnails:
         """The pictures made small [n]."""
-        pixels = np.stack([facts.pixels for facts in self.looks])
-        return Thumbnails(pixels, np.array([facts.shape for facts in self.looks]))
+        pixels = np.stack([facts.pixels for facts in self.file_facts])
+        return Thumbnails(pixels, np.array([facts.shape for facts in self.file_facts]))
 
     @cached_property
     def copies(self) -> SimilarPairs:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from holdfast.core.printable import printable
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.report.numbers import AT_LOOKS
+from holdfast.report.numbers import EVALUATION_METRICS
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NOT_FINITE = "×"
@@ -71,7 +71,7 @@ def best_mark(history: Sequence[Snapshot]) -> str:
 
 def metric_of(snapshot: Snapshot) -> tuple[str, float, bool] | None:
     """Heading, value and whether it is a share; ``None`` where it is not a number."""
-    for name, (title, is_share) in AT_LOOKS.items():
+    for name, (title, is_share) in EVALUATION_METRICS.items():
         if name in snapshot.valid_metrics:
             value = snapshot.valid_metrics[name]
             return (title, value, is_share) if math.isfinite(value) else None

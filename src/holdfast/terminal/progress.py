@@ -290,8 +290,8 @@ def _describe_action(action: Action) -> str:
         case Reshuffle():
             return "the rows in another order"
     record = to_record(action)
-    what = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
-    return f"{record['action']}{f' ({what})' if what else ''}"
+    settings_text = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
+    return f"{record['action']}{f' ({settings_text})' if settings_text else ''}"
 
 
 class ProgressLine:

@@ -30,7 +30,7 @@ from holdfast.prepare.rows import check_names
 from holdfast.quality.check import CheckExample, CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean.texts import mask_personal
-from holdfast.quality.label_ranking import label_next, rank_labels
+from holdfast.quality.label_ranking import rank_for_labelling, rank_labels
 from holdfast.quality.leaks import duplicate_groups, pair_leaks
 from holdfast.quality.runner import SEVERITY_ORDER, AuditResults, run_checks
 from holdfast.quality.views import Embedded, TableRows
@@ -324,7 +324,7 @@ def _label_next(view: Embedded | None, seed: int) -> LabelFirst | None:
         return None
     lot, vectors = view.unlabelled
     labels = view.rows.labels
-    found = label_next(
+    found = rank_for_labelling(
         view.vectors, labels, vectors, classes=len(view.rows.table.classes), seed=seed
     )
     ids, texts = lot.column("row"), TableRows(lot).texts

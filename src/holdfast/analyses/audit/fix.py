@@ -197,9 +197,9 @@ def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> Fixed:
     with reading(log):
         changes = read_log(log.read_text("utf-8").splitlines(), str(log))
     back = revert(_side(raw, (), None), changes)
-    _write(_typed(raw, treated, back.side, set(raw.names)), _nested(raw, treated), target)
+    _write(_typed(raw, treated, back.row_set, set(raw.names)), _nested(raw, treated), target)
     counts = Counter(change.treatment for change in changes)
-    return Fixed(out, None, len(back.side), dict(counts), 0, back.lost)
+    return Fixed(out, None, len(back.row_set), dict(counts), 0, back.unrecoverable)
 
 
 def _output(out: Path, inputs: Sequence[Path], force: bool) -> OutputFile:

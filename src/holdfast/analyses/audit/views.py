@@ -78,7 +78,7 @@ def make_views(found: AuditRows, progress: Progress) -> Views:
     copied = TableCopies(rows, gathered, tuple(found.sides), others)
     if found.recipe.audit.loose is not None:
         texts, share = RowTexts(*gathered.tables.values()), found.recipe.audit.loose
-        copied = replace(copied, loose=find_loose_copies(texts, share=share, engine=engine))
+        copied = replace(copied, loose_copies=find_loose_copies(texts, share=share, engine=engine))
     without = {f"columns of {name}": why for name, why in found.without.items()}
     if found.recipe.task in OF_PICTURES:
         without[Embedded.__name__] = "these are pictures"
@@ -88,7 +88,7 @@ def make_views(found: AuditRows, progress: Progress) -> Views:
     views, reasons = _read_by_model(found, rows, gathered.copies, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
-        copied = replace(copied, pricing=ProbeInflationEstimator(embedded))
+        copied = replace(copied, inflation=ProbeInflationEstimator(embedded))
     of_texts = dict.fromkeys((Images.__name__, ImageSample.__name__), "these are texts")
     without |= {**reasons, **of_texts}
     return Views((rows, ThoroughRows(rows), copied, *views), without, gathered)

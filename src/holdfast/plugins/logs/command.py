@@ -117,7 +117,7 @@ def saved(curves: Curves) -> dict[str, Any] | None:
 
 def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
     """The verdict for a person, ``columns`` wide."""
-    from holdfast.cli.charts import chart
+    from holdfast.cli.charts import curve_chart
 
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
     sure = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
@@ -128,7 +128,7 @@ def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
         "",
     ]
     head += _fact_lines(curves, verdict, columns)
-    parts = ["\n".join(head).rstrip(), chart(curves, columns, colour)]
+    parts = ["\n".join(head).rstrip(), curve_chart(curves, columns, colour)]
     parts += ["\n".join(_evidence(verdict)), "\n".join(_remedies(curves, verdict, columns))]
     return "\n\n".join(part for part in parts if part)
 

@@ -149,17 +149,17 @@ def _rounds(asking: UpdateOptions, schedule: RoundSchedule, output: RunOutput) -
 
 def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL") -> list[str]:
     """The answer first, at the width of a terminal."""
-    from holdfast.report.view.update import gate_words
+    from holdfast.report.view.update import gate_sentence
 
     block = result["update"]
     gate = block["gate"]
-    answer, told = wrap(gate_words(gate), columns), entries(_entries(block), columns)
+    answer, told = wrap(gate_sentence(gate), columns), entries(_entries(block), columns)
     following = NEXT[gate["decision"]].format(run=run, store=store, served=block["from"])
     return ["", *answer, "", *told, *run_lines(run), "", *wrap(following, columns)]
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.view.update import left_out_words, score_words
+    from holdfast.report.view.update import excluded_feedback_text, test_score_text
 
     feedback, start = block["feedback"], block["start"]
     replayed = feedback["replayed"]
@@ -168,8 +168,8 @@ def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{feedback['n']:,} rows: {feedback['used']:,} trained on with {replayed['n']:,} old rows, "
         f"{feedback['held']:,} held out for the gate",
     )
-    if left := left_out_words(feedback):
+    if left := excluded_feedback_text(feedback):
         yield "Left out", left
     words = {"warm": "from the served model", "anew": "from the base model"}
     yield "Trained", f"{words[start['start']]}: {start['because']}"
-    yield "Test rows", score_words(block["test"])
+    yield "Test rows", test_score_text(block["test"])

@@ -48,7 +48,7 @@ class CleaningPlan:
     def names(self) -> tuple[str, ...]:
         return (*(one.name for one, _ in self.row), *(one.name for one, _ in self.table))
 
-    def of_answers(self) -> CleaningPlan:
+    def for_answers(self) -> CleaningPlan:
         """Those that texts to be written are treated by as well."""
         return CleaningPlan(tuple(pair for pair in self.row if pair[0].answers))
 
@@ -113,7 +113,7 @@ def candidate_positions(values: pa.Array | pa.ChunkedArray, plan: CleaningPlan) 
     """Where a text is that one of the treatments might change."""
     if not plan.row or not len(values):
         return []
-    pattern = "|".join(f"(?:{treatment.seen})" for treatment, _ in plan.row)
+    pattern = "|".join(f"(?:{treatment.pattern})" for treatment, _ in plan.row)
     matches = pc.fill_null(pc.match_substring_regex(values, pattern), False)
     positions: list[int] = pc.indices_nonzero(matches).to_pylist()
     return positions
@@ -123,7 +123,7 @@ def count_skipped(
     texts: Iterable[str | None], plan: CleaningPlan, counts: dict[str, Counter[str]]
 ) -> None:
     """Add to ``counts`` how many texts each treatment leaves alone without a look, by why."""
-    skipping = [(one.name, one.unread) for one, _ in plan.row if one.unread is not None]
+    skipping = [(one.name, one.skip_reason) for one, _ in plan.row if one.skip_reason is not None]
     for text in texts if skipping else ():
         for name, unread in skipping:
             if text and (why := unread(text)):
@@ -146,7 +146,7 @@ def clean_rows(
     """
     changes: list[Change] = []
     columns = {name: list(cells) for name, cells in row_set.columns.items()}
-    for names, treatments in ((row_set.text, plan), (targets, plan.of_answers())):
+    for names, treatments in ((row_set.text, plan), (targets, plan.for_answers())):
         for name in names:
             changes += _clean_column(row_set, name, columns[name], treatments)
     hidden_cells = {(change.row, change.column) for change in changes if not change.reversible}
@@ -250,11 +250,11 @@ def _invalid_line(where: str, number: int) -> DataError:
 
 @dataclass(frozen=True, slots=True)
 class RevertedRows:
-    """The rows as they were, but for the cells ``lost`` (row, column): what stood there was
+    """The rows as they were, but for the cells ``unrecoverable`` (row, column): what stood there was
     personal and was not written down."""
 
-    side: RowSet
-    lost: tuple[tuple[int, str], ...]
+    row_set: RowSet
+    unrecoverable: tuple[tuple[int, str], ...]
 
 
 def revert(row_set: RowSet, changes: Sequence[Change]) -> RevertedRows:

@@ -61,7 +61,7 @@ def strip_markup(text: str, settings: Markup | None = None) -> str:
     """The text as a browser shows it, a line for each block; until nothing is left to undo, since
     what was escaped twice is HTML again.
 
-    >>> plain("Fish &amp; <b>chips</b><br/>now")
+    >>> strip_markup("Fish &amp; <b>chips</b><br/>now")
     'Fish & chips\\nnow'
     """
     original = text
@@ -105,7 +105,7 @@ add_treatment(
         "markup",
         Markup,
         strip_markup,
-        seen=r"[<&#*_`\[]",
+        pattern=r"[<&#*_`\[]",
         because="held HTML",
         order=30,
         fixes=("markup",),

@@ -66,7 +66,7 @@ class Spelling:
 def correct_spelling(text: str, settings: Spelling | None = None) -> str:
     """The text with its typing errors put right.
 
-    >>> corrected("I did not recieve the letter on monday")
+    >>> correct_spelling("I did not recieve the letter on monday")
     'I did not receive the letter on monday'
     """
     if not _WORD.search(text) or skip_reason(text):
@@ -160,9 +160,9 @@ add_treatment(
         "spelling",
         Spelling,
         correct_spelling,
-        seen=r"[a-z]{5}",
+        pattern=r"[a-z]{5}",
         because="had a typing error",
         order=55,
-        unread=skip_reason,
+        skip_reason=skip_reason,
     )
 )

@@ -29,13 +29,13 @@ INPUT_COLUMNS, OUTPUT_COLUMNS, TURNS = ("text", "text_pair"), ("target",), "turn
 @dataclass(frozen=True, slots=True)
 class CleanedTable:
     """A table and what was done to it: ``counts`` texts by treatment, ``rows`` of the source whose
-    texts changed, by treatment, at most a hundred each; ``unread`` texts by treatment and why it
+    texts changed, by treatment, at most a hundred each; ``skipped`` texts by treatment and why it
     left them alone without a look."""
 
     table: Table
     counts: Mapping[str, int] = field(default_factory=dict)
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    unread: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def clean_table(table: Table, plan: CleaningPlan) -> CleanedTable:
@@ -64,7 +64,7 @@ def clean_table(table: Table, plan: CleaningPlan) -> CleanedTable:
             if name in batch.column_names:
                 count_skipped(batch[name].to_pylist(), plan, skipped)
     if not counts:
-        return CleanedTable(table, unread=skipped)
+        return CleanedTable(table, skipped=skipped)
     order = {name: place for place, name in enumerate(plan.names)}
     names = sorted(counts, key=lambda name: order[name])
     written = write_batches("treated", rows[:0].schema, _changed_batches(rows, parts))
@@ -80,10 +80,10 @@ def _column_changes(batch: pa.Table, name: str, plan: CleaningPlan) -> dict[int,
     if name == TURNS:
         return _chat_changes(batch[name], plan)
     if name in OUTPUT_COLUMNS:
-        return clean_texts(batch[name], plan.of_answers())
+        return clean_texts(batch[name], plan.for_answers())
     if name == INPUT_COLUMNS[0] and TURNS in batch.column_names:
         # A text without turns is not asked but learned.
-        as_answer = clean_texts(batch[name], plan.of_answers())
+        as_answer = clean_texts(batch[name], plan.for_answers())
         as_input = clean_texts(batch[name], plan)
         turns = batch[TURNS].to_pylist()
         keys = {*as_answer, *as_input}
@@ -102,7 +102,7 @@ def _chat_changes(values: pa.ChunkedArray, plan: CleaningPlan) -> dict[int, Any]
         names: dict[str, None] = {}
         for at in candidate_positions(texts, plan):
             turn = turns[at]
-            turn_plan = plan.of_answers() if turn.get("role") == "assistant" else plan
+            turn_plan = plan.for_answers() if turn.get("role") == "assistant" else plan
             after, applied = clean_text(turn["content"], turn_plan)
             if after != turn["content"]:
                 turns[at] = {**turn, "content": after}

@@ -31,7 +31,7 @@ INVISIBLE = (
 def remove_invisible(text: str, settings: NoSettings | None = None) -> str:
     """The text without what cannot be seen and means nothing.
 
-    >>> visible("in\\u00advis\\u200bible\\ufeff")
+    >>> remove_invisible("in\\u00advis\\u200bible\\ufeff")
     'invisible'
     """
     text = _REMOVED.sub("", _WORDS.sub(" ", _LINES.sub("\n", text)))
@@ -47,7 +47,7 @@ add_treatment(
         "control",
         NoSettings,
         remove_invisible,
-        seen=INVISIBLE,
+        pattern=INVISIBLE,
         because="held characters that cannot be seen",
         order=20,
         answers=True,
@@ -69,7 +69,7 @@ _MAY_BE_MISREAD = re.compile("[\x80-\x9f]|[^\x00-\x7f][^\x00-\x7f]|[\xc2-\xf4][ 
 def repair_encoding(text: str, settings: NoSettings | None = None) -> str:
     """The text in its own letters; what was mixed up several times is undone as often.
 
-    >>> repaired("schÃ¶n")
+    >>> repair_encoding("schÃ¶n")
     'schön'
     """
     if not _MAY_BE_MISREAD.search(text):
@@ -88,7 +88,7 @@ add_treatment(
         "encoding",
         NoSettings,
         repair_encoding,
-        seen=MISREAD,
+        pattern=MISREAD,
         because="was decoded by the wrong table",
         order=10,
         answers=True,
@@ -108,7 +108,7 @@ _EMPTY = re.compile(r"\n{3,}")
 def normalize_space(text: str, settings: NoSettings | None = None) -> str:
     """The text with single spaces.
 
-    >>> spaced("  one\\u00a0 two \\r\\n three ")
+    >>> normalize_space("  one\\u00a0 two \\r\\n three ")
     'one two\\nthree'
     """
     return _EMPTY.sub("\n\n", _LINE_BREAK.sub("\n", _RUN.sub(" ", text))).strip(" \n")
@@ -119,7 +119,7 @@ add_treatment(
         "space",
         NoSettings,
         normalize_space,
-        seen=r"[\t\r\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]|  | \n|\n |\n\n\n|"
+        pattern=r"[\t\r\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]|  | \n|\n |\n\n\n|"
         r"^[ \n]|[ \n]$",
         because="had white space that nobody sees",
         order=40,
@@ -139,7 +139,7 @@ MIXED = re.compile(
 def unify_script(text: str, settings: NoSettings | None = None) -> str:
     """The text with its mixed words in Latin letters.
 
-    >>> in_one_script("p\\u0430ypal")
+    >>> unify_script("p\\u0430ypal")
     'paypal'
     """
     return MIXED.sub(lambda word: word[0].translate(TO_LATIN), text)
@@ -150,7 +150,7 @@ add_treatment(
         "homoglyphs",
         NoSettings,
         unify_script,
-        seen=ANY,
+        pattern=ANY,
         because="had letters of another script that look like its own",
         order=50,
         fixes=("mixed_scripts",),
@@ -178,15 +178,15 @@ def mask_personal(text: str, settings: Mask | None = None) -> str:
     """The text with ``[EMAIL]`` in place of an address, and so on: the kinds of
     ``quality/personal.py``. What is taken out is written nowhere, so it cannot be undone.
 
-    >>> masked("write to jo@example.com")
+    >>> mask_personal("write to jo@example.com")
     'write to [EMAIL]'
     """
     only = settings.only if settings is not None else ()
     parts, end = [], 0
     for personal in find_personal(text):
-        if only and personal.kind not in only:
+        if only and personal.data_type not in only:
             continue
-        parts += [text[end : personal.start], f"[{personal.kind.upper()}]"]
+        parts += [text[end : personal.start], f"[{personal.data_type.upper()}]"]
         end = personal.end
     return "".join([*parts, text[end:]]) if parts else text
 
@@ -196,7 +196,7 @@ add_treatment(
         "mask",
         Mask,
         mask_personal,
-        seen=ANY_HINT,
+        pattern=ANY_HINT,
         because="held personal data or secrets",
         order=60,
         answers=True,

@@ -54,28 +54,28 @@ class TextTreatment(Generic[S]):
     name : the key below ``treat`` of a recipe.
     settings : a frozen dataclass of its settings, each with a default.
     text : the text and the settings → the text; the same where nothing is to be done.
-    seen : a pattern of RE2 that matches every text that may change, so that others cost nothing.
+    pattern : a pattern of RE2 that matches every text that may change, so that others cost nothing.
     because : what was done, as a log says it.
     order : treatments of lower order come first.
     answers : whether texts to be written by a model are treated as well, not only what is read.
     default : whether ``train`` does it without being asked.
     fixes : the checks whose finding it settles.
     hides : whether what it takes out must not be written down.
-    unread : why it leaves a text alone without a look for what to change, "" where it looks; such
+    skip_reason : why it leaves a text alone without a look for what to change, "" where it looks; such
         texts are counted.
     """
 
     name: str
     settings: type[S]
     text: Callable[[str, S], str]
-    seen: str
+    pattern: str
     because: str
     order: int
     answers: bool = False
     default: bool = False
     fixes: tuple[str, ...] = ()
     hides: bool = False
-    unread: Callable[[str], str] | None = None
+    skip_reason: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

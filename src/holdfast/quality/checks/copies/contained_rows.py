@@ -49,13 +49,13 @@ def contained_rows(copied: TableCopies) -> CheckResult | None:
     """Lists the source rows that hold a row of another table inside a longer text: seven tenths of
     its runs of eight words, but for runs that more than five rows share. Copies and near-copies are
     ``leaks``. Score: the largest share of another table's rows that are held so."""
-    gathered, source = copied.gathered, copied.rows
+    all_rows, source = copied.all_rows, copied.rows
     outer_texts = learned_texts(source.table)
     rows, shares, sentences, examples = [], [0.0], [], []
     for name in copied.others:
-        table = gathered.tables[name]
+        table = all_rows.tables[name]
         step = max(1, -(-len(table) // MAX_ROWS_SEARCHED))
-        searched = np.setdiff1d(np.arange(0, len(table), step), pair_leaks(gathered, name).other)
+        searched = np.setdiff1d(np.arange(0, len(table), step), pair_leaks(all_rows, name).other)
         searched_rows = TableRows(table.take(searched))
         contained = find_contained(searched_rows.texts, outer_texts)
         if not len(contained):

@@ -33,7 +33,7 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     punctuation) another row of the table has too, the largest group first. Score: the rows that one
     of each text would make superfluous, as a share of all."""
     rows = copied.rows
-    forms = copied.gathered.copies.exact[copied.gathered.span("source")]
+    forms = copied.all_rows.copies.exact[copied.all_rows.span("source")]
     _, group, sizes = np.unique(forms, return_inverse=True, return_counts=True)
     repeated = np.flatnonzero(sizes[group] > 1)
     if not len(repeated):
@@ -41,7 +41,7 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     order = repeated[np.lexsort((repeated, group[repeated], -sizes[group[repeated]]))]
     texts, extra = int((sizes > 1).sum()), len(repeated) - int((sizes > 1).sum())
     share = extra / len(forms)
-    contents = copied.gathered.copies.contents[copied.gathered.span("source")]
+    contents = copied.all_rows.copies.contents[copied.all_rows.span("source")]
     to_the_letter = len(contents) - len(np.unique(contents))
     # The first two rows of groups, those that say more than a word or two first.
     first: dict[int, int] = {}
@@ -58,7 +58,7 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
         f"space and punctuation, so that {counted(extra, 'row repeats', 'rows repeat')} another, "
         f"{to_the_letter} of them to the letter",
         "Keep one row of each, or leave them: train puts copies on one side of its division. "
-        f"A random division would not{copied.cost_of_division(forms)}.",
+        f"A random division would not{copied.split_inflation_text(forms)}.",
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
         count=len(repeated),
@@ -115,7 +115,7 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
     pairs, ids = _near_pairs(copied), copied.rows.ids
     if not len(pairs):
         return None
-    span, copies = copied.gathered.span("source"), copied.gathered.copies
+    span, copies = copied.all_rows.span("source"), copied.all_rows.copies
     forms = copies.exact[span]
     paired_forms = np.union1d(forms[pairs.first], forms[pairs.second])
     near_count = int(np.isin(forms, paired_forms).sum())
@@ -125,7 +125,7 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
         f"{counted(near_count, 'row differs', 'rows differ')} from another in at most one word in "
         f"eight ({counted(len(pairs), 'pair')} of texts)",
         "Look at the examples. train puts them on one side of its division; a random division "
-        f"would not{copied.cost_of_division(copies.groups[span])}.",
+        f"would not{copied.split_inflation_text(copies.groups[span])}.",
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
         count=near_count,
@@ -135,14 +135,14 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
 
 def _near_pairs(copied: TableCopies) -> SimilarPairs:
     """The near-copies within the table, the most alike first."""
-    stop, pairs = copied.gathered.span("source").stop, copied.gathered.copies.near_pairs()
+    stop, pairs = copied.all_rows.span("source").stop, copied.all_rows.copies.near_pairs()
     # A pair names the first position of each text, and the source comes first.
     return sort_by_similarity(pairs.where((pairs.first < stop) & (pairs.second < stop)))
 
 
 def needs_loose_share(copied: TableCopies) -> str:
     """Why nothing was looked for."""
-    return "" if copied.loose is not None else "not asked for: --set audit.loose=0.3"
+    return "" if copied.loose_copies is not None else "not asked for: --set audit.loose=0.3"
 
 
 @check(
@@ -158,11 +158,11 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
     """Lists the rows that differ from another row, of the table or of a file that it is held
     against, in at most the share of the words that ``audit.loose`` names, and are no near-copies
     (``near_duplicates``, ``leaks``). Score: the share of the rows."""
-    loose, gathered = copied.loose, copied.gathered
+    loose, all_rows = copied.loose_copies, copied.all_rows
     if loose is None:
         return None
-    pairs, span = loose.pairs(), gathered.span("source")
-    groups, ids = gathered.copies.groups, copied.rows.ids
+    pairs, span = loose.pairs(), all_rows.span("source")
+    groups, ids = all_rows.copies.groups, copied.rows.ids
     # The source comes first: a pair of two other files has both ends beyond it.
     pairs = pairs.where((pairs.first < span.stop) & (groups[pairs.first] != groups[pairs.second]))
     if not len(pairs):
@@ -173,8 +173,8 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
     files = f", {across} of them from a row of another file" if across else ""
     examples = []
     for n in range(min(MAX_EXAMPLES, len(pairs))):
-        name = gathered.owner(int(pairs.second[n]))
-        table, place = gathered.tables[name], int(pairs.second[n]) - gathered.starts[name]
+        name = all_rows.owner(int(pairs.second[n]))
+        table, place = all_rows.tables[name], int(pairs.second[n]) - all_rows.starts[name]
         examples.append(
             CheckExample(
                 int(ids[pairs.first[n]]),

@@ -160,15 +160,15 @@ def too_few_rows(view: Embedded) -> CheckResult | None:
         return None
     growth_estimate = estimate_growth(view.probe_features, view.rows.labels, classes=classes, c=predictions.c, seed=view.seed)
     # Nothing is gained above all rows right.
-    if growth_estimate is None or min(growth_estimate.low, 1 - growth_estimate.right) < MIN_GAIN:
+    if growth_estimate is None or min(growth_estimate.low, 1 - growth_estimate.accuracy) < MIN_GAIN:
         return None
     n = len(predictions.labelled_rows)
-    max_gain = 1 - growth_estimate.right
+    max_gain = 1 - growth_estimate.accuracy
     gain, low, high = (100 * min(one, max_gain) for one in (growth_estimate.gain, growth_estimate.low, growth_estimate.high))
     points = f"{gain:.1f} (90 % interval {low:.1f}–{high:.1f})"
     return result(
         (),
-        f"a linear probe has an accuracy of {growth_estimate.right:.1%} with these {n:,} rows; twice as many "
+        f"a linear probe has an accuracy of {growth_estimate.accuracy:.1%} with these {n:,} rows; twice as many "
         f"would bring about {points} points",
         "Label more rows before trying other settings; fine-tuning gains from them too.",
         score=min(1.0, growth_estimate.gain),
@@ -179,11 +179,11 @@ def too_few_rows(view: Embedded) -> CheckResult | None:
 
 @dataclass(frozen=True)
 class GrowthEstimate:
-    """``right`` is the share of rows that the probe answers rightly; ``gain`` what twice the rows
+    """``accuracy`` is the share of rows that the probe answers rightly; ``gain`` what twice the rows
     would add to it, ``low`` and ``high`` its interval, all in [−1, 1]. ``points`` pairs (rows,
     share of wrong answers), fewest first."""
 
-    right: float
+    accuracy: float
     gain: float
     low: float
     high: float

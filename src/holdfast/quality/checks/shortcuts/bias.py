@@ -30,7 +30,7 @@ _SHOWN = 5
 @dataclass(frozen=True, slots=True)
 class _RateGap:
     """Of the ``rows`` [n] that have ``name`` in common ``hits`` of ``size`` are of the class
-    ``label``; of all others ``other_hits`` of ``others``."""
+    ``label``; of all others ``other_hits`` of ``other_size``."""
 
     name: str
     rows: Bools
@@ -38,18 +38,18 @@ class _RateGap:
     hits: int
     size: int
     other_hits: int
-    others: int
+    other_size: int
 
     @property
     def gap(self) -> float:
-        return self.hits / self.size - self.other_hits / self.others
+        return self.hits / self.size - self.other_hits / self.other_size
 
     @property
-    def chance(self) -> float:
+    def p_value(self) -> float:
         """The p-value of Fisher's exact test."""
         from scipy.stats import fisher_exact
 
-        counts = (self.hits, self.size), (self.other_hits, self.others)
+        counts = (self.hits, self.size), (self.other_hits, self.other_size)
         return float(fisher_exact(np.array([[a, n - a] for a, n in counts])).pvalue)
 
 
@@ -172,11 +172,11 @@ def _rate_differences(
             continue
         # Of two classes the second says it all.
         for label in range(len(classes) == 2, len(classes)):
-            hits, others = int((inside == label).sum()), int((outside == label).sum())
-            gaps.append(_RateGap(name, rows, label, hits, len(inside), others, len(outside)))
+            hits, other_hits = int((inside == label).sum()), int((outside == label).sum())
+            gaps.append(_RateGap(name, rows, label, hits, len(inside), other_hits, len(outside)))
     if not gaps:
         return None
-    adjusted = holm(np.array([one.chance for one in gaps]))
+    adjusted = holm(np.array([one.p_value for one in gaps]))
     significant = [
         one for one, p in zip(gaps, adjusted, strict=True) if p <= _ALPHA and abs(one.gap) >= _MIN_GAP
     ]
@@ -188,11 +188,11 @@ def _rate_differences(
     sentences, examples = [], []
     for one in significant[:_SHOWN]:
         low, high = wilson(one.hits, one.size)
-        limits = rate_gap(one.hits, one.size, one.other_hits, one.others)
+        limits = rate_gap(one.hits, one.size, one.other_hits, one.other_size)
         sentences.append(
             f"{one.name}: {one.hits / one.size:.0%} of {counted(one.size, 'row')} are "
             f"{classes[one.label]!r} ({low:.0%} to {high:.0%}), "
-            f"{one.other_hits / one.others:.0%} of the others, a gap of "
+            f"{one.other_hits / one.other_size:.0%} of the others, a gap of "
             f"{_points_with_limits(one.gap, *limits)}{unexplained.get((one.name, one.label), '')}"
         )
         of_class = np.flatnonzero(one.rows & (labels == one.label))

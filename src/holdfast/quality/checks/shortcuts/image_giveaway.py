@@ -55,7 +55,7 @@ def image_giveaway(view: Images) -> CheckResult | None:
     class from all others nearly perfectly (area under the ROC curve 0.9 or more at the lower
     limit). Score: the share of pictures given away; half of them is an error.
     """
-    facts = [look.pixel_facts for look in view.looks]
+    facts = [file.pixel_facts for file in view.file_facts]
     cues = [*_value_cues(view, facts), *_measure_cues(view)]
     return _cue_result(view, cues, in_pixels=True)
 
@@ -75,7 +75,7 @@ def image_source(view: Images) -> CheckResult | None:
     named = [name.casefold() for name in view.rows.table.classes]
     cues = [
         cue
-        for cue in _value_cues(view, [look.metadata_facts for look in view.looks])
+        for cue in _value_cues(view, [look.metadata_facts for look in view.file_facts])
         if cue.fact != "file name" or named[cue.label] not in cue.value.casefold()
     ]
     return _cue_result(view, cues, in_pixels=False)
@@ -103,9 +103,9 @@ def _measure_cues(view: Images) -> Iterator[_Cue]:
     labels = view.rows.labels
     labelled = labels >= 0
     measures = {
-        "width": np.array([float(look.width) for look in view.looks]),
-        "height": np.array([float(look.height) for look in view.looks]),
-        "shape": np.array([look.shape for look in view.looks]),
+        "width": np.array([float(look.width) for look in view.file_facts]),
+        "height": np.array([float(look.height) for look in view.file_facts]),
+        "shape": np.array([look.shape for look in view.file_facts]),
     }
     for name, values in measures.items():
         for label in range(len(view.rows.table.classes)):

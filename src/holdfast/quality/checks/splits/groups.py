@@ -17,7 +17,7 @@ from holdfast.quality.views import Embedded, TableCopies, Vectors, needs_other_f
 
 def needs_group_and_file(copied: TableCopies) -> str:
     """Why there is nothing to see."""
-    if not copied.gathered.tables["source"].has_groups:
+    if not copied.all_rows.tables["source"].has_groups:
         return "no column of groups is named: --group COL"
     return needs_other_file(copied)
 
@@ -31,15 +31,15 @@ def needs_group_and_file(copied: TableCopies) -> str:
 def shared_groups(copied: TableCopies) -> CheckResult | None:
     """Lists the rows whose group, by the column that ``--group`` names, has rows in another table
     too. Score: the largest share of another table's rows that are of such a group."""
-    gathered = copied.gathered
-    source = gathered.tables["source"]
+    all_rows = copied.all_rows
+    source = all_rows.tables["source"]
     if not source.has_groups:
         return None
     source_groups: list[str] = source.column("group")
     any_shared = np.zeros(len(source_groups), dtype=bool)
     shares, sentences, examples = [0.0], [], []
     for name in copied.others:
-        table = gathered.tables[name]
+        table = all_rows.tables[name]
         if not table.has_groups:
             continue
         other_groups: list[str] = table.column("group")
@@ -98,7 +98,7 @@ class GroupLikeness:
     rank: int
 
     @property
-    def apart(self) -> float:
+    def difference(self) -> float:
         return self.within - self.between
 
 
@@ -129,12 +129,12 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
         codes = _group_codes(rows.other_columns[name]) if name != split_column(rows.other_columns) else None
         if codes is not None:
             likeness_ = group_likeness(embedded.vectors, codes, rows.labels, embedded.seed)
-            if not likeness_.rank and likeness_.apart >= MIN_DIFFERENCE:
+            if not likeness_.rank and likeness_.difference >= MIN_DIFFERENCE:
                 candidates.append((name, likeness_, int(codes.max()) + 1))
     if not candidates:
         return None
     # The first of those that are equally far apart.
-    name, likeness_, count = max(candidates, key=lambda one: one[1].apart)
+    name, likeness_, count = max(candidates, key=lambda one: one[1].difference)
     return result(
         (),
         f"rows that share a value of the column {name!r} ({counted(count, 'value')}) are more "
@@ -142,7 +142,7 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
         f"{likeness_.between:.2f} is usual; a random division puts them on both sides",
         f"If they are related (one user, source, conversation), add --group {name}: each value "
         "then falls on one side.",
-        score=min(1.0, likeness_.apart),
+        score=min(1.0, likeness_.difference),
         count=count,
     )
 

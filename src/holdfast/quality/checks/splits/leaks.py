@@ -29,29 +29,29 @@ _LIKENESS = "similarity {:.2f}"
 def leaks(copied: TableCopies) -> CheckResult | None:
     """Lists the rows that are verified copies or near-copies of a row of another table. Score: the
     largest share of another table's rows that the source holds too."""
-    gathered, ids = copied.gathered, copied.rows.ids
-    source_labels, contents = gathered.tables["source"].column("label"), gathered.copies.contents
+    all_rows, ids = copied.all_rows, copied.rows.ids
+    source_labels, contents = all_rows.tables["source"].column("label"), all_rows.copies.contents
     sources, sentences, shares, substantial = [], [], [], []
     examples: list[CheckExample] = []
     for name in copied.others:
-        pairs, table = pair_leaks(gathered, name), gathered.tables[name]
+        pairs, table = pair_leaks(all_rows, name), all_rows.tables[name]
         if not len(pairs):
             continue
-        theirs = np.unique(pairs.other)
+        copied_rows = np.unique(pairs.other)
         sources.append(pairs.source)
-        shares.append(len(theirs) / len(table))
+        shares.append(len(copied_rows) / len(table))
         # A word or two may repeat by chance.
-        texts = TableRows(table.take(theirs)).texts
+        texts = TableRows(table.take(copied_rows)).texts
         substantial.append(sum(len(text.split()) >= MIN_WORDS for text in texts) / len(table))
-        same = np.isin(contents[gathered.span(name)], contents[gathered.span("source")])
+        same = np.isin(contents[all_rows.span(name)], contents[all_rows.span("source")])
         one, other = source_labels[pairs.source], table.column("label")[pairs.other]
         conflicting = len(np.unique(pairs.other[(one >= 0) & (other >= 0) & (one != other)]))
         labels = f", {conflicting} of them with another label" if conflicting else ""
-        price = copied.pricing.of_leaks(gathered, pairs) if copied.pricing else None
+        price = copied.inflation.from_leaks(all_rows, pairs) if copied.inflation else None
         cost = f", which would lift an accuracy measured on them by {price}" if price else ""
         sentences.append(
-            f"{len(theirs)} of the {counted(len(table), 'row')} of {table.source} "
-            f"({shares[-1]:.1%}) stand here, {int(same[theirs].sum())} of them to the letter"
+            f"{len(copied_rows)} of the {counted(len(table), 'row')} of {table.source} "
+            f"({shares[-1]:.1%}) stand here, {int(same[copied_rows].sum())} of them to the letter"
             f"{labels}{cost}"
         )
         # The plainest are the most alike, and of these the longest.
@@ -105,7 +105,7 @@ def split_leaks(copied: TableCopies) -> CheckResult | None:
     if column is None:
         return None
     splits = np.array([_split_name(value) for value in copied.rows.other_columns[column]])
-    span, copies = copied.gathered.span("source"), copied.gathered.copies
+    span, copies = copied.all_rows.span("source"), copied.all_rows.copies
     train = np.zeros(len(copies), dtype=bool)
     train[span] = splits == "train"
     nearest = nearest_protected(copies, train)
@@ -119,8 +119,8 @@ def split_leaks(copied: TableCopies) -> CheckResult | None:
             sentences.append(f"{len(hit)} of the {counted(len(rows), f'{split} row')} ({shares[-1]:.1%})")
     if not copied_rows:
         return None
-    found, ids = np.concatenate(copied_rows), copied.rows.ids
-    order = found[np.argsort(-nearest.similarity[found], kind="stable")]
+    copied_positions, ids = np.concatenate(copied_rows), copied.rows.ids
+    order = copied_positions[np.argsort(-nearest.similarity[copied_positions], kind="stable")]
     examples = tuple(
         CheckExample(
             int(ids[at]),
@@ -136,7 +136,7 @@ def split_leaks(copied: TableCopies) -> CheckResult | None:
         "puts copies on one side.",
         score=max(shares),
         severity="error" if max(shares) >= SERIOUS_SHARE else "warn",
-        count=len(found),
+        count=len(copied_positions),
         examples=examples,
     )
 

@@ -40,14 +40,14 @@ _SHOWN = 5
 @dataclass(frozen=True, slots=True)
 class _Shift:
     """What parts the table from another: its name, the classifier's answer, words, and sentences
-    on labels and topics. ``mine`` and ``theirs`` are the positions that were compared."""
+    on labels and topics. ``rows_here`` and ``rows_there`` are the positions that were compared."""
 
     name: str
-    told: TwoSampleResult
+    two_sample: TwoSampleResult
     terms: list[DiscriminatingWord]
-    said: list[str]
-    mine: Ints
-    theirs: Ints
+    sentences: list[str]
+    rows_here: Ints
+    rows_there: Ints
 
 
 @check(
@@ -73,11 +73,11 @@ def shift(view: Embedded) -> CheckResult | None:
     ]
     if not shifts:
         return None
-    strongest = max(shifts, key=lambda one: one.told.area.value)
-    area = strongest.told.area.value
+    strongest = max(shifts, key=lambda one: one.two_sample.area.value)
+    area = strongest.two_sample.area.value
     ids, shown = view.rows.ids, view.others[strongest.name][0]
-    unlike = strongest.mine[np.argsort(strongest.told.one, kind="stable")[: 5 * _SHOWN]]
-    last = strongest.theirs[np.argsort(-strongest.told.other, kind="stable")[:_SHOWN]]
+    unlike = strongest.rows_here[np.argsort(strongest.two_sample.one, kind="stable")[: 5 * _SHOWN]]
+    last = strongest.rows_there[np.argsort(-strongest.two_sample.other, kind="stable")[:_SHOWN]]
     return result(
         ids[unlike] if area >= _CLEAR_AREA else (),
         "; ".join(_sentence(one) for one in shifts),
@@ -157,7 +157,7 @@ def _largest_differences(names: list[str], one: Ints, other: Ints) -> str:
 
 
 def _sentence(one: _Shift) -> str:
-    area = one.told.area
+    area = one.two_sample.area
     parts = [f"rows of {one.name} are told from these with an area of {area.value:.2f} "]
     parts[0] += f"(from {area.low:.2f}; 0.5 is chance)"
     if one.terms:
@@ -168,7 +168,7 @@ def _sentence(one: _Shift) -> str:
                 for term in one.terms[:_SHOWN]
             )
         )
-    return ", ".join([*parts, *one.said])
+    return ", ".join([*parts, *one.sentences])
 
 
 # A column in which as many of the cells are dates is one of dates.
@@ -178,7 +178,7 @@ MIN_DATES = 20
 
 def needs_shared_column(copied: TableCopies) -> str:
     """Why there is nothing to see."""
-    shared = {name for columns in copied.beside.values() for name in columns.names}
+    shared = {name for columns in copied.other_columns.values() for name in columns.names}
     if needs_other_file(copied) or shared & {*copied.rows.other_columns.names}:
         return needs_other_file(copied)
     return "no column beside the texts stands in both files"
@@ -196,7 +196,7 @@ def time_order(copied: TableCopies) -> CheckResult | None:
     of the source. Score: that share. Silent where the other table begins after the source ends."""
     worst: tuple[float, str, str, Floats, Floats] | None = None
     for name in copied.others:
-        other_columns = copied.beside.get(name, OtherColumns())
+        other_columns = copied.other_columns.get(name, OtherColumns())
         for column in copied.rows.other_columns.names:
             if column not in other_columns.names:
                 continue
@@ -210,7 +210,7 @@ def time_order(copied: TableCopies) -> CheckResult | None:
         return None
     share, name, column, here, there = worst
     newer = np.flatnonzero(here > np.nanmin(there))
-    source = copied.gathered.tables[name].source
+    source = copied.all_rows.tables[name].source
     return result(
         copied.rows.ids[newer][:MAX_ROWS_LISTED],
         f"by {column!r}, {share:.0%} of the rows of {source} ({_span(there)}) are older than the "

@@ -174,8 +174,8 @@ def personal_data(rows: TableRows) -> CheckResult | None:
     for position, text in matching_texts(rows, ANY_HINT):
         matches = find_personal(text)
         if matches:
-            type_counts.update(dict.fromkeys((one.kind for one in matches), 1))
-            shown = [f"{one.kind} {redact(text[one.start : one.end])}" for one in matches[:3]]
+            type_counts.update(dict.fromkeys((one.data_type for one in matches), 1))
+            shown = [f"{one.data_type} {redact(text[one.start : one.end])}" for one in matches[:3]]
             notes.append((position, ", ".join(shown)))
             texts[position] = text
     summary = ", ".join(f"{_NAMES[data_type]} in {count}" for data_type, count in type_counts.most_common())
