@@ -31,8 +31,8 @@ from holdfast.duplicates.duplicates import AllRows, gather
 from holdfast.fits.fit import fit
 from holdfast.prepare.embedding import load_encoder
 from holdfast.prepare.model import prepare
+from holdfast.quality.inflation import ProbeInflationEstimator
 from holdfast.quality.leaks import Leaks, pair_leaks
-from holdfast.quality.price import ProbeInflationEstimator
 from holdfast.quality.views import Embedded, TableRows
 from holdfast.recipe import Recipe
 from holdfast.stats.intervals import wilson

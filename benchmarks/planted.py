@@ -410,7 +410,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     (
         "price-of-all-rows",
         "copies are priced as if every scored row were one",
-        "quality/price.py",
+        "quality/inflation.py",
         "leaked / rows, rows)",
         "1.0, rows)",
         ("tests/quality/test_copied_checks.py",),

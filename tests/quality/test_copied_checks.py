@@ -21,8 +21,8 @@ from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.copies.contained_rows import find_contained
 from holdfast.quality.checks.splits.groups import group_likeness
+from holdfast.quality.inflation import ProbeInflationEstimator
 from holdfast.quality.leaks import duplicate_groups, pair_leaks
-from holdfast.quality.price import ProbeInflationEstimator
 from holdfast.quality.runner import run_checks
 from holdfast.quality.views import Embedded, OtherColumns, TableCopies, TableRows
 

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks.labels.doubtful_labels import label_problems
-from holdfast.quality.fold_answers import cross_fit, log_softmax, pool_weights, word_features
+from holdfast.quality.fold_predictions import cross_fit, log_softmax, pool_weights, word_features
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.views import Embedded, TableRows
 

@@ -14,7 +14,7 @@ from holdfast.data.images.picture import read_picture
 from holdfast.data.images.table import load_images
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.shortcuts import image_giveaway
-from holdfast.quality.picture_facts import (
+from holdfast.quality.image_facts import (
     CORNERS,
     QUALITIES,
     SCALARS,

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.report.public import is_local, base_name, licence, public_name
+from holdfast.report.public import base_name, is_local, licence, public_name
 
 HOME = "/home/somebody/my work"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.report.run_files import RunFiles
-from holdfast.report.view.update import excluded_feedback_text, update_section, test_score_text
+from holdfast.report.view.update import excluded_feedback_text, test_score_text, update_section
 
 TEST = {
     "metric": "accuracy",

@@ -24,7 +24,12 @@ from holdfast.core.records import Decision, finite
 from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
 from holdfast.data.images.picture import thumbnail
 from holdfast.report.numbers import moment
-from holdfast.report.predictions_page import MAX_PROBABILITIES, RecordedPredictions, RecordedRow, render_predictions
+from holdfast.report.predictions_page import (
+    MAX_PROBABILITIES,
+    RecordedPredictions,
+    RecordedRow,
+    render_predictions,
+)
 from holdfast.report.public import base_name, public_name
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.threshold import rule_of

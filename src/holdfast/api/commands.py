@@ -192,7 +192,7 @@ def lr(
     written."""
     from holdfast.core.decisions import decisions_to
     from holdfast.search.rate_range import range_test
-    from holdfast.terminal.say import MessagePrinter
+    from holdfast.terminal.messages import MessagePrinter
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings)
@@ -235,7 +235,7 @@ def choose(
     from holdfast.core.decisions import decisions_to
     from holdfast.search.choice.adaptation import adapting_of
     from holdfast.search.choice.models import choose_model
-    from holdfast.terminal.say import MessagePrinter
+    from holdfast.terminal.messages import MessagePrinter
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(None, task, seed, settings)

@@ -42,8 +42,8 @@ def command(
 def _baseline_run(run: Path) -> dict[str, Any]:
     """The careless run, shown as it goes on."""
     from holdfast.pipeline.baseline import add_careless
+    from holdfast.terminal.messages import MessagePrinter
     from holdfast.terminal.progress import RunDisplay
-    from holdfast.terminal.say import MessagePrinter
 
     show = RunDisplay(quiet=False)
     MessagePrinter(quiet=False).title(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import Output, set_option
-from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, split_ensemble, runs_and_data
+from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, runs_and_data, split_ensemble
 from holdfast.core.machine import refuse_too_little
 from holdfast.terminal.layout import format_interval, width, wrap
 

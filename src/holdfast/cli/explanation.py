@@ -10,11 +10,11 @@ from holdfast.core.printable import printable
 from holdfast.report.explanation import (
     explanation_answer,
     faithfulness_line,
-    summary_lines,
     marked_words,
-    row_notes,
     prediction_text,
+    row_notes,
     strength,
+    summary_lines,
     why_not,
 )
 from holdfast.terminal.layout import wrap

@@ -26,7 +26,7 @@ from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.contract.request import Request
-    from holdfast.terminal.say import MessagePrinter
+    from holdfast.terminal.messages import MessagePrinter
 
 
 def complete_tasks(incomplete: str) -> list[str]:
@@ -175,7 +175,7 @@ class Output(JsonOutput):
         """Decisions inside are printed, below the ``title``, unless ``--quiet`` is given: all of
         them where ``verbose`` or ``--verbose`` is."""
         from holdfast.core.decisions import decisions_to
-        from holdfast.terminal.say import MessagePrinter
+        from holdfast.terminal.messages import MessagePrinter
 
         teller = MessagePrinter(self.quiet, getattr(self, "verbose", True) if verbose is None else verbose)
         if title:

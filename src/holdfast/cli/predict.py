@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.options import Force, Output, set_option
-from holdfast.cli.run_input import ENSEMBLE, LIMITS, TextOptions, split_ensemble, piped_texts, runs_and_data
+from holdfast.cli.run_input import (
+    ENSEMBLE,
+    LIMITS,
+    TextOptions,
+    piped_texts,
+    runs_and_data,
+    split_ensemble,
+)
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 
@@ -69,7 +76,7 @@ def command(
     from holdfast.analyses.evaluation import predict
     from holdfast.contract.run_folder import need_run
     from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
-    from holdfast.terminal.say import report_missing_predictions
+    from holdfast.terminal.messages import report_missing_predictions
 
     target = None if out is None else check_target(out, runs, data, force)
     if switches[CSV_SAFE] and (target is None or target.path.suffix.lower() != ".csv"):

@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.quality.fold_answers import (
+from holdfast.quality.fold_predictions import (
     FoldLogProbabilities,
     choose_penalty,
     log_softmax,

@@ -93,7 +93,7 @@ class AccuracyInflation:
 
 
 class InflationEstimator(Protocol):
-    """Whoever prices copies; ``None`` where that cannot be told. See ``price.py``."""
+    """Whoever prices copies; ``None`` where that cannot be told. See ``inflation.py``."""
 
     def from_leaks(self, gathered: AllRows, pairs: Leaks) -> AccuracyInflation | None: ...
 

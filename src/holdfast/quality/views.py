@@ -26,13 +26,13 @@ from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
 from holdfast.duplicates.semantic import in_other_words, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import has_classes
-from holdfast.quality.fold_answers import (
+from holdfast.quality.fold_predictions import (
     ContentProbes,
     FoldLogProbabilities,
     cross_fit,
     fit_content_probes,
 )
-from holdfast.quality.picture_facts import FileFacts, Traces, extract_traces, read_file_facts
+from holdfast.quality.image_facts import FileFacts, Traces, extract_traces, read_file_facts
 
 if TYPE_CHECKING:
     from holdfast.duplicates.duplicates import AllRows

@@ -16,7 +16,7 @@ from holdfast.report.page import TEMPLATES, UNPRINTABLE, TemplateCache
 from holdfast.report.public import hub_name, licence, public_name, strip_paths
 from holdfast.report.purposes import Purpose, purpose_of
 from holdfast.report.run_files import RunFiles, read_run
-from holdfast.report.view import division, headline, honest, learning, record, reliance
+from holdfast.report.view import division, headline, learning, record, reliance, score
 
 COMPILED = TemplateCache()
 # More classes than these are counted, not named.
@@ -51,7 +51,7 @@ def render(run: RunFiles) -> str:
     body = template.render(
         top=headline.headline(run),
         rely=reliance.reliance(run),
-        score=honest.honest(run),
+        score=score.score_view(run),
         parts=division.division(run),
         gap=learning.gap(run),
         classes=run.result.get("classes") or (),

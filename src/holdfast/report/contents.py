@@ -18,10 +18,10 @@ from holdfast.report.view import (
     examples,
     folds,
     generations,
-    honest,
     learning,
     mistakes,
     record,
+    score,
     study,
     update,
 )
@@ -31,7 +31,7 @@ OTHER_ANALYSES = "other analyses"
 # A name stands for the sections of that analysis (its folder in ``analyses/``).
 ORDER: tuple[Section | str, ...] = (
     Section("folds", "How sure is the score?", folds.folds),
-    Section("score", "The honest score", honest.score_unless_folded),
+    Section("score", "The honest score", score.score_unless_folded),
     Section("update", "May it take over?", update.update_section),
     "distillation",
     Section("episodes", "New tasks", episodes.episodes),

@@ -16,13 +16,13 @@ from holdfast.report.numbers import compact, duration
 from holdfast.report.page import standalone
 from holdfast.report.section import PagePart
 from holdfast.report.view.headline import (
-    VERDICT_SENTENCES,
     TONES,
+    VERDICT_SENTENCES,
     Headline,
     RemedyJson,
-    unless_unconfirmed,
     evidence_line,
     settings_words,
+    unless_unconfirmed,
 )
 
 if TYPE_CHECKING:

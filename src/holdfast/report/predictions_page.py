@@ -19,7 +19,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import TAGGERS
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP, compact, count, number
-from holdfast.report.page import UNPRINTABLE, asset, environment, content_policy
+from holdfast.report.page import UNPRINTABLE, asset, content_policy, environment
 from holdfast.report.view.mistakes import PICTURE
 
 MAX_BYTES = 2_000_000

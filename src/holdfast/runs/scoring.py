@@ -38,7 +38,7 @@ from holdfast.monitor.confirmation import confirmed
 from holdfast.prepare.rows import Divided
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.report.view.honest import headline_metric
+from holdfast.report.view.score import headline_metric
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.start import OPENED
 from holdfast.stats.intervals import rate_gap

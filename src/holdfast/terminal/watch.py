@@ -10,8 +10,8 @@ from holdfast.contract.request import Request
 from holdfast.core.decisions import decisions_to
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Procedure
+from holdfast.terminal.messages import MessagePrinter
 from holdfast.terminal.progress import ProgressLine, RunDisplay
-from holdfast.terminal.say import MessagePrinter
 
 if TYPE_CHECKING:
     from holdfast.analyses.audit.audit import Audit, AuditRequest

@@ -26,7 +26,7 @@ from holdfast.duplicates.duplicates import AllRows, Copies, gather
 from holdfast.duplicates.engines import RayMap
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.words import RowTexts
-from holdfast.quality.price import ProbeInflationEstimator
+from holdfast.quality.inflation import ProbeInflationEstimator
 from holdfast.quality.reference_texts import filler_texts
 from holdfast.quality.views import (
     Embedded,

@@ -28,7 +28,7 @@ def command(
     """
     refuse_too_little("numpy")
     from holdfast.core.errors import MachineError
-    from holdfast.terminal.say import MessagePrinter
+    from holdfast.terminal.messages import MessagePrinter
 
     try:
         from holdfast.plugins.dashboard.app import run_dashboard

@@ -17,7 +17,7 @@ from holdfast.core.records import Estimate, Floats, finite
 from holdfast.plugins.dashboard.pages import moment_of, plain
 from holdfast.plugins.service.afterwards import SAID
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
-from holdfast.report.charts.svg import AxisScale, svg_drawing, element, tick_labels, ticks
+from holdfast.report.charts.svg import AxisScale, element, svg_drawing, tick_labels, ticks
 from holdfast.report.numbers import compact, count, interval, is_rate, number, points
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from holdfast.contract.request import Request
 from holdfast.contract.run_folder import chosen_folder
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Finding
-from holdfast.terminal.say import MessagePrinter, needs_attention
+from holdfast.terminal.messages import MessagePrinter, needs_attention
 
 
 @in_python()

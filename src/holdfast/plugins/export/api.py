@@ -37,7 +37,7 @@ def export(
     """
     from holdfast.core.decisions import decisions_to
     from holdfast.plugins.export.export import export as write
-    from holdfast.terminal.say import MessagePrinter
+    from holdfast.terminal.messages import MessagePrinter
 
     folder = Path(run_name(run))
     place = None if out is None else Path(out)

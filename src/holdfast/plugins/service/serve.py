@@ -76,7 +76,7 @@ def command(
     settings = serving(set_ or [])
     refuse_too_little("torch")
     from holdfast.plugins.service.compose import ServeRequest, compose
-    from holdfast.terminal.say import MessagePrinter
+    from holdfast.terminal.messages import MessagePrinter
     from holdfast.terminal.streams import notify
 
     def log(line: str) -> None:

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.report.answer.score import (
-    LOWER_IS_BETTER,
     GUESSES,
+    LOWER_IS_BETTER,
     PHRASES,
     Headline,
     Use,
     advantage_text,
     difference_text,
+    headline_score,
     is_generation,
     paired_comparison,
     test_row_text,
-    headline_score,
 )
 from holdfast.report.numbers import metric_name
 from holdfast.report.run_files import Block

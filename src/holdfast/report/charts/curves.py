@@ -13,14 +13,14 @@ from holdfast.report.charts.svg import (
     SIZES,
     WIDE,
     AxisScale,
-    svg_drawing,
     element,
+    integer_ticks,
     line,
     mark,
+    svg_drawing,
     tick,
     tick_labels,
     ticks,
-    integer_ticks,
 )
 from holdfast.report.numbers import count, number
 

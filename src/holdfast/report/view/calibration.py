@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from holdfast.report.charts.svg import SIZES, AxisScale, svg_drawing, element, line, mark, tick
+from holdfast.report.charts.svg import SIZES, AxisScale, element, line, mark, svg_drawing, tick
 from holdfast.report.document import Cell
 from holdfast.report.numbers import compact, count, estimate, metrics, number, plural
 from holdfast.report.run_files import RunFiles
-from holdfast.report.view.honest import cell
+from holdfast.report.view.score import cell
 
 AXIS_MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MAX_DECIMALS = 4

@@ -12,10 +12,10 @@ from markupsafe import Markup
 from holdfast.report.charts.svg import (
     SIZES,
     AxisScale,
-    svg_drawing,
     element,
     line,
     mark,
+    svg_drawing,
     tick,
     tick_labels,
     ticks,

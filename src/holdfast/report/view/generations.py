@@ -9,7 +9,7 @@ from holdfast.core.records import Estimate
 from holdfast.report.document import Cell
 from holdfast.report.numbers import count, metric_name, plural
 from holdfast.report.run_files import Block, RunFiles
-from holdfast.report.view.honest import cell
+from holdfast.report.view.score import cell
 
 COLUMNS = {
     "test": "Test rows",

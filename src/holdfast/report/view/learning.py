@@ -26,7 +26,7 @@ from holdfast.report.numbers import (
     sentence,
 )
 from holdfast.report.run_files import Block, RunFiles
-from holdfast.report.view.honest import cell, headline_metric
+from holdfast.report.view.score import cell, headline_metric
 
 FOLDS, TEST = "Validation, out of fold", "Test"
 PROBE, VALID, REFINED = "Training sample", "Validation", "Validation, calibrated"

@@ -9,7 +9,7 @@ from holdfast.core.errors import RunError
 from holdfast.report.document import Cell
 from holdfast.report.numbers import compact, count, number
 from holdfast.report.run_files import Block, RunFiles, TestPrediction
-from holdfast.report.view.honest import cell
+from holdfast.report.view.score import cell
 
 COMPACT_FROM = 13
 LONG_NAME = 20

@@ -14,7 +14,7 @@ from holdfast.data.options import RARE_BELOW
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import nested_order
 from holdfast.quality.check import CheckResult, check, has_classes, has_texts, result
-from holdfast.quality.fold_answers import probe_logits, standardize
+from holdfast.quality.fold_predictions import probe_logits, standardize
 from holdfast.quality.views import Embedded, TableRows, ThoroughRows, normalize_pair, text_batches
 
 _MAX_CLASS_SHARE = 0.8

@@ -9,7 +9,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
-from holdfast.quality.fold_answers import ContentProbes
+from holdfast.quality.fold_predictions import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, contains_any, neutralize, swap_terms
 from holdfast.quality.views import Embedded
 from holdfast.stats.intervals import rate_gap, wilson

@@ -21,7 +21,7 @@ from holdfast.quality.cues import (
     is_in_class_name,
     remove_cue,
 )
-from holdfast.quality.fold_answers import log_softmax
+from holdfast.quality.fold_predictions import log_softmax
 from holdfast.quality.views import Embedded, Vectors
 
 MOST_ROWS = 20_000

@@ -13,7 +13,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted, listing
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
-from holdfast.quality.picture_facts import CORNERS, SCALARS, Traces
+from holdfast.quality.image_facts import CORNERS, SCALARS, Traces
 from holdfast.quality.views import Images, ImageSample
 from holdfast.stats.auc import delong
 from holdfast.stats.intervals import wilson

@@ -11,7 +11,7 @@ from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted, have
 from holdfast.runs.start import ModelOutline, RowsOutline
 from holdfast.terminal.layout import COLUMN, entry, format_seconds, millions
-from holdfast.terminal.say import MessagePrinter, finding_lines, model_lines, row_lines
+from holdfast.terminal.messages import MessagePrinter, finding_lines, model_lines, row_lines
 
 ROWS = RowsOutline("reviews.csv", 200, ("text",), "label", "2 classes", None, 140, 30, 30, 0, 0)
 MODEL = ModelOutline("embedded", "text-classification", 22_566_146, 10_845_698, 75, 1, 16, 8.57, 3)
@@ -51,7 +51,7 @@ def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(caps
     from holdfast.core.decisions import decisions_to
     from holdfast.core.records import Decision
     from holdfast.data.labels.spelling import merge_spellings
-    from holdfast.terminal.say import MessagePrinter
+    from holdfast.terminal.messages import MessagePrinter
 
     part = replace(ROWS, dropped=10, why_dropped="missing text or label")
     assert "10 dropped (missing text or label)" in " ".join(" ".join(row_lines(part, 80)).split())

@@ -51,7 +51,7 @@ class Careless:
 
 
 @dataclass(frozen=True, slots=True)
-class TestScoreView:
+class ScoreView:
     """The section. ``table`` has one line a metric; ``columns`` are this model and baselines."""
 
     name: str
@@ -79,7 +79,7 @@ EPISODES = (
 )
 
 
-def honest(run: RunFiles) -> TestScoreView:
+def score_view(run: RunFiles) -> ScoreView:
     """Tolerates a run without test rows or baselines: each missing number says why."""
     test = run.part("test")
     scores, baseline_scores = metrics(test), baselines(run)
@@ -99,7 +99,7 @@ def honest(run: RunFiles) -> TestScoreView:
         Dot(column_name, one, "main" if place == 0 else "other")
         for place, ((column_name, _), one) in enumerate(zip(columns, shown, strict=True))
     ]
-    return TestScoreView(
+    return ScoreView(
         name=metric_name(name),
         cell=cell(value, name),
         level=f"{100 * value.level:.0f}\u00a0%",
@@ -118,10 +118,10 @@ def honest(run: RunFiles) -> TestScoreView:
     )
 
 
-def score_unless_folded(run: RunFiles) -> TestScoreView | None:
+def score_unless_folded(run: RunFiles) -> ScoreView | None:
     """``None`` where folds are the score, without test rows: their own section says it."""
     folded = bool(run.part("cv")) and not run.part("test").get("n")
-    return None if folded else honest(run)
+    return None if folded else score_view(run)
 
 
 def headline_metric(scores: Mapping[str, Estimate]) -> str:
