@@ -403,8 +403,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "leaks-one-way",
         "a leak names every source row, and not every row of the other file",
         "quality/leaks.py",
-        "rest = ~named[back.at - theirs]",
-        "rest = np.zeros(len(back.at), dtype=bool)",
+        "rest = ~is_paired[from_other.row - other_start]",
+        "rest = np.zeros(len(from_other.row), dtype=bool)",
         ("tests/quality/test_copied_checks.py",),
     ),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.report.run_files import RunFiles
-from holdfast.report.view.update import excluded_feedback_text, test_score_text, update_section
+from holdfast.report.view.update import excluded_feedback_text, score_change_text, update_section
 
 TEST = {
     "metric": "accuracy",
@@ -83,10 +83,10 @@ def test_what_was_left_out_in_words() -> None:
 
 
 def test_the_two_scores_in_words() -> None:
-    assert test_score_text(TEST) == (
+    assert score_change_text(TEST) == (
         "accuracy 80.0 %, the served model's was 85.0 % (difference -5.0 (-10.0 to +1.0) points, "
         "scored after the decision)"
     )
     bare = {**TEST, "difference": {"value": None, "why": "no"}}
-    assert test_score_text(bare) == "accuracy 80.0 %, the served model's was 85.0 %"
-    assert test_score_text({}) == "no score that both runs have"
+    assert score_change_text(bare) == "accuracy 80.0 %, the served model's was 85.0 %"
+    assert score_change_text({}) == "no score that both runs have"

@@ -1,7 +1,7 @@
 """The options that several commands take, each record in one place, and how typer sees them.
 
-A command is a function of records: ``flatten_options`` gives typer the fields of each as options, in the order
-of the function's parameters, and makes the records of what was typed.
+A command is a function of records: ``flatten_options`` gives typer the fields of each as options,
+in the order of the function's parameters, and builds the records from what was typed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The last words of a run: what it is worth, whether to use it, what its training showed, and
-where everything lies."""
+"""The summary of a finished run: its score, whether to use it, its verdict, and its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One contract for every check: what it sees and says, what it cannot see, how often it errs."""
+"""The contract of every check: its view, its result, what it misses, how often it is wrong."""
 
 from __future__ import annotations
 
@@ -53,42 +53,40 @@ def result(
 
 
 def never_skipped(view: object) -> str:
-    """A check that always has something to see in its view."""
+    """For a check that never skips its view."""
     return ""
 
 
 def any_table(table: Table) -> bool:
-    """A check that holds for every table."""
+    """For a check that applies to every table."""
     return True
 
 
 def has_texts(table: Table) -> bool:
-    """A check of what is written: not where a row is a picture, whose text is a mark of its
-    content."""
+    """For a check of texts: not where a row is an image, whose text is a hash of its content."""
     return "path" not in table.rows.column_names
 
 
 def has_classes(table: Table) -> bool:
-    """A check of classes: not where a label is a number, or several, or a text, or tags."""
+    """For a check of classes: not where a label is a number, several labels, a text or tags."""
     return table.columns.one_class and len(table.classes) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[V]):
-    """A named look at the data.
+    """A named check of the data.
 
     Parameters
     ----------
     name : that of its findings.
-    sees : the type of the view it is given (``quality/views.py``).
-    run : that view → what it found (``result``), or ``None``. It states its rule with the numbers,
-        stays silent where it cannot tell, says nothing silly of clean data, and gives a score in
-        [0, 1].
+    view_type : the type of its view (``quality/views.py``).
+    run : that view → its ``result``, or ``None``. It states its rule with the numbers, is silent
+        where it cannot tell and on clean data, and gives a score in [0, 1].
     cannot_see : what it misses, in a sentence for the user.
     error_rate : how often it is wrong, with the figures and where they were measured.
-    holds_for : whether it means anything for a table.
-    nothing : why there is nothing to be seen in a view (no file to hold it against, say), or
-        nothing at all where there is: what was not looked at must not be called fine.
+    applies_to : whether it means anything for a table.
+    skip_reason : why a view holds nothing to check (no file to compare with, say), empty where it
+        does: what was not checked must not be called fine.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""What rows say of each other: answers for every row from fits that had not seen it.
+"""Out-of-fold predictions: every row is predicted by models that were not trained on it.
 
-Two probes answer for labels, one on the vectors of a frozen model and one on the words. They err on
+Two probes predict labels, one from the vectors of a frozen model and one from the words. They err on
 different rows, so that a weighted sum of their log-probabilities (a log opinion pool, Genest and
 Zidek 1986) finds more wrong labels than either: average precision of 10 % exchanged labels at 1,600
 rows, see ``benchmarks/labels.py``.
@@ -45,10 +45,10 @@ MIN_LOG_P = -25.0
 @dataclass(frozen=True)
 class FoldLogProbabilities:
     """``log_p`` [n, C], log-probabilities of each row by fits on other rows, of all ``C`` classes;
-    ``labels`` [n], −1 where there is none, which every fit answers. ``runs`` [r, n, C] are the
-    single answers of each division that ``log_p`` is the pool of. ``weights`` are those of the
-    vectors, of the words and, where there are any, of the tuned answers in it; ``c`` is the inverse
-    penalty of the vectors' probe."""
+    ``labels`` [n], −1 where there is none: every fit predicts such a row. ``runs`` [r, n, C] are
+    the predictions of each repeat, of which ``log_p`` is the pool. ``weights`` are those of the
+    vectors, of the words and, where given, of the tuned predictions; ``c`` is the inverse penalty
+    of the vectors' probe."""
 
     log_p: Floats
     labels: Ints
@@ -83,7 +83,7 @@ def cross_fit(
     seed: int,
     tuned_log_p: Floats | None = None,
 ) -> FoldLogProbabilities | None:
-    """Answer every row by fits on the others: five folds, divided in three ways.
+    """Predict every row by fits on the others: five folds, repeated three times.
 
     Both probes are L2-regularised multinomial logistic regressions; C of the vectors' probe is
     chosen once by cross-validated log loss (of 1,500 rows at most), that of the words' is 3. The
@@ -123,7 +123,7 @@ def cross_fit(
 
 
 def choose_penalty(x: Floats, labels: Ints, labelled: Ints, seed: int) -> float:
-    """The inverse penalty of a probe of the rows at ``labelled``: by the log loss of 1,500 of them."""
+    """The inverse penalty of a probe on the rows ``labelled``, by the log loss of 1,500 of them."""
     subset = generator(seed, "penalty").permutation(labelled)[:PENALTY_ROWS]
     return choose_c(x[subset], np.unique(labels[subset], return_inverse=True)[1], seed, PENALTY_GRID).c
 

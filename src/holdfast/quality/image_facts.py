@@ -1,4 +1,4 @@
-"""What a picture keeps of how it was made: what its file says, and traces in its pixels."""
+"""How an image was made: the metadata of its file, and traces in its pixels."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _MARGIN_PIXELS = 16
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """One file. ``pixel_facts`` are facts that the pixels carry, so that a network can read the label off
-    them; ``metadata_facts`` those that only the file carries. Each by its name, as text; what a file has
-    not is ``"none"``. ``width`` and ``height`` in pixels as stored, ``pixels`` its thumbnail."""
+    """One file. ``pixel_facts`` can be seen in the pixels, so that a network can use them as a
+    shortcut; ``metadata_facts`` are in the file alone. Each by its name, as text; ``"none"`` where
+    a file has none. ``width`` and ``height`` in pixels as stored, ``pixels`` its thumbnail."""
 
     pixel_facts: dict[str, str]
     metadata_facts: dict[str, str]

@@ -1,8 +1,8 @@
-"""What copies on both sides of a division cost: by how much a measured accuracy is too good.
+"""By how much duplicates across splits inflate a measured accuracy.
 
-A model that learns its training rows by heart answers a row whose copy it was trained on with the
-copy's label. Without the copy it would answer as it does on any new row, which a linear probe on
-frozen features, fitted on rows that copy none of them, is asked for. Of n rows that are scored, m
+A model that memorizes its training rows predicts, for a row whose copy it was trained on, the
+copy's label. Without the copy it would predict as on any new row, which a linear probe on frozen
+features estimates, fitted on rows that copy none of them. Of n rows that are scored, m
 with a copy among the training rows, the accuracy is too good by
 
     Σ p_i · (a_i − r_i) ÷ n,
@@ -40,14 +40,14 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class ProbeInflationEstimator:
-    """Prices by the geometry of ``embedded``. ``None`` where rows have no classes, too few copies
+    """Estimates from the vectors of ``embedded``. ``None`` where rows have no classes, too few copies
     were read by the model, or too few other rows are left to fit a probe on."""
 
     embedded: Embedded
 
     def from_leaks(self, all_rows: AllRows, pairs: Leaks) -> AccuracyInflation | None:
-        """The price of rows that stand in the source and in another table, for an accuracy that is
-        measured on that whole table."""
+        """By rows that are in the source and in another table, of an accuracy that is measured on
+        that table."""
         other_view = self.embedded.others.get(pairs.name)
         if other_view is None or not has_classes(self.embedded.rows.table):
             return None
@@ -71,8 +71,8 @@ class ProbeInflationEstimator:
         return _estimate_inflation(correct, agreement[copied], np.ones(len(copied)), leaked / rows, rows)
 
     def from_split(self, all_rows: AllRows, units: Ints) -> AccuracyInflation | None:
-        """The price of copies within the source (equal ``units`` [n]) for an accuracy that is
-        measured on the rows that a random division sets aside."""
+        """By duplicates within the source (equal ``units`` [n]), of an accuracy that is measured on
+        the test rows of a random split."""
         if not has_classes(self.embedded.rows.table):
             return None
         table = all_rows.tables["source"]

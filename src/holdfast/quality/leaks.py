@@ -1,6 +1,5 @@
-"""Which rows of a table stand in another one too, as verified lexical copies, row by row.
-
-What copies cost, as a value, and who is asked for it.
+"""Which rows of a table are in another one too, as verified lexical duplicates; and the protocol that
+estimates by how much they inflate an accuracy.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ class AccuracyInflation:
 
 
 class InflationEstimator(Protocol):
-    """Whoever prices copies; ``None`` where that cannot be told. See ``inflation.py``."""
+    """Estimates the inflation by duplicates; ``None`` where it cannot. See ``inflation.py``."""
 
     def from_leaks(self, gathered: AllRows, pairs: Leaks) -> AccuracyInflation | None: ...
 

@@ -1,4 +1,4 @@
-"""Pairs of rows that are alike, as findings and pages name them: for texts and pictures alike."""
+"""Findings and examples for pairs of similar rows: texts or images."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def pair_examples(
     notes: Sequence[str] = (),
     max_examples: int = MAX_PAIRS_SHOWN,
 ) -> tuple[CheckExample, ...]:
-    """The first ``max_examples`` pairs to be looked at. ``ids`` and ``other_ids`` are the source rows of the
-    positions; ``similarity_format`` says a pair's similarity (``agreement {:.2f}``), after its note."""
+    """The first ``max_examples`` pairs as examples. ``ids`` and ``other_ids`` are the source rows of
+    the positions; ``similarity_format`` (``agreement {:.2f}``) follows a pair's note."""
     return tuple(
         CheckExample(
             int(ids[pairs.first[n]]),
@@ -70,9 +70,9 @@ def leaks_result(
     remedy: str,
     severity: Severity,
 ) -> CheckResult | None:
-    """What pairs with the rows of other files (by name) come to; ``None`` without any. ``wording`` is
-    what rows are called, and how they stand here. Score: the largest share of a file's rows that
-    are met."""
+    """The finding for pairs with rows of other files (by name); ``None`` without any. ``wording`` is
+    what rows are called, and how they occur here. Score: the largest share of a file's rows that
+    have a pair."""
     noun, condition = wording
     sentences, shares = [], []
     examples: list[CheckExample] = []
@@ -104,9 +104,9 @@ def conflicts_result(
     *,
     quote_texts: bool,
 ) -> CheckResult | None:
-    """What pairs of rows with different labels come to; ``None`` without any. ``wording`` is how they
-    are alike, and the remedy; ``quote_texts``: with the texts of the first. Score: the share of the rows
-    that stand in such pairs."""
+    """The finding for pairs of rows with different labels; ``None`` without any. ``wording`` is how
+    they are alike, and the remedy; ``quote_texts`` adds the texts of the first pair. Score: the
+    share of the rows that are in such pairs."""
     pairs = differently_labelled(pairs, rows.labels)
     if not len(pairs):
         return None

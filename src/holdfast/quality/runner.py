@@ -1,4 +1,4 @@
-"""Every check that has something to see."""
+"""Runs every check that applies."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _CHECK_POSITION = {name: place for place, name in enumerate(_CHECK_ORDER.split()
 
 @dataclass(frozen=True, slots=True)
 class AuditResults:
-    """What a look through all checks gave: ``results`` the worst first, then by name; ``seconds`` of
-    each check that ran; ``skipped`` those that had no view or nothing to see in it, which is then
-    said; ``not_applicable`` those that mean nothing for the
-    table; ``failed`` what those said that fell over."""
+    """The results of all checks: ``results`` the worst first, then by name; ``seconds`` of each check
+    that ran; ``skipped`` those without a view, or with the reason why theirs holds nothing to
+    check; ``not_applicable`` those that mean nothing for the table; ``failed`` the errors of those
+    that raised one."""
 
     results: tuple[CheckResult, ...]
     seconds: dict[str, float]
@@ -52,9 +52,9 @@ def run_checks(
     *,
     continue_on_error: bool = False,
 ) -> AuditResults:
-    """Run every check that sees one of these views; ``on_start`` hears its name. An empty table has
-    nothing to be seen. With ``continue_on_error`` a check that falls over is named in ``failed`` and the others
-    look all the same."""
+    """Run every check whose view is among ``views``; ``on_start`` is called with its name. An empty
+    table runs none. With ``continue_on_error`` a check that raises is named in ``failed`` and the
+    others still run."""
     checks = sorted(all_checks().values(), key=_sort_key) if len(table) else ()
     results, seconds, not_applicable = [], {}, []
     skipped: dict[str, str] = {}

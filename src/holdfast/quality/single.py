@@ -42,8 +42,8 @@ def text_finding(
     """The finding of a check of single texts: ``notes`` are positions with a note of what is there,
     the plainest first; ``None`` without any. Score: their share of the rows looked at.
 
-    ``condition`` follows the number of rows (``"3 rows have"`` …); ``masked`` gives the text to be shown
-    of a position, where the row's own must not be.
+    ``condition`` follows the number of rows (``"3 rows have"`` …); ``masked`` gives the text to
+    show of a position, where the row's own must not be shown.
     """
     if not notes:
         return None

@@ -1,8 +1,8 @@
-"""What a check may look at, each a type: rows alone, what copies what, vectors, tokens, pictures.
+"""What a check may read, each a type: rows, duplicates, vectors, tokens, images.
 
-A view is made once and shared by all checks that see it; whoever makes it
-(``analyses/audit/audit.py``) decides whether it can be made at all, and the audit says which checks
-had nothing to see.
+A view is made once and shared by all checks that take it. The audit
+(``analyses/audit/audit.py``) decides whether it can be made at all, and reports which checks were
+skipped.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class OtherColumns:
 
 @dataclass(frozen=True)
 class TableRows:
-    """The table alone, and the other columns of its source (``other_columns``), where they are read.
-    ``sample`` and ``sampled`` are for checks that read every text."""
+    """The table, and the ``other_columns`` of its source, where they are read. ``sample`` and
+    ``sampled`` are for checks that read every text."""
 
     table: Table
     other_columns: OtherColumns = field(default_factory=OtherColumns)
@@ -167,12 +167,12 @@ class ThoroughRows:
 
 @dataclass(frozen=True)
 class TableCopies:
-    """The table and what copies what in it and in the tables it is held against: ``all_rows`` has
-    the table as ``source``, and the others by their names. ``split_names`` are those names that are the
-    validation and test rows of this source; the rest was given with ``--against``. ``other_columns`` are
-    the other columns of the other tables, by name; ``inflation`` says what copies cost in points,
-    where a model has read the rows; ``loose_copies`` are the pairs of all their texts that differ in more
-    words, where they are asked for (``audit.loose``)."""
+    """The table and the duplicates in it and in the tables it is compared with: ``all_rows`` has
+    the table as ``source``, and the others by their names. ``split_names`` are those names that are
+    the validation and test rows of this source; the rest was given with ``--against``.
+    ``other_columns`` are those of the other tables, by name; ``inflation`` estimates in points by
+    how much duplicates inflate an accuracy, where a model has read the rows; ``loose_copies`` are
+    the pairs of all their texts that differ in more words, if requested (``audit.loose``)."""
 
     rows: TableRows
     all_rows: AllRows
@@ -203,13 +203,13 @@ class Embedded:
     """The table in the geometry of a model.
 
     ``vectors`` [n, d] unit length, the mean-pooled frozen ``encoder``; ``embed`` gives those of
-    other texts. ``others`` are the vectors of the tables it is held against, by name. ``tuned_log_p``
-    [n, classes] are out-of-fold log-probabilities of each row by features tuned on the other folds,
-    where somebody has paid for them. ``middle_vectors`` [n, d] are the vectors of the encoder at two thirds
-    of its depth, which know more of style and wording than the last ones. ``unlabelled`` are texts
-    without a label, with their vectors, where there are some. Of a large table all this is a
-    sample: ``rows`` are those that were embedded. ``references`` are texts of a known sort in the
-    geometry of ``probe_features``, by name: ``general`` of many subjects, ``filler`` that says nothing.
+    other texts. ``others`` are the vectors of the tables it is compared with, by name.
+    ``tuned_log_p`` [n, classes] are out-of-fold log-probabilities of each row by features tuned on
+    the other folds, if requested. ``middle_vectors`` [n, d] are the vectors of the encoder at two
+    thirds of its depth, which hold more of style and wording than the last ones. ``unlabelled`` are
+    texts without a label, with their vectors. Of a large table all this is a sample: ``rows`` are
+    those that were embedded. ``references`` are texts of a known sort in the space of
+    ``probe_features``, by name: ``general`` of many subjects, ``filler`` that says nothing.
     """
 
     rows: TableRows

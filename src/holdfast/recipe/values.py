@@ -1,5 +1,5 @@
-"""What a value of a recipe may be, before its range is looked at: a truth is no number, a number no
-truth and no word, and a word is whole text."""
+"""The types of a recipe's values, checked before their range: a Boolean is no number, and a number
+is neither a Boolean nor text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plain_types(annotation: object) -> Iterator[type]:
 
 
 def check_value(value: object, accepted: frozenset[type]) -> Any:
-    """``value`` for a key that takes the types ``accepted``. Raises ``ValueError`` with the rule."""
+    """``value`` for a key of the types ``accepted``. Raises ``ValueError`` with the rule."""
     if value is None:
         return None
     if accepted == {bool}:

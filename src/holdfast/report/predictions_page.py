@@ -1,6 +1,6 @@
-"""The page of a run's recorded answers: one offline file to look through what the model said.
+"""The page of a run's recorded predictions: one offline file to look through.
 
-It is made of values alone: nothing here opens a file or asks a model. How many rows a page holds is
+It is made of values alone: nothing here opens a file or runs a model. How many rows a page holds is
 bounded by its size; they are drawn evenly, so that the share of right answers on the page is about
 that of all.
 """
@@ -113,7 +113,7 @@ class PredictionsPage:
 
 
 def render_predictions(predictions: RecordedPredictions) -> PredictionsPage:
-    """The page with as many rows as fit ``MAX_BYTES`` bytes, at most ``MOST_ROWS``, drawn evenly. The
+    """The page with as many rows as fit ``MAX_BYTES``, at most ``MOST_ROWS``, sampled evenly. The
     same run gives the same bytes."""
     order = generator(predictions.seed, "page of recorded answers").permutation(len(predictions.rows))
     rows = [predictions.rows[place] for place in order[:MOST_ROWS]]

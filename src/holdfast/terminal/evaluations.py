@@ -30,7 +30,7 @@ def heading(first: Snapshot) -> list[str]:
 
 
 def evaluation_row(history: Sequence[Snapshot], planned: int, is_best: bool, left: str = "") -> str:
-    """The newest look; ``is_best`` says whether its state is the one to keep so far, ``left`` how
+    """The newest evaluation; ``is_best`` says whether its checkpoint is the best so far, ``left`` how
     long the rest will take."""
     last = history[-1]
     metric = metric_of(last)
@@ -94,12 +94,12 @@ def _negated(value: float) -> float:
 
 
 def curve_summary(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -> list[str]:
-    """Lines of at most ``columns`` columns: a row of blocks each for the loss of the train probe,
-    of the validation rows, and of these after the best temperature (which decides), where there is
-    one, then for what is right; the verdict with its reason.
+    """Lines of at most ``columns`` columns: a row of blocks each for the loss of the training sample,
+    the validation loss, the calibrated validation loss (which decides), where there is one, and the
+    metric; then the verdict with its reason.
 
-    The losses share one scale, from the lowest to the highest of the looks shown, so that the
-    parting of the curves can be seen. A loss that is not a number is a cross.
+    The losses share one scale, from the lowest to the highest shown, so that a gap between the
+    curves can be seen. A loss that is not a number is a cross.
     """
     if not history:
         return []

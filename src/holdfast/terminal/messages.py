@@ -1,5 +1,4 @@
-"""What a person reads before and while a run goes on: standard error only, 80 columns without a
-terminal."""
+"""Messages before and during a run: on standard error only, 80 columns without a terminal."""
 
 from __future__ import annotations
 
@@ -20,10 +19,10 @@ MARKS = {"error": "!!", "warn": "! "}
 
 
 class MessagePrinter:
-    """Prints decisions and findings as they are made, each with its reason; or, where ``verbose``
-    is false, the outline of the run alone, with the findings that need a person.
+    """Prints each decision and finding with its reason; or, where ``verbose`` is false, only the
+    outline of the run and the findings that the user must act on.
 
-    Everything that is not printed stands in the run's ``events.jsonl`` and report.
+    The run's ``events.jsonl`` and report have everything that is not printed.
     """
 
     def __init__(self, quiet: bool, verbose: bool = True) -> None:
@@ -72,8 +71,8 @@ class MessagePrinter:
 
 
 def report_missing_predictions(empty: int, below_threshold: int, cut: int, rows: int, quiet: bool) -> None:
-    """A line each, if there are any: how many rows have nothing to read, how many a threshold
-    leaves to a person, and how many answers were stopped before they had ended."""
+    """Report, a line each, how many rows are empty, how many predictions are below the threshold,
+    and how many generated texts were cut."""
     if quiet:
         return
     verb = "is" if below_threshold == 1 else "are"
@@ -92,12 +91,12 @@ def report_missing_predictions(empty: int, below_threshold: int, cut: int, rows:
 
 
 def needs_attention(finding: Finding) -> bool:
-    """Whether somebody must decide something: a warning or an error that was not treated."""
+    """Whether the user must decide something: a warning or an error that was not fixed."""
     return finding.severity in MARKS and not finding.fixed
 
 
 def row_lines(part: RowsOutline, columns: int) -> list[str]:
-    """The rows and their columns, and the division with what was moved."""
+    """The rows and their columns, and the split with the rows that were moved."""
     columns_read = ", ".join(f'"{name}"' for name in part.text)
     if part.label and columns_read:
         columns_read += f' → "{part.label}"'
@@ -117,7 +116,7 @@ def row_lines(part: RowsOutline, columns: int) -> list[str]:
 
 
 def model_lines(part: ModelOutline, columns: int) -> list[str]:
-    """What learns, and the plan in numbers."""
+    """The trainable parameters, and the plan in numbers."""
     learning = f"{_share_of_parameters(part.learning, part.parameters)} parameters learn"
     phases = f" in {part.phases} phases" if part.phases > 1 else ""
     steps = f"{counted(part.steps, 'step')}{phases} of {counted(part.rows_a_step, 'row')}"
@@ -136,8 +135,8 @@ def _share_of_parameters(part: int, total: int) -> str:
 
 
 def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
-    """Two lines for what needs a person: one finding in two, two in one each, of more the first
-    and the names of the others. The worst stand first."""
+    """Two lines of findings, the worst first: one finding in two lines, two in one line each, of
+    more the first and the names of the others."""
     ranked = sorted(findings, key=lambda f: (f.severity != "error", -f.score))
     if not ranked:
         return []

@@ -1,6 +1,6 @@
-"""What a person sees while something goes on: a listener that shows a run (a bar and the curves on
-a terminal, a plain line per snapshot elsewhere, and in both a line whenever the verdict changes),
-and one line for whatever else takes long.
+"""Progress: a listener that shows a run (a bar and the curves on a terminal, a plain line per
+evaluation elsewhere, and in both a line whenever the verdict changes), and one line for any other
+long task.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class RunDisplay:
     place: Place = "tell"
 
     def __init__(self, quiet: bool, verbose: bool = False, verdicts: bool = True) -> None:
-        """Without ``verdicts`` those of the way are not shown (but with ``verbose``): in the last
-        of many fits, one of which won, only the verdict at the end says something new."""
+        """Without ``verdicts``, verdicts during training are not shown (unless ``verbose``): in the
+        last of many fits only the verdict at the end is new."""
         self._quiet = quiet
         self._verdicts = verdicts or verbose
         self._verbose = verbose
@@ -178,7 +178,7 @@ class RunDisplay:
         self._print([*step_line, *verdict_lines(verdict, width())])
 
     def _report_actions(self, run: Run) -> None:
-        """What was done to the run itself since the last look; why it ends is said at its end."""
+        """The actions since the last evaluation; the reason for a stop is shown at the end."""
         new = [action for _, action in run.guard.actions[self._actions_reported :]]
         for words in describe_actions([action for action in new if not isinstance(action, Stop)]):
             self._print(entry("Action", words, width()))

@@ -1,4 +1,4 @@
-"""A run, or an audit, with a person watching: what was chosen and found, a bar, the verdict as it
+"""A run, or an audit, with progress on the terminal: decisions, findings, a bar, the verdict as it
 changes."""
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def recipe_cross_validation(recipe: Recipe) -> CrossValidation | None:
 
 
 def audit_with_progress(request: AuditRequest, *, quiet: bool = False) -> Audit:
-    """Do what ``request`` says."""
+    """Run the audit of ``request``."""
     from holdfast.analyses.audit.audit import audit
 
     printer, line = MessagePrinter(quiet), ProgressLine(quiet)

@@ -159,7 +159,7 @@ def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL"
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.view.update import excluded_feedback_text, test_score_text
+    from holdfast.report.view.update import excluded_feedback_text, score_change_text
 
     feedback, start = block["feedback"], block["start"]
     replayed = feedback["replayed"]
@@ -172,4 +172,4 @@ def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Left out", left
     words = {"warm": "from the served model", "anew": "from the base model"}
     yield "Trained", f"{words[start['start']]}: {start['because']}"
-    yield "Test rows", test_score_text(block["test"])
+    yield "Test rows", score_change_text(block["test"])

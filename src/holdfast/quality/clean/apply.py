@@ -1,7 +1,7 @@
-"""Rows and treatments in, rows and the log of every change out; and the way back.
+"""Cleans rows and logs every change; ``revert`` undoes the changes of a log.
 
-``plan_cleaning`` puts what was asked for into its order, ``clean_texts`` is all that may be done to rows
-of any side, and ``clean_rows`` does everything to one side or to a file.
+``plan_cleaning`` orders the requested steps, ``clean_texts`` is all that may be done to rows of any
+split, and ``clean_rows`` applies every step to one split or to a file.
 
 A line of the log is a JSON object: ``{"row": 3, "treatment": "encoding", "column": "text",
 "before": "cafÃ©", "after": "café", "why": "…"}``. Where a whole row was left out ``column`` and
@@ -250,8 +250,8 @@ def _invalid_line(where: str, number: int) -> DataError:
 
 @dataclass(frozen=True, slots=True)
 class RevertedRows:
-    """The rows as they were, but for the cells ``unrecoverable`` (row, column): what stood there was
-    personal and was not written down."""
+    """The rows as they were, but for the cells ``unrecoverable`` (row, column): these held personal
+    data, which were not written down."""
 
     row_set: RowSet
     unrecoverable: tuple[tuple[int, str], ...]

@@ -107,8 +107,8 @@ def most_likely_word(word: str) -> str:
 
 
 def _spelling_candidates(word: str, min_count: int, min_letters: int) -> list[Any]:
-    """The words of so many ``min_letters`` or more that are one letter away from one that no dictionary
-    has, the most frequent first, where that stands ``min_count`` times in the corpus."""
+    """The words of ``min_letters`` or more that are one letter away from a word that no dictionary
+    has, the most frequent first; none where that occurs under ``min_count`` times in the corpus."""
     from symspellpy import Verbosity
 
     spell_checker = dictionary()

@@ -1,9 +1,9 @@
 """The contract of a treatment: what it changes, in which order, and what its log can give back.
 
-Two types, told apart by what they may look at. A ``TextTreatment`` reads one text and gives another:
-it learns nothing, so that it may be used on every side, and on rows that come later. A
-``TableTreatment`` compares rows with each other: it is given the rows of one side, never test rows,
-and no new row is treated by what it saw.
+Two types, by what they may read. A ``TextTreatment`` turns one text into another and learns
+nothing, so that it may be used on every split, and on rows that come later. A ``TableTreatment``
+compares rows with each other: it is given the rows of one split, never test rows, and no new row is
+cleaned by what it read.
 
 Whoever names treatments in whatever order gets the same rows: they are applied by their ``order``,
 the row treatments again and again until a text no longer changes. Hence treating what was treated
@@ -57,12 +57,12 @@ class TextTreatment(Generic[S]):
     pattern : a pattern of RE2 that matches every text that may change, so that others cost nothing.
     because : what was done, as a log says it.
     order : treatments of lower order come first.
-    answers : whether texts to be written by a model are treated as well, not only what is read.
-    default : whether ``train`` does it without being asked.
-    fixes : the checks whose finding it settles.
+    answers : whether texts to be written by a model are cleaned as well, not only inputs.
+    default : whether ``train`` does it by default.
+    fixes : the checks whose finding it resolves.
     hides : whether what it takes out must not be written down.
-    skip_reason : why it leaves a text alone without a look for what to change, "" where it looks; such
-        texts are counted.
+    skip_reason : why it skips a text without reading it, "" where it reads it; skipped texts are
+        counted.
     """
 
     name: str
@@ -80,8 +80,7 @@ class TextTreatment(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class RowSet:
-    """The rows that a ``TableTreatment`` may look at: those of one side, or of a whole file that
-    somebody cleans.
+    """The rows that a ``TableTreatment`` may read: those of one split, or of a file.
 
     ``rows`` [n] are those of the source; ``columns`` every cell as written, [n] each, ``None``
     where one is missing; ``text`` the columns that are read, ``label`` that of the labels.

@@ -1,5 +1,5 @@
-"""The answer that a manager needs, in one line, and whether to use the model: the terminal's last
-words and the top of the report say the same.
+"""The result of a run in one line, and whether to use the model: the same in the terminal and at the
+top of the report.
 """
 
 from __future__ import annotations

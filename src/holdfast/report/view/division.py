@@ -1,4 +1,4 @@
-"""How the rows were divided, and which were moved or dropped."""
+"""How the rows were split, and which were moved or dropped."""
 
 from __future__ import annotations
 

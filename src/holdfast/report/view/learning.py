@@ -1,4 +1,4 @@
-"""How it learned: curves over the looks, and the gap between rows seen and rows not seen."""
+"""Learning curves, and the gap between training and validation rows."""
 
 from __future__ import annotations
 

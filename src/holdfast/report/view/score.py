@@ -1,4 +1,4 @@
-"""The honest number: the test score with its interval, beside what needs no fine-tuning."""
+"""The test score with its interval, compared with baselines that need no fine-tuning."""
 
 from __future__ import annotations
 

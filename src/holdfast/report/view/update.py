@@ -41,7 +41,7 @@ def update_section(run: RunFiles) -> Document | None:
         f"{STARTS.get(str(start.get('start')), '')}: {start.get('because')}.",
         f"Allowed to be lost on old rows: {100 * (gate.number('margin') or 0):g} points "
         f"({gate.get('margin_because')}).",
-        f"Test rows: {test_score_text(raw.block('test'))}.",
+        f"Test rows: {score_change_text(raw.block('test'))}.",
     )
     tables = [
         DocumentTable(
@@ -99,7 +99,7 @@ def excluded_feedback_text(feedback: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def test_score_text(block: Mapping[str, Any]) -> str:
+def score_change_text(block: Mapping[str, Any]) -> str:
     """Old and new score on the test rows, and their difference."""
     name = str(block.get("metric") or "")
     if not name:

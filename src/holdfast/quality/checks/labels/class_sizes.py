@@ -179,9 +179,9 @@ def too_few_rows(view: Embedded) -> CheckResult | None:
 
 @dataclass(frozen=True)
 class GrowthEstimate:
-    """``accuracy`` is the share of rows that the probe answers rightly; ``gain`` what twice the rows
-    would add to it, ``low`` and ``high`` its interval, all in [−1, 1]. ``points`` pairs (rows,
-    share of wrong answers), fewest first."""
+    """``accuracy`` is that of the probe; ``gain`` is what twice the rows would add to it, with the
+    interval ``low`` to ``high``, all in [−1, 1]. ``points`` are pairs (rows, error rate), fewest
+    rows first."""
 
     accuracy: float
     gain: float

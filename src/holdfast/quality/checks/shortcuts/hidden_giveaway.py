@@ -57,7 +57,7 @@ SERIOUS_SHARE = 0.5
 )
 def hidden_giveaway(view: Embedded) -> CheckResult | None:
     """Reports cues (``quality/cues.py``) that stand in at least a quarter of a class and, to 97 %,
-    in no other, and that its content does not explain (``Content.explains``); and classes
+    in no other, and that its content does not explain (``ContentModel.explains``); and classes
     whose texts have an even number of characters far more, or less, often than the others'. An
     error where a cue gives away more than half of all rows. Score: the share of rows given away.
     """

@@ -66,8 +66,8 @@ def off_topic_rows(view: Embedded) -> CheckResult | None:
 def list_rows(
     view: Embedded, scores: Floats, selected: Bools, condition: str, remedy: str, note: str
 ) -> CheckResult | None:
-    """The result of a check that lists the ``selected`` [n] rows, highest ``scores`` [n]
-    first; ``condition`` is said of them, ``note`` is the form of a score. ``None`` where none is."""
+    """The result of a check that lists the ``selected`` [n] rows, highest ``scores`` [n] first;
+    ``condition`` describes them, ``note`` is the format of a score. ``None`` without any row."""
     positions = np.flatnonzero(selected)
     if not len(positions):
         return None
