@@ -60,7 +60,7 @@ class DocumentTable:
     columns: tuple[str, ...]
     lines: tuple[tuple[str | Cell, ...], ...]
     styles: tuple[str, ...] = ()
-    look: Literal["shown", "quiet", "region"] = "shown"
+    display: Literal["shown", "quiet", "region"] = "shown"
     region: str = ""
     kind: ClassVar[str] = "table"
 

@@ -36,13 +36,13 @@ def episodes(run: RunFiles) -> Document | None:
         "Scores on test episodes",
         ("Start", ACCURACY_COLUMN),
         tuple(_score(name, one) for name, one in {kept_method: meta, **others}.items()),
-        look="quiet",
+        display="quiet",
     )
     trials = DocumentTable(
         "On validation episodes",
         ("Method", ACCURACY_COLUMN, "Against the baseline"),
         tuple(_trial_line(one, kept_method) for one in meta.blocks("tried")),
-        look="quiet",
+        display="quiet",
         region="What was tried",
     )
     by_task = DocumentTable(

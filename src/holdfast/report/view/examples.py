@@ -47,12 +47,12 @@ SUSPECT_TYPES = ("unlearnable", "forgotten", "memorized", "relearned")
 
 @dataclass(frozen=True, slots=True)
 class DataMapView:
-    """``kinds`` are (style, name, what it means, rows); ``rows`` the first to look at: the row, its
+    """``types`` are (style, name, what it means, rows); ``rows`` the first to look at: the row, its
     label, its kind, confidence and margin."""
 
     sentence: str
     chart: Markup
-    kinds: tuple[tuple[str, str, str, str], ...]
+    types: tuple[tuple[str, str, str, str], ...]
     rows: tuple[tuple[str, str, str, str, str], ...]
     left_out: str
 
@@ -79,7 +79,7 @@ def data_map(run: RunFiles) -> DataMapView | None:
     return DataMapView(
         sentence=f"Of {plural(rows, 'training row')}: {suspects_text}." + _left_out(unclear),
         chart=_map(shown, about),
-        kinds=kinds,
+        types=kinds,
         rows=tuple(_line(x) for x in _suspects(mapped)),
         left_out=f"{plural(not_drawn, 'row')} more are not drawn." if not_drawn else "",
     )

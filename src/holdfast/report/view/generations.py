@@ -42,7 +42,7 @@ class GenerationsView:
     scores: tuple[tuple[str, tuple[Cell, ...]], ...]
     count_columns: tuple[str, ...]
     counts: tuple[tuple[str, tuple[str, ...]], ...]
-    sides: tuple[tuple[str, tuple[GeneratedText, ...]], ...]
+    splits: tuple[tuple[str, tuple[GeneratedText, ...]], ...]
 
 
 def generations(run: RunFiles) -> GenerationsView | None:
@@ -78,7 +78,7 @@ def generations(run: RunFiles) -> GenerationsView | None:
             for name in dict.fromkeys(name for one in counts.values() for name in one)
             if name != "n"
         ),
-        sides=tuple(split_texts for split_texts in sides if split_texts[1]),
+        splits=tuple(split_texts for split_texts in sides if split_texts[1]),
     )
 
 

@@ -37,15 +37,15 @@ LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 @dataclass(frozen=True, slots=True)
 class LearningView:
     """Two charts and their table; ``legend`` lists (style, name) of the lines that have values,
-    ``looks`` are the table's lines: step, epoch, numbers, and whether its checkpoint was kept.
+    ``evaluations`` are the table's lines: step, epoch, numbers, and whether its checkpoint was kept.
     ``went_back`` tells of the looks that a rollback took out of the run, empty where none did;
-    ``tried`` of each trial and whether it was kept, ``optimism`` what choosing among the looks is
+    ``trials`` of each trial and whether it was kept, ``optimism`` what choosing among the looks is
     worth."""
 
     loss: Markup
     accuracy: Markup
     legend: tuple[tuple[str, str], ...]
-    looks: tuple[tuple[str, str, tuple[str, ...], bool], ...]
+    evaluations: tuple[tuple[str, str, tuple[str, ...], bool], ...]
     best: str
     stopped: str
     phases: tuple[str, ...]
@@ -53,7 +53,7 @@ class LearningView:
     rate: str
     refined: bool
     went_back: str = ""
-    tried: tuple[str, ...] = ()
+    trials: tuple[str, ...] = ()
     optimism: str = ""
 
 
@@ -108,7 +108,7 @@ def learning(
         loss=draw_curves(loss),
         accuracy=draw_curves(accuracy),
         legend=tuple((s.style, s.name) for s in shown),
-        looks=tuple(_evaluation_line(evaluation, [*losses, *rates], i, best) for i, evaluation in enumerate(evaluations)),
+        evaluations=tuple(_evaluation_line(evaluation, [*losses, *rates], i, best) for i, evaluation in enumerate(evaluations)),
         best=count(best),
         stopped=sentence(run.part().text("stopped_because")),
         phases=_phases(evaluations),
@@ -116,7 +116,7 @@ def learning(
         rate=metric_name(rate),
         refined=refined,
         went_back=_rollback_sentence(len(run.left)),
-        tried=tuple(map(_trial_sentence, control.blocks("trials"))),
+        trials=tuple(map(_trial_sentence, control.blocks("trials"))),
         optimism=control.block("optimism").text("because"),
     )
 
