@@ -143,6 +143,7 @@ def _evidence(candidate: ModelCandidate) -> str:
         return f"best layer {frozen.layer.name}; {explained}LogME {frozen.log_evidence:.3f}"
     texts_evidence: Any = texts
     return (
-        f"{texts_evidence.after:.3f} bits a byte after {texts_evidence.steps} updates; perplexity a token "
+        f"{texts_evidence.after:.3f} bits a byte after {texts_evidence.steps} updates; perplexity "
+        "a token "
         f"{texts_evidence.perplexity:,.1f} before"
     )

@@ -185,7 +185,8 @@ def _hardest(document: Mapping[str, Any]) -> list[str]:
         lines += [f"      {row['because']}"] if row.get("because") else []
         for neighbour in row.get("nearest", ())[:1]:
             lines.append(
-                f"      training row {neighbour['row']} ({_cut(neighbour['label'], 40)}, similarity "
+                f"      training row {neighbour['row']} ({_cut(neighbour['label'], 40)}, "
+                "similarity "
                 f"{neighbour['alike']:.2f}): {_cut(neighbour['text'])}"
             )
     return lines

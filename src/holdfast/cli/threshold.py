@@ -111,7 +111,8 @@ def _split_text(block: dict[str, Any]) -> str:
     answered_rows = f"{block['answered']:,} of {block['n']:,} rows answered"
     if "cost" in block:
         return (
-            f"{answered_rows}; a row costs {block['cost']:.4g}, without it {block['cost_without']:.4g}"
+            f"{answered_rows}; a row costs {block['cost']:.4g}, without it "
+            f"{block['cost_without']:.4g}"
         )
     return f"{answered_rows}: {_rate(block['coverage'])}; precision {_rate(block['precision'])}"
 

@@ -40,8 +40,8 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class ProbeInflationEstimator:
-    """Estimates from the vectors of ``embedded``. ``None`` where rows have no classes, too few copies
-    were read by the model, or too few other rows are left to fit a probe on."""
+    """Estimates from the vectors of ``embedded``. ``None`` where rows have no classes, too few
+    copies were read by the model, or too few other rows are left to fit a probe on."""
 
     embedded: Embedded
 

@@ -1,5 +1,5 @@
-"""Which rows of a table are in another one too, as verified lexical duplicates; and the protocol that
-estimates by how much they inflate an accuracy.
+"""Which rows of a table are in another one too, as verified lexical duplicates; and the protocol
+that estimates by how much they inflate an accuracy.
 """
 
 from __future__ import annotations

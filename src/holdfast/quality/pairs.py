@@ -49,8 +49,8 @@ def pair_examples(
     notes: Sequence[str] = (),
     max_examples: int = MAX_PAIRS_SHOWN,
 ) -> tuple[CheckExample, ...]:
-    """The first ``max_examples`` pairs as examples. ``ids`` and ``other_ids`` are the source rows of
-    the positions; ``similarity_format`` (``agreement {:.2f}``) follows a pair's note."""
+    """The first ``max_examples`` pairs as examples. ``ids`` and ``other_ids`` are the source rows
+    of the positions; ``similarity_format`` (``agreement {:.2f}``) follows a pair's note."""
     return tuple(
         CheckExample(
             int(ids[pairs.first[n]]),
@@ -70,8 +70,8 @@ def leaks_result(
     remedy: str,
     severity: Severity,
 ) -> CheckResult | None:
-    """The finding for pairs with rows of other files (by name); ``None`` without any. ``wording`` is
-    what rows are called, and how they occur here. Score: the largest share of a file's rows that
+    """The finding for pairs with rows of other files (by name); ``None`` without any. ``wording``
+    is what rows are called, and how they occur here. Score: the largest share of a file's rows that
     have a pair."""
     noun, condition = wording
     sentences, shares = [], []

@@ -33,8 +33,8 @@ _CHECK_POSITION = {name: place for place, name in enumerate(_CHECK_ORDER.split()
 
 @dataclass(frozen=True, slots=True)
 class AuditResults:
-    """The results of all checks: ``results`` the worst first, then by name; ``seconds`` of each check
-    that ran; ``skipped`` those without a view, or with the reason why theirs holds nothing to
+    """The results of all checks: ``results`` the worst first, then by name; ``seconds`` of each
+    check that ran; ``skipped`` those without a view, or with the reason why theirs holds nothing to
     check; ``not_applicable`` those that mean nothing for the table; ``failed`` the errors of those
     that raised one."""
 

@@ -114,8 +114,8 @@ def discriminating_words(one: Sequence[str], other: Sequence[str]) -> list[Discr
 def sparse_weights(x: csr_array, y: Floats, max_weights: int) -> Floats:
     """The weights [d] of a logistic regression with an L1 penalty λ‖w‖₁ on the mean loss, at the
     first λ of a path falling from where none is left (by a fifth each time) at which
-    ``max_weights`` are not 0. ``x`` [n, d] sparse; y [n] 0 or 1; the bias is free. By accelerated proximal steps
-    (FISTA, Beck and Teboulle 2009)."""
+    ``max_weights`` are not 0. ``x`` [n, d] sparse; y [n] 0 or 1; the bias is free. By accelerated
+    proximal steps (FISTA, Beck and Teboulle 2009)."""
     n, d = x.shape
     slope = x.T @ (y.mean() - y) / n
     penalty = float(np.abs(slope).max())

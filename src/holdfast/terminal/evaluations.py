@@ -25,13 +25,14 @@ def heading(first: Snapshot) -> list[str]:
     definition = " (calibrated: loss after temperature scaling)" if calibrated else ""
     return [
         f"{'':11}{'train':>7}  validation{definition}",
-        f"{'step':>11}{'loss':>7}{'loss':>7}{calibrated_column}{metric[0] if metric else '':>11}{'left':>12}",
+        f"{'step':>11}"
+        f"{'loss':>7}{'loss':>7}{calibrated_column}{metric[0] if metric else '':>11}{'left':>12}",
     ]
 
 
 def evaluation_row(history: Sequence[Snapshot], planned: int, is_best: bool, left: str = "") -> str:
-    """The newest evaluation; ``is_best`` says whether its checkpoint is the best so far, ``left`` how
-    long the rest will take."""
+    """The newest evaluation; ``is_best`` says whether its checkpoint is the best so far,
+    ``left`` how long the rest will take."""
     last = history[-1]
     metric = metric_of(last)
     metric_text = "" if metric is None else format_metric(metric[1], metric[2])
@@ -94,8 +95,8 @@ def _negated(value: float) -> float:
 
 
 def curve_summary(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -> list[str]:
-    """Lines of at most ``columns`` columns: a row of blocks each for the loss of the training sample,
-    the validation loss, the calibrated validation loss (which decides), where there is one, and the
+    """Lines of at most ``columns`` columns: a row of blocks each for the loss of the training
+    sample, the validation loss, the calibrated validation loss (which decides), where there is one, and the
     metric; then the verdict with its reason.
 
     The losses share one scale, from the lowest to the highest shown, so that a gap between the

@@ -1,5 +1,5 @@
-"""The result of a run in one line, and whether to use the model: the same in the terminal and at the
-top of the report.
+"""The result of a run in one line, and whether to use the model: the same in the terminal and at
+the top of the report.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
         return f"Do not use it: {broken}.", "no"
     if better_baselines and better_baselines[0] in GUESSES:
         return (
-            f"Do not use it: on {test_row_text(result)} the {GUESSES[better_baselines[0]]} scores as well, and "
+            f"Do not use it: on {test_row_text(result)} the {GUESSES[better_baselines[0]]} scores "
+            "as well, and "
             "reads nothing.",
             "no",
         )

@@ -74,7 +74,8 @@ def _sentence(meta: Block, kept_method: str) -> str:
     unit, plain = interval_block.text("over", "class"), interval_block.get("plain_half")
     units = f"{count(interval_block.get('units'))} {unit}{'es' if unit == 'class' else 's'}"
     sentence = (
-        f"{METHOD_NAMES.get(kept_method, kept_method)} was kept: {meta.get('because')}. Intervals know that the "
+        f"{METHOD_NAMES.get(kept_method, kept_method)} was kept: {meta.get('because')}. Intervals "
+        "know that the "
         f"{count(meta.get('episodes'))} test episodes are made of the same {units}"
     )
     if accuracy.low is not None and accuracy.high is not None and plain:
@@ -122,7 +123,8 @@ def meta_answer(meta: Block) -> tuple[str, str, Use]:
         interval_text = f" (no interval: {accuracy.why})"
     unseen = "tasks" if meta.get("by") == "task" else "classes"
     headline = (
-        f"Accuracy {100 * accuracy.value:.1f} %{interval_text} on {unseen} it was not trained on, with {shots} "
+        f"Accuracy {100 * accuracy.value:.1f} %{interval_text} on {unseen} it was not trained on, "
+        f"with {shots} "
         f"labelled {rows} of each of {classes} classes."
     )
     comparison = meta.block("against")

@@ -34,7 +34,8 @@ def folds_answer(cv: Mapping[str, Any]) -> str:
     majority = cv.get("commonest")
     baseline = f"; {GUESSES['majority class']} {number(majority, name)}" if majority else ""
     text = (
-        f"{metric_name(name)} {number(score.value, name)}{interval_text}{baseline}. Estimated on {of}, for a "
+        f"{metric_name(name)} {number(score.value, name)}{interval_text}{baseline}. Estimated on "
+        f"{of}, for a "
         "model trained on all rows in the same way."
     )
     return text.replace("\u00a0", " ")

@@ -37,7 +37,7 @@ LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 @dataclass(frozen=True, slots=True)
 class LearningView:
     """Two charts and their table; ``legend`` lists (style, name) of the lines that have values,
-    ``evaluations`` are the table's lines: step, epoch, numbers, and whether its checkpoint was kept.
+    ``evaluations`` are the table's lines: step, epoch, numbers, whether its checkpoint was kept.
     ``went_back`` tells of the looks that a rollback took out of the run, empty where none did;
     ``trials`` of each trial and whether it was kept, ``optimism`` what choosing among the looks is
     worth."""

@@ -150,7 +150,8 @@ def _cheapest_text(block: Block) -> str:
     if not pareto["several_forms"]:
         return "every trial answers as fast and is as large: only the score differs"
     trials_text = [
-        f"trial {one['trial']}: {format_score(block, one['seen'])}, {one['latency_ms']:.3g} ms a row, "
+        f"trial {one['trial']}: {format_score(block, one['seen'])}, {one['latency_ms']:.3g} ms a "
+        "row, "
         f"{one['size_mb']:.3g} MB"
         for one in pareto["trials"][:3]
     ]

@@ -80,7 +80,8 @@ def contained_rows(copied: TableCopies) -> CheckResult | None:
     row_positions = np.unique(np.concatenate(rows))
     return result(
         source.ids[row_positions][:MAX_ROWS_LISTED],
-        f"{'; '.join(sentences)} here: {MIN_RUN_SHARE:.0%} or more of their runs of {RUN_WORDS} words",
+        f"{'; '.join(sentences)} here: {MIN_RUN_SHARE:.0%} or more of their runs of {RUN_WORDS} "
+        "words",
         "Take these rows, or the parts that they share, out of the training rows: a model has read "
         "what it is then asked.",
         score=min(1.0, max(shares)),

@@ -185,7 +185,8 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
         )
     return result(
         ids[row_positions[:MAX_ROWS_LISTED]],
-        f"{counted(len(row_positions), 'row differs', 'rows differ')} from another in more than one word "
+        f"{counted(len(row_positions), 'row differs', 'rows differ')} from another in more than "
+        "one word "
         f"in eight and at most {loose.share:.0%} of the words ({counted(len(pairs), 'pair')} of "
         f"texts){files}",
         "Look at the examples: forms with a slot are no copies. Where they are, give them a group "

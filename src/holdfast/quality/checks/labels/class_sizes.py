@@ -76,7 +76,8 @@ def thin_classes(rows: TableRows) -> CheckResult | None:
     class_counts = [f"{table.classes[c]!r} {counts[c]}" for c in thin]
     return result(
         (),
-        f"classes with fewer than {_MIN_CLASS_ROWS} rows: {listing(class_counts, 5, ', ', ' and {} more')}",
+        f"classes with fewer than {_MIN_CLASS_ROWS} rows: "
+        f"{listing(class_counts, 5, ', ', ' and {} more')}",
         "See whether one is another class misspelt; add rows of the others, and do not trust the "
         "score of a single one of them.",
         score=len(thin) / len(table.classes),
@@ -123,7 +124,8 @@ def undividable_classes(view: ThoroughRows) -> CheckResult | None:
     return result(
         tuple(np.asarray(table.column("row"))[rows[:100]].tolist()),
         f"classes of fewer than {RARE_BELOW} different texts: {shown}. train refuses them, "
-        "as each side of its division needs one" + ("" if has_single_text else " (with --test FILE two do)"),
+        "as each side of its division needs "
+        "one" + ("" if has_single_text else " (with --test FILE two do)"),
         "Where such a label is another one written otherwise, write it in one way; else add rows"
         f"{drop}.",
         score=len(small) / len(texts_of_class),
@@ -168,7 +170,8 @@ def too_few_rows(view: Embedded) -> CheckResult | None:
     points = f"{gain:.1f} (90 % interval {low:.1f}–{high:.1f})"
     return result(
         (),
-        f"a linear probe has an accuracy of {growth_estimate.accuracy:.1%} with these {n:,} rows; twice as many "
+        f"a linear probe has an accuracy of {growth_estimate.accuracy:.1%} with these {n:,} rows; "
+        "twice as many "
         f"would bring about {points} points",
         "Label more rows before trying other settings; fine-tuning gains from them too.",
         score=min(1.0, growth_estimate.gain),

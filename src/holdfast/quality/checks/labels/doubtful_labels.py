@@ -191,7 +191,8 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
         ambiguous[pair] = np.flatnonzero(np.isin(labels, list(pair)) & (p >= MIN_AMBIGUOUS_PROBABILITY))
     rows = np.unique(np.concatenate([labelled[at] for at in ambiguous.values()]))
     shown = "; ".join(
-        f"{confusion_rates[a, b]:.0%} of {classes[a]!r} are taken for {classes[b]!r} and {confusion_rates[b, a]:.0%} "
+        f"{confusion_rates[a, b]:.0%} of {classes[a]!r} are taken for {classes[b]!r} and "
+        f"{confusion_rates[b, a]:.0%} "
         "the other way"
         for a, b in pairs[:PAIRS_SHOWN]
     )

@@ -117,7 +117,8 @@ def start_model_bias(view: Embedded) -> CheckResult | None:
     Reported are 2 points or more that another draw of the labels would not bring about: a probe
     leans on every direction a little, by chance, so the test is of what the labels put on this one
     (``ContentProbes.direction_p_values``), adjusted for all swaps and classes (Holm, 1 %); the
-    interval is that of the mean over the rows. At most 120 rows a swap. Score: the largest change."""
+    interval is that of the mean over the rows. At most 120 rows a swap. Score: the largest
+    change."""
     probes = view.content_probes
     if probes is None:
         return None

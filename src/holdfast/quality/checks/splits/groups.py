@@ -68,7 +68,8 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
         return None
     return result(
         copied.rows.ids[any_shared][:MAX_ROWS_LISTED],
-        f"{counted(int(any_shared.sum()), 'row')} {'is' if any_shared.sum() == 1 else 'are'} of groups "
+        f"{counted(int(any_shared.sum()), 'row')} {'is' if any_shared.sum() == 1 else 'are'} of "
+        "groups "
         f"({source.columns.group!r}) that stand in another file too: {'; '.join(sentences)}",
         "Put each group into one file: a model that knows the group answers its rows better than "
         "those of a new one. train --test FILE --group leaves such rows out of the training part.",

@@ -141,7 +141,8 @@ def domain_mismatch(view: Tokenized) -> CheckResult | None:
     if small:
         fertility = total / max(1, int(view.words.sum()))
         sentences.append(
-            f"one token of {view.model} holds {characters_per_token:.1f} characters ({USUAL_CHARACTERS_PER_TOKEN[0]} to {USUAL_CHARACTERS_PER_TOKEN[1]:.1f} "
+            f"one token of {view.model} holds {characters_per_token:.1f} characters "
+            f"({USUAL_CHARACTERS_PER_TOKEN[0]} to {USUAL_CHARACTERS_PER_TOKEN[1]:.1f} "
             f"in the English that it was made for) and a word takes {fertility:.1f} tokens "
             f"({_TOKENS_PER_WORD[0]} to {_TOKENS_PER_WORD[1]})"
         )
