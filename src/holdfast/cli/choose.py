@@ -89,8 +89,9 @@ def _adapted_text(adapted_model: AdaptedModel) -> str:
     before, after = adapted_model.pieces
     steps = []
     if adapted_model.pretrained is not None:
-        losses = f"{adapted_model.pretrained.before:.3f} to {adapted_model.pretrained.after:.3f} nats a token"
-        steps.append(f"pretrained on {adapted_model.pretrained.blocks:,} texts ({losses} held out)")
+        pretraining = adapted_model.pretrained
+        losses = f"{pretraining.before:.3f} to {pretraining.after:.3f} nats a token"
+        steps.append(f"pretrained on {pretraining.blocks:,} texts ({losses} held out)")
     if adapted_model.words:
         shown = "" if before is None else f" ({before:.2f} to {after:.2f} tokens a word)"
         steps.append(f"given {len(adapted_model.words):,} new words{shown}")

@@ -103,7 +103,10 @@ def _no_promise_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
     if highest is None:
         return [*lines, ("Highest", "these validation rows guarantee nothing")]
     share, answered_rows = f"{100 * highest['asked']:.1f} %", f"{highest['answered']:,}"
-    most = f"{highest['by']} {share}, with {answered_rows} of {highest['n']:,} validation rows answered"
+    most = (
+        f"{highest['by']} {share}, with {answered_rows} of {highest['n']:,} validation rows "
+        "answered"
+    )
     return [*lines, ("Highest", most), ("To use it", highest["command"])]
 
 

@@ -119,7 +119,8 @@ def _border(image: Image) -> str:
     if thickness < 1:
         return "none"
     shade = ", ".join(str(int(c) // _COLOUR_STEP * _COLOUR_STEP) for c in colour)
-    return f"{'1' if thickness == 1 else '2 to 4' if thickness < 5 else '5 or more'} pixels of ({shade})"
+    width_text = "1" if thickness == 1 else "2 to 4" if thickness < 5 else "5 or more"
+    return f"{width_text} pixels of ({shade})"
 
 
 def _array(image: Image, box: tuple[int, int, int, int]) -> Any:

@@ -96,8 +96,8 @@ def _negated(value: float) -> float:
 
 def curve_summary(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -> list[str]:
     """Lines of at most ``columns`` columns: a row of blocks each for the loss of the training
-    sample, the validation loss, the calibrated validation loss (which decides), where there is one, and the
-    metric; then the verdict with its reason.
+    sample, the validation loss, the calibrated validation loss (which decides), where there is one,
+    and the metric; then the verdict with its reason.
 
     The losses share one scale, from the lowest to the highest shown, so that a gap between the
     curves can be seen. A loss that is not a number is a cross.

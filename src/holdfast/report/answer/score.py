@@ -83,7 +83,8 @@ def _share_headline(
     text = ""
     if value.value is not None:
         of = f"{opening or metric_name(name)} {shown(value.value)}{unit}"
-        text = f"{of}{_interval_text(value, shown, result, written_rows)}{_baseline_text(others, shown, unit)}.{closing}"
+        limits = _interval_text(value, shown, result, written_rows)
+        text = f"{of}{limits}{_baseline_text(others, shown, unit)}.{closing}"
     return Headline(name, value, others, text)
 
 

@@ -99,7 +99,8 @@ def study_answer(block: Block) -> str:
         top = block.get("top") or {}
         if top.get("trial") in (None, best):
             return f"{start} {sentence(block['because'])}"
-        best_seen = f"Trial {top['trial']} has the best validation score, {format_score(block, top['seen'])}"
+        best_score = format_score(block, top["seen"])
+        best_seen = f"Trial {top['trial']} has the best validation score, {best_score}"
         return f"{start} {best_seen}. {sentence(block['because'])}"
     named = _settings(dict(list(row["settings"].items())[:MAX_SETTINGS_NAMED]))
     more = len(row["settings"]) - MAX_SETTINGS_NAMED

@@ -91,9 +91,9 @@ def excluded_feedback_text(feedback: Mapping[str, Any]) -> str:
     """What of the feedback was not learned, and why; empty where nothing was left out."""
     counts = feedback.get("left_out") or {}
     parts = [f"{n:,} {LEFT_OUT[key]}" for key, n in counts.items() if n and key in LEFT_OUT]
-    model_labelled = feedback.get("own_labelled") or {}
-    if (model_labelled.get("n") or 0) > (model_labelled.get("used") or 0):
-        parts.append(f"{model_labelled['n'] - model_labelled['used']:,} labelled by a model, above their share")
+    by_model = feedback.get("own_labelled") or {}
+    if (by_model.get("n") or 0) > (by_model.get("used") or 0):
+        parts.append(f"{by_model['n'] - by_model['used']:,} labelled by a model, above their share")
     if feedback.get("deleted_since"):
         parts.append(f"{feedback['deleted_since']:,} old rows whose feedback was deleted since")
     return "; ".join(parts)
@@ -134,10 +134,10 @@ def _feedback_lines(feedback: Block) -> Iterator[tuple[str, str]]:
     for key, n in feedback.block("left_out").items():
         if n and key in LEFT_OUT:
             yield f"Left out: {LEFT_OUT[key]}", count(n)
-    model_labelled = feedback.block("own_labelled")
-    if model_labelled.get("n"):
-        yield "Labelled by a model", count(model_labelled.get("n"))
-        yield "Of these learned", count(model_labelled.get("used"))
+    by_model = feedback.block("own_labelled")
+    if by_model.get("n"):
+        yield "Labelled by a model", count(by_model.get("n"))
+        yield "Of these learned", count(by_model.get("used"))
     yield "Old training rows learned again", count(feedback.block("replayed").get("n"))
     if feedback.get("deleted_since"):
         yield "Old rows whose feedback was deleted since", count(feedback["deleted_since"])

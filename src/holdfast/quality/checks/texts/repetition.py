@@ -53,7 +53,8 @@ def _repetition_note(text: str) -> str | None:
     if len(words) - distinct >= _MIN_WORD_REPEATS - 1:
         match = _SAME_WORD.search(text)
         if match is not None:
-            return f"the word {match[1]!r} again and again: {excerpt_around(text, *match.span(), 0)[:80]}"
+            shown = excerpt_around(text, *match.span(), 0)[:80]
+            return f"the word {match[1]!r} again and again: {shown}"
     if "\n" in text:
         note = _repeated_lines(text)
         if note is not None:
