@@ -179,7 +179,7 @@ def record(cell: Cell) -> Result:
     recipe = override(
         Recipe(), [f"data.path={rows}", f"data.test={tested}", "data.rare=merge", *settings]
     )
-    divided = load_and_divide(recipe.changed(model={"name": model}))
+    divided = load_and_divide(recipe.with_changes(model={"name": model}))
     about, begun = ChosenRows.of(divided), time.process_time()
     prepared, train, valid = about.prepared(model)
     loaded = time.process_time()

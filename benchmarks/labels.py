@@ -44,9 +44,9 @@ from holdfast.quality.checks.shortcuts.hidden_giveaway import hidden_giveaway
 from holdfast.quality.checks.shortcuts.image_giveaway import LEAST_ROWS, image_artefacts
 from holdfast.quality.checks.texts.language import typing_errors
 from holdfast.quality.checks.texts.origin import machine_filler, off_topic_rows
-from holdfast.quality.cues import LEAST_WITH
+from holdfast.quality.cues import MIN_ROWS_WITH_WORD
 from holdfast.quality.label_ranking import rank_labels
-from holdfast.quality.views import Closely, Embedded, ImageSample, TableRows
+from holdfast.quality.views import Embedded, ImageSample, TableRows, ThoroughRows
 from holdfast.recipe import Recipe
 
 NAME = "labels"
@@ -163,7 +163,7 @@ def view(
     table = table_from_texts(list(texts), [names[k] for k in labels], rare_below=1)
     # A text that says that it is missing is left out.
     kept = table.column("row")
-    return Embedded(TableRows(table), last[kept], "embedded", encoder(), inner=inner[kept])
+    return Embedded(TableRows(table), last[kept], "embedded", encoder(), middle_vectors=inner[kept])
 
 
 def issues(cell: Cell) -> Result:
@@ -178,8 +178,8 @@ def issues(cell: Cell) -> Result:
     for seed in range(FIRST_SEED, FIRST_SEED + cell["seeds"]):
         seen, rows, wrong, given = exchanged(cell["data"], cell["noise"], seed)
         start = time.process_time()
-        assert seen.answers is not None
-        ranking = rank_labels(seen.answers)
+        assert seen.fold_predictions is not None
+        ranking = rank_labels(seen.fold_predictions)
         spent += time.process_time() - start
         ranked = wrong[seen.rows.ids[ranking.order]]
         found["audit"].append(average_precision_score(ranked, ranking.score))
@@ -230,8 +230,8 @@ def tuned(cell: Cell) -> Result:
     answers = tuned_answers(seen.rows, recipe, "embedded", 0.0, lambda *_: None)
     found: Result = {"seconds": time.perf_counter() - start}
     for name, one in (("audit", seen), ("tuned", replace(seen, tuned=answers))):
-        assert one.answers is not None
-        ranking = rank_labels(one.answers)
+        assert one.fold_predictions is not None
+        ranking = rank_labels(one.fold_predictions)
         ranked = wrong[seen.rows.ids[ranking.order]]
         found[name] = float(average_precision_score(ranked, ranking.score))
     return found
@@ -297,7 +297,7 @@ def few(cell: Cell) -> Result:
         said += [found.finding.because] if found else []
         label = int(np.bincount(labels).argmax())
         made, changed = plant(WORDS[draw % len(WORDS)], own, labels, label, 0.9, rng)
-        if len(changed) < LEAST_WITH:
+        if len(changed) < MIN_ROWS_WITH_WORD:
             continue
         vectors, middle = last[rows].copy(), inner[rows].copy()
         vectors[changed], middle[changed] = encoder().at((1.0, MIDDLE), [made[k] for k in changed])
@@ -386,8 +386,8 @@ def typing(cell: Cell) -> Result:
             while wrong == place[0]:
                 wrong = mistyped(place[0], rng)
             made[at] = rows[at][: place.start()] + wrong + rows[at][place.end() :]
-        as_it_is = typing_errors(Closely(TableRows(table_from_texts(rows))))
-        found = typing_errors(Closely(TableRows(table_from_texts(made))))
+        as_it_is = typing_errors(ThoroughRows(TableRows(table_from_texts(rows))))
+        found = typing_errors(ThoroughRows(TableRows(table_from_texts(made))))
         clean += as_it_is.finding.count if as_it_is else 0
         said = said or (", ".join(one.note for one in as_it_is.examples[:6]) if as_it_is else "")
         # A finding names 100 rows at most, and no draw has so many.

@@ -31,8 +31,8 @@ from holdfast.duplicates.duplicates import AllRows, gather
 from holdfast.fits.fit import fit
 from holdfast.prepare.embedding import load_encoder
 from holdfast.prepare.model import prepare
-from holdfast.quality.leaks import Leaks, leaks_with
-from holdfast.quality.price import Pricing
+from holdfast.quality.inflation import ProbeInflationEstimator
+from holdfast.quality.leaks import Leaks, pair_leaks
 from holdfast.quality.views import Embedded, TableRows
 from holdfast.recipe import Recipe
 from holdfast.stats.intervals import wilson
@@ -62,7 +62,7 @@ def measured(cell: Cell) -> Result:
     mine, theirs, others = (np.arange(a, b) for a, b in itertools.pairwise(ends))
     known, tested = whole.take(mine), replace(whole.take(theirs), source="test")
     gathered = gather(known, {"test": tested}, derive_seed(cell["seed"], "copies"))
-    pairs = leaks_with(gathered, "test")
+    pairs = pair_leaks(gathered, "test")
     used = mine if cell["training"] == "as given" else np.delete(mine, np.unique(pairs.source))
     order = generator(cell["seed"], "validation").permutation(used)
     cut = len(used) // 6
@@ -110,7 +110,7 @@ def foretold(recipe: Recipe, gathered: AllRows, pairs: Leaks) -> Result:
         {"test": (gathered.tables["test"], vectors["test"])},
         seed=recipe.seed,
     )
-    price = Pricing(embedded).of_leaks(gathered, pairs)
+    price = ProbeInflationEstimator(embedded).from_leaks(gathered, pairs)
     assert price is not None
     return {"foretold": price.points, "from": price.low, "to": price.high}
 

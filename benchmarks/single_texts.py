@@ -21,7 +21,7 @@ from pathlib import Path
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
-from holdfast.quality.views import Closely, TableRows
+from holdfast.quality.views import TableRows, ThoroughRows
 
 DATA = Path(os.environ.get("HOLDFAST_DATA", "shared/data"))
 DISGUISED = ["p\u0430ypal", "fre\u0435", "\u0441redit"]
@@ -114,7 +114,7 @@ def _see(name: str, texts: list[str]) -> tuple[CheckResult | None, float]:
     rows = TableRows(table_from_texts(texts))
     assert len(rows.ids) == len(rows.sampled)
     start = time.perf_counter()
-    found = check(Closely(rows) if check.sees is Closely else rows)
+    found = check(ThoroughRows(rows) if check.view_type is ThoroughRows else rows)
     return found, (time.perf_counter() - start) / len(texts) * 1e6
 
 

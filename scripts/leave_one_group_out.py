@@ -133,7 +133,7 @@ def train_all(
             run = runs[group, name] = folder / name
             say(f"group {at} of {len(folders)} ({group}), {name}")
             data = {"path": str(folder / "rest.parquet"), "test": str(folder / "held_out.parquet")}
-            train(recipe.changed(data=data), run, resume=run.exists())
+            train(recipe.with_changes(data=data), run, resume=run.exists())
     return runs
 
 

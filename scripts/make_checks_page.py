@@ -23,11 +23,11 @@ only an audit makes.
 # The views in the order of a reader's interest, each with what it takes.
 VIEWS = {
     "TableRows": ("Single rows", "the rows alone"),
-    "Closely": ("Single rows, closely", "the rows alone, for longer than a training waits"),
-    "Copied": ("Copies and leaks", "which row copies which, here and in the files of `--against`"),
+    "ThoroughRows": ("Single rows, closely", "the rows alone, for longer than a training waits"),
+    "TableCopies": ("Copies and leaks", "which row copies which, here and in the files of `--against`"),
     "Embedded": ("Meaning", "the rows in the geometry of the model (at most `audit.rows`)"),
     "Tokenized": ("Tokens", "the rows as the model's tokens"),
-    "Pictures": ("Pictures", "the picture files"),
+    "Images": ("Pictures", "the picture files"),
     "ImageSample": ("Pixels", "the decoded pixels of at most 1,000 images; `train` runs them too"),
     "Watched": ("After a run", "the losses of training rows in a finished run"),
 }
@@ -37,7 +37,7 @@ def page() -> str:
     """The whole page."""
     by_view: dict[str, list[Check]] = {}
     for check in all_checks().values():
-        by_view.setdefault(check.sees.__name__, []).append(check)
+        by_view.setdefault(check.view_type.__name__, []).append(check)
     names = [name for name in VIEWS if name in by_view]
     names += sorted(set(by_view) - set(names))
     parts = [section(name, sorted(by_view[name], key=lambda c: c.name)) for name in names]

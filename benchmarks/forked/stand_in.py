@@ -146,7 +146,7 @@ def case(
     rows = table_from_texts(list(texts), list(labels))
     recipe = override(Recipe(task="text-classification"), as_settings(settings))
     if model == "minilm":
-        whole = prepare(recipe.changed(train={"threads": 1}), rows)
+        whole = prepare(recipe.with_changes(train={"threads": 1}), rows)
         held = table_from_texts(list(test.texts), list(test.labels), classes=rows.classes)
         encoded = whole.definition.encode(held, whole.loaded, whole.recipe)
         assert isinstance(encoded, EncodedTexts)
@@ -159,7 +159,7 @@ def case(
     marks = np.asarray(rows.column("label"), dtype=np.int64)
     of_test = np.array([rows.classes.index(label) for label in test.labels])
     prepared = PreparedData(
-        recipe=recipe.changed(train=decided),
+        recipe=recipe.with_changes(train=decided),
         definition=task_definition("text-classification"),
         rows=rows,
         examples=_encoded(numbers[:cut], counts[: len(texts)], marks),

@@ -91,7 +91,7 @@ def _netted(work: Callable[[], object]) -> int:
     except HoldfastError as error:
         return main._refuse(error)
     except Exception as error:
-        return main._unforeseen(error)
+        return main._exit_unexpected(error)
     return 0
 
 

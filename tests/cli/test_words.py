@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from holdfast.cli.commands import meant
+from holdfast.cli.commands import suggestion
 from holdfast.cli.options import TASKS, VERDICTS, complete_tasks, complete_verdicts
 from holdfast.core.labels import Label
 from holdfast.recipe.parts import Task
@@ -31,16 +31,16 @@ OPTIONS = ["--set", "--seed", "--test", "--text", "--label", "--fail-on"]
     ],
 )
 def test_an_option_or_a_recipe_key_is_offered(typed: str, meant_part: str) -> None:
-    assert meant_part in meant(typed, OPTIONS, settable=True)
+    assert meant_part in suggestion(typed, OPTIONS, settable=True)
 
 
 def test_an_option_that_is_close_stands_alone() -> None:
-    assert meant("--lable", OPTIONS, settable=True) == "Did you mean --label?"
+    assert suggestion("--lable", OPTIONS, settable=True) == "Did you mean --label?"
 
 
 def test_what_is_like_nothing_is_told_where_to_look() -> None:
-    assert meant("--zzz", OPTIONS, settable=True).startswith("`--help` lists them; every setting")
-    assert meant("--epochs", ["--out"], settable=False) == "`--help` lists them."
+    assert suggestion("--zzz", OPTIONS, settable=True).startswith("`--help` lists them; every setting")
+    assert suggestion("--epochs", ["--out"], settable=False) == "`--help` lists them."
 
 
 def test_the_shell_completes_what_begins_so() -> None:

@@ -21,17 +21,17 @@ from holdfast.duplicates.words import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.views import (
-    Closely,
-    Copied,
     Embedded,
+    Images,
     ImageSample,
-    Pictures,
+    TableCopies,
     TableRows,
+    ThoroughRows,
     Tokenized,
 )
 
 
-def pictures(table) -> Pictures:
+def pictures(table) -> Images:
     """A picture of each text: equal texts, equal pictures."""
     folder, paths = Path(mkdtemp()), []
     for at, text in enumerate(TableRows(table).texts):
@@ -39,17 +39,17 @@ def pictures(table) -> Pictures:
         coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
         coarse.resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{at}.png")
         paths.append(str(folder / f"{at}.png"))
-    return Pictures(TableRows(table), paths, lambda at: Image.open(paths[at]).convert("RGB"))
+    return Images(TableRows(table), paths, lambda at: Image.open(paths[at]).convert("RGB"))
 
 
-def copied(table) -> Copied:
+def copied(table) -> TableCopies:
     """Beside a file of other sentences, which holds some of the messy table's too."""
     other = table_from_texts(["quite another sentence stands in this file"] * 3, source="other")
     if len(table) > 310:
         other = table_from_texts([*other.column("text"), *table.column("text")[:40]])
     gathered = gather(table, {"other": other}, 0)
     loose = find_loose_copies(RowTexts(*gathered.tables.values()))
-    return Copied(TableRows(table), gathered, loose=loose)
+    return TableCopies(TableRows(table), gathered, loose_copies=loose)
 
 
 def embedded(table) -> Embedded:
@@ -81,19 +81,19 @@ def tokenized(table) -> Tokenized:
 # How a view of each kind is made of a table.
 VIEWS = {
     TableRows: TableRows,
-    Closely: lambda table: Closely(TableRows(table)),
-    Copied: copied,
+    ThoroughRows: lambda table: ThoroughRows(TableRows(table)),
+    TableCopies: copied,
     Embedded: embedded,
     Tokenized: tokenized,
-    Pictures: pictures,
+    Images: pictures,
     ImageSample: lambda table: ImageSample(TableRows(table), pictures(table).open),
 }
-ALL = [name for name, check in all_checks().items() if check.sees in VIEWS]
+ALL = [name for name, check in all_checks().items() if check.view_type in VIEWS]
 
 
 def seen(name: str, table) -> CheckResult | None:
     check = all_checks()[name]
-    return check(VIEWS[check.sees](table)) if check.holds_for(table) else None
+    return check(VIEWS[check.view_type](table)) if check.applies_to(table) else None
 
 
 def clean(n: int = 300):

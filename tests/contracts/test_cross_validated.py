@@ -14,7 +14,7 @@ import pytest
 from holdfast.analyses.errors.analysis import errors
 from holdfast.analyses.evaluation import scored_block
 from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
-from holdfast.cli.errors import show
+from holdfast.cli.errors import errors_text
 from holdfast.contract.inference import InferenceOptions
 from holdfast.core.errors import HoldfastError
 from holdfast.pipeline.main import train
@@ -75,7 +75,7 @@ def test_every_task_is_cross_validated(
     told = FinishedRun(run).told("valid")
     assert len(told.losses) == len(rows)
     assert errors(run)["slices"]["why"]
-    assert show(errors(run), 80)
+    assert errors_text(errors(run), 80)
     block = scored_block_of(run, str(sample.recipe.data.path))
     assert block["n"] > 0
     if name in ("numbers", "seq2seq", "chats", "plain texts, adapter"):

@@ -13,10 +13,17 @@ import pytest
 import holdfast.quality.clean as room
 from holdfast.core.errors import RecipeError
 from holdfast.quality.clean import all_treatments
-from holdfast.quality.clean.apply import choose, line, read_log, revert, treat_side, treated
-from holdfast.quality.clean.treatment import RowSet, RowTreatment, TableTreatment
+from holdfast.quality.clean.apply import (
+    clean_rows,
+    clean_text,
+    log_line,
+    plan_cleaning,
+    read_log,
+    revert,
+)
+from holdfast.quality.clean.treatment import RowSet, TableTreatment, TextTreatment
 
-ROW = [name for name, one in all_treatments().items() if isinstance(one, RowTreatment)]
+ROW = [name for name, one in all_treatments().items() if isinstance(one, TextTreatment)]
 TABLE = [name for name, one in all_treatments().items() if isinstance(one, TableTreatment)]
 NOT_TREATMENTS = {"__init__", "treatment", "apply", "table"}
 SETTINGS = {"rows": {"drop": [1, 5]}, "copies": {"same": "normal", "count": "copies"}}
@@ -63,7 +70,7 @@ def everything() -> dict[str, object]:
 def test_every_file_of_the_folder_registers_a_treatment() -> None:
     files = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - NOT_TREATMENTS
     used = {
-        (one.text if isinstance(one, RowTreatment) else one.edits).__module__.rsplit(".", 1)[1]
+        (one.text if isinstance(one, TextTreatment) else one.edits).__module__.rsplit(".", 1)[1]
         for one in all_treatments().values()
     }
     assert files == used
@@ -76,11 +83,11 @@ def test_no_two_have_the_same_place() -> None:
 
 @pytest.mark.parametrize("name", ROW)
 def test_what_was_treated_is_left_as_it_is(name: str) -> None:
-    chosen = choose({name: True})
+    chosen = plan_cleaning({name: True})
     changed = 0
     for text in texts():
-        once, _ = treated(text, chosen)
-        assert treated(once, chosen) == (once, ())
+        once, _ = clean_text(text, chosen)
+        assert clean_text(once, chosen) == (once, ())
         changed += once != text
     assert changed
 
@@ -91,66 +98,66 @@ def test_its_pattern_matches_whatever_it_changes(name: str) -> None:
     settings = one.settings()
     changed = [text for text in texts() if one.text(text, settings) != text]
     assert changed
-    assert pc.all(pc.match_substring_regex(pa.array(changed), one.seen)).as_py()
+    assert pc.all(pc.match_substring_regex(pa.array(changed), one.pattern)).as_py()
 
 
 @pytest.mark.parametrize("name", ROW)
 def test_plain_words_stay(name: str) -> None:
     for text in ("Plain words, 12 of them.", "Ein schöner Tag – 100 %", "日本語のテキスト", "x"):
-        assert treated(text, choose({name: True})) == (text, ())
+        assert clean_text(text, plan_cleaning({name: True})) == (text, ())
 
 
 @pytest.mark.parametrize("name", ROW)
 def test_nothing_is_emptied(name: str) -> None:
     for text in ("\u200b", "<br>", "&nbsp;", " "):
-        assert treated(text, choose({name: True}))[0].strip() or not text.strip()
+        assert clean_text(text, plan_cleaning({name: True}))[0].strip() or not text.strip()
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_a_side_treated_twice_is_a_side_treated_once(name: str) -> None:
-    chosen = choose({name: SETTINGS.get(name, True)})
-    once, _ = treat_side(side(), chosen)
-    twice, changes = treat_side(once, chosen)
+    chosen = plan_cleaning({name: SETTINGS.get(name, True)})
+    once, _ = clean_rows(side(), chosen)
+    twice, changes = clean_rows(once, chosen)
     assert not changes
     assert twice == once
 
 
 def test_the_order_in_which_they_are_asked_for_does_not_matter() -> None:
     asked = everything()
-    first = treat_side(side(), choose(asked))
+    first = clean_rows(side(), plan_cleaning(asked))
     for order in itertools.islice(itertools.permutations(asked), 0, 40_000, 9_999):
-        assert treat_side(side(), choose({name: asked[name] for name in order})) == first
+        assert clean_rows(side(), plan_cleaning({name: asked[name] for name in order})) == first
 
 
 def test_all_together_are_done_once() -> None:
-    chosen = choose(everything())
-    once, changes = treat_side(side(), chosen)
+    chosen = plan_cleaning(everything())
+    once, changes = clean_rows(side(), chosen)
     assert {change.treatment for change in changes} >= {*ROW, "copies", "missing", "labels", "rows"}
-    assert treat_side(once, chosen)[1] == []
+    assert clean_rows(once, chosen)[1] == []
 
 
 @pytest.mark.parametrize("name", [*ROW, *TABLE, "everything"])
 def test_the_log_gives_back_what_it_may(name: str) -> None:
     asked = everything() if name == "everything" else {name: SETTINGS.get(name, True)}
     before = side()
-    after, changes = treat_side(before, choose(asked))
-    written = read_log([line(change) for change in changes])
+    after, changes = clean_rows(before, plan_cleaning(asked))
+    written = read_log([log_line(change) for change in changes])
     assert written == changes
     renumbered = RowSet(range(len(after)), after.columns, before.text, before.label)
     back = revert(renumbered, written)
-    lost = set(back.lost)
-    assert list(back.side.rows) == list(before.rows)
-    assert back.side.columns.keys() == before.columns.keys()
+    lost = set(back.unrecoverable)
+    assert list(back.row_set.rows) == list(before.rows)
+    assert back.row_set.columns.keys() == before.columns.keys()
     for column, cells in before.columns.items():
         for row, cell in enumerate(cells):
             if (row, column) not in lost:
-                assert back.side.columns[column][row] == cell
+                assert back.row_set.columns[column][row] == cell
     assert bool(lost) == ("mask" in asked)
 
 
 def test_the_log_of_a_mask_holds_nothing_that_was_masked() -> None:
-    _, changes = treat_side(side(), choose(everything()))
-    written = "\n".join(map(line, changes))
+    _, changes = clean_rows(side(), plan_cleaning(everything()))
+    written = "\n".join(map(log_line, changes))
     for secret in ("jo@example.com", "7946", "6467"):
         assert secret not in written
     assert "mask" in written
@@ -159,4 +166,4 @@ def test_the_log_of_a_mask_holds_nothing_that_was_masked() -> None:
 @pytest.mark.parametrize("name", list(all_treatments()))
 def test_an_unknown_setting_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match="nonsense"):
-        choose({name: {"nonsense": 1}})
+        plan_cleaning({name: {"nonsense": 1}})

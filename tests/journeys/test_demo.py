@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.cli.demo import beside
+from holdfast.cli.demo import comparison_lines
 from holdfast.pipeline.baseline import LOG, add_careless, carelessly
 from holdfast.recipe import read_recipe
 
@@ -90,7 +90,7 @@ def test_both_stand_side_by_side_within_eighty_columns(
     leaky_run: tuple[Path, dict[str, Any]],
 ) -> None:
     _, result = leaky_run
-    lines = beside(result, Path("runs/demo-1"), 80)
+    lines = comparison_lines(result, Path("runs/demo-1"), 80)
     assert max(map(len, lines)) <= 80
     promised, kept, curves = lines[2:5]
     value = result["test"]["metrics"]["accuracy"]["value"]

@@ -151,9 +151,9 @@ def test_maps_that_are_no_better_than_random_are_not_marked(
     found = holdfast.explain(finished_run, ["w1 w2 good w3 w4 w5 w6 w7 w8 w9", "bad w1 w2 w3 w4"])
     document = found.to_json()
     assert not any(one["shown"] for row in document["rows"] for one in row["reasons"])
-    from holdfast.cli.explanation import shown
+    from holdfast.cli.explanation import explanation_text
 
-    printed = shown(document, 80)
+    printed = explanation_text(document, 80)
     assert "nothing is marked: not better than random" in printed
     assert "[" not in printed.split("\n", 2)[2].replace("[0", "")
     parser = _Page()

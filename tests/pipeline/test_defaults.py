@@ -31,7 +31,7 @@ from holdfast.training.plan import EveryRow, OnePass, Phase
 def test_a_model_that_writes_has_no_warm_up_unless_it_is_asked_for(
     task: Any, given: float | None, share: float
 ) -> None:
-    recipe = Recipe(task=task).changed(train={"warmup": given, "epochs": 8})
+    recipe = Recipe(task=task).with_changes(train={"warmup": given, "epochs": 8})
     resolved, _ = resolve(recipe, 5_000_000, 600)
     (phase,) = [p for p in phases_of(resolved, 5_000_000, 600) if p.name == "finetune"]
     assert phase.warmup == share
@@ -41,7 +41,7 @@ def test_a_model_that_writes_has_no_warm_up_unless_it_is_asked_for(
 def planned(rows: int, **methods: Any) -> dict[str, Phase]:
     """The phases of a small classifier by name, with label smoothing and these methods."""
     recipe = Recipe(task="text-classification", methods=methods)
-    recipe = recipe.changed(train={"label_smoothing": 0.2, "epochs": 8})
+    recipe = recipe.with_changes(train={"label_smoothing": 0.2, "epochs": 8})
     complete, _ = resolve(recipe, 5_000_000, rows)
     return {phase.name: phase for phase in phases_of(complete, 5_000_000, rows)}
 

@@ -140,7 +140,7 @@ def test_a_run_with_a_defect_in_its_verdict_and_its_pages_comes_to_its_end(
     heard: list[Any] = []
     run, recipe = tmp_path / "run", override(Recipe(), [f"data.path={marked_csv}", *quick])
     with decisions_to(heard.append):
-        result = main.train(recipe.changed(train={"max_steps": 4}), run)
+        result = main.train(recipe.with_changes(train={"max_steps": 4}), run)
     assert result == read_result(run)
     assert all(isinstance(one["name"], str) for one in result["verdict"]["evidence"] if one)
     told = [one for one in heard if isinstance(one, Decision) and one.prominent]

@@ -376,7 +376,7 @@ def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
 
 def test_what_a_teacher_says_is_held_against_all_logits() -> None:
     loaded: Any = SimpleNamespace(network=SimpleNamespace(chunks=True))
-    recipe: Any = Recipe().changed(distill={"teacher": ("run",)})
+    recipe: Any = Recipe().with_changes(distill={"teacher": ("run",)})
     with pytest.raises(RecipeError, match=r"distill\.teacher may read them"):
         chunks.choose_chunks(recipe.changed(train={"chunk_loss": "on"}), loaded, None, ())
 

@@ -17,7 +17,7 @@ from holdfast.data.memory.texts import table_from_texts
 from holdfast.pipeline.main import train
 from holdfast.prepare.clean import same_text, treat_all
 from holdfast.prepare.rows import load_and_divide
-from holdfast.quality.clean.apply import choose
+from holdfast.quality.clean.apply import plan_cleaning
 from holdfast.recipe import Recipe, override, read_recipe
 from holdfast.runs.predictor import Predictor
 
@@ -60,7 +60,7 @@ def test_what_is_broken_for_sure_is_repaired_and_said(tmp_path: Path) -> None:
 
 def test_a_test_file_is_read_as_the_source_is() -> None:
     table, other = table_from_texts(["cafÃ©", "a bar"]), table_from_texts(["a pub", "the cafÃ©"])
-    source, given, _, decisions = treat_all(table, {"test": other}, (), choose({"encoding": True}))
+    source, given, _, decisions = treat_all(table, {"test": other}, (), plan_cleaning({"encoding": True}))
     assert source.column("text") == ["café", "a bar"]
     assert given["test"].column("text") == ["a pub", "the café"]
     assert "1 text, 1 text of the test file" in decisions[0].chosen
@@ -77,7 +77,7 @@ def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
         "no, thanks",
     ]
     source, _, _, decisions = treat_all(
-        table_from_texts(texts), {}, (), choose({"spelling": True, "control": True})
+        table_from_texts(texts), {}, (), plan_cleaning({"spelling": True, "control": True})
     )
     assert source.column("text") == ["I did not receive the parcel", *texts[1:]]
     (decision,) = decisions
@@ -87,7 +87,7 @@ def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
         "2 (no capital letter)"
     )
     # Where nothing was changed it is said too.
-    *_, decisions = treat_all(table_from_texts(texts[1:2]), {}, (), choose({"spelling": True}))
+    *_, decisions = treat_all(table_from_texts(texts[1:2]), {}, (), plan_cleaning({"spelling": True}))
     assert [one.chosen for one in decisions] == ["no text treated"]
 
 

@@ -14,7 +14,7 @@ from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.labels.class_sizes import undividable_classes
 from holdfast.quality.runner import audit_table
-from holdfast.quality.views import Closely, TableRows
+from holdfast.quality.views import TableRows, ThoroughRows
 
 WORDS = [
     "red",
@@ -95,7 +95,7 @@ def test_classes_that_train_refuses_to_divide_are_named() -> None:
     def see(of_c: list[str]) -> Finding | None:
         labels = ["a"] * 30 + ["b"] * 20 + ["c"] * len(of_c)
         table = table_from_texts(sentences(50) + of_c, labels, rare_below=1)
-        found = undividable_classes(Closely(TableRows(table)))
+        found = undividable_classes(ThoroughRows(TableRows(table)))
         return found and found.finding
 
     assert see(["one thing", "another thing", "a third thing"]) is None
@@ -107,7 +107,7 @@ def test_classes_that_train_refuses_to_divide_are_named() -> None:
     assert "--test FILE" in two.because
     assert "data.rare=drop" in two.remedy
     table = table_from_texts(sentences(32), ["a"] * 30 + ["b"] * 2, rare_below=1)
-    rest = undividable_classes(Closely(TableRows(table)))
+    rest = undividable_classes(ThoroughRows(TableRows(table)))
     assert rest is not None
     assert rest.finding.severity == "error", "one class is left"
     assert "data.rare=drop" not in rest.finding.remedy

@@ -8,7 +8,7 @@ import pytest
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks.labels.class_names import names_against_rows
-from holdfast.quality.checks.labels.class_sizes import Growth, growth, too_few_rows
+from holdfast.quality.checks.labels.class_sizes import GrowthEstimate, estimate_growth, too_few_rows
 from holdfast.quality.checks.labels.doubtful_labels import overlapping_classes
 from holdfast.quality.views import Embedded, TableRows
 
@@ -93,7 +93,7 @@ def test_what_twice_the_rows_bring_lies_in_the_interval(seed: int) -> None:
     twice = LogisticRegression(C=0.01, max_iter=500).fit(
         np.concatenate([x, more]), np.concatenate([y, more_y])
     )
-    found = growth(x, y, classes=4, c=0.1, seed=seed)
+    found = estimate_growth(x, y, classes=4, c=0.1, seed=seed)
     assert found.low <= twice.score(test, test_y) - once <= found.high
     assert found.points[0][0] < found.points[-1][0]
 
@@ -123,9 +123,9 @@ def test_of_rows_that_are_all_right_nothing_more_is_foretold(
     view = Embedded(TableRows(table), vectors, "toy", lambda t: vectors[:1])
 
     def foretold(right: float) -> CheckResult | None:
-        made = Growth(right, 0.044, 0.026, 0.062, ())
+        made = GrowthEstimate(right, 0.044, 0.026, 0.062, ())
         monkeypatch.setattr(
-            "holdfast.quality.checks.labels.class_sizes.growth", lambda *_, **__: made
+            "holdfast.quality.checks.labels.class_sizes.estimate_growth", lambda *_, **__: made
         )
         return too_few_rows(view)
 
@@ -136,4 +136,4 @@ def test_of_rows_that_are_all_right_nothing_more_is_foretold(
 
 
 def test_few_rows_foretell_nothing() -> None:
-    assert growth(np.zeros((99, 3)), np.arange(99) % 2, classes=2, c=1.0, seed=0) is None
+    assert estimate_growth(np.zeros((99, 3)), np.arange(99) % 2, classes=2, c=1.0, seed=0) is None

@@ -20,20 +20,20 @@ from holdfast.duplicates.words import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.copies.contained_rows import find_contained
-from holdfast.quality.checks.splits.groups import likeness
-from holdfast.quality.leaks import duplicate_groups, leaks_with
-from holdfast.quality.price import Pricing
-from holdfast.quality.runner import look
-from holdfast.quality.views import Copied, Embedded, OtherColumns, TableRows
+from holdfast.quality.checks.splits.groups import group_likeness
+from holdfast.quality.inflation import ProbeInflationEstimator
+from holdfast.quality.leaks import duplicate_groups, pair_leaks
+from holdfast.quality.runner import run_checks
+from holdfast.quality.views import Embedded, OtherColumns, TableCopies, TableRows
 
 
-def view(texts: list[str], **others: list[str]) -> Copied:
+def view(texts: list[str], **others: list[str]) -> TableCopies:
     table = table_from_texts(texts)
     given = {name: table_from_texts(rows, source=f"{name}.csv") for name, rows in others.items()}
-    return Copied(TableRows(table), gather(table, given, 0))
+    return TableCopies(TableRows(table), gather(table, given, 0))
 
 
-def seen(name: str, copied: Copied) -> CheckResult | None:
+def seen(name: str, copied: TableCopies) -> CheckResult | None:
     return all_checks()[name](copied)
 
 
@@ -57,8 +57,8 @@ def test_groups_and_leaks_agree_with_all_pairs(seed: int) -> None:
     forms, theirs = (normal_forms(to_arrow(texts)).to_pylist() for texts in (rows, other))
     groups = {tuple(n for n, f in enumerate(forms) if f == form) for form in forms}
     wanted = sorted(group for group in groups if len(group) > 1)
-    assert [tuple(part.tolist()) for part in duplicate_groups(copied.gathered)] == wanted
-    pairs = leaks_with(copied.gathered, "test")
+    assert [tuple(part.tolist()) for part in duplicate_groups(copied.all_rows)] == wanted
+    pairs = pair_leaks(copied.all_rows, "test")
     assert {*pairs.source.tolist()} == {n for n, f in enumerate(forms) if f in theirs}
     assert {*pairs.other.tolist()} == {n for n, f in enumerate(theirs) if f in forms}
     assert all(forms[a] == theirs[b] for a, b in zip(pairs.source, pairs.other, strict=True))
@@ -105,9 +105,9 @@ def test_a_copy_within_the_other_file_is_no_leak() -> None:
     assert seen("leaks", view(sentences(20), test=["one other row here"] * 3)) is None
 
 
-def labelled(texts: list[str], labels: list[str], **others: Any) -> Copied:
+def labelled(texts: list[str], labels: list[str], **others: Any) -> TableCopies:
     table = table_from_texts(texts, labels, rare_below=1)
-    return Copied(TableRows(table), gather(table, others, 0))
+    return TableCopies(TableRows(table), gather(table, others, 0))
 
 
 def long_sentences(n: int, seed: int = 0) -> list[str]:
@@ -131,9 +131,9 @@ def test_a_column_of_sides_is_held_against_itself() -> None:
     sides = ["Train"] * 20 + ["dev"] * 4 + ["test"] * 6
     table = table_from_texts(texts)
 
-    def view(name: str, values: list[str]) -> Copied:
+    def view(name: str, values: list[str]) -> TableCopies:
         beside = OtherColumns((name,), lambda _: list(values))
-        return Copied(TableRows(table, beside), gather(table, {}, 0))
+        return TableCopies(TableRows(table, beside), gather(table, {}, 0))
 
     found = seen("split_leaks", view("split", sides))
     assert found is not None
@@ -151,19 +151,19 @@ def test_groups_on_both_sides_are_counted_in_the_other_file() -> None:
     other = table_from_texts(
         more, groups=["u3", "u3", *(f"v{n}" for n in range(8))], source="t.csv"
     )
-    found = seen("shared_groups", Copied(TableRows(table), gather(table, {"t": other}, 0)))
+    found = seen("shared_groups", TableCopies(TableRows(table), gather(table, {"t": other}, 0)))
     assert found is not None
     assert found.finding.rows == (6, 7)
     assert found.finding.score == pytest.approx(0.2)
     apart = table_from_texts(more, groups=[f"v{n}" for n in range(10)])
-    assert seen("shared_groups", Copied(TableRows(table), gather(table, {"t": apart}, 0))) is None
+    assert seen("shared_groups", TableCopies(TableRows(table), gather(table, {"t": apart}, 0))) is None
 
 
-def dated(here: list[str], there: list[str]) -> Copied:
+def dated(here: list[str], there: list[str]) -> TableCopies:
     table = table_from_texts(long_sentences(len(here)))
     other = table_from_texts(long_sentences(len(there), 1), source="t.csv")
     mine, theirs = (OtherColumns(("when",), lambda _, v=v: list(v)) for v in (here, there))
-    return Copied(TableRows(table, mine), gather(table, {"t": other}, 0), (), {"t": theirs})
+    return TableCopies(TableRows(table, mine), gather(table, {"t": other}, 0), (), {"t": theirs})
 
 
 def test_test_rows_older_than_the_training_rows_are_told() -> None:
@@ -223,7 +223,7 @@ def test_answers_that_say_the_question_again(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(json.dumps({"messages": t}) for t in turns), "utf-8")
     table = load_chats(path)
-    found = seen("echoed_answers", Copied(TableRows(table), gather(table, {}, 0)))
+    found = seen("echoed_answers", TableCopies(TableRows(table), gather(table, {}, 0)))
     assert found is not None
     assert found.finding.rows == (10, 11)
 
@@ -264,12 +264,12 @@ def test_the_mean_similarity_within_groups_is_that_of_all_pairs() -> None:
         for b in range(60)
         if a != b and groups[a] == groups[b]
     ]
-    assert likeness(x, groups, labels, 0).within == pytest.approx(np.mean(alike), abs=1e-5)
+    assert group_likeness(x, groups, labels, 0).within == pytest.approx(np.mean(alike), abs=1e-5)
 
 
 def priced(
     seed: int, n: int = 600, leaked: int = 60, right: float = 0.7
-) -> tuple[Copied, Any, Any]:
+) -> tuple[TableCopies, Any, Any]:
     """Rows of two classes that a line tells apart ``right`` of the time, and a test file of which
     ``leaked`` rows stand among them."""
     rng = np.random.default_rng(seed)
@@ -286,7 +286,7 @@ def priced(
     gathered = gather(table, {"test": test}, 0)
     embedded = Embedded(TableRows(table), x[mine], "x", lambda t: x, {"test": (test, x[n:])})
     return (
-        Copied(TableRows(table), gathered, pricing=Pricing(embedded)),
+        TableCopies(TableRows(table), gathered, inflation=ProbeInflationEstimator(embedded)),
         embedded,
         labels[n:] == told[n:],
     )
@@ -296,7 +296,7 @@ def priced(
 def test_the_price_is_what_a_model_by_heart_would_gain(seed: int) -> None:
     """Of a model that is right on every leaked row, and else as a line is: the gain is known."""
     copied, _, right = priced(seed)
-    price = copied.pricing.of_leaks(copied.gathered, leaks_with(copied.gathered, "test"))
+    price = copied.inflation.from_leaks(copied.all_rows, pair_leaks(copied.all_rows, "test"))
     assert price is not None
     assert price.copies == 60
     assert price.rows == 200
@@ -310,10 +310,10 @@ def test_the_price_is_what_a_model_by_heart_would_gain(seed: int) -> None:
 
 def test_copies_with_other_labels_cost_nothing() -> None:
     copied, embedded, _ = priced(0, right=1.0)
-    price = copied.pricing.of_leaks(copied.gathered, leaks_with(copied.gathered, "test"))
+    price = copied.inflation.from_leaks(copied.all_rows, pair_leaks(copied.all_rows, "test"))
     assert price is not None
     assert price.points == pytest.approx(0, abs=0.6)
-    assert Pricing(embedded).of_division(copied.gathered, np.arange(660)) is None
+    assert ProbeInflationEstimator(embedded).from_split(copied.all_rows, np.arange(660)) is None
 
 
 def test_the_price_of_a_random_division_grows_with_the_copies() -> None:
@@ -328,8 +328,8 @@ def test_the_price_of_a_random_division_grows_with_the_copies() -> None:
         labels[: 100 * (copies + 1)] = labels[np.arange(100 * (copies + 1)) % 100]
         rows = table.rows.remove_columns("label").add_column("label", labels.tolist())
         table = replace(table, rows=rows)
-        gathered = replace(copied.gathered, tables={**copied.gathered.tables, "source": table})
-        price = Pricing(replace(embedded, rows=TableRows(table))).of_division(gathered, units)
+        gathered = replace(copied.all_rows, tables={**copied.all_rows.tables, "source": table})
+        price = ProbeInflationEstimator(replace(embedded, rows=TableRows(table))).from_split(gathered, units)
         assert price is not None
         assert 0 <= price.low <= price.points <= price.high
         points.append(price.points)
@@ -338,12 +338,12 @@ def test_the_price_of_a_random_division_grows_with_the_copies() -> None:
 
 def test_what_has_nothing_to_be_held_against_is_not_called_fine() -> None:
     alone = view(sentences(30))
-    looked = look(alone.rows.table, [alone])
-    assert {"leaks", "contained_rows", "time_order"} <= set(looked.blind)
-    assert looked.blind["leaks"] == "no other file is named: --against FILE"
-    assert looked.blind["shared_groups"] == "no column of groups is named: --group COL"
+    looked = run_checks(alone.rows.table, [alone])
+    assert {"leaks", "contained_rows", "time_order"} <= set(looked.skipped)
+    assert looked.skipped["leaks"] == "no other file is named: --against FILE"
+    assert looked.skipped["shared_groups"] == "no column of groups is named: --group COL"
     assert "leaks" not in looked.seconds
-    assert "leaks" in look(alone.rows.table, [view(sentences(30), test=["one row"])]).seconds
+    assert "leaks" in run_checks(alone.rows.table, [view(sentences(30), test=["one row"])]).seconds
 
 
 def test_answers_of_a_word_or_two_are_no_error_and_no_first_example() -> None:
@@ -365,8 +365,8 @@ def test_loose_copies_are_listed_where_they_are_asked_for_and_are_no_near_copies
     rows = [" ".join(words), " ".join(near), *others]
     copied = view(rows, test=[" ".join(changed)])
     assert seen("loose_copies", copied) is None
-    loose = find_loose_copies(RowTexts(*copied.gathered.tables.values()), share=0.3)
-    found = seen("loose_copies", replace(copied, loose=loose))
+    loose = find_loose_copies(RowTexts(*copied.all_rows.tables.values()), share=0.3)
+    found = seen("loose_copies", replace(copied, loose_copies=loose))
     assert found is not None
     # The two rows that nearly copy each other are named for the changed row of the other file.
     assert found.finding.rows == (0, 1)

@@ -10,7 +10,7 @@ import pytest
 from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks.shortcuts.hidden_giveaway import hidden_giveaway
-from holdfast.quality.cues import Cue, candidates, cues_of, shape_of, without
+from holdfast.quality.cues import Cue, extract_cues, find_cue_candidates, remove_cue, shape_of
 from holdfast.quality.views import Embedded, TableRows
 
 TOPICS = {
@@ -54,7 +54,7 @@ def found(texts, labels, names=("a", "b")):
 
 def test_a_topic_s_own_words_are_content() -> None:
     texts, labels = texts_of()
-    assert [str(one.cue) for one in candidates(texts, labels, 2)]
+    assert [str(one.cue) for one in find_cue_candidates(texts, labels, 2)]
     assert found(texts, labels) is None
 
 
@@ -181,13 +181,13 @@ def test_few_rows_are_no_giveaway() -> None:
     ],
 )
 def test_a_cue_is_taken_out(cue, left) -> None:
-    assert cue in cues_of("two One, ones")
-    taken = without("two One, ones", cue)
-    assert cue not in cues_of(taken)
+    assert cue in extract_cues("two One, ones")
+    taken = remove_cue("two One, ones", cue)
+    assert cue not in extract_cues(taken)
     assert taken.replace(",", "").split() == left.replace(",", "").split()
 
 
 def test_shapes_tell_letters_from_digits() -> None:
     assert shape_of("QX-1234") == "AA-9999"
     assert shape_of("word") == ""
-    assert Cue("shape", "AA-9999") in cues_of("from QX-1234 on")
+    assert Cue("shape", "AA-9999") in extract_cues("from QX-1234 on")

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 
-from holdfast.quality.label_ranking import label_next
+from holdfast.quality.label_ranking import rank_for_labelling
 
 CLASSES, WIDTH = 24, 32
 
@@ -28,7 +28,7 @@ def test_rows_of_classes_that_have_few_labels_come_first() -> None:
     rare = np.isin(y, (3, 17))
     known = np.where(rare, np.arange(480) < 24, np.arange(480) < 240)
     pool, theirs = x[~known], y[~known]
-    found = label_next(x[known], y[known], pool, classes=CLASSES, seed=0)
+    found = rank_for_labelling(x[known], y[known], pool, classes=CLASSES, seed=0)
     assert found.ranked
     assert sorted(found.order.tolist()) == list(range(len(pool)))
     first = theirs[found.order[:20]]
@@ -39,7 +39,7 @@ def test_rows_of_classes_that_have_few_labels_come_first() -> None:
 def test_a_choice_is_the_largest_doubt_times_gap() -> None:
     x, y = clouds(240, seed=1)
     known, pool = x[:120], x[120:]
-    found = label_next(known, y[:120], pool, classes=CLASSES, seed=0)
+    found = rank_for_labelling(known, y[:120], pool, classes=CLASSES, seed=0)
     # Each step's gap by SciPy; the doubt by scikit-learn, of another penalty, so in rank only.
     near = cdist(pool, known, "sqeuclidean").min(axis=1)
     model = LogisticRegression(max_iter=2000).fit(known, y[:120])
@@ -61,13 +61,13 @@ def test_of_rows_about_as_far_off_the_doubtful_one_comes_first() -> None:
     pool = unit(np.stack([aside, between]))
     near = cdist(pool, x, "sqeuclidean").min(axis=1)
     assert near[1] < near[0] < 1.2 * near[1]
-    assert label_next(x, y, pool, classes=CLASSES, seed=0).order.tolist() == [1, 0]
+    assert rank_for_labelling(x, y, pool, classes=CLASSES, seed=0).order.tolist() == [1, 0]
 
 
 def test_a_copy_of_a_labelled_row_and_a_second_copy_come_last() -> None:
     x, y = clouds(240, seed=2)
     pool = np.concatenate([x[120:140], x[:1], x[120:121]])
-    found = label_next(x[:120], y[:120], pool, classes=CLASSES, seed=0)
+    found = rank_for_labelling(x[:120], y[:120], pool, classes=CLASSES, seed=0)
     last = set(found.order[-2:].tolist())
     assert 20 in last
     assert len(last & {0, 21}) == 1
@@ -76,7 +76,7 @@ def test_a_copy_of_a_labelled_row_and_a_second_copy_come_last() -> None:
 def test_of_few_classes_rows_are_drawn() -> None:
     x, y = clouds(120, classes=6)
     one, again, other = (
-        label_next(x[:60], y[:60], x[60:], classes=6, seed=seed) for seed in (0, 0, 1)
+        rank_for_labelling(x[:60], y[:60], x[60:], classes=6, seed=seed) for seed in (0, 0, 1)
     )
     assert not one.ranked
     assert "71.9 % and 72.4 %" in one.because
@@ -86,6 +86,6 @@ def test_of_few_classes_rows_are_drawn() -> None:
 
 def test_nothing_is_doubted_where_hardly_anything_is_known() -> None:
     x, y = clouds(60)
-    found = label_next(x[:10], y[:10], x[10:], classes=CLASSES, seed=0)
+    found = rank_for_labelling(x[:10], y[:10], x[10:], classes=CLASSES, seed=0)
     assert not found.ranked
     assert "fewer than 20" in found.because

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks.labels.doubtful_labels import label_problems
-from holdfast.quality.fold_answers import cross_fit, log_softmax, pool_weights, word_features
+from holdfast.quality.fold_predictions import cross_fit, log_softmax, pool_weights, word_features
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.views import Embedded, TableRows
 
@@ -67,7 +67,7 @@ def test_no_row_is_answered_by_a_fit_on_it() -> None:
     seen = LogisticRegression(C=1e4, max_iter=2000).fit(vectors, senseless)
     assert seen.score(vectors, senseless) > 0.4
     assert answers is not None
-    assert answers.right < 0.36
+    assert answers.accuracy < 0.36
 
 
 def test_the_pool_has_the_weights_of_a_regression_on_both() -> None:
@@ -84,7 +84,7 @@ def test_the_pool_has_the_weights_of_a_regression_on_both() -> None:
 
 def test_exchanged_labels_come_first_and_the_right_class_is_suggested() -> None:
     vectors, texts, given, truth, flipped = rows()
-    ranking = rank_labels(view(vectors, texts, given).answers)
+    ranking = rank_labels(view(vectors, texts, given).fold_predictions)
     places = np.argsort(ranking.order)
     assert len(ranking.order) == 600
     assert average_precision_score(flipped, ranking.score[places]) > 0.9
@@ -99,7 +99,7 @@ def test_the_promise_is_kept(noise: float) -> None:
     stated, true = [], []
     for seed in range(4):
         vectors, texts, given, _, flipped = rows(noise=noise, seed=seed)
-        ranking = rank_labels(view(vectors, texts, given).answers)
+        ranking = rank_labels(view(vectors, texts, given).fold_predictions)
         most = round(noise * 600)
         if ranking.precision(most) is not None:
             stated.append(ranking.precision(most))
@@ -112,7 +112,7 @@ def test_nothing_is_promised_of_rows_that_are_only_hard() -> None:
     vectors, texts, given, _, _ = rows(noise=0.0, spread=1.5)
     found = label_problems(view(vectors, texts, given))
     assert found is None or found.finding.severity == "info"
-    assert rank_labels(view(vectors, texts, given).answers).precision(20) is None
+    assert rank_labels(view(vectors, texts, given).fold_predictions).precision(20) is None
 
 
 def test_the_finding_names_the_rows_and_says_what_is_expected() -> None:
@@ -142,7 +142,7 @@ def test_two_wrong_labels_among_many_are_shown_with_their_probabilities() -> Non
     assert {17, 230} <= set(found.finding.rows)
     assert len(found.finding.rows) <= 3
     for row in (17, 230):
-        p = np.exp(seen.answers.log_p[row, given[row]])
+        p = np.exp(seen.fold_predictions.log_p[row, given[row]])
         assert (
             f"row {row}: its label 'class {given[row]}' has a probability of {p:.2g} by the other"
             in (found.finding.because)
@@ -168,7 +168,7 @@ def test_answers_of_a_tuned_model_join_the_pool() -> None:
     told = np.full((600, CLASSES), -3.0)
     told[np.arange(600), truth] = -0.1
     without = cross_fit(vectors, texts, given, classes=CLASSES, seed=0)
-    joined = cross_fit(vectors, texts, given, classes=CLASSES, seed=0, tuned=told)
+    joined = cross_fit(vectors, texts, given, classes=CLASSES, seed=0, tuned_log_p=told)
     assert joined.weights[2] > 0.5
     assert average_precision_score(flipped, joined.losses) > average_precision_score(
         flipped, without.losses

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.quality.names import judge_names
+from holdfast.quality.names import compare_names
 
 
 def planted(classes: int, rows: int, seed: int, noise: float = 0.7):
@@ -22,12 +22,12 @@ def planted(classes: int, rows: int, seed: int, noise: float = 0.7):
 @pytest.mark.parametrize("classes", [2, 6, 40])
 def test_true_names_agree_and_swapped_ones_do_not(classes: int) -> None:
     rows, labels, names = planted(classes, 120, classes)
-    judged = judge_names(rows, labels, names)
+    judged = compare_names(rows, labels, names)
     assert judged.agree
     assert not judged.contradicted
     assert judged.recall > 2 / 3 > judged.chance
     assert judged.chance == pytest.approx(1 / classes, abs=0.1)
-    swapped = judge_names(rows, labels, np.roll(names, 1, axis=0))
+    swapped = compare_names(rows, labels, np.roll(names, 1, axis=0))
     assert not swapped.agree
     assert len(swapped.contradicted) >= classes // 4
 
@@ -38,7 +38,7 @@ def test_names_without_a_meaning_pass_as_often_as_the_level_says() -> None:
         rows, labels, _ = planted(6, 60, seed)
         nothing = np.random.default_rng(1000 + seed).normal(size=(6, 16))
         labels = np.random.default_rng(2000 + seed).permutation(labels)
-        passed += judge_names(rows, labels, nothing).agree
+        passed += compare_names(rows, labels, nothing).agree
     # 5 % of 60 are 3; 9 and more would come by chance once in 400.
     assert passed < 9
 
@@ -46,7 +46,7 @@ def test_names_without_a_meaning_pass_as_often_as_the_level_says() -> None:
 def test_one_wrong_name_is_the_one_that_is_contradicted() -> None:
     rows, labels, names = planted(12, 96, 3, noise=0.4)
     names[4] = -3 * (names[4] - names.mean(axis=0)) + names.mean(axis=0)
-    judged = judge_names(rows, labels, names)
+    judged = compare_names(rows, labels, names)
     assert judged.agree
     assert judged.contradicted == (4,)
     # The share of names that are nearer, counted by hand.
@@ -61,6 +61,6 @@ def test_one_wrong_name_is_the_one_that_is_contradicted() -> None:
 def test_a_class_without_rows_says_nothing() -> None:
     rows, labels, names = planted(5, 50, 7)
     some = labels != 2
-    judged = judge_names(rows[some], labels[some], names)
+    judged = compare_names(rows[some], labels[some], names)
     assert np.isnan(judged.further[2])
     assert 2 not in judged.contradicted

@@ -14,17 +14,17 @@ from holdfast.data.images.picture import read_picture
 from holdfast.data.images.table import load_images
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.shortcuts import image_giveaway
-from holdfast.quality.picture_facts import (
+from holdfast.quality.image_facts import (
     CORNERS,
     QUALITIES,
     SCALARS,
     Traces,
+    extract_traces,
     jpeg_quality,
-    look_at,
-    traces_of,
+    read_file_facts,
 )
 from holdfast.quality.runner import audit_table
-from holdfast.quality.views import Pictures, TableRows, pixels_of
+from holdfast.quality.views import Images, TableRows, image_sample
 
 NAMES = ["near_images", "image_conflicts", "image_leaks", "blank_images"]
 NAMES += ["image_giveaway", "image_source"]
@@ -47,14 +47,14 @@ def folder(path: Path, n: int = 60, save=None, first: int = 0) -> Path:
     return path
 
 
-def view_of(path: Path, others: dict[str, Path] | None = None) -> Pictures:
+def view_of(path: Path, others: dict[str, Path] | None = None) -> Images:
     table = load_images(path)
     paths = table.column("path")
     given = {name: view_of(other) for name, other in (others or {}).items()}
-    return Pictures(TableRows(table), paths, lambda at: read_picture(paths[at]).image, others=given)
+    return Images(TableRows(table), paths, lambda at: read_picture(paths[at]).image, others=given)
 
 
-def found(name: str, view: Pictures):
+def found(name: str, view: Images):
     return all_checks()[name](view)
 
 
@@ -197,7 +197,7 @@ def test_a_picture_above_pillows_own_limit_is_looked_at(tmp_path: Path, monkeypa
     path = folder(tmp_path / "train", 10)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
     view = view_of(path)
-    assert view.looks[0].seen["size"] == "40 × 40"
+    assert view.file_facts[0].pixel_facts["size"] == "40 × 40"
 
 
 @pytest.mark.parametrize("quality", [10, 49, 50, 75, 88, 95, 100])
@@ -214,7 +214,7 @@ def test_a_border_has_a_width_and_a_colour(size: tuple[int, int], tmp_path: Path
 
     def border() -> str:
         Image.fromarray(array).save(tmp_path / "a.png")
-        return look_at(str(tmp_path / "a.png"), Image.fromarray(array)).seen["border"]
+        return read_file_facts(str(tmp_path / "a.png"), Image.fromarray(array)).pixel_facts["border"]
 
     assert border() == "5 or more pixels of (0, 0, 0)"
     array[3, 20] = 90
@@ -245,7 +245,7 @@ def test_pixels_give_a_class_away_whatever_the_files_say(change, said: str, tmp_
     path = folder(tmp_path / "train", 40, save)
     assert found("image_giveaway", view_of(path)) is None
     table = load_images(path)
-    finding = found("image_artefacts", pixels_of(TableRows(table))).finding
+    finding = found("image_artefacts", image_sample(TableRows(table))).finding
     assert said in finding.because
     # What separates two classes marks either of them.
     assert "40 of class" in finding.because
@@ -254,7 +254,7 @@ def test_pixels_give_a_class_away_whatever_the_files_say(change, said: str, tmp_
 
 
 def test_pixels_of_classes_made_alike_are_left_in_peace(tmp_path: Path) -> None:
-    view = pixels_of(TableRows(load_images(folder(tmp_path / "train", 40))))
+    view = image_sample(TableRows(load_images(folder(tmp_path / "train", 40))))
     assert found("image_artefacts", view) is None
 
 
@@ -263,18 +263,18 @@ def test_a_corner_of_half_of_a_class_is_not_said_to_give_it_away(tmp_path: Path)
         (red(image) if name == "dog" and i % 2 else image).save(to.with_suffix(".png"))
         return True
 
-    view = pixels_of(TableRows(load_images(folder(tmp_path / "train", 40, save))))
+    view = image_sample(TableRows(load_images(folder(tmp_path / "train", 40, save))))
     assert found("image_artefacts", view) is None
 
 
 def test_classes_of_few_images_are_not_called_fine(tmp_path: Path) -> None:
-    view = pixels_of(TableRows(load_images(folder(tmp_path / "train", 10))))
-    assert all_checks()["image_artefacts"].nothing(view).startswith("no class has 20")
+    view = image_sample(TableRows(load_images(folder(tmp_path / "train", 10))))
+    assert all_checks()["image_artefacts"].skip_reason(view).startswith("no class has 20")
 
 
 def test_a_trace_that_chance_makes_is_no_finding(monkeypatch) -> None:
     """At the limit of what separates, the divisions drawn at random decide."""
-    monkeypatch.setattr(image_giveaway, "SEPARATED", 0.2)
+    monkeypatch.setattr(image_giveaway, "MIN_SEPARATION", 0.2)
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 30)
     traces = Traces(rng.normal(size=(60, len(SCALARS))), np.zeros((60, len(CORNERS), 3)))
@@ -290,6 +290,6 @@ def test_the_quality_of_an_earlier_compression_is_its_own_best() -> None:
         for image, one in zip(images, file, strict=True):
             image.save(one, "JPEG", quality=quality)
         again = [Image.open(one).convert("RGB") for one in file]
-        gap = traces_of(again, 20).scalars - traces_of(images, 20).scalars
+        gap = extract_traces(again, 20).scalars - extract_traces(images, 20).scalars
         best = int(np.argmin(np.median(gap[:, : len(QUALITIES)], axis=0)))
         assert abs(QUALITIES[best] - quality) <= 1

@@ -15,10 +15,10 @@ from holdfast.data.table import Columns
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean import spelling
-from holdfast.quality.clean.markup import plain
-from holdfast.quality.clean.spelling import Spelling, corrected
-from holdfast.quality.personal import bits_a_character, find_personal, iban, luhn
-from holdfast.quality.views import Closely, TableRows, Tokenized
+from holdfast.quality.clean.markup import strip_markup
+from holdfast.quality.clean.spelling import Spelling, correct_spelling
+from holdfast.quality.personal import bits_per_character, find_personal, is_iban, passes_luhn
+from holdfast.quality.views import TableRows, ThoroughRows, Tokenized
 
 SENTENCES = [
     "The battery lasts two days and charges quickly enough for me.",
@@ -40,7 +40,7 @@ def texts(n: int = 300) -> list[str]:
 def see(name: str, rows: list[str]) -> CheckResult | None:
     check = all_checks()[name]
     view = TableRows(table_from_texts(rows))
-    return check(Closely(view) if check.sees is Closely else view)
+    return check(ThoroughRows(view) if check.view_type is ThoroughRows else view)
 
 
 def mojibake(text: str) -> str:
@@ -102,8 +102,8 @@ def test_typing_errors_are_named_with_what_was_meant_and_what_was_not_read_is_co
 )
 def test_what_is_no_english_prose_is_not_called_free_of_typing_errors(text: str) -> None:
     check = all_checks()["typing_errors"]
-    assert "no text is English" in check.nothing(Closely(TableRows(table_from_texts([text] * 30))))
-    assert check.nothing(Closely(TableRows(table_from_texts([*[text] * 30, "It is here."])))) == ""
+    assert "no text is English" in check.skip_reason(ThoroughRows(TableRows(table_from_texts([text] * 30))))
+    assert check.skip_reason(ThoroughRows(TableRows(table_from_texts([*[text] * 30, "It is here."])))) == ""
 
 
 def test_without_the_dictionary_typing_errors_are_not_looked_for(
@@ -111,7 +111,7 @@ def test_without_the_dictionary_typing_errors_are_not_looked_for(
 ) -> None:
     monkeypatch.setitem(sys.modules, "symspellpy", None)
     check = all_checks()["typing_errors"]
-    assert "pip install" in check.nothing(Closely(TableRows(table_from_texts(texts()))))
+    assert "pip install" in check.skip_reason(ThoroughRows(TableRows(table_from_texts(texts()))))
 
 
 @pytest.mark.parametrize("name", ["boilerplate", "template_rows"])
@@ -178,7 +178,7 @@ def test_kinds_that_are_equally_many_are_told_as_the_text_has_them() -> None:
     ],
 )
 def test_each_kind_is_known_by_its_form(text: str, kind: str) -> None:
-    assert [one.kind for one in find_personal(text)] == [kind]
+    assert [one.data_type for one in find_personal(text)] == [kind]
 
 
 @pytest.mark.parametrize(
@@ -211,10 +211,10 @@ def test_check_digits_agree_with_their_definition() -> None:
     for _ in range(200):
         digits = "".join(map(str, rng.integers(0, 10, 15)))
         # Exactly one last digit of ten makes a number valid.
-        assert sum(luhn(digits + str(d)) for d in range(10)) == 1
+        assert sum(passes_luhn(digits + str(d)) for d in range(10)) == 1
     account = "370400440532013000"
-    assert [c for c in range(2, 99) if iban(f"DE{c:02}{account}")] == [89]
-    assert bits_a_character("ab" * 8) == pytest.approx(1.0)
+    assert [c for c in range(2, 99) if is_iban(f"DE{c:02}{account}")] == [89]
+    assert bits_per_character("ab" * 8) == pytest.approx(1.0)
 
 
 def test_refusals_and_broken_answers() -> None:
@@ -255,7 +255,7 @@ def test_truncated_texts_are_counted_by_the_models_tokens() -> None:
 def test_a_large_table_is_sampled_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from holdfast.quality import views
 
-    monkeypatch.setattr(views, "SAMPLE", 100)
+    monkeypatch.setattr(views, "MAX_SAMPLE", 100)
     rows = texts(1000)
     rows[0] = rows[0] + "\ufeff"
     found = see("control_characters", rows)
@@ -280,8 +280,8 @@ def test_a_large_table_is_sampled_and_says_so(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_typing_errors_are_put_right_where_they_are_sure(text: str, right: str | None) -> None:
     pytest.importorskip("symspellpy")
-    assert corrected(text) == (right or text)
-    assert corrected(corrected(text)) == corrected(text)
+    assert correct_spelling(text) == (right or text)
+    assert correct_spelling(correct_spelling(text)) == correct_spelling(text)
 
 
 def test_protected_words_stay_and_a_missing_package_is_named(
@@ -289,17 +289,17 @@ def test_protected_words_stay_and_a_missing_package_is_named(
 ) -> None:
     pytest.importorskip("symspellpy")
     text = "They recieve the parcel"
-    assert corrected(text, Spelling(("recieve",))) == text
+    assert correct_spelling(text, Spelling(("recieve",))) == text
     spelling.dictionary.cache_clear()
     monkeypatch.setitem(sys.modules, "symspellpy", None)
     with pytest.raises(MachineError, match=r"holdfast\[spelling\]"):
-        corrected(text)
+        correct_spelling(text)
     spelling.dictionary.cache_clear()
 
 
 def test_rows_that_were_sampled_are_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pattern is compiled for every chunk: 100,000 short rows took twelve seconds for two."""
-    monkeypatch.setattr("holdfast.quality.views.SAMPLE", 50)
+    monkeypatch.setattr("holdfast.quality.views.MAX_SAMPLE", 50)
     rows = TableRows(table_from_texts([f"text number {n}" for n in range(200)], ["a", "b"] * 100))
     assert len(rows.sampled) == 50
     assert rows.sampled.num_chunks == 1
@@ -308,13 +308,13 @@ def test_rows_that_were_sampled_are_one_chunk(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("opened", ["<!--", "<script>", "<style>a"])
 def test_what_is_opened_and_never_closed_ends(opened: str) -> None:
     """Of a million openings: what looks for each one's end to the last letter takes hours."""
-    assert plain(opened * 1_000_000) is not None
+    assert strip_markup(opened * 1_000_000) is not None
 
 
 def test_comments_programs_and_style_sheets_are_not_shown() -> None:
     hidden = "<!-- <script> --><SCRIPT a='1'><!-- x</Script ><style>p{}</style>"
-    assert plain(f"one{hidden}two <!-- three") == "one   two <!-- three"
-    assert plain("one</style><style>two") == "one</style><style>two"
+    assert strip_markup(f"one{hidden}two <!-- three") == "one   two <!-- three"
+    assert strip_markup("one</style><style>two") == "one</style><style>two"
 
 
 def test_a_word_of_four_letters_must_be_near_a_commoner_one() -> None:

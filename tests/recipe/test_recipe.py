@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from holdfast.core.errors import RecipeError
-from holdfast.recipe import Recipe, anchored, known_keys, override, parse, read_recipe
+from holdfast.recipe import Recipe, known_keys, override, parse, read_recipe, resolve_paths
 
 
 def test_a_recipe_survives_writing_and_reading(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_what_can_only_be_a_path_is_one_even_where_nothing_is(
 
 def test_embedded_is_never_a_folder(tmp_path: Path) -> None:
     (tmp_path / "embedded").mkdir()
-    assert anchored(Recipe(), tmp_path).model.name == "embedded"
+    assert resolve_paths(Recipe(), tmp_path).model.name == "embedded"
 
 
 @pytest.mark.parametrize("template", ["summarize: {dialogue}", "{a} {b}", "{a}"])

@@ -7,7 +7,7 @@ import pytest
 from holdfast.core.errors import Defect
 from holdfast.plan.defaults import resolve
 from holdfast.recipe import Recipe, override
-from holdfast.recipe.resolution import ResolvedRecipe, ResolvedTrain, resolved
+from holdfast.recipe.resolution import ResolvedRecipe, ResolvedTrain, resolve_recipe
 
 MACHINE = ["train.threads=1", "train.precision=float32", "train.matmul=default"]
 
@@ -19,11 +19,11 @@ def complete() -> Recipe:
 
 def test_what_the_table_and_the_machine_fill_in_is_enough() -> None:
     recipe = complete()
-    made = resolved(recipe, model={"max_length": 64})
+    made = resolve_recipe(recipe, model={"max_length": 64})
     assert isinstance(made, ResolvedRecipe)
     assert made.train.epochs == recipe.train.epochs
     assert made.model.max_length == 64
-    assert made.to_yaml() == recipe.changed(model={"max_length": 64}).to_yaml()
+    assert made.to_yaml() == recipe.with_changes(model={"max_length": 64}).to_yaml()
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ def test_what_the_table_and_the_machine_fill_in_is_enough() -> None:
 def test_each_open_setting_is_a_defect(key: str) -> None:
     open_again = {"precision": "auto", "matmul": "auto"}.get(key)
     with pytest.raises(Defect, match=key):
-        resolved(complete(), train={key: open_again})
+        resolve_recipe(complete(), train={key: open_again})
 
 
 def test_a_recipe_without_a_task_or_with_unsettled_freezing_is_a_defect() -> None:
     with pytest.raises(Defect, match="freeze"):
-        resolved(complete(), model={"freeze": None})
+        resolve_recipe(complete(), model={"freeze": None})
     with pytest.raises(Defect, match="task"):
-        resolved(complete().model_copy(update={"task": None}))
+        resolve_recipe(complete().model_copy(update={"task": None}))

@@ -24,7 +24,7 @@ QUICK = {
 def small(recipe: Recipe, data: dict[str, str], model: Path) -> Recipe:
     """The recipe with other rows and another model, two steps long; the rest is its own."""
     texts = {"rows": 2, "max_new_tokens": 4}
-    return recipe.changed(
+    return recipe.with_changes(
         data=data, model={"name": str(model)}, train=QUICK, generate=texts
     ).model_copy(update={"methods": {"contrast": False}})
 

@@ -54,11 +54,11 @@ def test_what_speaks_against_the_model_itself_stays() -> None:
 
 
 def test_too_few_rows_are_blamed_only_where_more_would_decide() -> None:
-    from holdfast.report.view.update import of_update
+    from holdfast.report.view.update import update_advice
 
     def told(**new: Any) -> str:
         gate = {"decision": "undecided", "because": "why", "new": {"found": "open", **new}}
-        return of_update({"update": {"from": "a", "gate": gate}}, "", "unsettled")[0]
+        return update_advice({"update": {"from": "a", "gate": gate}}, "", "unsettled")[0]
 
     assert "has too few rows to decide" in told(rows_needed=400)
     assert "neither a gain nor a loss" in told(rows_needed=None)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
-from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, DiscardedCurve, draw_curves
+from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.charts.svg import AxisScale, element, tick_labels, ticks
 from holdfast.report.view.calibration import Bin, reliability
-from holdfast.report.view.division import stacked
+from holdfast.report.view.division import stacked_bar
 
 
 def parse(markup: Markup) -> ET.Element:
@@ -54,7 +54,7 @@ def test_a_scale_is_straight() -> None:
 
 def test_a_dot_stands_inside_its_whisker_and_in_order() -> None:
     lines = [Dot("a", Estimate(0.9, 0.85, 0.94), "main"), Dot("b", Estimate(0.7, 0.6, 0.78))]
-    root = parse(dots("k", lines, "accuracy", "t"))
+    root = parse(draw_dots("k", lines, "accuracy", "t"))
     for svg in root.findall("svg"):
         at = [float(g.attrib["data-x"]) for g in svg.iter("g") if "data-x" in g.attrib]
         assert at[0] > at[1]
@@ -65,12 +65,12 @@ def test_a_dot_stands_inside_its_whisker_and_in_order() -> None:
 
 
 def test_a_dot_without_value_has_no_mark_but_its_reason() -> None:
-    made = dots(
+    made = draw_dots(
         "k", [Dot("a", Estimate(0.9)), Dot("b", Estimate(None, why="one class"))], "accuracy", "t"
     )
     assert made.count("tabindex") == 2  # wide and narrow of the one mark
     assert "one class" in made
-    assert dots("k", [Dot("b", Estimate(None))], "accuracy", "t") == ""
+    assert draw_dots("k", [Dot("b", Estimate(None))], "accuracy", "t") == ""
 
 
 def chart(values: tuple[float | None, ...], best: int | None = 10) -> CurvesChart:
@@ -87,7 +87,7 @@ def chart(values: tuple[float | None, ...], best: int | None = 10) -> CurvesChar
 
 
 def test_every_look_has_a_band_and_the_bands_tile_the_chart() -> None:
-    for svg in parse(curves(chart((3.0, 2.0, 1.5, 1.4)))).findall("svg"):
+    for svg in parse(draw_curves(chart((3.0, 2.0, 1.5, 1.4)))).findall("svg"):
         rects = [g.find("rect") for g in svg.iter("g") if "band" in g.attrib.get("class", "")]
         spans = [(float(r.attrib["x"]), float(r.attrib["width"])) for r in rects if r is not None]
         assert len(spans) == 4
@@ -96,13 +96,13 @@ def test_every_look_has_a_band_and_the_bands_tile_the_chart() -> None:
 
 
 def test_a_missing_value_leaves_a_gap_in_the_line() -> None:
-    made = curves(chart((3.0, None, 1.5, float("nan"), 1.2)))
+    made = draw_curves(chart((3.0, None, 1.5, float("nan"), 1.2)))
     path = next(e for e in parse(made).iter("path") if "curve" in e.attrib["class"])
     assert path.attrib["d"].count("M") == 3
 
 
 def test_only_the_kept_look_is_reached_by_tab() -> None:
-    for svg in parse(curves(chart((3.0, 2.0, 1.5)))).findall("svg"):
+    for svg in parse(draw_curves(chart((3.0, 2.0, 1.5)))).findall("svg"):
         reached = [g for g in svg.iter("g") if g.attrib.get("tabindex") == "0"]
         assert len(reached) == 1
         assert "the state that was kept" in reached[0].attrib["aria-label"]
@@ -110,11 +110,11 @@ def test_only_the_kept_look_is_reached_by_tab() -> None:
 
 @pytest.mark.parametrize("values", [(1.0,), (0.0, 0.0), (1e9, 1.0), (-2.0, 3.0)])
 def test_odd_curves_are_drawn_too(values: tuple[float, ...]) -> None:
-    assert len(parse(curves(chart(values, best=None))).findall("svg")) == 2
+    assert len(parse(draw_curves(chart(values, best=None))).findall("svg")) == 2
 
 
 def test_curves_without_a_number_are_no_chart() -> None:
-    assert curves(chart((None, float("inf")))) == ""
+    assert draw_curves(chart((None, float("inf")))) == ""
 
 
 def test_a_bin_that_is_right_as_often_as_it_says_lies_on_the_diagonal() -> None:
@@ -131,9 +131,9 @@ def test_a_bin_that_is_right_as_often_as_it_says_lies_on_the_diagonal() -> None:
 
 
 def test_a_stacked_bar_is_as_long_as_its_share() -> None:
-    rects = list(parse(stacked([("train", 30), ("valid", 0), ("test", 20)], 100)).iter("rect"))
+    rects = list(parse(stacked_bar([("train", 30), ("valid", 0), ("test", 20)], 100)).iter("rect"))
     assert [float(r.attrib["width"]) for r in rects] == [30, 20]
-    assert stacked([("train", 0)], 0) == ""
+    assert stacked_bar([("train", 0)], 0) == ""
 
 
 def test_the_fixture_maker_is_found(runs: ModuleType) -> None:
@@ -155,7 +155,7 @@ def test_no_mark_or_whisker_is_overprinted_by_its_number(
         Dot(label, Estimate(v * scale, (1 - w) * v * scale, min(1.9, 1 + w) * v * scale))
         for v, w in found
     ]
-    wide, narrow = parse(dots("k", lines, metric, "t")).findall("svg")
+    wide, narrow = parse(draw_dots("k", lines, metric, "t")).findall("svg")
     for group in wide.iter("g"):
         value = next((t for t in group.findall("text") if t.attrib["class"] == "value"), None)
         mark = next((g for g in group.findall("g") if "mark" in g.attrib["class"]), None)
@@ -172,7 +172,7 @@ def test_no_mark_or_whisker_is_overprinted_by_its_number(
 
 
 def test_a_curve_far_from_zero_is_not_pressed_into_a_strip() -> None:
-    for svg in parse(curves(chart((7.3, 7.1, 7.0, 6.96)))).findall("svg"):
+    for svg in parse(draw_curves(chart((7.3, 7.1, 7.0, 6.96)))).findall("svg"):
         path = next(e for e in svg.iter("path") if "curve" in e.attrib["class"])
         heights = [float(part.split()[1]) for part in path.attrib["d"][1:].split("L")]
         assert max(heights) - min(heights) > 0.6 * (float(svg.attrib["height"]) - 66)
@@ -188,8 +188,8 @@ def test_what_a_run_left_is_drawn_faint_and_is_part_of_the_axes() -> None:
         series=(ChartSeries("Validation", "valid", (1.0, 0.8, 0.7)),),
         best=4,
     )
-    left = LeftCurve("valid", (2, 4, 6), (0.8, 1.4, 2.0))
-    for root in map(parse, (curves(plain), curves(dataclasses.replace(plain, left=(left,))))):
+    left = DiscardedCurve("valid", (2, 4, 6), (0.8, 1.4, 2.0))
+    for root in map(parse, (draw_curves(plain), draw_curves(dataclasses.replace(plain, left=(left,))))):
         for svg in root.findall("svg"):
             drawn = [p.attrib["d"] for p in svg.iter("path") if "left" in p.attrib["class"]]
             lines = [p.attrib["d"] for p in svg.iter("path") if p.attrib["class"] == "curve valid"]

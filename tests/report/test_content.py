@@ -219,9 +219,9 @@ def test_every_label_of_the_contract_has_plain_words() -> None:
     from typing import get_args
 
     from holdfast.core.labels import Label
-    from holdfast.report.view.headline import PLAIN
+    from holdfast.report.view.headline import VERDICT_SENTENCES
 
-    assert set(PLAIN) == set(get_args(Label))
+    assert set(VERDICT_SENTENCES) == set(get_args(Label))
 
 
 @pytest.mark.parametrize(

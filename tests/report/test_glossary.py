@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from holdfast.report.glossary import WORDS, Glossary
+from holdfast.report.glossary import GLOSSARY, Glossary
 from holdfast.report.page import write_report
 
 
@@ -44,7 +44,7 @@ def test_what_is_marked_is_escaped_and_markup_is_left_alone() -> None:
     assert words.mark(Markup("<i>loss</i>")) == Markup("<i>loss</i>")
 
 
-@pytest.mark.parametrize("word", WORDS, ids=lambda word: word.name)
+@pytest.mark.parametrize("word", GLOSSARY, ids=lambda word: word.name)
 def test_every_word_is_found_by_its_own_name_and_explained_in_a_sentence(word: Any) -> None:
     words = Glossary()
     words.mark(f"Each {word.name} here" if word.name == "evaluation" else f"The {word.name} here")

@@ -12,13 +12,13 @@ import pytest
 
 from holdfast.cli.summary import summary
 from holdfast.core.labels import Label
-from holdfast.report.answer.answer import discarded
+from holdfast.report.answer.answer import discarded_sentence
 from holdfast.report.card import render
-from holdfast.report.diagnosis import as_confirmed
+from holdfast.report.diagnosis import unless_unconfirmed
 from holdfast.report.page import write_report
 from holdfast.report.run_files import read_run
-from holdfast.report.view.headline import PLAIN, headline
-from holdfast.report.view.study import ENDS
+from holdfast.report.view.headline import VERDICT_SENTENCES, headline
+from holdfast.report.view.study import VERDICT_WORDS
 
 BECAUSE = (
     "Validation rows are far behind; the test rows do not confirm this: accuracy 93 % on 45 test "
@@ -61,12 +61,12 @@ def told(run: Path, read_page: Any) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("label", [one for one in PLAIN if one != "inconclusive"])
+@pytest.mark.parametrize("label", [one for one in VERDICT_SENTENCES if one != "inconclusive"])
 def test_a_verdict_that_the_test_rows_do_not_confirm_is_said_so_everywhere(
     runs: ModuleType, read_page: Any, tmp_path: Path, label: str
 ) -> None:
     run = runs.make_run(tmp_path / "run", verdict=label, edit=disputed)
-    sentence = PLAIN[label][1]
+    sentence = VERDICT_SENTENCES[label][1]
     for place, text in told(run, read_page).items():
         assert "93 % on 45 test rows and 73 % on 45 validation rows" in text, place
         if place == "terminal":
@@ -82,10 +82,10 @@ def test_a_verdict_that_the_test_rows_do_not_confirm_is_said_so_everywhere(
 
 
 def test_the_page_of_diagnose_tells_it_too() -> None:
-    tone, sentence = as_confirmed({"test_agrees": False}, "warn", PLAIN["memorizing"][1])
+    tone, sentence = unless_unconfirmed({"test_agrees": False}, "warn", VERDICT_SENTENCES["memorizing"][1])
     assert tone == "unsure"
     assert sentence.startswith("By the validation rows: it fits nearly all")
-    assert as_confirmed({}, "warn", "A.") == ("warn", "A.")
+    assert unless_unconfirmed({}, "warn", "A.") == ("warn", "A.")
 
 
 @pytest.mark.parametrize("label", ["healthy", "memorizing", "overfit"])
@@ -107,9 +107,9 @@ def test_a_run_that_keeps_its_step_0_has_discarded_its_fine_tuning(
 def test_of_an_update_that_began_warm_the_served_model_is_what_is_left() -> None:
     result: dict[str, Any] = {"update": {"start": {"start": "warm"}}}
     unused(result)
-    assert "the saved model is the served model with a linear probe" in (discarded(result) or "")
+    assert "the saved model is the served model with a linear probe" in (discarded_sentence(result) or "")
     result["update"]["start"]["start"] = "anew"
-    assert "the saved model is the base model with a linear probe" in (discarded(result) or "")
+    assert "the saved model is the base model with a linear probe" in (discarded_sentence(result) or "")
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,11 @@ def test_of_an_update_that_began_warm_the_served_model_is_what_is_left() -> None
     ],
 )
 def test_what_is_no_discarded_run(edit: dict[str, Any]) -> None:
-    assert discarded(edit) is None
+    assert discarded_sentence(edit) is None
 
 
 def test_how_a_trials_training_ended_has_words_for_every_label() -> None:
     """Beside a score the bare label reads as if it judged it: memorizing, learning, memorizing
     while the score rises."""
-    assert set(ENDS) == set(get_args(Label))
-    assert not {word.replace("_", " ") for word in get_args(Label)} & set(ENDS.values())
+    assert set(VERDICT_WORDS) == set(get_args(Label))
+    assert not {word.replace("_", " ") for word in get_args(Label)} & set(VERDICT_WORDS.values())

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.report.contents import contents
+from holdfast.report.contents import report_sections
 from holdfast.report.page import PACKAGE, write_report
 from holdfast.report.run_files import read_run
 from holdfast.report.view import record
@@ -153,10 +153,10 @@ def test_the_sections_follow_the_promised_order(pages: dict[str, Any]) -> None:
 
 
 def test_each_section_has_a_key_of_its_own_and_a_template_that_is_there() -> None:
-    keys = [one.key for one in contents()]
+    keys = [one.key for one in report_sections()]
     assert len(set(keys)) == len(keys)
-    assert all((PACKAGE / one.template).is_file() for one in contents() if one.template)
-    ranks = [one.reliance.rank for one in contents() if one.reliance]
+    assert all((PACKAGE / one.template).is_file() for one in report_sections() if one.template)
+    ranks = [one.reliance.rank for one in report_sections() if one.reliance]
     assert sorted(ranks) == list(range(1, len(ranks) + 1))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.report.public import is_local, last_part, licence, public_name
+from holdfast.report.public import base_name, is_local, licence, public_name
 
 HOME = "/home/somebody/my work"
 
@@ -71,6 +71,6 @@ def test_a_model_is_called_by_what_others_know(model: str, local: bool, name: st
 
 
 def test_the_last_part_of_a_path() -> None:
-    assert last_part("/a/b/") == "b"
-    assert last_part("plain.csv") == "plain.csv"
-    assert last_part("/") == "/"
+    assert base_name("/a/b/") == "b"
+    assert base_name("plain.csv") == "plain.csv"
+    assert base_name("/") == "/"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast.report import predictions_page as page
-from holdfast.report.predictions_page import Recorded, RecordedRow, draw_page
+from holdfast.report.predictions_page import RecordedPredictions, RecordedRow, render_predictions
 
 
 def row(n: int, text: str, said: str = "good", label: str = "good", **more: Any) -> RecordedRow:
@@ -21,24 +21,24 @@ def row(n: int, text: str, said: str = "good", label: str = "good", **more: Any)
     return RecordedRow(n, text, said, label, **{**known, **more})
 
 
-def recorded(rows: list[RecordedRow], **more: Any) -> Recorded:
+def recorded(rows: list[RecordedRow], **more: Any) -> RecordedPredictions:
     known: dict[str, Any] = {"classes": ("bad", "good"), "of": len(rows)}
     task = more.pop("task", "text-classification")
-    return Recorded(task, "tiny", "reviews.csv", "test", tuple(rows), **{**known, **more})
+    return RecordedPredictions(task, "tiny", "reviews.csv", "test", tuple(rows), **{**known, **more})
 
 
 @pytest.fixture
-def look(read_page: Any, tmp_path: Path) -> Callable[[Recorded], Any]:
-    def read(what: Recorded) -> Any:
+def look(read_page: Any, tmp_path: Path) -> Callable[[RecordedPredictions], Any]:
+    def read(what: RecordedPredictions) -> Any:
         path = tmp_path / "page.html"
-        path.write_text(draw_page(what).html, encoding="utf-8")
+        path.write_text(render_predictions(what).html, encoding="utf-8")
         return read_page(path)
 
     return read
 
 
 def test_it_says_how_many_rows_it_shows_and_how_many_are_right(
-    look: Callable[[Recorded], Any],
+    look: Callable[[RecordedPredictions], Any],
 ) -> None:
     rows = [row(n, f"text {n}", label="bad" if n < 10 else "good") for n in range(40)]
     text = look(recorded(rows)).text
@@ -52,24 +52,24 @@ def test_it_says_how_many_rows_it_shows_and_how_many_are_right(
 
 
 def test_a_page_that_would_be_too_large_shows_rows_that_were_drawn_evenly(
-    monkeypatch: pytest.MonkeyPatch, look: Callable[[Recorded], Any]
+    monkeypatch: pytest.MonkeyPatch, look: Callable[[RecordedPredictions], Any]
 ) -> None:
-    monkeypatch.setattr(page, "LARGEST", 200_000)
+    monkeypatch.setattr(page, "MAX_BYTES", 200_000)
     rows = [row(n, "é" * 900, label="bad" if n % 4 == 0 else "good") for n in range(700)]
-    drawn = draw_page(recorded(rows))
+    drawn = render_predictions(recorded(rows))
     assert 100_000 < len(drawn.html.encode()) <= 200_000
     assert drawn.of == 700
     assert f"to {drawn.rows} of 700 test rows, drawn evenly. Right: " in look(recorded(rows)).text
-    assert draw_page(recorded(rows)).html == drawn.html
-    assert draw_page(recorded(rows, seed=1)).html != drawn.html
+    assert render_predictions(recorded(rows)).html == drawn.html
+    assert render_predictions(recorded(rows, seed=1)).html != drawn.html
     # Not the first of them.
     assert any(f"row {n}<" in drawn.html for n in range(400, 700))
-    many = draw_page(recorded([row(n, "a") for n in range(1200)]))
+    many = render_predictions(recorded([row(n, "a") for n in range(1200)]))
     assert many.rows <= page.MOST_ROWS
 
 
 def test_words_that_carry_the_answer_are_marked_and_no_others(
-    look: Callable[[Recorded], Any],
+    look: Callable[[RecordedPredictions], Any],
 ) -> None:
     rows = [
         row(0, "Great, not greatest; a GREAT <b>film</b>", sure=0.95),
@@ -84,7 +84,7 @@ def test_words_that_carry_the_answer_are_marked_and_no_others(
 
 
 def test_tags_numbers_lists_and_written_texts_have_their_own_look(
-    look: Callable[[Recorded], Any],
+    look: Callable[[RecordedPredictions], Any],
 ) -> None:
     words = ("Ada", "met", "Bob", ".")
     sentence = RecordedRow(
@@ -108,7 +108,7 @@ def test_tags_numbers_lists_and_written_texts_have_their_own_look(
     assert "ask a person" in look(recorded([left])).text
 
 
-def test_only_pictures_inside_the_page_are_shown(look: Callable[[Recorded], Any]) -> None:
+def test_only_pictures_inside_the_page_are_shown(look: Callable[[RecordedPredictions], Any]) -> None:
     inside = row(0, "a.png", picture="data:image/jpeg;base64,AAAA")
     foreign = row(1, "b.png", picture="https://elsewhere.example/b.png")
     found = look(recorded([inside, foreign], task="image-classification"))
@@ -122,9 +122,9 @@ def test_only_pictures_inside_the_page_are_shown(look: Callable[[Recorded], Any]
 def visit(browser: Any, tmp_path: Path) -> Iterator[Any]:
     contexts = []
 
-    def go(what: Recorded, width: int = 1200, **options: Any) -> tuple[Any, list[str]]:
+    def go(what: RecordedPredictions, width: int = 1200, **options: Any) -> tuple[Any, list[str]]:
         path = tmp_path / f"page-{len(contexts)}.html"
-        path.write_text(draw_page(what).html, encoding="utf-8")
+        path.write_text(render_predictions(what).html, encoding="utf-8")
         size = {"width": width, "height": 900}
         context = browser.new_context(viewport=size, offline=True, **options)
         contexts.append(context)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from holdfast.report.card import write_card
-from holdfast.report.contents import contents
+from holdfast.report.contents import report_sections
 from holdfast.report.page import write_report
 from holdfast.report.run_files import read_run
-from holdfast.report.view.reliance import MOST, Reliance, reliance
+from holdfast.report.view.reliance import MAX_LINES, Reliance, reliance
 
-CHECKS = {one.key: one.reliance for one in contents() if one.reliance}
+CHECKS = {one.key: one.reliance for one in report_sections() if one.reliance}
 ALL = set(CHECKS)
 
 
@@ -85,7 +85,7 @@ def test_at_most_five_lines_the_gravest_first_and_how_to_use_it_last(told: Any) 
         "fairness",
         "thresholds",
     ]
-    assert len(found.lines) == MOST
+    assert len(found.lines) == MAX_LINES
     assert found.rest == "3 more below."
     texts = [line.text.replace("\u00a0", " ") for line in found.lines]
     assert texts[1] == (

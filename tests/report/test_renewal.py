@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.report.run_files import RunFiles
-from holdfast.report.view.update import left_out_words, renewal, score_words
+from holdfast.report.view.update import excluded_feedback_text, score_change_text, update_section
 
 TEST = {
     "metric": "accuracy",
@@ -54,7 +54,7 @@ def _result() -> dict[str, Any]:
 
 
 def test_the_section_answers_first_and_holds_what_decided() -> None:
-    found = renewal(RunFiles(_result()))
+    found = update_section(RunFiles(_result()))
     assert found is not None
     assert found.sentence == "The update is rejected: worse on class a."
     decided, feedback, parts = found.tables
@@ -71,22 +71,22 @@ def test_the_section_answers_first_and_holds_what_decided() -> None:
 
 
 def test_other_runs_have_no_such_section() -> None:
-    assert renewal(RunFiles({"task": "text-classification"})) is None
+    assert update_section(RunFiles({"task": "text-classification"})) is None
 
 
 def test_what_was_left_out_in_words() -> None:
-    assert left_out_words(_result()["update"]["feedback"]) == (
+    assert excluded_feedback_text(_result()["update"]["feedback"]) == (
         "4 copies of test rows; 6 copies with different labels; 4 labelled by a model, above their "
         "share; 2 old rows whose feedback was deleted since"
     )
-    assert left_out_words({}) == ""
+    assert excluded_feedback_text({}) == ""
 
 
 def test_the_two_scores_in_words() -> None:
-    assert score_words(TEST) == (
+    assert score_change_text(TEST) == (
         "accuracy 80.0 %, the served model's was 85.0 % (difference -5.0 (-10.0 to +1.0) points, "
         "scored after the decision)"
     )
     bare = {**TEST, "difference": {"value": None, "why": "no"}}
-    assert score_words(bare) == "accuracy 80.0 %, the served model's was 85.0 %"
-    assert score_words({}) == "no score that both runs have"
+    assert score_change_text(bare) == "accuracy 80.0 %, the served model's was 85.0 %"
+    assert score_change_text({}) == "no score that both runs have"

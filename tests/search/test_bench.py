@@ -168,7 +168,7 @@ def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: Bench) -> 
 
 
 def test_each_fit_of_a_cross_fitted_run_is_cross_fitted(search_recipe: Recipe) -> None:
-    recipe = search_recipe.changed(train={"folds": 2})
+    recipe = search_recipe.with_changes(train={"folds": 2})
     divided = load_and_divide(recipe)
     learning = learning_of(divided.recipe, divided)
     bench = Bench.of(learning)
@@ -273,7 +273,7 @@ def test_a_killed_procedure_goes_on_and_repeats_no_fit(
 
     with pytest.raises(RunError, match="was begun by `holdfast tune`"):
         train(search_recipe, run, resume=True)
-    other = search_recipe.changed(train={"epochs": 1})
+    other = search_recipe.with_changes(train={"epochs": 1})
     result = train(other, run, resume=True, procedure=Best())
     assert made == ["rate-0", "rate-1", "dead", "rate-2"]
     assert result["study"] == whole["study"]

@@ -20,12 +20,12 @@ from holdfast.search.tune import Tune
 def placed(search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any) -> Recipe:
     rows = [(*row, str(i), f"who{i // 4}") for i, row in enumerate(marked_rows(60))]
     path = write_csv(tmp_path / "rows.csv", rows, ("text", "label", "at", "who"))
-    return search_recipe.changed(data={"path": str(path), "time": "at", "group": "who"})
+    return search_recipe.with_changes(data={"path": str(path), "time": "at", "group": "who"})
 
 
 @pytest.mark.parametrize("by", ["rows", "group", "time"])
 def test_rows_by_time_are_never_dealt_by_chance(placed: Recipe, by: str) -> None:
-    recipe = placed.changed(data={"split": {"by": by}})
+    recipe = placed.with_changes(data={"split": {"by": by}})
     divided = load_and_divide(recipe)
     against = against_dealing(divided.recipe, divided)
     if by != "time":
@@ -42,7 +42,7 @@ def test_given_validation_rows_stay_what_they_are(
     search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
     path = write_csv(tmp_path / "valid.csv", marked_rows(90)[60:])
-    divided = load_and_divide(search_recipe.changed(data={"valid": str(path)}))
+    divided = load_and_divide(search_recipe.with_changes(data={"valid": str(path)}))
     assert "validation rows are given" in str(against_dealing(divided.recipe, divided))
 
 

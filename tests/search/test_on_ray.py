@@ -127,7 +127,7 @@ def test_a_search_finds_on_ray_what_it_finds_here(search_recipe: Recipe, tmp_pat
     for engine in ("local", "ray"):
         ranges = {"train.learning_rate": {"range": [1e-4, 1e-2], "log": True}}
         procedure = Tune(ranges, SearchPart(sampler="random", trials=2), engine=engine)
-        recipe = search_recipe.changed(train={"epochs": 1})
+        recipe = search_recipe.with_changes(train={"epochs": 1})
         result = train(recipe, tmp_path / engine, procedure=procedure)
         block, timed = result["study"], ("seconds", "latency_ms")
         kept = [{k: v for k, v in row.items() if k not in timed} for row in block["trials_table"]]

@@ -42,7 +42,7 @@ def plan_of(recipe: Recipe, **asked: Any) -> tuple[FoldPlan, Any]:
 @pytest.fixture(scope="module")
 def crossed(search_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("cv") / "run"
-    train(search_recipe.changed(**CUT), run, procedure=CrossValidation(3))
+    train(search_recipe.with_changes(**CUT), run, procedure=CrossValidation(3))
     return run
 
 
@@ -74,13 +74,13 @@ def test_groups_are_never_parted(
 ) -> None:
     rows = [(*row, f"who{i // 4}") for i, row in enumerate(marked_rows(60))]
     path = csv_of(tmp_path, write_csv, rows, ("text", "label", "who"))
-    recipe = search_recipe.changed(data={"path": str(path), "group": "who"})
+    recipe = search_recipe.with_changes(data={"path": str(path), "group": "who"})
     plan, learning = plan_of(recipe, folds=3)
     groups = np.array(learning.prepared.rows.column("group"))
     for one in plan.folds:
         assert not set(groups[one.held]) & set(groups[one.train])
         assert not set(groups[one.held]) & set(groups[one.valid])
-    by = recipe.changed(data={"split": {"by": "group"}})
+    by = recipe.with_changes(data={"split": {"by": "group"}})
     plan, learning = plan_of(by, folds=3)
     groups = np.array(learning.prepared.rows.column("group"))
     for one in plan.folds:
@@ -94,7 +94,7 @@ def test_by_time_each_fold_is_answered_by_what_is_older(
     rows = [(*row, str(int(at))) for row, at in zip(marked_rows(60), order, strict=True)]
     path = csv_of(tmp_path, write_csv, rows, ("text", "label", "at"))
     data = {"path": str(path), "time": "at", "split": {"by": "time"}}
-    plan, learning = plan_of(search_recipe.changed(data=data), folds=3)
+    plan, learning = plan_of(search_recipe.with_changes(data=data), folds=3)
     at = order[np.array(learning.prepared.rows.column("row"))]
     ends = 0
     for one in plan.folds:
@@ -103,7 +103,7 @@ def test_by_time_each_fold_is_answered_by_what_is_older(
         assert at[one.held].min() > ends
         ends = at[one.held].max()
     with pytest.raises(RecipeError, match="one order"):
-        plan_of(search_recipe.changed(data=data), folds=3, repeats=2)
+        plan_of(search_recipe.with_changes(data=data), folds=3, repeats=2)
 
 
 def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
 def test_repeats_score_every_row_again_and_the_score_is_their_mean(
     search_recipe: Recipe, tmp_path: Path
 ) -> None:
-    train(search_recipe.changed(**CUT), tmp_path / "run", procedure=CrossValidation(2, repeats=2))
+    train(search_recipe.with_changes(**CUT), tmp_path / "run", procedure=CrossValidation(2, repeats=2))
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     table = parquet.read_table(tmp_path / "run" / "folds.parquet").to_pandas()
     means = [
@@ -168,7 +168,7 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
     """Its looks are the folds' own at their validation rows."""
     from holdfast.search.bench import Bench, work
 
-    made = validated(search_recipe.changed(**CUT), folds=3)
+    made = validated(search_recipe.with_changes(**CUT), folds=3)
     fitted = made.fit()
     bench = Bench.of(made.learning)
     expected = []
@@ -232,7 +232,7 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
         return real(bench, job, *rest)
 
     monkeypatch.setattr("holdfast.search.learner.work", dies)
-    recipe = search_recipe.changed(**CUT)
+    recipe = search_recipe.with_changes(**CUT)
     with pytest.raises(killed):
         train(recipe, run, procedure=CrossValidation(3))
     score_once, killed_at = main.score_once, []
@@ -267,7 +267,7 @@ def test_folds_within_folds_choose_where_no_row_is_set_aside(
     search_recipe: Recipe, tmp_path: Path
 ) -> None:
     result = train(
-        search_recipe.changed(**CUT), tmp_path / "run", procedure=CrossValidation(3, nested=True)
+        search_recipe.with_changes(**CUT), tmp_path / "run", procedure=CrossValidation(3, nested=True)
     )
     cv = result["cv"]
     assert cv["nested"]
@@ -280,7 +280,7 @@ def test_given_test_rows_are_scored_once_by_the_model_of_all_rows(
     search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
     path = csv_of(tmp_path, write_csv, marked_rows(20, seed=9), ("text", "label"))
-    recipe = search_recipe.changed(data={"test": str(path)}, **CUT)
+    recipe = search_recipe.with_changes(data={"test": str(path)}, **CUT)
     result = train(recipe, tmp_path / "run", procedure=CrossValidation(2))
     assert result["test"]["n"] == 20
     assert result["test"]["opened_at"]
@@ -315,7 +315,7 @@ def test_nothing_is_left_of_what_was_refused(search_recipe: Recipe, tmp_path: Pa
     from holdfast.core.errors import InputError
 
     for changes in ({"path": "/no/such.csv"}, {"label": "no such column"}):
-        recipe = search_recipe.changed(data=changes)
+        recipe = search_recipe.with_changes(data=changes)
         with pytest.raises(InputError):
             train(recipe, tmp_path / "run", procedure=CrossValidation(2))
         assert not (tmp_path / "run").exists()
@@ -336,7 +336,7 @@ def test_what_folds_do_not_go_together_with_is_refused(
     from holdfast.core.errors import HoldfastError
 
     with pytest.raises(HoldfastError, match=says):
-        validated(search_recipe.changed(**changes), folds=2)
+        validated(search_recipe.with_changes(**changes), folds=2)
 
 
 def test_too_few_rows_of_a_class_are_refused_with_the_remedy(
@@ -345,7 +345,7 @@ def test_too_few_rows_of_a_class_are_refused_with_the_remedy(
     rows = [(text, "no" if i < 57 else "yes") for i, (text, _) in enumerate(marked_rows(60))]
     path = csv_of(tmp_path, write_csv, rows, ("text", "label"))
     with pytest.raises(SplitError, match="fewer folds"):
-        validated(search_recipe.changed(data={"path": str(path)}), folds=5)
+        validated(search_recipe.with_changes(data={"path": str(path)}), folds=5)
 
 
 def test_the_verdicts_are_one_sentence() -> None:

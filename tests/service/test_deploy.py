@@ -49,10 +49,10 @@ def known_options() -> set[str]:
     serve = pytest.importorskip("holdfast.plugins.service.serve")
     import typer
 
-    from holdfast.cli.options import flat
+    from holdfast.cli.options import flatten_options
 
     app = typer.Typer()
-    app.command()(flat(serve.command))
+    app.command()(flatten_options(serve.command))
     return {name for one in typer.main.get_command(app).params for name in one.opts}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core import actions as act
-from holdfast.terminal.progress import in_words
+from holdfast.terminal.progress import describe_actions
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ from holdfast.terminal.progress import in_words
     ],
 )
 def test_what_was_done_stands_before_its_reason(action: act.Action, words: str) -> None:
-    assert in_words([action]) == [f"{words}: why"]
+    assert describe_actions([action]) == [f"{words}: why"]
 
 
 def test_one_reason_is_said_once_and_a_trial_that_is_kept_is_its_reason() -> None:
     done = [act.RollBack("a", 0), act.ScaleLearningRate("a", 0.5), act.Shorten("b", 7)]
-    assert in_words([*done, act.Continue("kept: this", 7)]) == [
+    assert describe_actions([*done, act.Continue("kept: this", 7)]) == [
         "back to step 0, learning rate × 0.5: a",
         "to end at step 7: b",
         "kept: this",

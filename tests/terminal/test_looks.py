@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.core.records import Snapshot
 from holdfast.methods.closed_form import HeadRefit
-from holdfast.terminal.evaluations import best, heading, row
+from holdfast.terminal.evaluations import best_mark, evaluation_row, heading
 from holdfast.terminal.progress import expected_seconds
 
 LOOK = Snapshot(
@@ -60,23 +60,23 @@ FIRST = look(1.0, 0.9, 0.6)
     ],
 )
 def test_best_is_said_only_of_what_is_best(then: Snapshot, said: str) -> None:
-    assert best([FIRST, then]) == said
+    assert best_mark([FIRST, then]) == said
 
 
 def test_best_is_against_every_earlier_look_not_the_last() -> None:
-    assert best([look(0.5, 0.5, 0.9), FIRST, look(0.9, 0.8, 0.8)]).startswith("kept")
+    assert best_mark([look(0.5, 0.5, 0.9), FIRST, look(0.9, 0.8, 0.8)]).startswith("kept")
 
 
 def test_a_number_that_is_none_decides_nothing() -> None:
     without = replace(LOOK, valid_losses=np.empty(0), refined_loss=float("nan"))
-    assert best([without, replace(without, step=5)]) == "kept (newest)"
-    assert "–" in row([without], 10, kept=False)
+    assert best_mark([without, replace(without, step=5)]) == "kept (newest)"
+    assert "–" in evaluation_row([without], 10, is_best=False)
 
 
 def test_the_columns_stand_under_their_names_within_eighty() -> None:
     above, names = heading(FIRST)
     last = look(1.2345, 0.98765, 0.7, 1234)
-    line = row([FIRST, last], 12_345, True, "1 h 02 min")
+    line = evaluation_row([FIRST, last], 12_345, True, "1 h 02 min")
     plain = line.partition("  best")[0]
     assert plain.split()[:6] == ["1234/12345", "1.000", "1.234", "0.988", "70.0", "%"]
     for name, value in (
@@ -92,26 +92,26 @@ def test_the_columns_stand_under_their_names_within_eighty() -> None:
 
 @pytest.mark.parametrize("then", [look(1.2, 1.0, 0.5, 12_345), look(0.9, 0.8, 0.5, 12_345)])
 def test_the_longest_line_fits_into_eighty_columns(then: Snapshot) -> None:
-    assert 70 < len(row([FIRST, then], 12_345, True, "59 min 59 s")) <= 80
+    assert 70 < len(evaluation_row([FIRST, then], 12_345, True, "59 min 59 s")) <= 80
 
 
 def test_without_a_temperature_there_is_no_column_that_repeats_the_loss() -> None:
     first = replace(FIRST, refined_loss=FIRST.valid_loss)
     then = replace(first, step=5)
     assert "calibrated" not in " ".join(heading(first))
-    assert row([first, then], 75, kept=True, left="1 min 12 s").split() == [
+    assert evaluation_row([first, then], 75, is_best=True, left="1 min 12 s").split() == [
         *("5/75", "1.000", "1.000", "60.0", "%"),
         *("1", "min", "12", "s", "kept", "(newest)"),
     ]
 
 
 def test_the_time_that_is_left_stands_apart_however_long_it_is() -> None:
-    line = row([FIRST, replace(FIRST, step=5)], 75, kept=False, left="59 min 59 s")
+    line = evaluation_row([FIRST, replace(FIRST, step=5)], 75, is_best=False, left="59 min 59 s")
     assert "60.0 % 59 min 59 s" in line
 
 
 def test_the_first_look_is_not_called_the_best() -> None:
-    assert row([FIRST], 75, kept=True).split() == ["0/75", "1.000", "1.000", "0.900", "60.0", "%"]
+    assert evaluation_row([FIRST], 75, is_best=True).split() == ["0/75", "1.000", "1.000", "0.900", "60.0", "%"]
 
 
 def run_of(

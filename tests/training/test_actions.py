@@ -36,7 +36,7 @@ from holdfast.core.branches import living_events
 from holdfast.core.errors import Interrupted, RecipeError, RunError
 from holdfast.core.events import RollsBack
 from holdfast.core.records import Branch, Snapshot, Verdict
-from holdfast.terminal.progress import Show
+from holdfast.terminal.progress import RunDisplay
 from holdfast.training.guard import begin_run
 from holdfast.training.loop import Trained, fit
 from holdfast.training.run import Job
@@ -670,7 +670,7 @@ def test_the_best_state_is_one_of_the_branch_that_is_alive(build: Any) -> None:
 
 def test_who_watches_is_told_what_was_done_and_what_was_left(build: Any, capsys: Any) -> None:
     script = Script({5: back(4, ScaleLearningRate(WHY, 0.1))}, keep=[4])
-    fit(build(advisor=script, listeners=(Show(False),)))
+    fit(build(advisor=script, listeners=(RunDisplay(False),)))
     text = capsys.readouterr().err
     lines = text.splitlines()
     steps = [line.split()[0] for line in lines if "/10 " in line]
@@ -680,13 +680,13 @@ def test_who_watches_is_told_what_was_done_and_what_was_left(build: Any, capsys:
 
 def test_time_is_told_once_and_counted_anew_after_going_back(build: Any, capsys: Any) -> None:
     """To the first look too; what was left counts towards no step that is to come."""
-    show, begun = Show(False), set()
+    show, begun = RunDisplay(False), set()
 
     class Note:
         name, place = "note", "note"
 
         def snapshot_taken(self, run: Any) -> None:
-            begun.add(show._first)
+            begun.add(show._first_step)
 
     script = Script({5: back(0, ScaleLearningRate(WHY, 0.1))}, keep=[0])
     fit(build(advisor=script, listeners=(show, Note())))

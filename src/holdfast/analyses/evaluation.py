@@ -33,7 +33,7 @@ from holdfast.core.wording import p_words
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.monitor.confirmation import ALPHA, METRICS, RATES
-from holdfast.quality.two_samples import proportions_differ
+from holdfast.quality.two_samples import proportions_p_value
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.known_rows import NONE, SeenRows, seen_rows
 from holdfast.runs.prediction_file import Predicted, json_object
@@ -292,7 +292,7 @@ def _classes(again: FinishedRun, table: Table, own: RowScores) -> dict[str, Any]
     labels = labels_of_rows(table), again.stored("test")["label"].to_pylist()
     names = sorted({*map(str, labels[0]), *map(str, labels[1])})
     new, old = (np.array([Counter(map(str, one))[n] for n in names]) for one in labels)
-    p_value = proportions_differ(old, new)
+    p_value = proportions_p_value(old, new)
     if p_value >= ALPHA:
         alike = f"no difference in class shares can be shown ({p_words(p_value, CHI_SQUARED)})"
         return _reason(name, False, alike)

@@ -24,8 +24,13 @@ from holdfast.core.records import Decision, finite
 from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
 from holdfast.data.images.picture import thumbnail
 from holdfast.report.numbers import moment
-from holdfast.report.predictions_page import CHANCES, Recorded, RecordedRow, draw_page
-from holdfast.report.public import last_part, public_name
+from holdfast.report.predictions_page import (
+    MAX_PROBABILITIES,
+    RecordedPredictions,
+    RecordedRow,
+    render_predictions,
+)
+from holdfast.report.public import base_name, public_name
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.threshold import rule_of
 
@@ -71,7 +76,7 @@ def write_page(run: Path, page: Path, *, force: bool = False) -> None:
     """
     target = checked_output(page, [run], force=force)
     recorded, decisions = recorded_of(run)
-    drawn = draw_page(recorded)
+    drawn = render_predictions(recorded)
     with writing(target) as stream:
         stream.write(drawn.html.encode())
     because = recorded.which or "all of them fit"
@@ -87,7 +92,7 @@ def write_page(run: Path, page: Path, *, force: bool = False) -> None:
     notify(*unsealed_decisions([run]), *decisions, shown, private)
 
 
-def recorded_of(run: Path) -> tuple[Recorded, tuple[Decision, ...]]:
+def recorded_of(run: Path) -> tuple[RecordedPredictions, tuple[Decision, ...]]:
     """What the page of a finished run is made of, and what was decided about its rows."""
     again = FinishedRun(run)
     result = again.result
@@ -110,10 +115,10 @@ def recorded_of(run: Path) -> tuple[Recorded, tuple[Decision, ...]]:
             else "Its source is gone: restore it, or train again.",
         )
     files = (result.get("data") or {}).get("files") or [""]
-    recorded = Recorded(
+    recorded = RecordedPredictions(
         task=task,
         model=public_name(str(result.get("model") or "")),
-        source=last_part(str(files[0])),
+        source=base_name(str(files[0])),
         side="test" if side == "test" else "validation",
         rows=tuple(rows),
         of=len(lines),
@@ -232,7 +237,7 @@ def _texts(table: Table | None, task: str) -> list[str] | None:
     if table is None or task in TAGGERS:
         return None
     if task in OF_PICTURES:
-        return [last_part(str(path)) for path in table.column("path")]
+        return [base_name(str(path)) for path in table.column("path")]
     texts = [str(text) for text in table.column("text")]
     if "text_pair" not in table.rows.column_names:
         return texts
@@ -270,7 +275,7 @@ def _chances(names: Sequence[str], line: Mapping[str, Any]) -> tuple[tuple[str, 
     if len(chances) != len(names) or any(p is None for p in chances):
         return ()
     ranked = sorted(zip(names, chances, strict=True), key=lambda pair: -pair[1])
-    return tuple((name, float(p)) for name, p in ranked[:CHANCES])
+    return tuple((name, float(p)) for name, p in ranked[:MAX_PROBABILITIES])
 
 
 def _left_to_a_person(

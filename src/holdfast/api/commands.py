@@ -62,11 +62,11 @@ def train(
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2. May be called as often as you like in one process.
     """
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings, out, resume)
-    _, folder = train_watched(request, request.recipe(), quiet=quiet)
+    _, folder = train_with_progress(request, request.recipe(), quiet=quiet)
     return TrainedRun(folder)
 
 
@@ -105,13 +105,13 @@ def cv(
     Others as for ``train``.
     """
     from holdfast.search.folds.cross_validation import asked_for
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings, out, resume)
     recipe = request.recipe()
     procedure = asked_for(recipe, folds, repeats, nested, engine, address)
-    _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
+    _, folder = train_with_progress(request, recipe, quiet=quiet, procedure=procedure)
     return TrainedRun(folder)
 
 
@@ -155,7 +155,7 @@ def tune(
     with 2.
     """
     from holdfast.search.tune import tune_request
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings, out, resume)
@@ -167,7 +167,7 @@ def tune(
         engine=engine,
         address=address,
     )
-    _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
+    _, folder = train_with_progress(request, recipe, quiet=quiet, procedure=procedure)
     return TrainedRun(folder)
 
 
@@ -192,11 +192,11 @@ def lr(
     written."""
     from holdfast.core.decisions import decisions_to
     from holdfast.search.rate_range import range_test
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.messages import MessagePrinter
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings)
-    with decisions_to(Teller(quiet, verbose=False)):
+    with decisions_to(MessagePrinter(quiet, verbose=False)):
         return range_test(request.recipe(), request.in_memory)
 
 
@@ -235,13 +235,13 @@ def choose(
     from holdfast.core.decisions import decisions_to
     from holdfast.search.choice.adaptation import adapting_of
     from holdfast.search.choice.models import choose_model
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.messages import MessagePrinter
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(None, task, seed, settings)
     named = [models] if isinstance(models, (str, Path)) else models
     adapting = adapting_of(adapt, extend, out)
-    with decisions_to(Teller(quiet, verbose=False)):
+    with decisions_to(MessagePrinter(quiet, verbose=False)):
         return choose_model(request.recipe(), list(map(str, named)), request.in_memory, adapting)
 
 
@@ -273,7 +273,7 @@ def distill(
     """
     from holdfast.contract.request import TrainingRequest
     from holdfast.search.student import folder_name, student_recipe
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     given = [runs] if isinstance(runs, (str, Path, TrainedRun)) else list(runs)
     paths = [Path(run_name(one)) for one in given]
@@ -286,7 +286,7 @@ def distill(
         settings=settings,
     )
     request = TrainingRequest(folder_name(paths), out=Path(out) if out else None, resume=resume)
-    _, folder = train_watched(request, recipe, quiet=quiet, command="distill")
+    _, folder = train_with_progress(request, recipe, quiet=quiet, command="distill")
     return TrainedRun(folder)
 
 
@@ -361,7 +361,7 @@ def audit(
     """
     from holdfast.analyses.audit.audit import AuditRequest
     from holdfast.recipe import as_settings
-    from holdfast.terminal.watch import audit_watched
+    from holdfast.terminal.watch import audit_with_progress
 
     columns = [text] if isinstance(text, str) else list(text or [])
     names: dict[str, str] = {}
@@ -381,7 +381,7 @@ def audit(
     request = AuditRequest(
         source, tuple(others), columns or None, label, group, tuple(as_settings(settings)), names
     )
-    return audit_watched(request, quiet=quiet)
+    return audit_with_progress(request, quiet=quiet)
 
 
 @in_python()

@@ -14,7 +14,7 @@ from holdfast.core.errors import Defect, RunError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import ROW_NUMBERS, counted
-from holdfast.terminal.layout import cut, width, wrapped
+from holdfast.terminal.layout import shorten, width, wrap
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from holdfast.core.outputs import OutputFile
     from holdfast.core.records import Finding
 
-MARKS = {"error": "!!", "warn": "! ", "info": "  "}
-HEADS = {
+SEVERITY_MARKS = {"error": "!!", "warn": "! ", "info": "  "}
+SEVERITY_TITLES = {
     "error": "Would spoil a training, or the number that it ends with",
     "warn": "Worth a look before a training",
     "info": "For information",
 }
 # Examples of a finding in the terminal; the page has more.
-EXAMPLES = 2
-TEXT = 160
+MAX_EXAMPLES = 2
+MAX_CHARACTERS = 160
 # Rows to label next; --json has the others.
-NEXT = 3
+MAX_ROWS_TO_LABEL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,84 +84,84 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
     """
     refuse_too_little("torch")
     from holdfast.analyses.audit.audit import AuditRequest
-    from holdfast.terminal.watch import audit_watched
+    from holdfast.terminal.watch import audit_with_progress
 
     settings = (*(rows.set_ or ()), *((f"audit.engine={work.engine}",) if work.engine else ()))
     against = tuple(rows.against or ())
-    asked = AuditRequest(rows.data, against, rows.text, rows.label, rows.group, settings)
-    page = _check_outputs(asked, work)
-    found = audit_watched(asked, quiet=output.quiet)
+    request = AuditRequest(rows.data, against, rows.text, rows.label, rows.group, settings)
+    page = _check_outputs(request, work)
+    audit = audit_with_progress(request, quiet=output.quiet)
     if page is not None:
-        _write(page, found)
+        _write(page, audit)
     if output.as_json:
-        fixed = {} if work.fix is None else {"fixed": _fix(asked, found, work).to_json()}
-        typer.echo(json_text({**found.to_json(), **fixed}))
+        fixed = {} if work.fix is None else {"fixed": _fix(request, audit, work).to_json()}
+        typer.echo(json_text({**audit.to_json(), **fixed}))
     else:
         columns = min(80, width())
-        typer.echo("\n".join(summary(found, columns)))
+        typer.echo("\n".join(summary(audit, columns)))
         if work.fix is not None:
             # After the summary: what was found must not be lost where the copy cannot be written.
-            told = printable(str(_fix(asked, found, work)))
-            typer.echo("\n" + "\n".join(wrapped(told, columns, long_words=False)))
+            fix_summary = printable(str(_fix(request, audit, work)))
+            typer.echo("\n" + "\n".join(wrap(fix_summary, columns, long_words=False)))
         if page is not None and not output.quiet:
             typer.echo(f"\nPage with examples: {page.path}")
-    if found.broken:
+    if audit.broken:
         raise Defect(
-            ", ".join(found.broken),
+            ", ".join(audit.broken),
             "fell over; everything else in this audit is whole",
-            "; ".join(found.broken.values()),
+            "; ".join(audit.broken.values()),
             "Set HOLDFAST_TRACEBACK=1 to see where, and please report it.",
         )
 
 
-def _check_outputs(asked: AuditRequest, work: AuditWork) -> OutputFile | None:
+def _check_outputs(request: AuditRequest, work: AuditWork) -> OutputFile | None:
     """The page that is to be written, if any; what cannot be written is refused before the work."""
     from holdfast.core.outputs import checked_output
 
     html, fix = work.html, work.fix
-    page = None if html is None else checked_output(html, asked.inputs, force=work.force)
+    page = None if html is None else checked_output(html, request.inputs, force=work.force)
     if fix is not None:
         from holdfast.analyses.audit.fix import LOG, check_fix
 
-        check_fix(asked, fix, work.force)
+        check_fix(request, fix, work.force)
         if html is not None and html.resolve() in (fix.resolve(), Path(f"{fix}{LOG}").resolve()):
             rule = "names a file that --fix writes"
             raise RunError("--html", rule, str(html), "Give the page a name of its own.")
     return page
 
 
-def _fix(asked: AuditRequest, found: Audit, work: AuditWork) -> Fixed:
+def _fix(request: AuditRequest, audit: Audit, work: AuditWork) -> Fixed:
     from holdfast.analyses.audit.fix import fix_audited
 
     assert work.fix is not None
-    return fix_audited(asked, found, work.fix, work.force)
+    return fix_audited(request, audit, work.fix, work.force)
 
 
-def _write(page: OutputFile, found: Audit) -> None:
+def _write(page: OutputFile, audit: Audit) -> None:
     from holdfast.core.outputs import writing
     from holdfast.report.audit import render_audit
 
-    text = render_audit(found.to_json(), found.shown())
+    text = render_audit(audit.to_json(), audit.shown())
     with writing(page) as stream:
         stream.write(text.encode("utf-8"))
 
 
 def summary(audit: Audit, columns: int) -> list[str]:
     """The lines, at most ``columns`` wide."""
-    from holdfast.report.audit import answer
+    from holdfast.report.audit import audit_answer
 
-    lines = ["", *wrapped(answer(audit.to_json()), columns), ""]
-    lines += [*wrapped(_rows(audit), columns, "  ")]
-    for severity, head in HEADS.items():
-        found = [(n, f) for n, f in enumerate(audit.findings) if f.severity == severity]
-        if found:
+    lines = ["", *wrap(audit_answer(audit.to_json()), columns), ""]
+    lines += [*wrap(_rows(audit), columns, "  ")]
+    for severity, head in SEVERITY_TITLES.items():
+        findings = [(n, f) for n, f in enumerate(audit.findings) if f.severity == severity]
+        if findings:
             lines += ["", head]
-            for place, finding in found:
+            for place, finding in findings:
                 examples = audit.examples.get(place, ()) if severity != "info" else ()
                 lines += _finding(finding, examples, columns)
     if audit.label_next is not None:
-        lines += ["", *_to_label(audit.label_next, columns)]
-    lines += ["", *wrapped(ROW_NUMBERS, columns, "", "  "), *_rest(audit, columns)]
+        lines += ["", *_label_first_lines(audit.label_next, columns)]
+    lines += ["", *wrap(ROW_NUMBERS, columns, "", "  "), *_silent_checks(audit, columns)]
     return [printable(line) for line in lines]
 
 
@@ -178,69 +178,69 @@ def _rows(audit: Audit) -> str:
 
 def _finding(finding: Finding, examples: Sequence[Shown], columns: int) -> Iterator[str]:
     """What was found and what to do, then examples."""
-    head = f"  {MARKS[finding.severity]} {finding.check}: "
+    head = f"  {SEVERITY_MARKS[finding.severity]} {finding.check}: "
     text = f"{head}{_sentence(finding.because)}"
-    yield from wrapped(text, columns, "", "     ")
-    yield from wrapped(f"→ {finding.remedy}", columns, "     ", "       ")
-    for one in examples[:EXAMPLES]:
+    yield from wrap(text, columns, "", "     ")
+    yield from wrap(f"→ {finding.remedy}", columns, "     ", "       ")
+    for one in examples[:MAX_EXAMPLES]:
         yield from _example(one, columns)
 
 
 def _example(one: Shown, columns: int) -> Iterator[str]:
     if one.other_row is None:
-        yield from wrapped(
-            f"row {one.row}{_label(one.label)}: {_cut(one.text)}", columns, "     | "
+        yield from wrap(
+            f"row {one.row}{_label(one.label)}: {_shorten_text(one.text)}", columns, "     | "
         )
         return
     place = f"row {one.other_row}" + (f" of {one.other_file}" if one.other_file else "")
-    text, other = _where_they_differ(one.text, one.other_text)
-    yield from wrapped(f"row {one.row}{_label(one.label)}: {text}", columns, "     | ")
-    yield from wrapped(f"{place}{_label(one.other_label)}: {other}", columns, "     | ")
+    text, other = _differing_excerpts(one.text, one.other_text)
+    yield from wrap(f"row {one.row}{_label(one.label)}: {text}", columns, "     | ")
+    yield from wrap(f"{place}{_label(one.other_label)}: {other}", columns, "     | ")
 
 
-def _where_they_differ(one: str, other: str) -> tuple[str, str]:
+def _differing_excerpts(one: str, other: str) -> tuple[str, str]:
     """The stretch of two texts in which they begin to differ, from their beginnings where they are
     short or the same."""
     first, second = " ".join(one.split()), " ".join(other.split())
     pairs = enumerate(zip(first, second, strict=False))
-    same = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
-    if same == len(first) == len(second) or max(len(first), len(second)) <= TEXT:
-        return _cut(first), _cut(second)
-    start = max(0, same - TEXT // 2)
-    mark = "…" if start else ""
-    return mark + _cut(first[start:]), mark + _cut(second[start:])
+    first_difference = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
+    if first_difference == len(first) == len(second) or max(len(first), len(second)) <= MAX_CHARACTERS:
+        return _shorten_text(first), _shorten_text(second)
+    start = max(0, first_difference - MAX_CHARACTERS // 2)
+    ellipsis = "…" if start else ""
+    return ellipsis + _shorten_text(first[start:]), ellipsis + _shorten_text(second[start:])
 
 
-def _to_label(found: LabelFirst, columns: int) -> Iterator[str]:
+def _label_first_lines(labelling: LabelFirst, columns: int) -> Iterator[str]:
     """Which rows to label next, or that any will do; the whole order stands in the JSON."""
-    rows = f"{counted(found.count, 'row')} of {found.file} without a label"
-    head = "Label these first" if found.ranked else "Label any of them, at random"
-    yield from wrapped(f"{rows}. {head}: {_sentence(found.because)}", columns, "", "  ")
-    for row, text in zip(found.rows, found.shown[:NEXT], strict=False):
-        yield from wrapped(f"row {row}: {_cut(text)}", columns, "     | ")
+    rows = f"{counted(labelling.count, 'row')} of {labelling.file} without a label"
+    head = "Label these first" if labelling.ranked else "Label any of them, at random"
+    yield from wrap(f"{rows}. {head}: {_sentence(labelling.because)}", columns, "", "  ")
+    for row, text in zip(labelling.rows, labelling.shown[:MAX_ROWS_TO_LABEL], strict=False):
+        yield from wrap(f"row {row}: {_shorten_text(text)}", columns, "     | ")
 
 
-def _rest(audit: Audit, columns: int) -> Iterator[str]:
+def _silent_checks(audit: Audit, columns: int) -> Iterator[str]:
     silent = audit.silent
     if silent:
-        yield from wrapped(f"Looked at, nothing found: {', '.join(silent)}.", columns, "", "  ")
-    for why, names in _by_reason(audit.unseen).items():
-        yield from wrapped(f"Not looked at ({why}): {', '.join(names)}.", columns, "", "  ")
+        yield from wrap(f"Looked at, nothing found: {', '.join(silent)}.", columns, "", "  ")
+    for why, names in _group_by_reason(audit.unseen).items():
+        yield from wrap(f"Not looked at ({why}): {', '.join(names)}.", columns, "", "  ")
 
 
-def _by_reason(unseen: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _group_by_reason(unseen: Mapping[str, str]) -> dict[str, list[str]]:
+    checks_of_reason: dict[str, list[str]] = {}
     for name, why in unseen.items():
-        found.setdefault(why, []).append(name)
-    return found
+        checks_of_reason.setdefault(why, []).append(name)
+    return checks_of_reason
 
 
 def _label(label: str) -> str:
-    return f" ({_cut(label, 40)})" if label else ""
+    return f" ({_shorten_text(label, 40)})" if label else ""
 
 
-def _cut(text: str, most: int = TEXT) -> str:
-    return cut(" ".join(text.split()), most)
+def _shorten_text(text: str, most: int = MAX_CHARACTERS) -> str:
+    return shorten(" ".join(text.split()), most)
 
 
 def _sentence(text: str) -> str:

@@ -23,23 +23,23 @@ TRAIN, VALID = LIGHT, FULL
 LOG_FROM = 30
 # Of a range test.
 RATE_ROWS, RATE_GUTTER = 11, 8
-PAINT = {TRAIN: "\x1b[34m", VALID: "\x1b[33m", BOTH: "\x1b[32m"}
+COLOURS = {TRAIN: "\x1b[34m", VALID: "\x1b[33m", BOTH: "\x1b[32m"}
 
 
-def chart(curves: Curves, columns: int, colour: bool) -> str:
+def curve_chart(curves: Curves, columns: int, colour: bool) -> str:
     """Training and validation in blocks over ``columns`` characters, with a scale, a legend and the
     best evaluation marked below; empty where nothing is finite.
 
     A column shows the median of the points in it, so a single spike does not show. The scale is
     logarithmic where the largest value is more than 30 times the smallest, and says so.
     """
-    drawn = [(mark, s.finite) for mark, s in ((TRAIN, curves.train), (VALID, curves.valid)) if s]
-    drawn = [(mark, series) for mark, series in drawn if len(series)]
-    if not drawn:
+    series_drawn = [(mark, s.finite) for mark, s in ((TRAIN, curves.train), (VALID, curves.valid)) if s]
+    series_drawn = [(mark, series) for mark, series in series_drawn if len(series)]
+    if not series_drawn:
         return ""
     width = columns - GUTTER - 2
-    first, last = _ends([series for _, series in drawn])
-    lines = [(mark, _columns(series, first, last, width)) for mark, series in drawn]
+    first, last = _ends([series for _, series in series_drawn])
+    lines = [(mark, _columns(series, first, last, width)) for mark, series in series_drawn]
     known = np.concatenate([line[np.isfinite(line)] for _, line in lines])
     straight = known.min() <= 0 or known.max() < LOG_FROM * known.min()
     scale = (lambda v: v) if straight else np.log
@@ -49,9 +49,9 @@ def chart(curves: Curves, columns: int, colour: bool) -> str:
     shown = {0: high, ROWS // 2: middle, ROWS - 1: low}
     labels = [f"{shown[row]:.4g}" if row in shown else "" for row in range(ROWS)]
     body = [
-        f"{label:>{GUTTER}} ┤{_paint(row, colour)}" for label, row in zip(labels, rows, strict=True)
+        f"{label:>{GUTTER}} ┤{_colourize(row, colour)}" for label, row in zip(labels, rows, strict=True)
     ]
-    return "\n".join([*body, *_below(curves, first, last, width), _legend(drawn, straight, colour)])
+    return "\n".join([*body, *_axis_lines(curves, first, last, width), _legend(series_drawn, straight, colour)])
 
 
 def _ends(series: Sequence[Series]) -> tuple[float, float]:
@@ -82,7 +82,7 @@ def _rows(lines: Sequence[tuple[str, Floats]], known: Floats) -> list[str]:
     return ["".join(row).rstrip() for row in grid]
 
 
-def _below(curves: Curves, first: float, last: float, width: int) -> list[str]:
+def _axis_lines(curves: Curves, first: float, last: float, width: int) -> list[str]:
     axis = [f"{'':{GUTTER}} └{'─' * width}"]
     left, right = f"{position(first):g}", f"{curves.axis} {position(last):g}"
     line = left + " " * max(1, width - len(left) - len(right)) + right
@@ -96,31 +96,31 @@ def _below(curves: Curves, first: float, last: float, width: int) -> list[str]:
 
 
 def _legend(drawn: Sequence[tuple[str, Series]], straight: bool, colour: bool) -> str:
-    names = [f"{_paint(mark, colour)} {series.name}" for mark, series in drawn]
-    both = [f"{_paint(BOTH, colour)} both"] if len(drawn) > 1 else []
+    names = [f"{_colourize(mark, colour)} {series.name}" for mark, series in drawn]
+    both = [f"{_colourize(BOTH, colour)} both"] if len(drawn) > 1 else []
     scale = [] if straight else ["(logarithmic scale)"]
     return f"{'':{GUTTER}}  " + "   ".join([*names, *both, *scale])
 
 
-def _paint(text: str, colour: bool) -> str:
+def _colourize(text: str, colour: bool) -> str:
     if not colour:
         return text
-    return "".join(f"{PAINT[c]}{c}\x1b[0m" if c in PAINT else c for c in text)
+    return "".join(f"{COLOURS[c]}{c}\x1b[0m" if c in COLOURS else c for c in text)
 
 
-def rate_chart(found: RateRange, columns: int) -> str:
+def rate_chart(rate_range: RateRange, columns: int) -> str:
     """The picture, ``columns`` characters wide: the smoothed loss in full blocks, the loss of each
     update in light ones, rates on a logarithmic scale, the suggested rate marked below. What lies
     more than twice the fall above the start is drawn at the top."""
     width = columns - RATE_GUTTER - 2
-    rates = np.array([one.rate for one in found.points])
-    line = np.array([one.smoothed for one in found.points])
+    rates = np.array([one.rate for one in rate_range.points])
+    line = np.array([one.smoothed for one in rate_range.points])
     first, last = math.log10(rates[0]), math.log10(rates[-1])
     begin, low = float(line[0]), float(line.min())
     high = min(float(line.max()), begin + max(begin - low, 0.1 * abs(begin)))
     grid = np.full((RATE_ROWS, width), " ")
     places = ((np.log10(rates) - first) / ((last - first) or 1) * (width - 1)).round().astype(int)
-    for mark, values in ((LIGHT, [one.loss for one in found.points]), (FULL, line)):
+    for mark, values in ((LIGHT, [one.loss for one in rate_range.points]), (FULL, line)):
         for place, value in zip(places, values, strict=True):
             if mark == FULL or low <= value <= high:
                 share = (high - min(high, max(low, value))) / ((high - low) or 1)
@@ -129,10 +129,10 @@ def rate_chart(found: RateRange, columns: int) -> str:
     body = [
         f"{labels.get(i, ''):>{RATE_GUTTER}}┤{''.join(row).rstrip()}" for i, row in enumerate(grid)
     ]
-    return "\n".join([*body, *_rates_below(found, first, last, width)])
+    return "\n".join([*body, *_rate_axis_lines(rate_range, first, last, width)])
 
 
-def _rates_below(found: RateRange, first: float, last: float, width: int) -> list[str]:
+def _rate_axis_lines(rate_range: RateRange, first: float, last: float, width: int) -> list[str]:
     def at(rate: float) -> int:
         return round((math.log10(rate) - first) / ((last - first) or 1) * (width - 1))
 
@@ -144,11 +144,11 @@ def _rates_below(found: RateRange, first: float, last: float, width: int) -> lis
         start = min(place, width - len(text))
         marks[start : start + len(text)] = text
     lines = [f"{'':{RATE_GUTTER}}└{''.join(axis)}", f"{'':{RATE_GUTTER}} {''.join(marks).rstrip()}"]
-    if found.suggested is not None:
-        text = f"▲ {found.suggested:.2g}"
-        place = at(found.suggested)
+    if rate_range.suggested is not None:
+        text = f"▲ {rate_range.suggested:.2g}"
+        place = at(rate_range.suggested)
         if place + len(text) > width:
-            text = f"{found.suggested:.2g} ▲"
+            text = f"{rate_range.suggested:.2g} ▲"
             place -= len(text) - 1
         lines.append(f"{'':{RATE_GUTTER}} {' ' * max(0, place)}{text}")
     return [*lines, f"{'':{RATE_GUTTER}} {FULL} smoothed loss   {LIGHT} each update   rate →"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holdfast.search.choice.models import Choice
 
 # Of a model's name, in the table.
-LONGEST = 26
+MAX_NAME = 26
 UNKNOWN = "unknown"
 
 
@@ -66,51 +66,52 @@ def command(
     request = rows.request(source, seed=seed, settings=set_ or [])
     adapting = adapting_of(adapted.adapt, adapted.extend, adapted.out)
     with output.heard(f"holdfast choose {source}"):
-        found = choose_model(request.recipe(), models.split(","), adapting=adapting)
-    output.show(found.to_json(), lambda columns: shown(found, columns))
+        choice = choose_model(request.recipe(), models.split(","), adapting=adapting)
+    output.show(choice.to_json(), lambda columns: choice_text(choice, columns))
 
 
-def shown(found: Choice, columns: int) -> str:
+def choice_text(choice: Choice, columns: int) -> str:
     """The answer, a line a model, and what stands beside each."""
-    lines = [*textwrap.wrap(found.because, columns), "", *_table(found)]
-    for candidate in found.candidates:
+    lines = [*textwrap.wrap(choice.because, columns), "", *_table(choice)]
+    for candidate in choice.candidates:
         lines += ["", *textwrap.wrap(candidate.name, columns)]
-        lines += entries(_beside(candidate), columns)
-    for one in found.left_out:
+        lines += entries(_candidate_facts(candidate), columns)
+    for one in choice.left_out:
         lines += ["", *textwrap.wrap(f"Left out: {one.name}: {one.because}", columns)]
-    if found.adapted is not None:
-        lines += ["", *textwrap.wrap(f"Adapted: {_adapted(found.adapted)}", columns)]
-    for why in dict.fromkeys(str(one["why"]) for one in found.predicted):
+    if choice.adapted is not None:
+        lines += ["", *textwrap.wrap(f"Adapted: {_adapted_text(choice.adapted)}", columns)]
+    for why in dict.fromkeys(str(one["why"]) for one in choice.predicted):
         lines += ["", *textwrap.wrap(f"{why[0].upper()}{why[1:]}.", columns)]
     return "\n".join(lines)
 
 
-def _adapted(made: AdaptedModel) -> str:
-    before, after = made.pieces
-    done = []
-    if made.pretrained is not None:
-        losses = f"{made.pretrained.before:.3f} to {made.pretrained.after:.3f} nats a token"
-        done.append(f"pretrained on {made.pretrained.blocks:,} texts ({losses} held out)")
-    if made.words:
+def _adapted_text(adapted_model: AdaptedModel) -> str:
+    before, after = adapted_model.pieces
+    steps = []
+    if adapted_model.pretrained is not None:
+        pretraining = adapted_model.pretrained
+        losses = f"{pretraining.before:.3f} to {pretraining.after:.3f} nats a token"
+        steps.append(f"pretrained on {pretraining.blocks:,} texts ({losses} held out)")
+    if adapted_model.words:
         shown = "" if before is None else f" ({before:.2f} to {after:.2f} tokens a word)"
-        done.append(f"given {len(made.words):,} new words{shown}")
-    where = "" if made.folder is None else f" Use it with --model {made.folder}"
-    return f"{made.model}, {' and '.join(done)}: {made.because}.{where}"
+        steps.append(f"given {len(adapted_model.words):,} new words{shown}")
+    where = "" if adapted_model.folder is None else f" Use it with --model {adapted_model.folder}"
+    return f"{adapted_model.model}, {' and '.join(steps)}: {adapted_model.because}.{where}"
 
 
-def _table(found: Choice) -> list[str]:
+def _table(choice: Choice) -> list[str]:
     """Score, speed and size, at 80 columns."""
-    evidence = "Linear probe (95 % CI)" if found.candidates[0].frozen else "Few updates (95 % CI)"
-    head = f"{'Model':<{LONGEST}} {evidence:<22} {'Short':>6} {'MB':>6} {'Rows/s':>7}"
-    lines = [f"{head}   {found.metric}" if len(head) + len(found.metric) < 78 else head]
-    for candidate in found.candidates:
-        measured, short = candidate.evidence, candidate.short
-        score = "" if measured.value is None else f"{measured.value:.3f}"
-        if measured.low is not None and measured.high is not None:
-            score += f" ({measured.low:.2f}–{measured.high:.2f})"
-        tried = "" if short is None else f"{short.score if found.higher else -short.score:.3f}"
+    evidence = "Linear probe (95 % CI)" if choice.candidates[0].frozen else "Few updates (95 % CI)"
+    head = f"{'Model':<{MAX_NAME}} {evidence:<22} {'Short':>6} {'MB':>6} {'Rows/s':>7}"
+    lines = [f"{head}   {choice.metric}" if len(head) + len(choice.metric) < 78 else head]
+    for candidate in choice.candidates:
+        evidence_value, short = candidate.evidence, candidate.short
+        score = "" if evidence_value.value is None else f"{evidence_value.value:.3f}"
+        if evidence_value.low is not None and evidence_value.high is not None:
+            score += f" ({evidence_value.low:.2f}–{evidence_value.high:.2f})"
+        short_score = "" if short is None else f"{short.score if choice.higher else -short.score:.3f}"
         lines.append(
-            f"{_short(candidate.name):<{LONGEST}} {score:<22} {tried:>6} "
+            f"{_short(candidate.name):<{MAX_NAME}} {score:<22} {short_score:>6} "
             f"{candidate.beside.memory_mb:>6,.0f} {candidate.rows_per_s:>7,.0f}"
         )
     return lines
@@ -118,22 +119,22 @@ def _table(found: Choice) -> list[str]:
 
 def _short(name: str) -> str:
     """The end of a long name: of a folder that is what tells it from others."""
-    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+    return name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
 
 
-def _beside(candidate: ModelCandidate) -> list[tuple[str, str]]:
+def _candidate_facts(candidate: ModelCandidate) -> list[tuple[str, str]]:
     facts = candidate.beside
     languages = ", ".join(facts.languages[:8]) or UNKNOWN
-    said = [("Licence", f"{facts.licence or UNKNOWN}; language: {languages}")]
+    lines = [("Licence", f"{facts.licence or UNKNOWN}; language: {languages}")]
     if facts.max_length is not None:
         cut = "" if facts.cut is None else f", {facts.cut:.1%} of the rows are longer"
-        said.append(("Length", f"{facts.max_length:,} tokens{cut}"))
+        lines.append(("Length", f"{facts.max_length:,} tokens{cut}"))
     if facts.unknown is not None:
         pieces = facts.tokens_per_word
         words = "" if pieces is None else f"{pieces:.2f} tokens a word, "
-        said.append(("Words", f"{words}{facts.unknown:.1%} of the tokens unknown"))
-    said += [("Evidence", _evidence(candidate))]
-    return [*said, *(("But", doubt) for doubt in facts.doubts)]
+        lines.append(("Words", f"{words}{facts.unknown:.1%} of the tokens unknown"))
+    lines += [("Evidence", _evidence(candidate))]
+    return [*lines, *(("But", doubt) for doubt in facts.doubts)]
 
 
 def _evidence(candidate: ModelCandidate) -> str:
@@ -141,8 +142,9 @@ def _evidence(candidate: ModelCandidate) -> str:
     if frozen is not None:
         explained = "" if frozen.h_score is None else f"H-score {frozen.h_score:.3f}, "
         return f"best layer {frozen.layer.name}; {explained}LogME {frozen.log_evidence:.3f}"
-    made: Any = texts
+    texts_evidence: Any = texts
     return (
-        f"{made.after:.3f} bits a byte after {made.steps} updates; perplexity a token "
-        f"{made.perplexity:,.1f} before"
+        f"{texts_evidence.after:.3f} bits a byte after {texts_evidence.steps} updates; perplexity "
+        "a token "
+        f"{texts_evidence.perplexity:,.1f} before"
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 import typer.core
 
-from holdfast.cli.options import flat
+from holdfast.cli.options import flatten_options
 from holdfast.core.discovery import Entry, lies_there, load, names
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.printable import printable
@@ -185,7 +185,7 @@ class Command(typer.core.TyperCommand):
         # Its class moved between the packages that Typer stands on; the name and field did not.
         except Exception as error:
             if type(error).__name__ != "NoSuchOption":
-                raise tamed(error) from None
+                raise without_control_characters(error) from None
             name = str(error.option_name)  # type: ignore[attr-defined]
             known = [
                 option
@@ -197,11 +197,11 @@ class Command(typer.core.TyperCommand):
                 name,
                 f"is not an option of holdfast {self.name}",
                 None,
-                meant(name, known, "--set" in known),
+                suggestion(name, known, "--set" in known),
             ) from None
 
 
-def tamed(error: Exception) -> Exception:
+def without_control_characters(error: Exception) -> Exception:
     """An error of Typer's without what would move the cursor of the terminal that it is shown on:
     it repeats what was typed."""
     if isinstance(getattr(error, "message", None), str):
@@ -209,11 +209,11 @@ def tamed(error: Exception) -> Exception:
     return error
 
 
-def meant(name: str, known: list[str], settable: bool) -> str:
+def suggestion(name: str, known: list[str], settable: bool) -> str:
     """The remedy for an unknown option: the nearest one, and the recipe key of that very name; only
     where there is neither, a key whose name is like it."""
     keys = list(_keys_like(name)) if settable else []
-    exact = [key for key in keys if key.rpartition(".")[2] == _as_key(name)]
+    exact = [key for key in keys if key.rpartition(".")[2] == _option_as_key(name)]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
     guesses = [*close, *(f"--set {key}=…" for key in exact or ([] if close else keys))]
     if guesses:
@@ -227,13 +227,13 @@ def _keys_like(name: str) -> Iterator[str]:
     """Recipe keys whose last part is the option's name, or close to it."""
     from holdfast.recipe.recipe import known_keys
 
-    wanted = _as_key(name)
+    key_name = _option_as_key(name)
     keys = {key.rpartition(".")[2]: key for key in known_keys()}
-    for last in difflib.get_close_matches(wanted, keys, n=2, cutoff=0.8):
+    for last in difflib.get_close_matches(key_name, keys, n=2, cutoff=0.8):
         yield keys[last]
 
 
-def _as_key(option: str) -> str:
+def _option_as_key(option: str) -> str:
     return option.lstrip("-").replace("-", "_")
 
 
@@ -241,13 +241,13 @@ class Commands(Mapping[str, Any]):
     """Every command by its name; its module is imported when it is looked up."""
 
     def __getitem__(self, name: str) -> Any:
-        found = self.entry(name)
-        lines = "\n".join(f"  {example}" for example in found.examples)
+        entry = self.entry(name)
+        lines = "\n".join(f"  {example}" for example in entry.examples)
         info = typer.models.CommandInfo(
             name=name,
-            callback=flat(importlib.import_module(found.module).command),
+            callback=flatten_options(importlib.import_module(entry.module).command),
             cls=Command,
-            short_help=found.short,
+            short_help=entry.short,
             epilog=f"\b\nExamples:\n{lines}",
         )
         return typer.main.get_command_from_info(
@@ -256,8 +256,8 @@ class Commands(Mapping[str, Any]):
 
     def entry(self, name: str) -> Entry:
         """Raises ``KeyError`` for a command that nobody brings."""
-        found: Entry = COMMANDS[name] if name in COMMANDS else load(GROUP, name)
-        return found
+        entry: Entry = COMMANDS[name] if name in COMMANDS else load(GROUP, name)
+        return entry
 
     def __iter__(self) -> Iterator[str]:
         known = {**COMMANDS, **names(GROUP)}
@@ -304,4 +304,4 @@ class Group(typer.core.TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except Exception as error:
-            raise tamed(error) from None
+            raise without_control_characters(error) from None

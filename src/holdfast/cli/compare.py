@@ -10,14 +10,14 @@ from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import cut, entries
+from holdfast.terminal.layout import entries, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from holdfast.analyses.compare.compare import Comparison
 
-EXAMPLES, CELL = 3, 60
+MAX_EXAMPLES, MAX_CELL = 3, 60
 
 
 def command(
@@ -52,28 +52,28 @@ def command(
     from holdfast.analyses.compare.compare import compare
 
     with output.heard(f"holdfast compare {a} {b}") as teller:
-        found = compare(a, b, data, margin=margin, options=rows.options())
-    for warning in found.warnings:
+        comparison = compare(a, b, data, margin=margin, options=rows.options())
+    for warning in comparison.warnings:
         teller.line(f"!  {warning}")
-    output.show(found.to_json(), lambda columns: shown(found, columns))
+    output.show(comparison.to_json(), lambda columns: comparison_text(comparison, columns))
 
 
-def shown(found: Comparison, columns: int) -> str:
+def comparison_text(comparison: Comparison, columns: int) -> str:
     """The verdict, its numbers, what it may err, and where the two differ."""
-    block = found.to_json()
-    times, unit = (100.0, " %") if found.pairs.scale == 1 else (1.0, "")
-    told = [("Verdict", found.because)]
+    block = comparison.to_json()
+    times, unit = (100.0, " %") if comparison.pairs.scale == 1 else (1.0, "")
+    lines = [("Verdict", comparison.because)]
     if block["n"]:
-        each = (f"{name} {_number(block[side]['value'], times)}{unit}" for name, side in _SIDES)
-        told.append((block["metric"], "; ".join(each)))
+        each = (f"{name} {_number(block[key]['value'], times)}{unit}" for name, key in _MODELS)
+        lines.append((block["metric"], "; ".join(each)))
     rows = counted(block["n"], "row")
     rows += f" of {counted(block['groups'], 'group')}" if block["groups"] else ""
-    rows += ", the test rows of both" if found.stored else ""
+    rows += ", the test rows of both" if comparison.stored else ""
     only = block["discordant"]
     if only:
         rows += f"; only A correct on {only['only_a']:,}, only B on {only['only_b']:,}"
-    told.append(("Rows", rows))
-    told.append(
+    lines.append(("Rows", rows))
+    lines.append(
         (
             "Errors",
             "measured: better or worse is wrong in at most "
@@ -83,28 +83,28 @@ def shown(found: Comparison, columns: int) -> str:
         )
     )
     if block["classes"]:
-        told.append(("Classes", _only(block["classes"])))
+        lines.append(("Classes", _classes_of_one_model(block["classes"])))
     if block["with_seen"]:
-        whole = block["with_seen"]
-        gap = _number(whole["difference"]["value"], times)
+        with_seen = block["with_seen"]
+        gap = _number(with_seen["difference"]["value"], times)
         apart = " points" if unit else ""
-        told.append(("With seen", f"{counted(whole['n'], 'row')}: A minus B {gap}{apart}"))
-    return "\n".join([*entries(told, columns), *_examples(block["differ"], columns)])
+        lines.append(("With seen", f"{counted(with_seen['n'], 'row')}: A minus B {gap}{apart}"))
+    return "\n".join([*entries(lines, columns), *_examples(block["differ"], columns)])
 
 
-_SIDES = (("A", "a"), ("B", "b"))
+_MODELS = (("A", "a"), ("B", "b"))
 
 
 def _number(value: float | None, times: float) -> str:
     return "unknown" if value is None else f"{value * times:.4g}"
 
 
-def _only(classes: dict[str, list[str]]) -> str:
-    told = []
+def _classes_of_one_model(classes: dict[str, list[str]]) -> str:
+    parts = []
     for name, key in (("A", "only_a"), ("B", "only_b")):
         if classes[key]:
-            told.append(f"only {name} knows {', '.join(classes[key][:10])}")
-    return "; ".join(told)
+            parts.append(f"only {name} knows {', '.join(classes[key][:10])}")
+    return "; ".join(parts)
 
 
 def _examples(
@@ -115,13 +115,13 @@ def _examples(
     for key, head in (("a_better", "A"), ("b_better", "B")):
         rows = differ.get(key) or []
         lines += [f"\nRows on which {head} is better"] if rows else []
-        for row in rows[:EXAMPLES]:
+        for row in rows[:MAX_EXAMPLES]:
             text = " ".join(str(row["text"]).split())
-            lines.append(cut(f"  {row['row']}: {text}", columns))
-            said = ", ".join(f"{n} {cut(_said(row[k]), CELL)}" for n, k in _SIDES)
-            lines.append(cut(f"     label {cut(_said(row['label']), CELL)}; {said}", columns))
+            lines.append(shorten(f"  {row['row']}: {text}", columns))
+            predictions = ", ".join(f"{n} {shorten(_value_text(row[k]), MAX_CELL)}" for n, k in _MODELS)
+            lines.append(shorten(f"     label {shorten(_value_text(row['label']), MAX_CELL)}; {predictions}", columns))
     return lines
 
 
-def _said(value: object) -> str:
+def _value_text(value: object) -> str:
     return "none" if value is None else " ".join(str(value).split())

@@ -13,14 +13,14 @@ from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutp
 from holdfast.core.labels import VERDICTS
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import entries, run_lines, wrapped
+from holdfast.terminal.layout import entries, run_lines, wrap
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
     from holdfast.search.folds.cross_validation import CrossValidation
 
 # Scores that are printed; the others are in the report.
-MOST = 4
+MAX_METRICS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def command(
     of all rows comes out."""
     refuse_too_little("torch")
     from holdfast.search.folds.cross_validation import asked_for
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     recipe = request.recipe()
@@ -67,10 +67,10 @@ def command(
     if end.dry_run:
         show_folds(procedure, recipe, output)
         return
-    result, folder = train_watched(
+    result, folder = train_with_progress(
         request, recipe, quiet=output.quiet, verbose=output.verbose, procedure=procedure
     )
-    output.show(result, lambda columns: "\n".join(shown(result, folder, columns)))
+    output.show(result, lambda columns: "\n".join(cv_text(result, folder, columns)))
     end.leave(result["cv"]["verdicts"]["labels"], "a fold's", output.quiet)
 
 
@@ -82,19 +82,19 @@ def show_folds(
 
     with output.heard(verbose=verbose):
         plan = foreseen(procedure, recipe)
-    output.show(plan, lambda columns: "\n".join(_plan(plan, columns)))
+    output.show(plan, lambda columns: "\n".join(_plan_lines(plan, columns)))
 
 
-def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
+def cv_text(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The answer first, at the width of a terminal."""
-    from holdfast.report.view.folds import answer_words
+    from holdfast.report.view.folds import folds_answer
 
-    answer = wrapped(answer_words(result["cv"]), columns)
+    answer = wrap(folds_answer(result["cv"]), columns)
     return ["", *answer, "", *entries(_entries(result), columns), *run_lines(run)]
 
 
-def _plan(plan: Mapping[str, Any], columns: int) -> list[str]:
-    told = [
+def _plan_lines(plan: Mapping[str, Any], columns: int) -> list[str]:
+    lines = [
         ("Folds", str(plan["how"])),
         ("Fits", f"{plan['fits']}, the last of all {plan['rows']:,} rows"),
     ]
@@ -102,8 +102,8 @@ def _plan(plan: Mapping[str, Any], columns: int) -> list[str]:
         repeat = f", repeat {one['repeat'] + 1}" if one["repeat"] else ""
         rows = counted(one["train"], "row")
         text = f"{rows} teach, {one['valid']:,} judge, {one['held']:,} score"
-        told.append((f"{one['fold'] + 1}{repeat}", text))
-    return ["The plan (nothing was written):", *entries(told, columns)]
+        lines.append((f"{one['fold'] + 1}{repeat}", text))
+    return ["The plan (nothing was written):", *entries(lines, columns)]
 
 
 def _entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -116,15 +116,15 @@ def _entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     ]
     yield "Folds", f"{metric_name(name)} {', '.join(values)}"
     yield "Verdicts", cv["verdicts"]["sentence"]
-    others = [other for other in cv["metrics"] if other != name][:MOST]
-    found = {other: estimate(cv["metrics"][other]) for other in others}
-    told = [
+    others = [other for other in cv["metrics"] if other != name][:MAX_METRICS]
+    estimates = {other: estimate(cv["metrics"][other]) for other in others}
+    scores = [
         f"{metric_name(other)} {number(one.value, other)} ({interval(one, other)})"
-        for other, one in found.items()
+        for other, one in estimates.items()
         if one.value is not None
     ]
-    if told:
-        yield "Also", "; ".join(told).replace("\u00a0", " ")
+    if scores:
+        yield "Also", "; ".join(scores).replace("\u00a0", " ")
     final = cv["final"]
     rows = counted(final["rows"], "row")
     yield "Kept", f"a model of all {rows}, step {final['step']} of {final['planned']}"

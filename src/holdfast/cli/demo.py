@@ -29,24 +29,24 @@ def command(
     from holdfast.cli.summary import summary
     from holdfast.contract.request import TrainingRequest
     from holdfast.recipe import read_recipe
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     output = Output()
     recipe = read_recipe(Path(__file__).parents[1] / "demo" / "recipe.yaml")
-    result, run = train_watched(TrainingRequest("demo", out=out, resume=resume), recipe)
+    result, run = train_with_progress(TrainingRequest("demo", out=out, resume=resume), recipe)
     output.show(result, lambda columns: "\n".join(summary(result, run, columns)))
-    careless = _carelessly(run)
-    output.show(careless, lambda columns: "\n".join(beside(careless, run, columns)))
+    careless = _baseline_run(run)
+    output.show(careless, lambda columns: "\n".join(comparison_lines(careless, run, columns)))
 
 
-def _carelessly(run: Path) -> dict[str, Any]:
+def _baseline_run(run: Path) -> dict[str, Any]:
     """The careless run, shown as it goes on."""
     from holdfast.pipeline.baseline import add_careless
-    from holdfast.terminal.progress import Show
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.messages import MessagePrinter
+    from holdfast.terminal.progress import RunDisplay
 
-    show = Show(quiet=False)
-    Teller(quiet=False).title(
+    show = RunDisplay(quiet=False)
+    MessagePrinter(quiet=False).title(
         "\nNow the same model on the same rows, carelessly: its test rows single ones at\n"
         "random, five times the learning rate, nobody to stop it, the last state kept"
     )
@@ -56,7 +56,7 @@ def _carelessly(run: Path) -> dict[str, Any]:
         show.close()
 
 
-def beside(result: dict[str, Any], run: Path, columns: int) -> list[str]:
+def comparison_lines(result: dict[str, Any], run: Path, columns: int) -> list[str]:
     """The two runs side by side: what each promises, what that is worth, what its curves show."""
     block, honest = result["careless"], result["test"]["metrics"]["accuracy"]
     because = block["because"]

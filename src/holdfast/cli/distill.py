@@ -54,11 +54,11 @@ def command(
     from holdfast.contract.request import TrainingRequest
     from holdfast.contract.run_folder import is_main_process
     from holdfast.search.student import folder_name, student_recipe
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     recipe = student_recipe(runs, **asdict(student), seed=run.seed, settings=run.set_ or [])
     request = TrainingRequest(folder_name(runs), out=run.out, resume=resume)
-    result, folder = train_watched(
+    result, folder = train_with_progress(
         request, recipe, quiet=output.quiet, verbose=output.verbose, command="distill"
     )
     if is_main_process():
@@ -69,7 +69,7 @@ def _shown(result: Mapping[str, Any], folder: Path, columns: int) -> str:
     from holdfast.cli.summary import summary
 
     lines = summary(result, folder, columns)
-    return "\n".join([*lines, "", *shown(result.get("distilled") or {}, columns)])
+    return "\n".join([*lines, "", *distillation_lines(result.get("distilled") or {}, columns)])
 
 
 class Sized(TypedDict, total=False):
@@ -78,23 +78,23 @@ class Sized(TypedDict, total=False):
     parameters: int | None
 
 
-def shown(block: Mapping[str, Any], columns: int) -> list[str]:
+def distillation_lines(block: Mapping[str, Any], columns: int) -> list[str]:
     """What was kept, beside whom, and how quick it is."""
     if "because" not in block:
         return entry("Distilled", str(block.get("why") or "nothing is known"), columns)
     metric = block["metric"].replace("_", " ")
-    taught, student, alone = block["teacher"], block["student"], block["alone"]
-    told = [
+    teacher, student, alone = block["teacher"], block["student"], block["alone"]
+    lines = [
         ("Distilled", block["because"]),
-        ("Teacher", f"{metric} {taught['value']:.4g}{_size(taught)}: {', '.join(taught['runs'])}"),
+        ("Teacher", f"{metric} {teacher['value']:.4g}{_size(teacher)}: {', '.join(teacher['runs'])}"),
         ("Student", f"{metric} {student['value']:.4g}{_size(student)}: {student['model']}"),
     ]
     agreement = block["agreement"]
     if agreement["value"] is not None:
-        what = "correlation of their answers" if "what" in agreement else "says the same"
-        told.append(("Agreement", f"{agreement['value']:.3g} ({what})"))
-    told.append(("Alone", str(alone.get("because") or alone.get("why"))))
-    return entries(told, columns)
+        meaning = "correlation of their answers" if "what" in agreement else "says the same"
+        lines.append(("Agreement", f"{agreement['value']:.3g} ({meaning})"))
+    lines.append(("Alone", str(alone.get("because") or alone.get("why"))))
+    return entries(lines, columns)
 
 
 def _size(one: Sized) -> str:

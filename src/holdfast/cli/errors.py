@@ -11,13 +11,13 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted, p_words, way_words
-from holdfast.terminal.layout import cut, wrapped
+from holdfast.terminal.layout import shorten, wrap
 
 if TYPE_CHECKING:
     from holdfast.report.numbers import EstimateJson
 
 
-MOST, TEXT = 5, 160
+MAX_LISTED, MAX_CHARACTERS = 5, 160
 
 
 def command(
@@ -44,8 +44,8 @@ def command(
     from holdfast.analyses.errors.analysis import errors
 
     with output.heard():
-        found = errors(run, robust=robust, topics=topics)
-    output.show(found, lambda columns: show(found, columns))
+        errors_found = errors(run, robust=robust, topics=topics)
+    output.show(errors_found, lambda columns: errors_text(errors_found, columns))
 
 
 class SliceJson(TypedDict):
@@ -92,24 +92,24 @@ class RobustnessJson(TypedDict):
     not_made: dict[str, str]
 
 
-def show(found: Mapping[str, Any], columns: int) -> str:
+def errors_text(document: Mapping[str, Any], columns: int) -> str:
     """What a person reads: each part with its heading."""
     parts = [
-        ("Was it worth it?", worth_lines(found["worth"]) if "worth" in found else []),
-        ("What its answers show", output_lines(found["outputs"]) if "outputs" in found else []),
-        ("Where it fails", _slices(found["slices"])),
-        ("Topics of frozen vectors", _slices(found["topics"]) if found.get("topics") else []),
-        ("What it confuses", _confusions(found)),
-        ("Hardest test rows (numbers count from 0)", _hardest(found)),
-        ("Robustness", _robustness(found.get("robustness"))),
+        ("Was it worth it?", worth_lines(document["worth"]) if "worth" in document else []),
+        ("What its answers show", output_lines(document["outputs"]) if "outputs" in document else []),
+        ("Where it fails", _slices(document["slices"])),
+        ("Topics of frozen vectors", _slices(document["topics"]) if document.get("topics") else []),
+        ("What it confuses", _confusions(document)),
+        ("Hardest test rows (numbers count from 0)", _hardest(document)),
+        ("Robustness", _robustness(document.get("robustness"))),
     ]
     lines: list[str] = []
-    for title, told in parts:
-        if told:
+    for title, part_lines in parts:
+        if part_lines:
             lines.append(title)
-            for line in told:
+            for line in part_lines:
                 indent = " " * (len(line) - len(line.lstrip()) + 2)
-                lines.append("\n".join(wrapped(line, columns, "", indent)))
+                lines.append("\n".join(wrap(line, columns, "", indent)))
             lines.append("")
     return "\n".join(lines[:-1])
 
@@ -117,28 +117,28 @@ def show(found: Mapping[str, Any], columns: int) -> str:
 def _slices(block: SlicesJson) -> list[str]:
     if "why" in block:
         return [f"  Not tested: {block['why']}."]
-    found, undecided = block["found"], block["undecided"]
+    confirmed, undecided = block["found"], block["undecided"]
     rows = block.get("rows", {})
     tested = f"{counted(block['n_candidates'], 'slice')} found on {rows.get('validation', '?')}"
     were = "was" if block["n_candidates"] == 1 else "were"
     lines = [
         f"  {tested} validation rows {were} tested on {rows.get('test', '?')} test rows: "
-        f"{len(found)} confirmed."
+        f"{len(confirmed)} confirmed."
     ]
     rate = block.get("what") == "wrong"
-    lines += [f"  ! {_slice(one, rate)}" for one in found]
-    lines += [f"    {_slice(one, rate)}; {one['because']}" for one in undecided[:MOST]]
-    if len(undecided) > MOST:
-        lines.append(f"    … and {len(undecided) - MOST} more that are inconclusive (--json)")
+    lines += [f"  ! {_slice(one, rate)}" for one in confirmed]
+    lines += [f"    {_slice(one, rate)}; {one['because']}" for one in undecided[:MAX_LISTED]]
+    if len(undecided) > MAX_LISTED:
+        lines.append(f"    … and {len(undecided) - MAX_LISTED} more that are inconclusive (--json)")
     return [*lines, f"  {false_alarms(block['false_alarm_rate'])}"]
 
 
 def false_alarms(rate: Mapping[str, Any]) -> str:
     """The measured rate as a sentence."""
-    told = f"False alarms: a slice was confirmed in {100 * rate['value']:.1f} % of {rate['what']}"
+    sentence = f"False alarms: a slice was confirmed in {100 * rate['value']:.1f} % of {rate['what']}"
     if rate["low"] is None:
-        return f"{told}."
-    return f"{told} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f})."
+        return f"{sentence}."
+    return f"{sentence} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f})."
 
 
 def _slice(one: SliceJson, rate: bool) -> str:
@@ -164,9 +164,9 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 99.5 else f"{value:.2g}"
 
 
-def _confusions(found: Mapping[str, Any]) -> list[str]:
+def _confusions(document: Mapping[str, Any]) -> list[str]:
     lines = []
-    for pair in found.get("confusions", ())[:MOST]:
+    for pair in document.get("confusions", ())[:MAX_LISTED]:
         rows, share = counted(pair["n"], "row"), _span(pair["share"], 100)
         lines.append(f"  {pair['label']} → {pair['answer']}: {rows}, {share} % of the class")
         for example in pair["examples"][:1]:
@@ -177,16 +177,17 @@ def _confusions(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _hardest(found: Mapping[str, Any]) -> list[str]:
+def _hardest(document: Mapping[str, Any]) -> list[str]:
     lines = []
-    for row in found.get("hardest", ())[:MOST]:
-        said = "" if row["prediction"] is None else f", predicted {_cut(row['prediction'], 40)}"
-        lines.append(f"  row {row['row']}: {_cut(row['label'], 40)}{said}: {_cut(row['text'])}")
+    for row in document.get("hardest", ())[:MAX_LISTED]:
+        prediction = "" if row["prediction"] is None else f", predicted {_cut(row['prediction'], 40)}"
+        lines.append(f"  row {row['row']}: {_cut(row['label'], 40)}{prediction}: {_cut(row['text'])}")
         lines += [f"      {row['because']}"] if row.get("because") else []
-        for near in row.get("nearest", ())[:1]:
+        for neighbour in row.get("nearest", ())[:1]:
             lines.append(
-                f"      training row {near['row']} ({_cut(near['label'], 40)}, similarity "
-                f"{near['alike']:.2f}): {_cut(near['text'])}"
+                f"      training row {neighbour['row']} ({_cut(neighbour['label'], 40)}, "
+                "similarity "
+                f"{neighbour['alike']:.2f}): {_cut(neighbour['text'])}"
             )
     return lines
 
@@ -200,12 +201,12 @@ def _robustness(block: RobustnessJson | None) -> list[str]:
         "after the score):"
     ]
     for name, one in block["changes"].items():
-        lines.append(f"  {'!' if one['worse'] else ' '} {name}: {_cost(one, rate, numbers)}")
+        lines.append(f"  {'!' if one['worse'] else ' '} {name}: {_change_text(one, rate, numbers)}")
     lines += [f"    {name}: not made: {why}" for name, why in block["not_made"].items()]
     return [*lines, "  False alarms: at most 5 % of models that lose nothing (Holm)."]
 
 
-def _cost(one: Mapping[str, Any], rate: bool, moved: bool) -> str:
+def _change_text(one: Mapping[str, Any], rate: bool, moved: bool) -> str:
     if not one["n"]:
         return "no row was changed"
     times, unit = (100, " %") if rate else (1, "")
@@ -220,10 +221,10 @@ def _cost(one: Mapping[str, Any], rate: bool, moved: bool) -> str:
     )
 
 
-def _cut(value: object, limit: int = TEXT) -> str:
+def _cut(value: object, limit: int = MAX_CHARACTERS) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = " ".join(map(str, value))
-    return cut(" ".join(str(value).split()), limit)
+    return shorten(" ".join(str(value).split()), limit)
 
 
 def worth_lines(block: Mapping[str, Any]) -> list[str]:
@@ -267,7 +268,7 @@ def output_lines(block: Mapping[str, Any]) -> list[str]:
         start = one["start"]
         if not one["n"] or not (one["tuned"]["value"] or (start and start["value"])):
             continue
-        beside = "" if start is None else f", start model {100 * start['value']:.0f} %"
+        start_share = "" if start is None else f", start model {100 * start['value']:.0f} %"
         mark = {"more": "! ", "fewer": "+ "}.get(one["verdict"], "  ")
         tail = ""
         if one["verdict"] in ("more", "fewer"):
@@ -276,7 +277,7 @@ def output_lines(block: Mapping[str, Any]) -> list[str]:
             tail = f" (about {one['more_rows']:,} more rows would settle it)"
         lines.append(
             f"  {mark}{one['side']}, answers that {block['meaning'][one['mark']]}: "
-            f"{100 * one['tuned']['value']:.0f} %{beside}{tail}"
+            f"{100 * one['tuned']['value']:.0f} %{start_share}{tail}"
         )
     return [*lines, f"  {block['false_alarms']}", *_left_out(block)]
 

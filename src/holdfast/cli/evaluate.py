@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import Output, set_option
-from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, ensemble_of, runs_and_data
+from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, runs_and_data, split_ensemble
 from holdfast.core.machine import refuse_too_little
-from holdfast.terminal.layout import interval, width, wrapped
+from holdfast.terminal.layout import format_interval, width, wrap
 
-TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
-UNITS = (*TEXTS, "loss", "ece", "mae", "rmse", "r2", "spearman")
+GENERATION_METRICS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
+NOT_RATES = (*GENERATION_METRICS, "loss", "ece", "mae", "rmse", "r2", "spearman")
 
 
 def command(
@@ -45,7 +45,7 @@ def command(
     from holdfast.contract.inference import check_limits
 
     runs, data = runs_and_data("evaluate", given)
-    ensemble, others = ensemble_of(set_ or [])
+    ensemble, others = split_ensemble(set_ or [])
     limits = check_limits(others, "evaluate", f"{ENSEMBLE}=stack|soup|average and ")
     with output.heard():
         block = evaluate(runs, data, rows.options(limits), ensemble)
@@ -53,11 +53,11 @@ def command(
 
 
 def _shown(block: dict[str, Any], data: str) -> str:
-    parts = [show(block, data), *_against(block), *_threshold(block), *_ensemble(block)]
+    parts = [evaluation_text(block, data), *_comparison_lines(block), *_threshold(block), *_ensemble(block)]
     return "\n".join(parts)
 
 
-def show(block: dict[str, Any], data: str) -> str:
+def evaluation_text(block: dict[str, Any], data: str) -> str:
     """The metrics as a small table; where rows were seen before, those without them first."""
     rows = f"{block['n']} rows of {data}"
     others = block.get("without_seen")
@@ -69,47 +69,47 @@ def show(block: dict[str, Any], data: str) -> str:
     return "\n".join([*lines, f"{rows}, the seen ones among them", "", *_metrics(block)])
 
 
-def _against(block: dict[str, Any]) -> list[str]:
+def _comparison_lines(block: dict[str, Any]) -> list[str]:
     """These rows beside the run's own test rows, and what may explain a difference."""
-    found = block.get("against_run") or {}
-    if "because" not in found:
+    comparison = block.get("against_run") or {}
+    if "because" not in comparison:
         return []
-    mark = "!  " if found["differs"] else ""
-    because = f"{mark}{found['because'][:1].upper()}{found['because'][1:]}."
-    lines = ["", *wrapped(because, width(), "", "   ")]
+    mark = "!  " if comparison["differs"] else ""
+    because = f"{mark}{comparison['because'][:1].upper()}{comparison['because'][1:]}."
+    lines = ["", *wrap(because, width(), "", "   ")]
     marks = {True: "found", False: "not found", None: "not known"}
-    for one in found["reasons"]:
+    for one in comparison["reasons"]:
         text = f"{one['check']} ({marks[one['found']]}): {one['because']}"
         lines += textwrap.wrap(text, width(), initial_indent="   - ", subsequent_indent="     ")
-    if found["differs"] and not any(one["found"] for one in found["reasons"]):
+    if comparison["differs"] and not any(one["found"] for one in comparison["reasons"]):
         left = "rows that are easier or harder in another way, or luck in one of the two sets"
-        lines += wrapped(f"What is left: {left}.", width(), "   ")
+        lines += wrap(f"What is left: {left}.", width(), "   ")
     return lines
 
 
 def _threshold(block: dict[str, Any]) -> list[str]:
     """What the run's threshold does to these rows."""
-    found = block.get("threshold")
-    if found is None:
+    threshold = block.get("threshold")
+    if threshold is None:
         return []
-    said = f"Above its threshold {found['answered']} of {found['n']} rows are answered"
-    right = found["precision"]
-    if right["value"] is not None:
-        low, high = (f"{100 * right[end]:.1f}" for end in ("low", "high"))
-        said += f", {100 * right['value']:.1f} % of them rightly ({low} – {high} %)"
-    return ["", f"{said}."]
+    sentence = f"Above its threshold {threshold['answered']} of {threshold['n']} rows are answered"
+    precision = threshold["precision"]
+    if precision["value"] is not None:
+        low, high = (f"{100 * precision[end]:.1f}" for end in ("low", "high"))
+        sentence += f", {100 * precision['value']:.1f} % of them rightly ({low} – {high} %)"
+    return ["", f"{sentence}."]
 
 
 def _ensemble(block: dict[str, Any]) -> list[str]:
     """How several runs answered together: which, how much each counts, and why."""
-    found = block.get("ensemble")
-    if found is None:
+    ensemble = block.get("ensemble")
+    if ensemble is None:
         return []
-    passes = found["cost"]["passes"]
+    passes = ensemble["cost"]["passes"]
     cost = f"{passes} forward pass{'es' if passes > 1 else ''} a row"
-    said = f"Answered by the {found['kind']} of {len(found['members'])} runs ({cost}): "
-    lines = textwrap.wrap(said + found["because"] + ".", width())
-    for one in found["members"]:
+    sentence = f"Answered by the {ensemble['kind']} of {len(ensemble['members'])} runs ({cost}): "
+    lines = textwrap.wrap(sentence + ensemble["because"] + ".", width())
+    for one in ensemble["members"]:
         loss = "" if one["valid_loss"] is None else f"  loss alone {one['valid_loss']:.4f}"
         lines.append(f"  {one['weight']:.3f}  {one['run']}{loss}")
     return ["", *lines]
@@ -117,25 +117,25 @@ def _ensemble(block: dict[str, Any]) -> list[str]:
 
 def _warning(block: dict[str, Any], data: str) -> list[str]:
     """What was seen before, or could not be compared."""
-    seen, said = block["seen"], []
-    learned, chosen = seen["train"], seen["valid"]
-    if learned["n"] or chosen["n"]:
-        parts = [f"{learned['n']} were trained on"] if learned["n"] else []
-        parts += [f"{chosen['n']} chose its state (validation rows)"] if chosen["n"] else []
-        copies = learned["copies"] + chosen["copies"]
+    seen_rows, warnings = block["seen"], []
+    trained, validation = seen_rows["train"], seen_rows["valid"]
+    if trained["n"] or validation["n"]:
+        parts = [f"{trained['n']} were trained on"] if trained["n"] else []
+        parts += [f"{validation['n']} chose its state (validation rows)"] if validation["n"] else []
+        copies = trained["copies"] + validation["copies"]
         copied = f" ({copies} of them as copies)" if copies else ""
         left = block["without_seen"]["n"]
         rest = f"only the other {left} say what it does on new ones"
         rest = rest if left else "no row is left that it had not seen"
-        said.append(f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{copied}: {rest}.")
-    if seen["why"]:
-        said.append(f"!  Which rows it was trained on is not known in full: {seen['why']}.")
-    wrapped = [textwrap.fill(line, width(), subsequent_indent="   ") for line in said]
+        warnings.append(f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{copied}: {rest}.")
+    if seen_rows["why"]:
+        warnings.append(f"!  Which rows it was trained on is not known in full: {seen_rows['why']}.")
+    wrapped = [textwrap.fill(line, width(), subsequent_indent="   ") for line in warnings]
     return [*wrapped, ""] if wrapped else []
 
 
 def _metrics(block: dict[str, Any]) -> list[str]:
     return [
-        f"  {name:18} {interval(estimate, rate=name not in UNITS)}"
+        f"  {name:18} {format_interval(estimate, rate=name not in NOT_RATES)}"
         for name, estimate in block["metrics"].items()
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.options import Force, Output, set_option
-from holdfast.cli.run_input import LIMITS, TextOptions, piped, runs_and_data
+from holdfast.cli.run_input import LIMITS, TextOptions, piped_texts, runs_and_data
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable_json
@@ -48,7 +48,7 @@ def command(
     """
     refuse_too_little("torch")
     if len(given) == 1 and out is None:
-        _show_carried(Path(given[0]), output)
+        _show_class_words(Path(given[0]), output)
         return
     run, data = _run_and_data(given)
     target = None if out is None else _target(out, run, data, force)
@@ -60,34 +60,34 @@ def command(
     # Before all that is piped in is read.
     need_run(run)
     options = read.options(check_limits(set_ or [], "explain"))
-    asked = piped(run, options) if data == "-" else data
+    texts_or_data = piped_texts(run, options) if data == "-" else data
     line = ProgressLine(output.quiet)
     with output.heard():
-        found = explain(
+        explanation = explain(
             run,
-            asked,
+            texts_or_data,
             options,
             rows=rows,
             progress=lambda done, total: line("rows explained", done, total),
         )
     line.close()
     if target is not None:
-        _write(target, found)
-    output.show(found.to_json(), lambda columns: _shown(found, target, min(80, columns)))
+        _write(target, explanation)
+    output.show(explanation.to_json(), lambda columns: _explanation_text(explanation, target, min(80, columns)))
 
 
-def _shown(found: Explanation, target: OutputFile | None, columns: int) -> str:
-    from holdfast.cli.explanation import shown
-    from holdfast.report.explanation import answer
+def _explanation_text(explanation: Explanation, target: OutputFile | None, columns: int) -> str:
+    from holdfast.cli.explanation import explanation_text
+    from holdfast.report.explanation import explanation_answer
 
     if target is None:
-        return shown(found.to_json(), columns)
-    return "\n".join([*textwrap.wrap(answer(found.to_json()), columns), str(target.path)])
+        return explanation_text(explanation.to_json(), columns)
+    return "\n".join([*textwrap.wrap(explanation_answer(explanation.to_json()), columns), str(target.path)])
 
 
-def _show_carried(run: Path, output: Output) -> None:
+def _show_class_words(run: Path, output: Output) -> None:
     """What the run found when it was made: shown as it is stored."""
-    from holdfast.cli.explanation import carried
+    from holdfast.cli.explanation import class_words_text
     from holdfast.contract.run_folder import open_run
 
     block = open_run(run).get("reasons")
@@ -98,7 +98,7 @@ def _show_carried(run: Path, output: Output) -> None:
             None,
             "Name rows to explain: holdfast explain RUN DATA; or train again.",
         )
-    output.show(block, lambda columns: carried(block, min(80, columns)))
+    output.show(block, lambda columns: class_words_text(block, min(80, columns)))
 
 
 def _run_and_data(given: list[str]) -> tuple[Path, str]:
@@ -129,13 +129,13 @@ def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
     return checked_output(out, [source, *run_files_in(run)], force=force)
 
 
-def _write(target: OutputFile, found: Explanation) -> None:
+def _write(target: OutputFile, explanation: Explanation) -> None:
     from holdfast.core.outputs import writing
 
     if target.path.suffix.lower() == ".html":
-        text = found.page()
+        text = explanation.page()
     else:
-        lines = (json.dumps(line, ensure_ascii=False) for line in found.lines())
+        lines = (json.dumps(line, ensure_ascii=False) for line in explanation.lines())
         text = "".join(printable_json(line) + "\n" for line in lines)
     with writing(target) as stream:
         stream.write(text.encode("utf-8"))

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.printable import printable
 from holdfast.report.explanation import (
-    answer,
-    how_faithful,
-    joint_lines,
-    named_of,
+    explanation_answer,
+    faithfulness_line,
+    marked_words,
+    prediction_text,
     row_notes,
-    said_of,
     strength,
+    summary_lines,
     why_not,
 )
-from holdfast.terminal.layout import wrapped
+from holdfast.terminal.layout import wrap
 
 if TYPE_CHECKING:
     from holdfast.report.explanation import ReasonJson, RowJson
@@ -32,30 +32,30 @@ NAMED = 4
 LONGEST = 1200
 
 
-def shown(document: Mapping[str, Any], columns: int) -> str:
+def explanation_text(document: Mapping[str, Any], columns: int) -> str:
     """The rows, then what their maps are worth, at most ``columns`` wide."""
-    lines = [*wrapped(_head(document), columns), ""]
+    lines = [*wrap(_head(document), columns), ""]
     for row in document["rows"]:
         lines += [*_row(document, row, columns), ""]
-    lines += wrapped(answer(document), columns)
-    for line in joint_lines(document):
-        lines += wrapped(line, columns, "  ")
+    lines += wrap(explanation_answer(document), columns)
+    for line in summary_lines(document):
+        lines += wrap(line, columns, "  ")
     return "\n".join(printable(line) for line in lines)
 
 
-def carried(block: Mapping[str, object], columns: int) -> str:
+def class_words_text(block: Mapping[str, object], columns: int) -> str:
     """The words that carry each class, as a run's ``reasons`` has them."""
     from holdfast.analyses.explain.section import carried as carried_words
 
     if "why" in block:
-        return "\n".join(wrapped(printable(str(block["why"])), columns))
-    found = carried_words(block)
-    lines = [*wrapped(found.sentence, columns), ""]
-    for name, words, rows, cost, others, p, verdict in found.tables[0].lines:
+        return "\n".join(wrap(printable(str(block["why"])), columns))
+    view = carried_words(block)
+    lines = [*wrap(view.sentence, columns), ""]
+    for name, words, rows, cost, others, p, verdict in view.tables[0].lines:
         told = f"{name}: “{words}” costs {cost}, other words {others} ({rows} test rows, {p})"
         told += f": {verdict}"
-        lines += wrapped(told, columns, "  ", "    ")
-    lines += ["", *wrapped(found.passages[-1], columns)]
+        lines += wrap(told, columns, "  ", "    ")
+    lines += ["", *wrap(view.passages[-1], columns)]
     return "\n".join(printable(line) for line in lines)
 
 
@@ -70,21 +70,21 @@ def _head(document: Mapping[str, Any]) -> str:
 
 
 def _row(document: Mapping[str, Any], row: RowJson, columns: int) -> list[str]:
-    lines = wrapped(f"Row {row['row']:,}: {said_of(row)}", columns, "", "  ")
+    lines = wrap(f"Row {row['row']:,}: {prediction_text(row)}", columns, "", "  ")
     if row["because"]:
-        return [*lines, *wrapped(f"no answer to explain: {row['because']}", columns, "  ")]
+        return [*lines, *wrap(f"no answer to explain: {row['because']}", columns, "  ")]
     for reason in row["reasons"]:
         if len(row["reasons"]) > 1:
-            lines += wrapped(f"Why {reason['target']}:", columns, "  ")
+            lines += wrap(f"Why {reason['target']}:", columns, "  ")
         lines += _marked(row, reason, columns)
         reason_why = why_not(document, reason)
         if reason_why:
-            lines += wrapped(f"nothing is marked: {reason_why}", columns, "    ")
+            lines += wrap(f"nothing is marked: {reason_why}", columns, "    ")
         else:
-            lines += _named(row, reason, columns)
-        lines += wrapped(how_faithful(reason), columns, "    ")
+            lines += _marked_word_lines(row, reason, columns)
+        lines += wrap(faithfulness_line(reason), columns, "    ")
     for note in row_notes(row):
-        lines += wrapped(note, columns, "    ")
+        lines += wrap(note, columns, "    ")
     return lines
 
 
@@ -93,19 +93,19 @@ def _marked(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
     top = max((abs(value) for value in values), default=0.0)
     levels = [strength(value, top) if reason["shown"] else 0 for value in values]
     if "grid" in row:
-        return [*wrapped(row["texts"][0], columns, "  "), *_squares(row, levels)]
+        return [*wrap(row["texts"][0], columns, "  "), *_squares(row, levels)]
     lines = []
     for number, text in enumerate(row["texts"]):
-        at, made = 0, ""
+        at, marked_text = 0, ""
         for (part, start, stop), level in zip(row["spans"], levels, strict=True):
             if part == number:
                 mark = (FOR if level > 0 else AGAINST)[abs(level)]
                 closed = CLOSED.get(mark[:1], "") * len(mark)
-                made += text[at:start] + mark + text[start:stop] + closed
+                marked_text += text[at:start] + mark + text[start:stop] + closed
                 at = stop
-        made += text[at:]
+        marked_text += text[at:]
         # The line of a text that is empty, as one of a pair may be, is empty.
-        lines += wrapped(printable(" ".join(made.split()), LONGEST), columns, "  ") or [""]
+        lines += wrap(printable(" ".join(marked_text.split()), LONGEST), columns, "  ") or [""]
     return lines
 
 
@@ -116,18 +116,18 @@ def _squares(row: RowJson, levels: Sequence[int]) -> list[str]:
     return ["    " + "".join(sign * 2 for sign in line) for line in lines]
 
 
-def _named(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
+def _marked_word_lines(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
     lines = []
     number = reason["measure"] == "output"
     for sign, head in (
         (1, "raise it" if number else "for it"),
         (-1, "lower it" if number else "against"),
     ):
-        found = named_of(row, reason, sign)[:NAMED]
+        marked = marked_words(row, reason, sign)[:NAMED]
         parts = [
             f"{word} {adds}" + (f" (without it {without})" if without and sign > 0 else "")
-            for word, adds, without in found
+            for word, adds, without in marked
         ]
         if parts:
-            lines += wrapped(f"{head}: {', '.join(parts)}", columns, "    ", "      ")
+            lines += wrap(f"{head}: {', '.join(parts)}", columns, "    ", "      ")
     return lines

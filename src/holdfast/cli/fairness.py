@@ -43,16 +43,16 @@ def command(
     refuse_too_little("torch")
     from holdfast.analyses.fairness.analysis import FairnessRequest, answered
 
-    own = None if terms is None else str(terms.absolute())
-    found = answered(run, FairnessRequest(tuple(group or ()), own, rows, insert), against)
-    output.show(found, lambda columns: "\n".join(_wrapped(one, columns) for one in show(found)))
+    terms_path = None if terms is None else str(terms.absolute())
+    document = answered(run, FairnessRequest(tuple(group or ()), terms_path, rows, insert), against)
+    output.show(document, lambda columns: "\n".join(_wrapped(one, columns) for one in fairness_lines(document)))
 
 
-def show(found: dict[str, Any]) -> list[str]:
+def fairness_lines(document: dict[str, Any]) -> list[str]:
     """What was found, in sentences, with a table a column."""
     from holdfast.analyses.fairness.section import view_of
 
-    view = view_of(found["fairness"])
+    view = view_of(document["fairness"])
     lines = [view.answer]
     for line in view.told:
         lines += ["", f"- {line}"]
@@ -65,11 +65,11 @@ def show(found: dict[str, Any]) -> list[str]:
             lines += [f"    {measure}: {cells[place]}" for measure, cells in table.lines]
     if view.open:
         lines += ["", "What these rows cannot decide:", *(f"- {line}" for line in view.open)]
-    lines += _traded(found.get("against") or [])
+    lines += _trade_off_lines(document.get("against") or [])
     if view.alarms:
         lines += ["", view.alarms]
-    if found["openings"]:
-        times = counted(found["openings"], "time")
+    if document["openings"]:
+        times = counted(document["openings"], "time")
         lines += ["", f"The test rows were opened again for this: {times} so far."]
     return lines
 
@@ -96,7 +96,7 @@ class TradeJson(TypedDict):
     gain: GainJson
 
 
-def _traded(pairs: list[TradeJson]) -> list[str]:
+def _trade_off_lines(pairs: list[TradeJson]) -> list[str]:
     if not pairs:
         return []
     lines = ["", "Beside the plain run, on the validation rows of both:"]

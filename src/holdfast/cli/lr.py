@@ -29,26 +29,26 @@ def command(
 
     request = rows.request(seed=seed, settings=set_ or [])
     with output.heard(f"holdfast lr {rows.source}"):
-        found = range_test(request.recipe())
-    output.show(found.to_json(), lambda columns: shown(found, columns))
+        rate_range = range_test(request.recipe())
+    output.show(rate_range.to_json(), lambda columns: rate_range_text(rate_range, columns))
 
 
-def shown(found: RateRange, columns: int) -> str:
+def rate_range_text(rate_range: RateRange, columns: int) -> str:
     """The picture, what is suggested, and why."""
     from holdfast.cli.charts import rate_chart
 
     swept = (
-        f"{counted(len(found.points), 'update')} of the phase {found.phase}, on "
-        f"{counted(found.rows, 'training row')}"
+        f"{counted(len(rate_range.points), 'update')} of the phase {rate_range.phase}, on "
+        f"{counted(rate_range.rows, 'training row')}"
     )
-    told = [("Swept", swept)]
-    if found.suggested is None:
-        told.append(("Suggested", "no rate"))
+    lines = [("Swept", swept)]
+    if rate_range.suggested is None:
+        lines.append(("Suggested", "no rate"))
     else:
-        told.append(
-            ("Suggested", f"{found.suggested:.2g} (--set train.learning_rate={found.suggested:g})")
+        lines.append(
+            ("Suggested", f"{rate_range.suggested:.2g} (--set train.learning_rate={rate_range.suggested:g})")
         )
-        told.append(("Region", f"{found.low:.2g} to {found.high:.2g}"))
-    told += [("Planned", f"{found.planned:.2g}, which train takes"), ("Because", found.because)]
-    chart = [rate_chart(found, columns)] if len(found.points) > 1 else []
-    return "\n".join([*chart, *entries(told, columns)])
+        lines.append(("Region", f"{rate_range.low:.2g} to {rate_range.high:.2g}"))
+    lines += [("Planned", f"{rate_range.planned:.2g}, which train takes"), ("Because", rate_range.because)]
+    chart = [rate_chart(rate_range, columns)] if len(rate_range.points) > 1 else []
+    return "\n".join([*chart, *entries(lines, columns)])

@@ -28,14 +28,14 @@ from holdfast.core.errors import (
 from holdfast.core.input_errors import PANIC, lacking, reason
 from holdfast.core.machine import check_launch, refuse_threads
 from holdfast.core.printable import printable
-from holdfast.terminal.layout import width, wrapped
-from holdfast.terminal.streams import drop, flush, prepare
+from holdfast.terminal.layout import width, wrap
+from holdfast.terminal.streams import discard_output, flush_output, prepare_streams
 from holdfast.training.machine.signals import terminate_like_interrupt
 
 # Whose message would send a person to mend a file that is whole.
-BLAMED = (DataError, ModelError, RunError)
+FILE_ERRORS = (DataError, ModelError, RunError)
 # The system's refusals that name no file and that no program can help.
-MACHINE = (
+MACHINE_ERRNOS = (
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EIO,
@@ -79,8 +79,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"holdfast {__version__}")
         raise typer.Exit
 
@@ -121,13 +121,13 @@ def main() -> None:
 
 def run() -> None:
     """Run the command of ``sys.argv``; every error becomes its message and exit code."""
-    prepare()
+    prepare_streams()
     # Bars are ours, on a terminal; that of datasets would stand in every log.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     code = _run()
-    unwritten = flush()
+    unwritten = flush_output()
     if unwritten is not None and code == 0:
-        code = _unforeseen(unwritten)
+        code = _exit_unexpected(unwritten)
     sys.exit(code)
 
 
@@ -151,52 +151,52 @@ def _run() -> int | str | None:
             check_launch()
             _command()()
     except HoldfastError as error:
-        return _refuse(_machine_s(error))
+        return _refuse(_as_machine_error(error))
     except SystemExit as leaving:
-        return _leave(leaving)
+        return _exit_code(leaving)
     except Exception as error:
-        return _unforeseen(error)
+        return _exit_unexpected(error)
     except BaseException as error:
         if type(error).__name__ != PANIC:
             raise
-        return _defect(error)
+        return _report_defect(error)
     return 0
 
 
-def _machine_s(error: HoldfastError) -> HoldfastError:
+def _as_machine_error(error: HoldfastError) -> HoldfastError:
     """A file that could not be read for lack of memory is not at fault."""
-    found = lacking(error) if type(error) in BLAMED else None
-    if found is None:
+    memory_error = lacking(error) if type(error) in FILE_ERRORS else None
+    if memory_error is None:
         return error
-    found.__cause__ = error
-    return found
+    memory_error.__cause__ = error
+    return memory_error
 
 
-def _unforeseen(error: Exception) -> int:
+def _exit_unexpected(error: Exception) -> int:
     """The input's or the machine's fault where it can be nobody else's; else a defect."""
     if isinstance(error, BrokenPipeError):
-        drop()
+        discard_output()
         return 0
-    fault = lacking(error) or fault_of(error)
+    fault = lacking(error) or as_input_error(error)
     if fault is None:
-        return _defect(error)
+        return _report_defect(error)
     fault.__cause__ = error
     return _refuse(fault)
 
 
-def _leave(leaving: SystemExit) -> int | str | None:
+def _exit_code(leaving: SystemExit) -> int | str | None:
     """Typer has already turned an interrupt and a broken pipe into exits without a word."""
-    if _because_of(leaving, KeyboardInterrupt):
-        _say("\nholdfast: interrupted")
-    if _because_of(leaving, BrokenPipeError):
+    if _is_caused_by(leaving, KeyboardInterrupt):
+        _print_error("\nholdfast: interrupted")
+    if _is_caused_by(leaving, BrokenPipeError):
         # The reader of the pipe had enough; Python would complain again when it flushes at exit.
-        drop()
+        discard_output()
         return 0
     return leaving.code
 
 
-def _because_of(error: BaseException | None, kind: type[BaseException]) -> bool:
-    while error is not None and not isinstance(error, kind):
+def _is_caused_by(error: BaseException | None, error_type: type[BaseException]) -> bool:
+    while error is not None and not isinstance(error, error_type):
         error = error.__cause__ or error.__context__
     return error is not None
 
@@ -204,28 +204,28 @@ def _because_of(error: BaseException | None, kind: type[BaseException]) -> bool:
 def _refuse(error: HoldfastError) -> int:
     if os.environ.get("HOLDFAST_TRACEBACK") == "1":
         raise error
-    _say(_fitted(f"holdfast: {error}"))
+    _print_error(_wrap_on_terminal(f"holdfast: {error}"))
     return error.exit_code
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     """On standard error, where anybody still listens: a closed terminal changes no exit code."""
     with contextlib.suppress(OSError):
         typer.echo(text, err=True)
 
 
-def _fitted(text: str) -> str:
+def _wrap_on_terminal(text: str) -> str:
     """Broken between words on a terminal; in a file a line stays whole, so that it can be found."""
     if not sys.stderr.isatty():
         return text
-    lines = (wrapped(line, width(), "", "  ", long_words=False) for line in text.splitlines())
+    lines = (wrap(line, width(), "", "  ", long_words=False) for line in text.splitlines())
     return "\n".join("\n".join(line) for line in lines)
 
 
-def _defect(error: BaseException) -> int:
+def _report_defect(error: BaseException) -> int:
     if os.environ.get("HOLDFAST_TRACEBACK") == "1":
         raise error
-    _say(
+    _print_error(
         "holdfast: a defect in Holdfast, not in your input: "
         f"{type(error).__name__}: {printable(str(error), 1000)}\n"
         "  Set HOLDFAST_TRACEBACK=1 to see where, and please report it."
@@ -233,7 +233,7 @@ def _defect(error: BaseException) -> int:
     return 1
 
 
-def fault_of(error: BaseException) -> InputError | None:
+def as_input_error(error: BaseException) -> InputError | None:
     """The error for the person, where the input or the machine is at fault; else ``None``.
 
     Every door has a net of its own (``core.input_errors``); this is the outermost one, below which
@@ -255,7 +255,7 @@ def fault_of(error: BaseException) -> InputError | None:
         filename = error.filename
         name = os.fsdecode(filename) if isinstance(filename, (str, bytes)) else str(filename)
         return DataError(name, f"cannot be used: {reason(error)}", None, remedy)
-    if error.errno in MACHINE:
+    if error.errno in MACHINE_ERRNOS:
         return MachineError(
             "the machine",
             f"refused to read or write: {reason(error)}",

@@ -1,7 +1,7 @@
 """The options that several commands take, each record in one place, and how typer sees them.
 
-A command is a function of records: ``flat`` gives typer the fields of each as options, in the order
-of the function's parameters, and makes the records of what was typed.
+A command is a function of records: ``flatten_options`` gives typer the fields of each as options,
+in the order of the function's parameters, and builds the records from what was typed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.contract.request import TrainingRequest
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.messages import MessagePrinter
 
 
 def complete_tasks(incomplete: str) -> list[str]:
@@ -143,13 +143,13 @@ class EndOptions:
     def leave(self, labels: Sequence[Label], whose: str, quiet: bool) -> None:
         """Exit with 3 where one of ``labels`` was named with ``--fail-on``; ``whose`` verdict it
         is begins the line."""
-        asked: Any = set(self.fail_on or ())
-        feared = [label for label in labels if is_asked(label, asked)]
-        if not feared:
+        requested: Any = set(self.fail_on or ())
+        matching = [label for label in labels if is_asked(label, requested)]
+        if not matching:
             return
         if not quiet:
-            told = f"{whose} verdict is {feared[0]} (--fail-on), so the exit code is 3"
-            typer.echo(f"holdfast: {told}", err=True)
+            message = f"{whose} verdict is {matching[0]} (--fail-on), so the exit code is 3"
+            typer.echo(f"holdfast: {message}", err=True)
         raise typer.Exit(3)
 
 
@@ -171,13 +171,13 @@ class Output(JsonOutput):
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False
 
     @contextlib.contextmanager
-    def heard(self, title: str = "", verbose: bool | None = None) -> Iterator[Teller]:
+    def heard(self, title: str = "", verbose: bool | None = None) -> Iterator[MessagePrinter]:
         """Decisions inside are printed, below the ``title``, unless ``--quiet`` is given: all of
         them where ``verbose`` or ``--verbose`` is."""
         from holdfast.core.decisions import decisions_to
-        from holdfast.terminal.say import Teller
+        from holdfast.terminal.messages import MessagePrinter
 
-        teller = Teller(self.quiet, getattr(self, "verbose", True) if verbose is None else verbose)
+        teller = MessagePrinter(self.quiet, getattr(self, "verbose", True) if verbose is None else verbose)
         if title:
             teller.title(title)
         with decisions_to(teller):
@@ -219,12 +219,12 @@ class Helps(dict[str, str]):
         super().__init__(texts)
 
 
-def flat(command: Callable[..., None]) -> Callable[..., None]:
+def flatten_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command as typer reads it: the fields of its records are its options."""
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
-        command(**_made(command, given))
+        command(**_build_arguments(command, given))
 
     parameters = list(_parameters(command, Helps()))
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -233,12 +233,12 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def _parameters(taker: Any, helps: Helps) -> Iterator[inspect.Parameter]:
-    for name, hint, default in _taken(taker):
+def _parameters(callable_or_record: Any, helps: Helps) -> Iterator[inspect.Parameter]:
+    for name, hint, default in _accepted_parameters(callable_or_record):
         record, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if is_dataclass(record):
-            own = [mark for mark in marks if isinstance(mark, Helps)]
-            yield from _parameters(record, own[0] if own else Helps())
+            helps_of_record = [mark for mark in marks if isinstance(mark, Helps)]
+            yield from _parameters(record, helps_of_record[0] if helps_of_record else Helps())
             continue
         if name in helps:
             option = copy.copy(marks[0])
@@ -249,32 +249,32 @@ def _parameters(taker: Any, helps: Helps) -> Iterator[inspect.Parameter]:
         )
 
 
-def _made(taker: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    made = {}
-    for name, hint, _ in _taken(taker):
+def _build_arguments(callable_or_record: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = {}
+    for name, hint, _ in _accepted_parameters(callable_or_record):
         record = get_args(hint)[0] if get_origin(hint) is Annotated else hint
         known = isinstance(record, type) and is_dataclass(record)
-        made[name] = record(**_made(record, given)) if known else given[name]
-    return made
+        arguments[name] = record(**_build_arguments(record, given)) if known else given[name]
+    return arguments
 
 
 @functools.cache
-def _taken(taker: Any) -> tuple[tuple[str, Any, Any], ...]:
+def _accepted_parameters(callable_or_record: Any) -> tuple[tuple[str, Any, Any], ...]:
     """Name, type and default of what a function or a record takes."""
-    hints, empty = get_type_hints(taker, include_extras=True), inspect.Parameter.empty
-    if is_dataclass(taker):
-        found = [(x.name, empty if x.default is MISSING else x.default) for x in fields(taker)]
+    hints, empty = get_type_hints(callable_or_record, include_extras=True), inspect.Parameter.empty
+    if is_dataclass(callable_or_record):
+        parameters = [(x.name, empty if x.default is MISSING else x.default) for x in fields(callable_or_record)]
     else:
-        found = [(x.name, x.default) for x in inspect.signature(taker).parameters.values()]
+        parameters = [(x.name, x.default) for x in inspect.signature(callable_or_record).parameters.values()]
     # Without an annotation a parameter is a text, as typer has it.
-    return tuple((name, hints.get(name, str), default) for name, default in found)
+    return tuple((name, hints.get(name, str), default) for name, default in parameters)
 
 
-def check_known(given: list[str], option: str, what: str, known: Collection[str]) -> set[str]:
+def check_known(names: list[str], option: str, noun: str, known: Collection[str]) -> set[str]:
     """Refuse a name that is not known, before anything is read."""
     from holdfast.core.discovery import nearest
 
-    for name in given:
+    for name in names:
         if name not in known:
-            raise RecipeError(option, f"is not a {what}", name, nearest(name, list(known)))
-    return set(given)
+            raise RecipeError(option, f"is not a {noun}", name, nearest(name, list(known)))
+    return set(names)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.options import Force, Output, set_option
-from holdfast.cli.run_input import ENSEMBLE, LIMITS, TextOptions, ensemble_of, piped, runs_and_data
+from holdfast.cli.run_input import (
+    ENSEMBLE,
+    LIMITS,
+    TextOptions,
+    piped_texts,
+    runs_and_data,
+    split_ensemble,
+)
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 
@@ -64,12 +71,12 @@ def command(
     """
     refuse_too_little("torch")
     runs, data = runs_and_data("predict", given)
-    ensemble, others = ensemble_of(set_ or [])
+    ensemble, others = split_ensemble(set_ or [])
     switches, limits = _settings(others)
     from holdfast.analyses.evaluation import predict
     from holdfast.contract.run_folder import need_run
     from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
-    from holdfast.terminal.say import tell_unanswered
+    from holdfast.terminal.messages import report_missing_predictions
 
     target = None if out is None else check_target(out, runs, data, force)
     if switches[CSV_SAFE] and (target is None or target.path.suffix.lower() != ".csv"):
@@ -79,7 +86,7 @@ def command(
         # Before all that is piped in is read.
         need_run(run)
     options = read.options(limits, **asdict(writing))
-    rows: Data = piped(runs[0], options) if data == "-" else data
+    rows: Data = piped_texts(runs[0], options) if data == "-" else data
     with Output(quiet=quiet).heard():
         predicted = predict(
             runs, rows, options, probabilities=switches[PROBABILITIES], ensemble=ensemble
@@ -88,7 +95,7 @@ def command(
         write_lines(predicted, sys.stdout)
     else:
         write_predictions(predicted, target, csv_safe=switches[CSV_SAFE])
-    tell_unanswered(predicted.without_text, predicted.below, predicted.cut, len(predicted), quiet)
+    report_missing_predictions(predicted.without_text, predicted.below, predicted.cut, len(predicted), quiet)
 
 
 def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]]:
@@ -104,5 +111,5 @@ def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]
         if value.lower() not in ("true", "false"):
             raise RecipeError(f"--set: {key}", "must be true or false", value, "")
         switches[key] = value.lower() == "true"
-    known = f"{PROBABILITIES}=true, {CSV_SAFE}=true, {ENSEMBLE}=stack|soup|average and "
-    return switches, check_limits(others, "predict", known)
+    known_settings = f"{PROBABILITIES}=true, {CSV_SAFE}=true, {ENSEMBLE}=stack|soup|average and "
+    return switches, check_limits(others, "predict", known_settings)

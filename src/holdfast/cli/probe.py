@@ -66,17 +66,17 @@ def command(
             "One holds rows that the model learned from, the other rows that it never saw.",
         )
     with output.heard() as teller:
-        found = probe(model, **asdict(files), notify=teller)
-    output.show(found, lambda columns: shown(found, columns))
+        document = probe(model, **asdict(files), notify=teller)
+    output.show(document, lambda columns: probe_text(document, columns))
 
 
-def shown(found: Mapping[str, Any], columns: int) -> str:
+def probe_text(document: Mapping[str, Any], columns: int) -> str:
     """The answer first, then the numbers."""
-    memory = found["memorization"]
+    memory = document["memorization"]
     if "auc" not in memory:
         return f"Not known: {memory.get('why')}"
-    said = [memory["because"], *(b["because"] for b in _beside(memory))]
-    lines = [line for text in said for line in textwrap.wrap(text, columns)]
+    reasons = [memory["because"], *(b["because"] for b in _other_attacks(memory))]
+    lines = [line for text in reasons for line in textwrap.wrap(text, columns)]
     told = [
         ("" if i else "AUC", f"{_area(one['auc'])} {NAMES.get(name, name)}")
         for i, (name, one) in enumerate(memory["attacks"].items())
@@ -87,9 +87,9 @@ def shown(found: Mapping[str, Any], columns: int) -> str:
     told += [("" if i else "Found", _share(one)) for i, one in enumerate(memory["tpr"])]
     exposed = [f"{one['row']} ({one['risk']:.3g})" for one in memory["exposed"]]
     if exposed:
-        what = f"highest by {memory['risk_by']}, row (score): {', '.join(exposed)}"
-        told.append(("Risk", what))
-    forgetting = found["forgetting"]
+        description = f"highest by {memory['risk_by']}, row (score): {', '.join(exposed)}"
+        told.append(("Risk", description))
+    forgetting = document["forgetting"]
     if forgetting:
         told.append(("Forgot", _forgotten(forgetting)))
     alarms = memory.get("false_alarms") or {}
@@ -99,7 +99,7 @@ def shown(found: Mapping[str, Any], columns: int) -> str:
     return "\n".join([*lines, "", *entries(told, columns)])
 
 
-def _beside(memory: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _other_attacks(memory: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [memory[name] for name in ("extraction", "canaries") if memory.get(name)]
 
 
@@ -119,9 +119,9 @@ def _share(raw: Mapping[str, Any]) -> str:
 
 def _forgotten(raw: Mapping[str, object]) -> str:
     rise = raw.get("rise")
-    said = raw.get("because") or raw.get("why")
-    if said or not isinstance(rise, Mapping) or rise.get("value") is None:
-        return str(said or "not known")
+    reason = raw.get("because") or raw.get("why")
+    if reason or not isinstance(rise, Mapping) or rise.get("value") is None:
+        return str(reason or "not known")
     return (
         f"the loss on {raw['n']} general rows rose by {rise['value']:.3f} "
         f"({rise['low']:.3f} to {rise['high']:.3f})"

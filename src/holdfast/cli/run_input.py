@@ -71,20 +71,20 @@ def runs_and_data(command: str, given: Sequence[str]) -> tuple[list[Path], str]:
     return [Path(run) for run in runs], data
 
 
-def ensemble_of(settings: Sequence[str]) -> tuple[str, list[str]]:
+def split_ensemble(settings: Sequence[str]) -> tuple[str, list[str]]:
     """What ``predict.ensemble`` is set to (the last one counts; ``average`` where it is not), and
     the other settings."""
-    way, others = "average", []
+    method, others = "average", []
     for setting in settings:
         key, _, value = setting.partition("=")
         if key.strip() == ENSEMBLE:
-            way = value.strip()
+            method = value.strip()
         else:
             others.append(setting)
-    return way, others
+    return method, others
 
 
-def piped(run: Path, options: InferenceOptions) -> list[str]:
+def piped_texts(run: Path, options: InferenceOptions) -> list[str]:
     """One text a line, within the limits of the run as a file would be read."""
     from holdfast.contract.advice import advising
     from holdfast.contract.inference import data_part, within_limits

@@ -1,5 +1,4 @@
-"""The last words of a run: what it is worth, whether to use it, what its training showed, and
-where everything lies."""
+"""The summary of a finished run: its score, whether to use it, its verdict, and its files."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import clock, entries, entry, run_lines, wrapped
+from holdfast.terminal.layout import entries, entry, format_seconds, run_lines, wrap
 
 if TYPE_CHECKING:
     from holdfast.report.view.headline import RemedyJson
@@ -37,33 +36,33 @@ class VerdictJson(TypedDict, total=False):
 
 def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The lines: the answer first, whatever the verdict says."""
-    from holdfast.report.answer.answer import answer, discarded
+    from holdfast.report.answer.answer import answer, discarded_sentence
 
-    summary, unused = answer(result), discarded(result)
+    summary, unused = answer(result), discarded_sentence(result)
     return [
         "",
-        *wrapped(summary.headline, columns),
-        *wrapped(summary.advice, columns),
-        *(wrapped(unused, columns) if unused else []),
+        *wrap(summary.headline, columns),
+        *wrap(summary.advice, columns),
+        *(wrap(unused, columns) if unused else []),
         "",
         *_verdict(result["verdict"], columns, " on the discarded steps" if unused else ""),
         "",
-        *_ended(result, columns),
-        *_tried(result, columns),
+        *_end_lines(result, columns),
+        *_trial_lines(result, columns),
         *_scores(result, columns),
-        *_known(result, columns),
+        *_warning_lines(result, columns),
         *run_lines(run),
     ]
 
 
-def _verdict(verdict: VerdictJson, columns: int, what: str) -> Iterator[str]:
-    """The label with its reason, and the first remedy as it is typed; ``what`` it is about, where
+def _verdict(verdict: VerdictJson, columns: int, scope: str) -> Iterator[str]:
+    """The label with its reason, and the first remedy as it is typed; ``scope`` it is about, where
     that is not the model that is kept."""
     cause = f" Likeliest cause: {verdict['cause']}." if verdict.get("cause") else ""
     label = str(verdict["label"]).replace("_", " ")
     doubt = ", not confirmed by the test rows" if verdict.get("test_agrees") is False else ""
-    text = f"Verdict{what}: {label}{doubt}. {verdict['because']}{cause}"
-    yield from wrapped(text, columns)
+    text = f"Verdict{scope}: {label}{doubt}. {verdict['because']}{cause}"
+    yield from wrap(text, columns)
     remedies = verdict.get("remedies") or ()
     if not remedies:
         return
@@ -74,9 +73,9 @@ def _verdict(verdict: VerdictJson, columns: int, what: str) -> Iterator[str]:
     yield from entry("Next step", f"{first['do']}{options}{more}", columns)
 
 
-def _ended(result: Mapping[str, Any], columns: int) -> list[str]:
+def _end_lines(result: Mapping[str, Any], columns: int) -> list[str]:
     """Why it ended, in one line where that fits, and the state that is kept."""
-    from holdfast.report.answer.answer import discarded
+    from holdfast.report.answer.answer import discarded_sentence
 
     best, last = result["best_step"], result["last_step"]
     label, because = result["verdict"]["label"], str(result["stopped_because"])
@@ -85,15 +84,15 @@ def _ended(result: Mapping[str, Any], columns: int) -> list[str]:
         # The verdict's own sentence stands above.
         because = because.partition(": ")[0]
         because = f"the verdict is {label}" if because == label else because
-    kept = "the last checkpoint" if best == last else f"the checkpoint of step {best}"
-    if discarded(result):
-        kept = "the checkpoint of step 0, before the fine-tuning"
-    time = clock(result["timing"]["train_s"])
-    ended = [("Stopped", f"step {last}: {because}"), ("Kept", f"{kept}; trained for {time}")]
+    kept_checkpoint = "the last checkpoint" if best == last else f"the checkpoint of step {best}"
+    if discarded_sentence(result):
+        kept_checkpoint = "the checkpoint of step 0, before the fine-tuning"
+    time = format_seconds(result["timing"]["train_s"])
+    ended = [("Stopped", f"step {last}: {because}"), ("Kept", f"{kept_checkpoint}; trained for {time}")]
     return entries(ended, columns)
 
 
-def _tried(result: Mapping[str, Any], columns: int) -> Iterator[str]:
+def _trial_lines(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     """What a policy that acts has tried, or that it tried nothing; nothing under ``stop`` and
     ``off``, which try nothing."""
     control = result.get("control") or {}
@@ -117,25 +116,25 @@ def _scores(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     from holdfast.report.numbers import estimate, interval, number
 
     metrics = result["test"]["metrics"]
-    found = {
+    estimates = {
         title: (estimate(metrics[name]), name) for name, title in SCORES.items() if name in metrics
     }
     shown = [
         f"{title} {number(value.value, name)}"
         + (f" ({value.level:.0%} CI {span})" if (span := interval(value, name)) else "")
-        for title, (value, name) in found.items()
+        for title, (value, name) in estimates.items()
         if value.value is not None
     ]
     if shown:
         yield from entry("Scores", "; ".join(shown).replace("\u00a0", " "), columns)
 
 
-def _known(result: Mapping[str, object], columns: int) -> Iterator[str]:
+def _warning_lines(result: Mapping[str, object], columns: int) -> Iterator[str]:
     """What must be known before the model is relied on: the faults that the report begins with."""
     from holdfast.report.run_files import RunFiles
     from holdfast.report.view.reliance import reliance
 
-    found = reliance(RunFiles(result))
-    for line in found.lines if found else ():
+    reliance_lines = reliance(RunFiles(result))
+    for line in reliance_lines.lines if reliance_lines else ():
         if line.tone == "warn":
             yield from entry("Warning", line.text.replace("\u00a0", " "), columns)

@@ -46,74 +46,78 @@ def command(
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
     from holdfast.runs.threshold import FILE
 
-    wanted = ThresholdRequest(precision, coverage, cost)
+    request = ThresholdRequest(precision, coverage, cost)
     with output.heard(f"holdfast threshold {run}") as teller:
-        found = set_threshold(run, wanted, force=force)
-    if found["rule"] is not None:
+        document = set_threshold(run, request, force=force)
+    if document["rule"] is not None:
         teller.line(f"{run / FILE} is written", "predict applies it; delete the file to undo this")
-    output.show(found, lambda columns: shown(found, columns))
-    if found["rule"] is None:
+    output.show(document, lambda columns: threshold_text(document, columns))
+    if document["rule"] is None:
         raise typer.Exit(NO_PROMISE)
 
 
-def shown(found: dict[str, Any], columns: int) -> str:
+def threshold_text(document: dict[str, Any], columns: int) -> str:
     """What was chosen, what it promises, and what it does on the test rows."""
-    told: list[tuple[str, str]] = []
-    if found["rule"] is None:
-        told += _nothing(found)
+    lines: list[tuple[str, str]] = []
+    if document["rule"] is None:
+        lines += _no_promise_lines(document)
     else:
-        said = "by cost" if found["threshold"] is None else f"{found['threshold']:.4g}"
-        told.append(("Threshold", said))
-        told.append(("Promise", f"{found['promise']}, if {found['assumes']}"))
-        if found["why"]:
-            told.append(("But", found["why"]))
-        if found["broken_in"]:
+        value = "by cost" if document["threshold"] is None else f"{document['threshold']:.4g}"
+        lines.append(("Threshold", value))
+        lines.append(("Promise", f"{document['promise']}, if {document['assumes']}"))
+        if document["why"]:
+            lines.append(("But", document["why"]))
+        if document["broken_in"]:
             broken = (
-                f"at most {100 * found['broken_in']:g} % of 1,000 resamplings on four data sets"
+                f"at most {100 * document['broken_in']:g} % of 1,000 resamplings on four data sets"
             )
-            told.append(("Errors", f"measured: broken in {broken} (no promise counts as kept)"))
-    for name, side in (("Validated", "valid"), ("Test", "test")):
-        if found[side] and "coverage" in found[side]:
-            told.append((name, _side(found[side])))
-    if found["kept_on_test"] is False:
-        told.append(("!!", "the test rows contradict the promise: do not rely on it"))
-    classes = _classes((found["test"] or {}).get("per_class") or [])
-    return "\n".join([*entries(told, columns), *classes])
+            lines.append(("Errors", f"measured: broken in {broken} (no promise counts as kept)"))
+    for name, split in (("Validated", "valid"), ("Test", "test")):
+        if document[split] and "coverage" in document[split]:
+            lines.append((name, _split_text(document[split])))
+    if document["kept_on_test"] is False:
+        lines.append(("!!", "the test rows contradict the promise: do not rely on it"))
+    classes = _classes((document["test"] or {}).get("per_class") or [])
+    return "\n".join([*entries(lines, columns), *classes])
 
 
-def _nothing(found: dict[str, Any]) -> list[tuple[str, str]]:
+def _no_promise_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
     """Why nothing is promised, and the most that can be."""
-    before = found.get("unchanged")
+    before = document.get("unchanged")
     stays = f"; {before} stays in force" if before else ""
-    told = [
+    lines = [
         ("Threshold", f"none: nothing can be promised, and nothing was written{stays}"),
-        ("Reason", str(found["why"])),
+        ("Reason", str(document["why"])),
     ]
-    if found["by"] == "cost":
-        plain = found["valid"]["cost_without"]
+    if document["by"] == "cost":
+        plain = document["valid"]["cost_without"]
         without = f"{plain:.4g} a row on the validation rows" if plain is not None else "unknown"
-        limit = f"at most {found['limit_without']:.4g} in 95 % of draws"
-        told.append(("No threshold", f"costs {without}, {limit}"))
+        limit = f"at most {document['limit_without']:.4g} in 95 % of draws"
+        lines.append(("No threshold", f"costs {without}, {limit}"))
     else:
-        more = found["rows_needed"]
+        more = document["rows_needed"]
         rows = "with errors as found, more rows would not be enough"
         rows = rows if more is None else f"about {more:,} validation rows like these are needed"
-        told.append(("Rows", rows))
-    highest = found["highest"]
+        lines.append(("Rows", rows))
+    highest = document["highest"]
     if highest is None:
-        return [*told, ("Highest", "these validation rows guarantee nothing")]
-    share, answered = f"{100 * highest['asked']:.1f} %", f"{highest['answered']:,}"
-    most = f"{highest['by']} {share}, with {answered} of {highest['n']:,} validation rows answered"
-    return [*told, ("Highest", most), ("To use it", highest["command"])]
+        return [*lines, ("Highest", "these validation rows guarantee nothing")]
+    share, answered_rows = f"{100 * highest['asked']:.1f} %", f"{highest['answered']:,}"
+    most = (
+        f"{highest['by']} {share}, with {answered_rows} of {highest['n']:,} validation rows "
+        "answered"
+    )
+    return [*lines, ("Highest", most), ("To use it", highest["command"])]
 
 
-def _side(block: dict[str, Any]) -> str:
-    answered = f"{block['answered']:,} of {block['n']:,} rows answered"
+def _split_text(block: dict[str, Any]) -> str:
+    answered_rows = f"{block['answered']:,} of {block['n']:,} rows answered"
     if "cost" in block:
         return (
-            f"{answered}; a row costs {block['cost']:.4g}, without it {block['cost_without']:.4g}"
+            f"{answered_rows}; a row costs {block['cost']:.4g}, without it "
+            f"{block['cost_without']:.4g}"
         )
-    return f"{answered}: {_rate(block['coverage'])}; precision {_rate(block['precision'])}"
+    return f"{answered_rows}: {_rate(block['coverage'])}; precision {_rate(block['precision'])}"
 
 
 def _rate(rate: dict[str, Any]) -> str:

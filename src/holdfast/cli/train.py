@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.cli.options import EndOptions, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import clock, entries, millions
+from holdfast.terminal.layout import entries, format_seconds, millions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +27,9 @@ def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOu
         _dry_run(request, recipe, output)
         return
     from holdfast.contract.run_folder import is_main_process
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
-    result, folder = train_watched(request, recipe, quiet=output.quiet, verbose=output.verbose)
+    result, folder = train_with_progress(request, recipe, quiet=output.quiet, verbose=output.verbose)
     if is_main_process():
         output.show(result, lambda columns: _summary(result, folder, columns))
     end.leave([result["verdict"]["label"]], "the", output.quiet)
@@ -45,12 +45,12 @@ def _dry_run(request: TrainingRequest, recipe: Recipe, output: RunOutput) -> Non
     from holdfast.cli.cv import show_folds
     from holdfast.contract.run_folder import check_place
     from holdfast.pipeline.preview import preview
-    from holdfast.terminal.watch import folds_of
+    from holdfast.terminal.watch import recipe_cross_validation
 
     if request.out is not None:
         # A plan for a folder that the run would be refused is no plan.
         check_place(request.out, request.resume)
-    if (procedure := folds_of(recipe)) is not None:
+    if (procedure := recipe_cross_validation(recipe)) is not None:
         show_folds(procedure, recipe, output, verbose=False)
         return
     with output.heard(verbose=True):
@@ -68,7 +68,7 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
         f"{name} {memory[name]:,.0f}"
         for name in ("weights", "gradients", "optimizer", "activations")
     )
-    told = [
+    lines = [
         (
             "Rows",
             f"{plan['rows']:,}: train {division['train']:,}, validation {division['valid']:,}, "
@@ -83,10 +83,10 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
             f"about {memory['estimate']:,.0f} MB ({parts}) of {memory['available']:,.0f} MB: "
             f"{plan['memory_limit']}",
         ),
-        ("Time", f"about {clock(plan['time_s']['estimate'])} after loading, from timed steps"),
+        ("Time", f"about {format_seconds(plan['time_s']['estimate'])} after loading, from timed steps"),
         ("Findings", _findings(plan["findings"])),
     ]
-    return "\n".join(["The plan (nothing was written):", *entries(told, columns)])
+    return "\n".join(["The plan (nothing was written):", *entries(lines, columns)])
 
 
 def _phase(phase: Mapping[str, Any]) -> str:
@@ -102,5 +102,5 @@ def _findings(findings: list[dict[str, object]]) -> str:
         return "none"
     counts = Counter(finding["severity"] for finding in findings)
     words = {"error": "error", "warn": "warning", "info": "remark"}
-    found = [counted(counts[name], word) for name, word in words.items() if counts[name]]
-    return f"{', '.join(found)}, told above with what to do"
+    counts_text = [counted(counts[name], word) for name, word in words.items() if counts[name]]
+    return f"{', '.join(counts_text)}, told above with what to do"

@@ -13,14 +13,14 @@ import typer
 from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import clock, entries, wrapped
+from holdfast.terminal.layout import entries, format_seconds, wrap
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
     from holdfast.search.learner import SearchProcedure
 
 # Trials that the table shows; the report has all.
-MOST_LINES = 12
+MAX_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +62,23 @@ def command(
     """Search settings for SOURCE, keep the model that won, score it once, report."""
     refuse_too_little("torch")
     from holdfast.search.tune import tune_request
-    from holdfast.terminal.watch import train_watched
+    from holdfast.terminal.watch import train_with_progress
 
     request, recipe, procedure = tune_request(
         rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume),
         **asdict(search),
     )
     if end.dry_run:
-        _foresee(procedure, recipe, output)
+        _show_plan(procedure, recipe, output)
         return
-    result, folder = train_watched(
+    result, folder = train_with_progress(
         request, recipe, quiet=output.quiet, verbose=output.verbose, procedure=procedure
     )
     output.show(result, lambda columns: _shown(result, folder, columns))
     end.leave([result["verdict"]["label"]], "the", output.quiet)
 
 
-def _foresee(procedure: SearchProcedure, recipe: Recipe, output: RunOutput) -> None:
+def _show_plan(procedure: SearchProcedure, recipe: Recipe, output: RunOutput) -> None:
     """The plan of ``--dry-run``."""
     from holdfast.search.learner import foreseen
 
@@ -88,31 +88,31 @@ def _foresee(procedure: SearchProcedure, recipe: Recipe, output: RunOutput) -> N
 
 
 def _plan(plan: Mapping[str, Any], columns: int) -> Iterator[str]:
-    from holdfast.report.view.study import searched
+    from holdfast.report.view.study import search_space
 
-    sides, judged = plan["division"], plan["judged_by"]
+    split, judged = plan["division"], plan["judged_by"]
     yield "The plan (nothing was written):"
-    rows = f"train {sides['train']:,}, validation {sides['valid']:,}, test {sides['test']:,}"
+    rows = f"train {split['train']:,}, validation {split['valid']:,}, test {split['test']:,}"
     how = f", out of {judged['folds']} folds" if judged["folds"] > 1 else ""
-    told = [("Rows", rows), ("Judged by", f"{counted(judged['rows'], 'row')}{how}")]
+    lines = [("Rows", rows), ("Judged by", f"{counted(judged['rows'], 'row')}{how}")]
     if "sizes" in plan:
-        yield from entries([*told, ("Sizes", "; ".join(plan["sizes"]))], columns)
+        yield from entries([*lines, ("Sizes", "; ".join(plan["sizes"]))], columns)
         return
     bounds = [] if plan["trials"] is None else [f"{counted(plan['trials'], 'trial')}"]
     bounds += [] if plan["minutes"] is None else [f"{plan['minutes']:g} minutes"]
-    told.append(("Trials", f"at most {' or '.join(bounds)}; the first is what `train` takes"))
+    lines.append(("Trials", f"at most {' or '.join(bounds)}; the first is what `train` takes"))
     for name in ("sampler", "pruner"):
-        told.append((name.capitalize(), f"{plan[name]['chosen']}: {plan[name]['because']}"))
-    yield from entries(told, columns)
+        lines.append((name.capitalize(), f"{plan[name]['chosen']}: {plan[name]['because']}"))
+    yield from entries(lines, columns)
     yield "  Space"
-    yield from entries((("", f"{key}: {values}") for key, values, _ in searched(plan)), columns)
+    yield from entries((("", f"{key}: {values}") for key, values, _ in search_space(plan)), columns)
 
 
 def _shown(result: Mapping[str, object], run: Path, columns: int) -> str:
     from holdfast.cli.summary import summary
 
-    told = [*_study_lines(result, columns), *_size_lines(result, columns)]
-    return "\n".join([*told, *summary(result, run, columns)])
+    lines = [*_study_lines(result, columns), *_size_lines(result, columns)]
+    return "\n".join([*lines, *summary(result, run, columns)])
 
 
 def _size_lines(result: Mapping[str, object], columns: int) -> list[str]:
@@ -125,8 +125,8 @@ def _size_lines(result: Mapping[str, object], columns: int) -> list[str]:
     view = capacity_view(block)
     lines = ["", *textwrap.wrap(view.sentence[:1].upper() + view.sentence[1:], columns), ""]
     for name, value, gap, verdict, _, quick in view.tables[0].lines:
-        told = "  ".join(map(str, filter(None, (value, gap, verdict, quick))))
-        lines += wrapped(f"  {name:24} {told}", columns, "", " " * 27)
+        values = "  ".join(map(str, filter(None, (value, gap, verdict, quick))))
+        lines += wrap(f"  {name:24} {values}", columns, "", " " * 27)
     return [*lines, "", *textwrap.wrap(view.passages[1], columns)]
 
 
@@ -153,32 +153,32 @@ def _study_lines(result: Mapping[str, object], columns: int) -> list[str]:
 
 
 def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
-    from holdfast.report.view.study import STATES, score, settings_of
+    from holdfast.report.view.study import STATES, format_score, trial_settings
 
     rows: Sequence[TrialJson] = study["trials_table"]
-    shown = _chosen(study, rows)
+    shown = _trials_shown(study, rows)
     yield f"  {'Trial':<7}{'Seen':>8}{'Time':>12}  Settings"
     for row in shown:
         mark = "*" if row["trial"] == study["best"] else " "
-        value = STATES.get(row["state"]) or score(study, row["seen"])
-        start = f" {mark}{row['trial']:<7}{value:>8}{clock(row['seconds']):>12}  "
+        value = STATES.get(row["state"]) or format_score(study, row["seen"])
+        start = f" {mark}{row['trial']:<7}{value:>8}{format_seconds(row['seconds']):>12}  "
         if len(value) > 8:
-            start = f" {mark}{row['trial']:<4}{value:>11}{clock(row['seconds']):>12}  "
-        yield from wrapped(settings_of(row), columns, start, " " * len(start), max_lines=2)
+            start = f" {mark}{row['trial']:<4}{value:>11}{format_seconds(row['seconds']):>12}  "
+        yield from wrap(trial_settings(row), columns, start, " " * len(start), max_lines=2)
     left = len(rows) - len(shown)
     more = f"; {counted(left, 'more trial')} in the report" if left else ""
     yield f"  * is kept{more}"
 
 
-def _chosen(study: Mapping[str, Any], rows: Sequence[TrialJson]) -> list[TrialJson]:
+def _trials_shown(study: Mapping[str, Any], rows: Sequence[TrialJson]) -> list[TrialJson]:
     """The kept one, the default, and the best seen, in the order of what was seen."""
     sign = -1 if study["higher_is_better"] else 1
     named = {study["best"], 0}
 
     def place(row: TrialJson) -> tuple[bool, bool, float, int]:
-        seen = row["seen"]
-        whole = row["state"] == "complete" and seen is not None
-        return (row["trial"] not in named, not whole, sign * (seen or 0), row["trial"])
+        score_seen = row["seen"]
+        is_complete = row["state"] == "complete" and score_seen is not None
+        return (row["trial"] not in named, not is_complete, sign * (score_seen or 0), row["trial"])
 
-    first = sorted(rows, key=place)[:MOST_LINES]
+    first = sorted(rows, key=place)[:MAX_LINES]
     return sorted(first, key=lambda row: place(row)[1:])

@@ -38,14 +38,14 @@ class TrainingRequest:
         if is_recipe:
             recipe = read(Path(self.source))
         else:
-            recipe = Recipe().changed(data={"path": self.source})
+            recipe = Recipe().with_changes(data={"path": self.source})
         data = {
             "label": self.label,
             "group": self.group,
             "test": self.test,
             "text": tuple(self.text) if self.text else None,
         }
-        recipe = recipe.changed(
+        recipe = recipe.with_changes(
             data={key: value for key, value in data.items() if value is not None},
             model={"name": self.model} if self.model else {},
         )

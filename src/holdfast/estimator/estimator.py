@@ -245,7 +245,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             name = next(name for name, one in USUAL.items() if one == key)
             rule = f"stands in settings and as {name}="
             raise RecipeError(key, rule, usual[key], "Give it once.")
-        recipe = Recipe(task="text-classification").changed(model={"name": str(self.model)})
+        recipe = Recipe(task="text-classification").with_changes(model={"name": str(self.model)})
         return override(recipe, [f"seed={self.random_state}", *as_settings(usual), *given])
 
     def _divide(

@@ -33,11 +33,11 @@ def for_estimator(recipe: Recipe, labels: Sequence[Any]) -> Recipe:
     if names is True:
         names = {str(label): str(label).replace("_", " ") for label in labels}
     if isinstance(names, dict):
-        recipe = recipe.changed(data={"names": _placed("data.names", names, places)})
+        recipe = recipe.with_changes(data={"names": _placed("data.names", names, places)})
     balance = recipe.methods.get("balance")
     if isinstance(balance, Mapping) and isinstance(balance.get("target"), Mapping):
         target = _placed("methods.balance.target", balance["target"], places)
-        recipe = recipe.changed(methods={"balance": {**balance, "target": target}})
+        recipe = recipe.with_changes(methods={"balance": {**balance, "target": target}})
     return recipe
 
 

@@ -23,7 +23,7 @@ from holdfast.methods.conflicts import refuse
 from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_of, settle
 from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
-from holdfast.recipe.resolution import resolved
+from holdfast.recipe.resolution import resolve_recipe
 from holdfast.training.plan import EveryRow, OnePass, Phase, Plan, terms_of_rows
 from holdfast.training.restore import Settings
 
@@ -196,7 +196,7 @@ class FitAdditions:
         mine, table = self._mine(), NOTCHES[self._of()]
         asked = _stronger(mine, notches) if mine else table[min(notches, len(table)) - 1]
         bare = replace(ready.plan, phases=tuple(map(_bare, ready.plan.phases)))
-        recipe = resolved(ready.recipe.model_copy(update={"enrich": asked}))
+        recipe = resolve_recipe(ready.recipe.model_copy(update={"enrich": asked}))
         return bare, ready.definition, ready.loaded, ready.splits, recipe
 
 

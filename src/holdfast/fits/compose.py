@@ -47,7 +47,7 @@ from holdfast.prepare.general import general_sides
 from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.recipe.resolution import resolved as resolve_all
+from holdfast.recipe.resolution import resolve_recipe as resolve_all
 from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.tasks.classes.row_weights import group_weights, source_weights
 from holdfast.tasks.classes.extra_features_selection import fitted_columns

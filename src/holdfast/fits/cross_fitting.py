@@ -233,7 +233,7 @@ def probe_logits(fitted: FittedModel, examples: Examples, positions: Ints) -> Fl
 
 def recipe_of_fold(whole: TrainingPlan) -> Any:
     """The recipe of the run on all rows, with nothing that would end a fold's run early."""
-    return whole.recipe.changed(
+    return whole.recipe.with_changes(
         control={"policy": "off"}, train={"keep": "last", "max_minutes": None, "folds": 0}
     )
 

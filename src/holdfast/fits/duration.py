@@ -103,7 +103,7 @@ def _timed(ready: TrainingPlan, network: Network, device: torch.device) -> tuple
     """Seconds of a batch's first token, and of each one that follows."""
 
     def seconds(tokens: int) -> float:
-        asked = ready.recipe.changed(generate={"rows": TOGETHER, "max_new_tokens": tokens})
+        asked = ready.recipe.with_changes(generate={"rows": TOGETHER, "max_new_tokens": tokens})
         watch = ready.definition.choose_samples(ready.loaded, ready.splits, asked, ready.plan.probe_rows)
         assert watch is not None
         start = time.perf_counter()

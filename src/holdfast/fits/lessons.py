@@ -218,13 +218,13 @@ def _planned(prepared: PreparedData, divided: Divided) -> PreparedData:
     leaves it open: no contrast of classes, and more passes."""
     recipe = prepared.recipe
     if "contrast" not in recipe.methods:
-        recipe = recipe.changed(methods={"contrast": False})
+        recipe = recipe.with_changes(methods={"contrast": False})
     if recipe.train.epochs is None and recipe.task not in WRITERS:
         n = max(1, len(divided.splits.train))
         more = 0 if prepared.added is None else len(prepared.added)
         least = next(passes for rows, passes in PASSES if rows is None or n <= rows)
         epochs = round(max(least, PASSES_OF_ALL * (n + more) / n), 3)
-        recipe = recipe.changed(train={"epochs": epochs})
+        recipe = recipe.with_changes(train={"epochs": epochs})
         because = (
             f"{n:,} training rows and {more:,} beside them; a teacher's answers are learned longer "
             "than labels before they are learned by heart"
@@ -280,7 +280,7 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
     training rows, each with what the teachers say as its label."""
     texts, recipe = list(divided.unlabelled), prepared.recipe
     if recipe.data.unlabelled is not None:
-        recipe = recipe.changed(data={"unlabelled_by": "teacher"})
+        recipe = recipe.with_changes(data={"unlabelled_by": "teacher"})
         because = "the teacher's answer to each is learned, and no label"
         chosen = f"{len(texts):,} texts, answered by the teacher"
         if not texts:
@@ -293,7 +293,7 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
     elif per_row and not of_texts:
         rule = "needs rows of one text each, of which others can be made"
         raise RecipeError("distill.crossed", rule, recipe.task, "Leave it out.")
-    recipe = recipe.changed(distill={"crossed": per_row})
+    recipe = recipe.with_changes(distill={"crossed": per_row})
     if per_row:
         own: list[str] = divided.splits.train.table.column("text")
         count = min(MOST_CROSSED, round(per_row * len(own)))

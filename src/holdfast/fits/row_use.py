@@ -72,7 +72,7 @@ def _learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
     if without_test:
         refuse_without_test(bare, divided)
     folds = folds_of(bare, divided, train, valid)
-    bare = replace(bare, recipe=bare.recipe.changed(train={"folds": folds}))
+    bare = replace(bare, recipe=bare.recipe.with_changes(train={"folds": folds}))
     known, names = divided.tables, bare.recipe.data.names
     bare = with_general(bare, known)
     if folds:
@@ -83,7 +83,7 @@ def _learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
         prepared = with_added(bare, train, valid, divided.unlabelled, known)
     if folds or without_test:
         # Each fold works the names out from its own rows, so what was asked for is what is kept.
-        as_asked = prepared.recipe.changed(data={"names": names})
+        as_asked = prepared.recipe.with_changes(data={"names": names})
         prepared = replace(prepared, recipe=as_asked)
     if prepared.recipe.distill.teacher:
         # What a teacher is made of takes a quarter of a second to load.
@@ -252,7 +252,7 @@ class LearningRows:
         """What is prepared, without anything that was worked out from training rows."""
         return replace(
             self.prepared,
-            recipe=self.prepared.recipe.changed(data={"names": self.names}),
+            recipe=self.prepared.recipe.with_changes(data={"names": self.names}),
             added=None,
             added_examples=None,
             preparation_findings=(),

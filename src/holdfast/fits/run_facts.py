@@ -65,7 +65,7 @@ def run_facts_of(ready: TrainingPlan) -> RunFacts:
     probe = probe_positions(ready.train.rows, plan.probe_rows, plan.seed)
     # What its labels are, where that was worked out from the rows.
     if label_kind := ready.prepared.rows.columns.label_kind:
-        recipe = recipe.changed(data={"label_kind": label_kind})
+        recipe = recipe.with_changes(data={"label_kind": label_kind})
     return RunFacts(
         task=ready.definition.name,
         classes=len(classes) if classes else None,

@@ -78,7 +78,7 @@ def carelessly(recipe: Recipe) -> Recipe:
     drawn at random, nobody who stops it."""
     train = recipe.train
     assert train.learning_rate is not None
-    return recipe.changed(
+    return recipe.with_changes(
         train={
             "learning_rate": RATE_TIMES * train.learning_rate,
             "max_steps": STEPS_TIMES * train.max_steps if train.max_steps else None,

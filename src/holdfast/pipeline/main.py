@@ -42,7 +42,7 @@ from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.prepare.rows import check_names, load_and_divide
 from holdfast.prepare.sources import stored, with_mix
-from holdfast.recipe import Recipe, anchored, read_recipe
+from holdfast.recipe import Recipe, read_recipe, resolve_paths
 from holdfast.runs.procedure import (
     Learner,
     Procedure,
@@ -117,7 +117,7 @@ def train(
         paths = stack.enter_context(stored(held, run))
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
-        recipe = begin_search(run, procedure, recipe.changed(data=paths), resume)
+        recipe = begin_search(run, procedure, recipe.with_changes(data=paths), resume)
         to = Destination(run, resume and (run / RECIPE).exists(), checkpoint_every_s)
         stack.enter_context(interruptible(run))
         try:
@@ -203,7 +203,7 @@ def absolute(recipe: Recipe, table: Table) -> Recipe:
         data["text"] = columns.text
     if columns.label_kind is not None:
         data |= {"label_kind": columns.label_kind, "label_separator": columns.label_separator}
-    return anchored(recipe, Path()).changed(data=data)
+    return resolve_paths(recipe, Path()).with_changes(data=data)
 
 
 def _stands(run: Path) -> bool:

@@ -66,7 +66,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         "memory_mb": _memory(ready.memory),
         "memory_limit": tightest().words,
         "time_s": _time(ready, seconds, len(splits.test), times),
-        "settings": ready.recipe.shown(),
+        "settings": ready.recipe.public_settings(),
     }
 
 

@@ -66,7 +66,7 @@ def settle_quantize(recipe: Recipe) -> Recipe:
     if model.quantize == "8bit":
         return recipe
     double = model.double_quant is not False
-    return recipe.changed(model={"quant_type": model.quant_type or "nf4", "double_quant": double})
+    return recipe.with_changes(model={"quant_type": model.quant_type or "nf4", "double_quant": double})
 
 
 def settle_dtype(recipe: Recipe) -> Recipe:
@@ -90,7 +90,7 @@ def settle_dtype(recipe: Recipe) -> Recipe:
         wrong = f"contradicts train.precision={precision}", "Leave train.precision out."
     if wrong is not None:
         raise RecipeError("model.dtype", wrong[0], model.dtype, wrong[1])
-    return recipe.changed(train={"precision": "bfloat16"})
+    return recipe.with_changes(train={"precision": "bfloat16"})
 
 
 def quantize_spec(recipe: Recipe) -> QuantizeSpec | None:

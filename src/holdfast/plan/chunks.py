@@ -11,7 +11,7 @@ from holdfast.models.generators.base import AT_ONCE, targets_at_once
 from holdfast.plan.defaults import PASSIVE, own_methods
 from holdfast.plan.memory import held_rows
 from holdfast.recipe import Recipe
-from holdfast.recipe.resolution import ResolvedRecipe, resolved
+from holdfast.recipe.resolution import ResolvedRecipe, resolve_recipe
 from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:
@@ -40,18 +40,18 @@ def choose_chunks(
     if wanted == "on" and hindered:
         raise RecipeError(SETTING, hindered, wanted, "Leave it out.")
     if wanted == "off" or hindered:
-        return resolved(recipe, train={"chunk_loss": "off"}), ()
+        return resolve_recipe(recipe, train={"chunk_loss": "off"}), ()
     words = int(loaded.network.config.vocab_size)
     size = logits_mb(words, held_rows(phases) * _targets(examples))
     if wanted == "auto" and size < PAYS_MB:
-        return resolved(recipe, train={"chunk_loss": "off"}), ()
+        return resolve_recipe(recipe, train={"chunk_loss": "off"}), ()
     why = "set in the recipe" if wanted == "on" else "they are the largest thing of a step"
     because = (
         f"{why}: the logits of a pass over a vocabulary of {words:,} would take {size:,.0f} MB; "
         f"those of {targets_at_once(words):,} targets are there at once, and computed once more "
         "in the backward pass"
     )
-    return resolved(recipe, train={"chunk_loss": "on"}), (Decision(SETTING, "on", because),)
+    return resolve_recipe(recipe, train={"chunk_loss": "on"}), (Decision(SETTING, "on", because),)
 
 
 def chunk_of(recipe: Recipe, loaded: Loaded) -> int | None:

@@ -31,7 +31,7 @@ from holdfast.methods.registry import (
 )
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
-from holdfast.recipe.resolution import ResolvedRecipe, resolved
+from holdfast.recipe.resolution import ResolvedRecipe, resolve_recipe
 from holdfast.training.plan import EveryRow, OnePass, Phase, steps_for
 
 SMALL_PARAMETERS = 40_000_000
@@ -376,7 +376,7 @@ def measured_phases(
     train = recipe.train.model_copy(update={**unset, "accumulate": 1})
     bare = recipe.model_copy(update={"train": train, "methods": {}})
     usual, _ = resolve(bare, parameters, rows, model, classes)
-    return phases_of(resolved(usual), parameters, rows, model, classes)
+    return phases_of(resolve_recipe(usual), parameters, rows, model, classes)
 
 
 def _stage_phase(

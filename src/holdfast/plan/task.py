@@ -97,7 +97,7 @@ def _named(recipe: Recipe, shape: RowsShape, task: str) -> Recipe:
     data = recipe.data
     if task != WRITING or shape.form != "pair" or data.text or data.template or data.target:
         return recipe
-    return recipe.changed(data={"text": shape.text, "label": shape.target})
+    return recipe.with_changes(data={"text": shape.text, "label": shape.target})
 
 
 def _decided(recipe: Recipe, task: str, because: str) -> tuple[Recipe, tuple[Decision, ...]]:

@@ -20,9 +20,9 @@ from holdfast.core.tasks import OF_TEXTS
 from holdfast.core.wording import counted
 from holdfast.data.table import Splits, Table, TrainSplit
 from holdfast.quality.clean import all_treatments
-from holdfast.quality.clean.apply import CleaningPlan, choose, treat_side, unread_words
-from holdfast.quality.clean.table import Treated, treat_table
-from holdfast.quality.clean.treatment import RowSet, RowTreatment
+from holdfast.quality.clean.apply import CleaningPlan, clean_rows, describe_skipped, plan_cleaning
+from holdfast.quality.clean.table import CleanedTable, clean_table
+from holdfast.quality.clean.treatment import RowSet, TextTreatment
 from holdfast.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def with_treatments(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     """
     asked = dict(recipe.treat)
     if recipe.task not in OF_TEXTS:
-        choose(asked)
+        plan_cleaning(asked)
         if any(given is not False for given in asked.values()):
             rule = f"does not exist for {recipe.task}"
             raise RecipeError("treat", rule, ", ".join(asked), "Leave it out.")
         return recipe, CleaningPlan()
     for name in by_default():
         asked.setdefault(name, True)
-    chosen = choose(asked)
+    chosen = plan_cleaning(asked)
     for treatment, settings in chosen.table:
         if not treatment.trains or getattr(settings, "count", None):
             what = f"treat.{treatment.name}" + (".count" if treatment.trains else "")
@@ -59,7 +59,7 @@ def by_default() -> tuple[str, ...]:
     return tuple(
         name
         for name, one in all_treatments().items()
-        if isinstance(one, RowTreatment) and one.default
+        if isinstance(one, TextTreatment) and one.default
     )
 
 
@@ -67,7 +67,7 @@ def same_text(table: Table, recipe: Recipe) -> Table:
     """Rows as a run of this recipe reads them: with the treatments that it names, and no others."""
     if recipe.task not in OF_TEXTS or not recipe.treat:
         return table
-    return treat_table(table, choose(recipe.treat)).table
+    return clean_table(table, plan_cleaning(recipe.treat)).table
 
 
 def treat_all(
@@ -75,8 +75,8 @@ def treat_all(
 ) -> tuple[Table, dict[str, Table], tuple[Finding, ...], tuple[Decision, ...]]:
     """The source and the given files with every text treated, the findings that are settled by it,
     and what was done."""
-    done = {"": treat_table(table, chosen)}
-    done |= {name: treat_table(one, chosen) for name, one in given.items()}
+    done = {"": clean_table(table, chosen)}
+    done |= {name: clean_table(one, chosen) for name, one in given.items()}
     decisions = tuple(
         Decision(
             f"treat.{treatment.name}",
@@ -85,7 +85,7 @@ def treat_all(
         )
         for treatment, _ in chosen.row
         if any(
-            one.counts.get(treatment.name) or one.unread.get(treatment.name)
+            one.counts.get(treatment.name) or one.skipped.get(treatment.name)
             for one in done.values()
         )
     )
@@ -100,7 +100,7 @@ def treat_all(
     return source.table, {name: one.table for name, one in done.items()}, marked, decisions
 
 
-def _texts(done: Mapping[str, Treated], name: str) -> str:
+def _texts(done: Mapping[str, CleanedTable], name: str) -> str:
     counts = [
         counted(one.counts[name], "text") + (f" of the {side} file" if side else "")
         for side, one in done.items()
@@ -109,18 +109,18 @@ def _texts(done: Mapping[str, Treated], name: str) -> str:
     return f"{', '.join(counts) or 'no text'} treated"
 
 
-def _unread(done: Mapping[str, Treated], name: str) -> str:
+def _unread(done: Mapping[str, CleanedTable], name: str) -> str:
     """What the treatment did not look at, of all files together."""
     counts: Counter[str] = Counter()
     for one in done.values():
-        counts.update(one.unread.get(name, {}))
-    return f"; {unread_words(counts)}" if counts else ""
+        counts.update(one.skipped.get(name, {}))
+    return f"; {describe_skipped(counts)}" if counts else ""
 
 
 S = TypeVar("S")
 
 
-def _because(treatment: RowTreatment[S]) -> str:
+def _because(treatment: TextTreatment[S]) -> str:
     by_default = " (by default)" if treatment.default else ""
     return (
         f"what {treatment.because} is read as it was meant{by_default}, here, by predict and by "
@@ -138,7 +138,7 @@ def treat_training(splits: Splits, chosen: CleaningPlan) -> Splits:
     if not chosen.table:
         return splits
     table = splits.train.table
-    _, changes = treat_side(_side(table), CleaningPlan(table=chosen.table))
+    _, changes = clean_rows(_side(table), CleaningPlan(table=chosen.table))
     gone = {change.row: change for change in changes if change.column is None}
     if not gone:
         return splits

@@ -62,7 +62,7 @@ def prepare(
     machine = replace(machine, decisions=(*machine.decisions, *parted(log)[0]))
     check_probes(recipe)
     asked = recipe.data.label_kind or rows.columns.label_kind
-    definition.refuse(recipe if asked is None else recipe.changed(data={"label_kind": asked}))
+    definition.refuse(recipe if asked is None else recipe.with_changes(data={"label_kind": asked}))
     loaded = with_adapter(with_layers(definition.load(recipe, rows), recipe), recipe)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()
@@ -72,7 +72,7 @@ def prepare(
         "matmul": machine.matmul,
         "shard": shard,
     }
-    recipe = recipe.changed(train=decided)
+    recipe = recipe.with_changes(train=decided)
     prepared = PreparedData(
         recipe=recipe,
         definition=definition,

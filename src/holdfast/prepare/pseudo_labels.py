@@ -130,7 +130,7 @@ def with_unlabelled(
 
 def _settled(prepared: PreparedData, way: str, because: str) -> PreparedData:
     notify(Decision(WHAT, way, because, prominent=True))
-    return replace(prepared, recipe=prepared.recipe.changed(data={"unlabelled_by": way}))
+    return replace(prepared, recipe=prepared.recipe.with_changes(data={"unlabelled_by": way}))
 
 
 def _vectors(prepared: PreparedData, rows: Ints, texts: Sequence[str]) -> Vectors:

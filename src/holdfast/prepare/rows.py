@@ -37,7 +37,7 @@ from holdfast.plan.defaults import asked_of
 from holdfast.plan.task import with_task
 from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
 from holdfast.prepare.split_options import way_of
-from holdfast.quality.clean.apply import CleaningPlan, choose
+from holdfast.quality.clean.apply import CleaningPlan, plan_cleaning
 from holdfast.quality.runner import audit_table
 from holdfast.recipe import DataPart, Recipe
 from holdfast.recipe.parts import SplitShares
@@ -85,7 +85,7 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = No
     check_methods(recipe.methods)
     refuse(asked_of(recipe))
     check_enrich(recipe.enrich, input_type(recipe.task))
-    choose(recipe.treat)
+    plan_cleaning(recipe.treat)
     check_trackers(recipe.track.to)
     if recipe.alert.webhook:
         address_of(recipe.alert.webhook)

@@ -23,7 +23,7 @@ from holdfast.data.labels.spelling import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Added, Table, added_texts
 from holdfast.prepare.embedding import has_classes, vectors_of
-from holdfast.quality.names import NamesJudged, judge_names
+from holdfast.quality.names import NameAgreement, compare_names
 from holdfast.recipe import DataPart
 
 # Rows that a name counts as. A probe on frozen features of BANKING77, TREC, CR and MR gained nearly
@@ -67,7 +67,7 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
             f"{data.descriptions}: {len(lines)} of {counted(len(every), 'line')} are learned from"
         )
         notify(Decision("class descriptions", f"{described} classes", because, prominent=True))
-    return replace(prepared, recipe=prepared.recipe.changed(data={"names": dict(names) or False}))
+    return replace(prepared, recipe=prepared.recipe.with_changes(data={"names": dict(names) or False}))
 
 
 def _no_rows(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:
@@ -158,7 +158,7 @@ def _borne_out(prepared: PreparedData, train: Ints, pairs: ClassNames) -> ClassN
 
 def _judge(
     prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]
-) -> tuple[NamesJudged, tuple[str, ...]]:
+) -> tuple[NameAgreement, tuple[str, ...]]:
     """Names against a sample of the training rows; and the classes, in the order of the names."""
     classes, seed = prepared.rows.classes, prepared.recipe.seed
     known = tuple(label for label, _ in pairs)
@@ -171,7 +171,7 @@ def _judge(
     encoded = prepared.definition.encode(lot.table, prepared.loaded, prepared.recipe)
     rows = vectors_of(prepared, prepared.examples, sample)
     marks = np.array([place[int(label)] for label in labels[sample]], dtype=np.int64)
-    return judge_names(rows, marks, vectors_of(prepared, encoded), seed=seed), known
+    return compare_names(rows, marks, vectors_of(prepared, encoded), seed=seed), known
 
 
 def _used(pairs: ClassNames, because: str) -> ClassNames:

@@ -61,7 +61,7 @@ def in_files(recipe: Recipe, held: Mapping[str, pa.Table]) -> Iterator[Recipe]:
     again."""
     paths = {KEYS[name]: frame_file(table) for name, table in held.items()}
     try:
-        yield recipe.changed(data={key: str(path) for key, path in paths.items()})
+        yield recipe.with_changes(data={key: str(path) for key, path in paths.items()})
     finally:
         for path in paths.values():
             path.unlink(missing_ok=True)
@@ -132,7 +132,7 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
     )
     notify(*found.decisions, *found.findings)
     task = recipe.task or LABELLED_TEXTS[0]
-    one = recipe.changed(data=_of_one_table(recipe, found)).model_copy(update={"task": task})
+    one = recipe.with_changes(data=_of_one_table(recipe, found)).model_copy(update={"task": task})
     return one, {**held, "data": found.rows}
 
 

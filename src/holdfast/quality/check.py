@@ -1,4 +1,4 @@
-"""One contract for every check: what it sees and says, what it cannot see, how often it errs."""
+"""The contract of every check: its view, its result, what it misses, how often it is wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from holdfast.core.discovery import Registry
 from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
-from holdfast.quality.clean.texts import masked
+from holdfast.quality.clean.texts import mask_personal
 
 V = TypeVar("V")
 
@@ -46,67 +46,65 @@ def result(
 ) -> CheckResult:
     """What a check found: ``rows`` of the source, of all ``count`` where not all are listed. The
     ``Check`` puts its name to it."""
-    listed = tuple(map(int, rows))
-    count = len(listed) if count is None else count
-    finding = Finding("", severity, score, count, listed, because, remedy)
+    row_numbers = tuple(map(int, rows))
+    count = len(row_numbers) if count is None else count
+    finding = Finding("", severity, score, count, row_numbers, because, remedy)
     return CheckResult(finding, tuple(examples))
 
 
-def something(view: object) -> str:
-    """A check that always has something to see in its view."""
+def never_skipped(view: object) -> str:
+    """For a check that never skips its view."""
     return ""
 
 
-def anything(table: Table) -> bool:
-    """A check that holds for every table."""
+def any_table(table: Table) -> bool:
+    """For a check that applies to every table."""
     return True
 
 
-def with_texts(table: Table) -> bool:
-    """A check of what is written: not where a row is a picture, whose text is a mark of its
-    content."""
+def has_texts(table: Table) -> bool:
+    """For a check of texts: not where a row is an image, whose text is a hash of its content."""
     return "path" not in table.rows.column_names
 
 
-def with_classes(table: Table) -> bool:
-    """A check of classes: not where a label is a number, or several, or a text, or tags."""
+def has_classes(table: Table) -> bool:
+    """For a check of classes: not where a label is a number, several labels, a text or tags."""
     return table.columns.one_class and len(table.classes) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[V]):
-    """A named look at the data.
+    """A named check of the data.
 
     Parameters
     ----------
     name : that of its findings.
-    sees : the type of the view it is given (``quality/views.py``).
-    run : that view → what it found (``result``), or ``None``. It states its rule with the numbers,
-        stays silent where it cannot tell, says nothing silly of clean data, and gives a score in
-        [0, 1].
+    view_type : the type of its view (``quality/views.py``).
+    run : that view → its ``result``, or ``None``. It states its rule with the numbers, is silent
+        where it cannot tell and on clean data, and gives a score in [0, 1].
     cannot_see : what it misses, in a sentence for the user.
     error_rate : how often it is wrong, with the figures and where they were measured.
-    holds_for : whether it means anything for a table.
-    nothing : why there is nothing to be seen in a view (no file to hold it against, say), or
-        nothing at all where there is: what was not looked at must not be called fine.
+    applies_to : whether it means anything for a table.
+    skip_reason : why a view holds nothing to check (no file to compare with, say), empty where it
+        does: what was not checked must not be called fine.
     """
 
     name: str
-    sees: type[V]
+    view_type: type[V]
     run: Callable[[V], CheckResult | None]
     cannot_see: str
     error_rate: str
-    holds_for: Callable[[Table], bool] = anything
-    nothing: Callable[[V], str] = something
+    applies_to: Callable[[Table], bool] = any_table
+    skip_reason: Callable[[V], str] = never_skipped
 
     def __call__(self, view: V) -> CheckResult | None:
-        found = self.run(view)
-        if found is None:
+        check_result = self.run(view)
+        if check_result is None:
             return None
         # What is quoted of a row shows no personal data and no secret whole, whatever was looked
         # for: a sentence of a finding ends in logs, pages and issues.
-        finding = replace(found.finding, check=self.name, because=masked(found.finding.because))
-        examples = tuple(replace(one, note=masked(one.note)) for one in found.examples)
+        finding = replace(check_result.finding, check=self.name, because=mask_personal(check_result.finding.because))
+        examples = tuple(replace(one, note=mask_personal(one.note)) for one in check_result.examples)
         return CheckResult(finding, examples)
 
 
@@ -114,18 +112,18 @@ CHECKS: Registry[Check[Any]] = Registry("audit check", "audit")
 
 
 def check(
-    sees: type[V],
+    view_type: type[V],
     *,
     cannot_see: str,
     error_rate: str,
-    holds_for: Callable[[Table], bool] = anything,
-    nothing: Callable[[V], str] = something,
+    applies_to: Callable[[Table], bool] = any_table,
+    skip_reason: Callable[[V], str] = never_skipped,
 ) -> Callable[[Callable[[V], CheckResult | None]], Check[V]]:
     """Make a function a check and register it, under its own name (``Check`` has the parameters;
     its docstring stands in ``docs/checks.md``)."""
 
     def register(run: Callable[[V], CheckResult | None]) -> Check[V]:
         name = run.__name__
-        return CHECKS.add(name, Check(name, sees, run, cannot_see, error_rate, holds_for, nothing))
+        return CHECKS.add(name, Check(name, view_type, run, cannot_see, error_rate, applies_to, skip_reason))
 
     return register

@@ -71,32 +71,32 @@ SWAPS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def holds(texts: Sequence[str], forms: Sequence[str]) -> Bools:
+def contains_any(texts: Sequence[str], forms: Sequence[str]) -> Bools:
     """Which texts hold one of the forms as a word, in any case [n]."""
-    pattern = _words(forms)
+    pattern = _word_pattern(forms)
     return np.array([bool(pattern.search(text)) for text in texts], dtype=bool)
 
 
-def without(text: str, forms: Sequence[str]) -> str:
+def neutralize(text: str, forms: Sequence[str]) -> str:
     """The text with ``person`` in place of each form, so that what else it says stays."""
-    return _words(forms).sub("person", text)
+    return _word_pattern(forms).sub("person", text)
 
 
-def swapped(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+def swap_terms(text: str, pairs: Sequence[tuple[str, str]]) -> str:
     """The text with each word of a pair in place of the other, its case kept.
 
-    >>> swapped("She saw the man.", (("he", "she"), ("man", "woman")))
+    >>> swap_terms("She saw the man.", (("he", "she"), ("man", "woman")))
     'He saw the woman.'
     """
-    table = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
-    return _words([*table]).sub(lambda found: _cased(table[found[0].casefold()], found[0]), text)
+    counterparts = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    return _word_pattern([*counterparts]).sub(lambda found: _match_case(counterparts[found[0].casefold()], found[0]), text)
 
 
-def _words(forms: Sequence[str]) -> re.Pattern[str]:
+def _word_pattern(forms: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w'’-])(?:{'|'.join(map(re.escape, forms))})(?![\w-])", re.IGNORECASE)
 
 
-def _cased(word: str, like: str) -> str:
-    if like.isupper() and len(like) > 1:
+def _match_case(word: str, model_word: str) -> str:
+    if model_word.isupper() and len(model_word) > 1:
         return word.upper()
-    return word.capitalize() if like[:1].isupper() else word
+    return word.capitalize() if model_word[:1].isupper() else word

@@ -8,21 +8,21 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.quality.fold_answers import (
+from holdfast.quality.fold_predictions import (
     FoldLogProbabilities,
+    choose_penalty,
     log_softmax,
-    penalty,
     probe_logits,
-    scaled,
+    standardize,
 )
 from holdfast.stats.lapse import Lapse, lapse_rate
 
 # Below 2 % of wrong labels, or with a rate open by more than a factor of two, nothing is promised
 # of the rows at the top.
-SURE_LOW, SURE_RATIO = 0.02, 2.0
+RELIABLE_MIN_RATE, RELIABLE_MAX_RATIO = 0.02, 2.0
 # Of what the commonest class leaves open, the share that the answers get right: below it what is
 # hard passed for what is wrong (MR, by 30 points).
-SURE_SKILL = 0.55
+RELIABLE_MIN_SKILL = 0.55
 LEAST_ROWS = 200
 LEVEL = 0.90
 
@@ -41,14 +41,14 @@ class LabelRanking:
     lapse: Lapse
     wrong: Floats | None
 
-    def precision(self, most: int) -> float | None:
-        """The share of the first ``most`` rows that is expected to be labelled wrongly."""
+    def precision(self, count: int) -> float | None:
+        """The share of the first ``count`` rows that is expected to be labelled wrongly."""
         if self.wrong is None or not len(self.order):
             return None
-        return float(self.wrong[: max(1, most)].mean())
+        return float(self.wrong[: max(1, count)].mean())
 
 
-def rank_labels(answers: FoldLogProbabilities) -> LabelRanking:
+def rank_labels(predictions: FoldLogProbabilities) -> LabelRanking:
     """Rank by out-of-fold loss, the highest first: the cross-fitted self-confidence of confident
     learning (1911.00068), by a pool of probes.
 
@@ -61,30 +61,30 @@ def rank_labels(answers: FoldLogProbabilities) -> LabelRanking:
     factor of two, and the answers get 55 % right of what the commonest class leaves open: in other
     data what the model does not know looks like what is wrong.
     """
-    known = answers.known
-    losses = answers.losses[known]
-    order = known[np.lexsort((known, -losses))]
-    log_p, given = answers.log_p[order], answers.labels[order]
+    labelled = predictions.labelled_rows
+    losses = predictions.losses[labelled]
+    order = labelled[np.lexsort((labelled, -losses))]
+    log_p, given = predictions.log_p[order], predictions.labels[order]
     score = -np.expm1(log_p[np.arange(len(order)), given])
-    lapse = lapse_rate(answers.log_p[known], answers.labels[known], level=LEVEL)
-    sure = lapse.low >= SURE_LOW and lapse.high <= SURE_RATIO * lapse.low
-    base = float(np.bincount(given).max()) / len(known)
-    skill = (answers.right - base) / max(1 - base, 1e-12)
-    sure = sure and skill >= SURE_SKILL and len(known) >= LEAST_ROWS
+    lapse = lapse_rate(predictions.log_p[labelled], predictions.labels[labelled], level=LEVEL)
+    is_reliable = lapse.low >= RELIABLE_MIN_RATE and lapse.high <= RELIABLE_MAX_RATIO * lapse.low
+    majority_share = float(np.bincount(given).max()) / len(labelled)
+    skill = (predictions.accuracy - majority_share) / max(1 - majority_share, 1e-12)
+    is_reliable = is_reliable and skill >= RELIABLE_MIN_SKILL and len(labelled) >= LEAST_ROWS
     wrong = None
-    if sure:
-        right = np.exp(log_softmax(log_p / lapse.temperature)[np.arange(len(given)), given])
-        other = lapse.rate * (1 - right) / (log_p.shape[1] - 1)
-        wrong = np.asarray(other / np.maximum((1 - lapse.rate) * right + other, 1e-300))
+    if is_reliable:
+        correct_probability = np.exp(log_softmax(log_p / lapse.temperature)[np.arange(len(given)), given])
+        wrong_probability = lapse.rate * (1 - correct_probability) / (log_p.shape[1] - 1)
+        wrong = np.asarray(wrong_probability / np.maximum((1 - lapse.rate) * correct_probability + wrong_probability, 1e-300))
     return LabelRanking(order, given, log_p.argmax(axis=1), np.clip(score, 0, 1), lapse, wrong)
 
 
 # With fewer classes rows that were chosen taught less than rows at random.
 LEAST_CLASSES = 20
-MOST_RANKED = 2000
+MAX_RANKED = 2000
 # Labelled rows that are compared at once; below so many nothing is doubted with reason.
-AT_ONCE = 1500
-LEAST_KNOWN = 20
+CHUNK_ROWS = 1500
+MIN_LABELLED = 20
 MEASURED = (
     "200 rows more of BANKING77 (77 classes) brought a probe to 74.9 % where chosen and 73.0 % at "
     "random, 100 more of TREC (6 classes) to 71.9 % and 72.4 % (means of four draws)"
@@ -92,7 +92,7 @@ MEASURED = (
 
 
 @dataclass(frozen=True, slots=True)
-class LabelNext:
+class LabellingOrder:
     """``order`` positions of unlabelled rows, the one to label first in front; ``ranked`` whether
     they were chosen or merely drawn, and ``because`` why."""
 
@@ -101,9 +101,9 @@ class LabelNext:
     because: str
 
 
-def label_next(
+def rank_for_labelling(
     vectors: Floats, labels: Ints, unlabelled: Floats, *, classes: int, seed: int
-) -> LabelNext:
+) -> LabellingOrder:
     """Order unlabelled rows by what their labels would teach; the first 2,000 are given.
 
     Of 20 classes and more each next row is the one with the largest u · d, where u is one minus the
@@ -114,37 +114,37 @@ def label_next(
 
     vectors [n, d] and unlabelled [m, d] unit length; labels [n], −1 where unknown.
     """
-    known = np.flatnonzero(labels >= 0)
-    few = len(np.unique(labels[known])) < 2 or len(known) < LEAST_KNOWN
-    if classes < LEAST_CLASSES or few:
+    labelled = np.flatnonzero(labels >= 0)
+    too_few = len(np.unique(labels[labelled])) < 2 or len(labelled) < MIN_LABELLED
+    if classes < LEAST_CLASSES or too_few:
         because = (
             "fewer than 20 rows with a label, or one class: nothing tells doubt yet"
-            if few
+            if too_few
             else f"of {classes} classes rows at random teach as much as chosen ones: {MEASURED}"
         )
-        order = generator(seed, "label next").permutation(len(unlabelled))[:MOST_RANKED]
-        return LabelNext(order, False, because)
-    doubt = _doubt(vectors[known], labels[known], unlabelled, classes, seed)
-    gap = np.full(len(unlabelled), np.inf)
-    for start in range(0, len(known), AT_ONCE):
-        near = (unlabelled @ vectors[known[start : start + AT_ONCE]].T).max(axis=1)
-        gap = np.minimum(gap, 2 - 2 * near)
-    left = np.ones(len(unlabelled), dtype=bool)
-    chosen: list[int] = []
-    for _ in range(min(MOST_RANKED, len(unlabelled))):
+        order = generator(seed, "label next").permutation(len(unlabelled))[:MAX_RANKED]
+        return LabellingOrder(order, False, because)
+    uncertainty = _margin_uncertainty(vectors[labelled], labels[labelled], unlabelled, classes, seed)
+    distance = np.full(len(unlabelled), np.inf)
+    for start in range(0, len(labelled), CHUNK_ROWS):
+        similarity = (unlabelled @ vectors[labelled[start : start + CHUNK_ROWS]].T).max(axis=1)
+        distance = np.minimum(distance, 2 - 2 * similarity)
+    available = np.ones(len(unlabelled), dtype=bool)
+    selected: list[int] = []
+    for _ in range(min(MAX_RANKED, len(unlabelled))):
         # A copy of what is labelled or chosen has no gap and comes last, but it comes.
-        best = int(np.argmax(np.where(left, doubt * np.maximum(gap, 0.0), -1.0)))
-        chosen.append(best)
-        left[best] = False
-        gap = np.minimum(gap, 2 - 2 * unlabelled @ unlabelled[best])
+        best = int(np.argmax(np.where(available, uncertainty * np.maximum(distance, 0.0), -1.0)))
+        selected.append(best)
+        available[best] = False
+        distance = np.minimum(distance, 2 - 2 * unlabelled @ unlabelled[best])
     because = f"{classes} classes: doubtful rows that lie apart come first; {MEASURED}"
-    return LabelNext(np.array(chosen, dtype=np.int64), True, because)
+    return LabellingOrder(np.array(selected, dtype=np.int64), True, because)
 
 
-def _doubt(vectors: Floats, labels: Ints, asked: Floats, classes: int, seed: int) -> Floats:
+def _margin_uncertainty(vectors: Floats, labels: Ints, unlabelled: Floats, classes: int, seed: int) -> Floats:
     """One minus the margin between the two likeliest classes [m]."""
-    both = scaled(np.concatenate([vectors, asked]))
-    x, held = both[: len(labels)], both[len(labels) :]
-    c = penalty(x, labels, np.arange(len(labels)), seed)
-    top = np.sort(np.exp(log_softmax(probe_logits(x, labels, held, classes, c))), axis=1)
-    return np.asarray(1 - (top[:, -1] - top[:, -2]))
+    standardized = standardize(np.concatenate([vectors, unlabelled]))
+    x, unlabelled_x = standardized[: len(labels)], standardized[len(labels) :]
+    c = choose_penalty(x, labels, np.arange(len(labels)), seed)
+    sorted_probabilities = np.sort(np.exp(log_softmax(probe_logits(x, labels, unlabelled_x, classes, c))), axis=1)
+    return np.asarray(1 - (sorted_probabilities[:, -1] - sorted_probabilities[:, -2]))

@@ -1,6 +1,5 @@
-"""Which rows of a table stand in another one too, as verified lexical copies, row by row.
-
-What copies cost, as a value, and who is asked for it.
+"""Which rows of a table are in another one too, as verified lexical duplicates; and the protocol
+that estimates by how much they inflate an accuracy.
 """
 
 from __future__ import annotations
@@ -33,42 +32,42 @@ class Leaks:
         return len(self.source)
 
 
-def leaks_with(gathered: AllRows, name: str) -> Leaks:
+def pair_leaks(all_rows: AllRows, name: str) -> Leaks:
     """The pairs between the source and the table ``name``: of each source row the nearest row
     there, then of each row there that no pair names yet, its nearest source row. Linear in the
     rows, where all pairs of many equal texts would not be."""
-    forth = _nearest(gathered, "source", name)
-    back = _nearest(gathered, name, "source")
-    own, theirs = gathered.starts["source"], gathered.starts[name]
-    named = np.zeros(len(gathered.tables[name]), dtype=bool)
-    named[forth.of - theirs] = True
-    rest = ~named[back.at - theirs]
-    source = np.concatenate([forth.at, back.of[rest]]) - own
-    other = np.concatenate([forth.of, back.at[rest]]) - theirs
-    similarity = np.concatenate([forth.similarity, back.similarity[rest]])
+    from_source = _nearest_rows(all_rows, "source", name)
+    from_other = _nearest_rows(all_rows, name, "source")
+    source_start, other_start = all_rows.starts["source"], all_rows.starts[name]
+    is_paired = np.zeros(len(all_rows.tables[name]), dtype=bool)
+    is_paired[from_source.nearest - other_start] = True
+    rest = ~is_paired[from_other.row - other_start]
+    source = np.concatenate([from_source.row, from_other.nearest[rest]]) - source_start
+    other = np.concatenate([from_source.nearest, from_other.row[rest]]) - other_start
+    similarity = np.concatenate([from_source.similarity, from_other.similarity[rest]])
     order = np.lexsort((other, source))
     return Leaks(name, source[order], other[order], similarity[order])
 
 
 @dataclass(frozen=True, slots=True)
 class _Nearest:
-    at: Positions
-    of: Positions
+    row: Positions
+    nearest: Positions
     similarity: npt.NDArray[np.float32]
 
 
-def _nearest(gathered: AllRows, rows: str, to: str) -> _Nearest:
+def _nearest_rows(all_rows: AllRows, rows: str, target: str) -> _Nearest:
     """Of each row of one table that copies one of another: both positions."""
-    found = nearest_protected(gathered.copies, gathered.mask(to))
-    span = gathered.span(rows)
-    at = np.flatnonzero(found.of[span] >= 0)
-    return _Nearest(at + span.start, found.of[span][at], found.similarity[span][at])
+    nearest = nearest_protected(all_rows.copies, all_rows.mask(target))
+    span = all_rows.span(rows)
+    at = np.flatnonzero(nearest.of[span] >= 0)
+    return _Nearest(at + span.start, nearest.of[span][at], nearest.similarity[span][at])
 
 
-def duplicate_groups(gathered: AllRows) -> list[Positions]:
+def duplicate_groups(all_rows: AllRows) -> list[Positions]:
     """The groups of two source rows or more that copy each other, by position, the groups by their
     first row."""
-    groups = gathered.copies.groups[gathered.span("source")]
+    groups = all_rows.copies.groups[all_rows.span("source")]
     order = np.argsort(groups, kind="stable")
     ends = np.flatnonzero(np.diff(groups[order])) + 1
     parts = [part for part in np.split(order, ends) if len(part) > 1]
@@ -76,7 +75,7 @@ def duplicate_groups(gathered: AllRows) -> list[Positions]:
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class AccuracyInflation:
     """By how many points (hundredths) an accuracy is too good, with an interval; ``copies`` of the
     ``rows`` that are scored are copies."""
 
@@ -92,9 +91,9 @@ class Price:
         return f"up to {self.points:.1f} points ({self.low:.1f} to {self.high:.1f})"
 
 
-class Prices(Protocol):
-    """Whoever prices copies; ``None`` where that cannot be told. See ``price.py``."""
+class InflationEstimator(Protocol):
+    """Estimates the inflation by duplicates; ``None`` where it cannot. See ``inflation.py``."""
 
-    def of_leaks(self, gathered: AllRows, pairs: Leaks) -> Price | None: ...
+    def from_leaks(self, gathered: AllRows, pairs: Leaks) -> AccuracyInflation | None: ...
 
-    def of_division(self, gathered: AllRows, units: Ints) -> Price | None: ...
+    def from_split(self, gathered: AllRows, units: Ints) -> AccuracyInflation | None: ...

@@ -16,7 +16,7 @@ LEAST_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class NamesJudged:
+class NameAgreement:
     """``recall`` is the mean over classes of the share of their rows that are nearest to their own
     class's name, ``chance`` what rows without a meaning would give and ``p`` how often they would
     give as much. ``further`` [classes] is the mean share of the other names that lie nearer to a
@@ -35,7 +35,7 @@ class NamesJudged:
         return self.recall > self.chance and self.p <= LEVEL
 
 
-def judge_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -> NamesJudged:
+def compare_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -> NameAgreement:
     """Hold names against rows, by vectors of one model: ``rows`` [n, width] of classes ``labels``
     [n], ``names`` [classes, width].
 
@@ -48,27 +48,27 @@ def judge_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -> 
     classes = len(names)
     similarity = centred(rows) @ centred(names).T
     nearest = similarity.argmax(axis=1)
-    own = similarity[np.arange(len(labels)), labels]
-    nearer = (similarity > own[:, None]).sum(axis=1) / max(1, classes - 1)
+    own_similarity = similarity[np.arange(len(labels)), labels]
+    nearer_share = (similarity > own_similarity[:, None]).sum(axis=1) / max(1, classes - 1)
     counts = np.bincount(labels, minlength=classes)
     with np.errstate(invalid="ignore", divide="ignore"):
-        further = np.bincount(labels, nearer, minlength=classes) / counts
+        further = np.bincount(labels, nearer_share, minlength=classes) / counts
     recall = _recall(nearest, labels, counts)
     random = generator(seed, "class names")
-    null = [_recall(nearest, random.permutation(labels), counts) for _ in range(SHUFFLES)]
-    p = (1 + sum(value >= recall - 1e-12 for value in null)) / (SHUFFLES + 1)
-    bad = np.flatnonzero((counts >= LEAST_ROWS) & (np.nan_to_num(further) > 0.5))
-    return NamesJudged(recall, float(np.mean(null)), p, further, tuple(bad.tolist()))
+    null_recalls = [_recall(nearest, random.permutation(labels), counts) for _ in range(SHUFFLES)]
+    p = (1 + sum(value >= recall - 1e-12 for value in null_recalls)) / (SHUFFLES + 1)
+    contradicted = np.flatnonzero((counts >= LEAST_ROWS) & (np.nan_to_num(further) > 0.5))
+    return NameAgreement(recall, float(np.mean(null_recalls)), p, further, tuple(contradicted.tolist()))
 
 
 def centred(vectors: Floats) -> Floats:
     """Vectors [n, d] less their mean, at unit length."""
-    moved = np.asarray(vectors, dtype=np.float64) - np.mean(vectors, axis=0)
-    length = np.linalg.norm(moved, axis=1, keepdims=True)
-    return np.asarray(moved / np.where(length == 0, 1.0, length))
+    shifted = np.asarray(vectors, dtype=np.float64) - np.mean(vectors, axis=0)
+    length = np.linalg.norm(shifted, axis=1, keepdims=True)
+    return np.asarray(shifted / np.where(length == 0, 1.0, length))
 
 
 def _recall(nearest: Ints, labels: Ints, counts: Ints) -> float:
     """The mean of the classes' recalls, over those with rows."""
-    right = np.bincount(labels[nearest == labels], minlength=len(counts))
-    return float((right[counts > 0] / counts[counts > 0]).mean())
+    correct = np.bincount(labels[nearest == labels], minlength=len(counts))
+    return float((correct[counts > 0] / counts[counts > 0]).mean())

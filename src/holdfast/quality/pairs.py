@@ -1,4 +1,4 @@
-"""Pairs of rows that are alike, as findings and pages name them: for texts and pictures alike."""
+"""Findings and examples for pairs of similar rows: texts or images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from holdfast.quality.check import CheckExample, CheckResult, result
 from holdfast.quality.single import excerpt
 from holdfast.quality.views import TableRows
 
-SHOWN = 20
+MAX_PAIRS_SHOWN = 20
 # Of copies, which may be many, so many rows are listed and so many examples shown; from this share
 # of the rows on they may move a score by a point.
-LISTED, EXAMPLES, SERIOUS = 100, 8, 0.01
+MAX_ROWS_LISTED, MAX_EXAMPLES, SERIOUS_SHARE = 100, 8, 0.01
 
 
-def rows_in(pairs: SimilarPairs) -> Ints:
+def paired_rows(pairs: SimilarPairs) -> Ints:
     """The positions that stand in any pair, each once, in order."""
     return np.unique(np.concatenate([pairs.first, pairs.second]))
 
@@ -29,7 +29,7 @@ def ranked_rows(pairs: SimilarPairs) -> list[int]:
     return list(dict.fromkeys(np.column_stack([pairs.first, pairs.second]).ravel().tolist()))
 
 
-def most_alike_first(pairs: SimilarPairs) -> SimilarPairs:
+def sort_by_similarity(pairs: SimilarPairs) -> SimilarPairs:
     """The pairs by their similarity, then by their positions."""
     return pairs.where(np.lexsort((pairs.second, pairs.first, -pairs.similarity)))
 
@@ -40,87 +40,87 @@ def differently_labelled(pairs: SimilarPairs, labels: Ints) -> SimilarPairs:
     return pairs.where((one >= 0) & (other >= 0) & (one != other))
 
 
-def examples_of(
+def pair_examples(
     pairs: SimilarPairs,
     ids: Ints,
-    others: Ints,
-    likeness: str,
+    other_ids: Ints,
+    similarity_format: str,
     file: str | None = None,
     notes: Sequence[str] = (),
-    most: int = SHOWN,
+    max_examples: int = MAX_PAIRS_SHOWN,
 ) -> tuple[CheckExample, ...]:
-    """The first ``most`` pairs to be looked at. ``ids`` and ``others`` are the source rows of the
-    positions; ``likeness`` says a pair's similarity (``agreement {:.2f}``), after its note."""
+    """The first ``max_examples`` pairs as examples. ``ids`` and ``other_ids`` are the source rows
+    of the positions; ``similarity_format`` (``agreement {:.2f}``) follows a pair's note."""
     return tuple(
         CheckExample(
             int(ids[pairs.first[n]]),
-            ", ".join([*notes[n : n + 1], likeness.format(pairs.similarity[n])]),
-            int(others[pairs.second[n]]),
+            ", ".join([*notes[n : n + 1], similarity_format.format(pairs.similarity[n])]),
+            int(other_ids[pairs.second[n]]),
             file,
         )
-        for n in range(min(most, len(pairs)))
+        for n in range(min(max_examples, len(pairs)))
     )
 
 
 def leaks_result(
-    found: Mapping[str, tuple[SimilarPairs, TableRows]],
+    pairs_by_file: Mapping[str, tuple[SimilarPairs, TableRows]],
     ids: Ints,
-    likeness: str,
-    said: tuple[str, str],
+    similarity_format: str,
+    wording: tuple[str, str],
     remedy: str,
     severity: Severity,
 ) -> CheckResult | None:
-    """What pairs with the rows of other files (by name) come to; ``None`` without any. ``said`` is
-    what rows are called, and how they stand here. Score: the largest share of a file's rows that
-    are met."""
-    things, how = said
-    told, shares = [], []
+    """The finding for pairs with rows of other files (by name); ``None`` without any. ``wording``
+    is what rows are called, and how they occur here. Score: the largest share of a file's rows that
+    have a pair."""
+    noun, condition = wording
+    sentences, shares = [], []
     examples: list[CheckExample] = []
-    met = {name: one for name, one in found.items() if len(one[0])}
-    for name, (pairs, rows) in met.items():
+    matched = {name: one for name, one in pairs_by_file.items() if len(one[0])}
+    for name, (pairs, rows) in matched.items():
         count, size = len(np.unique(pairs.second)), len(rows.table)
-        told.append(f"{count:,} of the {size:,} {things} of {name}")
+        sentences.append(f"{count:,} of the {size:,} {noun} of {name}")
         shares.append(count / size)
-        examples += examples_of(pairs, ids, rows.ids, likeness, name)
-    if not met:
+        examples += pair_examples(pairs, ids, rows.ids, similarity_format, name)
+    if not matched:
         return None
-    positions = np.unique(np.concatenate([pairs.first for pairs, _ in met.values()]))
+    positions = np.unique(np.concatenate([pairs.first for pairs, _ in matched.values()]))
     return result(
         ids[positions],
-        f"{' and '.join(told)} stand here {how}",
+        f"{' and '.join(sentences)} stand here {condition}",
         remedy,
         score=max(shares),
         severity=severity,
-        examples=examples[:SHOWN],
+        examples=examples[:MAX_PAIRS_SHOWN],
     )
 
 
 def conflicts_result(
     pairs: SimilarPairs,
     rows: TableRows,
-    likeness: str,
-    said: tuple[str, str],
+    similarity_format: str,
+    wording: tuple[str, str],
     severity: Severity,
     *,
-    quoted: bool,
+    quote_texts: bool,
 ) -> CheckResult | None:
-    """What pairs of rows with different labels come to; ``None`` without any. ``said`` is how they
-    are alike, and the remedy; ``quoted``: with the texts of the first. Score: the share of the rows
-    that stand in such pairs."""
+    """The finding for pairs of rows with different labels; ``None`` without any. ``wording`` is how
+    they are alike, and the remedy; ``quote_texts`` adds the texts of the first pair. Score: the
+    share of the rows that are in such pairs."""
     pairs = differently_labelled(pairs, rows.labels)
     if not len(pairs):
         return None
     labels, classes, ids = rows.labels, rows.table.classes, rows.ids
-    shown = list(zip(pairs.first[:SHOWN].tolist(), pairs.second[:SHOWN].tolist(), strict=True))
+    shown = list(zip(pairs.first[:MAX_PAIRS_SHOWN].tolist(), pairs.second[:MAX_PAIRS_SHOWN].tolist(), strict=True))
     notes = [f"{classes[labels[a]]!r} and {classes[labels[b]]!r}" for a, b in shown]
     a, b = shown[0]
-    texts = f": {excerpt(rows.texts[a])} and {excerpt(rows.texts[b])}" if quoted else ""
+    texts = f": {excerpt(rows.texts[a])} and {excerpt(rows.texts[b])}" if quote_texts else ""
     return result(
-        ids[rows_in(pairs)],
-        f"{counted(len(pairs), 'pair')} of {said[0]}, e.g. rows {ids[a]} and {ids[b]} are "
+        ids[paired_rows(pairs)],
+        f"{counted(len(pairs), 'pair')} of {wording[0]}, e.g. rows {ids[a]} and {ids[b]} are "
         f"{notes[0]}{texts}",
-        said[1],
-        score=len(rows_in(pairs)) / len(labels),
+        wording[1],
+        score=len(paired_rows(pairs)) / len(labels),
         severity=severity,
-        examples=examples_of(pairs, ids, ids, likeness, notes=notes),
+        examples=pair_examples(pairs, ids, ids, similarity_format, notes=notes),
     )

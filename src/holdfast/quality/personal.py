@@ -17,55 +17,55 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
-SHOWN_ENDS = 2
-LEAST_BITS = 3.0
+SHOWN_CHARACTERS = 2
+MIN_BITS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Personal:
-    """One occurrence: ``text[start:end]`` is of this ``kind``."""
+class PersonalMatch:
+    """One occurrence: ``text[start:end]`` is of this ``data_type``."""
 
-    kind: str
+    data_type: str
     start: int
     end: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
-    kind: str
+class _PersonalPattern:
+    data_type: str
     hint: str
     pattern: re.Pattern[str]
-    holds: Callable[[str, str, int], bool]
+    is_valid: Callable[[str, str, int], bool]
 
 
-def find_personal(text: str) -> list[Personal]:
+def find_personal(text: str) -> list[PersonalMatch]:
     """Every occurrence, from left to right, none overlapping; of two that overlap the one that
     begins first, of those the longer."""
-    may = {hint: bool(pattern.search(text)) for hint, pattern in _HINTS.items()}
-    found = [
-        Personal(form.kind, match.start(), match.end())
-        for form in _FORMS
-        if may[form.hint]
+    has_hint = {hint: bool(pattern.search(text)) for hint, pattern in _HINTS.items()}
+    matches = [
+        PersonalMatch(form.data_type, match.start(), match.end())
+        for form in _PERSONAL_PATTERNS
+        if has_hint[form.hint]
         for match in form.pattern.finditer(text)
-        if form.holds(match[0], text, match.start())
+        if form.is_valid(match[0], text, match.start())
     ]
-    kept: list[Personal] = []
-    for one in sorted(found, key=lambda one: (one.start, -one.end)):
-        if not kept or one.start >= kept[-1].end:
-            kept.append(one)
-    return kept
+    selected: list[PersonalMatch] = []
+    for one in sorted(matches, key=lambda one: (one.start, -one.end)):
+        if not selected or one.start >= selected[-1].end:
+            selected.append(one)
+    return selected
 
 
-def hidden(value: str) -> str:
+def redact(value: str) -> str:
     """What may be shown of it: its ends, and how long it is.
 
-    >>> hidden("jo.doe@example.com")
+    >>> redact("jo.doe@example.com")
     'jo…om (18 characters)'
     """
-    return f"{value[:SHOWN_ENDS]}…{value[-SHOWN_ENDS:]} ({len(value)} characters)"
+    return f"{value[:SHOWN_CHARACTERS]}…{value[-SHOWN_CHARACTERS:]} ({len(value)} characters)"
 
 
-def luhn(digits: str) -> bool:
+def passes_luhn(digits: str) -> bool:
     """Whether the digits pass Luhn's test (ISO/IEC 7812): doubling every second one from the right,
     their sum is a multiple of ten."""
     total = 0
@@ -75,45 +75,45 @@ def luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
-def iban(value: str) -> bool:
+def is_iban(value: str) -> bool:
     """Whether it is an IBAN (ISO 13616): the length of its country, and 1 modulo 97."""
     plain = value.replace(" ", "").upper()
-    if _LENGTHS.get(plain[:2]) != len(plain):
+    if _IBAN_LENGTHS.get(plain[:2]) != len(plain):
         return False
     return int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) % 97 == 1
 
 
-def bits_a_character(value: str) -> float:
+def bits_per_character(value: str) -> float:
     """Shannon's entropy of its characters, bits: 0 for ``aaaa``, above 3 for what a machine drew.
 
-    >>> bits_a_character("abcd")
+    >>> bits_per_character("abcd")
     2.0
     """
     counts = Counter(value)
     return -sum(n / len(value) * math.log2(n / len(value)) for n in counts.values())
 
 
-def _always(value: str, text: str, at: int) -> bool:
+def _always_valid(value: str, text: str, at: int) -> bool:
     return True
 
 
-def _form(
-    kind: str,
+def _pattern(
+    data_type: str,
     hint: str,
     pattern: str,
-    holds: Callable[[str, str, int], bool] = _always,
+    is_valid: Callable[[str, str, int], bool] = _always_valid,
     flags: int = 0,
-) -> _Form:
-    return _Form(kind, hint, re.compile(pattern, flags), holds)
+) -> _PersonalPattern:
+    return _PersonalPattern(data_type, hint, re.compile(pattern, flags), is_valid)
 
 
 def _card(value: str, text: str, at: int) -> bool:
     digits = re.sub(r"\D", "", value)
-    return len(set(digits)) > 2 and luhn(digits)
+    return len(set(digits)) > 2 and passes_luhn(digits)
 
 
 def _iban(value: str, text: str, at: int) -> bool:
-    return iban(value)
+    return is_iban(value)
 
 
 def _phone(value: str, text: str, at: int) -> bool:
@@ -126,7 +126,7 @@ def _phone(value: str, text: str, at: int) -> bool:
         return digits[0] != "0"
     if _NORTH_AMERICA.fullmatch(value):
         return True
-    return bool(_CALL.search(text[max(0, at - 40) : at])) and _DATE.fullmatch(value) is None
+    return bool(_PHONE_CONTEXT.search(text[max(0, at - 40) : at])) and _DATE.fullmatch(value) is None
 
 
 def _ip4(value: str, text: str, at: int) -> bool:
@@ -136,8 +136,8 @@ def _ip4(value: str, text: str, at: int) -> bool:
     ):
         return False
     # Numbers of versions and of chapters are small; 127.0.0.1 and 0.0.0.0 are nobody's.
-    versioned = _VERSION.search(text[max(0, at - 30) : at + len(value) + 15])
-    return max(parts) >= 20 and parts[0] not in (0, 127, 255) and not versioned
+    is_version = _VERSION.search(text[max(0, at - 30) : at + len(value) + 15])
+    return max(parts) >= 20 and parts[0] not in (0, 127, 255) and not is_version
 
 
 def _ip6(value: str, text: str, at: int) -> bool:
@@ -153,20 +153,20 @@ def _ip6(value: str, text: str, at: int) -> bool:
 
 def _secret(value: str, text: str, at: int) -> bool:
     # The prefix is the same in all of them.
-    return bits_a_character(re.split(r"[-_]", value)[-1] if len(value) > 60 else value) > LEAST_BITS
+    return bits_per_character(re.split(r"[-_]", value)[-1] if len(value) > 60 else value) > MIN_BITS
 
 
 def _password(value: str, text: str, at: int) -> bool:
-    given = re.split(r"[:=]", value, maxsplit=1)[1].strip().strip("\"'")
-    kinds = sum(bool(re.search(kind, given)) for kind in (r"[a-z]", r"[A-Z]", r"\d", r"[^\w]"))
-    return kinds >= 3 and bits_a_character(given) > 2.5
+    password = re.split(r"[:=]", value, maxsplit=1)[1].strip().strip("\"'")
+    character_classes = sum(bool(re.search(pattern, password)) for pattern in (r"[a-z]", r"[A-Z]", r"\d", r"[^\w]"))
+    return character_classes >= 3 and bits_per_character(password) > 2.5
 
 
 def _ssn(value: str, text: str, at: int) -> bool:
     area, group, serial = value.split("-")
-    known = area not in ("000", "666") and area[0] != "9" and group != "00" and serial != "0000"
+    is_valid = area not in ("000", "666") and area[0] != "9" and group != "00" and serial != "0000"
     # Those of advertisements, which are nobody's.
-    return known and value not in ("078-05-1120", "219-09-9999", "123-45-6789")
+    return is_valid and value not in ("078-05-1120", "219-09-9999", "123-45-6789")
 
 
 def _dni(value: str, text: str, at: int) -> bool:
@@ -189,17 +189,17 @@ def _cpf(value: str, text: str, at: int) -> bool:
 def _hetu(value: str, text: str, at: int) -> bool:
     number = int(value[:6] + value[7:10])
     century = {"+": 1800, "-": 1900, "A": 2000}[value[6]]
-    whole = _is_date(century + int(value[4:6]), int(value[2:4]), int(value[:2]))
-    return whole and "0123456789ABCDEFHJKLMNPRSTUVWXY"[number % 31] == value[10]
+    is_date = _is_date(century + int(value[4:6]), int(value[2:4]), int(value[:2]))
+    return is_date and "0123456789ABCDEFHJKLMNPRSTUVWXY"[number % 31] == value[10]
 
 
 def _fiscal(value: str, text: str, at: int) -> bool:
-    odd = [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24]
-    odd.append(23)
+    odd_values = [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24]
+    odd_values.append(23)
     total = 0
     for place, c in enumerate(value[:15]):
         number = int(c) if c.isdigit() else ord(c) - 65
-        total += odd[number] if place % 2 == 0 else number
+        total += odd_values[number] if place % 2 == 0 else number
     return chr(65 + total % 26) == value[15]
 
 
@@ -211,8 +211,8 @@ def _nir(value: str, text: str, at: int) -> bool:
 def _resident(value: str, text: str, at: int) -> bool:
     weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
     rest = sum(int(d) * w for d, w in zip(value, weights, strict=False)) % 11
-    born = _is_date(int(value[6:10]), int(value[10:12]), int(value[12:14]))
-    return born and "10X98765432"[rest] == value[17].upper()
+    is_date = _is_date(int(value[6:10]), int(value[10:12]), int(value[12:14]))
+    return is_date and "10X98765432"[rest] == value[17].upper()
 
 
 def _is_date(year: int, month: int, day: int) -> bool:
@@ -222,7 +222,7 @@ def _is_date(year: int, month: int, day: int) -> bool:
         return False
 
 
-_LENGTHS = {
+_IBAN_LENGTHS = {
     code: int(length)
     for code, length in re.findall(
         r"([A-Z]{2}):(\d+)",
@@ -237,7 +237,7 @@ _LENGTHS = {
     )
 }
 # An order, too, has a number: a person's is somebody's.
-_CALL = re.compile(
+_PHONE_CONTEXT = re.compile(
     r"\b(?:(?:tele|cell|i|smart)?phone|tel|mobile|cell|fax|whatsapp)\b[^\n]*\Z|"
     r"(?:\b(?:my|his|her|your|our|their|new)|(?:'|\u2019)s(?: \([^)\n]*\)(?:'|\u2019)s)?) number"
     r"(?:\s(?:is|was))?[\s:]*\Z|"
@@ -254,7 +254,7 @@ _PREFIXES = (
     r"pypi-|SG\.|eyJ"
 )
 # What each form cannot be without, so that a text without it costs no more than a look.
-_SEEN = {
+_HINT_PATTERNS = {
     "at": r"[0-9A-Za-z_]@[0-9A-Za-z]",
     "digits": r"[0-9][0-9 ().\-/+A]{5,}[0-9]",
     "colons": r"[0-9a-fA-F]:[0-9a-fA-F]{0,4}:",
@@ -264,8 +264,8 @@ _SEEN = {
     "letters": r"[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}|[A-Z]{6}[0-9]{2}[A-Z]",
     "token": rf"(?:{_PREFIXES})[A-Za-z0-9_\-]{{8}}",
 }
-_HINTS = {hint: re.compile(pattern) for hint, pattern in _SEEN.items()}
-SEEN = "|".join(f"(?:{pattern})" for pattern in _SEEN.values())
+_HINTS = {hint: re.compile(pattern) for hint, pattern in _HINT_PATTERNS.items()}
+ANY_HINT = "|".join(f"(?:{pattern})" for pattern in _HINT_PATTERNS.values())
 _TOKENS = (
     r"(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,}|"
     r"glpat-[A-Za-z0-9_\-]{20,}|xox[abprs]-[A-Za-z0-9\-]{20,}|[sr]k_(?:live|test)_[A-Za-z0-9]{20,}|"
@@ -273,22 +273,22 @@ _TOKENS = (
     r"npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_\-]{50,}|SG\.[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}|"
     r"eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}"
 )
-_FORMS = (
-    _form(
+_PERSONAL_PATTERNS = (
+    _pattern(
         "email",
         "at",
         r"(?<![\w.+\-])[A-Za-z0-9][\w.+\-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}"
         r"[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![\w@])",
     ),
-    _form(
+    _pattern(
         "private_key",
         "key",
         r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----.*?"
         r"(?:-----END (?:[A-Z]+ )*PRIVATE KEY-----|\Z)",
         flags=re.DOTALL,
     ),
-    _form("secret", "token", rf"(?<![A-Za-z0-9_\-])(?:{_TOKENS})(?![A-Za-z0-9])", _secret),
-    _form(
+    _pattern("secret", "token", rf"(?<![A-Za-z0-9_\-])(?:{_TOKENS})(?![A-Za-z0-9])", _secret),
+    _pattern(
         "password",
         "password",
         r"\b(?:password|passwd|pwd|secret|api[_ \-]?key|access[_ \-]?token)\"?\s{0,2}[:=]"
@@ -296,45 +296,45 @@ _FORMS = (
         _password,
         flags=re.IGNORECASE,
     ),
-    _form(
+    _pattern(
         "iban",
         "letters",
         r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?"
         r"(?![A-Za-z0-9])",
         _iban,
     ),
-    _form(
+    _pattern(
         "card",
         "digits",
         r"(?<![\w.\-])(?:4\d{3}|5[1-5]\d{2}|2[2-7]\d{2}|6(?:011|5\d{2}))(?:[ \-]?\d{4}){3}"
         r"(?![\w\-]|\.\d)|(?<![\w.\-])3[47]\d{2}[ \-]?\d{6}[ \-]?\d{5}(?![\w\-]|\.\d)",
         _card,
     ),
-    _form("national_id", "digits", r"(?<![\w\-])\d{3}-\d{2}-\d{4}(?![\w\-])", _ssn),
-    _form("national_id", "digits", r"(?<!\w)(?:\d{8}|[XYZ]\d{7})[A-HJ-NP-TV-Z](?!\w)", _dni),
-    _form("national_id", "digits", r"(?<!\w)\d{3}\.\d{3}\.\d{3}-\d{2}(?!\w)", _cpf),
-    _form("national_id", "digits", r"(?<!\w)\d{6}[+\-A]\d{3}[0-9A-Y](?!\w)", _hetu),
-    _form(
+    _pattern("national_id", "digits", r"(?<![\w\-])\d{3}-\d{2}-\d{4}(?![\w\-])", _ssn),
+    _pattern("national_id", "digits", r"(?<!\w)(?:\d{8}|[XYZ]\d{7})[A-HJ-NP-TV-Z](?!\w)", _dni),
+    _pattern("national_id", "digits", r"(?<!\w)\d{3}\.\d{3}\.\d{3}-\d{2}(?!\w)", _cpf),
+    _pattern("national_id", "digits", r"(?<!\w)\d{6}[+\-A]\d{3}[0-9A-Y](?!\w)", _hetu),
+    _pattern(
         "national_id",
         "letters",
         r"(?<!\w)[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z](?!\w)",
         _fiscal,
     ),
-    _form(
+    _pattern(
         "national_id",
         "digits",
         r"(?<!\w)[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}(?!\w)",
         _nir,
     ),
-    _form("national_id", "digits", r"(?<!\w)[1-8]\d{5}(?:19|20)\d{9}[\dXx](?!\w)", _resident),
-    _form(
+    _pattern("national_id", "digits", r"(?<!\w)[1-8]\d{5}(?:19|20)\d{9}[\dXx](?!\w)", _resident),
+    _pattern(
         "phone",
         "digits",
         r"(?<![\w.,$€£#/\-])\+?\(?\d{1,4}\)?(?:[ .\-/]?\(?\d{2,4}\)?){2,5}"
         r"(?![\w%°]|[.,\-]\d|:\d)",
         _phone,
     ),
-    _form("ip_address", "digits", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _ip4),
-    _form("ip_address", "colons", r"(?<![\w:])[0-9a-fA-F]{1,4}:[0-9a-fA-F:]{6,38}(?![\w:])", _ip6),
+    _pattern("ip_address", "digits", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _ip4),
+    _pattern("ip_address", "colons", r"(?<![\w:])[0-9a-fA-F]{1,4}:[0-9a-fA-F:]{6,38}(?![\w:])", _ip6),
 )
-KINDS = tuple(dict.fromkeys(form.kind for form in _FORMS))
+PERSONAL_TYPES = tuple(dict.fromkeys(form.data_type for form in _PERSONAL_PATTERNS))

@@ -1,4 +1,4 @@
-"""Every check that has something to see."""
+"""Runs every check that applies."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from holdfast.core.records import Finding
 from holdfast.data.table import Table
 from holdfast.quality.check import Check, CheckResult
 from holdfast.quality.checks import all_checks
-from holdfast.quality.views import TableRows, pixels_of
+from holdfast.quality.views import TableRows, image_sample
 
-ORDER = {"error": 0, "warn": 1, "info": 2}
+SEVERITY_ORDER = {"error": 0, "warn": 1, "info": 2}
 # As an audit lists what it looked at; checks that are not named here come last, by name.
-_NAMES = """
+_CHECK_ORDER = """
 label_slices identity_rates start_model_bias boilerplate label_variants missing_as_class
 conflicting_labels contained_rows control_characters refusals cut_answers low_diversity
 domain_mismatch echoed_answers encoding_damage exact_duplicates label_giveaway hidden_giveaway
@@ -28,66 +28,66 @@ shared_groups shift split_leaks telling_columns template_rows text_lengths thin_
 too_few_rows truncated_texts typing_errors undividable_classes unnamed_groups wordless_texts
 wrong_language
 """
-_PLACES = {name: place for place, name in enumerate(_NAMES.split())}
+_CHECK_POSITION = {name: place for place, name in enumerate(_CHECK_ORDER.split())}
 
 
 @dataclass(frozen=True, slots=True)
 class AuditResults:
-    """What a look through all checks gave: ``found`` the worst first, then by name; ``seconds`` of
-    each check that ran; ``blind`` those that had no view or nothing to see in it, which is then
-    said; ``idle`` those that mean nothing for the
-    table; ``broken`` what those said that fell over."""
+    """The results of all checks: ``results`` the worst first, then by name; ``seconds`` of each
+    check that ran; ``skipped`` those without a view, or with the reason why theirs holds nothing to
+    check; ``not_applicable`` those that mean nothing for the table; ``failed`` the errors of those
+    that raised one."""
 
-    found: tuple[CheckResult, ...]
+    results: tuple[CheckResult, ...]
     seconds: dict[str, float]
-    blind: Mapping[str, str] = field(default_factory=dict)
-    idle: tuple[str, ...] = ()
-    broken: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    not_applicable: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
-def look(
+def run_checks(
     table: Table,
     views: Sequence[object],
-    started: Callable[[str], None] = lambda _: None,
+    on_start: Callable[[str], None] = lambda _: None,
     *,
-    go_on: bool = False,
+    continue_on_error: bool = False,
 ) -> AuditResults:
-    """Run every check that sees one of these views; ``started`` hears its name. An empty table has
-    nothing to be seen. With ``go_on`` a check that falls over is named in ``broken`` and the others
-    look all the same."""
-    checks = sorted(all_checks().values(), key=_place) if len(table) else ()
-    found, seconds, idle = [], {}, []
-    blind: dict[str, str] = {}
-    broken: dict[str, str] = {}
+    """Run every check whose view is among ``views``; ``on_start`` is called with its name. An empty
+    table runs none. With ``continue_on_error`` a check that raises is named in ``failed`` and the
+    others still run."""
+    checks = sorted(all_checks().values(), key=_sort_key) if len(table) else ()
+    results, seconds, not_applicable = [], {}, []
+    skipped: dict[str, str] = {}
+    failed: dict[str, str] = {}
     for check in checks:
-        seen = [view for view in views if isinstance(view, check.sees)]
-        if not check.holds_for(table):
-            idle.append(check.name)
-        elif not any(check.nothing(view) == "" for view in seen):
-            blind[check.name] = next((check.nothing(view) for view in seen), "")
+        matching_views = [view for view in views if isinstance(view, check.view_type)]
+        if not check.applies_to(table):
+            not_applicable.append(check.name)
+        elif not any(check.skip_reason(view) == "" for view in matching_views):
+            skipped[check.name] = next((check.skip_reason(view) for view in matching_views), "")
         else:
-            started(check.name)
-            begun = time.perf_counter()
+            on_start(check.name)
+            start = time.perf_counter()
             try:
-                found += [one for view in seen if (one := check(view)) is not None]
+                results += [one for view in matching_views if (one := check(view)) is not None]
             except Exception as error:
                 # What a user is told of is no defect, nor is a lack of memory.
-                if not go_on or isinstance(error, (HoldfastError, MemoryError)):
+                if not continue_on_error or isinstance(error, (HoldfastError, MemoryError)):
                     raise
-                broken[check.name] = f"{type(error).__name__}: {error}"
+                failed[check.name] = f"{type(error).__name__}: {error}"
                 continue
-            seconds[check.name] = time.perf_counter() - begun
-    ranked = sorted(found, key=lambda one: (ORDER[one.finding.severity], one.finding.check))
-    return AuditResults(tuple(ranked), seconds, blind, tuple(idle), broken)
+            seconds[check.name] = time.perf_counter() - start
+    sorted_results = sorted(results, key=lambda one: (SEVERITY_ORDER[one.finding.severity], one.finding.check))
+    return AuditResults(tuple(sorted_results), seconds, skipped, tuple(not_applicable), failed)
 
 
-def _place(check: Check[Any]) -> tuple[int, str]:
-    return _PLACES.get(check.name, len(_PLACES)), check.name
+def _sort_key(check: Check[Any]) -> tuple[int, str]:
+    return _CHECK_POSITION.get(check.name, len(_CHECK_POSITION)), check.name
 
 
 def audit_table(table: Table) -> tuple[Finding, ...]:
     """What the checks found that look at the table alone, and of images at the pixels of a sample.
     The table's own findings (missing values, rare classes) are not repeated."""
     rows = TableRows(table)
-    pixels = [pixels_of(rows)] if "path" in table.rows.column_names else []
-    return tuple(found.finding for found in look(table, [rows, *pixels]).found)
+    pixels = [image_sample(rows)] if "path" in table.rows.column_names else []
+    return tuple(check_result.finding for check_result in run_checks(table, [rows, *pixels]).results)

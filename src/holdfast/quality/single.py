@@ -9,62 +9,62 @@ import pyarrow.compute as pc
 
 from holdfast.core.records import Severity
 from holdfast.core.wording import counted, have
-from holdfast.quality.check import Check, CheckExample, CheckResult, check, result, with_texts
+from holdfast.quality.check import Check, CheckExample, CheckResult, check, has_texts, result
 from holdfast.quality.personal import find_personal
 from holdfast.quality.views import TableRows
 
-EXAMPLES = 20
+MAX_TEXT_EXAMPLES = 20
 # How far beside a stretch a secret may begin or end that reaches into it.
-_BEYOND = 300
+_SECRET_MARGIN = 300
 
 
-def matching(rows: TableRows, pattern: str) -> list[tuple[int, str]]:
+def matching_texts(rows: TableRows, pattern: str) -> list[tuple[int, str]]:
     """Position in the table and text of each row looked at that a pattern of RE2 matches."""
-    seen = pc.fill_null(pc.match_substring_regex(rows.sampled, pattern), False)
-    places = pc.indices_nonzero(seen)
-    texts = rows.sampled.take(places).to_pylist()
-    return list(zip(rows.sample[places.to_numpy()].tolist(), texts, strict=True))
+    matches = pc.fill_null(pc.match_substring_regex(rows.sampled, pattern), False)
+    positions = pc.indices_nonzero(matches)
+    texts = rows.sampled.take(positions).to_pylist()
+    return list(zip(rows.sample[positions.to_numpy()].tolist(), texts, strict=True))
 
 
-def reading(rows: TableRows) -> list[tuple[int, str]]:
+def sampled_texts(rows: TableRows) -> list[tuple[int, str]]:
     """Position in the table and text of every row looked at."""
     return list(zip(rows.sample.tolist(), rows.sampled.to_pylist(), strict=True))
 
 
-def single_finding(
+def text_finding(
     rows: TableRows,
-    found: Sequence[tuple[int, str]],
-    what: str,
+    notes: Sequence[tuple[int, str]],
+    condition: str,
     remedy: str,
     severity: Severity = "warn",
     masked: Callable[[int], str] | None = None,
 ) -> CheckResult | None:
-    """The finding of a check of single texts: ``found`` are positions with a note of what is there,
+    """The finding of a check of single texts: ``notes`` are positions with a note of what is there,
     the plainest first; ``None`` without any. Score: their share of the rows looked at.
 
-    ``what`` follows the number of rows (``"3 rows have"`` …); ``masked`` gives the text to be shown
-    of a position, where the row's own must not be.
+    ``condition`` follows the number of rows (``"3 rows have"`` …); ``masked`` gives the text to
+    show of a position, where the row's own must not be shown.
     """
-    if not found:
+    if not notes:
         return None
-    ids, count = rows.ids, len(found)
+    ids, count = rows.ids, len(notes)
     return result(
-        (ids[position] for position, _ in found[:100]),
-        f"{counted(count, 'row')}{rows.of_sample} {have(count)} {what}, "
-        f"e.g. row {ids[found[0][0]]}: {found[0][1]}",
+        (ids[position] for position, _ in notes[:100]),
+        f"{counted(count, 'row')}{rows.sample_note} {have(count)} {condition}, "
+        f"e.g. row {ids[notes[0][0]]}: {notes[0][1]}",
         remedy,
         score=count / len(rows.sample),
         severity=severity,
         count=count,
         examples=(
             CheckExample(int(ids[position]), note, masked=masked(position) if masked else None)
-            for position, note in found[:EXAMPLES]
+            for position, note in notes[:MAX_TEXT_EXAMPLES]
         ),
     )
 
 
 def text_check(
-    what: str,
+    condition: str,
     remedy: str,
     *,
     cannot_see: str,
@@ -79,31 +79,31 @@ def text_check(
     def register(note: Callable[[str], str | None]) -> Check[TableRows]:
         @functools.wraps(note)
         def run(rows: TableRows) -> CheckResult | None:
-            texts = matching(rows, pattern) if pattern else reading(rows)
-            found = [(at, said) for at, text in texts if (said := note(text)) is not None]
-            warns = len(found) >= warns_from * len(rows.sample)
-            return single_finding(rows, found, what, remedy, "warn" if warns else "info")
+            texts = matching_texts(rows, pattern) if pattern else sampled_texts(rows)
+            notes = [(at, text_note) for at, text in texts if (text_note := note(text)) is not None]
+            warns = len(notes) >= warns_from * len(rows.sample)
+            return text_finding(rows, notes, condition, remedy, "warn" if warns else "info")
 
-        return check(TableRows, cannot_see=cannot_see, error_rate=error_rate, holds_for=with_texts)(
+        return check(TableRows, cannot_see=cannot_see, error_rate=error_rate, applies_to=has_texts)(
             run
         )
 
     return register
 
 
-def around(text: str, start: int, end: int, width: int = 20) -> str:
+def excerpt_around(text: str, start: int, end: int, width: int = 20) -> str:
     """A stretch of a text with what stands around it, as Python would write it; personal data are
     masked before it is cut, since a part of a secret is not known for one."""
-    first, last = max(0, start - width), min(len(text), end + width)
-    begin = max(0, first - _BEYOND)
-    parts, at = [], first
-    for one in find_personal(text[begin : last + _BEYOND]):
-        opens, closes = one.start + begin, one.end + begin
-        if opens < last and closes > first:
-            parts += [text[at:opens], f"[{one.kind.upper()}]"]
-            at = closes
-    shown = "".join([*parts, text[at:last]])
-    return f"{'…' * (first > 0)}{shown!a}{'…' * (last < len(text))}"
+    first_shown, last_shown = max(0, start - width), min(len(text), end + width)
+    search_start = max(0, first_shown - _SECRET_MARGIN)
+    parts, at = [], first_shown
+    for personal in find_personal(text[search_start : last_shown + _SECRET_MARGIN]):
+        match_start, match_end = personal.start + search_start, personal.end + search_start
+        if match_start < last_shown and match_end > first_shown:
+            parts += [text[at:match_start], f"[{personal.data_type.upper()}]"]
+            at = match_end
+    shown = "".join([*parts, text[at:last_shown]])
+    return f"{'…' * (first_shown > 0)}{shown!a}{'…' * (last_shown < len(text))}"
 
 
 def excerpt(text: str) -> str:
@@ -112,10 +112,10 @@ def excerpt(text: str) -> str:
     return repr(flat if len(flat) <= 60 else f"{flat[:59]}…")
 
 
-def difference(before: str, after: str) -> str:
+def first_difference(before: str, after: str) -> str:
     """Where two texts first differ: what stands there and what would."""
     at = next(
         (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b),
         min(len(before), len(after)),
     )
-    return f"{around(before, at, at + 8, 12)} → {around(after, at, at + 8, 12)}"
+    return f"{excerpt_around(before, at, at + 8, 12)} → {excerpt_around(after, at, at + 8, 12)}"

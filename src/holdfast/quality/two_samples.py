@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FOLDS = 5
 # The inverse penalty: rows of one place are told apart by little, which a weak penalty overfits.
 PENALTY = 0.03
-FEWEST = 20
+MIN_SET_ROWS = 20
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 _LEAST_ROWS = 5
 _TERMS = 8
@@ -39,7 +39,7 @@ ALPHA = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class ToldApart:
+class TwoSampleResult:
     """How well two sets are told apart: the ``area`` under the ROC curve of out-of-fold scores, and
     the scores, high for rows of the second set: ``one`` [n], ``other`` [m]."""
 
@@ -48,7 +48,7 @@ class ToldApart:
     other: Floats
 
 
-def tell_apart(one: Vectors, other: Vectors, seed: int, level: float) -> ToldApart | None:
+def classifier_two_sample_test(one: Vectors, other: Vectors, seed: int, level: float) -> TwoSampleResult | None:
     """The cross-fitted classifier between rows ``one`` [n, d] and ``other`` [m, d]; ``None`` where
     a set has fewer than 20.
 
@@ -56,24 +56,24 @@ def tell_apart(one: Vectors, other: Vectors, seed: int, level: float) -> ToldApa
     different folds hang together by the rows that their fits share: over 1,300 random divisions of
     CR, MR, TREC and BANKING77 (260 to 2,500 rows) area ÷ DeLong's error had a deviation of 1.39.
     """
-    if min(len(one), len(other)) < FEWEST:
+    if min(len(one), len(other)) < MIN_SET_ROWS:
         return None
     x = np.concatenate([one, other]).astype(np.float64)
     y = np.repeat([0, 1], [len(one), len(other)])
     folds = stratified_folds(y, FOLDS, seed)
     scores = np.zeros(len(y))
     for fold in range(FOLDS):
-        held = folds == fold
-        probe = fit_probe(x[~held], y[~held], classes=2, seed=seed, c=PENALTY)
-        logits = probe.logits(x[held])
-        scores[held] = logits[:, 1] - logits[:, 0]
+        held_out = folds == fold
+        probe = fit_probe(x[~held_out], y[~held_out], classes=2, seed=seed, c=PENALTY)
+        logits = probe.logits(x[held_out])
+        scores[held_out] = logits[:, 1] - logits[:, 0]
     # The level whose normal quantile is √2 times that of level.
     area = delong(y == 1, scores, 2 * NormalDist().cdf(math.sqrt(2) * normal_quantile(level)) - 1)
-    return ToldApart(area, scores[: len(one)], scores[len(one) :])
+    return TwoSampleResult(area, scores[: len(one)], scores[len(one) :])
 
 
 @dataclass(frozen=True, slots=True)
-class TellingWord:
+class DiscriminatingWord:
     """A word that tells two sets apart, and the share of the rows of each that hold it."""
 
     word: str
@@ -81,7 +81,7 @@ class TellingWord:
     other: float
 
 
-def telling_words(one: Sequence[str], other: Sequence[str]) -> list[TellingWord]:
+def discriminating_words(one: Sequence[str], other: Sequence[str]) -> list[DiscriminatingWord]:
     """The words by which the texts differ, the strongest first: at most eight.
 
     A logistic regression with an L1 penalty on the words that five rows or more hold, from the
@@ -94,68 +94,68 @@ def telling_words(one: Sequence[str], other: Sequence[str]) -> list[TellingWord]
     sets = [[set(_WORD.findall(text.casefold())) for text in texts] for texts in (one, other)]
     counts = Counter(word for rows in sets for row in rows for word in row)
     words = sorted(word for word, count in counts.items() if count >= _LEAST_ROWS)
-    if not words or min(map(len, sets)) < FEWEST:
+    if not words or min(map(len, sets)) < MIN_SET_ROWS:
         return []
-    x = _bag([*sets[0], *sets[1]], words)
+    x = _bag_of_words([*sets[0], *sets[1]], words)
     y = np.repeat([0.0, 1.0], [len(one), len(other)])
     weights = sparse_weights(x, y, _TERMS)
-    held = [np.asarray(part.sum(axis=0)).ravel() for part in (x[: len(one)], x[len(one) :])]
-    found, n, m = [], len(one), len(other)
+    rows_with_word = [np.asarray(part.sum(axis=0)).ravel() for part in (x[: len(one)], x[len(one) :])]
+    discriminating, n, m = [], len(one), len(other)
     for at in sorted(np.flatnonzero(weights), key=lambda at: -abs(weights[at]))[:_TERMS]:
-        a, b = int(held[0][at]), int(held[1][at])
+        a, b = int(rows_with_word[0][at]), int(rows_with_word[1][at])
         # The pooled normal test of equal rates.
         pooled = (a + b) / (n + m)
         error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
         if error and 2 * float(ndtr(-abs(a / n - b / m) / error)) <= ALPHA / len(words):
-            found.append(TellingWord(words[at], a / n, b / m))
-    return found
+            discriminating.append(DiscriminatingWord(words[at], a / n, b / m))
+    return discriminating
 
 
-def sparse_weights(x: csr_array, y: Floats, most: int) -> Floats:
+def sparse_weights(x: csr_array, y: Floats, max_weights: int) -> Floats:
     """The weights [d] of a logistic regression with an L1 penalty λ‖w‖₁ on the mean loss, at the
-    first λ of a path falling from where none is left (by a fifth each time) at which ``most`` are
-    not 0. ``x`` [n, d] sparse; y [n] 0 or 1; the bias is free. By accelerated proximal steps
-    (FISTA, Beck and Teboulle 2009)."""
+    first λ of a path falling from where none is left (by a fifth each time) at which
+    ``max_weights`` are not 0. ``x`` [n, d] sparse; y [n] 0 or 1; the bias is free. By accelerated
+    proximal steps (FISTA, Beck and Teboulle 2009)."""
     n, d = x.shape
     slope = x.T @ (y.mean() - y) / n
     penalty = float(np.abs(slope).max())
     # The largest eigenvalue of xᵀx ÷ n bounds the curvature, four times too high for a logistic.
     vector = np.ones(d + 1) / np.sqrt(d + 1)
-    top = 1.0
+    largest_eigenvalue = 1.0
     for _ in range(30):
-        made = x @ vector[:-1] + vector[-1]
-        vector = np.append(x.T @ made, made.sum()) / n
-        top = float(np.linalg.norm(vector))
-        vector /= top
-    step = 4 / (1.05 * top)
-    table = np.append(np.zeros(d), np.log(y.mean() / (1 - y.mean())))
+        product = x @ vector[:-1] + vector[-1]
+        vector = np.append(x.T @ product, product.sum()) / n
+        largest_eigenvalue = float(np.linalg.norm(vector))
+        vector /= largest_eigenvalue
+    step = 4 / (1.05 * largest_eigenvalue)
+    coefficients = np.append(np.zeros(d), np.log(y.mean() / (1 - y.mean())))
     for _ in range(40):
         penalty *= 0.8
-        table = lasso(x, y, penalty, table, step)
-        if np.count_nonzero(table[:-1]) >= most:
+        coefficients = lasso(x, y, penalty, coefficients, step)
+        if np.count_nonzero(coefficients[:-1]) >= max_weights:
             break
-    return table[:-1]
+    return coefficients[:-1]
 
 
 def lasso(x: csr_array, y: Floats, penalty: float, first: Floats, step: float) -> Floats:
     """The table [d + 1], the bias last, that minimises mean log loss + ``penalty`` ‖w‖₁."""
     from scipy.special import expit
 
-    n, table, ahead, momentum = len(y), first.copy(), first.copy(), 1.0
+    n, coefficients, extrapolated, momentum = len(y), first.copy(), first.copy(), 1.0
     for _ in range(300):
-        gap = expit(x @ ahead[:-1] + ahead[-1]) - y
-        moved = ahead - step * np.append(x.T @ gap, gap.sum()) / n
-        moved[:-1] = np.sign(moved[:-1]) * np.maximum(np.abs(moved[:-1]) - step * penalty, 0)
-        following = (1 + np.sqrt(1 + 4 * momentum * momentum)) / 2
-        ahead = moved + (momentum - 1) / following * (moved - table)
-        change = float(np.abs(moved - table).max())
-        table, momentum = moved, following
+        residual = expit(x @ extrapolated[:-1] + extrapolated[-1]) - y
+        updated = extrapolated - step * np.append(x.T @ residual, residual.sum()) / n
+        updated[:-1] = np.sign(updated[:-1]) * np.maximum(np.abs(updated[:-1]) - step * penalty, 0)
+        next_momentum = (1 + np.sqrt(1 + 4 * momentum * momentum)) / 2
+        extrapolated = updated + (momentum - 1) / next_momentum * (updated - coefficients)
+        change = float(np.abs(updated - coefficients).max())
+        coefficients, momentum = updated, next_momentum
         if change < 1e-4:
             break
-    return table
+    return coefficients
 
 
-def proportions_differ(one: Ints, other: Ints) -> float:
+def proportions_p_value(one: Ints, other: Ints) -> float:
     """The p-value of "both sets have the same shares of these kinds": Pearson's χ² test of the
     table of counts, ``one`` [k] and ``other`` [k]. Kinds of which fewer than five are expected in a
     set are taken together, where the test's law would not hold; with one kind left, 1."""
@@ -174,37 +174,37 @@ def proportions_differ(one: Ints, other: Ints) -> float:
     return float(chi2_contingency(counts, correction=False).pvalue)
 
 
-def topics(vectors: Vectors, seed: int, most: int = 20) -> Ints:
-    """A cluster for each row [n], by k-means with k = √n ÷ 2, 2 … ``most``, seeded apart
+def cluster_topics(vectors: Vectors, seed: int, max_topics: int = 20) -> Ints:
+    """A cluster for each row [n], by k-means with k = √n ÷ 2, 2 … ``max_topics``, seeded apart
     (k-means++, Arthur and Vassilvitskii 2007)."""
     n = len(vectors)
-    k = int(np.clip(np.sqrt(n) / 2, 2, most))
+    k = int(np.clip(np.sqrt(n) / 2, 2, max_topics))
     random = generator(seed, "topics")
     centres = vectors[[int(random.integers(n))]]
     for _ in range(k - 1):
-        away = np.maximum(0, 1 - (vectors @ centres.T).max(axis=1)).astype(np.float64)
+        distances = np.maximum(0, 1 - (vectors @ centres.T).max(axis=1)).astype(np.float64)
         # Rows of one text alone are no distance apart: then any will do.
-        chances = away / away.sum() if away.sum() > 0 else None
-        centres = np.concatenate([centres, vectors[[int(random.choice(n, p=chances))]]])
-    chosen: Ints = np.zeros(n, dtype=np.int64)
+        probabilities = distances / distances.sum() if distances.sum() > 0 else None
+        centres = np.concatenate([centres, vectors[[int(random.choice(n, p=probabilities))]]])
+    clusters: Ints = np.zeros(n, dtype=np.int64)
     for _ in range(20):
-        found = (vectors @ centres.T).argmax(axis=1)
-        if (found == chosen).all():
+        assigned = (vectors @ centres.T).argmax(axis=1)
+        if (assigned == clusters).all():
             break
-        chosen = found
-        for at in range(k):
-            mean = vectors[chosen == at].sum(axis=0)
+        clusters = assigned
+        for cluster in range(k):
+            mean = vectors[clusters == cluster].sum(axis=0)
             length = float(np.linalg.norm(mean))
             if length > 0:
-                centres[at] = mean / length
-    return chosen
+                centres[cluster] = mean / length
+    return clusters
 
 
-def _bag(rows: list[set[str]], words: list[str]) -> Any:
+def _bag_of_words(rows: list[set[str]], words: list[str]) -> Any:
     from scipy.sparse import csr_array
 
-    places = {word: at for at, word in enumerate(words)}
-    columns = [[places[word] for word in row if word in places] for row in rows]
+    columns_of = {word: at for at, word in enumerate(words)}
+    columns = [[columns_of[word] for word in row if word in columns_of] for row in rows]
     ends = np.cumsum([0, *map(len, columns)])
     flat = np.fromiter((at for row in columns for at in row), dtype=np.int64, count=int(ends[-1]))
     return csr_array((np.ones(len(flat)), flat, ends), shape=(len(rows), len(words)))

@@ -1,8 +1,8 @@
-"""What a check may look at, each a type: rows alone, what copies what, vectors, tokens, pictures.
+"""What a check may read, each a type: rows, duplicates, vectors, tokens, images.
 
-A view is made once and shared by all checks that see it; whoever makes it
-(``analyses/audit/audit.py``) decides whether it can be made at all, and the audit says which checks
-had nothing to see.
+A view is made once and shared by all checks that take it. The audit
+(``analyses/audit/audit.py``) decides whether it can be made at all, and reports which checks were
+skipped.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ from holdfast.data.texts.general import normal_text
 from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
 from holdfast.duplicates.semantic import in_other_words, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.quality.check import with_classes
-from holdfast.quality.fold_answers import ContentProbes, FoldLogProbabilities, cross_fit, expect
-from holdfast.quality.picture_facts import FileFacts, Traces, look_at, traces_of
+from holdfast.quality.check import has_classes
+from holdfast.quality.fold_predictions import (
+    ContentProbes,
+    FoldLogProbabilities,
+    cross_fit,
+    fit_content_probes,
+)
+from holdfast.quality.image_facts import FileFacts, Traces, extract_traces, read_file_facts
 
 if TYPE_CHECKING:
     from holdfast.duplicates.duplicates import AllRows
     from holdfast.duplicates.loose import LooseCopies
-    from holdfast.quality.leaks import Prices
+    from holdfast.quality.leaks import InflationEstimator
 
 _BATCH_ROWS = 10_000
 
@@ -41,17 +46,17 @@ def text_batches(table: Table) -> Iterator[tuple[int, list[str]]]:
     """The position of each batch's first row, and its texts (pairs with a line break between)."""
     rows = table.rows.with_format("arrow")
     for start in range(0, len(table), _BATCH_ROWS):
-        yield start, _joined(rows[start : start + _BATCH_ROWS]).to_pylist()
+        yield start, _joined_texts(rows[start : start + _BATCH_ROWS]).to_pylist()
 
 
-def _joined(batch: pa.Table) -> pa.ChunkedArray:
+def _joined_texts(batch: pa.Table) -> pa.ChunkedArray:
     """The texts of some rows; of a pair both, with a line break between."""
     if "text_pair" not in batch.column_names:
         return batch["text"]
     return pc.binary_join_element_wise(batch["text"], batch["text_pair"], "\n")
 
 
-def normal_pair(text: str) -> str:
+def normalize_pair(text: str) -> str:
     """The text as ``normal_text`` has it, each part of a pair by itself."""
     return "\n".join(normal_text(part) for part in text.split("\n"))
 
@@ -60,9 +65,9 @@ Vectors = npt.NDArray[np.float32]
 
 
 # Of more rows a check of single texts looks at so many, spread evenly, and says so.
-SAMPLE = 50_000
+MAX_SAMPLE = 50_000
 # Of more images so many are decoded for what their pixels keep: two seconds.
-SAMPLE_OF_IMAGES = 1_000
+MAX_IMAGE_SAMPLE = 1_000
 
 
 def _no_column(name: str) -> list[str | None]:
@@ -73,18 +78,18 @@ def _no_column(name: str) -> list[str | None]:
 class OtherColumns:
     """The columns of a source that are neither text nor label, as the source writes them.
 
-    ``names`` are theirs; ``beside[name]`` gives the values [n] in the order of the table's rows,
+    ``names`` are theirs; ``columns[name]`` gives the values [n] in the order of the table's rows,
     ``None`` where a cell is empty. There are none while a run is trained.
     """
 
     names: tuple[str, ...] = ()
     read: Callable[[str], list[str | None]] = _no_column
-    _known: dict[str, list[str | None]] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[str, list[str | None]] = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, name: str) -> list[str | None]:
-        if name not in self._known:
-            self._known[name] = self.read(name)
-        return self._known[name]
+        if name not in self._cache:
+            self._cache[name] = self.read(name)
+        return self._cache[name]
 
     def take(self, positions: Ints) -> OtherColumns:
         """Those of some rows, by their positions."""
@@ -93,28 +98,28 @@ class OtherColumns:
 
 @dataclass(frozen=True)
 class TableRows:
-    """The table alone, and the other columns of its source (``beside``), where they are read.
-    ``sample`` and ``sampled`` are for checks that read every text."""
+    """The table, and the ``other_columns`` of its source, where they are read. ``sample`` and
+    ``sampled`` are for checks that read every text."""
 
     table: Table
-    beside: OtherColumns = field(default_factory=OtherColumns)
+    other_columns: OtherColumns = field(default_factory=OtherColumns)
 
     @cached_property
     def sample(self) -> Ints:
         """Positions of the rows that a check of single texts reads [≤ 50,000]: all, or every k-th,
         the same each time."""
-        step = -(-len(self.table) // SAMPLE)
+        step = -(-len(self.table) // MAX_SAMPLE)
         return np.arange(0, len(self.table), max(1, step))
 
     @cached_property
     def sampled(self) -> pa.ChunkedArray:
         """The texts of ``sample`` in Arrow; of a pair both, with a line break between."""
-        chosen = self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
+        sampled_rows = self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
         # Rows that were picked come in a chunk each, and a pattern is compiled for every chunk.
-        return _joined(chosen.rows.with_format("arrow")[:].combine_chunks())
+        return _joined_texts(sampled_rows.rows.with_format("arrow")[:].combine_chunks())
 
     @property
-    def of_sample(self) -> str:
+    def sample_note(self) -> str:
         """What a reason says of the rows that were looked at: nothing where they are all."""
         if len(self.sample) == len(self.table):
             return ""
@@ -123,7 +128,7 @@ class TableRows:
     @cached_property
     def texts(self) -> list[str]:
         """The text of each row [n]; of a pair both, with a line break between."""
-        texts: list[str] = _joined(self.table.rows.with_format("arrow")[:]).to_pylist()
+        texts: list[str] = _joined_texts(self.table.rows.with_format("arrow")[:]).to_pylist()
         return texts
 
     @cached_property
@@ -148,12 +153,12 @@ class TableRows:
         """The positions [m] of the rows whose words no earlier row has in the same order."""
         first: dict[str, int] = {}
         for position, text in enumerate(self.texts):
-            first.setdefault(normal_pair(text), position)
+            first.setdefault(normalize_pair(text), position)
         return np.fromiter(first.values(), dtype=np.int64, count=len(first))
 
 
 @dataclass(frozen=True)
-class Closely:
+class ThoroughRows:
     """The table alone, for checks that take longer than a training should wait for: the audit makes
     this view, ``train`` does not."""
 
@@ -161,34 +166,34 @@ class Closely:
 
 
 @dataclass(frozen=True)
-class Copied:
-    """The table and what copies what in it and in the tables it is held against: ``gathered`` has
-    the table as ``source``, and the others by their names. ``sides`` are those names that are the
-    validation and test rows of this source; the rest was given with ``--against``. ``beside`` are
-    the other columns of the other tables, by name; ``pricing`` says what copies cost in points,
-    where a model has read the rows; ``loose`` are the pairs of all their texts that differ in more
-    words, where they are asked for (``audit.loose``)."""
+class TableCopies:
+    """The table and the duplicates in it and in the tables it is compared with: ``all_rows`` has
+    the table as ``source``, and the others by their names. ``split_names`` are those names that are
+    the validation and test rows of this source; the rest was given with ``--against``.
+    ``other_columns`` are those of the other tables, by name; ``inflation`` estimates in points by
+    how much duplicates inflate an accuracy, where a model has read the rows; ``loose_copies`` are
+    the pairs of all their texts that differ in more words, if requested (``audit.loose``)."""
 
     rows: TableRows
-    gathered: AllRows
-    sides: tuple[str, ...] = ()
-    beside: Mapping[str, OtherColumns] = field(default_factory=dict)
-    pricing: Prices | None = None
-    loose: LooseCopies | None = None
+    all_rows: AllRows
+    split_names: tuple[str, ...] = ()
+    other_columns: Mapping[str, OtherColumns] = field(default_factory=dict)
+    inflation: InflationEstimator | None = None
+    loose_copies: LooseCopies | None = None
 
     @property
     def others(self) -> tuple[str, ...]:
         """The names of all tables but the source."""
-        return tuple(name for name in self.gathered.tables if name != "source")
+        return tuple(name for name in self.all_rows.tables if name != "source")
 
-    def cost_of_division(self, units: Ints) -> str:
+    def split_inflation_text(self, units: Ints) -> str:
         """What copies (equal ``units`` [n]) cost where a random division parts them, in words;
         nothing where that cannot be told."""
-        price = self.pricing.of_division(self.gathered, units) if self.pricing else None
+        price = self.inflation.from_split(self.all_rows, units) if self.inflation else None
         return f", and an accuracy measured on it would be too good by {price}" if price else ""
 
 
-def alone(copied: Copied) -> str:
+def needs_other_file(copied: TableCopies) -> str:
     """Why nothing can be held against other rows."""
     return "" if copied.others else "no other file is named: --against FILE"
 
@@ -198,13 +203,13 @@ class Embedded:
     """The table in the geometry of a model.
 
     ``vectors`` [n, d] unit length, the mean-pooled frozen ``encoder``; ``embed`` gives those of
-    other texts. ``others`` are the vectors of the tables it is held against, by name. ``tuned``
-    [n, classes] are out-of-fold log-probabilities of each row by features tuned on the other folds,
-    where somebody has paid for them. ``inner`` [n, d] are the vectors of the encoder at two thirds
-    of its depth, which know more of style and wording than the last ones. ``unlabelled`` are texts
-    without a label, with their vectors, where there are some. Of a large table all this is a
-    sample: ``rows`` are those that were embedded. ``references`` are texts of a known sort in the
-    geometry of ``probed``, by name: ``general`` of many subjects, ``filler`` that says nothing.
+    other texts. ``others`` are the vectors of the tables it is compared with, by name.
+    ``tuned_log_p`` [n, classes] are out-of-fold log-probabilities of each row by features tuned on
+    the other folds, if requested. ``middle_vectors`` [n, d] are the vectors of the encoder at two
+    thirds of its depth, which hold more of style and wording than the last ones. ``unlabelled`` are
+    texts without a label, with their vectors. Of a large table all this is a sample: ``rows`` are
+    those that were embedded. ``references`` are texts of a known sort in the space of
+    ``probe_features``, by name: ``general`` of many subjects, ``filler`` that says nothing.
     """
 
     rows: TableRows
@@ -212,32 +217,32 @@ class Embedded:
     encoder: str
     embed: Callable[[Sequence[str]], Vectors]
     others: Mapping[str, tuple[Table, Vectors]] = field(default_factory=dict)
-    tuned: Floats | None = None
-    inner: Vectors | None = None
+    tuned_log_p: Floats | None = None
+    middle_vectors: Vectors | None = None
     seed: int = 0
     unlabelled: tuple[Table, Vectors] | None = None
     references: Mapping[str, Vectors] = field(default_factory=dict)
 
     @cached_property
-    def probed(self) -> Vectors:
+    def probe_features(self) -> Vectors:
         """What probes read [n, d or more]: the vectors of all depths side by side."""
-        inner = () if self.inner is None else (self.inner,)
+        inner = () if self.middle_vectors is None else (self.middle_vectors,)
         return np.concatenate([self.vectors, *inner], axis=1)
 
     @cached_property
-    def answers(self) -> FoldLogProbabilities | None:
+    def fold_predictions(self) -> FoldLogProbabilities | None:
         """What the rows say of each other's labels, from fits that had not seen the row; ``None``
         where there are too few, or labels are no classes."""
         table = self.rows.table
-        if not with_classes(table):
+        if not has_classes(table):
             return None
         return cross_fit(
-            self.probed,
+            self.probe_features,
             self.rows.texts,
             self.rows.labels,
             classes=len(table.classes),
             seed=self.seed,
-            tuned=self.tuned,
+            tuned_log_p=self.tuned_log_p,
         )
 
     @cached_property
@@ -245,17 +250,17 @@ class Embedded:
         """The pairs of distinct rows that say the same in other words, by position; copies and
         near-copies word for word are not among them."""
         rows = self.rows.distinct
-        found = paraphrases(self.vectors[rows], [self.rows.texts[at] for at in rows.tolist()])
-        first, second = rows[found.first], rows[found.second]
-        return SimilarPairs(first, second, found.similarity).where(
+        pairs = paraphrases(self.vectors[rows], [self.rows.texts[at] for at in rows.tolist()])
+        first, second = rows[pairs.first], rows[pairs.second]
+        return SimilarPairs(first, second, pairs.similarity).where(
             in_other_words(self.rows.table, first, self.rows.table, second)
         )
 
     @cached_property
-    def expected(self) -> ContentProbes | None:
+    def content_probes(self) -> ContentProbes | None:
         """Probes of the classes, each fitted without a fifth of the rows; ``None`` where fewer than
         two classes have two rows."""
-        return expect(self.vectors, self.rows.labels, len(self.rows.table.classes), self.seed)
+        return fit_content_probes(self.vectors, self.rows.labels, len(self.rows.table.classes), self.seed)
 
 
 @dataclass(frozen=True)
@@ -275,7 +280,7 @@ class Tokenized:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """A table of pictures; ``open`` gives the upright picture of a position as the library Pillow
     has it, ``paths`` its files. ``vectors`` [n, d] unit length are those of a model, where one is
     given; ``others`` the pictures it is held against, by name."""
@@ -284,24 +289,24 @@ class Pictures:
     paths: Sequence[str]
     open: Callable[[int], Any]
     vectors: Vectors | None = None
-    others: Mapping[str, Pictures] = field(default_factory=dict)
+    others: Mapping[str, Images] = field(default_factory=dict)
 
     @cached_property
-    def looks(self) -> list[FileFacts]:
+    def file_facts(self) -> list[FileFacts]:
         """What each file says beside what it shows [n], and its thumbnail. Each is decoded once."""
-        return [look_at(path, self.open(position)) for position, path in enumerate(self.paths)]
+        return [read_file_facts(path, self.open(position)) for position, path in enumerate(self.paths)]
 
     @cached_property
     def thumbnails(self) -> Thumbnails:
         """The pictures made small [n]."""
-        pixels = np.stack([look.pixels for look in self.looks])
-        return Thumbnails(pixels, np.array([look.shape for look in self.looks]))
+        pixels = np.stack([facts.pixels for facts in self.file_facts])
+        return Thumbnails(pixels, np.array([facts.shape for facts in self.file_facts]))
 
     @cached_property
     def copies(self) -> SimilarPairs:
         """The pairs of positions whose pixels agree though they are not the same."""
-        found = near_pictures(self.thumbnails, vectors=self.vectors)
-        return found.where(unequal(self.rows.texts, self.rows.texts, found))
+        pairs = near_pictures(self.thumbnails, vectors=self.vectors)
+        return pairs.where(unequal(self.rows.texts, self.rows.texts, pairs))
 
 
 @dataclass(frozen=True)
@@ -315,10 +320,10 @@ class ImageSample:
     @cached_property
     def sample(self) -> Ints:
         """Positions of the labelled images that are decoded [≤ 1,000], the same each time."""
-        known = np.flatnonzero(self.rows.labels >= 0)
+        labelled = np.flatnonzero(self.rows.labels >= 0)
         # A step would meet one class alone where classes take turns.
-        drawn = generator(0, "pixels").permutation(known)[:SAMPLE_OF_IMAGES]
-        return np.sort(drawn)
+        selected = generator(0, "pixels").permutation(labelled)[:MAX_IMAGE_SAMPLE]
+        return np.sort(selected)
 
     @cached_property
     def labels(self) -> Ints:
@@ -328,10 +333,10 @@ class ImageSample:
     @cached_property
     def traces(self) -> Traces:
         """What the pixels of ``sample`` keep of how the images were made."""
-        return traces_of(map(self.open, self.sample.tolist()), len(self.sample))
+        return extract_traces(map(self.open, self.sample.tolist()), len(self.sample))
 
 
-def pixels_of(rows: TableRows) -> ImageSample:
+def image_sample(rows: TableRows) -> ImageSample:
     """The view of a table of image files."""
     paths: list[str] = rows.table.column("path")
     return ImageSample(rows, lambda at: read_picture(paths[at]).image)

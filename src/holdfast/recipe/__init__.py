@@ -8,18 +8,18 @@ Inner code never sees a recipe: it takes flat arguments.
 from holdfast.recipe.parts import DataPart
 from holdfast.recipe.recipe import (
     Recipe,
-    anchored,
     as_settings,
     known_keys,
     override,
     parse,
     read_recipe,
+    resolve_paths,
 )
 
 __all__ = [
     "DataPart",
     "Recipe",
-    "anchored",
+    "resolve_paths",
     "as_settings",
     "known_keys",
     "override",

@@ -21,37 +21,37 @@ from holdfast.core.discovery import nearest
 from holdfast.core.labels import Label
 from holdfast.core.tasks import TASKS
 from holdfast.data.options import RowOptions
-from holdfast.recipe.values import checked, kinds
+from holdfast.recipe.values import check_value, plain_types
 
 if TYPE_CHECKING:
     Task = str
 else:
     Task = Literal[tuple(TASKS)]
 Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed", "canary", "taught"]
-EMBEDDED = "embedded"
+EMBEDDED_MODEL = "embedded"
 
 # The largest of each kind of number. Beyond them no run would end, no plan could be held, or the
 # number stands for something else; each is far above what anybody has used.
-EPOCHS = 100_000
-STEPS = 10**9
-MINUTES = 60 * 24 * 366
-ROWS = 100_000  # a step, or steps that are added to one
-LOOKS = 10_000  # each scores the validation rows once and writes a line of the journal
-TOKENS = 1_000_000  # a text; the longest models read so many
-RATE = 1e38  # what a float32 holds; far smaller ones explode, which the run then says
-FACTOR = 1e6
-CANARIES = 1000  # seven training rows each on average
-FOLDS = 20  # each is a run of its own
-LAYERS = 400  # the deepest models have some 200 blocks
-RANK = 4096  # of an update of matrices with at most some 16,000 rows; 8 to 256 are usual
+MAX_EPOCHS = 100_000
+MAX_STEPS = 10**9
+MAX_MINUTES = 60 * 24 * 366
+MAX_ROWS = 100_000  # a step, or steps that are added to one
+MAX_EVALUATIONS = 10_000  # each scores the validation rows once and writes a line of the journal
+MAX_TOKENS = 1_000_000  # a text; the longest models read so many
+MAX_RATE = 1e38  # what a float32 holds; far smaller ones explode, which the run then says
+MAX_FACTOR = 1e6
+MAX_CANARIES = 1000  # seven training rows each on average
+MAX_FOLDS = 20  # each is a run of its own
+MAX_LAYERS = 400  # the deepest models have some 200 blocks
+MAX_RANK = 4096  # of an update of matrices with at most some 16,000 rows; 8 to 256 are usual
 
 
-def _word(value: object) -> object:
+def _on_off(value: object) -> object:
     """YAML reads ``on`` and ``off`` as true and false."""
     return ("off", "on")[value] if isinstance(value, bool) else value
 
 
-def _written(value: object) -> object:
+def _label_mapping(value: object) -> object:
     """Labels as they are written: YAML reads ``0`` as a number."""
     if not isinstance(value, dict):
         return value
@@ -60,8 +60,8 @@ def _written(value: object) -> object:
     return {str(label): name.strip() for label, name in value.items()}
 
 
-_tupled = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-_Names = Annotated[tuple[str, ...] | None, _tupled]
+_as_tuple = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+_OptionalNames = Annotated[tuple[str, ...] | None, _as_tuple]
 
 
 class Part(BaseModel):
@@ -79,14 +79,14 @@ class Part(BaseModel):
     # Before pydantic's own reading, which takes true for 1 and "5" for 5.
     @field_validator("*", mode="before")
     @classmethod
-    def _of_its_kind(cls, value: object, info: ValidationInfo) -> Any:
-        return checked(value, takes(cls, str(info.field_name)))
+    def _check_type(cls, value: object, info: ValidationInfo) -> Any:
+        return check_value(value, accepted_types(cls, str(info.field_name)))
 
 
 @functools.cache
-def takes(part: type[BaseModel], name: str) -> frozenset[type]:
+def accepted_types(part: type[BaseModel], name: str) -> frozenset[type]:
     """The plain types that the key ``name`` of ``part`` takes."""
-    return frozenset(kinds(part.model_fields[name].annotation))
+    return frozenset(plain_types(part.model_fields[name].annotation))
 
 
 class SplitShares(Part):
@@ -99,12 +99,12 @@ class SplitShares(Part):
     test: float = Field(default=0.15, ge=0, lt=1)
     by: Literal["rows", "group", "source", "topic", "time"] = "rows"
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    held: _Names = None
-    topics: int = Field(default=20, ge=3, le=ROWS)
+    held: _OptionalNames = None
+    topics: int = Field(default=20, ge=3, le=MAX_ROWS)
     stable: bool = False
 
     @model_validator(mode="after")
-    def _agree(self) -> SplitShares:
+    def _check_split_by(self) -> SplitShares:
         if self.held is not None and self.by not in ("group", "source"):
             raise ValueError("held names groups or sources: set by to group or source")
         if self.stable and self.by != "rows":
@@ -112,14 +112,14 @@ class SplitShares(Part):
         return self
 
     @model_validator(mode="after")
-    def _add_to_one(self) -> SplitShares:
+    def _check_shares(self) -> SplitShares:
         # 0.6 + 0.3 + 0.1 is 0.9999999999999999 in floating point.
         total = self.train + self.valid + self.test
         # Without test rows the other two share all, in proportion.
         if abs(total - 1) > 1e-6 and (self.test or total > 1):
             rest = 1 - self.valid - self.test
-            also = f": set data.split.train={rest:g} too" if 0 < rest < 1 else ""
-            raise ValueError(f"train, valid and test must add to 1{also}")
+            hint = f": set data.split.train={rest:g} too" if 0 < rest < 1 else ""
+            raise ValueError(f"train, valid and test must add to 1{hint}")
         return self
 
 
@@ -149,10 +149,10 @@ class MixPart(Part):
     path: str
     name: str | None = Field(default=None, min_length=1)
     config: str | None = None
-    text: _Names = None
+    text: _OptionalNames = None
     label: str | None = None
-    labels: Annotated[dict[str, str] | None, BeforeValidator(_written)] = None
-    weight: float | None = Field(default=None, gt=0, le=FACTOR)
+    labels: Annotated[dict[str, str] | None, BeforeValidator(_label_mapping)] = None
+    weight: float | None = Field(default=None, gt=0, le=MAX_FACTOR)
 
 
 class SynthesizePart(Part):
@@ -163,11 +163,11 @@ class SynthesizePart(Part):
     recombine: bool = False
     model: str | None = None
     share: float = Field(default=0.5, gt=0, le=10)
-    weight: float = Field(default=0.5, gt=0, le=FACTOR)
+    weight: float = Field(default=0.5, gt=0, le=MAX_FACTOR)
     temperature: float = Field(default=0.9, gt=0, le=10)
 
     @model_validator(mode="after")
-    def _some_way(self) -> SynthesizePart:
+    def _check_any_method(self) -> SynthesizePart:
         if self.templates is None and self.model is None and not self.recombine:
             raise ValueError("names no way: set templates, model or recombine")
         return self
@@ -180,7 +180,7 @@ class DataPart(Part):
     config: str | None = None
     valid: str | None = None
     test: str | None = None
-    text: _Names = None
+    text: _OptionalNames = None
     label: str | None = None
     target: str | None = None
     messages: str | None = None
@@ -194,23 +194,23 @@ class DataPart(Part):
     links: Literal["skip", "follow"] = "skip"
     encoding: str | None = None
     rare: Literal["refuse", "drop", "merge"] = "refuse"
-    names: Annotated[bool | dict[str, str] | None, BeforeValidator(_written)] = None
+    names: Annotated[bool | dict[str, str] | None, BeforeValidator(_label_mapping)] = None
     descriptions: str | None = None
-    features: Annotated[tuple[str, ...] | bool | None, _tupled] = None
+    features: Annotated[tuple[str, ...] | bool | None, _as_tuple] = None
     unlabelled: str | None = None
     general: str | None = None
     unlabelled_by: Literal["propagation", "self-training", "teacher", "none"] | None = None
     mix: tuple[MixPart, ...] | None = None
     synthesize: SynthesizePart | None = None
     weights: dict[str, float] | None = None
-    temperature: float | None = Field(default=None, gt=0, le=FACTOR)
+    temperature: float | None = Field(default=None, gt=0, le=MAX_FACTOR)
     reweigh: str | None = None
     split: SplitShares = SplitShares()
     limits: LimitsPart = LimitsPart()
 
     def row_options(self, **changes: Any) -> RowOptions:
         """How these rows are read; ``changes`` are fields of the record."""
-        own = RowOptions(
+        options = RowOptions(
             self.text,
             self.label,
             self.group,
@@ -223,11 +223,11 @@ class DataPart(Part):
             labels=self.labels,
             links=self.links,
         )
-        return replace(own, **changes)
+        return replace(options, **changes)
 
     @model_validator(mode="before")
     @classmethod
-    def _several_paths(cls, plain: object) -> object:
+    def _paths_as_mix(cls, plain: object) -> object:
         """A list of paths is a mix of them."""
         if not isinstance(plain, dict) or not isinstance(plain.get("path"), (list, tuple)):
             return plain
@@ -237,18 +237,18 @@ class DataPart(Part):
 
     @field_validator("weights")
     @classmethod
-    def _weights_above_zero(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+    def _check_weights(cls, value: dict[str, float] | None) -> dict[str, float] | None:
         for name, weight in (value or {}).items():
-            if not 0 < weight <= FACTOR:
-                raise ValueError(f"must be above 0 and at most {FACTOR:g} for {name!r}")
+            if not 0 < weight <= MAX_FACTOR:
+                raise ValueError(f"must be above 0 and at most {MAX_FACTOR:g} for {name!r}")
         return value
 
     @model_validator(mode="after")
-    def _divided_by_a_column(self) -> DataPart:
-        column = self.split.by
-        mixed = column == "source" and self.mix is not None
-        if column in ("group", "source", "time") and getattr(self, column) is None and not mixed:
-            raise ValueError(f"split.by is {column}: name the column with data.{column}")
+    def _check_split_column(self) -> DataPart:
+        split_by = self.split.by
+        by_mix_source = split_by == "source" and self.mix is not None
+        if split_by in ("group", "source", "time") and getattr(self, split_by) is None and not by_mix_source:
+            raise ValueError(f"split.by is {split_by}: name the column with data.{split_by}")
         return self
 
 
@@ -256,31 +256,31 @@ class AdapterPart(Part):
     """A few new weights that learn in place of the pretrained ones; none without ``kind``."""
 
     kind: Literal["lora", "rslora", "dora", "lora+", "ia3", "prompt"] | None = None
-    rank: int | None = Field(default=None, ge=1, le=RANK)
-    alpha: float | None = Field(default=None, gt=0, le=FACTOR)
+    rank: int | None = Field(default=None, ge=1, le=MAX_RANK)
+    alpha: float | None = Field(default=None, gt=0, le=MAX_FACTOR)
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    targets: _Names = None
+    targets: _OptionalNames = None
     merge: bool = False
-    rate_ratio: float | None = Field(default=None, gt=0, le=FACTOR)
+    rate_ratio: float | None = Field(default=None, gt=0, le=MAX_FACTOR)
 
     @model_validator(mode="after")
-    def _settings_need_a_kind(self) -> AdapterPart:
-        given = self.model_dump(exclude_defaults=True)
-        if given and self.kind is None:
-            raise ValueError(f"{next(iter(given))} is set without model.adapter.kind")
+    def _check_adapter_type(self) -> AdapterPart:
+        settings = self.model_dump(exclude_defaults=True)
+        if settings and self.kind is None:
+            raise ValueError(f"{next(iter(settings))} is set without model.adapter.kind")
         return self
 
 
 class ModelPart(Part):
     """Which model, and how much of it learns."""
 
-    name: str = EMBEDDED
+    name: str = EMBEDDED_MODEL
     revision: str | None = None
     trust_remote_code: bool = False
     pooling: Literal["auto", "mean", "own"] = "auto"
-    max_length: int | None = Field(default=None, ge=8, le=TOKENS)
-    max_target_length: int | None = Field(default=None, ge=2, le=TOKENS)
-    layers: int | None = Field(default=None, ge=1, le=LAYERS)
+    max_length: int | None = Field(default=None, ge=8, le=MAX_TOKENS)
+    max_target_length: int | None = Field(default=None, ge=2, le=MAX_TOKENS)
+    layers: int | None = Field(default=None, ge=1, le=MAX_LAYERS)
     layers_kept: Literal["spread", "first"] = "spread"
     adapter: AdapterPart = AdapterPart()
     freeze: int | float | str | None = None
@@ -300,52 +300,52 @@ class DistillPart(Part):
     teacher to answer. ``alone``: the same model is trained
     without a teacher too, to be held against."""
 
-    teacher: Annotated[tuple[str, ...] | None, _tupled] = None
+    teacher: Annotated[tuple[str, ...] | None, _as_tuple] = None
     weight: float = Field(default=1.0, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0, le=100)
     compared: Literal["probabilities", "logits"] = "probabilities"
     crossed: float | None = Field(default=None, ge=0, le=1000)
-    hidden: float = Field(default=0.0, ge=0, le=FACTOR)
-    attention: float = Field(default=0.0, ge=0, le=FACTOR)
+    hidden: float = Field(default=0.0, ge=0, le=MAX_FACTOR)
+    attention: float = Field(default=0.0, ge=0, le=MAX_FACTOR)
     alone: bool = True
 
 
 class TrainPart(Part):
     """How the model learns. ``None`` is filled from the table in ``defaults.py``."""
 
-    epochs: float | None = Field(default=None, gt=0, le=EPOCHS)
-    max_steps: int | None = Field(default=None, ge=1, le=STEPS)
-    max_minutes: float | None = Field(default=None, gt=0, le=MINUTES)
-    batch_size: int | None = Field(default=None, ge=1, le=ROWS)
-    accumulate: int = Field(default=1, ge=1, le=ROWS)
-    learning_rate: float | None = Field(default=None, gt=0, le=RATE)
+    epochs: float | None = Field(default=None, gt=0, le=MAX_EPOCHS)
+    max_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    max_minutes: float | None = Field(default=None, gt=0, le=MAX_MINUTES)
+    batch_size: int | None = Field(default=None, ge=1, le=MAX_ROWS)
+    accumulate: int = Field(default=1, ge=1, le=MAX_ROWS)
+    learning_rate: float | None = Field(default=None, gt=0, le=MAX_RATE)
     optimizer: str | None = None
     schedule: str | None = None
     warmup: float | None = Field(default=None, ge=0, lt=1)
-    weight_decay: float | None = Field(default=None, ge=0, le=RATE)
+    weight_decay: float | None = Field(default=None, ge=0, le=MAX_RATE)
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
-    huber: float | None = Field(default=None, gt=0, le=FACTOR)
+    huber: float | None = Field(default=None, gt=0, le=MAX_FACTOR)
     layer_decay: float | None = Field(default=None, gt=0, le=1)
-    clip: float | None = Field(default=None, gt=0, le=RATE)
+    clip: float | None = Field(default=None, gt=0, le=MAX_RATE)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     checkpoint_activations: bool = False
     matmul: Literal["auto", "default", "onednn"] = "auto"
-    shard: Annotated[Literal["off", "auto", "full"], BeforeValidator(_word)] = "auto"
+    shard: Annotated[Literal["off", "auto", "full"], BeforeValidator(_on_off)] = "auto"
     threads: int | None = Field(default=None, ge=1)
-    patience: int | None = Field(default=None, ge=1, le=LOOKS)
+    patience: int | None = Field(default=None, ge=1, le=MAX_EVALUATIONS)
     metric: str | None = None
     keep: Literal["newest_unless_worse", "lowest", "last"] | None = None
     head: Literal["both", "logistic", "discriminant"] | None = None
-    evaluations: int = Field(default=20, ge=1, le=LOOKS)
+    evaluations: int = Field(default=20, ge=1, le=MAX_EVALUATIONS)
     pack: bool = False
-    chunk_loss: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"
-    added: Annotated[tuple[Origin, ...] | None, _tupled] = None
-    folds: int | None = Field(default=None, ge=0, le=FOLDS)
-    cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"
+    chunk_loss: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_off)] = "auto"
+    added: Annotated[tuple[Origin, ...] | None, _as_tuple] = None
+    folds: int | None = Field(default=None, ge=0, le=MAX_FOLDS)
+    cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_off)] = "auto"
 
     @field_validator("folds")
     @classmethod
-    def _no_single_fold(cls, value: int | None) -> int | None:
+    def _check_folds(cls, value: int | None) -> int | None:
         if value == 1:
             raise ValueError("one fold is no division: use 0 for none, or 2 and more")
         return value
@@ -354,9 +354,9 @@ class TrainPart(Part):
 class GeneratePart(Part):
     """How a generating model's texts are made for the scores and the report."""
 
-    rows: int = Field(default=100, ge=0, le=STEPS)
+    rows: int = Field(default=100, ge=0, le=MAX_STEPS)
     beams: int = Field(default=1, ge=1, le=1000)
-    max_new_tokens: int | None = Field(default=None, ge=1, le=TOKENS)
+    max_new_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     watch: bool = False
     execute: Literal["sql", "pandas"] | None = None
     table: str | None = None
@@ -368,14 +368,14 @@ class GeneratePart(Part):
 POLICIES = ("off", "stop", "adapt")
 
 
-def _policy(value: object) -> Any:
+def _parse_policy(value: object) -> Any:
     """One of them, or ``file.py:Name``; YAML's ``false`` is ``off``, and so is that word."""
     value = "off" if value is False or str(value).lower() == "false" else value
-    path, ending, name = str(value).rpartition(".py:")
-    if isinstance(value, str) and (value in POLICIES or (path and ending and name.isidentifier())):
+    path, separator, name = str(value).rpartition(".py:")
+    if isinstance(value, str) and (value in POLICIES or (path and separator and name.isidentifier())):
         return value
-    known = " or ".join(f"'{one}'" for one in (*POLICIES, "FILE.py:Name"))
-    raise PydanticCustomError("literal_error", "must be {expected}", {"expected": known})
+    choices = " or ".join(f"'{one}'" for one in (*POLICIES, "FILE.py:Name"))
+    raise PydanticCustomError("literal_error", "must be {expected}", {"expected": choices})
 
 
 class ControlPart(Part):
@@ -383,7 +383,7 @@ class ControlPart(Part):
     costs. ``policy`` is ``off``, ``stop``, ``adapt``, or a policy of the user's, ``file.py:Name``.
     """
 
-    policy: Annotated[Literal["off", "stop", "adapt"] | str, BeforeValidator(_policy)] = "stop"
+    policy: Annotated[Literal["off", "stop", "adapt"] | str, BeforeValidator(_parse_policy)] = "stop"
     worth: float = Field(default=0.005, ge=0, lt=1)
     chance: float = Field(default=0.3, ge=0, le=1)
 
@@ -393,7 +393,7 @@ class ForgettingPart(Part):
     how many at most. Without ``data`` some of ``data.general`` are set aside for it."""
 
     data: str | None = None
-    rows: int = Field(default=200, ge=10, le=ROWS)
+    rows: int = Field(default=200, ge=10, le=MAX_ROWS)
 
 
 class FairnessPart(Part):
@@ -404,9 +404,9 @@ class FairnessPart(Part):
     many of a side the swap test looks at, 0 for none; ``insert`` puts terms before texts that have
     none."""
 
-    columns: _Names = None
+    columns: _OptionalNames = None
     terms: str | None = None
-    rows: int = Field(default=40, ge=0, le=ROWS)
+    rows: int = Field(default=40, ge=0, le=MAX_ROWS)
     insert: bool = False
 
 
@@ -414,7 +414,7 @@ class ProbesPart(Part):
     """What is measured of a run beside its own rows: random texts that are planted in its training
     part (``canaries``, so many), and what it forgets."""
 
-    canaries: int | None = Field(default=None, ge=0, le=CANARIES)
+    canaries: int | None = Field(default=None, ge=0, le=MAX_CANARIES)
     forgetting: ForgettingPart = ForgettingPart()
     shots: int = Field(default=3, ge=0, le=16)
     judge: str | None = None
@@ -429,7 +429,7 @@ class AuditPart(Part):
     the labels doubted by tuned features too, ``folds`` by what a run of ``holdfast cv`` said of
     these rows out of fold."""
 
-    rows: int = Field(default=20_000, ge=0, le=STEPS)
+    rows: int = Field(default=20_000, ge=0, le=MAX_STEPS)
     engine: Literal["local", "ray"] = "local"
     loose: float | None = Field(default=None, gt=0, le=0.5)
     tuned: bool = False
@@ -439,13 +439,13 @@ class AuditPart(Part):
 class AlertPart(Part):
     """Whom to tell when the verdict changes; ``on`` names the verdicts, all by default."""
 
-    on: Annotated[tuple[str, ...], _tupled] = get_args(Label)
+    on: Annotated[tuple[str, ...], _as_tuple] = get_args(Label)
     command: str | None = Field(default=None, min_length=1)
     webhook: str | None = Field(default=None, min_length=1)
 
     @field_validator("on")
     @classmethod
-    def _known_verdicts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_verdicts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for label in value:
             if label not in get_args(Label):
                 raise ValueError(
@@ -457,7 +457,7 @@ class AlertPart(Part):
 class TrackPart(Part):
     """Where what a run logs is sent beside its own files: nowhere, unless asked."""
 
-    to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], _tupled] = ()
+    to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], _as_tuple] = ()
     project: str = Field(default="holdfast", min_length=1)
     name: str | None = None
 
@@ -473,17 +473,17 @@ class MetaPart(Part):
 
     method: Literal["auto", "prototypes", "embedding", "reptile", "maml", "anil"] | None = None
     task_column: str | None = None
-    ways: int | None = Field(default=None, ge=2, le=ROWS)
-    shots: int = Field(default=5, ge=1, le=ROWS)
-    queries: int | None = Field(default=None, ge=1, le=ROWS)
-    episodes: int | None = Field(default=None, ge=1, le=STEPS)
-    judge_episodes: int = Field(default=200, ge=10, le=ROWS)
-    test_episodes: int = Field(default=600, ge=10, le=ROWS)
-    looks: int = Field(default=6, ge=1, le=LOOKS)
+    ways: int | None = Field(default=None, ge=2, le=MAX_ROWS)
+    shots: int = Field(default=5, ge=1, le=MAX_ROWS)
+    queries: int | None = Field(default=None, ge=1, le=MAX_ROWS)
+    episodes: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    judge_episodes: int = Field(default=200, ge=10, le=MAX_ROWS)
+    test_episodes: int = Field(default=600, ge=10, le=MAX_ROWS)
+    looks: int = Field(default=6, ge=1, le=MAX_EVALUATIONS)
 
     @model_validator(mode="before")
     @classmethod
-    def _without_what_went(cls, given: Any) -> Any:
-        gone = ("inner_steps", "inner_rate")
-        known = isinstance(given, dict)
-        return {k: v for k, v in given.items() if k not in gone} if known else given
+    def _drop_removed_keys(cls, value: Any) -> Any:
+        removed_keys = ("inner_steps", "inner_rate")
+        is_mapping = isinstance(value, dict)
+        return {k: v for k, v in value.items() if k not in removed_keys} if is_mapping else value

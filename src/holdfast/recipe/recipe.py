@@ -19,7 +19,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.wording import HIDDEN
 from holdfast.core.yaml_values import DEEPEST, TooMuchError, from_yaml, read_yaml
 from holdfast.recipe.parts import (
-    EMBEDDED,
+    EMBEDDED_MODEL,
     AlertPart,
     AuditPart,
     ControlPart,
@@ -34,11 +34,11 @@ from holdfast.recipe.parts import (
     Task,
     TrackPart,
     TrainPart,
-    takes,
+    accepted_types,
 )
-from holdfast.recipe.values import NUMBER, check_free
+from holdfast.recipe.values import NUMBER, check_free_value
 
-LISTS = (
+LIST_KEYS = (
     "data.path",
     "data.text",
     "data.split.held",
@@ -49,15 +49,15 @@ LISTS = (
     "track.to",
 )
 # What a method may be set to, as pydantic names these in the place of a fault.
-METHOD_FORMS = ("dict[str,any]", "bool")
+METHOD_TYPES = ("dict[str,any]", "bool")
 # Alone, YAML takes each for the beginning of a block of text, which is empty then.
-BLOCKS = ("|", ">")
+YAML_BLOCK_MARKS = ("|", ">")
 # Parts whose keys are names of a registry, with settings of their own.
-FREE = ("methods", "enrich", "treat")
+FREE_SECTIONS = ("methods", "enrich", "treat")
 # What stands in the place of a value that is to be searched (``search/space_request.py``).
-SEARCHED = {"range", "choices"}
+SEARCH_KEYS = {"range", "choices"}
 # Of files of rows: no name on the hub ends so.
-ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt", ".xlsx", ".gz")
+DATA_FILE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt", ".xlsx", ".gz")
 
 
 class Recipe(Part):
@@ -84,7 +84,7 @@ class Recipe(Part):
     @field_validator("methods", "enrich", "treat", mode="before")
     @classmethod
     def _plain_values(cls, value: object) -> object:
-        check_free(value)
+        check_free_value(value)
         return value
 
     def to_yaml(self) -> str:
@@ -93,7 +93,7 @@ class Recipe(Part):
         plain["control"]["policy"] = str(plain["control"]["policy"])
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
-    def shown(self) -> dict[str, Any]:
+    def public_settings(self) -> dict[str, Any]:
         """Every setting in plain values, for what leaves the machine (report, result, trackers):
         a command of the user's may hold secrets, so that it is said to be set, and no more."""
         plain = self.model_dump(mode="json")
@@ -101,7 +101,7 @@ class Recipe(Part):
             plain["alert"]["command"] = HIDDEN
         return plain
 
-    def changed(self, **parts: Mapping[str, object]) -> Recipe:
+    def with_changes(self, **parts: Mapping[str, object]) -> Recipe:
         """A copy with some keys of some parts replaced, checked again."""
         plain = self.model_dump()
         for part, values in parts.items():
@@ -116,13 +116,13 @@ def parse(plain: object, where: str) -> Recipe:
     try:
         return Recipe.model_validate(plain)
     except ValidationError as error:
-        raise _first_fault(error, where) from None
+        raise _first_error(error, where) from None
 
 
 def read_recipe(path: Path) -> Recipe:
     """Read a YAML recipe; relative paths in it are relative to its folder."""
     plain = read_yaml(path)
-    return anchored(
+    return resolve_paths(
         # A link to a recipe is followed: the paths in it were written for the folder that it lies
         # in.
         parse(plain if plain is not None else {}, str(path)),
@@ -142,7 +142,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         if not equals:
             raise RecipeError("--set", "needs KEY=VALUE", setting, "E.g. --set train.epochs=5.")
         key = name.strip()
-        _assign(plain, key, _words(text, key) if takes_words(key) else _value(text, key))
+        _assign(plain, key, _parse_text_value(text, key) if is_text_key(key) else _parse_value(text, key))
     return parse(plain, "--set")
 
 
@@ -163,42 +163,42 @@ def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
             "settings", "are neither a dict nor a list", settings, "Give {'train.epochs': 5}."
         )
     if not isinstance(settings, Mapping):
-        return [_setting(one) for one in settings]
-    return [f"{key}={_written(str(key), value)}" for key, value in settings.items()]
+        return [_require_text(one) for one in settings]
+    return [f"{key}={_setting_yaml(str(key), value)}" for key, value in settings.items()]
 
 
-def _setting(one: object) -> str:
-    if isinstance(one, str):
-        return one
+def _require_text(setting: object) -> str:
+    if isinstance(setting, str):
+        return setting
     raise RecipeError(
-        "settings", "holds what is no text", one, "Give ['train.epochs=5'], or a dict."
+        "settings", "holds what is no text", setting, "Give ['train.epochs=5'], or a dict."
     )
 
 
-def _written(key: str, value: object) -> str:
+def _setting_yaml(key: str, value: object) -> str:
     """A value as YAML reads it back, on one line."""
-    plain = _plain(key, value)
+    plain = _python_value(key, value)
     if isinstance(plain, float) and not math.isfinite(plain):
         # YAML writes ``.inf``, ``-.inf`` and ``.nan``; JSON has none of them.
         return f".{plain}".replace(".-", "-.")
     try:
         return json.dumps(plain, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise _no_value(key, value) from error
+        raise _unsupported_value(key, value) from error
 
 
-def _plain(key: str, value: object) -> Any:
+def _python_value(key: str, value: object) -> Any:
     """NumPy's numbers and arrays as Python's, a path as its name."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, PurePath):
         return str(value)
     if value is not None and not isinstance(value, (bool, int, float, str, list, tuple, dict)):
-        raise _no_value(key, value)
+        raise _unsupported_value(key, value)
     return value
 
 
-def _no_value(key: str, value: object) -> RecipeError:
+def _unsupported_value(key: str, value: object) -> RecipeError:
     return RecipeError(
         f"settings: {key}",
         f"is of the type {type(value).__name__}, which no recipe can hold",
@@ -219,51 +219,51 @@ def known_keys(
     recipe may leave out as a whole."""
     keys: list[str] = []
     for name, field in part.model_fields.items():
-        inner = _section(field.annotation)
-        left_out = inner is not None and inner is not field.annotation
-        if inner is None or left_out:
+        section = _section(field.annotation)
+        is_optional = section is not None and section is not field.annotation
+        if section is None or is_optional:
             keys.append(prefix + name)
-        if inner is not None and (optional or not left_out):
-            keys += known_keys(inner, f"{prefix}{name}.", optional=optional)
+        if section is not None and (optional or not is_optional):
+            keys += known_keys(section, f"{prefix}{name}.", optional=optional)
     return keys
 
 
 def _section(annotation: object) -> type[BaseModel] | None:
     """The section of a recipe that a field is, where it is one or ``None``."""
-    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
-    sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-    return sections[0] if len(sections) == len(kinds) == 1 else None
+    types = [annotation_type for annotation_type in get_args(annotation) or (annotation,) if annotation_type is not type(None)]
+    sections = [k for k in types if isinstance(k, type) and issubclass(k, BaseModel)]
+    return sections[0] if len(sections) == len(types) == 1 else None
 
 
-def takes_words(key: str) -> bool:
+def is_text_key(key: str) -> bool:
     """Whether this key of a recipe takes text, or a list of texts, and nothing else."""
-    return key in _word_keys()
+    return key in _text_keys()
 
 
 @functools.cache
-def _word_keys() -> frozenset[str]:
+def _text_keys() -> frozenset[str]:
     def walk(part: type[BaseModel], prefix: str) -> Iterator[str]:
         for name, field in part.model_fields.items():
-            if (inner := _section(field.annotation)) is not None:
-                yield from walk(inner, f"{prefix}{name}.")
-            elif takes(part, name) == {str}:
+            if (section := _section(field.annotation)) is not None:
+                yield from walk(section, f"{prefix}{name}.")
+            elif accepted_types(part, name) == {str}:
                 yield prefix + name
 
     return frozenset(walk(Recipe, ""))
 
 
-def _words(text: str, key: str) -> Any:
+def _parse_text_value(text: str, key: str) -> Any:
     """What was typed, without its quotes; ``null`` and, where several are taken, a list as YAML has
     them."""
-    value = _value(text, key)
-    if text.strip() in BLOCKS:
+    value = _parse_value(text, key)
+    if text.strip() in YAML_BLOCK_MARKS:
         return text.strip()
     if value is None or isinstance(value, str):
         return value
-    return value if isinstance(value, list) and key in LISTS else text
+    return value if isinstance(value, list) and key in LIST_KEYS else text
 
 
-def _value(text: str, key: str) -> Any:
+def _parse_value(text: str, key: str) -> Any:
     try:
         value = from_yaml(text)
     except TooMuchError as error:
@@ -271,14 +271,14 @@ def _value(text: str, key: str) -> Any:
     except yaml.YAMLError:
         return text
     # Of the keys that are free nobody else reads `1e-4` as the number that YAML 1.1 misses.
-    free = isinstance(value, str) and not (key in _all_keys() or takes_words(key))
-    return float(value) if free and NUMBER.fullmatch(value) else value
+    is_untyped = isinstance(value, str) and not (key in _all_keys() or is_text_key(key))
+    return float(value) if is_untyped and NUMBER.fullmatch(value) else value
 
 
 def _assign(plain: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
-    free = key.partition(".")[0] in FREE
-    if not free and key not in _all_keys():
+    is_free = key.partition(".")[0] in FREE_SECTIONS
+    if not is_free and key not in _all_keys():
         raise RecipeError("--set", "names an unknown key", key, nearest(key, _all_keys()))
     if len(path) > DEEPEST:
         raise RecipeError(
@@ -288,19 +288,19 @@ def _assign(plain: dict[str, Any], key: str, value: object) -> None:
             "A setting of a method has three: methods.NAME.KEY.",
         )
     for step in path:
-        inner = plain.get(step)
-        plain[step] = inner if isinstance(inner, dict) else {}
+        section = plain.get(step)
+        plain[step] = section if isinstance(section, dict) else {}
         plain = plain[step]
     plain[last] = value
 
 
-def anchored(recipe: Recipe, folder: Path) -> Recipe:
+def resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with every relative path made absolute from ``folder``: what leads somewhere, and
     what can only be meant as a path (``./…``, ``../…``, or the ending of a file of rows), so that
     an error names the place that was looked at."""
 
     def anchor(value: str | None) -> str | None:
-        if value is None or value == EMBEDDED or value.startswith("~"):
+        if value is None or value == EMBEDDED_MODEL or value.startswith("~"):
             return value
         # Neither raises, whatever the name is: too long, with a NUL, a link to itself.
         if lies_there(folder / value) or _is_path(value):
@@ -310,54 +310,54 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
     files = ("path", "valid", "test", "descriptions", "unlabelled", "general")
     data: dict[str, Any] = {key: anchor(getattr(recipe.data, key)) for key in files}
     if synthesize := recipe.data.synthesize:
-        own = {"templates": anchor(synthesize.templates), "model": anchor(synthesize.model)}
-        data["synthesize"] = {**synthesize.model_dump(), **own}
+        synthesize_paths = {"templates": anchor(synthesize.templates), "model": anchor(synthesize.model)}
+        data["synthesize"] = {**synthesize.model_dump(), **synthesize_paths}
     if recipe.data.mix:
         data["mix"] = [{**one.model_dump(), "path": anchor(one.path)} for one in recipe.data.mix]
     forgetting = recipe.probes.forgetting
-    probed = {**forgetting.model_dump(), "data": anchor(forgetting.data)}
+    forgetting_settings = {**forgetting.model_dump(), "data": anchor(forgetting.data)}
     fairness = recipe.probes.fairness
-    terms = {**fairness.model_dump(), "terms": anchor(fairness.terms)}
-    metric = _with_code(recipe.train.metric, anchor)
-    enrich = {name: _with_code(given, anchor) for name, given in recipe.enrich.items()}
-    return recipe.changed(
+    fairness_settings = {**fairness.model_dump(), "terms": anchor(fairness.terms)}
+    metric_setting = _resolve_code_path(recipe.train.metric, anchor)
+    enrich = {name: _resolve_code_path(given, anchor) for name, given in recipe.enrich.items()}
+    return recipe.with_changes(
         data=data,
         model={"name": anchor(recipe.model.name)},
-        train={"metric": metric},
+        train={"metric": metric_setting},
         distill={"teacher": [anchor(one) for one in recipe.distill.teacher or ()] or None},
         probes={
-            "forgetting": probed,
-            "fairness": terms,
+            "forgetting": forgetting_settings,
+            "fairness": fairness_settings,
             "judge": anchor(recipe.probes.judge),
             "classifier": anchor(recipe.probes.classifier),
         },
         enrich=enrich,
-        control={"policy": _with_code(recipe.control.policy, anchor)},
+        control={"policy": _resolve_code_path(recipe.control.policy, anchor)},
     )
 
 
-def _with_code(given: object, anchor: Callable[[str], str | None]) -> Any:
+def _resolve_code_path(setting: object, anchor: Callable[[str], str | None]) -> Any:
     """A setting as it is, with the path of a function, or of a lexicon, of the user's made
     absolute."""
-    if isinstance(given, dict) and isinstance(given.get("terms"), str):
-        return {**given, "terms": anchor(given["terms"])}
-    if isinstance(given, dict) and isinstance(given.get("function"), str):
-        return {**given, "function": _with_code(given["function"], anchor)}
-    if not isinstance(given, str) or ".py:" not in given:
-        return given
-    path, _, function = given.rpartition(".py:")
+    if isinstance(setting, dict) and isinstance(setting.get("terms"), str):
+        return {**setting, "terms": anchor(setting["terms"])}
+    if isinstance(setting, dict) and isinstance(setting.get("function"), str):
+        return {**setting, "function": _resolve_code_path(setting["function"], anchor)}
+    if not isinstance(setting, str) or ".py:" not in setting:
+        return setting
+    path, _, function = setting.rpartition(".py:")
     return f"{str(anchor(path + '.py')).removesuffix('.py')}.py:{function}"
 
 
 def _is_path(value: str) -> bool:
     """Whether this is meant as a path, not as a name of the hub."""
-    return value.startswith(("./", "../")) or value.lower().endswith(ENDINGS)
+    return value.startswith(("./", "../")) or value.lower().endswith(DATA_FILE_ENDINGS)
 
 
-def _first_fault(error: ValidationError, where: str) -> RecipeError:
+def _first_error(error: ValidationError, where: str) -> RecipeError:
     fault = error.errors()[0]
-    key = ".".join(str(step) for step in fault["loc"] if step not in METHOD_FORMS)
-    if fault["loc"][-1:] and fault["loc"][-1] in METHOD_FORMS:
+    key = ".".join(str(step) for step in fault["loc"] if step not in METHOD_TYPES)
+    if fault["loc"][-1:] and fault["loc"][-1] in METHOD_TYPES:
         rule = "is neither true nor false nor a table of settings"
         remedy = f"Set {key}=true, or one of its settings: docs/recipe.md."
         return RecipeError(f"{where}: {key}", rule, fault.get("input"), remedy)
@@ -365,14 +365,14 @@ def _first_fault(error: ValidationError, where: str) -> RecipeError:
         rule, remedy = "says how to search settings", "`holdfast tune` reads it; else take it out."
         return RecipeError(f"{where}: {key}", rule, None, remedy)
     if fault["type"] == "extra_forbidden":
-        known = sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
-        return RecipeError(where, "names an unknown key", key, nearest(key, known))
+        known_names = sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
+        return RecipeError(where, "names an unknown key", key, nearest(key, known_names))
     if fault["type"] == "literal_error":
         # pydantic hands the choices on as one sentence.
         choices = re.findall(r"'([^']*)'", fault.get("ctx", {}).get("expected", ""))
-        given, rule = fault["input"], "is not one of the known values"
-        return RecipeError(f"{where}: {key}", rule, given, nearest(str(given), choices))
-    if isinstance(fault.get("input"), dict) and fault["input"].keys() & SEARCHED:
+        value_given, rule = fault["input"], "is not one of the known values"
+        return RecipeError(f"{where}: {key}", rule, value_given, nearest(str(value_given), choices))
+    if isinstance(fault.get("input"), dict) and fault["input"].keys() & SEARCH_KEYS:
         rule, remedy = "holds several values to search", f"`holdfast tune` searches {key}."
         return RecipeError(f"{where}: {key}", rule, fault["input"], remedy)
     # pydantic puts this before a validator's own sentence.

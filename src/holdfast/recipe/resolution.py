@@ -51,7 +51,7 @@ class ResolvedRecipe(Recipe):
     train: ResolvedTrain
 
 
-def resolved(recipe: Recipe, **parts: Mapping[str, object]) -> ResolvedRecipe:
+def resolve_recipe(recipe: Recipe, **parts: Mapping[str, object]) -> ResolvedRecipe:
     """``recipe`` with some keys of some parts replaced, and nothing open. Raises ``Defect`` where
     something is."""
     plain = recipe.model_dump()

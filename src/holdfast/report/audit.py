@@ -43,9 +43,9 @@ LEVELS = {
 }
 WORDS = {"error": "error", "warn": "warning", "info": "note"}
 # Of a list that nobody reads to its end.
-LISTED = 50
-LONGEST = 1200
-SNIPPET = 6
+MAX_ROWS_LISTED = 50
+MAX_CHARACTERS = 1200
+MAX_SNIPPET_PROBLEMS = 6
 # Words that are compared and shown of each text; the rest is cut, which is said.
 MOST_WORDS = 160
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
@@ -81,21 +81,21 @@ class ProblemView:
     examples: tuple[ExampleView, ...]
 
 
-def answer(document: Mapping[str, Any]) -> str:
+def audit_answer(document: Mapping[str, Any]) -> str:
     """The whole audit in a sentence; where no label was found, that comes first."""
-    none = next((one for one in document["findings"] if one["check"] == "no_label"), None)
-    if none is not None:
-        others = [one for one in document["findings"] if one is not none]
-        more = answer({**document, "findings": others})
-        return f"No label was found ({none['because']}). Without one: {more[:1].lower()}{more[1:]}"
-    counts = {level: _of(document, level) for level in LEVELS}
-    bad, doubtful = len(counts["error"]), len(counts["warn"])
-    if bad:
-        more = f" {_things(doubtful)} more {_are(doubtful)} worth a look." if doubtful else ""
-        return f"{_things(bad)} would spoil a training on these rows.{more}"
-    if doubtful:
+    no_label = next((one for one in document["findings"] if one["check"] == "no_label"), None)
+    if no_label is not None:
+        others = [one for one in document["findings"] if one is not no_label]
+        more = audit_answer({**document, "findings": others})
+        return f"No label was found ({no_label['because']}). Without one: {more[:1].lower()}{more[1:]}"
+    counts = {level: _findings_of(document, level) for level in LEVELS}
+    errors, warnings = len(counts["error"]), len(counts["warn"])
+    if errors:
+        more = f" {_count_things(warnings)} more {_are(warnings)} worth a look." if warnings else ""
+        return f"{_count_things(errors)} would spoil a training on these rows.{more}"
+    if warnings:
         first = "Nothing was found that would spoil a training on these rows."
-        return f"{first} {_things(doubtful)} {_are(doubtful)} worth a look."
+        return f"{first} {_count_things(warnings)} {_are(warnings)} worth a look."
     return "Nothing was found that would spoil a training on these rows."
 
 
@@ -103,10 +103,10 @@ def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
     """A self-contained page: ``document`` is what ``audit --json`` prints, ``examples`` the texts
     of each finding's examples by its place. The same audit gives the same bytes."""
     words = Glossary()
-    levels = _levels(document, examples)
-    found = {finding["check"] for finding in document["findings"]}
-    looked = {
-        "fine": [name for name in document["looked_at"] if name not in found],
+    levels = _problems_by_level(document, examples)
+    failing_checks = {finding["check"] for finding in document["findings"]}
+    checks_run = {
+        "fine": [name for name in document["looked_at"] if name not in failing_checks],
         "blind": list(document["not_looked_at"].items()),
     }
     choices = [
@@ -115,37 +115,37 @@ def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
     ]
     sections = [
         *([PagePart("problems", "What was found", levels)] if levels else []),
-        PagePart("looked", "What was looked at", looked),
+        PagePart("looked", "What was looked at", checks_run),
         *([PagePart("choices", "What was decided, and why", choices)] if choices else []),
     ]
-    return standalone(_top(document), sections, words, str(document["task"]))
+    return standalone(_headline(document), sections, words, str(document["task"]))
 
 
 def audit_snippet(document: Mapping[str, object], examples: Examples) -> str:
     """What an audit shows of itself in a notebook: the answer and the first findings."""
-    problems = [one for _, found in _levels(document, examples) for one in found]
+    problems = [one for _, views in _problems_by_level(document, examples) for one in views]
     page = (
         environment(Glossary())
         .get_template("audit_snippet.html.j2")
         .render(
             style=asset("snippet.css"),
             title=document["source"],
-            answer=answer(document),
+            answer=audit_answer(document),
             tone=_tone(document),
-            problems=problems[:SNIPPET],
-            more=max(0, len(problems) - SNIPPET),
-            about=_about(document),
+            problems=problems[:MAX_SNIPPET_PROBLEMS],
+            more=max(0, len(problems) - MAX_SNIPPET_PROBLEMS),
+            about=_coverage_sentence(document),
         )
     )
     return page.translate(UNPRINTABLE)
 
 
-def _of(document: Mapping[str, Any], severity: str) -> list[tuple[int, FindingJson]]:
-    found = enumerate(document["findings"])
-    return [(place, finding) for place, finding in found if finding["severity"] == severity]
+def _findings_of(document: Mapping[str, Any], severity: str) -> list[tuple[int, FindingJson]]:
+    findings = enumerate(document["findings"])
+    return [(place, finding) for place, finding in findings if finding["severity"] == severity]
 
 
-def _things(count: int) -> str:
+def _count_things(count: int) -> str:
     return "One thing" if count == 1 else f"{count} things"
 
 
@@ -158,9 +158,9 @@ def _tone(document: Mapping[str, Any]) -> str:
     return {"error": "bad", "warn": "warn"}.get(worst, "good")
 
 
-def _top(document: Mapping[str, Any]) -> Headline:
+def _headline(document: Mapping[str, Any]) -> Headline:
     tone = _tone(document)
-    counts = [(len(_of(document, level)), word) for level, word in WORDS.items()]
+    counts = [(len(_findings_of(document, level)), word) for level, word in WORDS.items()]
     label = ", ".join(counted(n, word) for n, word in counts if n) or "no findings"
     facts = [("Rows", f"{document['rows']:,}"), ("Task", str(document["task"]))]
     if document["label_counts"]:
@@ -172,33 +172,33 @@ def _top(document: Mapping[str, Any]) -> Headline:
         tone=tone,
         tone_word=TONES[tone],
         label=label,
-        sentence=answer(document),
-        because=_about(document),
+        sentence=audit_answer(document),
+        because=_coverage_sentence(document),
         facts=tuple(facts),
     )
 
 
-def _about(document: Mapping[str, Any]) -> str:
-    looked, blind = len(document["looked_at"]), len(document["not_looked_at"])
-    rest = f"; {blind} had nothing to see here" if blind else ""
-    return f"{looked} checks looked at {document['rows']:,} rows{rest}. Nothing was changed."
+def _coverage_sentence(document: Mapping[str, Any]) -> str:
+    checks, skipped = len(document["looked_at"]), len(document["not_looked_at"])
+    rest = f"; {skipped} had nothing to see here" if skipped else ""
+    return f"{checks} checks looked at {document['rows']:,} rows{rest}. Nothing was changed."
 
 
-def _levels(
+def _problems_by_level(
     document: Mapping[str, object], examples: Examples
 ) -> list[tuple[str, list[ProblemView]]]:
     """The findings of each severity that has any, under its title."""
-    made = [
-        (title, [_problem(one, examples.get(place, ())) for place, one in _of(document, severity)])
+    views_of_level = [
+        (title, [_problem_view(one, examples.get(place, ())) for place, one in _findings_of(document, severity)])
         for severity, title in LEVELS.items()
     ]
-    return [(title, problems) for title, problems in made if problems]
+    return [(title, problems) for title, problems in views_of_level if problems]
 
 
-def _problem(finding: FindingJson, shown: Sequence[Mapping[str, Any]]) -> ProblemView:
+def _problem_view(finding: FindingJson, shown: Sequence[Mapping[str, Any]]) -> ProblemView:
     rows = finding["rows"]
-    more = f" and {finding['count'] - LISTED:,} more" if finding["count"] > LISTED else ""
-    listed = ", ".join(str(row) for row in rows[:LISTED])
+    more = f" and {finding['count'] - MAX_ROWS_LISTED:,} more" if finding["count"] > MAX_ROWS_LISTED else ""
+    row_text = ", ".join(str(row) for row in rows[:MAX_ROWS_LISTED])
     return ProblemView(
         SEVERITIES[finding["severity"]],
         finding["severity"],
@@ -206,44 +206,44 @@ def _problem(finding: FindingJson, shown: Sequence[Mapping[str, Any]]) -> Proble
         f"{finding['count']:,}",
         sentence(finding["because"]),
         sentence(finding["remedy"]),
-        f"{listed}{more}" if rows else "",
+        f"{row_text}{more}" if rows else "",
         finding["fixed"],
         finding["cannot_see"],
         finding["error_rate"],
-        tuple(_example(one) for one in shown),
+        tuple(_example_view(one) for one in shown),
     )
 
 
-def _example(one: Mapping[str, Any]) -> ExampleView:
+def _example_view(one: Mapping[str, Any]) -> ExampleView:
     place = f"row {one['row']}"
     if one["other_row"] is None:
         text = one["text"]
-        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+        shown = text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} …"
         return ExampleView(one["note"], place, one["label"], escape(shown))
-    text, other = marked(one["text"], one["other_text"])
+    text, other = mark_differences(one["text"], one["other_text"])
     file = f" of {one['other_file']}" if one["other_file"] else ""
-    beside = f"row {one['other_row']}{file}"
-    return ExampleView(one["note"], place, one["label"], text, beside, one["other_label"], other)
+    other_place = f"row {one['other_row']}{file}"
+    return ExampleView(one["note"], place, one["label"], text, other_place, one["other_label"], other)
 
 
-def marked(one: str, other: str) -> tuple[Markup, Markup]:
+def mark_differences(one: str, other: str) -> tuple[Markup, Markup]:
     """Both texts as HTML, escaped; what only one of them has is inside ``<mark>``."""
-    first, second = _pieces(one), _pieces(other)
+    first, second = _tokens(one), _tokens(other)
     matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
     left, right = Markup(""), Markup("")
     for same, a, b, c, d in matcher.get_opcodes():
-        left += _piece("".join(first[a:b]), same == "equal")
-        right += _piece("".join(second[c:d]), same == "equal")
-    return left + _cut(one, first), right + _cut(other, second)
+        left += _mark_token("".join(first[a:b]), same == "equal")
+        right += _mark_token("".join(second[c:d]), same == "equal")
+    return left + _ellipsis(one, first), right + _ellipsis(other, second)
 
 
-def _pieces(text: str) -> list[str]:
+def _tokens(text: str) -> list[str]:
     return _WORD.findall(text)[: 2 * MOST_WORDS]
 
 
-def _piece(text: str, same: bool) -> Markup:
+def _mark_token(text: str, same: bool) -> Markup:
     return escape(text) if same or not text else Markup("<mark>") + escape(text) + Markup("</mark>")
 
 
-def _cut(text: str, pieces: list[str]) -> Markup:
+def _ellipsis(text: str, pieces: list[str]) -> Markup:
     return Markup(" …") if len(text) > sum(map(len, pieces)) else Markup("")

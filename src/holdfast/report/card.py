@@ -11,19 +11,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from holdfast.core.files import write_text
 from holdfast.core.records import Estimate
 from holdfast.core.tasks import pipeline_of
-from holdfast.report.numbers import ON_CARD, interval, metric_name, metrics
-from holdfast.report.page import TEMPLATES, UNPRINTABLE, Compiled
-from holdfast.report.public import hub_name, licence, public_name, without_paths
+from holdfast.report.numbers import CARD_METRICS, interval, metric_name, metrics
+from holdfast.report.page import TEMPLATES, UNPRINTABLE, TemplateCache
+from holdfast.report.public import hub_name, licence, public_name, strip_paths
 from holdfast.report.purposes import Purpose, purpose_of
 from holdfast.report.run_files import RunFiles, read_run
-from holdfast.report.view import division, headline, honest, learning, record, reliance
+from holdfast.report.view import division, headline, learning, record, reliance, score
 
-COMPILED = Compiled()
+COMPILED = TemplateCache()
 # More classes than these are counted, not named.
-NAMED = 30
+MAX_CLASSES_NAMED = 30
 # Treatments that leave training rows out.
-OF_ROWS = ("copies", "rows")
-SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
+ROW_TREATMENTS = ("copies", "rows")
+MARKDOWN_ESCAPES = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
 
 
 def write_card(run: Path) -> Path:
@@ -46,18 +46,18 @@ def render(run: RunFiles) -> str:
 
     meta = yaml.safe_dump(metadata(run), sort_keys=False, allow_unicode=True)
     base = run.part().text("model")
-    run, purpose = without_paths(run), purpose_of(run.result)
+    run, purpose = strip_paths(run), purpose_of(run.result)
     template = _environment().get_template("card.md.j2")
     body = template.render(
         top=headline.headline(run),
         rely=reliance.reliance(run),
-        score=honest.honest(run),
+        score=score.score_view(run),
         parts=division.division(run),
         gap=learning.gap(run),
         classes=run.result.get("classes") or (),
         facts=dict(record.facts(run)),
         loading=record.loading(run, "path/to/this/folder"),
-        treated=_treated(run),
+        treated=_cleaning_steps(run),
         model=public_name(base) if base else "a pretrained model",
         licence=licence(base) if base else "unknown: see the source",
         data=headline.data_name(run),
@@ -74,21 +74,21 @@ def render(run: RunFiles) -> str:
 def _use(run: RunFiles, purpose: Purpose) -> str:
     """What the model is for, as Markdown; few classes by their names."""
     classes = run.result.get("classes") or ()
-    names = ": " + ", ".join(map(_markdown, classes)) if 0 < len(classes) <= NAMED else ""
-    told = {
+    names = ": " + ", ".join(map(_markdown, classes)) if 0 < len(classes) <= MAX_CLASSES_NAMED else ""
+    replacements = {
         "THINGS": purpose.things,
         "COUNT": str(len(classes) or "its"),
         "DATA": f"`{_code(headline.data_name(run))}`",
         "NAMES": names,
     }
-    return re.sub("|".join(told), lambda found: told[found[0]], purpose.use)
+    return re.sub("|".join(replacements), lambda found: replacements[found[0]], purpose.use)
 
 
-def _treated(run: RunFiles) -> list[str]:
+def _cleaning_steps(run: RunFiles) -> list[str]:
     """The treatments of single texts that later rows get as well, by their names."""
-    asked = run.part("settings", "treat")
+    settings = run.part("settings", "treat")
     # Those of training rows alone are nothing that a later row could have.
-    return sorted(name for name, on in asked.items() if on is not False and name not in OF_ROWS)
+    return sorted(name for name, on in settings.items() if on is not False and name not in ROW_TREATMENTS)
 
 
 def metadata(run: RunFiles) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def metadata(run: RunFiles) -> dict[str, Any]:
         meta["base_model"] = published
     scores = {k: v for k, v in metrics(run.part("test")).items() if v.value is not None}
     meta["tags"] = [task, "holdfast"]
-    meta["metrics"] = [name for name in ON_CARD if name in scores]
+    meta["metrics"] = [name for name in CARD_METRICS if name in scores]
     if scores:
         data = headline.data_name(run)
         result = {
@@ -136,7 +136,7 @@ def _environment() -> Environment:
 
 def _markdown(text: object) -> str:
     """User text inside Markdown: one line, every special character escaped."""
-    return " ".join(str(text).split()).translate(SPECIAL)
+    return " ".join(str(text).split()).translate(MARKDOWN_ESCAPES)
 
 
 def _code(text: object) -> str:

@@ -10,26 +10,26 @@ import numpy as np
 from markupsafe import Markup
 
 from holdfast.core.curves import TRANSFORMERS, Curves, Series, position
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
 from holdfast.report.page import standalone
 from holdfast.report.section import PagePart
 from holdfast.report.view.headline import (
-    PLAIN,
     TONES,
+    VERDICT_SENTENCES,
     Headline,
     RemedyJson,
-    as_confirmed,
     evidence_line,
     settings_words,
+    unless_unconfirmed,
 )
 
 if TYPE_CHECKING:
     from holdfast.core.records import Floats
 
 
-MOST_POINTS = 160
+MAX_POINTS = 160
 # A log was left as it is: nobody kept a state here.
 SENTENCES = {"overfit": "It overfits.", "learning": "It is still learning."}
 
@@ -54,19 +54,19 @@ def render_diagnosis(log: Curves, document: Mapping[str, object], name: str) -> 
     log's path as the reader should see it."""
     words = Glossary()
     sections = (
-        PagePart("curves", "The curves", drawn(log)),
+        PagePart("curves", "The curves", curve_chart(log)),
         PagePart("choices", "What was read, and why", log.decisions),
     )
-    return standalone(_top(log, document, name), sections, words, f"log of kind {log.source}")
+    return standalone(_headline(log, document, name), sections, words, f"log of kind {log.source}")
 
 
-def drawn(log: Curves) -> CurveChart:
+def curve_chart(log: Curves) -> CurveChart:
     """Both losses over the log's axis, and both metrics where there are some beside a loss."""
-    places, note = _places(log)
-    losses = _lines(log, places, (("train", log.train), ("valid", log.valid)))
-    beside = log.valid is not None and not log.valid.rises and log.valid_metric is not None
-    metrics = (("train", log.train_metric), ("valid", log.valid_metric)) if beside else ()
-    rates = _lines(log, places, metrics)
+    places, note = _chart_positions(log)
+    losses = _chart_series(log, places, (("train", log.train), ("valid", log.valid)))
+    has_metric = log.valid is not None and not log.valid.rises and log.valid_metric is not None
+    metrics = (("train", log.train_metric), ("valid", log.valid_metric)) if has_metric else ()
+    rates = _chart_series(log, places, metrics)
     every = [*losses, *rates]
     return CurveChart(
         chart=_chart(log, "loss", "Losses over the run", places, losses),
@@ -74,7 +74,7 @@ def drawn(log: Curves) -> CurveChart:
         legend=tuple((s.style, s.name) for s in losses),
         axis=log.axis,
         thinned=note,
-        metric=log.valid_metric.name if beside and log.valid_metric else "",
+        metric=log.valid_metric.name if has_metric and log.valid_metric else "",
         columns=tuple(s.name for s in every),
         lines=tuple(
             (f"{position(float(place)):g}", *(compact(s.values[i]) for s in every))
@@ -83,11 +83,11 @@ def drawn(log: Curves) -> CurveChart:
     )
 
 
-def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
+def _headline(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
     verdict = document["verdict"]
-    tone, sentence = PLAIN[verdict["label"]]
+    tone, sentence = VERDICT_SENTENCES[verdict["label"]]
     sentence = SENTENCES.get(verdict["label"], sentence)
-    tone, sentence = as_confirmed(verdict, tone, sentence)
+    tone, sentence = unless_unconfirmed(verdict, tone, sentence)
     return Headline(
         title=name,
         tone=tone,
@@ -123,29 +123,29 @@ def _remedy(raw: RemedyJson, source: str) -> tuple[str, str]:
     return f"{raw['do'][:1].upper()}{raw['do'][1:]}.", settings_words(ours)
 
 
-def _places(log: Curves) -> tuple[Floats, str]:
+def _chart_positions(log: Curves) -> tuple[Floats, str]:
     """The positions to draw: the evaluations, else the training points, at most 160 of them; the
     first, the last and the best among them."""
     main = log.valid if log.valid is not None else log.train
-    every = main.at if main is not None else np.array([0.0])
-    if len(every) <= MOST_POINTS:
-        return every, ""
-    kept = every[np.unique(np.linspace(0, len(every) - 1, MOST_POINTS).round().astype(int))]
+    positions = main.at if main is not None else np.array([0.0])
+    if len(positions) <= MAX_POINTS:
+        return positions, ""
+    subset = positions[np.unique(np.linspace(0, len(positions) - 1, MAX_POINTS).round().astype(int))]
     best = [] if log.best is None else [log.best]
-    return np.union1d(kept, best), f"{len(kept)} of {len(every):,} points are drawn."
+    return np.union1d(subset, best), f"{len(subset)} of {len(positions):,} points are drawn."
 
 
-def _lines(
-    log: Curves, places: Floats, found: Sequence[tuple[str, Series | None]]
+def _chart_series(
+    log: Curves, places: Floats, curves_: Sequence[tuple[str, Series | None]]
 ) -> list[ChartSeries]:
     return [
-        ChartSeries(logged.name, style, _values(logged, places, mean=logged is log.train))
-        for style, logged in found
+        ChartSeries(logged.name, style, _values_at(logged, places, mean=logged is log.train))
+        for style, logged in curves_
         if logged is not None
     ]
 
 
-def _values(logged: Series, places: Floats, mean: bool) -> tuple[float | None, ...]:
+def _values_at(logged: Series, places: Floats, mean: bool) -> tuple[float | None, ...]:
     """What a series says at each place; a training loss the mean since the place before."""
     ends = np.searchsorted(logged.at, places, side="right")
     begins = np.concatenate([[0], ends[:-1]])
@@ -162,11 +162,11 @@ def _chart(
 ) -> Markup:
     if not lines:
         return Markup("")
-    whole = [float(place).is_integer() for place in places]
+    is_whole = [float(place).is_integer() for place in places]
     # The chart knows whole steps alone, and an epoch may be logged in parts.
-    scale = 1 if all(whole) else 1000
+    scale = 1 if all(is_whole) else 1000
     steps = tuple(round(scale * float(place)) for place in places)
     best = None if log.best is None else round(scale * log.best)
     axis = log.axis if scale == 1 else f"{log.axis} × 1000"
     nothing = (None,) * len(steps)
-    return curves(CurvesChart(key, title, "loss", steps, nothing, tuple(lines), best, axis, "best"))
+    return draw_curves(CurvesChart(key, title, "loss", steps, nothing, tuple(lines), best, axis, "best"))

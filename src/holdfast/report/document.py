@@ -60,7 +60,7 @@ class DocumentTable:
     columns: tuple[str, ...]
     lines: tuple[tuple[str | Cell, ...], ...]
     styles: tuple[str, ...] = ()
-    look: Literal["shown", "quiet", "region"] = "shown"
+    display: Literal["shown", "quiet", "region"] = "shown"
     region: str = ""
     kind: ClassVar[str] = "table"
 
@@ -99,12 +99,12 @@ class Document:
     ) -> Document:
         """The usual form: ``sentence`` answers, ``more`` are sentences that belong to it; folded
         away ``tables`` hold the numbers, and ``notes`` say what was not done and why."""
-        told = tuple(Passage(line, explained=True) for line in (sentence, *more))
+        passages = tuple(Passage(line, explained=True) for line in (sentence, *more))
         if not (tables or notes):
-            return cls(told)
+            return cls(passages)
         folded: list[Piece] = [table for table in tables if table.lines]
         folded += [Passage(note, explained=True) for note in notes]
-        return cls((*told, Details("The numbers", tuple(folded))))
+        return cls((*passages, Details("The numbers", tuple(folded))))
 
     @property
     def sentence(self) -> str:

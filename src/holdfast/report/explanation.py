@@ -18,7 +18,7 @@ from holdfast.report.view.headline import TONES, Headline
 
 # From which share of a row's strongest value on a word is marked faintly, clearly, strongly.
 STRENGTHS = (0.1, 1 / 3, 2 / 3)
-NAMED = 5
+MAX_WORDS_NAMED = 5
 NAMES = {"leave_one_out": "leave-one-out", "integrated_gradients": "integrated gradients"}
 WHY_NOT = {
     "not better than random": "taking words away in this map's order lowers the answer no faster "
@@ -26,11 +26,11 @@ WHY_NOT = {
     "too few words": "of so few words no order can be told from a random one",
     "hardly moves": "the answer hardly changes whatever words are taken away",
 }
-WORTH = (
+EXPLANATION_CAVEAT = (
     "What a word adds is measured on this model and this row. It says why the model answers so, "
     "not whether it should."
 )
-TOGETHER = "the maps of all rows together are not better than random"
+JOINT_CAVEAT = "the maps of all rows together are not better than random"
 
 
 class MapJson(TypedDict):
@@ -107,15 +107,15 @@ def strength(value: float | None, strongest: float) -> int:
     return level if value > 0 else -level
 
 
-def ranked(values: Sequence[float | None], sign: int) -> list[int]:
+def rank_marked(values: Sequence[float | None], sign: int) -> list[int]:
     """The places of the values of this sign that are marked, the strongest first."""
-    top = max((abs(v) for v in values if v is not None), default=0.0)
-    levels = [strength(value, top) for value in values]
-    chosen = [place for place, level in enumerate(levels) if level * sign > 0]
-    return sorted(chosen, key=lambda place: -abs(values[place] or 0.0))
+    strongest = max((abs(v) for v in values if v is not None), default=0.0)
+    levels = [strength(value, strongest) for value in values]
+    marked = [place for place, level in enumerate(levels) if level * sign > 0]
+    return sorted(marked, key=lambda place: -abs(values[place] or 0.0))
 
 
-def answer(document: Mapping[str, Any]) -> str:
+def explanation_answer(document: Mapping[str, Any]) -> str:
     """The whole explanation in a sentence."""
     reasons = [one for row in document["rows"] for one in row["reasons"]]
     shown = sum(bool(one["shown"]) for one in reasons)
@@ -137,16 +137,16 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
     rows, as data URIs. The same explanation gives the same bytes."""
     words = Glossary()
     rows = [
-        _row(document, row, pictures[place] if place < len(pictures) else None)
+        _row_view(document, row, pictures[place] if place < len(pictures) else None)
         for place, row in enumerate(document["rows"])
     ]
-    trusted = Document((Items(tuple(joint_lines(document))), Passage(WORTH, "remark")))
+    trusted = Document((Items(tuple(summary_lines(document))), Passage(EXPLANATION_CAVEAT, "remark")))
     sections = [
         PagePart("explained", "Row by row", rows),
         PagePart("trusted", "What this is worth", trusted),
     ]
     return standalone(
-        _top(document),
+        _headline(document),
         sections,
         words,
         str(document["task"]),
@@ -157,7 +157,7 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
 
 def row_view(document: Mapping[str, Any], picture: str | None = None) -> RowView:
     """The first row of what ``explain --json`` prints, as its template shows it."""
-    return _row(document, document["rows"][0], picture)
+    return _row_view(document, document["rows"][0], picture)
 
 
 def why_not(document: Mapping[str, object], reason: ReasonJson) -> str:
@@ -167,10 +167,10 @@ def why_not(document: Mapping[str, object], reason: ReasonJson) -> str:
     worth = str(reason["worth"])
     if worth in WHY_NOT:
         return f"{worth}: {WHY_NOT[worth]}" if worth == "not better than random" else WHY_NOT[worth]
-    return f"not better than random: {TOGETHER}" if not document["worth_showing"] else worth
+    return f"not better than random: {JOINT_CAVEAT}" if not document["worth_showing"] else worth
 
 
-def how_faithful(reason: ReasonJson) -> str:
+def faithfulness_line(reason: ReasonJson) -> str:
     """What is known of the map that is shown, as one line."""
     first = next(iter(reason["maps"].values()))
     if first["naopc"] is None:
@@ -182,7 +182,7 @@ def how_faithful(reason: ReasonJson) -> str:
     return line
 
 
-def joint_lines(document: Mapping[str, Any]) -> list[str]:
+def summary_lines(document: Mapping[str, Any]) -> list[str]:
     """What the maps are worth together, how often noise passes, and what it took; nothing where
     there are no maps."""
     if not any(row["reasons"] for row in document["rows"]):
@@ -192,19 +192,19 @@ def joint_lines(document: Mapping[str, Any]) -> list[str]:
         if not one["n"]:
             lines.append(f"By {NAMES.get(method, method)}: no row has words enough for a test.")
             continue
-        told = (
+        line = (
             f"By {NAMES.get(method, method)}, {one['better_than_random']} of {one['n']} maps are \
 better than random"
         )
         if one["n"] > 1 and one["naopc"] is not None:
             gap = one["difference"]
-            told += f"; faithfulness {one['naopc']:.2f} against {one['naopc_random']:.2f}"
+            line += f"; faithfulness {one['naopc']:.2f} against {one['naopc_random']:.2f}"
             if gap["low"] is not None:
-                told += f" ({gap['value']:+.2f}, {gap['low']:+.2f} to {gap['high']:+.2f})"
-            told += f", together p = {one['p']:.2g} by a permutation test"
+                line += f" ({gap['value']:+.2f}, {gap['low']:+.2f} to {gap['high']:+.2f})"
+            line += f", together p = {one['p']:.2g} by a permutation test"
         if one["rows_to_settle"]:
-            told += f"; {one['rows_to_settle']:,} rows like these would settle it"
-        lines.append(told + ".")
+            line += f"; {one['rows_to_settle']:,} rows like these would settle it"
+        lines.append(line + ".")
     if document["agreement"] is not None:
         lines.append(
             f"The two methods rank the words alike at {document['agreement']:+.2f} \
@@ -223,7 +223,7 @@ better than random"
     return lines
 
 
-def _top(document: Mapping[str, Any]) -> Headline:
+def _headline(document: Mapping[str, Any]) -> Headline:
     shown = any(one["shown"] for row in document["rows"] for one in row["reasons"])
     tone = "good" if shown else "unsure"
     facts = [("Rows", f"{document['n']:,}"), ("Task", str(document["task"]))]
@@ -234,36 +234,36 @@ def _top(document: Mapping[str, Any]) -> Headline:
         tone=tone,
         tone_word=TONES[tone],
         label="tested against random" if shown else "not better than random",
-        sentence=answer(document),
+        sentence=explanation_answer(document),
         because="Words are marked only where taking them away, the strongest first, lowers the "
         "model's answer faster than taking words away in random order.",
         facts=tuple(facts),
     )
 
 
-def _row(document: Mapping[str, Any], row: RowJson, picture: str | None) -> RowView:
+def _row_view(document: Mapping[str, Any], row: RowJson, picture: str | None) -> RowView:
     return RowView(
         f"Row {row['row']:,}",
-        said_of(row),
+        prediction_text(row),
         str(row["because"] or ""),
-        tuple(_reason(document, row, one, picture) for one in row["reasons"]),
+        tuple(_reason_view(document, row, one, picture) for one in row["reasons"]),
         tuple(row_notes(row)),
     )
 
 
-def said_of(row: RowJson) -> str:
+def prediction_text(row: RowJson) -> str:
     """The answer, how sure, and the label where one is given."""
-    found = row["prediction"]
-    if isinstance(found, float):
-        found = f"{found:.4g}"
-    if isinstance(found, list):
-        found = " ".join(map(str, found)) or "no label"
-    said = "" if found is None else str(found)
+    prediction = row["prediction"]
+    if isinstance(prediction, float):
+        prediction = f"{prediction:.4g}"
+    if isinstance(prediction, list):
+        prediction = " ".join(map(str, prediction)) or "no label"
+    text = "" if prediction is None else str(prediction)
     if row["confidence"] is not None:
-        said += f" ({100 * row['confidence']:.0f} %)"
+        text += f" ({100 * row['confidence']:.0f} %)"
     if row["label"] not in (None, ""):
-        said += f", labelled {row['label']}"
-    return said
+        text += f", labelled {row['label']}"
+    return text
 
 
 def row_notes(row: RowJson) -> list[str]:
@@ -277,7 +277,7 @@ def row_notes(row: RowJson) -> list[str]:
     return notes
 
 
-def _reason(
+def _reason_view(
     document: Mapping[str, Any], row: RowJson, reason: ReasonJson, picture: str | None
 ) -> ReasonView:
     values = next(iter(reason["maps"].values()))["values"]
@@ -285,7 +285,7 @@ def _reason(
     if reason["shown"]:
         top = max(abs(value) for value in values)
         levels = [strength(value, top) for value in values]
-    shaded = _grid(row, levels, picture) if "grid" in row else _text(row, levels)
+    shaded = _marked_grid(row, levels, picture) if "grid" in row else _marked_text(row, levels)
     details = [
         f"{reason['measure']} {reason['score']:+.2f}; with every word taken away "
         f"{reason['empty']:+.2f}"
@@ -298,14 +298,14 @@ def _reason(
                 f"p = {one['p']:.2g} of {one['orders']} orders: {one['worth']}"
             )
     supports, against = (
-        tuple(named_of(row, reason, sign)[:NAMED]) if reason["shown"] else () for sign in (1, -1)
+        tuple(marked_words(row, reason, sign)[:MAX_WORDS_NAMED]) if reason["shown"] else () for sign in (1, -1)
     )
     return ReasonView(
         str(reason["target"]), shaded, supports, against, why_not(document, reason), tuple(details)
     )
 
 
-def named_of(row: RowJson, reason: ReasonJson, sign: int) -> list[tuple[str, str, str]]:
+def marked_words(row: RowJson, reason: ReasonJson, sign: int) -> list[tuple[str, str, str]]:
     """The marked words of a sign: the word, what it adds, and the probability without it."""
     values = next(iter(reason["maps"].values()))["values"]
     without = reason["probability_without"]
@@ -315,50 +315,50 @@ def named_of(row: RowJson, reason: ReasonJson, sign: int) -> list[tuple[str, str
             f"{values[place]:+.2f}",
             "" if without is None else f"{100 * without[place]:.0f} %",
         )
-        for place in ranked(values, sign)
+        for place in rank_marked(values, sign)
     ]
 
 
-def _text(row: RowJson, levels: Sequence[int]) -> Markup:
+def _marked_text(row: RowJson, levels: Sequence[int]) -> Markup:
     """The texts as they stand, each marked word in an element of its own."""
     parts = []
     for number, text in enumerate(row["texts"]):
-        at, made = 0, []
+        at, pieces = 0, []
         for (part, start, stop), level in zip(row["spans"], levels, strict=True):
             if part != number:
                 continue
-            made.append(str(escape(text[at:start])))
+            pieces.append(str(escape(text[at:start])))
             word = escape(text[start:stop])
             if level:
-                side = "for" if level > 0 else "against"
-                made.append(f'<span class="{side} s{abs(level)}">{word}</span>')
+                direction = "for" if level > 0 else "against"
+                pieces.append(f'<span class="{direction} s{abs(level)}">{word}</span>')
             else:
-                made.append(str(word))
+                pieces.append(str(word))
             at = stop
-        parts.append("".join(made) + str(escape(text[at:])))
+        parts.append("".join(pieces) + str(escape(text[at:])))
     return Markup("<br>".join(parts))
 
 
-def _grid(row: RowJson, levels: Sequence[int], picture: str | None) -> Markup:
+def _marked_grid(row: RowJson, levels: Sequence[int], picture: str | None) -> Markup:
     """A small copy of the picture with its squares drawn over it."""
     down, across = row["grid"]
-    side = 160
-    high, wide = side / down, side / across
+    size = 160
+    high, wide = size / down, size / across
     squares = []
     for place, level in enumerate(levels):
         if level:
-            side_class = "for" if level > 0 else "against"
+            direction = "for" if level > 0 else "against"
             x, y = (place % across) * wide, (place // across) * high
             squares.append(
-                f'<rect class="{side_class} s{abs(level)}" x="{x:.1f}" y="{y:.1f}" '
+                f'<rect class="{direction} s{abs(level)}" x="{x:.1f}" y="{y:.1f}" '
                 f'width="{wide:.1f}" height="{high:.1f}"/>'
             )
     image = ""
     if picture:
-        image = f'<image href="{escape(picture)}" width="{side}" height="{side}" \
+        image = f'<image href="{escape(picture)}" width="{size}" height="{size}" \
 preserveAspectRatio="none"/>'
     return Markup(
-        f'<svg class="squares" viewBox="0 0 {side} {side}" width="{side}" height="{side}" '
+        f'<svg class="squares" viewBox="0 0 {size} {size}" width="{size}" height="{size}" '
         f'role="img" aria-label="The picture with its squares marked">{image}{"".join(squares)}'
         "</svg>"
     )

@@ -14,7 +14,7 @@ from holdfast.core.records import Estimate
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
-RATES = (
+RATE_METRICS = (
     "accuracy",
     "entity",
     "token_accuracy",
@@ -29,7 +29,7 @@ RATES = (
     "top_k",
     "confidence",
 )
-NAMES = {
+METRIC_NAMES = {
     "accuracy": "Accuracy",
     "f1_macro": "F1, macro",
     "f1_weighted": "F1, weighted",
@@ -69,7 +69,7 @@ NAMES = {
 }
 # The first of a run's scores that a page speaks of; those that a model card lists; and, of what a
 # snapshot measures, the first that a person looks at: its short heading, whether it is a share.
-FIRST = (
+HEADLINE_METRICS = (
     "entity_f1",
     "accuracy",
     "f1_micro",
@@ -79,7 +79,7 @@ FIRST = (
     "perplexity",
     "loss",
 )
-ON_CARD = (
+CARD_METRICS = (
     "entity_f1",
     "accuracy",
     "f1_micro",
@@ -99,7 +99,7 @@ ON_CARD = (
     "chrf",
     "exact_match",
 )
-AT_LOOKS = {
+EVALUATION_METRICS = {
     "entity_f1": ("F1", False),
     "accuracy": ("accuracy", True),
     "token_accuracy": ("token acc.", True),
@@ -134,18 +134,18 @@ def estimate(raw: object) -> Estimate:
 
 def metrics(block: Mapping[str, object]) -> dict[str, Estimate]:
     """The metrics of a scores block of result.json, in the order written."""
-    found = block.get("metrics")
-    return {k: estimate(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
+    estimates = block.get("metrics")
+    return {k: estimate(v) for k, v in estimates.items()} if isinstance(estimates, Mapping) else {}
 
 
 def is_rate(name: str) -> bool:
     """Whether the metric ``name`` is a fraction to be shown as a percentage."""
-    return name.startswith(RATES)
+    return name.startswith(RATE_METRICS)
 
 
 def metric_name(name: str) -> str:
     """The metric's name as a heading: ``f1_macro`` is "F1, macro"."""
-    return NAMES.get(name, name.replace("_", " ").capitalize())
+    return METRIC_NAMES.get(name, name.replace("_", " ").capitalize())
 
 
 def metric_words(name: str) -> str:
@@ -159,7 +159,7 @@ def number(value: float | None, name: str = "") -> str:
     if value is None:
         return "–"
     if is_rate(name):
-        return f"{_signless(f'{100 * value:.1f}')}{NBSP}%"
+        return f"{_normalize_sign(f'{100 * value:.1f}')}{NBSP}%"
     return compact(value)
 
 
@@ -176,7 +176,7 @@ def points(value: float | None) -> str:
     """A difference of two rates, signed, in percentage points: ``+3.4``."""
     if value is None:
         return "–"
-    return _signless(f"{100 * value:+.1f}", signed=True)
+    return _normalize_sign(f"{100 * value:+.1f}", signed=True)
 
 
 def compact(value: float | None) -> str:
@@ -188,8 +188,8 @@ def compact(value: float | None) -> str:
     if value != 0 and (abs(value) < 0.0005 or abs(value) >= 1e6):
         return f"{value:.2e}".replace("-", MINUS)
     if abs(value) >= 99.95:
-        return _signless(f"{value:,.{0 if abs(value) >= 999.5 else 1}f}")
-    return _signless(f"{value:.3f}")
+        return _normalize_sign(f"{value:,.{0 if abs(value) >= 999.5 else 1}f}")
+    return _normalize_sign(f"{value:.3f}")
 
 
 def p_value(value: float | None) -> str:
@@ -242,7 +242,7 @@ def duration(seconds: object) -> str:
     return f"{minutes // 60}{NBSP}h {minutes % 60:02d}{NBSP}min"
 
 
-def _signless(text: str, signed: bool = False) -> str:
+def _normalize_sign(text: str, signed: bool = False) -> str:
     """Typographic minus, and no sign before a zero."""
     # Of the rounded text: −0.04 is written 0.0.
     if float(text.replace(",", "")) == 0:
@@ -250,7 +250,7 @@ def _signless(text: str, signed: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def few(names: list[str]) -> str:
+def first_two(names: list[str]) -> str:
     """The first two of the names, and how many more there are."""
     rest = len(names) - 2
     return ", ".join(names[:2]) + (f" and {rest} more" if rest > 0 else "")

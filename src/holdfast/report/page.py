@@ -16,16 +16,16 @@ from holdfast._version import __version__
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.files import write_text
 from holdfast.core.run_files import is_sealed
-from holdfast.report.contents import contents
+from holdfast.report.contents import report_sections
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import moment
-from holdfast.report.public import without_paths
+from holdfast.report.public import strip_paths
 from holdfast.report.run_files import RunFiles, read_run
 from holdfast.report.section import PagePart
 from holdfast.report.view import headline, mistakes, reliance
 
 
-class Compiled(BytecodeCache):
+class TemplateCache(BytecodeCache):
     """Code of templates, in memory. One belongs to environments of the same settings, since these
     are compiled in. Differs from Jinja's own cache in that it outlives its environment: a page has
     an environment of its own, because its glossary is."""
@@ -43,7 +43,7 @@ class Compiled(BytecodeCache):
 
 PACKAGE = Path(__file__).parents[1]
 TEMPLATES = PACKAGE / "report" / "templates"
-COMPILED = Compiled()
+COMPILED = TemplateCache()
 # Characters that HTML cannot hold; a lone surrogate cannot even be written.
 UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(55296, 57344)), "�")
 
@@ -75,19 +75,19 @@ def write_report(run: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The whole page as text; no path of the machine is in it."""
-    run = without_paths(run)
-    parts, whole = sections(run), run.part()
+    run = strip_paths(run)
+    parts, result = sections(run), run.part()
     return _page(
         Glossary(),
         headline.headline(run),
         parts,
-        task=whole.text("task"),
-        version=whole.text("holdfast"),
-        pictures=mistakes.has_pictures(run),
+        task=result.text("task"),
+        version=result.text("holdfast"),
+        pictures=mistakes.has_images(run),
         rely=reliance.reliance(run, {"words", *(part.id for part in parts)}),
-        created=moment(whole.text("created")),
+        created=moment(result.text("created")),
         absent=run.absent,
-        seed=whole.get("seed"),
+        seed=result.get("seed"),
     )
 
 
@@ -132,7 +132,7 @@ def _page(
             sections=parts,
             style=style,
             script=script,
-            policy=policy(style, script, pictures),
+            policy=content_policy(style, script, pictures),
             **given,
         )
     )
@@ -141,7 +141,7 @@ def _page(
 
 def sections(run: RunFiles) -> tuple[PagePart, ...]:
     """The parts of the page in reading order; a part without data is left out."""
-    parts = ((one, one.view(run)) for one in contents())
+    parts = ((one, one.view(run)) for one in report_sections())
     return tuple(
         PagePart(one.key, one.title, data, one.template)
         for one, data in parts
@@ -153,7 +153,7 @@ def environment(words: Glossary, *folders: Path) -> Environment:
     """Everything is escaped, and a name that a template misspells is an error. The filter ``words``
     marks what ``words`` explains; a page has a glossary of its own. Templates are looked for in
     ``folders`` first."""
-    made = Environment(
+    jinja = Environment(
         loader=FileSystemLoader([*folders, TEMPLATES, PACKAGE]),
         bytecode_cache=COMPILED,
         autoescape=True,
@@ -168,22 +168,22 @@ def environment(words: Glossary, *folders: Path) -> Environment:
     def mark(_: object, text: object) -> Markup:
         return words.mark(text)
 
-    made.filters["words"] = mark
-    made.globals["glossary"] = words
-    return made
+    jinja.filters["words"] = mark
+    jinja.globals["glossary"] = words
+    return jinja
 
 
-def policy(style: str, script: str, pictures: bool = False) -> str:
+def content_policy(style: str, script: str, pictures: bool = False) -> str:
     """A content policy that allows exactly this style and this script, and no request at all;
     ``pictures`` that lie inside the page are shown."""
     images = "img-src data:; " if pictures else ""
     return (
-        f"default-src 'none'; {images}style-src '{_digest(style)}'; "
-        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; {images}style-src '{_content_hash(style)}'; "
+        f"script-src '{_content_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
 
 
-def _digest(text: str) -> str:
+def _content_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

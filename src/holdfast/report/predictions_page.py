@@ -1,6 +1,6 @@
-"""The page of a run's recorded answers: one offline file to look through what the model said.
+"""The page of a run's recorded predictions: one offline file to look through.
 
-It is made of values alone: nothing here opens a file or asks a model. How many rows a page holds is
+It is made of values alone: nothing here opens a file or runs a model. How many rows a page holds is
 bounded by its size; they are drawn evenly, so that the share of right answers on the page is about
 that of all.
 """
@@ -19,17 +19,17 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import TAGGERS
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP, compact, count, number
-from holdfast.report.page import UNPRINTABLE, asset, environment, policy
+from holdfast.report.page import UNPRINTABLE, asset, content_policy, environment
 from holdfast.report.view.mistakes import PICTURE
 
-LARGEST = 2_000_000
+MAX_BYTES = 2_000_000
 MOST_ROWS = 1_000
 LONGEST_TEXT = 1_500
-CHANCES = 3
-LEAST_CHANCE = 0.01
+MAX_PROBABILITIES = 3
+MIN_PROBABILITY = 0.01
 # From which certainty on an answer is called sure, and below which unsure.
-SURE, UNSURE = 0.9, 0.6
-OUTSIDE = "O"
+HIGH_CONFIDENCE, LOW_CONFIDENCE = 0.9, 0.6
+OUTSIDE_TAG = "O"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class RecordedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedPredictions:
     """Everything that the page is made of.
 
     ``rows`` are all that may be shown, of ``of`` rows of the ``side``; ``which`` says which these
@@ -112,91 +112,91 @@ class PredictionsPage:
     of: int
 
 
-def draw_page(recorded: Recorded) -> PredictionsPage:
-    """The page with as many rows as fit ``LARGEST`` bytes, at most ``MOST_ROWS``, drawn evenly. The
+def render_predictions(predictions: RecordedPredictions) -> PredictionsPage:
+    """The page with as many rows as fit ``MAX_BYTES``, at most ``MOST_ROWS``, sampled evenly. The
     same run gives the same bytes."""
-    order = generator(recorded.seed, "page of recorded answers").permutation(len(recorded.rows))
-    rows = [recorded.rows[place] for place in order[:MOST_ROWS]]
+    order = generator(predictions.seed, "page of recorded answers").permutation(len(predictions.rows))
+    rows = [predictions.rows[place] for place in order[:MOST_ROWS]]
     while True:
-        html = _render(recorded, rows)
+        html = _render(predictions, rows)
         size = len(html.encode())
-        if size <= LARGEST or len(rows) <= 1:
-            return PredictionsPage(html, len(rows), recorded.of)
-        rows = rows[: max(1, int(0.95 * len(rows) * LARGEST / size))]
+        if size <= MAX_BYTES or len(rows) <= 1:
+            return PredictionsPage(html, len(rows), predictions.of)
+        rows = rows[: max(1, int(0.95 * len(rows) * MAX_BYTES / size))]
 
 
-def _render(recorded: Recorded, rows: Sequence[RecordedRow]) -> str:
+def _render(predictions: RecordedPredictions, rows: Sequence[RecordedRow]) -> str:
     words = Glossary()
-    examples = [_example(recorded, one) for one in rows]
+    examples = [_page_row(predictions, one) for one in rows]
     style = Markup(asset("report.css") + "\n" + asset("recorded.css"))
     script = asset("recorded.js")
     page = (
         environment(words)
         .get_template("recorded.html.j2")
         .render(
-            recorded=recorded,
+            recorded=predictions,
             examples=examples,
-            top=_sentence(recorded, rows),
-            classes=_classes(recorded, rows),
+            top=_sentence(predictions, rows),
+            classes=_classes(predictions, rows),
             judged=any(one.right is not None for one in rows),
             certain=any(one.sure is not None for one in rows),
             marked=any("<mark>" in one.text for one in examples),
-            sure=f"{100 * SURE:.0f}{NBSP}%",
-            unsure=f"{100 * UNSURE:.0f}{NBSP}%",
+            sure=f"{100 * HIGH_CONFIDENCE:.0f}{NBSP}%",
+            unsure=f"{100 * LOW_CONFIDENCE:.0f}{NBSP}%",
             style=style,
             script=script,
-            policy=policy(style, script, any(one.picture for one in examples)),
+            policy=content_policy(style, script, any(one.picture for one in examples)),
             version=__version__,
         )
     )
     return page.translate(UNPRINTABLE)
 
 
-def _sentence(recorded: Recorded, rows: Sequence[RecordedRow]) -> str:
-    shown, every = count(len(rows)), count(recorded.of)
-    of = f"all {every}" if len(rows) == recorded.of else f"{shown} of {every}"
-    drawn = "" if len(rows) == len(recorded.rows) else ", drawn evenly"
-    which = f", {recorded.which}" if recorded.which else ""
+def _sentence(predictions: RecordedPredictions, rows: Sequence[RecordedRow]) -> str:
+    shown, every = count(len(rows)), count(predictions.of)
+    of = f"all {every}" if len(rows) == predictions.of else f"{shown} of {every}"
+    drawn = "" if len(rows) == len(predictions.rows) else ", drawn evenly"
+    which = f", {predictions.which}" if predictions.which else ""
     judged = [one.right for one in rows if one.right is not None]
     share = ""
-    if judged and not recorded.chosen:
+    if judged and not predictions.chosen:
         share = f" Right: {100 * sum(judged) / len(judged):.0f}{NBSP}%."
-    return f"What the model answered to {of} {recorded.side} rows{which}{drawn}.{share}"
+    return f"What the model answered to {of} {predictions.side} rows{which}{drawn}.{share}"
 
 
-def _classes(recorded: Recorded, rows: Sequence[RecordedRow]) -> list[str]:
-    if recorded.task in TAGGERS:
-        tags = {tag for one in rows for tag in (*one.label, *one.said)} - {OUTSIDE}
+def _classes(predictions: RecordedPredictions, rows: Sequence[RecordedRow]) -> list[str]:
+    if predictions.task in TAGGERS:
+        tags = {tag for one in rows for tag in (*one.label, *one.said)} - {OUTSIDE_TAG}
         return sorted({tag.partition("-")[2] or tag for tag in tags} - {""})
-    seen = {name for one in rows for name in (*_names(one.label), *_names(one.said))}
-    return [name for name in recorded.classes if name in seen]
+    names = {name for one in rows for name in (*_names(one.label), *_names(one.said))}
+    return [name for name in predictions.classes if name in names]
 
 
 def _names(value: object) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
-def _example(recorded: Recorded, one: RecordedRow) -> PageRow:
-    tagged, carried = bool(one.words), recorded.carried or {}
+def _page_row(predictions: RecordedPredictions, one: RecordedRow) -> PageRow:
+    tagged, carried = bool(one.words), predictions.carried or {}
     carriers = [word for name in _names(one.said) for word in carried.get(name, ())]
-    sure = level = ""
+    confidence = level = ""
     if one.sure is not None:
-        sure = number(one.sure, "confidence")
-        level = "sure" if one.sure >= SURE else "unsure" if one.sure < UNSURE else "between"
+        confidence = number(one.sure, "confidence")
+        level = "sure" if one.sure >= HIGH_CONFIDENCE else "unsure" if one.sure < LOW_CONFIDENCE else "between"
     return PageRow(
         row=str(one.row),
-        text=_tagged(one) if tagged else _marked(_cut(one.text), carriers),
+        text=_tagged_text(one) if tagged else _highlight(_cut(one.text), carriers),
         picture=one.picture if one.picture.startswith(PICTURE) else "",
-        said="" if tagged else _shown(one.said),
-        label="" if tagged else _shown(one.label),
+        said="" if tagged else _value_text(one.said),
+        label="" if tagged else _value_text(one.label),
         verdict="" if one.right is None else "right" if one.right else "wrong",
-        sure=sure,
+        sure=confidence,
         level=level,
         order=(_key(one.sure), _key(one.error if one.loss is None else one.loss)),
         chances=tuple(
             (name, f"{p:.4f}", number(p, "confidence"))
-            for name, p in one.chances[:CHANCES]
-            if p >= LEAST_CHANCE
+            for name, p in one.chances[:MAX_PROBABILITIES]
+            if p >= MIN_PROBABILITY
         ),
         left=one.left or "",
         start=_cut(one.start or ""),
@@ -208,7 +208,7 @@ def _key(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return compact(value) if isinstance(value, float) else _cut(str(value))
@@ -218,31 +218,31 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
 
 
-def _marked(text: str, words: Sequence[str]) -> Markup:
+def _highlight(text: str, words: Sequence[str]) -> Markup:
     """``text`` escaped, with each of ``words`` in a ``<mark>``, as whole words of any case."""
     if not words:
         return escape(text)
     # The longest first: one may be the beginning of another.
     ordered = sorted(set(words), key=lambda word: (-len(word), word))
-    found = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, ordered))})(?!\w)", re.IGNORECASE)
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, ordered))})(?!\w)", re.IGNORECASE)
     parts, end = [], 0
-    for match in found.finditer(text):
+    for match in pattern.finditer(text):
         parts += [escape(text[end : match.start()]), Markup("<mark>{}</mark>").format(match[0])]
         end = match.end()
     return Markup("").join([*parts, escape(text[end:])])
 
 
-def _tagged(one: RecordedRow) -> Markup:
+def _tagged_text(one: RecordedRow) -> Markup:
     """The words with the tag that was said beneath each, and the right one where it is another."""
     parts = []
-    for word, said, label in zip(one.words, one.said, one.label, strict=False):
-        if said == label == OUTSIDE:
+    for word, predicted, label in zip(one.words, one.said, one.label, strict=False):
+        if predicted == label == OUTSIDE_TAG:
             parts.append(escape(word))
             continue
-        kind = "right" if said == label else "wrong"
+        outcome = "right" if predicted == label else "wrong"
         parts.append(
             Markup('<span class="tag is-{}">{} <small>{}{}</small></span>').format(
-                kind, word, said, "" if said == label else f", labelled {label}"
+                outcome, word, predicted, "" if predicted == label else f", labelled {label}"
             )
         )
     return Markup(" ").join(parts)

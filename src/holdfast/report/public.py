@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from holdfast.report.contents import contents
+from holdfast.report.contents import report_sections
 from holdfast.report.run_files import RunFiles
 
 # The models that come along, by the name and licence under which they are published.
-PUBLISHED = {"embedded": ("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0")}
-MARKS = frozenset("/\\")
+PUBLISHED_MODELS = {"embedded": ("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0")}
+PATH_SEPARATORS = frozenset("/\\")
 POSIX = re.compile(r"(?<![\w/.~])~?(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?")
 WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\\s]+\\)*([^\\\s]+)")
 
@@ -24,17 +24,17 @@ def is_local(name: str) -> bool:
     return windows or name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
-def last_part(path: str) -> str:
+def base_name(path: str) -> str:
     """The name of a file or folder, whichever system wrote its path."""
-    kind = PureWindowsPath if "\\" in path else PurePosixPath
-    return kind(path).name or path
+    path_type = PureWindowsPath if "\\" in path else PurePosixPath
+    return path_type(path).name or path
 
 
 def public_name(model: str) -> str:
     """The published name of a model that comes along, a hub name as it is, of a folder its name."""
-    if model in PUBLISHED:
-        return PUBLISHED[model][0]
-    return last_part(model) if is_local(model) else model
+    if model in PUBLISHED_MODELS:
+        return PUBLISHED_MODELS[model][0]
+    return base_name(model) if is_local(model) else model
 
 
 def hub_name(model: str) -> str | None:
@@ -45,51 +45,51 @@ def hub_name(model: str) -> str | None:
 
 def licence(model: str) -> str:
     """The licence of a base model, or where it is to be found."""
-    if model in PUBLISHED:
-        return PUBLISHED[model][1]
+    if model in PUBLISHED_MODELS:
+        return PUBLISHED_MODELS[model][1]
     return "unknown: see the source" if is_local(model) else "see the model's page on the hub"
 
 
-def without_paths(run: RunFiles) -> RunFiles:
+def strip_paths(run: RunFiles) -> RunFiles:
     """``run`` with every path of the machine cut to its last part, but for the user's own texts.
 
     Paths that the settings name are known exactly (they may hold spaces); any other is an absolute
     path of two parts or more in a sentence.
     """
-    own = {key for section in contents() for key in section.own_texts}
-    told = (run.result.get("settings"), run.recipe, run.result.get("model"))
+    own_text_keys = {key for section in report_sections() for key in section.own_texts}
+    settings = (run.result.get("settings"), run.recipe, run.result.get("model"))
     # The files of rows as they were named, relative ones and those behind links among them.
     files = run.part("data").texts("files")
-    named = {*_paths(told), *(path for path in files if last_part(path) != path)}
+    paths = {*_paths(settings), *(path for path in files if base_name(path) != path)}
     # The longest first: a path may be the beginning of another.
-    known = [(path, last_part(path)) for path in sorted(named, key=len, reverse=True)]
+    replacements = [(path, base_name(path)) for path in sorted(paths, key=len, reverse=True)]
 
     def clean(value: object) -> Any:
         if isinstance(value, str):
-            for path, last in known:
+            for path, last in replacements:
                 value = value.replace(path, last)
             # Most texts hold no path, and there are tens of thousands in a long run.
-            return WINDOWS.sub(r"\1", POSIX.sub(r"\1", value)) if MARKS & set(value) else value
+            return WINDOWS.sub(r"\1", POSIX.sub(r"\1", value)) if PATH_SEPARATORS & set(value) else value
         if isinstance(value, Mapping):
-            return {key: item if key in own else clean(item) for key, item in value.items()}
+            return {key: item if key in own_text_keys else clean(item) for key, item in value.items()}
         return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value
 
-    def every(lines: tuple[Mapping[str, object], ...]) -> tuple[Mapping[str, Any], ...]:
+    def clean_all(lines: tuple[Mapping[str, object], ...]) -> tuple[Mapping[str, Any], ...]:
         return tuple(map(clean, lines))
 
     return dataclasses.replace(
         run,
         result=clean(run.result),
         recipe=clean(run.recipe),
-        actions=every(run.actions),
-        notes=every(run.notes),
-        timeline=every(run.timeline),
+        actions=clean_all(run.actions),
+        notes=clean_all(run.notes),
+        timeline=clean_all(run.timeline),
         noted=tuple(dataclasses.replace(one, note=clean(one.note)) for one in run.noted),
     )
 
 
 def _paths(value: object) -> Iterator[str]:
-    if isinstance(value, str) and is_local(value) and last_part(value) != value:
+    if isinstance(value, str) and is_local(value) and base_name(value) != value:
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():

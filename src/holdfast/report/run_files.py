@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-READ = ("recipe.yaml", "events.jsonl", "splits.parquet", "predictions.parquet", "examples.parquet")
-EXAMPLE_KINDS = frozenset({"easy", "memorized", "relearned", "forgotten", "unlearnable", "unclear"})
-WHOLE, NUMBER, TEXT, NUMBERS, ANY = "whole numbers", "numbers", "texts", "lists of numbers", "any"
-NOTES_KEPT = 40
-KINDS = ("snapshot", "action", "note")
+SEALED_FILES = ("recipe.yaml", "events.jsonl", "splits.parquet", "predictions.parquet", "examples.parquet")
+EXAMPLE_TYPES = frozenset({"easy", "memorized", "relearned", "forgotten", "unlearnable", "unclear"})
+INTEGER, NUMBER, TEXT, NUMBERS, ANY = "whole numbers", "numbers", "texts", "lists of numbers", "any"
+MAX_NOTES = 40
+EVENT_TYPES = ("snapshot", "action", "note")
 # Files whose absence the page names.
-NAMED = ("recipe.yaml", "splits.parquet", "predictions.parquet")
+EXPECTED_FILES = ("recipe.yaml", "splits.parquet", "predictions.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +99,28 @@ def read_run(run: Path) -> RunFiles:
     ``RunError`` that names it, and the line.
     """
     result = read_result(run)
-    check_files(run, result, READ)
+    check_files(run, result, SEALED_FILES)
     events = read_events(run / "events.jsonl")
     recipe = _optional(run / "recipe.yaml", _yaml, {})
     counts, noted, left_out = _optional(run / "splits.parquet", _splits, ({}, (), 0))
     predictions = _optional(run / "predictions.parquet", _predictions, ())
-    by_kind = {kind: tuple(e for e in events if e.get("event") == kind) for kind in KINDS}
+    events_by_type = {kind: tuple(e for e in events if e.get("event") == kind) for kind in EVENT_TYPES}
     alive = living_events(events)
-    living = set(map(id, alive))
+    living_ids = set(map(id, alive))
     return RunFiles(
         result=MappingProxyType(result),
         snapshots=tuple(alive),
-        left=tuple(e for e in by_kind["snapshot"] if id(e) not in living),
-        actions=by_kind["action"],
+        left=tuple(e for e in events_by_type["snapshot"] if id(e) not in living_ids),
+        actions=events_by_type["action"],
         # What a policy saw at each look is there to be replayed, not to be read.
-        notes=tuple(note for note in by_kind["note"] if "sight" not in note),
+        notes=tuple(note for note in events_by_type["note"] if "sight" not in note),
         timeline=tuple(e for e in events if e.get("event") in ("verdict", "action")),
         recipe=recipe,
         split_counts=counts,
         noted=noted,
         noted_left_out=left_out,
         predictions=predictions,
-        absent=tuple(name for name in NAMED if not (run / name).is_file()),
+        absent=tuple(name for name in EXPECTED_FILES if not (run / name).is_file()),
         examples=_optional(run / "examples.parquet", _examples, ()),
     )
 
@@ -147,17 +147,17 @@ def _splits(path: Path) -> tuple[dict[str, int], tuple[NotedRows, ...], int]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path, columns=["row", "split", "note"])
-    _check(table, {"row": WHOLE, "split": TEXT, "note": TEXT})
-    tally = table.group_by("split").aggregate([("row", "count")]).to_pylist()
-    counts = {str(line["split"]): int(line["row_count"]) for line in tally}
+    _check_columns(table, {"row": INTEGER, "split": TEXT, "note": TEXT})
+    split_counts = table.group_by("split").aggregate([("row", "count")]).to_pylist()
+    counts = {str(line["split"]): int(line["row_count"]) for line in split_counts}
     noted = table.filter(pc.greater(pc.utf8_length(pc.fill_null(table["note"], "")), 0))
     groups = noted.group_by(["split", "note"]).aggregate([("row", "count"), ("row", "min")])
-    found = [
+    groups_ = [
         NotedRows(g["split"], g["note"], g["row_count"], g["row_min"]) for g in groups.to_pylist()
     ]
     # Ties in a fixed order: the same files give the same page.
-    found.sort(key=lambda group: (-group.count, group.split, group.first, group.note))
-    return counts, tuple(found[:NOTES_KEPT]), max(0, len(found) - NOTES_KEPT)
+    groups_.sort(key=lambda group: (-group.count, group.split, group.first, group.note))
+    return counts, tuple(groups_[:MAX_NOTES]), max(0, len(groups_) - MAX_NOTES)
 
 
 def _examples(path: Path) -> tuple[ExampleRow, ...]:
@@ -165,24 +165,24 @@ def _examples(path: Path) -> tuple[ExampleRow, ...]:
 
     columns = ["row", "split", "label", "confidence", "variability", "aum", "passes", "kind"]
     table = pq.read_table(path, columns=columns)
-    types = (WHOLE, TEXT, ANY, NUMBER, NUMBER, NUMBER, NUMBER, TEXT)
-    _check(table, dict(zip(columns, types, strict=True)))
-    found = table.to_pylist()
-    for line in found:
+    types = (INTEGER, TEXT, ANY, NUMBER, NUMBER, NUMBER, NUMBER, TEXT)
+    _check_columns(table, dict(zip(columns, types, strict=True)))
+    rows = table.to_pylist()
+    for line in rows:
         passes = line["passes"]
         counted = passes is not None and math.isfinite(passes) and passes >= 0
-        if line["kind"] not in EXAMPLE_KINDS or line["row"] is None or not counted:
+        if line["kind"] not in EXAMPLE_TYPES or line["row"] is None or not counted:
             raise ValueError(f"it holds a row of no kind that is known: {line['kind']!r:.40}")
-    return tuple(found)
+    return tuple(rows)
 
 
 def _predictions(path: Path) -> tuple[TestPrediction, ...]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
-    _check(table, {"row": WHOLE, "label": ANY, "prediction": ANY})
-    more = {"loss": NUMBER, "probabilities": NUMBERS}
-    _check(table, {name: kind for name, kind in more.items() if name in table.column_names})
+    _check_columns(table, {"row": INTEGER, "label": ANY, "prediction": ANY})
+    optional = {"loss": NUMBER, "probabilities": NUMBERS}
+    _check_columns(table, {name: value_type for name, value_type in optional.items() if name in table.column_names})
     return tuple(
         TestPrediction(
             row=int(line["row"]),
@@ -197,13 +197,13 @@ def _predictions(path: Path) -> tuple[TestPrediction, ...]:
     )
 
 
-def _check(table: pa.Table, kinds: Mapping[str, str]) -> None:
+def _check_columns(table: pa.Table, column_types: Mapping[str, str]) -> None:
     """Raise ``ValueError`` unless the table has these columns, of these types."""
     import pyarrow.types as types
 
     numeric = {
         NUMBER: lambda t: types.is_integer(t) or types.is_floating(t) or types.is_null(t),
-        WHOLE: types.is_integer,
+        INTEGER: types.is_integer,
         ANY: lambda _: True,
         TEXT: lambda t: types.is_string(t) or types.is_large_string(t) or types.is_null(t),
         NUMBERS: lambda t: (
@@ -211,12 +211,12 @@ def _check(table: pa.Table, kinds: Mapping[str, str]) -> None:
             or ((types.is_list(t) or types.is_large_list(t)) and types.is_floating(t.value_type))
         ),
     }
-    for name, kind in kinds.items():
+    for name, column_type in column_types.items():
         if name not in table.column_names:
             raise ValueError(f"it lacks the column {name!r}")
-        found = table.schema.field(name).type
-        if not numeric[kind](found):
-            raise ValueError(f"the column {name!r} must hold {kind}, and holds {found}")
+        actual_type = table.schema.field(name).type
+        if not numeric[column_type](actual_type):
+            raise ValueError(f"the column {name!r} must hold {column_type}, and holds {actual_type}")
 
 
 class Block(dict[str, Any]):
@@ -225,24 +225,24 @@ class Block(dict[str, Any]):
 
     def block(self, *keys: str) -> Block:
         """The object at ``keys``, the second inside the first."""
-        found: Any = self
+        value: Any = self
         for key in keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return Block(found) if isinstance(found, Mapping) else Block()
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return Block(value) if isinstance(value, Mapping) else Block()
 
     def blocks(self, key: str) -> list[Block]:
         """The objects of a list."""
-        found = self.get(key)
-        return [Block(one) for one in _items(found) if isinstance(one, Mapping)]
+        value = self.get(key)
+        return [Block(one) for one in _as_items(value) if isinstance(one, Mapping)]
 
     def table(self, *keys: str) -> dict[str, Block]:
         """The objects of an object, by their names."""
-        found = self.block(*keys).items()
-        return {str(key): Block(one) for key, one in found if isinstance(one, Mapping)}
+        items = self.block(*keys).items()
+        return {str(key): Block(one) for key, one in items if isinstance(one, Mapping)}
 
     def texts(self, key: str) -> list[str]:
         """The items of a list, as texts."""
-        return list(map(str, _items(self.get(key))))
+        return list(map(str, _as_items(self.get(key))))
 
     def text(self, key: str, default: str = "") -> str:
         """A text, or anything else that is written as one."""
@@ -250,19 +250,19 @@ class Block(dict[str, Any]):
 
     def number(self, key: str) -> float | None:
         """A number of either type."""
-        found = self.get(key)
-        known = isinstance(found, (int, float)) and not isinstance(found, bool)
-        return found if known else None
+        value = self.get(key)
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return value if known else None
 
     def whole(self, key: str) -> int | None:
         """A whole number."""
-        found = self.get(key)
-        return found if isinstance(found, int) else None
+        value = self.get(key)
+        return value if isinstance(value, int) else None
 
     def estimate(self, key: str) -> Estimate:
         """An estimate, or a bare number; where there is none it says why."""
         return estimate(self.get(key))
 
 
-def _items(found: object) -> list[Any] | tuple[Any, ...]:
-    return found if isinstance(found, (list, tuple)) else ()
+def _as_items(value: object) -> list[Any] | tuple[Any, ...]:
+    return value if isinstance(value, (list, tuple)) else ()

@@ -16,7 +16,7 @@ from holdfast.report.view.headline import headline
 from holdfast.report.view.learning import learning
 
 # The first of them that a run has are shown.
-SCORES = (
+SCORE_ORDER = (
     "accuracy",
     "entity_f1",
     "f1_macro",
@@ -30,7 +30,7 @@ SCORES = (
     "token_accuracy",
     "loss",
 )
-SHOWN = 4
+MAX_SCORES = 4
 
 
 def run_snippet(folder: Path) -> str:
@@ -42,17 +42,17 @@ def run_snippet(folder: Path) -> str:
     try:
         run = read_run(folder)
     except InputError as error:
-        return _rendered(problem=str(error), run=None, folder=folder)
-    return _rendered(problem="", run=run, folder=folder)
+        return _render(problem=str(error), run=None, folder=folder)
+    return _render(problem="", run=run, folder=folder)
 
 
-def _rendered(problem: str, run: RunFiles | None, folder: Path) -> str:
-    given: dict[str, object] = {"problem": problem}
+def _render(problem: str, run: RunFiles | None, folder: Path) -> str:
+    context: dict[str, object] = {"problem": problem}
     if run is not None:
         # A notebook shows many runs on one page, where two elements must not have one id.
         mark = hashlib.sha256(str(folder.resolve()).encode("utf-8", "replace")).hexdigest()[:8]
         narrow = tuple(size for size in SIZES if size[0] == "narrow")
-        given |= {
+        context |= {
             "top": headline(run),
             "scores": score_lines(run),
             "rows": run.part("test").get("n", 0),
@@ -60,21 +60,21 @@ def _rendered(problem: str, run: RunFiles | None, folder: Path) -> str:
             "curves": learning(run, key=f"run-{mark}", sizes=narrow, scripted=False),
             "report": str(folder / "report.html"),
         }
-    made = environment(Glossary()).get_template("snippet.html.j2")
-    return made.render(style=asset("snippet.css"), **given).translate(UNPRINTABLE)
+    template = environment(Glossary()).get_template("snippet.html.j2")
+    return template.render(style=asset("snippet.css"), **context).translate(UNPRINTABLE)
 
 
 def score_lines(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
     """The first scores on the test rows: the name, the value, its interval (or why there is none),
     and the baseline's."""
-    found, beside = metrics(run.part("test")), metrics(run.part("baseline", "test"))
-    names = [name for name in SCORES if name in found][:SHOWN]
+    scores, baseline = metrics(run.part("test")), metrics(run.part("baseline", "test"))
+    names = [name for name in SCORE_ORDER if name in scores][:MAX_SCORES]
     return tuple(
         (
             metric_name(name),
-            number(found[name].value, name),
-            interval(found[name], name) or found[name].why or found[name].note or "–",
-            number(beside[name].value, name) if name in beside else "–",
+            number(scores[name].value, name),
+            interval(scores[name], name) or scores[name].why or scores[name].note or "–",
+            number(baseline[name].value, name) if name in baseline else "–",
         )
         for name in names
     )

@@ -23,7 +23,7 @@ from holdfast.core.input_errors import door
 from holdfast.core.machine import processes
 from holdfast.core.records import Decision
 from holdfast.core.yaml_values import from_yaml, read_yaml
-from holdfast.recipe import Recipe, anchored
+from holdfast.recipe import Recipe, resolve_paths
 from holdfast.recipe.recipe import parse
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume:
     kept = run / CHECKPOINTS
     shutil.rmtree(kept / FITS, ignore_errors=True)
     kept.mkdir(parents=True, exist_ok=True)
-    asked = from_yaml(anchored(recipe, Path()).to_yaml())
+    asked = from_yaml(resolve_paths(recipe, Path()).to_yaml())
     plain = {COMMAND: procedure.name, "recipe": asked, **procedure.described()}
     write_text(kept / SEARCH, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     return made

@@ -38,7 +38,7 @@ from holdfast.monitor.confirmation import confirmed
 from holdfast.prepare.rows import Divided
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.report.view.honest import headline_metric
+from holdfast.report.view.score import headline_metric
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.start import OPENED
 from holdfast.stats.intervals import rate_gap
@@ -185,7 +185,7 @@ def _result(done: ScoredRun) -> dict[str, Any]:
             *to_json([*averages(fitted), fitted.checkpoint_decision, *late_decisions(fitted), *scored.decisions]),
         ],
         "division": outcome.division_block(divided.splits, scored, divided.table.classes),
-        "settings": recipe.shown(),
+        "settings": recipe.public_settings(),
         **({"synthetic": synthetic} if (synthetic := ready.prepared.synthetic) else {}),
         **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
         **({"wrapper": side.block} if side else {}),

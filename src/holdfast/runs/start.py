@@ -291,7 +291,7 @@ class RunFolder:
         run, alert, track = self._to.run, recipe.alert, recipe.track
         if track.to:
             mark, name = run / CHECKPOINTS / MARK, track.name or run.resolve().name
-            opened = open_track(track.to, track.project, name, run, mark, recipe.shown())
+            opened = open_track(track.to, track.project, name, run, mark, recipe.public_settings())
             self._tracks = (opened,)
         if not (alert.command or alert.webhook):
             return self._tracks

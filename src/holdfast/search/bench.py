@@ -351,7 +351,7 @@ def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> FitResult:
         verdict=to_json(trained.verdict),
         ended=trained.stopped_because,
         stopped=stopped,
-        recipe=fitted.recipe.shown(),
+        recipe=fitted.recipe.public_settings(),
     )
 
 

@@ -93,7 +93,7 @@ def range_of(prepared: PreparedData, train: Ints, valid: Ints) -> RateRange:
     """The range test of a fit on these rows, by position: of the phase of its plan that passes most
     rows. Rates of a method's stage are those of ``train.learning_rate`` that would lead to them."""
     # What is kept of frozen layers pays over a run, not over a hundred updates.
-    unkept = prepared.recipe.changed(train={"cache_frozen": "off"})
+    unkept = prepared.recipe.with_changes(train={"cache_frozen": "off"})
     ready = make_ready(replace(prepared, recipe=unkept), train, valid)
     notify(*ready.decisions, *ready.findings)
     phases, planned = ready.plan.phases, ready.recipe.train.learning_rate

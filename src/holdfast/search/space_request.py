@@ -25,7 +25,7 @@ from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
 from holdfast.models.adapters.adapter import LOW_RANK
 from holdfast.recipe import Recipe, as_settings, known_keys, override
-from holdfast.recipe.recipe import anchored, parse
+from holdfast.recipe.recipe import parse, resolve_paths
 from holdfast.recipe.values import NUMBER
 from holdfast.search.space import Dimension, OnlyWhere, Space, ordered, plain, same, word
 
@@ -100,7 +100,7 @@ def read_asked(path: Path) -> tuple[Recipe, dict[str, Any], Any]:
         return parse(found, str(path)), {}, None
     left, ranges = without_ranges(found)
     said = left.pop(PART, None)
-    recipe = anchored(parse(left, str(path)), Path(os.path.realpath(path)).parent)
+    recipe = resolve_paths(parse(left, str(path)), Path(os.path.realpath(path)).parent)
     return recipe, ranges, said
 
 
@@ -238,7 +238,7 @@ def _range(where: str, key: str, table: Mapping[str, Any]) -> Dimension:
 
 def _takes_whole(key: str) -> bool:
     """Whether a key of a recipe is a whole number and nothing else."""
-    from holdfast.recipe.parts import takes
+    from holdfast.recipe.parts import accepted_types
 
     part: Any = Recipe
     *path, last = key.split(".")
@@ -253,7 +253,7 @@ def _takes_whole(key: str) -> bool:
         return bool(bounds is not None and bounds.whole)
     for name in path:
         part = part.model_fields[name].annotation
-    return takes(part, last) == {int}
+    return accepted_types(part, last) == {int}
 
 
 def _is_number(value: object) -> TypeGuard[str]:

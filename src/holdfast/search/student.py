@@ -17,7 +17,7 @@ from holdfast.fits.lessons import check_teachers, refuse_unlabelled
 from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import stated_depth
 from holdfast.models.loading.source import read_config
-from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
+from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.finished_run import FinishedRun
 
@@ -64,7 +64,7 @@ def student_recipe(
         # Refuses rows that are not there as they were.
         again.table(side)
     made = _taught(runs, recipe, model, unlabelled, recipe.seed if seed is None else seed)
-    made = anchored(override(made, as_settings(settings)), Path())
+    made = resolve_paths(override(made, as_settings(settings)), Path())
     if not made.distill.teacher:
         rule = "is empty, and a student needs a teacher"
         raise RecipeError("distill.teacher", rule, None, "Leave it out.")

@@ -27,7 +27,7 @@ from holdfast.core.wording import counted
 from holdfast.fits.compose import make_ready
 from holdfast.monitor.evidence import raw_losses
 from holdfast.monitor.judge import judge
-from holdfast.recipe.parts import FOLDS, MINUTES, Part
+from holdfast.recipe.parts import MAX_FOLDS, MAX_MINUTES, Part
 from holdfast.search.bench import Bench, TrialFold, folds_of
 from holdfast.search.rules.shrinkage import probabilities
 from holdfast.search.space import Space
@@ -192,9 +192,9 @@ class SearchPart(Part):
 
     sampler: Literal["auto", "grid", "random", "tpe", "gp"] = "auto"
     pruner: Literal["auto", "none", "halving", "hyperband", "verdict", "race"] = "auto"
-    folds: int = Field(default=0, ge=0, le=FOLDS)
+    folds: int = Field(default=0, ge=0, le=MAX_FOLDS)
     trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
-    minutes: float | None = Field(default=None, gt=0, le=MINUTES)
+    minutes: float | None = Field(default=None, gt=0, le=MAX_MINUTES)
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     end: bool = True
 

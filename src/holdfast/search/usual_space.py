@@ -15,7 +15,7 @@ from typing import Any
 from holdfast.core.tasks import CLASSIFIERS, OF_PICTURES, WRITERS
 from holdfast.plan.defaults import SMALL_PARAMETERS
 from holdfast.recipe import Recipe
-from holdfast.recipe.parts import EMBEDDED
+from holdfast.recipe.parts import EMBEDDED_MODEL
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.search.space import Dimension, OnlyWhere, Space, ordered
 from holdfast.search.space_request import KIND, OF_ADAPTERS
@@ -161,7 +161,7 @@ def _network(facts: SpaceFacts) -> Iterator[Dimension]:
     pooling = facts.default.model.pooling
     # A model that reads its own way by default may know no other. The embedded one was made for the
     # mean: its own way lost 8 to 80 points in every recorded run (benchmarks/arena).
-    other = pooling != "own" and facts.recipe.model.name != EMBEDDED
+    other = pooling != "own" and facts.recipe.model.name != EMBEDDED_MODEL
     if facts.has_head_of_classes and not facts.pictures and other:
         because = "how token vectors become that of a text: by the default, or its own way"
         yield _choice("model.pooling", (pooling, "own"), because)

@@ -1,1 +1,1 @@
-"""What a person reads on standard error before and while a run goes on, at whichever door."""
+"""What the terminal shows on standard error before and during a run."""

@@ -9,97 +9,98 @@ from collections.abc import Sequence
 
 from holdfast.core.printable import printable
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.report.numbers import AT_LOOKS
+from holdfast.report.numbers import EVALUATION_METRICS
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-MISSING = "×"
-LEAST_COLUMNS = 8
-NAME = 22
-NUMBER = 8
+NOT_FINITE = "×"
+MIN_BLOCKS = 8
+NAME_WIDTH = 22
+NUMBER_WIDTH = 8
 
 
 def heading(first: Snapshot) -> list[str]:
     """Two lines over the columns of ``row``."""
-    found, calibrated = metric_of(first), is_calibrated(first)
-    tempered = f"{'calibrated':>11}" if calibrated else ""
-    defined = " (calibrated: loss after temperature scaling)" if calibrated else ""
+    metric, calibrated = metric_of(first), is_calibrated(first)
+    calibrated_column = f"{'calibrated':>11}" if calibrated else ""
+    definition = " (calibrated: loss after temperature scaling)" if calibrated else ""
     return [
-        f"{'':11}{'train':>7}  validation{defined}",
-        f"{'step':>11}{'loss':>7}{'loss':>7}{tempered}{found[0] if found else '':>11}{'left':>12}",
+        f"{'':11}{'train':>7}  validation{definition}",
+        f"{'step':>11}"
+        f"{'loss':>7}{'loss':>7}{calibrated_column}{metric[0] if metric else '':>11}{'left':>12}",
     ]
 
 
-def row(history: Sequence[Snapshot], planned: int, kept: bool, left: str = "") -> str:
-    """The newest look; ``kept`` says whether its state is the one to keep so far, ``left`` how
-    long the rest will take."""
+def evaluation_row(history: Sequence[Snapshot], planned: int, is_best: bool, left: str = "") -> str:
+    """The newest evaluation; ``is_best`` says whether its checkpoint is the best so far,
+    ``left`` how long the rest will take."""
     last = history[-1]
-    found = metric_of(last)
-    shown = "" if found is None else share(found[1], found[2])
-    mark = best(history) if kept and len(history) > 1 else ""
-    tempered = f"{loss(last.refined_loss):>11}" if is_calibrated(history[0]) else ""
+    metric = metric_of(last)
+    metric_text = "" if metric is None else format_metric(metric[1], metric[2])
+    mark = best_mark(history) if is_best and len(history) > 1 else ""
+    calibrated_text = f"{format_loss(last.refined_loss):>11}" if is_calibrated(history[0]) else ""
     return (
-        f"{f'{last.step}/{planned}':>11}{loss(last.train_loss):>7}{loss(last.valid_loss):>7}"
-        f"{tempered}{shown:>11}{left:>12}  {mark}"
+        f"{f'{last.step}/{planned}':>11}{format_loss(last.train_loss):>7}{format_loss(last.valid_loss):>7}"
+        f"{calibrated_text}{metric_text:>11}{left:>12}  {mark}"
     ).rstrip()
 
 
-def is_calibrated(look: Snapshot) -> bool:
+def is_calibrated(snapshot: Snapshot) -> bool:
     """Whether there is a loss after a best temperature, other than the loss itself."""
-    return look.valid_logits is not None or look.refined_loss != look.valid_loss
+    return snapshot.valid_logits is not None or snapshot.refined_loss != snapshot.valid_loss
 
 
-def best(history: Sequence[Snapshot]) -> str:
+def best_mark(history: Sequence[Snapshot]) -> str:
     """What to call an evaluation whose checkpoint is kept: ``best`` where nothing that is shown of
     the validation rows was better before, and something worse; ``best …`` with what is above all
     before; ``kept (newest)`` where nothing is, which "newest unless significantly worse" may keep.
     """
     last, before = history[-1], history[:-1]
-    numbers = [("loss", _low(last.valid_loss), [_low(s.valid_loss) for s in before])]
-    found = metric_of(last)
-    if found is not None:
+    numbers = [("loss", _negated(last.valid_loss), [_negated(s.valid_loss) for s in before])]
+    metric = metric_of(last)
+    if metric is not None:
         values = [value[1] for s in before if (value := metric_of(s)) is not None]
-        numbers.insert(0, (found[0], found[1], values))
+        numbers.insert(0, (metric[0], metric[1], values))
     if is_calibrated(history[0]):
-        refined = [_low(s.refined_loss) for s in before]
-        numbers.insert(0, ("calibrated", _low(last.refined_loss), refined))
-    known = [(name, now, then) for name, now, then in numbers if math.isfinite(now)]
-    good = [name for name, now, then in known if all(now > one for one in then)]
-    if good and all(now >= one for _, now, then in known for one in then):
+        refined = [_negated(s.refined_loss) for s in before]
+        numbers.insert(0, ("calibrated", _negated(last.refined_loss), refined))
+    finite = [(name, now, earlier) for name, now, earlier in numbers if math.isfinite(now)]
+    improved = [name for name, now, earlier in finite if all(now > one for one in earlier)]
+    if improved and all(now >= one for _, now, earlier in finite for one in earlier):
         return "best"
-    return f"best {good[0]}" if good else "kept (newest)"
+    return f"best {improved[0]}" if improved else "kept (newest)"
 
 
 def metric_of(snapshot: Snapshot) -> tuple[str, float, bool] | None:
     """Heading, value and whether it is a share; ``None`` where it is not a number."""
-    for name, (title, is_share) in AT_LOOKS.items():
+    for name, (title, is_share) in EVALUATION_METRICS.items():
         if name in snapshot.valid_metrics:
             value = snapshot.valid_metrics[name]
             return (title, value, is_share) if math.isfinite(value) else None
     return None
 
 
-def share(value: float, is_share: bool = True) -> str:
+def format_metric(value: float, is_share: bool = True) -> str:
     """``75.6 %``, or ``0.756`` of what is no share."""
     return f"{100 * value:.1f} %" if is_share else f"{value:.3f}"
 
 
-def loss(value: float) -> str:
+def format_loss(value: float) -> str:
     """Three decimals; an en dash where it is not a number."""
     return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
-def _low(value: float) -> float:
+def _negated(value: float) -> float:
     # So that of every number that is compared the larger is the better one.
     return -value
 
 
-def glance(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -> list[str]:
-    """Lines of at most ``columns`` columns: a row of blocks each for the loss of the train probe,
-    of the validation rows, and of these after the best temperature (which decides), where there is
-    one, then for what is right; the verdict with its reason.
+def curve_summary(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -> list[str]:
+    """Lines of at most ``columns`` columns: a row of blocks each for the loss of the training
+    sample, the validation loss, the calibrated validation loss (which decides), where there is one,
+    and the metric; then the verdict with its reason.
 
-    The losses share one scale, from the lowest to the highest of the looks shown, so that the
-    parting of the curves can be seen. A loss that is not a number is a cross.
+    The losses share one scale, from the lowest to the highest shown, so that a gap between the
+    curves can be seen. A loss that is not a number is a cross.
     """
     if not history:
         return []
@@ -109,14 +110,14 @@ def glance(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -
     }
     if any(map(is_calibrated, history)):
         losses[" calibrated loss"] = [s.refined_loss for s in history]
-    room = max(LEAST_COLUMNS, columns - NAME - NUMBER - 4)
-    shown = {name: _thinned(values, room) for name, values in losses.items()}
-    low, high = _ends([value for values in shown.values() for value in values])
+    max_blocks = max(MIN_BLOCKS, columns - NAME_WIDTH - NUMBER_WIDTH - 4)
+    shown = {name: _subsample(values, max_blocks) for name, values in losses.items()}
+    low, high = _finite_range([value for values in shown.values() for value in values])
     lines = [
-        _line(name, _loss(losses[name][-1]), blocks(values, low, high))
+        _line(name, _final_loss(losses[name][-1]), blocks(values, low, high))
         for name, values in shown.items()
     ]
-    return [*lines, *_right(history, room), *(verdict_lines(verdict, columns) if verdict else [])]
+    return [*lines, *_metric_line(history, max_blocks), *(verdict_lines(verdict, columns) if verdict else [])]
 
 
 def verdict_lines(verdict: Verdict, columns: int) -> list[str]:
@@ -134,38 +135,38 @@ def blocks(values: Sequence[float], low: float, high: float) -> str:
 
     def one(value: float) -> str:
         if not math.isfinite(value):
-            return MISSING
+            return NOT_FINITE
         return BLOCKS[round(top * min(1.0, max(0.0, (value - low) / span)))]
 
     return "".join(map(one, values))
 
 
-def _right(history: Sequence[Snapshot], room: int) -> list[str]:
+def _metric_line(history: Sequence[Snapshot], max_blocks: int) -> list[str]:
     """The metric's line, on a scale of its own."""
-    found = [metric_of(s) for s in history]
-    last = found[-1]
+    metrics = [metric_of(s) for s in history]
+    last = metrics[-1]
     if last is None:
         return []
-    values = _thinned([one[1] if one else math.nan for one in found], room)
-    return [_line(f"validation {last[0]}", share(last[1], last[2]), blocks(values, *_ends(values)))]
+    values = _subsample([one[1] if one else math.nan for one in metrics], max_blocks)
+    return [_line(f"validation {last[0]}", format_metric(last[1], last[2]), blocks(values, *_finite_range(values)))]
 
 
-def _line(name: str, number: str, drawn: str) -> str:
-    return f"  {name:{NAME}}{number:>{NUMBER}}  {drawn}"
+def _line(name: str, number: str, blocks_text: str) -> str:
+    return f"  {name:{NAME_WIDTH}}{number:>{NUMBER_WIDTH}}  {blocks_text}"
 
 
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    known = [value for value in values if math.isfinite(value)]
-    return (min(known), max(known)) if known else (0.0, 1.0)
+def _finite_range(values: Sequence[float]) -> tuple[float, float]:
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else (0.0, 1.0)
 
 
-def _thinned(values: Sequence[float], room: int) -> list[float]:
-    """At most ``room`` values, evenly spaced, the newest among them."""
-    if len(values) <= room:
+def _subsample(values: Sequence[float], max_values: int) -> list[float]:
+    """At most ``max_values`` values, evenly spaced, the newest among them."""
+    if len(values) <= max_values:
         return list(values)
     last = len(values) - 1
-    return [values[round(i * last / (room - 1))] for i in range(room)]
+    return [values[round(i * last / (max_values - 1))] for i in range(max_values)]
 
 
-def _loss(value: float) -> str:
+def _final_loss(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "no number"

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 # Where the second column begins, here and in the summary at the end.
 COLUMN = 12
 # Of a terminal that is narrower, or says that it is: neither a chart nor a table fits into less.
-NARROWEST = 40
+MIN_WIDTH = 40
 
 
-def wrapped(
+def wrap(
     text: str,
     columns: int,
     first: str = "",
@@ -44,15 +44,15 @@ def wrapped(
     )
 
 
-def cut(text: str, most: int) -> str:
-    """At most ``most`` characters, the last an ellipsis where some are left out."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def shorten(text: str, max_characters: int) -> str:
+    """At most ``max_characters`` characters, the last an ellipsis where some are left out."""
+    return text if len(text) <= max_characters else f"{text[: max_characters - 1]}…"
 
 
 def entry(name: str, text: str, columns: int) -> list[str]:
     """``  Name      text``, wrapped beneath itself; a blank parts them, however long the name."""
-    named = f"  {name:<{COLUMN - 3}} {text}"
-    return wrapped(named, columns, "", " " * COLUMN, long_words=False)
+    line = f"  {name:<{COLUMN - 3}} {text}"
+    return wrap(line, columns, "", " " * COLUMN, long_words=False)
 
 
 def entries(pairs: Iterable[tuple[str, str]], columns: int) -> list[str]:
@@ -84,7 +84,7 @@ def number(value: float) -> str:
     return f"{value:,.1f}".removesuffix(".0")
 
 
-def clock(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s" if seconds > 0 else "0 s"
@@ -96,10 +96,10 @@ def clock(seconds: float) -> str:
 
 def width() -> int:
     """Columns to write in: the terminal's, at least 40 and at most 100; 80 where there is none."""
-    return max(NARROWEST, min(100, shutil.get_terminal_size((80, 24)).columns))
+    return max(MIN_WIDTH, min(100, shutil.get_terminal_size((80, 24)).columns))
 
 
-def interval(estimate: EstimateJson, *, rate: bool = True) -> str:
+def format_interval(estimate: EstimateJson, *, rate: bool = True) -> str:
     """A rate in per cent, or another number, with its interval or why there is none."""
     value, low, high = estimate["value"], estimate.get("low"), estimate.get("high")
     if value is None:
@@ -107,7 +107,7 @@ def interval(estimate: EstimateJson, *, rate: bool = True) -> str:
     if low is None or high is None:
         why = estimate.get("why") or estimate.get("note") or "no interval"
         return f"{100 * value:.1f} %  ({why})" if rate else f"{value:.3f}"
-    first, last, most = (
+    center, lower, upper = (
         f"{100 * one:.1f} %" if rate else f"{one:.3f}" for one in (value, low, high)
     )
-    return f"{first}  ({last} to {most}, {estimate['level']:.0%} interval)"
+    return f"{center}  ({lower} to {upper}, {estimate['level']:.0%} interval)"

@@ -1,6 +1,6 @@
-"""What a person sees while something goes on: a listener that shows a run (a bar and the curves on
-a terminal, a plain line per snapshot elsewhere, and in both a line whenever the verdict changes),
-and one line for whatever else takes long.
+"""Progress: a listener that shows a run (a bar and the curves on a terminal, a plain line per
+evaluation elsewhere, and in both a line whenever the verdict changes), and one line for any other
+long task.
 """
 
 from __future__ import annotations
@@ -29,9 +29,16 @@ from holdfast.core.actions import (
     Unfreeze,
     to_record,
 )
-from holdfast.terminal.evaluations import glance, heading, metric_of, row, share, verdict_lines
-from holdfast.terminal.layout import clock, entry, width
-from holdfast.terminal.streams import Lasting, notify
+from holdfast.terminal.evaluations import (
+    curve_summary,
+    evaluation_row,
+    format_metric,
+    heading,
+    metric_of,
+    verdict_lines,
+)
+from holdfast.terminal.layout import entry, format_seconds, width
+from holdfast.terminal.streams import SafeStream, notify
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -44,21 +51,21 @@ if TYPE_CHECKING:
 
 
 # Where nothing is wrong, or nothing can be told yet.
-CALM = ("learning", "healthy", "inconclusive")
-EVERY_S = 0.2
+UNREMARKABLE_VERDICTS = ("learning", "healthy", "inconclusive")
+MIN_REDRAW_S = 0.2
 # What is over sooner needs no words where a line cannot be drawn over.
-WORTH_S = 1.0
+MIN_REPORTED_S = 1.0
 
 
-class Show:
+class RunDisplay:
     """Losses, speed and time left, on standard error."""
 
     name = "show"
     place: Place = "tell"
 
     def __init__(self, quiet: bool, verbose: bool = False, verdicts: bool = True) -> None:
-        """Without ``verdicts`` those of the way are not shown (but with ``verbose``): in the last
-        of many fits, one of which won, only the verdict at the end says something new."""
+        """Without ``verdicts``, verdicts during training are not shown (unless ``verbose``): in the
+        last of many fits only the verdict at the end is new."""
         self._quiet = quiet
         self._verdicts = verdicts or verbose
         self._verbose = verbose
@@ -66,11 +73,11 @@ class Show:
         self._live: Live | None = None
         self._verdict: str | None = None
         self._task: Any = None
-        self._first: tuple[float, int, int] | None = None
-        self._headed = False
+        self._first_step: tuple[float, int, int] | None = None
+        self._heading_printed = False
         self._label = ""
-        self._said = 0
-        self._at = 0
+        self._actions_reported = 0
+        self._last_step = 0
 
     def run_start(self, run: Run) -> None:
         if self._quiet or not sys.stderr.isatty():
@@ -85,24 +92,24 @@ class Show:
             TextColumn("{task.description}"),
         )
         # The stream as it is now: while the bar is drawn, Rich puts itself in its place.
-        lasting = cast("IO[str]", Lasting(sys.stderr))
+        stream = cast("IO[str]", SafeStream(sys.stderr))
         self._live = Live(
-            self._bar, console=Console(file=lasting), transient=True, refresh_per_second=4
+            self._bar, console=Console(file=stream), transient=True, refresh_per_second=4
         )
         self._live.start()
         self._task = self._bar.add_task("measuring the model before any step", total=run.plan.steps)
 
     def batch_ready(self, run: Run) -> None:
-        if self._first is None:
+        if self._first_step is None:
             # Those of a run that is resumed were told when they were done.
-            self._said = len(run.guard.actions)
+            self._actions_reported = len(run.guard.actions)
 
     def step_done(self, run: Run) -> None:
         # Timed from the end of the first step, which also lays out memory and chooses kernels; anew
         # where it went back: what it left counts towards no step that is to come.
-        if self._first is None or run.step <= self._at:
-            self._first = (time.perf_counter(), run.step, run.examples_seen)
-        self._at = run.step
+        if self._first_step is None or run.step <= self._last_step:
+            self._first_step = (time.perf_counter(), run.step, run.examples_seen)
+        self._last_step = run.step
         if self._bar is not None:
             text = ", ".join(
                 filter(None, [f"loss {run.running_loss:.3f}", self._label, self._speed(run)])
@@ -111,33 +118,33 @@ class Show:
             self._bar.update(self._task, completed=run.step, total=run.plan.steps, description=text)
 
     def snapshot_taken(self, run: Run) -> None:
-        found = metric_of(run.history[-1])
-        self._label = "" if found is None else f"{found[0]} {share(found[1], found[2])}"
+        metric = metric_of(run.history[-1])
+        self._label = "" if metric is None else f"{metric[0]} {format_metric(metric[1], metric[2])}"
         if self._quiet:
             return
         # Not after it went back to the first look.
-        if len(run.history) == 1 and self._first is None:
-            self._say_time(run)
-        self._say_verdict(run)
+        if len(run.history) == 1 and self._first_step is None:
+            self._report_time(run)
+        self._report_verdict(run)
         if self._live is not None:
-            self._say_actions(run)
+            self._report_actions(run)
             self._show_curves(run)
             return
-        if not self._headed:
+        if not self._heading_printed:
             self._print(heading(run.history[0]))
-            self._headed = True
+            self._heading_printed = True
         # Of a look from which the run went back, which is no part of its history any more.
-        looks = (*(s for s in run.history if s.step < run.looked.step), run.looked)
-        line = row(looks, run.plan.steps, run.best.step == run.looked.step, self._left(run))
+        evaluations = (*(s for s in run.history if s.step < run.looked.step), run.looked)
+        line = evaluation_row(evaluations, run.plan.steps, run.best.step == run.looked.step, self._time_left(run))
         notify(line + "\n")
-        self._say_actions(run)
+        self._report_actions(run)
 
     def run_end(self, run: Run) -> None:
-        drawn = self._live is not None
+        was_live = self._live is not None
         self.close()
-        if drawn:
+        if was_live:
             # The bar goes; the curves stay above what the run has to say at its end.
-            notify("\n".join(glance(run.history, None, width())) + "\n")
+            notify("\n".join(curve_summary(run.history, None, width())) + "\n")
 
     def close(self) -> None:
         """Take the bar off the terminal; also after an error."""
@@ -145,17 +152,17 @@ class Show:
             self._live.stop()
             self._live = self._bar = None
 
-    def _say_time(self, run: Run) -> None:
+    def _report_time(self, run: Run) -> None:
         """How long it will take, from what rows took before any step."""
         seconds = expected_seconds(run)
         if seconds is None:
             text = "known after the first steps: no row was passed before them"
         else:
             after = ", with scoring and probes" if run.job.others_s is not None else ""
-            text = f"about {clock(seconds)}{after}, as measured before the first step"
+            text = f"about {format_seconds(seconds)}{after}, as measured before the first step"
         self._print(entry("Time", text, width()))
 
-    def _say_verdict(self, run: Run) -> None:
+    def _report_verdict(self, run: Run) -> None:
         """A line when the label changes to or from one that somebody should know of; every change
         stands in ``events.jsonl``. One look is nothing to judge by."""
         verdict = run.verdict
@@ -163,19 +170,19 @@ class Show:
             return
         if len(run.history) < 2 or not self._verdicts:
             return
-        calm = verdict.label in CALM and (self._verdict is None or self._verdict in CALM)
+        unremarkable = verdict.label in UNREMARKABLE_VERDICTS and (self._verdict is None or self._verdict in UNREMARKABLE_VERDICTS)
         self._verdict = verdict.label
-        if calm and not self._verbose:
+        if unremarkable and not self._verbose:
             return
-        at = [f"  step {run.step}"] if self._live is not None else []
-        self._print([*at, *verdict_lines(verdict, width())])
+        step_line = [f"  step {run.step}"] if self._live is not None else []
+        self._print([*step_line, *verdict_lines(verdict, width())])
 
-    def _say_actions(self, run: Run) -> None:
-        """What was done to the run itself since the last look; why it ends is said at its end."""
-        new = [action for _, action in run.guard.actions[self._said :]]
-        for told in in_words([action for action in new if not isinstance(action, Stop)]):
-            self._print(entry("Action", told, width()))
-        self._said = len(run.guard.actions)
+    def _report_actions(self, run: Run) -> None:
+        """The actions since the last evaluation; the reason for a stop is shown at the end."""
+        new = [action for _, action in run.guard.actions[self._actions_reported :]]
+        for words in describe_actions([action for action in new if not isinstance(action, Stop)]):
+            self._print(entry("Action", words, width()))
+        self._actions_reported = len(run.guard.actions)
 
     def _print(self, lines: list[str]) -> None:
         """Above the bar where there is one."""
@@ -193,26 +200,26 @@ class Show:
         assert self._live is not None
         assert self._bar is not None
         verdict = run.verdict if self._verdicts else None
-        seen = Text("\n".join(glance(run.history, verdict, width())))
-        self._live.update(Group(self._bar, seen))
+        curves = Text("\n".join(curve_summary(run.history, verdict, width())))
+        self._live.update(Group(self._bar, curves))
 
     def _speed(self, run: Run) -> str:
-        if self._first is None or run.step <= self._first[1]:
+        if self._first_step is None or run.step <= self._first_step[1]:
             return ""
-        start, _, seen = self._first
+        start, _, examples_before = self._first_step
         elapsed = time.perf_counter() - start
-        left = self._left(run)
-        return f"{(run.examples_seen - seen) / elapsed:.0f} rows/s" + (
+        left = self._time_left(run)
+        return f"{(run.examples_seen - examples_before) / elapsed:.0f} rows/s" + (
             f", {left} left" if left else ""
         )
 
-    def _left(self, run: Run) -> str:
+    def _time_left(self, run: Run) -> str:
         """The time left at the pace so far; empty before the second step and after the last."""
-        if self._first is None or run.step <= self._first[1] or run.step >= run.plan.steps:
+        if self._first_step is None or run.step <= self._first_step[1] or run.step >= run.plan.steps:
             return ""
-        start, step, _ = self._first
+        start, step, _ = self._first_step
         elapsed = time.perf_counter() - start
-        return clock(elapsed / (run.step - step) * (run.plan.steps - run.step))
+        return format_seconds(elapsed / (run.step - step) * (run.plan.steps - run.step))
 
 
 def expected_seconds(run: Run) -> float | None:
@@ -229,32 +236,32 @@ def expected_seconds(run: Run) -> float | None:
 
     if not run.observer.rows_passed:
         return None
-    a_row = run.observer.seconds / run.observer.rows_passed
+    seconds_per_row = run.observer.seconds / run.observer.rows_passed
     if run.job.accelerator.num_processes > 1:
-        updates = a_row * sum(phase.rows_passed for phase in run.plan.phases) / FORWARD_SHARE
+        updates = seconds_per_row * sum(phase.rows_passed for phase in run.plan.phases) / FORWARD_SHARE
     else:
         updates = seconds_of_updates(run)
-    looks, refits = len(run.plan.evaluate_at) - 1, run.plan.refits
+    evaluations, refits = len(run.plan.evaluate_at) - 1, run.plan.refits
     # A refitted head reads every training row, and the rows of the train probe are among them.
-    every = len(run.job.train) + len(run.job.added or ())
-    looked = looks * len(run.job.valid) + refits * every + (looks - refits) * run.plan.probe_rows
-    fits = [one for one in run.job.listeners if isinstance(one, HeadRefit)]
-    fitted = refits * sum(one.seconds for one in fits)
-    others = 0.0 if run.job.others_s is None else run.job.others_s(a_row)
-    return float(updates + a_row * looked + fitted + others)
+    training_rows = len(run.job.train) + len(run.job.added or ())
+    evaluated_rows = evaluations * len(run.job.valid) + refits * training_rows + (evaluations - refits) * run.plan.probe_rows
+    head_refits = [one for one in run.job.listeners if isinstance(one, HeadRefit)]
+    refit_seconds = refits * sum(one.seconds for one in head_refits)
+    other_seconds = 0.0 if run.job.others_s is None else run.job.others_s(seconds_per_row)
+    return float(updates + seconds_per_row * evaluated_rows + refit_seconds + other_seconds)
 
 
-def in_words(actions: Sequence[Action]) -> list[str]:
+def describe_actions(actions: Sequence[Action]) -> list[str]:
     """A line for those in a row that have one reason, the reason once. ``Continue`` is its reason:
     that a trial is kept."""
     lines = []
-    for because, found in groupby(actions, lambda one: one.because):
-        done = [_action_words(action) for action in found if not isinstance(action, Continue)]
-        lines.append(f"{', '.join(done)}: {because}" if done else because)
+    for because, same_reason in groupby(actions, lambda one: one.because):
+        described = [_describe_action(action) for action in same_reason if not isinstance(action, Continue)]
+        lines.append(f"{', '.join(described)}: {because}" if described else because)
     return lines
 
 
-def _action_words(action: Action) -> str:
+def _describe_action(action: Action) -> str:
     """Of an action that has no words here: its name and what it holds."""
     match action:
         case RollBack(to_step=step):
@@ -283,8 +290,8 @@ def _action_words(action: Action) -> str:
         case Reshuffle():
             return "the rows in another order"
     record = to_record(action)
-    what = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
-    return f"{record['action']}{f' ({what})' if what else ''}"
+    settings_text = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
+    return f"{record['action']}{f' ({settings_text})' if settings_text else ''}"
 
 
 class ProgressLine:
@@ -294,36 +301,36 @@ class ProgressLine:
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
-        self._drawn = not quiet and sys.stderr.isatty()
-        self._what, self._since, self._last, self._said = "", 0.0, 0.0, ""
+        self._is_terminal = not quiet and sys.stderr.isatty()
+        self._task, self._task_start, self._last_drawn, self._reported = "", 0.0, 0.0, ""
 
     def __call__(self, what: str, done: int | None = None, total: int | None = None) -> None:
         now = time.monotonic()
-        if what != self._what:
-            self._what, self._since, self._last = what, now, 0.0
-        if self._quiet or now - self._last < EVERY_S:
+        if what != self._task:
+            self._task, self._task_start, self._last_drawn = what, now, 0.0
+        if self._quiet or now - self._last_drawn < MIN_REDRAW_S:
             return
-        self._last = now
-        spent = now - self._since
-        if self._drawn:
+        self._last_drawn = now
+        elapsed = now - self._task_start
+        if self._is_terminal:
             share = f" {done:,} of {total:,}" if done is not None and total else ""
-            left = f", {clock(spent * (total - done) / done)} left" if done and total else ""
-            text = f"  {what}{share}{left if spent > WORTH_S else ''} …"
+            time_left = f", {format_seconds(elapsed * (total - done) / done)} left" if done and total else ""
+            text = f"  {what}{share}{time_left if elapsed > MIN_REPORTED_S else ''} …"
             notify("\r\x1b[K" + text[: width()])
-        elif self._said != what and total and spent > WORTH_S:
-            self._said = what
+        elif self._reported != what and total and elapsed > MIN_REPORTED_S:
+            self._reported = what
             notify(f"  {what}: {total:,}\n")
 
     def close(self) -> None:
         """Take the line away."""
-        if self._drawn:
+        if self._is_terminal:
             notify("\r\x1b[K")
 
-    def then(self, listener: DecisionListener) -> DecisionListener:
+    def before(self, listener: DecisionListener) -> DecisionListener:
         """``listener``, for whom the line is taken away first."""
 
-        def heard(item: Decision | Finding) -> None:
+        def clear_then_notify(item: Decision | Finding) -> None:
             self.close()
             listener(item)
 
-        return heard
+        return clear_then_notify

@@ -12,7 +12,7 @@ from typing import TextIO
 from holdfast.core.printable import printable_json
 
 
-def prepare() -> None:
+def prepare_streams() -> None:
     """Open what is closed (``>&-``), and have every character written.
 
     Where standard output is closed, the first file that a library opens gets its number, and what
@@ -32,20 +32,20 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def flush() -> OSError | None:
+def flush_output() -> OSError | None:
     """Write out what is left; what kept it from being written, if anything did. Then Python itself
     has nothing left to complain of at its end."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        drop()
+        discard_output()
         return error
     except ValueError:  # a stream that was closed
         return None
     return None
 
 
-def drop() -> None:
+def discard_output() -> None:
     """Send what is still to be written on standard output nowhere."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,7 +63,7 @@ def notify(text: str, stream: TextIO | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-class Lasting(io.TextIOBase):
+class SafeStream(io.TextIOBase):
     """A stream that is written with ``notify``, for libraries that want a file."""
 
     def __init__(self, stream: TextIO) -> None:

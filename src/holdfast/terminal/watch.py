@@ -1,4 +1,4 @@
-"""A run, or an audit, with a person watching: what was chosen and found, a bar, the verdict as it
+"""A run, or an audit, with progress on the terminal: decisions, findings, a bar, the verdict as it
 changes."""
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from holdfast.contract.request import TrainingRequest
 from holdfast.core.decisions import decisions_to
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Procedure
-from holdfast.terminal.progress import ProgressLine, Show
-from holdfast.terminal.say import Teller
+from holdfast.terminal.messages import MessagePrinter
+from holdfast.terminal.progress import ProgressLine, RunDisplay
 
 if TYPE_CHECKING:
     from holdfast.analyses.audit.audit import Audit, AuditRequest
     from holdfast.search.folds.cross_validation import CrossValidation
 
 
-def train_watched(
+def train_with_progress(
     request: TrainingRequest,
     recipe: Recipe,
     *,
@@ -34,29 +34,29 @@ def train_watched(
     from holdfast.pipeline.main import train
     from holdfast.runs.start import outlines_to
 
-    procedure = procedure or folds_of(recipe)
+    procedure = procedure or recipe_cross_validation(recipe)
     quiet = quiet or not is_main_process()
-    teller, show = Teller(quiet, verbose), Show(quiet, verbose, procedure is None)
+    printer, display = MessagePrinter(quiet, verbose), RunDisplay(quiet, verbose, procedure is None)
     line = ProgressLine(quiet)
     with reserve_folder(request.source, request.out, request.resume) as folder:
-        teller.title(f"holdfast {procedure.name if procedure else command} → {folder}")
+        printer.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:
-            with watched(line), decisions_to(line.then(teller)), outlines_to(teller.outline):
+            with watched(line), decisions_to(line.before(printer)), outlines_to(printer.outline):
                 result = train(
                     recipe,
                     folder,
                     resume=request.resume,
-                    listeners=(show,),
+                    listeners=(display,),
                     held=request.in_memory,
                     procedure=procedure,
                 )
             return result, folder
         finally:
-            show.close()
+            display.close()
             line.close()
 
 
-def folds_of(recipe: Recipe) -> CrossValidation | None:
+def recipe_cross_validation(recipe: Recipe) -> CrossValidation | None:
     """The cross-validation that a recipe asks for by itself (``cv.folds``), as that of a run of
     ``holdfast cv`` does; ``None`` where it asks for none."""
     if recipe.cv.folds is None:
@@ -66,15 +66,15 @@ def folds_of(recipe: Recipe) -> CrossValidation | None:
     return CrossValidation(recipe.cv.folds, recipe.cv.repeats, recipe.cv.nested)
 
 
-def audit_watched(asked: AuditRequest, *, quiet: bool = False) -> Audit:
-    """Do what ``asked`` says."""
+def audit_with_progress(request: AuditRequest, *, quiet: bool = False) -> Audit:
+    """Run the audit of ``request``."""
     from holdfast.analyses.audit.audit import audit
 
-    teller, line = Teller(quiet), ProgressLine(quiet)
-    teller.title(f"holdfast audit {asked.names.get(asked.data, asked.data)}")
+    printer, line = MessagePrinter(quiet), ProgressLine(quiet)
+    printer.title(f"holdfast audit {request.names.get(request.data, request.data)}")
     try:
-        recipe = asked.recipe()
-        with decisions_to(line.then(teller)):
-            return audit(recipe, asked.against, progress=line, names=asked.names)
+        recipe = request.recipe()
+        with decisions_to(line.before(printer)):
+            return audit(recipe, request.against, progress=line, names=request.names)
     finally:
         line.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.cli.main import fault_of
+from holdfast.cli.main import as_input_error
 
 LOG = "epoch,loss,val_loss\n" + "".join(f"{i},{2 - i / 10},{2.1 - i / 11}\n" for i in range(12))
 ROWS = "text,label\n" + "".join(f"words {i},{'ab'[i % 2]}\n" for i in range(40))
@@ -149,7 +149,7 @@ def test_json_is_json_in_every_encoding(files: Path) -> None:
     ids=repr,
 )
 def test_what_can_be_nobody_else_s_fault(error: Exception, code: int | None) -> None:
-    found = fault_of(error)
+    found = as_input_error(error)
     assert (found.exit_code if found else None) == code
     if error.args[-1:] == ("a.csv",):
         assert "a.csv" in str(found)

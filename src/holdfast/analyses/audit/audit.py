@@ -29,10 +29,10 @@ from holdfast.plan.language import model_language, texts_of
 from holdfast.prepare.rows import check_names
 from holdfast.quality.check import CheckExample, CheckResult
 from holdfast.quality.checks import all_checks
-from holdfast.quality.clean.texts import masked
-from holdfast.quality.label_ranking import label_next, rank_labels
-from holdfast.quality.leaks import duplicate_groups, leaks_with
-from holdfast.quality.runner import ORDER, AuditResults, look
+from holdfast.quality.clean.texts import mask_personal
+from holdfast.quality.label_ranking import rank_for_labelling, rank_labels
+from holdfast.quality.leaks import duplicate_groups, pair_leaks
+from holdfast.quality.runner import SEVERITY_ORDER, AuditResults, run_checks
 from holdfast.quality.views import Embedded, TableRows
 from holdfast.recipe import Recipe
 
@@ -225,17 +225,17 @@ def _audited(
 ) -> Audit:
     table, gathered = found.table, views.gathered
     assert gathered is not None
-    looked = look(
+    looked = run_checks(
         table,
         views.made,
         lambda name: progress(f"checking {name}", None, None),
         # Where somebody looks for the defect, its traceback is wanted.
-        go_on=os.environ.get("HOLDFAST_TRACEBACK") != "1",
+        continue_on_error=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
     language = model_language(found.recipe.model.name, texts_of(table, found.recipe.seed))
     reading = tuple(CheckResult(finding) for finding in (*table.findings, *language))
     ranked = sorted(
-        (*looked.found, *reading), key=lambda one: (ORDER[one.finding.severity], -one.finding.score)
+        (*looked.results, *reading), key=lambda one: (SEVERITY_ORDER[one.finding.severity], -one.finding.score)
     )
     columns = table.columns
     return Audit(
@@ -259,10 +259,10 @@ def _audited(
         label_issues=_label_issues(views.of(Embedded)),
         label_next=_label_next(views.of(Embedded), found.recipe.seed),
         seconds=looked.seconds,
-        blind=tuple(looked.blind),
-        idle=looked.idle,
+        blind=tuple(looked.skipped),
+        idle=looked.not_applicable,
         unseen=_unseen(looked, views.without),
-        broken=looked.broken,
+        broken=looked.failed,
         decisions=tuple(decisions),
         against=tuple(table.source for table in found.given.values()),
     )
@@ -298,7 +298,7 @@ def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:
     for name, other in gathered.tables.items():
         if name == "source":
             continue
-        pairs, theirs = leaks_with(gathered, name), other.column("row")
+        pairs, theirs = pair_leaks(gathered, name), other.column("row")
         found += [
             Leak(int(ids[a]), other.source, int(theirs[b]), round(float(s), 4))
             for a, b, s in zip(pairs.source, pairs.other, pairs.similarity, strict=True)
@@ -308,9 +308,9 @@ def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:
 
 def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
     """Every row that was read by the model and has a label, the most doubtful first."""
-    if view is None or view.answers is None:
+    if view is None or view.fold_predictions is None:
         return ()
-    ranked, ids, classes = rank_labels(view.answers), view.rows.ids, view.rows.table.classes
+    ranked, ids, classes = rank_labels(view.fold_predictions), view.rows.ids, view.rows.table.classes
     columns = (ranked.order, ranked.given, ranked.suggested, ranked.score)
     return tuple(
         LabelIssue(int(ids[at]), classes[given], classes[suggested], float(score))
@@ -324,7 +324,7 @@ def _label_next(view: Embedded | None, seed: int) -> LabelFirst | None:
         return None
     lot, vectors = view.unlabelled
     labels = view.rows.labels
-    found = label_next(
+    found = rank_for_labelling(
         view.vectors, labels, vectors, classes=len(view.rows.table.classes), seed=seed
     )
     ids, texts = lot.column("row"), TableRows(lot).texts
@@ -336,10 +336,10 @@ def _label_next(view: Embedded | None, seed: int) -> LabelFirst | None:
 def _unseen(looked: AuditResults, without: Mapping[str, str]) -> dict[str, str]:
     """Why each check that had no view, or nothing to see in it, or that fell over, did not look."""
     checks, told = all_checks(), {}
-    for name, why in looked.blind.items():
-        kind = checks[name].sees.__name__
+    for name, why in looked.skipped.items():
+        kind = checks[name].view_type.__name__
         told[name] = why or without.get(kind) or f"there are no {kind} here"
-    broken = {name: f"a defect in Holdfast: {said}" for name, said in looked.broken.items()}
+    broken = {name: f"a defect in Holdfast: {said}" for name, said in looked.failed.items()}
     return {**told, **broken}
 
 
@@ -381,7 +381,7 @@ def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
     picture = "path" in table.rows.column_names
     texts = [Path(path).name for path in part.table.column("path")] if picture else part.texts
     # An address in two copies is as much on the screen as one that was looked for.
-    texts = [masked(text) for text in texts]
+    texts = [mask_personal(text) for text in texts]
     named = table.columns.one_class and len(table.classes) > 1
     labels = [table.classes[k] if named and k >= 0 else "" for k in part.labels.tolist()]
     return dict(zip(part.ids.tolist(), zip(texts, labels, strict=True), strict=True))

@@ -27,13 +27,13 @@ from holdfast.data.raw import Raw, reading, source_path
 from holdfast.data.source import read_source
 from holdfast.prepare.clean import by_default
 from holdfast.quality.clean.apply import (
-    choose,
-    count_unread,
-    line,
+    clean_rows,
+    count_skipped,
+    describe_skipped,
+    log_line,
+    plan_cleaning,
     read_log,
     revert,
-    treat_side,
-    unread_words,
 )
 from holdfast.quality.clean.treatment import RowSet
 from holdfast.recipe import Recipe
@@ -75,7 +75,7 @@ class Fixed:
         done = ", ".join(f"{name} {count}" for name, count in self.counts.items()) or "nothing"
         gone = f", {counted(self.left_out, 'row')} left out" if self.left_out else ""
         lost = f"; {counted(len(self.lost), 'text')} cannot be given back" if self.lost else ""
-        unread = "".join(f"; {name}, {unread_words(by)}" for name, by in self.unread.items())
+        unread = "".join(f"; {name}, {describe_skipped(by)}" for name, by in self.unread.items())
         return (
             f"Treated copy: {self.out} ({counted(self.rows, 'row')}{gone}); changes: "
             f"{done}{lost}{unread}. Every change: {self.log}"
@@ -97,7 +97,7 @@ def check_fix(asked: AuditRequest, out: Path, force: bool) -> None:
     recipe = asked.recipe()
     _output(out, asked.inputs, force)
     checked_output(Path(f"{out}{LOG}"), asked.inputs, force=force)
-    choose(treatments_of(recipe))
+    plan_cleaning(treatments_of(recipe))
     if source_path(str(recipe.data.path)).is_dir():
         rule = "writes files of texts, and these are pictures"
         raise RecipeError("--fix", rule, None, "Leave it out.")
@@ -151,14 +151,14 @@ def fix(
     Raises ``RecipeError`` for a treatment, a setting or an ending that does not exist, ``RunError``
     where a file is in the way, ``DataError`` where a column is no text.
     """
-    chosen = choose(asked)
+    chosen = plan_cleaning(asked)
     file = source_path(given.source)
     target = _output(out, [file], force)
     log = checked_output(Path(f"{out}{LOG}"), [file], force=force)
     raw = read_source(given.source, given.encoding, given.config)
     _check_columns(raw, (*given.text, *given.targets), given.label)
     before = _side(raw, tuple(given.text), given.label)
-    after, changes = treat_side(before, chosen, given.targets)
+    after, changes = clean_rows(before, chosen, given.targets)
     if not len(after):
         rule = f"would leave no row: {', '.join(chosen.names)}"
         raise DataError(given.source, rule, None, "Ask for less.")
@@ -166,14 +166,14 @@ def fix(
     table = _typed(raw, file, after, touched)
     with writing(log) as stream:
         for change in changes:
-            stream.write((line(change) + "\n").encode())
+            stream.write((log_line(change) + "\n").encode())
         # Before the log takes its name: where the copy cannot be written neither is there, or both
         # are as they were.
         _write(table, _nested(raw, file), target)
     counts = Counter(change.treatment for change in changes)
     unread: dict[str, Counter[str]] = {}
     for name in before.text:
-        count_unread(before.columns[name], chosen, unread)
+        count_skipped(before.columns[name], chosen, unread)
     lost = dict.fromkeys((c.row, str(c.column)) for c in changes if not c.reversible)
     return Fixed(
         out,
@@ -197,9 +197,9 @@ def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> Fixed:
     with reading(log):
         changes = read_log(log.read_text("utf-8").splitlines(), str(log))
     back = revert(_side(raw, (), None), changes)
-    _write(_typed(raw, treated, back.side, set(raw.names)), _nested(raw, treated), target)
+    _write(_typed(raw, treated, back.row_set, set(raw.names)), _nested(raw, treated), target)
     counts = Counter(change.treatment for change in changes)
-    return Fixed(out, None, len(back.side), dict(counts), 0, back.lost)
+    return Fixed(out, None, len(back.row_set), dict(counts), 0, back.unrecoverable)
 
 
 def _output(out: Path, inputs: Sequence[Path], force: bool) -> OutputFile:

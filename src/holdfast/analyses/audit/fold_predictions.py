@@ -30,7 +30,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.models.probes.probe import stratified_folds
 from holdfast.plan.defaults import line_for
 from holdfast.prepare.model import prepare
-from holdfast.quality.fold_answers import log_softmax
+from holdfast.quality.fold_predictions import log_softmax
 from holdfast.quality.views import TableRows
 from holdfast.recipe import Recipe
 from holdfast.split.divide import text_keys
@@ -232,7 +232,7 @@ def _bare(recipe: Recipe, encoder: str) -> Recipe:
     }
     return (
         Recipe()
-        .changed(
+        .with_changes(
             model=own if encoder == asked.name else {"name": encoder},
             train={
                 "threads": wanted.threads,

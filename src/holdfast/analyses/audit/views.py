@@ -26,17 +26,17 @@ from holdfast.duplicates.duplicates import AllRows, Copies, gather
 from holdfast.duplicates.engines import RayMap
 from holdfast.duplicates.loose import find_loose_copies
 from holdfast.duplicates.words import RowTexts
-from holdfast.quality.price import Pricing
-from holdfast.quality.reference_texts import filler
+from holdfast.quality.inflation import ProbeInflationEstimator
+from holdfast.quality.reference_texts import filler_texts
 from holdfast.quality.views import (
-    Closely,
-    Copied,
     Embedded,
+    Images,
     ImageSample,
-    Pictures,
+    TableCopies,
     TableRows,
+    ThoroughRows,
     Tokenized,
-    pixels_of,
+    image_sample,
 )
 
 if TYPE_CHECKING:
@@ -75,29 +75,29 @@ def make_views(found: AuditRows, progress: Progress) -> Views:
     engine = RayMap() if found.recipe.audit.engine == "ray" else None
     gathered = gather(found.table, found.given, seed, engine)
     others = {name: each for name, each in found.beside.items() if name != "source"}
-    copied = Copied(rows, gathered, tuple(found.sides), others)
+    copied = TableCopies(rows, gathered, tuple(found.sides), others)
     if found.recipe.audit.loose is not None:
         texts, share = RowTexts(*gathered.tables.values()), found.recipe.audit.loose
-        copied = replace(copied, loose=find_loose_copies(texts, share=share, engine=engine))
+        copied = replace(copied, loose_copies=find_loose_copies(texts, share=share, engine=engine))
     without = {f"columns of {name}": why for name, why in found.without.items()}
     if found.recipe.task in OF_PICTURES:
         without[Embedded.__name__] = "these are pictures"
         without[Tokenized.__name__] = "pictures have no tokens"
-        seen = (rows, Closely(rows), copied, _pictures(rows, found.given), pixels_of(rows))
+        seen = (rows, ThoroughRows(rows), copied, _pictures(rows, found.given), image_sample(rows))
         return Views(seen, without, gathered)
     views, reasons = _read_by_model(found, rows, gathered.copies, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
-        copied = replace(copied, pricing=Pricing(embedded))
-    of_texts = dict.fromkeys((Pictures.__name__, ImageSample.__name__), "these are texts")
+        copied = replace(copied, inflation=ProbeInflationEstimator(embedded))
+    of_texts = dict.fromkeys((Images.__name__, ImageSample.__name__), "these are texts")
     without |= {**reasons, **of_texts}
-    return Views((rows, Closely(rows), copied, *views), without, gathered)
+    return Views((rows, ThoroughRows(rows), copied, *views), without, gathered)
 
 
-def _pictures(rows: TableRows, given: Mapping[str, Table] = MappingProxyType({})) -> Pictures:
+def _pictures(rows: TableRows, given: Mapping[str, Table] = MappingProxyType({})) -> Images:
     paths: list[str] = rows.table.column("path")
     others = {name: _pictures(TableRows(table)) for name, table in given.items()}
-    return Pictures(rows, paths, lambda at: read_picture(paths[at]).image, others=others)
+    return Images(rows, paths, lambda at: read_picture(paths[at]).image, others=others)
 
 
 def _read_by_model(
@@ -114,7 +114,7 @@ def _read_by_model(
     encoder, told = load_encoder(found.recipe)
     notify(*told)
     chosen = _sample(found.table, copies, settings.rows)
-    part = rows if chosen is None else TableRows(rows.table.take(chosen), rows.beside.take(chosen))
+    part = rows if chosen is None else TableRows(rows.table.take(chosen), rows.other_columns.take(chosen))
     if chosen is not None:
         because = (
             f"audit.rows is {settings.rows:,} of {len(rows.table):,}: a sample by content, the "
@@ -171,8 +171,8 @@ def _embedded(found: AuditRows, rows: TableRows, encoder: Encoder, progress: Pro
         "the embedded model" if encoder.name == EMBEDDED else encoder.name,
         encoder,
         others=others,
-        tuned=tuned,
-        inner=own[1],
+        tuned_log_p=tuned,
+        middle_vectors=own[1],
         seed=found.recipe.seed,
         unlabelled=None if waiting is None else (waiting, embed(texts[-1])),
         references=references(encoder),
@@ -184,7 +184,7 @@ def references(encoder: Encoder) -> dict[str, Vectors]:
     from holdfast.prepare.embedding import MIDDLE
 
     general = [part for text in passages() for part in re.split(r"(?<=[.!?])\s+", text)]
-    both = {"general": general, "filler": filler()}
+    both = {"general": general, "filler": filler_texts()}
     return {
         name: np.concatenate(encoder.at((1.0, MIDDLE), texts), axis=1)
         for name, texts in both.items()

@@ -20,7 +20,12 @@ from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.quality.cues import LEAST_WITH, MOST_OF_CLASS, PURE, is_named
+from holdfast.quality.cues import (
+    DOMINANT_CLASS_SHARE,
+    MIN_PURITY,
+    MIN_ROWS_WITH_WORD,
+    is_in_class_name,
+)
 from holdfast.runs.predictor import Predictor
 from holdfast.stats.paired_tests import paired_t, rows_to_settle
 from holdfast.stats.two_samples import holm
@@ -143,10 +148,10 @@ class WordCandidate:
     def gives_away(self) -> bool:
         """Whether nearly all rows of the class have the words, and next to no other row, though
         the class is not called so: a sign of how the rows were gathered, not of the class."""
-        if self.own is None or self.others is None or self.rows < LEAST_WITH:
+        if self.own is None or self.others is None or self.rows < MIN_ROWS_WITH_WORD:
             return False
-        named = any(is_named(self.name, word) for word in self.words)
-        return self.own >= MOST_OF_CLASS and self.others <= 1 - PURE and not named
+        named = any(is_in_class_name(self.name, word) for word in self.words)
+        return self.own >= DOMINANT_CLASS_SHARE and self.others <= 1 - MIN_PURITY and not named
 
     def to_json(self) -> dict[str, Any]:
         found = {"class": self.name, "words": " ".join(self.words), "rows_searched": self.rows}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.report.numbers import count, estimate, few, interval, number, points, sentence
+from holdfast.report.numbers import count, estimate, first_two, interval, number, points, sentence
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 
@@ -227,9 +227,9 @@ def _differences(run: RunFiles) -> str | None:
     said = []
     if gaps:
         where = dict.fromkeys(f"{one.get('column')} {one.get('group')}" for one in gaps)
-        said.append(f"its score differs between groups of rows ({few(list(where))})")
+        said.append(f"its score differs between groups of rows ({first_two(list(where))})")
     if changes:
-        said.append(f"its predictions change with whom a text is about ({few(changes)})")
+        said.append(f"its predictions change with whom a text is about ({first_two(changes)})")
     if not said and any(one.get("status") == "inconclusive" for one in axes):
         return UNDECIDED
     return " and ".join(said) or (CLEAN if groups.get("columns") or axes else None)

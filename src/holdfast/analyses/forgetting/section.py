@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
 from holdfast.report.document import Document, Figure, Passage
 from holdfast.report.numbers import count, interval, number, sentence
 from holdfast.report.run_files import RunFiles
@@ -30,7 +30,7 @@ def forgetting(run: RunFiles) -> Document | None:
         (ChartSeries(GENERAL, "valid", tuple(look["general_loss"] for look in looks)),),
         run.part().whole("best_step"),
     )
-    drawn = curves(chart) if looks else None
+    drawn = draw_curves(chart) if looks else None
     if found.get("because"):
         skipped = found.get("skipped")
         more = f" The end and the first {count(skipped)} tokens of each are not scored."

@@ -50,7 +50,7 @@ def memory(run: RunFiles) -> Document | None:
             "How well training rows are told from others",
             ("Membership inference by", "AUC", "95 % interval"),
             (*attacks, (WITHOUT, *_number(block, "blind_auc"))),
-            look="region",
+            display="region",
         ),
         Passage(AUC),
         DocumentTable(

@@ -28,7 +28,7 @@ def command(
     """
     refuse_too_little("numpy")
     from holdfast.core.errors import MachineError
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.messages import MessagePrinter
 
     try:
         from holdfast.plugins.dashboard.app import run_dashboard
@@ -38,5 +38,5 @@ def command(
             "holdfast dashboard", rule, None, "pip install 'holdfast[serve]'"
         ) from None
 
-    Teller(quiet=False).title(f"holdfast dashboard {runs}")
+    MessagePrinter(quiet=False).title(f"holdfast dashboard {runs}")
     run_dashboard(runs, port, store, lambda url: typer.echo(f"Open once: {url}"))

@@ -16,8 +16,8 @@ from markupsafe import Markup
 from holdfast.core.records import Estimate, Floats, finite
 from holdfast.plugins.dashboard.pages import moment_of, plain
 from holdfast.plugins.service.afterwards import SAID
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
-from holdfast.report.charts.svg import AxisScale, drawing, element, tick_labels, ticks
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
+from holdfast.report.charts.svg import AxisScale, element, svg_drawing, tick_labels, ticks
 from holdfast.report.numbers import compact, count, interval, is_rate, number, points
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def columns(key: str, title: str, starts: Sequence[float], counts: Sequence[int]
             if value
         ]
         axes = element("g", *parts, aria_hidden="true")
-        drawn.append(drawing(key, size, width, height, title, about, axes, *bars))
+        drawn.append(svg_drawing(key, size, width, height, title, about, axes, *bars))
     return Markup("").join(drawn)
 
 
@@ -180,7 +180,7 @@ def _latency(found: Span, title: str) -> Markup:
         None,
         axis="part",
     )
-    return curves(chart)
+    return draw_curves(chart)
 
 
 def _lines(found: Span) -> tuple[tuple[str, str, str, str, str], ...]:
@@ -257,7 +257,7 @@ def _trend(tests: Sequence[Event]) -> Markup:
     chart = CurvesChart(
         "trend", "Re-tests", metric, steps, (None,) * len(steps), shown, None, "test"
     )
-    return curves(chart)
+    return draw_curves(chart)
 
 
 def _told(event: Event) -> Mapping[str, Any]:

@@ -24,14 +24,14 @@ from holdfast.core.shapes import anything
 from holdfast.core.yaml_values import from_yaml
 from holdfast.plugins.dashboard.files import LARGEST, START, follow, read_whole, refuse_links
 from holdfast.plugins.dashboard.summary import RECIPE
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
-from holdfast.report.numbers import AT_LOOKS, count, metric_name, sentence
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
+from holdfast.report.numbers import EVALUATION_METRICS, count, metric_name, sentence
 from holdfast.report.page import sections
-from holdfast.report.public import without_paths
-from holdfast.report.run_files import READ, RunFiles, read_run
+from holdfast.report.public import strip_paths
+from holdfast.report.run_files import SEALED_FILES, RunFiles, read_run
 from holdfast.report.section import PagePart
 from holdfast.report.view import learning as learning_view
-from holdfast.report.view.headline import PLAIN
+from holdfast.report.view.headline import VERDICT_SENTENCES
 
 # Looks that are drawn of a run: a page is to be small and quick however long the run is.
 DRAWN = 50
@@ -72,8 +72,8 @@ class Whole:
 
 def whole_run(path: Path) -> Whole:
     """Every file of a finished run, its looks thinned to what is drawn. Raises ``RunError``."""
-    refuse_links(path, (RESULT, EVENTS, *READ))
-    run = without_paths(drawn(read_run(path)))
+    refuse_links(path, (RESULT, EVENTS, *SEALED_FILES))
+    run = strip_paths(drawn(read_run(path)))
     return Whole(run, {part.id: part for part in sections(run)})
 
 
@@ -145,12 +145,12 @@ def so_far(path: Path) -> Mapping[str, Any]:
         notes=tuple(note for note in notes if "sight" not in note),
         recipe=recipe if isinstance(recipe, Mapping) else {},
     )
-    run = without_paths(drawn(run, best))
+    run = strip_paths(drawn(run, best))
     last: Mapping[str, Any] = verdicts[-1] if verdicts else {}
     label = str(last.get("label") or "")
     return {
         "run": run,
-        "tone": PLAIN.get(label, ("unsure", ""))[0],
+        "tone": VERDICT_SENTENCES.get(label, ("unsure", ""))[0],
         "label": label.replace("_", " ") or "no verdict yet",
         "because": sentence(str(last.get("because") or "No look was judged so far.")),
         "step": count(alive[-1]["step"]) if alive else "–",
@@ -314,7 +314,7 @@ def _rates(run: RunFiles, name: str) -> Points:
 
 def _metric(run: RunFiles) -> str:
     found = {name for one in run.snapshots for name in one.get("valid_metrics") or {}}
-    return next((name for name in AT_LOOKS if name in found), "")
+    return next((name for name in EVALUATION_METRICS if name in found), "")
 
 
 def _chart(metric: str, title: str, points: Sequence[Points]) -> tuple[str, Markup]:
@@ -335,4 +335,4 @@ def _chart(metric: str, title: str, points: Sequence[Points]) -> tuple[str, Mark
         None,
         bridged=True,
     )
-    return title, curves(chart)
+    return title, draw_curves(chart)

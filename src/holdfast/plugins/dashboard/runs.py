@@ -22,7 +22,7 @@ from holdfast.core.printable import printable
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import EVENTS, RESULT
 from holdfast.plugins.dashboard.summary import MARKS, STATES, Summary, state_of, summary_of
-from holdfast.report.answer.score import FALLING
+from holdfast.report.answer.score import LOWER_IS_BETTER
 from holdfast.report.charts.svg import element
 from holdfast.report.numbers import interval, is_rate, metric_name, number
 
@@ -373,7 +373,7 @@ def _better(summary: Summary) -> tuple[str, float] | None:
     value = summary.score.value
     if value is None:
         return None
-    return summary.metric, -value if summary.metric in FALLING else value
+    return summary.metric, -value if summary.metric in LOWER_IS_BETTER else value
 
 
 COLUMNS: Mapping[str, tuple[str, Callable[[Summary], Any], bool]] = {

@@ -23,10 +23,10 @@ from holdfast.core.shapes import parse_object
 from holdfast.core.yaml_values import from_yaml
 from holdfast.plugins.dashboard.files import read_end, read_whole
 from holdfast.report.answer.answer import answer
-from holdfast.report.answer.score import score_of
-from holdfast.report.numbers import AT_LOOKS, FIRST, count, metrics
-from holdfast.report.public import last_part, public_name
-from holdfast.report.view.headline import PLAIN
+from holdfast.report.answer.score import headline_score
+from holdfast.report.numbers import EVALUATION_METRICS, HEADLINE_METRICS, count, metrics
+from holdfast.report.public import base_name, public_name
+from holdfast.report.view.headline import VERDICT_SENTENCES
 
 State = Literal["running", "finished", "interrupted", "damaged"]
 STATES: tuple[State, ...] = ("running", "finished", "interrupted", "damaged")
@@ -130,13 +130,13 @@ def _finished(run: Path, name: str, when: float) -> Summary:
         return Summary(name, "damaged", when, problem=printable(f"{RESULT} {error}", 300))
     verdict = _part(result, "verdict")
     label = str(verdict.get("label") or "")
-    said, score = answer(result), score_of(result)
-    tone = PLAIN.get(label, ("unsure", ""))[0]
+    said, score = answer(result), headline_score(result)
+    tone = VERDICT_SENTENCES.get(label, ("unsure", ""))[0]
     if tone == "good" and said.use == "no":
         tone = "unsure"
     folds = metrics(_part(result, "cv"))
     if score is None and folds:
-        first = next((one for one in FIRST if one in folds), next(iter(folds)))
+        first = next((one for one in HEADLINE_METRICS if one in folds), next(iter(folds)))
         shown, of = (first, folds[first]), "folds"
     else:
         shown = (score.name, score.value) if score else ("", NOT_MEASURED)
@@ -148,7 +148,7 @@ def _finished(run: Path, name: str, when: float) -> Summary:
         when,
         task=str(result.get("task") or ""),
         model=public_name(str(result.get("model") or "")),
-        data=last_part(str(data)) if data else "",
+        data=base_name(str(data)) if data else "",
         rows=_part(result, "data").get("used"),
         metric=shown[0],
         score=shown[1],
@@ -175,7 +175,7 @@ def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
     if (run / RECIPE).exists():
         recipe = from_yaml(read_whole(run / RECIPE, LONGEST_RECIPE).decode())
     found = look.get("valid_metrics") or {}
-    metric = next((one for one in AT_LOOKS if one in found), "")
+    metric = next((one for one in EVALUATION_METRICS if one in found), "")
     value = found.get(metric)
     score = Estimate(float(value)) if isinstance(value, (int, float)) else Estimate(None)
     data = _part(recipe, "data").get("path")
@@ -186,12 +186,12 @@ def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
         when,
         task=str(_part(recipe).get("task") or ""),
         model=public_name(str(_part(recipe, "model").get("name") or "")),
-        data=last_part(str(data)) if data else "",
+        data=base_name(str(data)) if data else "",
         metric=metric,
         score=score,
         of=f"{count(look.get('valid_rows'))} validation rows, so far" if metric else "",
         verdict=label.replace("_", " "),
-        tone=PLAIN.get(label, ("unsure", ""))[0],
+        tone=VERDICT_SENTENCES.get(label, ("unsure", ""))[0],
         step=look.get("step") if isinstance(look.get("step"), int) else None,
     )
 

@@ -13,7 +13,7 @@ from holdfast.cli.run_input import DataOptions
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
-from holdfast.terminal.layout import cut, entries, wrapped
+from holdfast.terminal.layout import entries, shorten, wrap
 
 if TYPE_CHECKING:
     from holdfast.plugins.drift.drift import Drifted
@@ -63,7 +63,7 @@ def shown(found: Drifted, columns: int) -> str:
     told = [(name, value) for name, value in _entries(block) if value]
     return "\n".join(
         [
-            *wrapped(sentence(block), columns),
+            *wrap(sentence(block), columns),
             *entries(told, columns),
             *_facts(block, columns),
             *_classes(block, columns),
@@ -168,7 +168,7 @@ def _examples(block: Mapping[str, Any], columns: int) -> list[str]:
     lines = ["", "  Rows that look newest"]
     for one in block["examples"]:
         text = " ".join(str(one["text"]).split())
-        lines.append(cut(f"    {one['row']}: {text}", columns))
+        lines.append(shorten(f"    {one['row']}: {text}", columns))
     return lines
 
 

@@ -36,7 +36,7 @@ from holdfast.plugins.drift.rows import (
     telling_terms,
 )
 from holdfast.plugins.drift.vectors import precision_of
-from holdfast.quality.two_samples import proportions_differ
+from holdfast.quality.two_samples import proportions_p_value
 from holdfast.stats.auc import delong
 from holdfast.stats.intervals import normal_quantile, wilson
 
@@ -231,7 +231,7 @@ def compare_rows(
             for answers in (held.answers, new.answers)
         )
         shares = _shares(names, then, now)
-        if proportions_differ(then, now) < error:
+        if proportions_p_value(then, now) < error:
             differ.append("classes")
     facts = {name: _fact(held.numbers[name], new.numbers[name], 1 - error) for name in numbers}
     differ += [name for name, fact in facts.items() if fact["moved"]]

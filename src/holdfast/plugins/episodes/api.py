@@ -13,7 +13,7 @@ from holdfast.contract.request import TrainingRequest
 from holdfast.contract.run_folder import reserve_folder
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Finding
-from holdfast.terminal.say import Teller, needs_person
+from holdfast.terminal.messages import MessagePrinter, needs_attention
 
 
 @in_python()
@@ -60,11 +60,11 @@ def meta_watched(
     """Learn the start that ``request`` asks for; the result and the run's folder."""
     from holdfast.plugins.episodes.meta import meta
 
-    teller, whole = Teller(quiet, verbose), Teller(quiet)
+    teller, whole = MessagePrinter(quiet, verbose), MessagePrinter(quiet)
 
     def notify(item: Decision | Finding) -> None:
         # There is no outline of a run here that what needs a person could stand below.
-        person = isinstance(item, Finding) and needs_person(item)
+        person = isinstance(item, Finding) and needs_attention(item)
         (whole if person else teller)(item)
 
     recipe = request.recipe()

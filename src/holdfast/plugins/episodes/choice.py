@@ -163,7 +163,7 @@ def settled(recipe: Recipe, prepared: PreparedData) -> tuple[Recipe, tuple[Decis
         because = "updates of each method that is tried; more may help a network drawn anew"
         decisions.append(Decision("meta.episodes", str(episodes), because))
     fixed = {"learning_rate": rate}
-    return recipe.changed(train=fixed, meta={"episodes": episodes}), tuple(decisions)
+    return recipe.with_changes(train=fixed, meta={"episodes": episodes}), tuple(decisions)
 
 
 def choose(bench: MetaBench, hear: Hear = lambda *_: None) -> MethodChoice:

@@ -49,7 +49,7 @@ from holdfast.plugins.episodes.rows import MetaRows, load_tasks
 from holdfast.prepare.model import prepare
 from holdfast.prepare.rows import check_names
 from holdfast.prepare.sources import stored
-from holdfast.recipe import Recipe, anchored, read_recipe
+from holdfast.recipe import Recipe, read_recipe, resolve_paths
 from holdfast.runs.procedure import notify_resumed
 from holdfast.runs.scoring import write_pages
 from holdfast.runs.start import OPENED, finished_before, interruptible, settings_mark, settings_of
@@ -100,9 +100,9 @@ def meta(
                 raise RunError(str(run), "is no run of holdfast meta", None, remedy)
             notify_resumed(run, RECIPE)
         else:
-            recipe = recipe.changed(data=paths)
+            recipe = recipe.with_changes(data=paths)
         if recipe.meta.method is None:
-            recipe = recipe.changed(meta={"method": "auto"})
+            recipe = recipe.with_changes(meta={"method": "auto"})
         if recipe.meta.method not in ("auto", BASELINE, *METHODS):
             rule = "is a method that was taken out: it lost wherever it was measured (docs/meta.md)"
             left = f"Use auto, {BASELINE} or {' or '.join(METHODS)}"
@@ -116,7 +116,7 @@ def _meta(recipe: Recipe, run: Path, again: bool, every_s: float) -> dict[str, A
     start = time.perf_counter()
     rows = load_tasks(recipe)
     recipe = absolute_recipe(rows)
-    prepared = prepare(recipe.changed(train={"precision": "float32"}), with_head(rows))
+    prepared = prepare(recipe.with_changes(train={"precision": "float32"}), with_head(rows))
     recipe, chosen_now = settled(prepared.recipe, prepared)
     mark = _begin(run, recipe, rows_mark(rows), again)
     notify(*prepared.loaded.decisions, *chosen_now)
@@ -152,7 +152,7 @@ def absolute_recipe(rows: MetaRows) -> Recipe:
     """The recipe that repeats the run from anywhere, with the columns that were worked out."""
     columns = rows.table.columns
     data = {"label": columns.label, "text": columns.text}
-    return anchored(rows.recipe, Path()).changed(data=data)
+    return resolve_paths(rows.recipe, Path()).with_changes(data=data)
 
 
 def with_head(rows: MetaRows) -> Table:

@@ -138,7 +138,7 @@ def result_of(
         },
         "peak_memory_mb": outcome.peak_memory_mb(),
         "decisions": to_json(list(decisions)),
-        "settings": recipe.shown(),
+        "settings": recipe.public_settings(),
     }
 
 

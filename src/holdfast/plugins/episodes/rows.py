@@ -123,7 +123,7 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     findings = (*table.findings, *found, *small)
     notify(*decisions, *findings)
     return MetaRows(
-        recipe.changed(meta={"ways": shape.ways, "queries": shape.queries}),
+        recipe.with_changes(meta={"ways": shape.ways, "queries": shape.queries}),
         joined,
         tables,
         pools,
@@ -144,7 +144,7 @@ def _read(recipe: Recipe) -> tuple[Table, dict[str, Table]]:
     test = data.test or definition.given_splits(data)[0].get("test")
     if test is None:
         return table, {}
-    other = recipe.changed(data={"path": test, "test": None}).data
+    other = recipe.with_changes(data={"path": test, "test": None}).data
     return table, {"test": definition.read(test, other, None)}
 
 
@@ -187,7 +187,7 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     fixed: dict[str, Any] = {"group": recipe.meta.task_column}
     if recipe.task in LABELLED_TEXTS:
         fixed["label_kind"] = "class"
-    return recipe.changed(data=fixed), worked_out
+    return recipe.with_changes(data=fixed), worked_out
 
 
 def _told_apart(table: Table, column: str | None) -> tuple[Names, Names]:

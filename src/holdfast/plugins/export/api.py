@@ -37,9 +37,9 @@ def export(
     """
     from holdfast.core.decisions import decisions_to
     from holdfast.plugins.export.export import export as write
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.messages import MessagePrinter
 
     folder = Path(run_name(run))
     place = None if out is None else Path(out)
-    with decisions_to(Teller(quiet)):
+    with decisions_to(MessagePrinter(quiet)):
         return write(folder, to, int8=int8, push=push, space=space, out=place)

@@ -11,7 +11,7 @@ from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import counted
 from holdfast.plugins.export.folder import timed_with
-from holdfast.terminal.layout import wrapped
+from holdfast.terminal.layout import wrap
 
 if TYPE_CHECKING:
     from holdfast.plugins.export.export import Exported
@@ -71,7 +71,7 @@ def shown(found: Exported, columns: int) -> str:
         said.append(f"Not scored: {valid['why']}.")
     said.append(f"Why {facts['precision']}: {facts['kept_because']}.")
     for one in said:
-        lines += wrapped(one, columns)
+        lines += wrap(one, columns)
     if facts.get("speed"):
         lines += ["", *_speed(facts)]
     for kind, address in found.pushed.items():

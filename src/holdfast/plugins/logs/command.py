@@ -14,7 +14,7 @@ from holdfast.cli.options import Force, JsonOutput, Output, set_option
 from holdfast.core.decisions import notify
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.wording import bounds
-from holdfast.terminal.layout import width, wrapped
+from holdfast.terminal.layout import width, wrap
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -117,18 +117,18 @@ def saved(curves: Curves) -> dict[str, Any] | None:
 
 def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
     """The verdict for a person, ``columns`` wide."""
-    from holdfast.cli.charts import chart
+    from holdfast.cli.charts import curve_chart
 
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
     sure = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
     head = [
         f"{verdict.label}{since}{sure}",
         "",
-        *wrapped(verdict.because, columns, "  ", long_words=False),
+        *wrap(verdict.because, columns, "  ", long_words=False),
         "",
     ]
     head += _fact_lines(curves, verdict, columns)
-    parts = ["\n".join(head).rstrip(), chart(curves, columns, colour)]
+    parts = ["\n".join(head).rstrip(), curve_chart(curves, columns, colour)]
     parts += ["\n".join(_evidence(verdict)), "\n".join(_remedies(curves, verdict, columns))]
     return "\n\n".join(part for part in parts if part)
 
@@ -147,12 +147,12 @@ def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]
         yield f"  {what}  {where}{of}"
         for decision in curves.decisions:
             if decision.what == DISCARDED:
-                yield from wrapped(decision.because, columns, "  ", long_words=False)
+                yield from wrap(decision.because, columns, "  ", long_words=False)
         if verdict.label not in GOES_ON:
             yield f"  Stopping there   {_saving(curves)}"
     if verdict.cause:
         cause = f"  Likely cause     {verdict.cause}"
-        yield from wrapped(cause, columns, "", " " * 19, long_words=False)
+        yield from wrap(cause, columns, "", " " * 19, long_words=False)
 
 
 def _saving(curves: Curves) -> str:
@@ -187,7 +187,7 @@ def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
         ours = () if curves.source == TRANSFORMERS else remedy.set
         options = "".join(f" --set{JOINT}{setting}" for setting in ours)
         text = f"    {number}. {remedy.do}{options}"
-        lines = wrapped(text, columns, "", " " * 7, long_words=False)
+        lines = wrap(text, columns, "", " " * 7, long_words=False)
         yield from (line.replace(JOINT, " ") for line in lines)
 
 

@@ -21,7 +21,7 @@ from holdfast.monitor.judge import judge
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.table import from_rows
 from holdfast.plugins.logs.text import first_line_holds
-from holdfast.report.answer.answer import DISCARDED, discarded
+from holdfast.report.answer.answer import DISCARDED, discarded_sentence
 from holdfast.training.evaluation_file import LOOKS, WITHOUT, read_looks
 
 FILE = "events.jsonl"
@@ -45,7 +45,7 @@ def read(path: Path) -> Log:
         # The folder of another trainer's run never has sums: nothing is loaded from it.
         if result is not None and not is_sealed(result) and "trainer" not in result:
             notify(*unchecked_decisions([folder], "the run's files"))
-        if unused := discarded(result or {}):
+        if unused := discarded_sentence(result or {}):
             notify(Decision(DISCARDED, "step 0 is kept", unused))
     rows = [_row(event) for event in living_events(read_events(file, torn=True))]
     if not rows:

@@ -22,7 +22,7 @@ from holdfast.core.errors import StoreError
 from holdfast.core.records import Floats
 from holdfast.plugins.service.records import Served, ServiceObserver
 from holdfast.plugins.store.records import Event, Feedback, Row, StoredPrediction, StoredRequest
-from holdfast.quality.clean.texts import masked
+from holdfast.quality.clean.texts import mask_personal
 
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
@@ -251,11 +251,11 @@ def packed(vectors: Floats | None, index: int) -> bytes | None:
 
 def _masked(value: Any, *, numbers: bool = True) -> Any:
     if isinstance(value, str):
-        return masked(value) if len(value) <= LONGEST_MASKED else value
+        return mask_personal(value) if len(value) <= LONGEST_MASKED else value
     if isinstance(value, int) and numbers and not isinstance(value, bool):
         # A card or an account as a JSON number is one all the same.
         written = str(value)
-        return value if (shown := masked(written)) == written else shown
+        return value if (shown := mask_personal(written)) == written else shown
     if isinstance(value, Mapping):
         return {_masked(name): _masked(one, numbers=numbers) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -41,7 +41,7 @@ from holdfast.plugins.drift.vectors import FEWEST, LEAST_REFERENCE
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.store.records import Feedback, Row
-from holdfast.quality.clean.texts import masked
+from holdfast.quality.clean.texts import mask_personal
 from holdfast.recipe import DataPart
 from holdfast.runs.finished_run import FinishedRun
 
@@ -243,7 +243,7 @@ class Drifting:
         """What the new regime is like, against the rows that the model was judged by."""
         assert self._monitor is not None
         found = compare_rows(self._reference, regime, between=self._between).to_json()
-        shown = masked if self._mask else str
+        shown = mask_personal if self._mask else str
         examples = [
             {"row": one["row"], **({"text": shown(one["text"])} if self._log_texts else {})}
             for one in found["examples"]

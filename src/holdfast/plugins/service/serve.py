@@ -76,7 +76,7 @@ def command(
     settings = serving(set_ or [])
     refuse_too_little("torch")
     from holdfast.plugins.service.compose import ServeRequest, compose
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.messages import MessagePrinter
     from holdfast.terminal.streams import notify
 
     def log(line: str) -> None:
@@ -89,7 +89,7 @@ def command(
         line = f"{facts.model} ({facts.task}), {facts.precision} ({facts.because})"
         typer.echo(printable(f"{running.place.url} answers: {line}; store: {kept}"))
 
-    teller = Teller(quiet)
+    teller = MessagePrinter(quiet)
     teller.title(f"holdfast serve {run}")
     wanted = ServeRequest(run, **asdict(given), settings=settings)
     running = compose(wanted, ready, log, teller)

@@ -54,7 +54,7 @@ def recipe_of(start: Start, recipe: Recipe, run: Path) -> Recipe:
     if start == "anew":
         return recipe
     named = {"name": str((run / MODEL).resolve()), "revision": None, "layers": None}
-    return recipe.changed(model=named)
+    return recipe.with_changes(model=named)
 
 
 def check_start(asked: str, against: str | None) -> None:

@@ -14,7 +14,7 @@ from holdfast.cli.options import Helps, RunOutput, Seed, set_option
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.printable import printable
 from holdfast.core.wording import GATE_OUTCOMES
-from holdfast.terminal.layout import entries, run_lines, width, wrapped
+from holdfast.terminal.layout import entries, run_lines, width, wrap
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -149,17 +149,17 @@ def _rounds(asking: UpdateOptions, schedule: RoundSchedule, output: RunOutput) -
 
 def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL") -> list[str]:
     """The answer first, at the width of a terminal."""
-    from holdfast.report.view.update import gate_words
+    from holdfast.report.view.update import gate_sentence
 
     block = result["update"]
     gate = block["gate"]
-    answer, told = wrapped(gate_words(gate), columns), entries(_entries(block), columns)
+    answer, told = wrap(gate_sentence(gate), columns), entries(_entries(block), columns)
     following = NEXT[gate["decision"]].format(run=run, store=store, served=block["from"])
-    return ["", *answer, "", *told, *run_lines(run), "", *wrapped(following, columns)]
+    return ["", *answer, "", *told, *run_lines(run), "", *wrap(following, columns)]
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.view.update import left_out_words, score_words
+    from holdfast.report.view.update import excluded_feedback_text, score_change_text
 
     feedback, start = block["feedback"], block["start"]
     replayed = feedback["replayed"]
@@ -168,8 +168,8 @@ def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{feedback['n']:,} rows: {feedback['used']:,} trained on with {replayed['n']:,} old rows, "
         f"{feedback['held']:,} held out for the gate",
     )
-    if left := left_out_words(feedback):
+    if left := excluded_feedback_text(feedback):
         yield "Left out", left
     words = {"warm": "from the served model", "anew": "from the base model"}
     yield "Trained", f"{words[start['start']]}: {start['because']}"
-    yield "Test rows", score_words(block["test"])
+    yield "Test rows", score_change_text(block["test"])

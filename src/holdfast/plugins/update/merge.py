@@ -501,7 +501,7 @@ class _Joining:
         """The run's own recipe on other files: the division is the one that there is."""
         split = SplitShares(seed=_line_seed(self._recipe)).model_dump()
         data = dict.fromkeys(("config", "encoding", "valid", "test")) | {"split": split}
-        return self._recipe.changed(data=data, cv={"folds": None})
+        return self._recipe.with_changes(data=data, cv={"folds": None})
 
     def _find(
         self, check: str, rows: Ints, because: str, remedy: str, *, fixed: bool = True

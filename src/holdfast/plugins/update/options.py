@@ -37,10 +37,10 @@ from holdfast.plugins.update.feedback import tell_store
 from holdfast.plugins.update.gate import check_margin
 from holdfast.plugins.update.merge import OWN_SHARE, join
 from holdfast.plugins.update.procedure import Renewal
-from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
+from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
 from holdfast.runs.finished_run import OPENINGS
 from holdfast.runs.procedure import begun_search
-from holdfast.terminal.watch import train_watched
+from holdfast.terminal.watch import train_with_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def begin(asking: UpdateOptions) -> UpdateStart:
         tuple(to_json(joined.findings)),
         tuple(to_json((*joined.decisions, *lengths))),
     )
-    return UpdateStart(anchored(recipe, Path()), procedure, joined.held)
+    return UpdateStart(resolve_paths(recipe, Path()), procedure, joined.held)
 
 
 def _continued(run: Path, out: Path) -> UpdateStart:
@@ -159,7 +159,7 @@ def for_rows(
             f"--set {STEPS}={steps} keeps the number"
         )
         told.append(Decision(STEPS, f"{scaled:,}", because, prominent=True))
-        recipe = recipe.changed(train={"max_steps": scaled})
+        recipe = recipe.with_changes(train={"max_steps": scaled})
     stage = (recipe.methods.get("contrast") or {}) if recipe.methods else {}
     if isinstance(stage, dict) and stage.get("steps") and not named & {STAGE, "methods.contrast"}:
         because = (
@@ -202,7 +202,7 @@ def updated(
             check_place(out, False)
         begun = begin(asking)
     request = TrainingRequest(source, out=out, resume=resume, in_memory=begun.held)
-    result, folder = train_watched(
+    result, folder = train_with_progress(
         request, begun.recipe, quiet=quiet, verbose=verbose, procedure=begun.procedure
     )
     _tell(asking.feedback, result, folder)

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from html.entities import html5
 
-from holdfast.quality.clean.treatment import RowTreatment, add
+from holdfast.quality.clean.treatment import TextTreatment, add_treatment
 
 BLOCKS = (
     "address|article|aside|blockquote|body|br|center|dd|div|dl|dt|fieldset|figure|footer|form|h1|h2|"
@@ -41,7 +41,7 @@ _MARKDOWN = (
     (re.compile(r"^ {0,3}(?:```|~~~)[^\n]*\n?", re.MULTILINE), ""),
     (re.compile(r"`([^`\n]+)`"), r"\1"),
 )
-_MOST = 8
+_MAX_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +53,21 @@ class Markup:
 
 def entities(text: str) -> list[str]:
     """The entities of a text that HTML knows."""
-    found: list[str] = ENTITY.findall(text)
-    return [one for one in found if one[1] == "#" or one[1:] in html5]
+    matches: list[str] = ENTITY.findall(text)
+    return [one for one in matches if one[1] == "#" or one[1:] in html5]
 
 
-def plain(text: str, settings: Markup | None = None) -> str:
+def strip_markup(text: str, settings: Markup | None = None) -> str:
     """The text as a browser shows it, a line for each block; until nothing is left to undo, since
     what was escaped twice is HTML again.
 
-    >>> plain("Fish &amp; <b>chips</b><br/>now")
+    >>> strip_markup("Fish &amp; <b>chips</b><br/>now")
     'Fish & chips\\nnow'
     """
-    whole = text
-    for _ in range(_MOST):
+    original = text
+    for _ in range(_MAX_ROUNDS):
         before = text
-        text = _shown(text)
+        text = _without_hidden(text)
         text = TAG.sub(lambda tag: "\n" if tag[1] else "", text)
         text = ENTITY.sub(_character, text)
         for pattern, by in _MARKDOWN if settings is not None and settings.markdown else ():
@@ -75,23 +75,23 @@ def plain(text: str, settings: Markup | None = None) -> str:
         if text == before:
             break
     # A block at an end leaves a line break there.
-    return text if text == whole else text.strip("\n")
+    return text if text == original else text.strip("\n")
 
 
-def _shown(text: str) -> str:
+def _without_hidden(text: str) -> str:
     """The text with a space for each comment, program and style sheet. What is opened and never
     closed stays, and is looked for once: a pattern would look as often as one is opened."""
     parts, at, start = [], 0, 0
     unclosed: set[str] = set()
-    while (opened := _OPENS.search(text, start)) is not None:
-        name = (opened[1] or "").lower()
-        closed = None if name in unclosed else _CLOSES[name].search(text, opened.end())
-        start = opened.end()
-        if closed is None:
+    while (opening := _OPENS.search(text, start)) is not None:
+        name = (opening[1] or "").lower()
+        closing = None if name in unclosed else _CLOSES[name].search(text, opening.end())
+        start = opening.end()
+        if closing is None:
             unclosed.add(name)
             continue
-        parts.append(text[at : opened.start()])
-        at = start = closed.end()
+        parts.append(text[at : opening.start()])
+        at = start = closing.end()
     return " ".join([*parts, text[at:]])
 
 
@@ -100,12 +100,12 @@ def _character(entity: re.Match[str]) -> str:
     return html.unescape(name) if name[1] == "#" or name[1:] in html5 else name
 
 
-add(
-    RowTreatment(
+add_treatment(
+    TextTreatment(
         "markup",
         Markup,
-        plain,
-        seen=r"[<&#*_`\[]",
+        strip_markup,
+        pattern=r"[<&#*_`\[]",
         because="held HTML",
         order=30,
         fixes=("markup",),

@@ -14,24 +14,24 @@ from holdfast.data.labels.spelling import label_key, merge_spellings, missing_la
 from holdfast.data.texts.general import normal_text
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.normalise import PAIR_MARK
-from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTreatment, add
+from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTreatment, add_treatment
 
 
-def unified(side: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
+def unify_labels(row_set: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
     """Every label that differs from its class's most frequent spelling in case or space alone."""
-    if side.label is None:
+    if row_set.label is None:
         return ()
-    labels = side.columns[side.label]
+    labels = row_set.columns[row_set.label]
     with decisions_to(None):
         spelled = merge_spellings(Counter(one for one in labels if one and one.strip()))
     return [
-        Edit(n, side.label, spelled[one], f"is written {spelled[one]!r} in most rows")
+        Edit(n, row_set.label, spelled[one], f"is written {spelled[one]!r} in most rows")
         for n, one in enumerate(labels)
         if one is not None and spelled.get(one, one) != one
     ]
 
 
-add(TableTreatment("labels", NoSettings, unified, order=70))
+add_treatment(TableTreatment("labels", NoSettings, unify_labels, order=70))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +42,33 @@ class FillMissing:
     label: str = ""
 
 
-def without_missing(side: RowSet, settings: FillMissing) -> Sequence[Edit]:
+def handle_missing(row_set: RowSet, settings: FillMissing) -> Sequence[Edit]:
     """An edit for each missing text, and for each missing label (also ``N/A`` and the like)."""
-    wanted = [(name, settings.text) for name in side.text]
-    wanted += [(side.label, settings.label)] if side.label is not None else []
-    found: dict[int, list[Edit]] = {}
-    for name, value in wanted:
-        cells = side.columns[name]
-        marks = missing_labels({c for c in cells if c}) if name == side.label else ()
+    required = [(name, settings.text) for name in row_set.text]
+    required += [(row_set.label, settings.label)] if row_set.label is not None else []
+    edits_of_row: dict[int, list[Edit]] = {}
+    for name, value in required:
+        cells = row_set.columns[name]
+        missing_marks = missing_labels({c for c in cells if c}) if name == row_set.label else ()
         for n, cell in enumerate(cells):
-            if cell is None or not cell.strip() or cell in marks:
+            if cell is None or not cell.strip() or cell in missing_marks:
                 column = name if value else None
-                found.setdefault(n, []).append(
+                edits_of_row.setdefault(n, []).append(
                     Edit(n, column, value or None, f"{name!r} is missing")
                 )
     # A row that goes needs nothing filled in.
     return [
         edit
-        for edits in found.values()
+        for edits in edits_of_row.values()
         for edit in ([e for e in edits if e.column is None][:1] or edits)
     ]
 
 
-add(
+add_treatment(
     TableTreatment(
         "missing",
         FillMissing,
-        without_missing,
+        handle_missing,
         order=75,
         fixes=("missing_text", "missing_label", "missing_source", "missing_target"),
     )
@@ -88,17 +88,17 @@ class DropRows:
                 raise RecipeError("treat.rows.drop", rule, row, "Take the numbers of a finding.")
 
 
-def without_rows(side: RowSet, settings: DropRows) -> Sequence[Edit]:
+def drop_rows(row_set: RowSet, settings: DropRows) -> Sequence[Edit]:
     """An edit for each row that is named and is there."""
-    wanted = set(settings.drop)
+    dropped = set(settings.drop)
     return [
         Edit(n, None, None, "was named to be left out")
-        for n, row in enumerate(side.rows)
-        if row in wanted
+        for n, row in enumerate(row_set.rows)
+        if row in dropped
     ]
 
 
-add(TableTreatment("rows", DropRows, without_rows, order=65, trains=True))
+add_treatment(TableTreatment("rows", DropRows, drop_rows, order=65, trains=True))
 
 
 _LEAST_ROWS, _SHARE, LEAST_WORDS = 20, 0.01, 5
@@ -110,57 +110,57 @@ _LAST = re.compile(r"(?:[.!?\"')\]]\s+|\n)([^\n.!?]+[.!?]*)\s*\Z")
 def first_line(text: str) -> str | None:
     """The first sentence or line of a text that has more; ``None`` where it is short or all."""
     match = _FIRST.match(text)
-    return _long(match[1], text) if match else None
+    return _if_long(match[1], text) if match else None
 
 
 def last_line(text: str) -> str | None:
     """The last sentence or line of a text that has more; ``None`` where it is short or all."""
     # Only the end is searched: a pattern of sentences takes the square of a long text.
     match = _LAST.search(text[-400:])
-    return _long(match[1], text) if match else None
+    return _if_long(match[1], text) if match else None
 
 
-def _long(line: str, text: str) -> str | None:
+def _if_long(line: str, text: str) -> str | None:
     line = " ".join(line.split())
-    whole = " ".join(text.split()) if len(text) < 2 * len(line) else ""
-    return line if len(line.split()) >= LEAST_WORDS and line != whole else None
+    full_text = " ".join(text.split()) if len(text) < 2 * len(line) else ""
+    return line if len(line.split()) >= LEAST_WORDS and line != full_text else None
 
 
-def often_enough(rows: int) -> float:
+def min_boilerplate_texts(rows: int) -> float:
     """In how many of so many texts a sentence must stand to be boilerplate."""
     return max(_LEAST_ROWS, _SHARE * rows)
 
 
-def without_boilerplate(side: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
+def remove_boilerplate(row_set: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
     """An edit for each text that opens or closes with a sentence of five words or more which at
     least 20 texts and 1 % of them share; again and again, as signatures have several lines."""
     edits = []
-    for name in side.text:
-        before = [cell or "" for cell in side.columns[name]]
-        now = before
+    for name in row_set.text:
+        before = [cell or "" for cell in row_set.columns[name]]
+        current = before
         for _ in range(_MOST_LINES):
-            last = now
+            last = current
             for line, at_end in ((first_line, False), (last_line, True)):
-                now = _without_often(now, line, at_end)
-            if now == last:
+                current = _remove_frequent(current, line, at_end)
+            if current == last:
                 break
         edits += [
             Edit(n, name, text, "opened or closed with a sentence of many texts")
-            for n, text in enumerate(now)
+            for n, text in enumerate(current)
             if text != before[n]
         ]
     return edits
 
 
-def _without_often(texts: list[str], line: Callable[[str], str | None], at_end: bool) -> list[str]:
+def _remove_frequent(texts: list[str], line: Callable[[str], str | None], at_end: bool) -> list[str]:
     lines = [line(text) for text in texts]
-    found: dict[str, set[str]] = {}
+    texts_of_line: dict[str, set[str]] = {}
     for one, text in zip(lines, texts, strict=True):
         if one is not None:
-            found.setdefault(one, set()).add(text)
-    often = {one for one, members in found.items() if len(members) >= often_enough(len(texts))}
+            texts_of_line.setdefault(one, set()).add(text)
+    frequent = {one for one, members in texts_of_line.items() if len(members) >= min_boilerplate_texts(len(texts))}
     return [
-        _cut(text, one, at_end) if one is not None and one in often else text
+        _cut(text, one, at_end) if one is not None and one in frequent else text
         for one, text in zip(lines, texts, strict=True)
     ]
 
@@ -171,8 +171,8 @@ def _cut(text: str, line: str, at_end: bool) -> str:
     return re.sub(pattern, "", text)
 
 
-add(
-    TableTreatment("boilerplate", NoSettings, without_boilerplate, order=80, fixes=("boilerplate",))
+add_treatment(
+    TableTreatment("boilerplate", NoSettings, remove_boilerplate, order=80, fixes=("boilerplate",))
 )
 
 
@@ -193,36 +193,36 @@ class DropCopies:
             raise RecipeError("treat.copies.same", rule, self.same, "written, normal or near.")
 
 
-def without_copies(side: RowSet, settings: DropCopies) -> Sequence[Edit]:
+def drop_copies(row_set: RowSet, settings: DropCopies) -> Sequence[Edit]:
     """An edit for each row that copies an earlier one of the same label."""
     first: dict[Hashable, int] = {}
-    stands_for: dict[int, int] = {}
-    before = _weights(side, settings.count)
+    copy_counts: dict[int, int] = {}
+    before = _weights(row_set, settings.count)
     edits = []
-    for n, key in enumerate(_keys(side, settings.same)):
-        kept = first.setdefault(key, n)
-        stands_for[kept] = stands_for.get(kept, 0) + before[n]
-        if kept != n:
-            edits.append(Edit(n, None, None, f"copies row {side.rows[kept]}"))
+    for n, key in enumerate(_keys(row_set, settings.same)):
+        first_row = first.setdefault(key, n)
+        copy_counts[first_row] = copy_counts.get(first_row, 0) + before[n]
+        if first_row != n:
+            edits.append(Edit(n, None, None, f"copies row {row_set.rows[first_row]}"))
     if settings.count:
         edits += [
             Edit(n, settings.count, str(count), f"stands for {counted(count, 'row')}")
-            for n, count in stands_for.items()
-            if settings.count not in side.columns or count != before[n]
+            for n, count in copy_counts.items()
+            if settings.count not in row_set.columns or count != before[n]
         ]
     return edits
 
 
-def _weights(side: RowSet, column: str) -> list[int]:
+def _weights(row_set: RowSet, column: str) -> list[int]:
     """For how many rows each stands already, where copies of it were left out before."""
-    cells = side.columns.get(column) or [None] * len(side)
+    cells = row_set.columns.get(column) or [None] * len(row_set)
     return [int(cell) if cell and cell.isdecimal() else 1 for cell in cells]
 
 
-def _keys(side: RowSet, same: str) -> Sequence[Hashable]:
-    labels = side.columns[side.label] if side.label is not None else [None] * len(side)
+def _keys(row_set: RowSet, same: str) -> Sequence[Hashable]:
+    labels = row_set.columns[row_set.label] if row_set.label is not None else [None] * len(row_set)
     known = [None if one is None else label_key(one) for one in labels]
-    texts = side.texts()
+    texts = row_set.texts()
     if same == "written":
         return list(zip(texts, known, strict=True))
     if same == "normal":
@@ -231,8 +231,8 @@ def _keys(side: RowSet, same: str) -> Sequence[Hashable]:
     return list(zip(groups.tolist(), known, strict=True))
 
 
-add(
+add_treatment(
     TableTreatment(
-        "copies", DropCopies, without_copies, order=90, fixes=("exact_duplicates",), trains=True
+        "copies", DropCopies, drop_copies, order=90, fixes=("exact_duplicates",), trains=True
     )
 )

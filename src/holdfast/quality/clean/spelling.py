@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any
 
 from holdfast.core.errors import MachineError
-from holdfast.quality.clean.treatment import RowTreatment, add
+from holdfast.quality.clean.treatment import TextTreatment, add_treatment
 
 _BARE = r"(?<![\w@#/\\.'\u2019-])[a-z]{%d,}(?![\w@/\\'\u2019-]|\.\w|\()"
 _WORD, SHORT_WORD = re.compile(_BARE % 5), re.compile(_BARE % 4)
@@ -52,8 +52,8 @@ _CONTRACTIONS = re.compile(
 # How often a word stands in the corpus that the dictionary was counted in, to be put in the place
 # of another, and how much more often than the next candidate; and to be reported as what was meant
 # by a word, and by one of four letters.
-_FREQUENT, _RIVAL = 2_000_000, 20
-_USUAL, _SHORT = 200_000, 20_000_000
+_MIN_COUNT, _MIN_COUNT_RATIO = 2_000_000, 20
+_MIN_REPORTED_COUNT, _MIN_SHORT_COUNT = 200_000, 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +63,19 @@ class Spelling:
     protect: tuple[str, ...] = ()
 
 
-def corrected(text: str, settings: Spelling | None = None) -> str:
+def correct_spelling(text: str, settings: Spelling | None = None) -> str:
     """The text with its typing errors put right.
 
-    >>> corrected("I did not recieve the letter on monday")
+    >>> correct_spelling("I did not recieve the letter on monday")
     'I did not receive the letter on monday'
     """
-    if not _WORD.search(text) or unread(text):
+    if not _WORD.search(text) or skip_reason(text):
         return text
-    protected = settings.protect if settings is not None else ()
-    return _WORD.sub(lambda word: word[0] if word[0] in protected else right(word[0]), text)
+    protected_words = settings.protect if settings is not None else ()
+    return _WORD.sub(lambda word: word[0] if word[0] in protected_words else correct_word(word[0]), text)
 
 
-def unread(text: str) -> str:
+def skip_reason(text: str) -> str:
     """Why the words of a text are not looked up; "" where they are."""
     if not _WORD.search(text):
         return ""
@@ -91,41 +91,41 @@ def unread(text: str) -> str:
 
 
 @cache
-def right(word: str) -> str:
+def correct_word(word: str) -> str:
     """What a word should be: itself, where that is not sure."""
-    near = _near(word, _FREQUENT, 5)
-    sure = near and (len(near) < 2 or near[1].count * _RIVAL <= near[0].count)
-    return str(near[0].term) if sure else word
+    candidates = _spelling_candidates(word, _MIN_COUNT, 5)
+    is_reliable = candidates and (len(candidates) < 2 or candidates[1].count * _MIN_COUNT_RATIO <= candidates[0].count)
+    return str(candidates[0].term) if is_reliable else word
 
 
 @cache
-def likeliest(word: str) -> str:
+def most_likely_word(word: str) -> str:
     """What a word that no dictionary has was probably meant to be, however many others it may have
     been; itself, where nothing usual is near it."""
-    near = _near(word, _USUAL if len(word) > 4 else _SHORT, 4)
-    return str(near[0].term) if near else word
+    candidates = _spelling_candidates(word, _MIN_REPORTED_COUNT if len(word) > 4 else _MIN_SHORT_COUNT, 4)
+    return str(candidates[0].term) if candidates else word
 
 
-def _near(word: str, least: int, letters: int) -> list[Any]:
-    """The words of so many ``letters`` or more that are one letter away from one that no dictionary
-    has, the most frequent first, where that stands ``least`` times in the corpus."""
+def _spelling_candidates(word: str, min_count: int, min_letters: int) -> list[Any]:
+    """The words of ``min_letters`` or more that are one letter away from a word that no dictionary
+    has, the most frequent first; none where that occurs under ``min_count`` times in the corpus."""
     from symspellpy import Verbosity
 
-    spelled = dictionary()
-    if word in spelled.words or _CONTRACTIONS.fullmatch(word):
+    spell_checker = dictionary()
+    if word in spell_checker.words or _CONTRACTIONS.fullmatch(word):
         return []
-    near = spelled.lookup(word, Verbosity.ALL, max_edit_distance=1)
+    candidates = spell_checker.lookup(word, Verbosity.ALL, max_edit_distance=1)
     # A first letter is seldom mistyped, and a missing plural is a word of its own.
-    near = [one for one in near if one.term[0] == word[0] and len(one.term) >= letters]
-    if not near or near[0].count < least or word in (f"{near[0].term}s", f"{near[0].term}'s"):
+    candidates = [one for one in candidates if one.term[0] == word[0] and len(one.term) >= min_letters]
+    if not candidates or candidates[0].count < min_count or word in (f"{candidates[0].term}s", f"{candidates[0].term}'s"):
         return []
-    best = str(near[0].term)
+    best = str(candidates[0].term)
     # ``nothin`` was meant so, and ``favorite`` is right elsewhere.
-    same = _country(best) == _country(word) or best == f"{word}g"
-    return [] if same else near
+    same = _common_spelling(best) == _common_spelling(word) or best == f"{word}g"
+    return [] if same else candidates
 
 
-def _country(word: str) -> str:
+def _common_spelling(word: str) -> str:
     """The word in a spelling that British and American ones share."""
     for pattern, by in _COUNTRIES:
         word = pattern.sub(by, word)
@@ -149,20 +149,20 @@ def dictionary() -> Any:
             "symspellpy",
             "pip install 'holdfast[spelling]', or leave it out.",
         ) from error
-    made = SymSpell(max_dictionary_edit_distance=1)
+    spell_checker = SymSpell(max_dictionary_edit_distance=1)
     path = files("symspellpy") / "frequency_dictionary_en_82_765.txt"
-    made.load_dictionary(str(path), 0, 1, encoding="utf-8")
-    return made
+    spell_checker.load_dictionary(str(path), 0, 1, encoding="utf-8")
+    return spell_checker
 
 
-add(
-    RowTreatment(
+add_treatment(
+    TextTreatment(
         "spelling",
         Spelling,
-        corrected,
-        seen=r"[a-z]{5}",
+        correct_spelling,
+        pattern=r"[a-z]{5}",
         because="had a typing error",
         order=55,
-        unread=unread,
+        skip_reason=skip_reason,
     )
 )

@@ -14,133 +14,133 @@ from holdfast.data.scratch import write_batches
 from holdfast.data.table import Table
 from holdfast.quality.clean.apply import (
     CleaningPlan,
-    count_unread,
-    positions_that_may,
-    texts_treated,
-    treated,
+    candidate_positions,
+    clean_text,
+    clean_texts,
+    count_skipped,
 )
 
 # Of a column: the position of a text that changes, the text after it, the treatments by name.
 Changes = Mapping[int, tuple[str, tuple[str, ...]]]
 _BATCH = 10_000
-READ, WRITTEN, TURNS = ("text", "text_pair"), ("target",), "turns"
+INPUT_COLUMNS, OUTPUT_COLUMNS, TURNS = ("text", "text_pair"), ("target",), "turns"
 
 
 @dataclass(frozen=True, slots=True)
-class Treated:
+class CleanedTable:
     """A table and what was done to it: ``counts`` texts by treatment, ``rows`` of the source whose
-    texts changed, by treatment, at most a hundred each; ``unread`` texts by treatment and why it
+    texts changed, by treatment, at most a hundred each; ``skipped`` texts by treatment and why it
     left them alone without a look."""
 
     table: Table
     counts: Mapping[str, int] = field(default_factory=dict)
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    unread: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def treat_table(table: Table, chosen: CleaningPlan) -> Treated:
+def clean_table(table: Table, plan: CleaningPlan) -> CleanedTable:
     """The table with every text treated: what is read, and, by those treatments that are for them
     too, what is to be written (targets, answers, texts that are learned whole).
 
     In bounded memory; the table itself where no text changes.
     """
-    if not chosen.row:
-        return Treated(table)
+    if not plan.row:
+        return CleanedTable(table)
     rows = table.rows.with_format("arrow")
     parts: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
-    listed: dict[str, list[int]] = {}
-    unread: dict[str, Counter[str]] = {}
+    rows_of_treatment: dict[str, list[int]] = {}
+    skipped: dict[str, Counter[str]] = {}
     for start in range(0, len(table), _BATCH):
         batch = rows[start : start + _BATCH]
-        found = {
-            name: _changes(batch, name, chosen)
-            for name in (*READ, *WRITTEN, TURNS)
+        changes_of_column = {
+            name: _column_changes(batch, name, plan)
+            for name in (*INPUT_COLUMNS, *OUTPUT_COLUMNS, TURNS)
             if name in batch.column_names
         }
-        parts.append(found)
-        _count(batch, found, counts, listed)
-        for name in READ:
+        parts.append(changes_of_column)
+        _count_changes(batch, changes_of_column, counts, rows_of_treatment)
+        for name in INPUT_COLUMNS:
             if name in batch.column_names:
-                count_unread(batch[name].to_pylist(), chosen, unread)
+                count_skipped(batch[name].to_pylist(), plan, skipped)
     if not counts:
-        return Treated(table, unread=unread)
-    order = {name: place for place, name in enumerate(chosen.names)}
+        return CleanedTable(table, skipped=skipped)
+    order = {name: place for place, name in enumerate(plan.names)}
     names = sorted(counts, key=lambda name: order[name])
-    written = write_batches("treated", rows[:0].schema, _written(rows, parts))
-    return Treated(
+    written = write_batches("treated", rows[:0].schema, _changed_batches(rows, parts))
+    return CleanedTable(
         replace(table, rows=written),
         {name: counts[name] for name in names},
-        {name: tuple(listed[name]) for name in names},
-        unread,
+        {name: tuple(rows_of_treatment[name]) for name in names},
+        skipped,
     )
 
 
-def _changes(batch: pa.Table, name: str, chosen: CleaningPlan) -> dict[int, Any]:
+def _column_changes(batch: pa.Table, name: str, plan: CleaningPlan) -> dict[int, Any]:
     if name == TURNS:
-        return _turns(batch[name], chosen)
-    if name in WRITTEN:
-        return texts_treated(batch[name], chosen.of_answers())
-    if name == READ[0] and TURNS in batch.column_names:
+        return _chat_changes(batch[name], plan)
+    if name in OUTPUT_COLUMNS:
+        return clean_texts(batch[name], plan.for_answers())
+    if name == INPUT_COLUMNS[0] and TURNS in batch.column_names:
         # A text without turns is not asked but learned.
-        whole = texts_treated(batch[name], chosen.of_answers())
-        asked = texts_treated(batch[name], chosen)
+        as_answer = clean_texts(batch[name], plan.for_answers())
+        as_input = clean_texts(batch[name], plan)
         turns = batch[TURNS].to_pylist()
-        keys = {*whole, *asked}
-        both = {n: (whole if turns[n] in ("", "[]", None) else asked).get(n) for n in sorted(keys)}
+        keys = {*as_answer, *as_input}
+        both = {n: (as_answer if turns[n] in ("", "[]", None) else as_input).get(n) for n in sorted(keys)}
         return {n: one for n, one in both.items() if one is not None}
-    return texts_treated(batch[name], chosen)
+    return clean_texts(batch[name], plan)
 
 
-def _turns(values: pa.ChunkedArray, chosen: CleaningPlan) -> dict[int, Any]:
+def _chat_changes(values: pa.ChunkedArray, plan: CleaningPlan) -> dict[int, Any]:
     """Chats, as JSON: each turn by itself."""
-    found = {}
+    changed = {}
     for position, cell in enumerate(values.to_pylist()):
         turns = json.loads(cell) if cell else []
         contents = [turn.get("content") for turn in turns]
         texts = pa.array([one if isinstance(one, str) else "" for one in contents], pa.string())
         names: dict[str, None] = {}
-        for at in positions_that_may(texts, chosen):
+        for at in candidate_positions(texts, plan):
             turn = turns[at]
-            by = chosen.of_answers() if turn.get("role") == "assistant" else chosen
-            after, done = treated(turn["content"], by)
+            turn_plan = plan.for_answers() if turn.get("role") == "assistant" else plan
+            after, applied = clean_text(turn["content"], turn_plan)
             if after != turn["content"]:
                 turns[at] = {**turn, "content": after}
-                names |= dict.fromkeys(done)
+                names |= dict.fromkeys(applied)
         if names:
-            found[position] = (json.dumps(turns), tuple(names))
-    return found
+            changed[position] = (json.dumps(turns), tuple(names))
+    return changed
 
 
-def _count(
+def _count_changes(
     batch: pa.Table,
-    found: Mapping[str, Changes],
+    changes_of_column: Mapping[str, Changes],
     counts: Counter[str],
-    listed: dict[str, list[int]],
+    rows_of_treatment: dict[str, list[int]],
 ) -> None:
     # A text that stands in its chat as well is one text.
     by_row: dict[int, set[str]] = {}
-    for changes in found.values():
+    for changes in changes_of_column.values():
         for position, (_, names) in changes.items():
             by_row.setdefault(position, set()).update(names)
     ids = batch["row"]
     for position in sorted(by_row):
         for name in by_row[position]:
             counts[name] += 1
-            if len(listed.setdefault(name, [])) < 100:
-                listed[name].append(ids[position].as_py())
+            if len(rows_of_treatment.setdefault(name, [])) < 100:
+                rows_of_treatment[name].append(ids[position].as_py())
 
 
-def _written(rows: Any, parts: Sequence[Mapping[str, Changes]]) -> Iterator[pa.RecordBatch]:
+def _changed_batches(rows: Any, parts: Sequence[Mapping[str, Changes]]) -> Iterator[pa.RecordBatch]:
     """The rows, which come in Arrow's form, with their changes."""
-    for number, found in enumerate(parts):
+    for number, changes_of_column in enumerate(parts):
         batch = rows[number * _BATCH : (number + 1) * _BATCH]
-        for name, changes in found.items():
+        for name, changes in changes_of_column.items():
             if changes:
                 cells = batch[name].to_pylist()
                 for position, (after, _) in changes.items():
                     cells[position] = after
                 place = batch.schema.get_field_index(name)
-                one = pa.array(cells, pa.string())
-                batch = batch.set_column(place, batch.schema.field(place), one)
+                cell_array = pa.array(cells, pa.string())
+                batch = batch.set_column(place, batch.schema.field(place), cell_array)
         yield from batch.cast(rows[:0].schema).to_batches()

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from holdfast.data.texts.general import ANY, TO_LATIN
-from holdfast.quality.clean.treatment import NoSettings, RowTreatment, add
-from holdfast.quality.personal import KINDS, SEEN, find_personal
+from holdfast.quality.clean.treatment import NoSettings, TextTreatment, add_treatment
+from holdfast.quality.personal import ANY_HINT, PERSONAL_TYPES, find_personal
 
 # A tokenizer cuts words at characters that nobody sees, or makes unknown tokens of them. What means
 # something stays: tab and line breaks, the joiners of Persian and of emoji, marks of
@@ -16,25 +16,25 @@ from holdfast.quality.personal import KINDS, SEEN, find_personal
 # Between lines, and between words; the others stand inside them.
 _LINES = re.compile("[\x0b\x0c\x85\u2028\u2029]")
 _WORDS = re.compile("[\x1c-\x1f]")
-_GONE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\u00ad\u2060\ufeff\ufff9-\ufffb]")
+_REMOVED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\u00ad\u2060\ufeff\ufff9-\ufffb]")
 _DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff]")
 _ZERO_WIDTH = "\u200b"
 # Thai, Lao, Tibetan, Burmese and Khmer are written without spaces.
 _WITHOUT_SPACES = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1a20-\u1aaf]")
-UNSEEN = (
+INVISIBLE = (
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{200b}\x{200e}\x{200f}\x{2028}-\x{202e}"
     r"\x{2060}\x{2066}-\x{2069}\x{feff}\x{fff9}-\x{fffb}]"
 )
 
 
-def visible(text: str, settings: NoSettings | None = None) -> str:
+def remove_invisible(text: str, settings: NoSettings | None = None) -> str:
     """The text without what cannot be seen and means nothing.
 
-    >>> visible("in\\u00advis\\u200bible\\ufeff")
+    >>> remove_invisible("in\\u00advis\\u200bible\\ufeff")
     'invisible'
     """
-    text = _GONE.sub("", _WORDS.sub(" ", _LINES.sub("\n", text)))
+    text = _REMOVED.sub("", _WORDS.sub(" ", _LINES.sub("\n", text)))
     if not _RIGHT_TO_LEFT.search(text):
         text = _DIRECTIONS.sub("", text)
     if _ZERO_WIDTH in text and not _WITHOUT_SPACES.search(text):
@@ -42,12 +42,12 @@ def visible(text: str, settings: NoSettings | None = None) -> str:
     return text
 
 
-add(
-    RowTreatment(
+add_treatment(
+    TextTreatment(
         "control",
         NoSettings,
-        visible,
-        seen=UNSEEN,
+        remove_invisible,
+        pattern=INVISIBLE,
         because="held characters that cannot be seen",
         order=20,
         answers=True,
@@ -60,35 +60,35 @@ add(
 # ftfy (Speer 2019) undoes a mix-up only where the text as it stands is improbable and what comes of
 # it is not; text in any script that is written as it should be stays. Marks of Windows-1252 that
 # were read as control characters (``\x97``) are the dashes and quotes that they were meant for.
-MOST_LAYERS = 6
+MAX_LAYERS = 6
 # A letter's bytes, each read alone, are several letters, or controls, or a letter and a space.
 MISREAD = r"[\x{80}-\x{9f}]|[^\x00-\x7f][^\x00-\x7f]|[\x{c2}-\x{f4}][ \x1a]"
-_MAY = re.compile("[\x80-\x9f]|[^\x00-\x7f][^\x00-\x7f]|[\xc2-\xf4][ \x1a]")
+_MAY_BE_MISREAD = re.compile("[\x80-\x9f]|[^\x00-\x7f][^\x00-\x7f]|[\xc2-\xf4][ \x1a]")
 
 
-def repaired(text: str, settings: NoSettings | None = None) -> str:
+def repair_encoding(text: str, settings: NoSettings | None = None) -> str:
     """The text in its own letters; what was mixed up several times is undone as often.
 
-    >>> repaired("schÃ¶n")
+    >>> repair_encoding("schÃ¶n")
     'schön'
     """
-    if not _MAY.search(text):
+    if not _MAY_BE_MISREAD.search(text):
         return text
     import ftfy
 
-    for _ in range(MOST_LAYERS):
+    for _ in range(MAX_LAYERS):
         before, text = text, ftfy.fix_encoding(text)
         if text == before:
             break
     return text
 
 
-add(
-    RowTreatment(
+add_treatment(
+    TextTreatment(
         "encoding",
         NoSettings,
-        repaired,
-        seen=MISREAD,
+        repair_encoding,
+        pattern=MISREAD,
         because="was decoded by the wrong table",
         order=10,
         answers=True,
@@ -105,21 +105,21 @@ _LINE_BREAK = re.compile(r" *(?:\r\n?|\n) *")
 _EMPTY = re.compile(r"\n{3,}")
 
 
-def spaced(text: str, settings: NoSettings | None = None) -> str:
+def normalize_space(text: str, settings: NoSettings | None = None) -> str:
     """The text with single spaces.
 
-    >>> spaced("  one\\u00a0 two \\r\\n three ")
+    >>> normalize_space("  one\\u00a0 two \\r\\n three ")
     'one two\\nthree'
     """
     return _EMPTY.sub("\n\n", _LINE_BREAK.sub("\n", _RUN.sub(" ", text))).strip(" \n")
 
 
-add(
-    RowTreatment(
+add_treatment(
+    TextTreatment(
         "space",
         NoSettings,
-        spaced,
-        seen=r"[\t\r\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]|  | \n|\n |\n\n\n|"
+        normalize_space,
+        pattern=r"[\t\r\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]|  | \n|\n |\n\n\n|"
         r"^[ \n]|[ \n]$",
         because="had white space that nobody sees",
         order=40,
@@ -136,21 +136,21 @@ MIXED = re.compile(
 )
 
 
-def in_one_script(text: str, settings: NoSettings | None = None) -> str:
+def unify_script(text: str, settings: NoSettings | None = None) -> str:
     """The text with its mixed words in Latin letters.
 
-    >>> in_one_script("p\\u0430ypal")
+    >>> unify_script("p\\u0430ypal")
     'paypal'
     """
     return MIXED.sub(lambda word: word[0].translate(TO_LATIN), text)
 
 
-add(
-    RowTreatment(
+add_treatment(
+    TextTreatment(
         "homoglyphs",
         NoSettings,
-        in_one_script,
-        seen=ANY,
+        unify_script,
+        pattern=ANY,
         because="had letters of another script that look like its own",
         order=50,
         fixes=("mixed_scripts",),
@@ -168,35 +168,35 @@ class Mask:
         from holdfast.core.discovery import nearest
         from holdfast.core.errors import RecipeError
 
-        for kind in self.only:
-            if kind not in KINDS:
+        for data_type in self.only:
+            if data_type not in PERSONAL_TYPES:
                 rule = "is no kind of personal data"
-                raise RecipeError("treat.mask.only", rule, kind, nearest(str(kind), list(KINDS)))
+                raise RecipeError("treat.mask.only", rule, data_type, nearest(str(data_type), list(PERSONAL_TYPES)))
 
 
-def masked(text: str, settings: Mask | None = None) -> str:
+def mask_personal(text: str, settings: Mask | None = None) -> str:
     """The text with ``[EMAIL]`` in place of an address, and so on: the kinds of
     ``quality/personal.py``. What is taken out is written nowhere, so it cannot be undone.
 
-    >>> masked("write to jo@example.com")
+    >>> mask_personal("write to jo@example.com")
     'write to [EMAIL]'
     """
     only = settings.only if settings is not None else ()
     parts, end = [], 0
-    for one in find_personal(text):
-        if only and one.kind not in only:
+    for personal in find_personal(text):
+        if only and personal.data_type not in only:
             continue
-        parts += [text[end : one.start], f"[{one.kind.upper()}]"]
-        end = one.end
+        parts += [text[end : personal.start], f"[{personal.data_type.upper()}]"]
+        end = personal.end
     return "".join([*parts, text[end:]]) if parts else text
 
 
-add(
-    RowTreatment(
+add_treatment(
+    TextTreatment(
         "mask",
         Mask,
-        masked,
-        seen=SEEN,
+        mask_personal,
+        pattern=ANY_HINT,
         because="held personal data or secrets",
         order=60,
         answers=True,

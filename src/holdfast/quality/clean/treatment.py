@@ -1,9 +1,9 @@
 """The contract of a treatment: what it changes, in which order, and what its log can give back.
 
-Two types, told apart by what they may look at. A ``RowTreatment`` reads one text and gives another:
-it learns nothing, so that it may be used on every side, and on rows that come later. A
-``TableTreatment`` compares rows with each other: it is given the rows of one side, never test rows,
-and no new row is treated by what it saw.
+Two types, by what they may read. A ``TextTreatment`` turns one text into another and learns
+nothing, so that it may be used on every split, and on rows that come later. A ``TableTreatment``
+compares rows with each other: it is given the rows of one split, never test rows, and no new row is
+cleaned by what it read.
 
 Whoever names treatments in whatever order gets the same rows: they are applied by their ``order``,
 the row treatments again and again until a text no longer changes. Hence treating what was treated
@@ -46,7 +46,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class RowTreatment(Generic[S]):
+class TextTreatment(Generic[S]):
     """A text in, a text out.
 
     Parameters
@@ -54,34 +54,33 @@ class RowTreatment(Generic[S]):
     name : the key below ``treat`` of a recipe.
     settings : a frozen dataclass of its settings, each with a default.
     text : the text and the settings → the text; the same where nothing is to be done.
-    seen : a pattern of RE2 that matches every text that may change, so that others cost nothing.
+    pattern : a pattern of RE2 that matches every text that may change, so that others cost nothing.
     because : what was done, as a log says it.
     order : treatments of lower order come first.
-    answers : whether texts to be written by a model are treated as well, not only what is read.
-    default : whether ``train`` does it without being asked.
-    fixes : the checks whose finding it settles.
+    answers : whether texts to be written by a model are cleaned as well, not only inputs.
+    default : whether ``train`` does it by default.
+    fixes : the checks whose finding it resolves.
     hides : whether what it takes out must not be written down.
-    unread : why it leaves a text alone without a look for what to change, "" where it looks; such
-        texts are counted.
+    skip_reason : why it skips a text without reading it, "" where it reads it; skipped texts are
+        counted.
     """
 
     name: str
     settings: type[S]
     text: Callable[[str, S], str]
-    seen: str
+    pattern: str
     because: str
     order: int
     answers: bool = False
     default: bool = False
     fixes: tuple[str, ...] = ()
     hides: bool = False
-    unread: Callable[[str], str] | None = None
+    skip_reason: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RowSet:
-    """The rows that a ``TableTreatment`` may look at: those of one side, or of a whole file that
-    somebody cleans.
+    """The rows that a ``TableTreatment`` may read: those of one split, or of a file.
 
     ``rows`` [n] are those of the source; ``columns`` every cell as written, [n] each, ``None``
     where one is missing; ``text`` the columns that are read, ``label`` that of the labels.
@@ -120,7 +119,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class TableTreatment(Generic[S]):
-    """Rows in, edits out; the parameters are those of a ``RowTreatment``.
+    """Rows in, edits out; the parameters are those of a ``TextTreatment``.
 
     ``trains``: whether ``train`` can do it, on its training rows alone.
     """
@@ -133,32 +132,32 @@ class TableTreatment(Generic[S]):
     trains: bool = False
 
 
-Treatment = RowTreatment[Any] | TableTreatment[Any]
+Treatment = TextTreatment[Any] | TableTreatment[Any]
 TREATMENTS: Registry[Treatment] = Registry("treatment", "treat")
 
 
-def add(treatment: Treatment) -> None:
+def add_treatment(treatment: Treatment) -> None:
     """Register a treatment under its name."""
     TREATMENTS.add(treatment.name, treatment)
 
 
-def settle(treatment: Treatment, given: Mapping[str, object] | bool) -> Any:
+def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) -> Any:
     """The settings of a treatment, as given or by default.
 
     Raises ``RecipeError`` for one that it does not have, or of another type.
     """
-    known = {one.name: one for one in fields(treatment.settings)}
-    values = {} if isinstance(given, bool) else dict(given)
+    settings_fields = {one.name: one for one in fields(treatment.settings)}
+    values = {} if isinstance(settings, bool) else dict(settings)
     for name, value in values.items():
         where = f"treat.{treatment.name}.{name}"
-        if name not in known:
-            remedy = nearest(name, list(known)) if known else "It has none: set it to true."
+        if name not in settings_fields:
+            remedy = nearest(name, list(settings_fields)) if settings_fields else "It has none: set it to true."
             raise RecipeError(where, "is not a setting of this treatment", None, remedy)
-        default = known[name].default
+        default = settings_fields[name].default
         assert default is not MISSING
         if isinstance(default, tuple) and isinstance(value, (list, tuple)):
             values[name] = tuple(value)
         elif type(value) is not type(default):
-            wanted = "a list" if isinstance(default, tuple) else type(default).__name__
-            raise RecipeError(where, f"must be of the type {wanted}", value, "See docs/recipe.md.")
+            expected = "a list" if isinstance(default, tuple) else type(default).__name__
+            raise RecipeError(where, f"must be of the type {expected}", value, "See docs/recipe.md.")
     return treatment.settings(**values)

@@ -1,5 +1,5 @@
-"""The answer that a manager needs, in one line, and whether to use the model: the terminal's last
-words and the top of the report say the same.
+"""The result of a run in one line, and whether to use the model: the same in the terminal and at
+the top of the report.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.report.answer.score import (
-    FALLING,
     GUESSES,
+    LOWER_IS_BETTER,
     PHRASES,
     Headline,
     Use,
-    by_words,
-    gap_words,
-    is_written,
-    paired_of,
-    rows_of,
-    score_of,
+    advantage_text,
+    difference_text,
+    headline_score,
+    is_generation,
+    paired_comparison,
+    test_row_text,
 )
 from holdfast.report.numbers import metric_name
 from holdfast.report.run_files import Block
-from holdfast.report.view.episodes import of_start
-from holdfast.report.view.folds import ADVICE, answer_words
-from holdfast.report.view.update import of_update
+from holdfast.report.view.episodes import meta_answer
+from holdfast.report.view.folds import ADVICE, folds_answer
+from holdfast.report.view.update import update_advice
 
-NOTHING = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
-WORTH: Mapping[str, tuple[str, Use]] = {
+NO_ADVICE = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
+WORTH_VERDICTS: Mapping[str, tuple[str, Use]] = {
     "yes": ("Worth using", "yes"),
     "no": ("Do not use it", "no"),
     "undecided": ("Inconclusive", "unsettled"),
 }
-BROKEN = {
+GENERATION_FAULTS = {
     "repetition": "repeat themselves over and over",
     "empty": "are empty",
     "collapsed": "are the same text for unlike questions",
@@ -83,42 +83,42 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
     result = Block(result)
     folds = result.block("cv")
     if folds.get("metrics") and not result.block("test").get("n"):
-        return RunAnswer(answer_words(folds), ADVICE, "unknown")
+        return RunAnswer(folds_answer(folds), ADVICE, "unknown")
     if isinstance(result.get("meta"), Mapping):
-        return RunAnswer(*of_start(result.block("meta")))
-    score = score_of(result)
+        return RunAnswer(*meta_answer(result.block("meta")))
+    score = headline_score(result)
     if score is None:
-        return RunAnswer("Not measured: no test rows were scored.", NOTHING, "unknown")
+        return RunAnswer("Not measured: no test rows were scored.", NO_ADVICE, "unknown")
     if score.value.value is None:
         why = score.value.why or "undefined"
         return RunAnswer(
-            f"Not measured: {metric_name(score.name)} is undefined ({why}).", NOTHING, "unknown"
+            f"Not measured: {metric_name(score.name)} is undefined ({why}).", NO_ADVICE, "unknown"
         )
-    worse, headline = score.beaten_by(), score.text
-    if worse:
-        simpler = PHRASES.get(worse[0], worse[0])
-        paired = paired_of(result)
-        open_still = paired is not None and not (paired.apart and paired.gain < 0)
-        unproven = open_still and worse[0] not in GUESSES
-        start = "Not shown to be better than" if unproven else "No better than"
+    better_baselines, headline = score.beaten_by(), score.text
+    if better_baselines:
+        simpler = PHRASES.get(better_baselines[0], better_baselines[0])
+        paired = paired_comparison(result)
+        is_inconclusive = paired is not None and not (paired.apart and paired.gain < 0)
+        unproven = is_inconclusive and better_baselines[0] not in GUESSES
+        opening = "Not shown to be better than" if unproven else "No better than"
         if headline[1:2].islower():
             # "accuracy 88 % …" inside a sentence; "ROUGE-L 0.41 …" stays.
             headline = f"{headline[:1].lower()}{headline[1:]}"
-        headline = f"{start} the {simpler}: {headline}"
-    advice, use = of_update(result, *_advice(result, score, worse))
-    return RunAnswer(headline, f"{advice}{_rare(result)}", use)
+        headline = f"{opening} the {simpler}: {headline}"
+    advice, use = update_advice(result, *_advice(result, score, better_baselines))
+    return RunAnswer(headline, f"{advice}{_rare_class(result)}", use)
 
 
 # Of such a class one row more or less is ten points of its recall.
-FEW_ROWS = 10
+MIN_CLASS_ROWS = 10
 
 
-def _rare(result: Block) -> str:
+def _rare_class(result: Block) -> str:
     """That a class has next to no test rows, of which a score over all rows says nothing: fewer
     than ten, and a quarter of its even share or less; empty where none is so rare."""
     classes = result.block("test").table("per_class")
     rows = {name: int(one.get("n") or 0) for name, one in classes.items()}
-    if not rows or min(rows.values()) >= FEW_ROWS:
+    if not rows or min(rows.values()) >= MIN_CLASS_ROWS:
         return ""
     name = min(rows, key=lambda one: rows[one])
     if not 0 < 4 * len(rows) * rows[name] <= sum(rows.values()):
@@ -131,79 +131,80 @@ def _rare(result: Block) -> str:
     return f" Class {name!r} has {has}: its recall is {value} % (95 % CI {low}–{high})."
 
 
-def _advice(result: Block, score: Headline, worse: Sequence[str]) -> tuple[str, Use]:
+def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> tuple[str, Use]:
     # First of all: texts that repeat themselves may still score above a baseline.
-    broken = _broken(result)
+    broken = _generation_fault(result)
     if broken:
         return f"Do not use it: {broken}.", "no"
-    if worse and worse[0] in GUESSES:
+    if better_baselines and better_baselines[0] in GUESSES:
         return (
-            f"Do not use it: on {rows_of(result)} the {GUESSES[worse[0]]} scores as well, and "
+            f"Do not use it: on {test_row_text(result)} the {GUESSES[better_baselines[0]]} scores "
+            "as well, and "
             "reads nothing.",
             "no",
         )
-    paired = paired_of(result)
-    other = "untuned model" if is_written(result) else "linear probe (baseline)"
+    paired = paired_comparison(result)
+    other = "untuned model" if is_generation(result) else "linear probe (baseline)"
     if paired is None:
         return (
-            f"No paired comparison with a baseline was possible on {rows_of(result)}.",
+            f"No paired comparison with a baseline was possible on {test_row_text(result)}.",
             "unknown",
         )
-    by = by_words(paired)
+    by = advantage_text(paired)
     if paired.apart and paired.gain < 0:
         return f"Do not use it: the {other} is better {by}.", "no"
     # After what is bad in any case: a leak makes a number too good, never too bad.
     if result.block("verdict").get("label") == "leaking":
         return "Do not rely on this number before the leak below is settled.", "unsettled"
-    told = _worth(result)
-    if told is not None and told[1] != "yes":
-        return told
-    if worse and paired.apart:
+    worth_advice = _worth_advice(result)
+    if worth_advice is not None and worth_advice[1] != "yes":
+        return worth_advice
+    if better_baselines and paired.apart:
         return (
             f"Inconclusive: it is better than the {other} {by}, but not by the metric above. "
             f"The {other} costs less.",
             "unsettled",
         )
     if not paired.apart:
-        instead = f" The {other} costs less." if worse else ""
-        words = f"Inconclusive: {rows_of(result)} show no difference from the {other}"
-        return f"{words} ({gap_words(paired)}).{instead}", "unsettled"
+        costs_less = f" The {other} costs less." if better_baselines else ""
+        words = f"Inconclusive: {test_row_text(result)} show no difference from the {other}"
+        return f"{words} ({difference_text(paired)}).{costs_less}", "unsettled"
     guess = next((what for what in score.others if what in GUESSES), None)
-    if guess and _may_be(score, score.others[guess]):
+    if guess and _includes_guess(score, score.others[guess]):
         return (
             f"Inconclusive: the 95 % CI includes the score of the {GUESSES[guess]}.",
             "unsettled",
         )
-    return told or (f"Worth using: better than the {other} {by}.", "yes")
+    return worth_advice or (f"Worth using: better than the {other} {by}.", "yes")
 
 
-def _worth(result: Block) -> tuple[str, Use] | None:
+def _worth_advice(result: Block) -> tuple[str, Use] | None:
     """What ``worth`` says of a model that writes, which is asked beside its start model in more
     ways than one; ``None`` where it has nothing to compare."""
     block = result.block("worth")
-    _, colon, said = block.text("because").partition(": ")
-    if not colon or block.get("verdict") not in WORTH:
+    _, colon, reason = block.text("because").partition(": ")
+    if not colon or block.get("verdict") not in WORTH_VERDICTS:
         return None
-    words, use = WORTH[block["verdict"]]
-    return f"{words}: {said}", use
+    words, use = WORTH_VERDICTS[block["verdict"]]
+    return f"{words}: {reason}", use
 
 
-def _may_be(score: Headline, other: float) -> bool:
+def _includes_guess(score: Headline, other: float) -> bool:
     """Whether the score's interval reaches what a guess gets."""
-    if score.name in FALLING:
+    if score.name in LOWER_IS_BETTER:
         return score.value.high is not None and score.value.high >= other
     return score.value.low is not None and score.value.low <= other
 
 
-def _broken(result: Block) -> str:
+def _generation_fault(result: Block) -> str:
     """What is wrong with half or more of the texts that were written; empty where nothing is."""
     generated = result.block("generations")
     counts = generated.block("counts", "test")
     n = counts.get("n") or 0
-    found = max(BROKEN, key=lambda name: counts.get(name) or 0)
-    share = counts.get(found) or 0
-    if n and 2 * share >= n:
-        return f"{share} of the {n} texts that it wrote {BROKEN[found]}"
+    fault = max(GENERATION_FAULTS, key=lambda name: counts.get(name) or 0)
+    fault_count = counts.get(fault) or 0
+    if n and 2 * fault_count >= n:
+        return f"{fault_count} of the {n} texts that it wrote {GENERATION_FAULTS[fault]}"
     overlap = generated.block("scores", "test").estimate("rouge_l").value
     if n and overlap is not None and overlap <= 0:
         return "its texts share no word in order with the references"
@@ -214,7 +215,7 @@ def _broken(result: Block) -> str:
 DISCARDED = "fine-tuning discarded"
 
 
-def discarded(result: Mapping[str, Any]) -> str | None:
+def discarded_sentence(result: Mapping[str, Any]) -> str | None:
     """One sentence on what is kept in the place of the fine-tuned model; ``None`` where a later
     step is kept, an average of weights, or where nobody chose (another trainer's run that was only
     watched)."""
@@ -224,14 +225,14 @@ def discarded(result: Mapping[str, Any]) -> str | None:
     if result.get("policy") == "off":
         return None
     # What was decided of the kept checkpoint; of another trainer's run nothing.
-    found = [one for one in result.get("decisions") or () if one.get("what") == "kept state"]
-    kept = str(found[-1].get("chosen") or "") if found else ""
-    if "average" in kept:
+    choices = [one for one in result.get("decisions") or () if one.get("what") == "kept state"]
+    kept_choice = str(choices[-1].get("chosen") or "") if choices else ""
+    if "average" in kept_choice:
         return None
-    head = " with a linear probe as its last layer" if "linear probe" in kept else ""
-    what = "the student before distillation" if result.get("distilled") else "the base model"
+    head = " with a linear probe as its last layer" if "linear probe" in kept_choice else ""
+    saved = "the student before distillation" if result.get("distilled") else "the base model"
     # An update may begin with the weights of the run that it is to replace.
     start = ((result.get("update") or {}).get("start") or {}).get("start")
-    what = "the served model" if start == "warm" else what
+    saved = "the served model" if start == "warm" else saved
     steps = "its only step was not" if last == 1 else f"none of its {last:,} steps was"
-    return f"Fine-tuning was discarded: {steps} kept, so the saved model is {what}{head}."
+    return f"Fine-tuning was discarded: {steps} kept, so the saved model is {saved}{head}."

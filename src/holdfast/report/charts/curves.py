@@ -13,14 +13,14 @@ from holdfast.report.charts.svg import (
     SIZES,
     WIDE,
     AxisScale,
-    drawing,
     element,
+    integer_ticks,
     line,
     mark,
+    svg_drawing,
     tick,
     tick_labels,
     ticks,
-    whole_ticks,
 )
 from holdfast.report.numbers import count, number
 
@@ -28,7 +28,7 @@ TOP = 26.0
 BOTTOM = 40.0
 # So few looks that each gets a mark of its own, and so many that only some can be pointed at: a
 # page of thousands would be slow, and no finger parts them.
-FEW, MOST_BANDS = 8, 20
+FEW_POINTS, MOST_BANDS = 8, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ChartSeries:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftCurve:
+class DiscardedCurve:
     """A stretch of a line that the run went back from, drawn faint beside it."""
 
     style: str
@@ -69,7 +69,7 @@ class CurvesChart:
     mark: str = "kept"
     sizes: tuple[tuple[str, float], ...] = SIZES
     scripted: bool = True
-    left: tuple[LeftCurve, ...] = ()
+    left: tuple[DiscardedCurve, ...] = ()
     bridged: bool = False
 
     @property
@@ -78,17 +78,17 @@ class CurvesChart:
         return self.metric == "accuracy"
 
 
-def curves(chart: CurvesChart) -> Markup:
+def draw_curves(chart: CurvesChart) -> Markup:
     """The chart in its sizes; empty where no series has a finite value."""
-    found = [v for s in chart.series for v in s.values if _finite(v)]
-    if not found:
+    finite_values = [v for s in chart.series for v in s.values if _finite(v)]
+    if not finite_values:
         return Markup("")
     return Markup("").join(_draw(chart, size, width) for size, width in chart.sizes)
 
 
 def _draw(chart: CurvesChart, size: str, width: float) -> Markup:
     height = 300.0 if size == "wide" else 250.0
-    low, high = _reach(chart)
+    low, high = _value_range(chart)
     steps = [*chart.steps, *(step for one in chart.left for step in one.steps)]
     x = AxisScale(min(steps), max(steps), 50.0, width - 14.0)
     y = AxisScale(low, high, height - BOTTOM, TOP)
@@ -100,13 +100,13 @@ def _draw(chart: CurvesChart, size: str, width: float) -> Markup:
         *(_path(chart.steps, one.values, one.style, x, y, chart.bridged) for one in chart.series),
         *_bands(chart, x, y),
     ]
-    return drawing(chart.key, size, width, height, chart.title, _about(chart), *parts)
+    return svg_drawing(chart.key, size, width, height, chart.title, _description(chart), *parts)
 
 
-def _reach(chart: CurvesChart) -> tuple[float, float]:
-    drawn = [one.values for one in chart.series] + [one.values for one in chart.left]
-    found = [v for values in drawn for v in values if v is not None and _finite(v)]
-    low, high = min(found), max(found)
+def _value_range(chart: CurvesChart) -> tuple[float, float]:
+    value_lists = [one.values for one in chart.series] + [one.values for one in chart.left]
+    finite_values = [v for values in value_lists for v in values if v is not None and _finite(v)]
+    low, high = min(finite_values), max(finite_values)
     # A flat curve has no height of its own.
     pad = 0.05 * (high - low) or 0.1 * (abs(high) or 1.0)
     if chart.percent:
@@ -122,7 +122,7 @@ def _axes(
     for at, label in zip(marks, tick_labels(marks, chart.percent), strict=True):
         parts.append(line(x.start, x.end, y(at), y(at), "grid"))
         parts.append(tick(label, x.start - 7, y(at) + 4, "end"))
-    steps = whole_ticks(x.low, x.high, 6 if width == WIDE else 4)
+    steps = integer_ticks(x.low, x.high, 6 if width == WIDE else 4)
     for at, label in zip(steps, tick_labels(steps), strict=True):
         parts.append(tick(label, x(at), y.start + 18, "middle"))
     end = tick(chart.axis, x.end, y.start + 35, "end")
@@ -164,8 +164,8 @@ def _path(
 
 
 def _bands(chart: CurvesChart, x: AxisScale, y: AxisScale) -> list[Markup]:
-    chosen = chart.best if chart.best in chart.steps else chart.steps[-1]
-    first, last = chart.steps.index(chosen), len(chart.steps) - 1
+    best_step = chart.best if chart.best in chart.steps else chart.steps[-1]
+    first, last = chart.steps.index(best_step), len(chart.steps) - 1
     places: Sequence[int] = range(last + 1)
     if last >= MOST_BANDS:
         even = (round(i * last / (MOST_BANDS - 1)) for i in range(MOST_BANDS))
@@ -193,10 +193,10 @@ def _band(
         if value is not None and _finite(value):
             parts.append(_dot(series.style, at, y(value)))
     shown = " kept" if chart.steps[index] == chart.best else ""
-    shown += " few" if len(chart.steps) <= FEW else ""
+    shown += " few" if len(chart.steps) <= FEW_POINTS else ""
     # One stop of the Tab key a chart; the arrow keys go on from there.
     tab = "0" if focusable else "-1"
-    return mark(_words(chart, index), at, y.end, *parts, style=f"band{shown}", tab=tab)
+    return mark(_band_text(chart, index), at, y.end, *parts, style=f"band{shown}", tab=tab)
 
 
 def _dot(style: str, x: float, y: float) -> Markup:
@@ -209,33 +209,33 @@ def _dot(style: str, x: float, y: float) -> Markup:
     )
 
 
-def _words(chart: CurvesChart, index: int) -> str:
+def _band_text(chart: CurvesChart, index: int) -> str:
     epoch = chart.epochs[index]
     head = f"{chart.axis.capitalize()} {count(chart.steps[index])}" + (
         f", epoch {epoch:.2f}" if epoch else ""
     )
-    kept = [f"the state that was {chart.mark}"] if chart.steps[index] == chart.best else []
+    best_note = [f"the state that was {chart.mark}"] if chart.steps[index] == chart.best else []
     values = [
         f"{series.name}: {number(value if _finite(value) else None, chart.metric)}"
         for series in chart.series
         for value in (series.values[index],)
         if value is not None or not chart.bridged
     ]
-    return "\n".join([head, *values, *kept])
+    return "\n".join([head, *values, *best_note])
 
 
-def _about(chart: CurvesChart) -> str:
+def _description(chart: CurvesChart) -> str:
     ends = []
     for series in chart.series:
         known = [v for v in series.values if v is not None and _finite(v)]
         if known:
             first, last = number(known[0], chart.metric), number(known[-1], chart.metric)
             ends.append(f"{series.name} goes from {first} to {last}")
-    kept = f" The {chart.mark} state is {chart.axis} {count(chart.best)}."
-    best = "" if chart.best is None else kept
-    looks = f"{len(chart.steps)} looks, {chart.axis}s {chart.steps[0]} to {chart.steps[-1]}. "
+    best_sentence = f" The {chart.mark} state is {chart.axis} {count(chart.best)}."
+    best = "" if chart.best is None else best_sentence
+    range_sentence = f"{len(chart.steps)} looks, {chart.axis}s {chart.steps[0]} to {chart.steps[-1]}. "
     keys = " Arrow keys move between the looks." if chart.scripted else ""
-    return looks + "; ".join(ends) + "." + best + keys
+    return range_sentence + "; ".join(ends) + "." + best + keys
 
 
 def _finite(value: float | None) -> bool:

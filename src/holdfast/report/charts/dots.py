@@ -13,10 +13,10 @@ from holdfast.report.charts.svg import (
     SIZES,
     WIDE,
     AxisScale,
-    drawing,
     element,
     line,
     mark,
+    svg_drawing,
     tick,
     tick_labels,
     ticks,
@@ -39,14 +39,14 @@ class Dot:
     kind: str = "other"
 
 
-def dots(key: str, lines: Sequence[Dot], metric: str, title: str) -> Markup:
+def draw_dots(key: str, lines: Sequence[Dot], metric: str, title: str) -> Markup:
     """Both sizes of the chart of ``lines``, whose numbers are of the metric ``metric``.
 
     A line without a value says why in its place. Without any value there is no chart: empty.
     """
     if all(one.estimate.value is None for one in lines):
         return Markup("")
-    about = "; ".join(f"{one.label}: {_words(one, metric)}" for one in lines)
+    about = "; ".join(f"{one.label}: {_dot_text(one, metric)}" for one in lines)
     return Markup("").join(_draw(key, size, lines, metric, title, about) for size, _ in SIZES)
 
 
@@ -59,8 +59,8 @@ def _draw(key: str, size: str, lines: Sequence[Dot], metric: str, title: str, ab
     left, right = (190.0, width - max(words, 176.0)) if wide else (10.0, width - 10.0)
     letters = LABEL_LIMIT if wide else min(LABEL_LIMIT, int((width - words) / LETTER))
     height = (LINE if wide else 58.0) * len(lines)
-    found = [one.estimate for one in lines]
-    ends = [v for e in found for v in (e.value, e.low, e.high) if v is not None]
+    estimates = [one.estimate for one in lines]
+    ends = [v for e in estimates for v in (e.value, e.low, e.high) if v is not None]
     low, high = min(ends), max(ends)
     pad = 0.08 * (high - low) or 0.05 * (abs(high) or 1.0)
     low, high = low - pad, high + pad
@@ -72,7 +72,7 @@ def _draw(key: str, size: str, lines: Sequence[Dot], metric: str, title: str, ab
     parts = [_grid(marks, scale, height, is_rate(metric))]
     for index, one in enumerate(lines):
         parts.append(_line(one, index, scale, metric, width, wide, max(letters, 8)))
-    return drawing(key, size, width, height + AXIS, title, about, *parts)
+    return svg_drawing(key, size, width, height + AXIS, title, about, *parts)
 
 
 def _grid(marks: Sequence[float], scale: AxisScale, height: float, percent: bool) -> Markup:
@@ -102,12 +102,12 @@ def _line(
 
 
 def _mark(dot: Dot, scale: AxisScale, y: float, metric: str) -> Markup:
-    found = dot.estimate
-    if found.value is None:
+    estimate = dot.estimate
+    if estimate.value is None:
         return Markup("")
-    x, parts = scale(found.value), []
-    if found.low is not None and found.high is not None:
-        low, high = scale(found.low), scale(found.high)
+    x, parts = scale(estimate.value), []
+    if estimate.low is not None and estimate.high is not None:
+        low, high = scale(estimate.low), scale(estimate.high)
         parts = [
             element("rect", x=low, y=y - 12, width=max(high - low, 1), height=24, class_="catch"),
             line(low, high, y, y, "whisker"),
@@ -119,8 +119,8 @@ def _mark(dot: Dot, scale: AxisScale, y: float, metric: str) -> Markup:
         shape = element("path", d=f"M{x:.2f} {y - 7:.2f}l7 7l-7 7l-7-7z", class_="dot")
     else:
         shape = element("rect", x=x - 5, y=y - 5, width=10, height=10, class_="dot")
-    words, said = _words(dot, metric), f"mark {dot.kind}"
-    return mark(f"{dot.label}\n{words}", x, y, *parts, shape, style=said, between=": ")
+    words, style = _dot_text(dot, metric), f"mark {dot.kind}"
+    return mark(f"{dot.label}\n{words}", x, y, *parts, shape, style=style, between=": ")
 
 
 def _value(dot: Dot, metric: str) -> tuple[str, str]:
@@ -130,7 +130,7 @@ def _value(dot: Dot, metric: str) -> tuple[str, str]:
     return number(dot.estimate.value, metric), interval(dot.estimate, metric)
 
 
-def _words(dot: Dot, metric: str) -> str:
+def _dot_text(dot: Dot, metric: str) -> str:
     if dot.estimate.value is None:
         return f"undefined, {dot.estimate.why}"
     value, span = _value(dot, metric)

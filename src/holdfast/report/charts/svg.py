@@ -60,7 +60,7 @@ def mark(
     )
 
 
-def drawing(
+def svg_drawing(
     key: str, size: str, width: float, height: float, title: str, about: str, *children: str
 ) -> Markup:
     """The SVG root: a named, described group that scales down but never up."""
@@ -94,11 +94,11 @@ class AxisScale:
         return self.start + (value - self.low) / span * (self.end - self.start)
 
 
-def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers (1, 2 or 5 × a power of ten apart) that cover [low, high]."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low] if math.isfinite(low) else [0.0]
-    rough = (high - low) / max(wanted, 1)
+    rough = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     # 0.3 ÷ 0.1 is 2.9999999999999996: a hair must not cost a tick.
     step = next(f * power for f in (1, 2, 5, 10) if f * power >= rough * (1 - 1e-9))
@@ -106,9 +106,9 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def whole_ticks(low: float, high: float, wanted: int = 6) -> list[float]:
+def integer_ticks(low: float, high: float, count: int = 6) -> list[float]:
     """The round whole numbers inside [low, high], for steps and counts."""
-    inside = [t for t in ticks(low, high, wanted) if low <= t <= high and t == int(t)]
+    inside = [t for t in ticks(low, high, count) if low <= t <= high and t == int(t)]
     return inside or [low]
 
 

@@ -11,7 +11,7 @@ from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import (
     count,
     estimate,
-    few,
+    first_two,
     interval,
     metric_name,
     number,
@@ -21,7 +21,7 @@ from holdfast.report.numbers import (
 from holdfast.report.run_files import Block, RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck
 
-SIDES = {"test": "Test prompts", "train": "Training prompts"}
+SPLIT_TITLES = {"test": "Test prompts", "train": "Training prompts"}
 VERDICTS = {
     "more": "more often",
     "fewer": "less often",
@@ -44,11 +44,11 @@ def worth(run: RunFiles) -> Document | None:
         return None
     start, rates, texts = raw.table("start"), raw.table("win_rate"), raw.block("texts")
     general, ability = raw.block("general"), raw.block("judge_ability")
-    tables = [_losses(start, texts)]
+    tables = [_loss_table(start, texts)]
     if any(one.get("n") for one in rates.values()):
-        tables.append(_rates(rates, start, raw.text("judge")))
+        tables.append(_win_rate_table(rates, start, raw.text("judge")))
     if general:
-        tables.append(_general(general))
+        tables.append(_general_table(general))
     notes = [
         f"{way_words(name, one)}: {one['why']}" for name, one in start.items() if one.get("why")
     ]
@@ -70,8 +70,8 @@ def outputs(run: RunFiles) -> Document | None:
     if not shares:
         return None
     meaning = raw.block("meaning")
-    by_side = {side: [one for one in shares if one.get("side") == side] for side in SIDES}
-    tables = [_shares(SIDES[side], found, meaning) for side, found in by_side.items() if found]
+    shares_of_split = {split: [one for one in shares if one.get("side") == split] for split in SPLIT_TITLES}
+    tables = [_shares_table(SPLIT_TITLES[split], split_shares, meaning) for split, split_shares in shares_of_split.items() if split_shares]
     more = (
         "Words are looked for in small English lists, which see no irony and no quotation; the "
         "words themselves are not shown here.",
@@ -81,7 +81,7 @@ def outputs(run: RunFiles) -> Document | None:
     return Document.of(raw.text("because"), tuple(filter(None, more)), tables, notes)
 
 
-def _losses(start: Mapping[str, Block], texts: Block) -> DocumentTable:
+def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
     metric = texts.text("metric")
     lines = tuple(
         (
@@ -111,7 +111,7 @@ def _losses(start: Mapping[str, Block], texts: Block) -> DocumentTable:
     return DocumentTable("Loss on the answers, and the texts written", columns, lines)
 
 
-def _rates(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -> DocumentTable:
+def _win_rate_table(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -> DocumentTable:
     lines = tuple(
         (
             f"The start model, {way_words(name, start.get(name, {}))}",
@@ -134,7 +134,7 @@ def _rates(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -
     return DocumentTable(f"Whose answer is better, judged by {judge}", columns, lines)
 
 
-def _general(raw: Block) -> DocumentTable:
+def _general_table(raw: Block) -> DocumentTable:
     sets = raw.blocks("sets") + [one for one in (raw.block("all"),) if one]
     lines = tuple(
         (
@@ -142,7 +142,7 @@ def _general(raw: Block) -> DocumentTable:
             count(one.get("n")),
             number(one.estimate("before").value, "accuracy"),
             number(one.estimate("after").value, "accuracy"),
-            _gap(one.estimate("difference")),
+            _difference_text(one.estimate("difference")),
             one.text("verdict"),
         )
         for one in sets
@@ -153,7 +153,7 @@ def _general(raw: Block) -> DocumentTable:
     )
 
 
-def _shares(name: str, shares: list[Block], meaning: Block) -> DocumentTable:
+def _shares_table(name: str, shares: list[Block], meaning: Block) -> DocumentTable:
     lines = tuple(
         (
             meaning.text(str(one.get("mark")), str(one.get("mark"))),
@@ -161,9 +161,9 @@ def _shares(name: str, shares: list[Block], meaning: Block) -> DocumentTable:
                 number(one.estimate(key).value, "accuracy")
                 for key in ("tuned", "start", "references")
             ),
-            _gap(one.estimate("difference")),
+            _difference_text(one.estimate("difference")),
             p_value(one.get("p_adjusted")),
-            VERDICTS.get(str(one.get("verdict")), "") + _more(one.get("more_rows")),
+            VERDICTS.get(str(one.get("verdict")), "") + _rows_needed(one.get("more_rows")),
             ", ".join(one.texts("rows")[:5]),
         )
         for one in shares
@@ -181,13 +181,13 @@ def _shares(name: str, shares: list[Block], meaning: Block) -> DocumentTable:
     return DocumentTable(f"{name} ({count(shares[0].get('n'))})", columns, lines)
 
 
-def _gap(found: Estimate) -> str:
-    if found.value is None:
+def _difference_text(difference: Estimate) -> str:
+    if difference.value is None:
         return "–"
-    return f"{points(found.value)} ({points(found.low)} to {points(found.high)})"
+    return f"{points(difference.value)} ({points(difference.low)} to {points(difference.high)})"
 
 
-def _more(rows: object) -> str:
+def _rows_needed(rows: object) -> str:
     return f"; about {count(rows)} more rows would settle it" if rows else ""
 
 
@@ -195,7 +195,7 @@ def _sentences(notes: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in dict.fromkeys(notes))
 
 
-def _no_better(run: RunFiles) -> str | None:
+def _not_better_than_base(run: RunFiles) -> str | None:
     verdict = run.part("worth").get("verdict")
     if verdict is None:
         return None
@@ -204,15 +204,15 @@ def _no_better(run: RunFiles) -> str | None:
     return CLEAN if verdict == "yes" else UNDECIDED
 
 
-def _faulty(run: RunFiles) -> str | None:
+def _more_faulty_outputs(run: RunFiles) -> str | None:
     block = run.part("outputs")
     shares = [one for one in block.blocks("shares") if one.get("side") == "test"]
     if not shares:
         return None
     marks = [str(one.get("mark")) for one in shares if one.get("verdict") == "more"]
     more = [block.block("meaning").text(mark, mark) for mark in marks]
-    return f"More of its outputs than of the base model's {few(more)}" if more else CLEAN
+    return f"More of its outputs than of the base model's {first_two(more)}" if more else CLEAN
 
 
-WORTH = RelianceCheck("a base model that is as good", _no_better, rank=1)
-OUTPUTS = RelianceCheck("more faulty outputs than the base model's", _faulty, rank=7)
+WORTH = RelianceCheck("a base model that is as good", _not_better_than_base, rank=1)
+OUTPUTS = RelianceCheck("more faulty outputs than the base model's", _more_faulty_outputs, rank=7)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from holdfast.report.charts.svg import SIZES, AxisScale, drawing, element, line, mark, tick
+from holdfast.report.charts.svg import SIZES, AxisScale, element, line, mark, svg_drawing, tick
 from holdfast.report.document import Cell
 from holdfast.report.numbers import compact, count, estimate, metrics, number, plural
 from holdfast.report.run_files import RunFiles
-from holdfast.report.view.honest import cell
+from holdfast.report.view.score import cell
 
-MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-MOST_DECIMALS = 4
+AXIS_MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+MAX_DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def ranges(ends: Sequence[tuple[float, float]]) -> list[str]:
         )
 
     pairs = next(
-        (p for p in map(shown, range(MOST_DECIMALS)) if tells_apart(p)), shown(MOST_DECIMALS)
+        (p for p in map(shown, range(MAX_DECIMALS)) if tells_apart(p)), shown(MAX_DECIMALS)
     )
     return [f"{a}\u00a0%" if a == b else f"{a} – {b}\u00a0%" for a, b in pairs]
 
@@ -88,9 +88,9 @@ def reliability(bins: Sequence[Bin]) -> Markup:
 
 
 def _draw(size: str, bins: Sequence[Bin]) -> Markup:
-    side = 400.0 if size == "wide" else 340.0
-    x = AxisScale(0, 1, 52.0, side - 14)
-    y = AxisScale(0, 1, side - 46, 12.0)
+    size_px = 400.0 if size == "wide" else 340.0
+    x = AxisScale(0, 1, 52.0, size_px - 14)
+    y = AxisScale(0, 1, size_px - 46, 12.0)
     rows = sum(b.n for b in bins)
     parts = [
         _grid(x, y),
@@ -98,12 +98,12 @@ def _draw(size: str, bins: Sequence[Bin]) -> Markup:
         *(_mark(b, x, y, rows) for b in bins),
     ]
     about = "; ".join(_words(b).replace("\n", ", ") for b in bins)
-    return drawing("reliability", size, side, side, "Reliability diagram", about, *parts)
+    return svg_drawing("reliability", size, size_px, size_px, "Reliability diagram", about, *parts)
 
 
 def _grid(x: AxisScale, y: AxisScale) -> Markup:
     parts = []
-    for at in MARKS:
+    for at in AXIS_MARKS:
         text = f"{100 * at:.0f}\u00a0%"
         parts += [
             line(x(at), x(at), y.start, y.end, "grid"),

@@ -20,19 +20,19 @@ def capacity(run: RunFiles) -> Document | None:
 
 def capacity_view(block: Block) -> Document:
     """The block ``capacity`` of ``result.json``: the answer, what it rests on, and the sizes."""
-    by_rights = block["metric"] == "accuracy"
+    is_accuracy = block["metric"] == "accuracy"
     points = 100 * block["margin"]
     margin = (
-        f"{points:.2g} point{'' if points == 1 else 's'}" if by_rights else f"{points / 100:.2g}"
+        f"{points:.2g} point{'' if points == 1 else 's'}" if is_accuracy else f"{points / 100:.2g}"
     )
-    how = (
+    basis = (
         f"{block['n']} rows, judged {block['judged']}; a size does as well where it is proven to "
         f"be less than {margin} worse, and its time is that of the saved model, one row at a time, "
         "on the machine of this run"
     )
-    named = {one["key"]: one["name"] for one in block["sizes"]}
-    front = ", ".join(named[key] for key in block["pareto"])
-    lines = tuple(_line(one, by_rights, block["chosen"]) for one in block["sizes"])
+    names = {one["key"]: one["name"] for one in block["sizes"]}
+    front = ", ".join(names[key] for key in block["pareto"])
+    lines = tuple(_line(one, is_accuracy, block["chosen"]) for one in block["sizes"])
     columns = (
         "Size",
         str(block["metric"]).capitalize(),
@@ -46,28 +46,28 @@ def capacity_view(block: Block) -> Document:
     return Document(
         (
             Passage(f"{block['because']}.", explained=True),
-            Passage(f"{how}."),
+            Passage(f"{basis}."),
             Details("Every size", (table, best)),
         )
     )
 
 
-def _line(one: Block, by_rights: bool, chosen: str) -> tuple[str, ...]:
-    name = f"{one['name']} (kept)" if one["key"] == chosen else str(one["name"])
+def _line(one: Block, by_rights: bool, chosen_key: str) -> tuple[str, ...]:
+    name = f"{one['name']} (kept)" if one["key"] == chosen_key else str(one["name"])
     if not one["tried"]:
         return (name, "", "", f"not tried: {one['why']}", "", "")
-    times = 100.0 if by_rights else 1.0
-    value = f"{times * one['value']:.1f} %" if by_rights else f"{one['value']:.4f}"
-    gap, found = "", one["difference"]
-    if found is not None:
-        gap = _signed(times * found["value"])
-        if found["low"] is not None:
-            gap += f" ({_signed(times * found['low'])} to {_signed(times * found['high'])})"
+    scale = 100.0 if by_rights else 1.0
+    value = f"{scale * one['value']:.1f} %" if by_rights else f"{one['value']:.4f}"
+    gap, difference = "", one["difference"]
+    if difference is not None:
+        gap = _signed(scale * difference["value"])
+        if difference["low"] is not None:
+            gap += f" ({_signed(scale * difference['low'])} to {_signed(scale * difference['high'])})"
         gap += " points" if by_rights else ""
-    quick = f"{one['latency_ms']:.2g} ms"
+    speed = f"{one['latency_ms']:.2g} ms"
     if one["key"] != "whole":
-        quick += f", {one['speed']:.1f} times as fast"
-    return (name, value, gap, one["verdict"] or "", f"{one['parameters']:,}", quick)
+        speed += f", {one['speed']:.1f} times as fast"
+    return (name, value, gap, one["verdict"] or "", f"{one['parameters']:,}", speed)
 
 
 def _signed(value: float) -> str:

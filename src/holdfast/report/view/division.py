@@ -1,4 +1,4 @@
-"""How the rows were divided, and which were moved or dropped."""
+"""How the rows were split, and which were moved or dropped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from holdfast.report.charts.svg import element
 from holdfast.report.numbers import NBSP, count, plural
 from holdfast.report.run_files import Block, RunFiles
 
-PARTS = ("train", "valid", "test", "dropped")
-NAMES = {"train": "Train", "valid": "Validation", "test": "Test", "dropped": "Dropped"}
+SPLITS = ("train", "valid", "test", "dropped")
+SPLIT_NAMES = {"train": "Train", "valid": "Validation", "test": "Test", "dropped": "Dropped"}
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
+class DivisionView:
     """The section. ``parts`` are (style, name, rows, share); ``classes`` (name, rows of each set,
     rows, bar); ``noted``, rows with the same note, (set, note, rows, first row)."""
 
@@ -30,24 +30,24 @@ class Division:
     noted_left_out: str
 
 
-def division(run: RunFiles) -> Division:
+def division(run: RunFiles) -> DivisionView:
     """From ``division`` of result.json; an older run falls back to ``data`` and the split file."""
     counts = {**run.split_counts, **run.part("data"), **run.part("division")}
-    sizes = {part: int(counts.get(part) or 0) for part in PARTS}
-    whole = sum(sizes.values())
-    return Division(
+    sizes = {part: int(counts.get(part) or 0) for part in SPLITS}
+    total = sum(sizes.values())
+    return DivisionView(
         sentence=_sentence(run, sizes),
-        bar=stacked(list(sizes.items()), whole),
+        bar=stacked_bar(list(sizes.items()), total),
         parts=tuple(
-            (part, NAMES[part], count(n), f"{100 * n / whole:.1f}{NBSP}%" if whole else "–")
+            (part, SPLIT_NAMES[part], count(n), f"{100 * n / total:.1f}{NBSP}%" if total else "–")
             for part, n in sizes.items()
-            if whole and (n or part != "dropped")
+            if total and (n or part != "dropped")
         ),
         facts=_fact_lines(run.part("division")),
         notes=tuple(run.part("division").texts("notes")),
-        classes=_classes(run.part("division").table("per_class")),
+        classes=_class_lines(run.part("division").table("per_class")),
         noted=tuple(
-            (NAMES.get(one.split, one.split), one.note, count(one.count), str(one.first))
+            (SPLIT_NAMES.get(one.split, one.split), one.note, count(one.count), str(one.first))
             for one in run.noted
         ),
         noted_left_out=plural(run.noted_left_out, "more note") if run.noted_left_out else "",
@@ -58,30 +58,30 @@ def _sentence(run: RunFiles, sizes: Mapping[str, int]) -> str:
     data = run.part("data")
     if not any(sizes.values()):
         return "This run did not record how its rows were divided."
-    kept = _uses(run, sizes)
+    usage = _split_usage(run, sizes)
     if data.get("rows") is None:
-        return kept
-    used = data.get("used") or sum(sizes[part] for part in PARTS[:3])
+        return usage
+    used = data.get("used") or sum(sizes[part] for part in SPLITS[:3])
     if used > data["rows"] or run.part("settings", "data").get("test"):
         # The test rows came from a file of their own, which ``rows`` does not count.
         words = f"{plural(data['rows'], 'row')} read, and {count(sizes['test'])} test rows"
-        return f"{words} from their own source: {kept}"
-    return f"{plural(data['rows'], 'row')} read, {count(used)} used: {kept}"
+        return f"{words} from their own source: {usage}"
+    return f"{plural(data['rows'], 'row')} read, {count(used)} used: {usage}"
 
 
-def _uses(run: RunFiles, sizes: Mapping[str, int]) -> str:
+def _split_usage(run: RunFiles, sizes: Mapping[str, int]) -> str:
     """What the rows of each side are for; of a side without rows, what is done instead."""
-    chosen = f"{count(sizes['valid'])} for every choice (validation)"
+    validation = f"{count(sizes['valid'])} for every choice (validation)"
     if run.part("valid").get("out_of_fold"):
         folds = run.part("valid").get("folds", "several")
-        chosen = f"every choice is made out of fold on the same rows ({folds} folds)"
-    scored = f"{count(sizes['test'])} for the final score (test)"
+        validation = f"every choice is made out of fold on the same rows ({folds} folds)"
+    testing = f"{count(sizes['test'])} for the final score (test)"
     if run.part("test").get("out_of_fold"):
         folds = run.part("test").get("folds", "several")
-        scored = f"the score is out of fold on all rows ({folds} outer folds)"
+        testing = f"the score is out of fold on all rows ({folds} outer folds)"
     elif run.part("cv") and not sizes["test"]:
-        scored = "the score is out of fold on the same rows"
-    return f"{count(sizes['train'])} for training, {chosen} and {scored}."
+        testing = "the score is out of fold on the same rows"
+    return f"{count(sizes['train'])} for training, {validation} and {testing}."
 
 
 def _fact_lines(counts: Mapping[str, object]) -> tuple[str, ...]:
@@ -97,28 +97,28 @@ def _fact_lines(counts: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _classes(found: Mapping[str, Block]) -> tuple[tuple[str, tuple[str, ...], str, Markup], ...]:
-    sizes = {name: [int(row.get(part) or 0) for part in PARTS[:3]] for name, row in found.items()}
+def _class_lines(rows_of_class: Mapping[str, Block]) -> tuple[tuple[str, tuple[str, ...], str, Markup], ...]:
+    sizes = {name: [int(row.get(part) or 0) for part in SPLITS[:3]] for name, row in rows_of_class.items()}
     largest = max(map(sum, sizes.values()), default=0)
     return tuple(
         (
             name,
             tuple(map(count, row)),
             count(sum(row)),
-            stacked(list(zip(PARTS[:3], row, strict=True)), largest),
+            stacked_bar(list(zip(SPLITS[:3], row, strict=True)), largest),
         )
         for name, row in sizes.items()
     )
 
 
-def stacked(parts: Sequence[tuple[str, int]], whole: int) -> Markup:
-    """A bar as long as the sum of ``parts`` ÷ ``whole``; hidden from screen readers, since the
+def stacked_bar(parts: Sequence[tuple[str, int]], total: int) -> Markup:
+    """A bar as long as the sum of ``parts`` ÷ ``total``; hidden from screen readers, since the
     same numbers always stand beside it. Empty for nothing."""
-    if whole <= 0:
+    if total <= 0:
         return Markup("")
     boxes, at = [], 0.0
     for style, n in parts:
-        width = 100 * n / whole
+        width = 100 * n / total
         if n > 0:
             boxes.append(element("rect", x=at, y=0, width=width, height=10, class_=style))
         at += width

@@ -8,7 +8,7 @@ from holdfast.report.document import Cell, Details, Document, DocumentTable, Pas
 from holdfast.report.numbers import count, interval
 from holdfast.report.run_files import Block, RunFiles
 
-NAMES = {
+METHOD_NAMES = {
     "frozen": "the model as it is, a head fitted anew",
     "tuned": "features tuned on all training classes, a head fitted anew",
     "prototypes": "prototypical network",
@@ -16,8 +16,8 @@ NAMES = {
     "maml": "first-order MAML",
     "reptile": "Reptile",
 }
-HARDEST = 40
-RIGHT = "Rows that are right"
+MAX_TASKS = 40
+ACCURACY_COLUMN = "Rows that are right"
 
 
 def episodes(run: RunFiles) -> Document | None:
@@ -25,60 +25,61 @@ def episodes(run: RunFiles) -> Document | None:
     meta = run.part("meta")
     if not meta:
         return None
-    kept = str(meta.get("kept"))
-    others = {name: one for name, one in meta.table("baselines").items() if name != kept}
+    kept_method = str(meta.get("kept"))
+    others = {name: one for name, one in meta.table("baselines").items() if name != kept_method}
     tasks = sorted(
         (one for one in meta.blocks("per_task") if one.get("accuracy") is not None),
         key=lambda one: (one["accuracy"], str(one["task"])),
     )
-    what = "Task" if meta.get("by") == "task" else "Class"
+    unit = "Task" if meta.get("by") == "task" else "Class"
     scores = DocumentTable(
         "Scores on test episodes",
-        ("Start", RIGHT),
-        tuple(_score(name, one) for name, one in {kept: meta, **others}.items()),
-        look="quiet",
+        ("Start", ACCURACY_COLUMN),
+        tuple(_score(name, one) for name, one in {kept_method: meta, **others}.items()),
+        display="quiet",
     )
-    tried = DocumentTable(
+    trials = DocumentTable(
         "On validation episodes",
-        ("Method", RIGHT, "Against the baseline"),
-        tuple(_tried(one, kept) for one in meta.blocks("tried")),
-        look="quiet",
+        ("Method", ACCURACY_COLUMN, "Against the baseline"),
+        tuple(_trial_line(one, kept_method) for one in meta.blocks("tried")),
+        display="quiet",
         region="What was tried",
     )
     by_task = DocumentTable(
-        f"Test episodes by {what.lower()}",
-        (what, RIGHT, "Episodes"),
+        f"Test episodes by {unit.lower()}",
+        (unit, ACCURACY_COLUMN, "Episodes"),
         tuple(
-            (str(t["task"]), _percent(t["accuracy"]), count(t["episodes"])) for t in tasks[:HARDEST]
+            (str(t["task"]), _percent(t["accuracy"]), count(t["episodes"])) for t in tasks[:MAX_TASKS]
         ),
         ("name", "n", "n"),
         "quiet",
     )
     hidden = (
         [Passage(f"{more} more stand in result.json.", "quiet")]
-        if (more := len(tasks) - HARDEST) > 0
+        if (more := len(tasks) - MAX_TASKS) > 0
         else []
     )
     return Document(
         (
-            Passage(_sentence(meta, kept), explained=True),
+            Passage(_sentence(meta, kept_method), explained=True),
             scores,
-            Details("Show what was tried", (tried,)),
-            Details(f"Show each {what.lower()}, the hardest first", (by_task, *hidden)),
+            Details("Show what was tried", (trials,)),
+            Details(f"Show each {unit.lower()}, the hardest first", (by_task, *hidden)),
         )
     )
 
 
-def _sentence(meta: Block, kept: str) -> str:
-    told, found = meta.block("interval"), meta.estimate("accuracy")
-    unit, plain = told.text("over", "class"), told.get("plain_half")
-    units = f"{count(told.get('units'))} {unit}{'es' if unit == 'class' else 's'}"
+def _sentence(meta: Block, kept_method: str) -> str:
+    interval_block, accuracy = meta.block("interval"), meta.estimate("accuracy")
+    unit, plain = interval_block.text("over", "class"), interval_block.get("plain_half")
+    units = f"{count(interval_block.get('units'))} {unit}{'es' if unit == 'class' else 's'}"
     sentence = (
-        f"{NAMES.get(kept, kept)} was kept: {meta.get('because')}. Intervals know that the "
+        f"{METHOD_NAMES.get(kept_method, kept_method)} was kept: {meta.get('because')}. Intervals "
+        "know that the "
         f"{count(meta.get('episodes'))} test episodes are made of the same {units}"
     )
-    if found.low is not None and found.high is not None and plain:
-        wider = (found.high - found.low) / 2 / plain
+    if accuracy.low is not None and accuracy.high is not None and plain:
+        wider = (accuracy.high - accuracy.low) / 2 / plain
         sentence += (
             f"; taken for {count(meta.get('episodes'))} tasks each of its own they would be "
             f"{wider:.0f} times narrower, and wrong"
@@ -91,43 +92,44 @@ def _percent(value: float) -> str:
 
 
 def _score(name: str, block: Block) -> tuple[str, Cell]:
-    found = block.estimate("accuracy")
-    value = "–" if found.value is None else _percent(found.value)
-    return NAMES.get(name, name), Cell(value, interval(found, "accuracy"))
+    accuracy = block.estimate("accuracy")
+    value = "–" if accuracy.value is None else _percent(accuracy.value)
+    return METHOD_NAMES.get(name, name), Cell(value, interval(accuracy, "accuracy"))
 
 
-def _tried(one: Block, kept: str) -> tuple[str, str, str]:
+def _trial_line(one: Block, kept_method: str) -> tuple[str, str, str]:
     value, low, high = map(one.block("difference").get, ("value", "low", "high"))
     words = "–" if value is None else f"{100 * value:+.1f} points"
     if low is not None and high is not None:
         words += f" ({100 * low:+.1f} to {100 * high:+.1f})"
     name = str(one.get("method"))
-    mark = " (kept)" if name == kept else ""
-    return f"{NAMES.get(name, name)}{mark}", _percent(float(one["accuracy"])), words
+    mark = " (kept)" if name == kept_method else ""
+    return f"{METHOD_NAMES.get(name, name)}{mark}", _percent(float(one["accuracy"])), words
 
 
-def of_start(meta: Block) -> tuple[str, str, Use]:
+def meta_answer(meta: Block) -> tuple[str, str, Use]:
     """Headline, advice and whether to use the start, of the block ``meta`` of a result."""
-    found = meta.estimate("accuracy")
-    shots, ways = meta.get("shots"), meta.get("ways")
-    if found.value is None:
+    accuracy = meta.estimate("accuracy")
+    shots, classes = meta.get("shots"), meta.get("ways")
+    if accuracy.value is None:
         return "Not measured: no episodes were scored.", "It cannot be said.", "unknown"
     rows = "row" if shots == 1 else "rows"
-    span = interval(found, "accuracy")
-    told = meta.block("interval")
-    unit = told.text("over", "class")
-    many = f"{told.get('units')} {unit}{'es' if unit == 'class' else 's'}"
-    inside = f" (95 % CI {span}, {many})" if span else ""
-    if not span and found.why:
-        inside = f" (no interval: {found.why})"
-    what = "tasks" if meta.get("by") == "task" else "classes"
+    span = interval(accuracy, "accuracy")
+    interval_block = meta.block("interval")
+    unit = interval_block.text("over", "class")
+    units = f"{interval_block.get('units')} {unit}{'es' if unit == 'class' else 's'}"
+    interval_text = f" (95 % CI {span}, {units})" if span else ""
+    if not span and accuracy.why:
+        interval_text = f" (no interval: {accuracy.why})"
+    unseen = "tasks" if meta.get("by") == "task" else "classes"
     headline = (
-        f"Accuracy {100 * found.value:.1f} %{inside} on {what} it was not trained on, with {shots} "
-        f"labelled {rows} of each of {ways} classes."
+        f"Accuracy {100 * accuracy.value:.1f} %{interval_text} on {unseen} it was not trained on, "
+        f"with {shots} "
+        f"labelled {rows} of each of {classes} classes."
     )
-    held = meta.block("against")
-    gap, low, high = held.get("value"), held.get("low"), held.get("high")
-    name = held.get("baseline")
+    comparison = meta.block("against")
+    gap, low, high = comparison.get("value"), comparison.get("low"), comparison.get("high")
+    name = comparison.get("baseline")
     head = "a new head fitted to each task"
     if meta.get("method") == "embedding":
         if meta.get("kept") == "tuned":

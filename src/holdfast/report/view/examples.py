@@ -12,10 +12,10 @@ from markupsafe import Markup
 from holdfast.report.charts.svg import (
     SIZES,
     AxisScale,
-    drawing,
     element,
     line,
     mark,
+    svg_drawing,
     tick,
     tick_labels,
     ticks,
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from holdfast.report.run_files import ExampleRow
 
 
-MOST_MARKS = 1500
+MAX_MARKS = 1500
 # Rows of which fewer than this share were seen often enough are not drawn: the picture would show
 # how training began, not what the rows are like.
-LEAST_CLEAR = 0.5
-LISTED = 12
+MIN_CLEAR_SHARE = 0.5
+MAX_SUSPECTS = 12
 # Half the range of a probability: no standard deviation of one is larger.
-MOST_SPREAD = 0.5
-WORDS = {
+MAX_VARIABILITY = 0.5
+TYPE_MEANINGS = {
     "easy": "right, and sure on average",
     "memorized": "right at the end, learnt late",
     "relearned": "right at the end, forgotten on the way",
@@ -42,53 +42,53 @@ WORDS = {
     "unlearnable": "never right",
     "unclear": "seen too seldom",
 }
-SUSPECT = ("unlearnable", "forgotten", "memorized", "relearned")
+SUSPECT_TYPES = ("unlearnable", "forgotten", "memorized", "relearned")
 
 
 @dataclass(frozen=True, slots=True)
 class DataMapView:
-    """``kinds`` are (style, name, what it means, rows); ``rows`` the first to look at: the row, its
+    """``types`` are (style, name, what it means, rows); ``rows`` the first to look at: the row, its
     label, its kind, confidence and margin."""
 
     sentence: str
     chart: Markup
-    kinds: tuple[tuple[str, str, str, str], ...]
+    types: tuple[tuple[str, str, str, str], ...]
     rows: tuple[tuple[str, str, str, str, str], ...]
     left_out: str
 
 
 def data_map(run: RunFiles) -> DataMapView | None:
     """``None`` where the run kept no history of its rows."""
-    seen = [line for line in run.examples if line["split"] == "train" and line["passes"]]
-    if not seen:
+    mapped = [line for line in run.examples if line["split"] == "train" and line["passes"]]
+    if not mapped:
         return None
-    tally = Counter(line["kind"] for line in seen)
-    if len(seen) - tally["unclear"] < LEAST_CLEAR * len(seen):
-        return DataMapView(_too_seldom(seen, tally["unclear"]), Markup(""), (), (), "")
-    seen = [line for line in seen if line["kind"] != "unclear"]
+    tally = Counter(line["kind"] for line in mapped)
+    if len(mapped) - tally["unclear"] < MIN_CLEAR_SHARE * len(mapped):
+        return DataMapView(_too_few_passes(mapped, tally["unclear"]), Markup(""), (), (), "")
+    mapped = [line for line in mapped if line["kind"] != "unclear"]
     unclear = tally.pop("unclear", 0)
-    shown = _sample(seen)
+    shown = _sample(mapped)
     kinds = tuple(
-        (kind, kind, words, count(tally[kind])) for kind, words in WORDS.items() if tally[kind]
+        (example_type, example_type, words, count(tally[example_type])) for example_type, words in TYPE_MEANINGS.items() if tally[example_type]
     )
-    left = len(seen) - len(shown)
-    rows = len(seen)
-    suspects = [f"{count(tally[kind])} {kind}" for kind in SUSPECT if tally.get(kind)]
-    odd = ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learnt"
-    about = "; ".join(f"{kind} ({WORDS[kind]}): {n}" for kind, n in tally.items())
+    not_drawn = len(mapped) - len(shown)
+    rows = len(mapped)
+    suspects = [f"{count(tally[example_type])} {example_type}" for example_type in SUSPECT_TYPES if tally.get(example_type)]
+    suspects_text = ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learnt"
+    about = "; ".join(f"{example_type} ({TYPE_MEANINGS[example_type]}): {n}" for example_type, n in tally.items())
     return DataMapView(
-        sentence=f"Of {plural(rows, 'training row')}: {odd}." + _left_out(unclear),
+        sentence=f"Of {plural(rows, 'training row')}: {suspects_text}." + _left_out(unclear),
         chart=_map(shown, about),
-        kinds=kinds,
-        rows=tuple(_line(x) for x in _suspects(seen)),
-        left_out=f"{plural(left, 'row')} more are not drawn." if left else "",
+        types=kinds,
+        rows=tuple(_line(x) for x in _suspects(mapped)),
+        left_out=f"{plural(not_drawn, 'row')} more are not drawn." if not_drawn else "",
     )
 
 
-def _too_seldom(seen: Sequence[ExampleRow], unclear: int) -> str:
-    passes = max(int(line["passes"]) for line in seen)
+def _too_few_passes(rows: Sequence[ExampleRow], unclear: int) -> str:
+    passes = max(int(line["passes"]) for line in rows)
     return (
-        f"No map is drawn: {count(unclear)} of {plural(len(seen), 'training row')} were seen in "
+        f"No map is drawn: {count(unclear)} of {plural(len(rows), 'training row')} were seen in "
         f"fewer than three passes (the most were {plural(passes, 'pass', 'passes')}), and one or "
         "two say how the training began, not what a row is like. More epochs make a map."
     )
@@ -102,35 +102,35 @@ def _left_out(unclear: int) -> str:
     return f" {rows} seen in fewer than three passes and {verb} left out."
 
 
-def _sample(seen: Sequence[ExampleRow]) -> Sequence[ExampleRow]:
+def _sample(rows: Sequence[ExampleRow]) -> Sequence[ExampleRow]:
     """Every row that is not easy, and evenly spaced easy ones, up to the most that are drawn."""
-    if len(seen) <= MOST_MARKS:
-        return seen
-    odd = [line for line in seen if line["kind"] != "easy"][:MOST_MARKS]
-    easy = [line for line in seen if line["kind"] == "easy"]
-    room = MOST_MARKS - len(odd)
-    step = max(1, -(-len(easy) // max(1, room)))
-    return [*easy[::step][:room], *odd]
+    if len(rows) <= MAX_MARKS:
+        return rows
+    not_easy = [line for line in rows if line["kind"] != "easy"][:MAX_MARKS]
+    easy = [line for line in rows if line["kind"] == "easy"]
+    easy_places = MAX_MARKS - len(not_easy)
+    step = max(1, -(-len(easy) // max(1, easy_places)))
+    return [*easy[::step][:easy_places], *not_easy]
 
 
-def _suspects(seen: Sequence[ExampleRow]) -> list[ExampleRow]:
+def _suspects(rows: Sequence[ExampleRow]) -> list[ExampleRow]:
     """The rows that most deserve a look: the lowest margin, or the least sure where none is."""
-    odd = [line for line in seen if line["kind"] in SUSPECT]
+    suspects = [line for line in rows if line["kind"] in SUSPECT_TYPES]
     return sorted(
-        odd,
+        suspects,
         key=lambda x: (
             x["aum"] if x["aum"] is not None else x["confidence"],
             x["confidence"],
             x["row"],
         ),
-    )[:LISTED]
+    )[:MAX_SUSPECTS]
 
 
 def _line(line: ExampleRow) -> tuple[str, str, str, str, str]:
     return (
         count(line["row"]),
         "–" if line["label"] is None else str(line["label"]),
-        f"{line['kind']}: {WORDS[line['kind']]}",
+        f"{line['kind']}: {TYPE_MEANINGS[line['kind']]}",
         number(line["confidence"], "confidence"),
         number(line["aum"], ""),
     )
@@ -146,10 +146,10 @@ def _map(rows: Sequence[ExampleRow], about: str) -> Markup:
 
 def _draw(size: str, width: float, rows: Sequence[ExampleRow], about: str) -> Markup:
     height = 380.0 if size == "wide" else 320.0
-    x = AxisScale(0.0, MOST_SPREAD, 56.0, width - 14.0)
+    x = AxisScale(0.0, MAX_VARIABILITY, 56.0, width - 14.0)
     y = AxisScale(0.0, 1.0, height - 44.0, 34.0)
     parts = [_axes(x, y), *(_point(row, x, y) for row in rows)]
-    return drawing("data-map", size, width, height, "Data map", about, *parts)
+    return svg_drawing("data-map", size, width, height, "Data map", about, *parts)
 
 
 def _axes(x: AxisScale, y: AxisScale) -> Markup:
@@ -159,7 +159,7 @@ def _axes(x: AxisScale, y: AxisScale) -> Markup:
             line(x.start, x.end, y(at), y(at), "grid"),
             tick(label, x.start - 7, y(at) + 4, "end"),
         ]
-    for at, label in zip(ticks(0, MOST_SPREAD), tick_labels(ticks(0, MOST_SPREAD)), strict=True):
+    for at, label in zip(ticks(0, MAX_VARIABILITY), tick_labels(ticks(0, MAX_VARIABILITY)), strict=True):
         parts.append(tick(label, x(at), y.start + 18, "middle"))
     parts.append(tick("variability →", x.end, y.start + 38, "end"))
     parts.append(tick("↑ confidence", x.start, y.end - 16))
@@ -167,12 +167,12 @@ def _axes(x: AxisScale, y: AxisScale) -> Markup:
 
 
 def _point(row: ExampleRow, x: AxisScale, y: AxisScale) -> Markup:
-    at, over = x(min(row["variability"], MOST_SPREAD)), y(row["confidence"])
+    at, over = x(min(row["variability"], MAX_VARIABILITY)), y(row["confidence"])
     dot = element("circle", cx=at, cy=over, r=3.2, class_=f"dot map {row['kind']}")
     words = (
         f"Row {row['row']}"
         + (f", {row['label']}" if row["label"] is not None else "")
-        + f"\n{row['kind']}: {WORDS[row['kind']]}"
+        + f"\n{row['kind']}: {TYPE_MEANINGS[row['kind']]}"
         f"\nconfidence {number(row['confidence'], 'confidence')}"
         f"\nvariability {number(row['variability'], '')}"
     )

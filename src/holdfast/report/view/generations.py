@@ -9,7 +9,7 @@ from holdfast.core.records import Estimate
 from holdfast.report.document import Cell
 from holdfast.report.numbers import count, metric_name, plural
 from holdfast.report.run_files import Block, RunFiles
-from holdfast.report.view.honest import cell
+from holdfast.report.view.score import cell
 
 COLUMNS = {
     "test": "Test rows",
@@ -21,7 +21,7 @@ SOURCE_LIMIT = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class GeneratedText:
     """One row: what it was given, what it should write, and what the two models wrote."""
 
     row: str
@@ -33,7 +33,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Generations:
+class GenerationsView:
     """The section. ``scores`` and ``counts`` are tables with one column a side and model; a line of
     ``counts`` is what is counted, then a number a column."""
 
@@ -42,21 +42,21 @@ class Generations:
     scores: tuple[tuple[str, tuple[Cell, ...]], ...]
     count_columns: tuple[str, ...]
     counts: tuple[tuple[str, tuple[str, ...]], ...]
-    sides: tuple[tuple[str, tuple[Text, ...]], ...]
+    splits: tuple[tuple[str, tuple[GeneratedText, ...]], ...]
 
 
-def generations(run: RunFiles) -> Generations | None:
+def generations(run: RunFiles) -> GenerationsView | None:
     """From ``generations`` of result.json; ``None`` where the task writes no text or nothing was
     generated."""
     raw = run.part("generations")
     sides = (("Test rows", _texts(raw, "test")), ("Training rows", _texts(raw, "train")))
     if not any(texts for _, texts in sides):
         return None
-    found, tallies, meaning = raw.table("scores"), raw.table("counts"), raw.block("meaning")
-    scores = {key: found[key] for key in COLUMNS if key in found}
+    scores_of_set, tallies, meaning = raw.table("scores"), raw.table("counts"), raw.block("meaning")
+    scores = {key: scores_of_set[key] for key in COLUMNS if key in scores_of_set}
     counts = {key: tallies[key] for key in COLUMNS if key in tallies}
     unknown = Estimate(None, why="not recorded")
-    return Generations(
+    return GenerationsView(
         sentence=_sentence(raw.block("settings").get("beams"), counts),
         score_columns=tuple(COLUMNS[key] for key in scores),
         scores=tuple(
@@ -78,13 +78,13 @@ def generations(run: RunFiles) -> Generations | None:
             for name in dict.fromkeys(name for one in counts.values() for name in one)
             if name != "n"
         ),
-        sides=tuple(side for side in sides if side[1]),
+        splits=tuple(split_texts for split_texts in sides if split_texts[1]),
     )
 
 
-def _texts(block: Block, side: str) -> tuple[Text, ...]:
+def _texts(block: Block, split: str) -> tuple[GeneratedText, ...]:
     return tuple(
-        Text(
+        GeneratedText(
             row=str(raw.get("row", "–")),
             source=_cut(raw.text("source")),
             reference=raw.text("reference"),
@@ -92,16 +92,16 @@ def _texts(block: Block, side: str) -> tuple[Text, ...]:
             untuned=None if raw.get("untuned") is None else str(raw["untuned"]),
             same=str(raw.get("reference")).split() == str(raw.get("generated")).split(),
         )
-        for raw in block.blocks(side)
+        for raw in block.blocks(split)
     )
 
 
 def _sentence(beams: object, counts: Mapping[str, Block]) -> str:
     how = "greedily" if beams in (1, None) else f"with {count(beams)} beams"
     rows = " and ".join(
-        plural(counts[side].get("n", 0), f"{name} row")
-        for side, name in (("test", "test"), ("train", "training"))
-        if side in counts
+        plural(counts[split].get("n", 0), f"{name} row")
+        for split, name in (("test", "test"), ("train", "training"))
+        if split in counts
     )
     return f"The same fixed sample for both models, written {how}: {rows}."
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from holdfast.core.wording import bounds
-from holdfast.report.answer.answer import answer, discarded
+from holdfast.report.answer.answer import answer, discarded_sentence
 from holdfast.report.answer.score import Use
 from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sentence
-from holdfast.report.public import last_part, public_name
+from holdfast.report.public import base_name, public_name
 from holdfast.report.run_files import Block, RunFiles
 
 # label: (tone, the word shown beside the mark, the sentence)
-PLAIN: Mapping[str, tuple[str, str]] = {
+VERDICT_SENTENCES: Mapping[str, tuple[str, str]] = {
     "learning": ("good", "Its validation loss fell during training."),
     "healthy": ("good", "It converged, and its validation loss did not rise."),
     "underfit": ("warn", "It has not learned enough yet."),
@@ -29,7 +29,7 @@ PLAIN: Mapping[str, tuple[str, str]] = {
 }
 # What stands before a label's sentence where the test rows do not confirm it, and after it.
 BY_VALIDATION, UNCONFIRMED = "By the validation rows: ", " The test rows do not confirm this."
-OF_DISCARDED = " The verdict is about the discarded steps: "
+ABOUT_DISCARDED = " The verdict is about the discarded steps: "
 # A good course above a model of no use must not sound like one that is worth something.
 NO_FAULT = "The training itself shows no fault; its result is the score above."
 HARMS = {
@@ -72,31 +72,31 @@ def headline(run: RunFiles) -> Headline:
     """An unknown label (a newer run) is shown as it is, in the neutral tone. A good verdict is
     green only over a model that is worth using: a run can go well and end at nothing. One that the
     test rows do not confirm is neutral, and says so."""
-    verdict, found = run.part("verdict"), answer(run.result)
+    verdict, run_answer = run.part("verdict"), answer(run.result)
     label = verdict.text("label", "inconclusive")
-    tone, told = PLAIN.get(label, ("unsure", f"The verdict is “{label}”."))
+    tone, verdict_sentence = VERDICT_SENTENCES.get(label, ("unsure", f"The verdict is “{label}”."))
     if run.result.get("policy") == "off" and label == "overfit":
         # A guard that only observed another trainer kept no state.
-        told = "It overfitted, and its last checkpoint is the one that remains."
-    unused = discarded(run.result)
-    if tone == "good" and (unused or found.use == "no"):
-        told = NO_FAULT
-    tone, told = as_confirmed(verdict, tone, told)
-    if unused:
-        told = f"{unused}{OF_DISCARDED}{lower(told)}"
+        verdict_sentence = "It overfitted, and its last checkpoint is the one that remains."
+    discarded_text = discarded_sentence(run.result)
+    if tone == "good" and (discarded_text or run_answer.use == "no"):
+        verdict_sentence = NO_FAULT
+    tone, verdict_sentence = unless_unconfirmed(verdict, tone, verdict_sentence)
+    if discarded_text:
+        verdict_sentence = f"{discarded_text}{ABOUT_DISCARDED}{lower_first(verdict_sentence)}"
     # The guard never sees the test rows of another trainer: its verdict is what the page is about.
-    watched, word = bool(run.result.get("trainer")), TONES[tone]
-    if not watched and tone == "good" and (unused or found.use != "yes"):
+    is_other_trainer, word = bool(run.result.get("trainer")), TONES[tone]
+    if not is_other_trainer and tone == "good" and (discarded_text or run_answer.use != "yes"):
         tone, word = "unsure", "Verdict on the training"
     return Headline(
         title=title(run),
-        answer="" if watched else found.headline,
-        advice="" if watched else found.advice,
-        use_tone="" if watched else USE_TONES[found.use],
+        answer="" if is_other_trainer else run_answer.headline,
+        advice="" if is_other_trainer else run_answer.advice,
+        use_tone="" if is_other_trainer else USE_TONES[run_answer.use],
         tone=tone,
         tone_word=word,
         label=label.replace("_", " "),
-        sentence=told,
+        sentence=verdict_sentence,
         because=verdict.text("because", "The run gave no reason."),
         facts=_fact_lines(run, verdict),
         cause=verdict.text("cause"),
@@ -115,14 +115,14 @@ class RemedyJson(TypedDict):
     set: list[str]
 
 
-def as_confirmed(verdict: Mapping[str, object], tone: str, sentence: str) -> tuple[str, str]:
+def unless_unconfirmed(verdict: Mapping[str, object], tone: str, sentence: str) -> tuple[str, str]:
     """Tone and sentence of a label, or of one that the run's test rows do not confirm."""
     if verdict.get("test_agrees") is not False:
         return tone, sentence
-    return "unsure", f"{BY_VALIDATION}{lower(sentence)}{UNCONFIRMED}"
+    return "unsure", f"{BY_VALIDATION}{lower_first(sentence)}{UNCONFIRMED}"
 
 
-def lower(text: str) -> str:
+def lower_first(text: str) -> str:
     """A sentence as it goes on behind a colon."""
     return text[:1].lower() + text[1:]
 
@@ -136,7 +136,7 @@ def data_name(run: RunFiles) -> str:
     """The last part of the data's path or hub name."""
     settings = (run.part("settings", "data"), Block(run.recipe).block("data"))
     path = next((one.text("path") for one in settings if one.get("path")), "")
-    return last_part(path) if path else run.part().text("task", "Fine-tuning run")
+    return base_name(path) if path else run.part().text("task", "Fine-tuning run")
 
 
 def _fact_lines(run: RunFiles, verdict: Block) -> tuple[tuple[str, str], ...]:
@@ -170,8 +170,8 @@ def evidence_line(raw: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 def evidence_value(value: float | None) -> str:
     """A number of any kind: a count without decimals, anything else with three."""
-    whole = value is not None and abs(value) >= 10 and float(value).is_integer()
-    return count(value) if whole else compact(value)
+    is_integer = value is not None and abs(value) >= 10 and float(value).is_integer()
+    return count(value) if is_integer else compact(value)
 
 
 def settings_words(settings: Iterable[str]) -> str:

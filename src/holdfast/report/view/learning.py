@@ -1,4 +1,4 @@
-"""How it learned: curves over the looks, and the gap between rows seen and rows not seen."""
+"""Learning curves, and the gap between training and validation rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from holdfast.core.branches import alive, branch_of
 from holdfast.core.records import Estimate, finite
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
-from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, DiscardedCurve, draw_curves
+from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.charts.svg import SIZES
 from holdfast.report.document import Cell
 from holdfast.report.numbers import (
-    AT_LOOKS,
+    EVALUATION_METRICS,
     count,
     is_rate,
     metric_name,
@@ -26,7 +26,7 @@ from holdfast.report.numbers import (
     sentence,
 )
 from holdfast.report.run_files import Block, RunFiles
-from holdfast.report.view.honest import cell, headline_metric
+from holdfast.report.view.score import cell, headline_metric
 
 FOLDS, TEST = "Validation, out of fold", "Test"
 PROBE, VALID, REFINED = "Training sample", "Validation", "Validation, calibrated"
@@ -37,15 +37,15 @@ LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 @dataclass(frozen=True, slots=True)
 class LearningView:
     """Two charts and their table; ``legend`` lists (style, name) of the lines that have values,
-    ``looks`` are the table's lines: step, epoch, numbers, and whether its checkpoint was kept.
+    ``evaluations`` are the table's lines: step, epoch, numbers, whether its checkpoint was kept.
     ``went_back`` tells of the looks that a rollback took out of the run, empty where none did;
-    ``tried`` of each trial and whether it was kept, ``optimism`` what choosing among the looks is
+    ``trials`` of each trial and whether it was kept, ``optimism`` what choosing among the looks is
     worth."""
 
     loss: Markup
     accuracy: Markup
     legend: tuple[tuple[str, str], ...]
-    looks: tuple[tuple[str, str, tuple[str, ...], bool], ...]
+    evaluations: tuple[tuple[str, str, tuple[str, ...], bool], ...]
     best: str
     stopped: str
     phases: tuple[str, ...]
@@ -53,7 +53,7 @@ class LearningView:
     rate: str
     refined: bool
     went_back: str = ""
-    tried: tuple[str, ...] = ()
+    trials: tuple[str, ...] = ()
     optimism: str = ""
 
 
@@ -76,25 +76,25 @@ def learning(
 ) -> LearningView:
     """Without looks, or without validation rows, says so in ``missing``. ``key`` begins the ids of
     the charts, which are drawn in ``sizes``."""
-    looks = sorted((s for s in run.snapshots if isinstance(s.get("step"), int)), key=_step)
-    rate = _rate(looks)
-    losses, rates = _lines(looks, rate)
+    evaluations = sorted((s for s in run.snapshots if isinstance(s.get("step"), int)), key=_step)
+    rate = _share_metric(evaluations)
+    losses, rates = _lines(evaluations, rate)
     # Tasks without logits of classes write the raw loss in both places.
-    refined = losses[2].values != losses[1].values or not looks
+    refined = losses[2].values != losses[1].values or not evaluations
     best, control = run.result.get("best_step"), run.part("control")
     shown = _with_values(losses if refined else losses[:2])
-    stretches = _stretches(run)
+    stretches = _discarded_segments(run)
     loss = CurvesChart(
         f"{key}-loss",
         "Loss over the run",
         "loss",
-        tuple(map(_step, looks)),
-        tuple(finite(look.get("epoch")) for look in looks),
+        tuple(map(_step, evaluations)),
+        tuple(finite(evaluation.get("epoch")) for evaluation in evaluations),
         shown,
         best if isinstance(best, int) else None,
         sizes=sizes,
         scripted=scripted,
-        left=_left(stretches, LOSS_KEYS),
+        left=_discarded_curves(stretches, LOSS_KEYS),
     )
     accuracy = replace(
         loss,
@@ -102,34 +102,34 @@ def learning(
         title=f"{metric_name(rate)} over the run",
         metric=rate,
         series=_with_values(rates),
-        left=_left(stretches, {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}),
+        left=_discarded_curves(stretches, {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}),
     )
     return LearningView(
-        loss=curves(loss),
-        accuracy=curves(accuracy),
+        loss=draw_curves(loss),
+        accuracy=draw_curves(accuracy),
         legend=tuple((s.style, s.name) for s in shown),
-        looks=tuple(_look(look, [*losses, *rates], i, best) for i, look in enumerate(looks)),
+        evaluations=tuple(_evaluation_line(evaluation, [*losses, *rates], i, best) for i, evaluation in enumerate(evaluations)),
         best=count(best),
         stopped=sentence(run.part().text("stopped_because")),
-        phases=_phases(looks),
-        missing=_missing(looks, losses[1]),
+        phases=_phases(evaluations),
+        missing=_missing(evaluations, losses[1]),
         rate=metric_name(rate),
         refined=refined,
-        went_back=_went_back(len(run.left)),
-        tried=tuple(map(_trial, control.blocks("trials"))),
+        went_back=_rollback_sentence(len(run.left)),
+        trials=tuple(map(_trial_sentence, control.blocks("trials"))),
         optimism=control.block("optimism").text("because"),
     )
 
 
 def _lines(
-    looks: list[Mapping[str, object]], rate: str
+    evaluations: list[Mapping[str, object]], rate: str
 ) -> tuple[list[ChartSeries], list[ChartSeries]]:
     """The lines of the losses, and those of the rate."""
     losses = [
-        ChartSeries(name, style, _column(looks, f"{style}_loss")) for style, name in LINES.items()
+        ChartSeries(name, style, _column(evaluations, f"{style}_loss")) for style, name in LINES.items()
     ]
     rates = [
-        ChartSeries(LINES[style], style, _column(looks, f"{style}_metrics", rate))
+        ChartSeries(LINES[style], style, _column(evaluations, f"{style}_metrics", rate))
         for style in LOSS_KEYS
     ]
     return losses, rates
@@ -142,34 +142,34 @@ def gap(run: RunFiles) -> GapView:
         (FOLDS if run.part("valid").get("out_of_fold") else VALID, run.part("valid")),
         (TEST, run.part("test")),
     ]
-    found = [(what, metrics(block)) for what, block in sets]
-    names = list(dict.fromkeys(name for _, scores in found for name in scores))
-    main = headline_metric(found[2][1] or found[1][1])
+    scores_of_set = [(set_name, metrics(block)) for set_name, block in sets]
+    names = list(dict.fromkeys(name for _, scores in scores_of_set for name in scores))
+    main = headline_metric(scores_of_set[2][1] or scores_of_set[1][1])
     unknown = Estimate(None, why="no rows, or not recorded")
     lines = [
-        Dot(what, scores.get(main, unknown), "main" if what == TEST else "other")
-        for what, scores in found
+        Dot(set_name, scores.get(main, unknown), "main" if set_name == TEST else "other")
+        for set_name, scores in scores_of_set
     ]
-    apart = "the test rows took no part in any choice"
+    test_note = "the test rows took no part in any choice"
     return GapView(
-        test="the test numbers are out of fold" if run.part("test").get("out_of_fold") else apart,
-        sentence=_gap_sentence(found[0][1].get(main), found[1][1].get(main), main),
-        chart=dots("gap", lines, main, f"{metric_name(main)} on the three sets"),
-        columns=tuple(f"{what} ({count(block.get('n', 0))})" for what, block in sets),
+        test="the test numbers are out of fold" if run.part("test").get("out_of_fold") else test_note,
+        sentence=_gap_sentence(scores_of_set[0][1].get(main), scores_of_set[1][1].get(main), main),
+        chart=draw_dots("gap", lines, main, f"{metric_name(main)} on the three sets"),
+        columns=tuple(f"{set_name} ({count(block.get('n', 0))})" for set_name, block in sets),
         table=tuple(
-            (metric_name(name), tuple(cell(scores.get(name, unknown), name) for _, scores in found))
+            (metric_name(name), tuple(cell(scores.get(name, unknown), name) for _, scores in scores_of_set))
             for name in names
         ),
     )
 
 
-def _rate(looks: list[Mapping[str, Any]]) -> str:
+def _share_metric(evaluations: list[Mapping[str, Any]]) -> str:
     """What share of answers, or of target tokens, is right; for numbers R²."""
-    measured = [look.get("valid_metrics") or look.get("train_metrics") or {} for look in looks]
-    return next((name for name in AT_LOOKS if any(name in one for one in measured)), "accuracy")
+    metrics_of = [evaluation.get("valid_metrics") or evaluation.get("train_metrics") or {} for evaluation in evaluations]
+    return next((name for name in EVALUATION_METRICS if any(name in one for one in metrics_of)), "accuracy")
 
 
-def _went_back(left: int) -> str:
+def _rollback_sentence(left: int) -> str:
     if not left:
         return ""
     return (
@@ -178,70 +178,70 @@ def _went_back(left: int) -> str:
     )
 
 
-def _trial(one: Block) -> str:
+def _trial_sentence(one: Block) -> str:
     return (
         f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on: "
         f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Undone'}."
     )
 
 
-def _step(look: Mapping[str, Any]) -> int:
-    return int(look["step"])
+def _step(evaluation: Mapping[str, Any]) -> int:
+    return int(evaluation["step"])
 
 
 def _with_values(series: list[ChartSeries]) -> tuple[ChartSeries, ...]:
     return tuple(s for s in series if any(v is not None for v in s.values))
 
 
-def _stretches(run: RunFiles) -> list[list[Mapping[str, Any]]]:
+def _discarded_segments(run: RunFiles) -> list[list[Mapping[str, Any]]]:
     """The looks that are no part of the run any more, by the branch they were of, each with the
     look before it, from which its line is drawn."""
     every = (*run.snapshots, *run.left)
-    found = []
+    segments = []
     for branch in dict.fromkeys(map(branch_of, run.left)):
-        looks = [look for look in run.left if branch_of(look) == branch]
-        way = alive(every, branch, lambda look: (branch_of(look), _step(look)))
-        before = [look for look in way if _step(look) < min(map(_step, looks))]
-        found.append([*sorted(before, key=_step)[-1:], *sorted(looks, key=_step)])
-    return found
+        discarded = [evaluation for evaluation in run.left if branch_of(evaluation) == branch]
+        branch_path = alive(every, branch, lambda evaluation: (branch_of(evaluation), _step(evaluation)))
+        before = [evaluation for evaluation in branch_path if _step(evaluation) < min(map(_step, discarded))]
+        segments.append([*sorted(before, key=_step)[-1:], *sorted(discarded, key=_step)])
+    return segments
 
 
-def _left(
+def _discarded_curves(
     stretches: list[list[Mapping[str, object]]], keys: Mapping[str, tuple[str, ...]]
-) -> tuple[LeftCurve, ...]:
+) -> tuple[DiscardedCurve, ...]:
     return tuple(
-        LeftCurve(style, tuple(map(_step, looks)), _column(looks, *path))
-        for looks in stretches
+        DiscardedCurve(style, tuple(map(_step, evaluations)), _column(evaluations, *path))
+        for evaluations in stretches
         for style, path in keys.items()
     )
 
 
-def _column(looks: list[Mapping[str, object]], *keys: str) -> tuple[float | None, ...]:
+def _column(evaluations: list[Mapping[str, object]], *keys: str) -> tuple[float | None, ...]:
     *path, last = keys
-    return tuple(finite(Block(look).block(*path).get(last)) for look in looks)
+    return tuple(finite(Block(evaluation).block(*path).get(last)) for evaluation in evaluations)
 
 
-def _look(
-    look: Mapping[str, object], series: list[ChartSeries], index: int, best: object
+def _evaluation_line(
+    evaluation: Mapping[str, object], series: list[ChartSeries], index: int, best: object
 ) -> tuple[str, str, tuple[str, ...], bool]:
-    epoch = finite(look.get("epoch"))
+    epoch = finite(evaluation.get("epoch"))
     numbers = [number(s.values[index], "" if i < 3 else "accuracy") for i, s in enumerate(series)]
     shown = "–" if epoch is None else f"{epoch:.2f}"
-    return count(look["step"]), shown, tuple(numbers), look["step"] == best
+    return count(evaluation["step"]), shown, tuple(numbers), evaluation["step"] == best
 
 
-def _phases(looks: list[Mapping[str, object]]) -> tuple[str, ...]:
-    names = [str(look["phase"]) for look in looks if look.get("phase")]
+def _phases(evaluations: list[Mapping[str, object]]) -> tuple[str, ...]:
+    names = [str(evaluation["phase"]) for evaluation in evaluations if evaluation.get("phase")]
     ranges = []
     for name in dict.fromkeys(names):
-        steps = [_step(look) for look in looks if look.get("phase") == name]
+        steps = [_step(evaluation) for evaluation in evaluations if evaluation.get("phase") == name]
         first, last = count(min(steps)), count(max(steps))
         ranges.append(f"{name}: " + (f"step {first}" if first == last else f"steps {first}–{last}"))
     return tuple(ranges) if len(ranges) > 1 else ()
 
 
-def _missing(looks: list[Mapping[str, object]], valid: ChartSeries) -> str:
-    if not looks:
+def _missing(evaluations: list[Mapping[str, object]], valid: ChartSeries) -> str:
+    if not evaluations:
         return "This run recorded no evaluations, so there are no curves."
     if all(value is None for value in valid.values):
         return "There were no validation rows, so only the training sample has a curve."

@@ -9,12 +9,12 @@ from holdfast.core.errors import RunError
 from holdfast.report.document import Cell
 from holdfast.report.numbers import compact, count, number
 from holdfast.report.run_files import Block, RunFiles, TestPrediction
-from holdfast.report.view.honest import cell
+from holdfast.report.view.score import cell
 
 COMPACT_FROM = 13
 LONG_NAME = 20
-DRAWN_UP_TO = 160
-HARDEST = 20
+MAX_CLASSES_DRAWN = 160
+MAX_HARDEST = 20
 TEXT_LIMIT = 700
 PICTURE = "data:image/jpeg;base64,"
 PICTURE_LIMIT = 12_000
@@ -25,7 +25,7 @@ PER_CLASS = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class ConfusionMatrixView:
     """Rows are the true class. A line is (class, cells); a cell is (text, shade 0…8, diagonal).
     ``numbered`` columns carry a number instead of a name; ``compact`` is for many classes."""
 
@@ -62,14 +62,14 @@ class Hardest:
     numbers: bool = False
 
 
-def matrix(run: RunFiles) -> Matrix | None:
+def confusion_matrix(run: RunFiles) -> ConfusionMatrixView | None:
     """From ``test.confusion``, else counted from ``predictions.parquet``; else ``None``."""
     raw = run.part("test", "confusion")
     if _no_classes(run) or run.part("meta"):
         # The classes of test episodes are none that the head of the saved start has.
         return None
     classes = raw.texts("classes") or run.part().texts("classes")
-    counts = raw.get("counts") or _counted(run.predictions, classes)
+    counts = raw.get("counts") or _count_pairs(run.predictions, classes)
     if not classes or not counts:
         return None
     known = [row for row in counts if row and all(isinstance(n, int) for n in row)]
@@ -80,14 +80,14 @@ def matrix(run: RunFiles) -> Matrix | None:
             None,
             "The file was changed by hand or by another tool; restore it.",
         )
-    drawn, small = len(classes) <= DRAWN_UP_TO, len(classes) >= COMPACT_FROM
-    return Matrix(
+    drawn, small = len(classes) <= MAX_CLASSES_DRAWN, len(classes) >= COMPACT_FROM
+    return ConfusionMatrixView(
         classes=tuple(classes),
         compact=small,
         drawn=drawn,
         numbered=small or max(map(len, classes)) > LONG_NAME,
         lines=tuple(_line(name, i, counts[i]) for i, name in enumerate(classes)) if drawn else (),
-        top=_top(classes, counts),
+        top=_most_confused(classes, counts),
     )
 
 
@@ -105,7 +105,7 @@ def hardest(run: RunFiles) -> Hardest | None:
     raw = run.part("hardest")
     if raw:
         by_loss, confident = (
-            tuple(map(_row, raw.blocks(key)[:HARDEST])) for key in ("loss", "confidently_wrong")
+            tuple(map(_row, raw.blocks(key)[:MAX_HARDEST])) for key in ("loss", "confidently_wrong")
         )
         return Hardest(by_loss, confident, has_text=True, numbers=_no_classes(run) == REGRESSION)
     # A query row of an episode was answered from a few rows: that it is wrong says nothing of its
@@ -114,14 +114,14 @@ def hardest(run: RunFiles) -> Hardest | None:
         return None
     wrong = [p for p in run.predictions if p.prediction != p.label]
     losses = sorted(run.predictions, key=lambda p: (-(p.loss or 0.0), p.row))
-    sure = sorted(wrong, key=lambda p: (-(p.confidence or 0.0), p.row))
-    return Hardest(_plain(losses), _plain(sure), has_text=False)
+    by_confidence = sorted(wrong, key=lambda p: (-(p.confidence or 0.0), p.row))
+    return Hardest(_plain_rows(losses), _plain_rows(by_confidence), has_text=False)
 
 
-def has_pictures(run: RunFiles) -> bool:
+def has_images(run: RunFiles) -> bool:
     """Whether any of the hardest rows shows a picture."""
-    found = hardest(run)
-    return found is not None and any(row.image for row in (*found.by_loss, *found.confident))
+    hardest_rows = hardest(run)
+    return hardest_rows is not None and any(row.image for row in (*hardest_rows.by_loss, *hardest_rows.confident))
 
 
 def _no_classes(run: RunFiles) -> str:
@@ -130,7 +130,7 @@ def _no_classes(run: RunFiles) -> str:
     return problem if problem in (REGRESSION, MULTI_LABEL) else ""
 
 
-def _counted(predictions: Sequence[TestPrediction], classes: Sequence[str]) -> list[list[int]]:
+def _count_pairs(predictions: Sequence[TestPrediction], classes: Sequence[str]) -> list[list[int]]:
     place = {name: i for i, name in enumerate(classes)}
     counts = [[0] * len(classes) for _ in classes]
     for p in predictions:
@@ -142,17 +142,17 @@ def _counted(predictions: Sequence[TestPrediction], classes: Sequence[str]) -> l
 def _line(
     name: str, index: int, counts: Sequence[int]
 ) -> tuple[str, tuple[tuple[str, int, bool], ...]]:
-    whole = sum(counts)
+    total = sum(counts)
     # What is there at all is never blank.
     return name, tuple(
-        (count(n), max(1, min(SHADES, round(SHADES * n / whole))), i == index)
+        (count(n), max(1, min(SHADES, round(SHADES * n / total))), i == index)
         if n
         else ("", 0, i == index)
         for i, n in enumerate(counts)
     )
 
 
-def _top(
+def _most_confused(
     classes: Sequence[str], counts: Sequence[Sequence[int]]
 ) -> tuple[tuple[str, str, str, str], ...]:
     pairs = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
@@ -181,7 +181,7 @@ def _row(raw: Block) -> MistakeRow:
     )
 
 
-def _plain(rows: Sequence[TestPrediction]) -> tuple[MistakeRow, ...]:
+def _plain_rows(rows: Sequence[TestPrediction]) -> tuple[MistakeRow, ...]:
     return tuple(
         MistakeRow(
             str(p.row),
@@ -192,5 +192,5 @@ def _plain(rows: Sequence[TestPrediction]) -> tuple[MistakeRow, ...]:
             compact(p.loss),
             p.label == p.prediction,
         )
-        for p in rows[:HARDEST]
+        for p in rows[:MAX_HARDEST]
     )

@@ -46,22 +46,22 @@ class ChoiceView:
 
 def findings(run: RunFiles) -> tuple[FindingLine, ...]:
     """Worst first."""
-    found = run.part("data").blocks("findings")
-    found.sort(key=lambda f: (ORDER.get(str(f.get("severity")), 3), -(f.get("score") or 0)))
-    return tuple(map(_finding, found))
+    blocks = run.part("data").blocks("findings")
+    blocks.sort(key=lambda f: (ORDER.get(str(f.get("severity")), 3), -(f.get("score") or 0)))
+    return tuple(map(_finding, blocks))
 
 
 def decisions(run: RunFiles) -> tuple[ChoiceView, ...]:
     """Those of result.json, then the notes of events.jsonl that say something else."""
     known: dict[tuple[str, str], ChoiceView] = {}
     for raw in [*run.part().blocks("decisions"), *run.notes]:
-        what, because = str(raw.get("what", "")), str(raw.get("because", ""))
-        choice = ChoiceView(what, _plain(raw.get("chosen", "")), because)
-        known.setdefault((what, because), choice)
+        subject, because = str(raw.get("what", "")), str(raw.get("because", ""))
+        choice = ChoiceView(subject, _value_text(raw.get("chosen", "")), because)
+        known.setdefault((subject, because), choice)
     return tuple(known.values())
 
 
-def moments(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
+def timeline(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
     """Changes of verdict and actions in order, and why the run ended: the step, its kind, what
     happened and why."""
     lines, label = [], None
@@ -85,7 +85,7 @@ def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ..
     if alert.get("command") is not None:
         # A command that alerts run may hold secrets; a recipe and older runs have it in full.
         recipe["alert"] = {**alert, "command": HIDDEN}
-    top = tuple((k, _plain(v)) for k, v in recipe.items() if not isinstance(v, Mapping))
+    top = tuple((k, _value_text(v)) for k, v in recipe.items() if not isinstance(v, Mapping))
     rest = tuple(
         (key, tuple(_flat(value))) for key, value in Block(recipe).table().items() if value
     )
@@ -97,10 +97,10 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     versions = dict(run.part("versions"))
     versions.setdefault("holdfast", run.result.get("holdfast", "–"))
     blocks = [
-        ("Model", [(k, _fact(v)) for k, v in run.part("model_facts").items()]),
+        ("Model", [(k, _fact_text(v)) for k, v in run.part("model_facts").items()]),
         ("Time and memory", [*_timing(run)]),
-        ("Versions", [(k, _plain(v)) for k, v in versions.items()]),
-        ("Machine", [(k, _plain(v)) for k, v in run.part("machine").items()]),
+        ("Versions", [(k, _value_text(v)) for k, v in versions.items()]),
+        ("Machine", [(k, _value_text(v)) for k, v in run.part("machine").items()]),
         *(
             (f"Probe: {key}", list(_flat(value)))
             for key, value in run.part().table("probes").items()
@@ -116,15 +116,15 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     trainer, which saves its model where it likes."""
     if run.result.get("trainer"):
         return ""
-    if writes := AUTO_MODELS.get(pipeline_of(str(run.result.get("task")))):
-        bits = _bits(run.part("settings", "model"))
+    if auto_class := AUTO_MODELS.get(pipeline_of(str(run.result.get("task")))):
+        bits = _quantization_arguments(run.part("settings", "model"))
         more = ", BitsAndBytesConfig" if bits else ""
         config = f"quantization_config=BitsAndBytesConfig({bits})"
         arguments = f',\n    dtype="float32", {config}' if bits else ""
         return (
-            f"from transformers import {writes}, AutoTokenizer{more}\n"
+            f"from transformers import {auto_class}, AutoTokenizer{more}\n"
             f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
-            f'model = {writes}.from_pretrained("{folder}"{arguments})\n'
+            f'model = {auto_class}.from_pretrained("{folder}"{arguments})\n'
             'inputs = tokenizer("A text to begin with.", return_tensors="pt")\n'
             "ids = model.generate(**inputs, max_new_tokens=100)\n"
             "print(tokenizer.decode(ids[0], skip_special_tokens=True))"
@@ -140,16 +140,16 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     return f"from transformers import pipeline\n{example}"
 
 
-def _bits(model: Block) -> str:
+def _quantization_arguments(model: Block) -> str:
     """How the pretrained model of an adapter is to be quantised again; empty where it is not."""
     if model.block("adapter").get("merge") or model.get("quantize") not in ("4bit", "8bit"):
         return ""
     if model["quantize"] == "8bit":
         return "load_in_8bit=True"
     # As a literal: these lines are there to be copied, and the run may be a stranger's.
-    kind = json.dumps(str(model.get("quant_type")))
+    quant_type = json.dumps(str(model.get("quant_type")))
     return (
-        f"load_in_4bit=True, bnb_4bit_quant_type={kind},\n        "
+        f"load_in_4bit=True, bnb_4bit_quant_type={quant_type},\n        "
         f"bnb_4bit_use_double_quant={bool(model.get('double_quant'))}"
     )
 
@@ -189,16 +189,16 @@ def _flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(item, Mapping) and item:
             yield from _flat(item, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _plain(item)
+            yield f"{prefix}{key}", _value_text(item)
 
 
-def _fact(value: object) -> str:
+def _fact_text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return count(value)
-    return compact(value) if isinstance(value, float) else _plain(value)
+    return compact(value) if isinstance(value, float) else _value_text(value)
 
 
-def _plain(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, str):
         return value
     if value is None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from holdfast.report.contents import contents
+from holdfast.report.contents import report_sections
 from holdfast.report.numbers import sentence
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED
 
-MOST = 5
+MAX_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +37,24 @@ class Reliance:
 def reliance(run: RunFiles, shown: Collection[str] | None = None) -> Reliance | None:
     """By the blocks of ``result.json``, of a page by those whose sections are ``shown``; ``None``
     where a run has none of them (older versions)."""
-    checks = {one.key: one.reliance for one in contents() if one.reliance}
-    told = [
-        (section, check, said)
+    checks = {one.key: one.reliance for one in report_sections() if one.reliance}
+    findings = [
+        (section, check, finding)
         for section, check in sorted(checks.items(), key=lambda one: one[1].rank)
-        if (shown is None or section in shown) and (said := check.find(run)) is not None
+        if (shown is None or section in shown) and (finding := check.find(run)) is not None
     ]
-    if not told:
+    if not findings:
         return None
-    clean = [check.looked_for for _, check, said in told if said == CLEAN]
-    undecided = [check.looked_for for _, check, said in told if said == UNDECIDED]
-    found = [
-        RelianceLine(section, "info" if check.is_use else "warn", sentence(said))
-        for section, check, said in told
-        if said not in (CLEAN, UNDECIDED)
+    clean = [check.looked_for for _, check, finding in findings if finding == CLEAN]
+    undecided = [check.looked_for for _, check, finding in findings if finding == UNDECIDED]
+    lines = [
+        RelianceLine(section, "info" if check.is_use else "warn", sentence(finding))
+        for section, check, finding in findings
+        if finding not in (CLEAN, UNDECIDED)
     ]
-    faults = [line for line in found if line.tone == "warn"]
-    use = [line for line in found if line.tone == "info"][:1]
-    shown_faults = faults[: MOST - len(use)]
+    faults = [line for line in lines if line.tone == "warn"]
+    use = [line for line in lines if line.tone == "info"][:1]
+    shown_faults = faults[: MAX_LINES - len(use)]
     rest = []
     if left := len(faults) - len(shown_faults):
         rest.append(f"{left} more below.")

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.numbers import (
     count,
     duration,
@@ -27,10 +27,10 @@ from holdfast.report.run_files import RunFiles
 
 Block = Mapping[str, Any]
 # Settings of a trial that are named in a sentence; the table has all.
-NAMED = 4
+MAX_SETTINGS_NAMED = 4
 STATES = {"pruned": "ended early", "failed": "failed"}
 # How the training of a trial ended. A label alone, beside a score, reads as if it judged the score.
-ENDS = {
+VERDICT_WORDS = {
     "learning": "still improving",
     "healthy": "converged",
     "underfit": "ended too early",
@@ -69,43 +69,44 @@ def study(run: RunFiles) -> StudyView | None:
 def study_view(block: Block, test: Estimate | None = None) -> StudyView:
     """The block ``study`` of ``result.json`` in words; ``test`` is the score of the test rows."""
     return StudyView(
-        answer_of(block),
+        study_answer(block),
         tuple(_entries(block)),
         _chart(block, test),
         tuple(_line(block, row) for row in block["trials_table"]),
-        tuple(searched(block)),
+        tuple(search_space(block)),
         metric_words(block["metric"]),
     )
 
 
-def score(block: Block, value: float | None) -> str:
+def format_score(block: Block, value: float | None) -> str:
     """A score of the study's metric."""
     return number(value, block["metric"])
 
 
-def settings_of(row: Block) -> str:
+def trial_settings(row: Block) -> str:
     """The settings of a trial on a line."""
     return _settings(row["settings"]) or "the default settings"
 
 
-def answer_of(block: Block) -> str:
+def study_answer(block: Block) -> str:
     """Which trial is kept, and why."""
     best = block["best"]
     row = next(row for row in block["trials_table"] if row["trial"] == best)
-    tried = plural(block["trials"], "trial")
+    trials = plural(block["trials"], "trial")
     if block["noise"]:
-        kept = "the default" if row["origin"] == "default" else f"trial {best}"
-        start = f"Of {tried}, none is shown to be better than {kept}, which is kept."
+        kept_trial = "the default" if row["origin"] == "default" else f"trial {best}"
+        start = f"Of {trials}, none is shown to be better than {kept_trial}, which is kept."
         top = block.get("top") or {}
         if top.get("trial") in (None, best):
             return f"{start} {sentence(block['because'])}"
-        seen = f"Trial {top['trial']} has the best validation score, {score(block, top['seen'])}"
-        return f"{start} {seen}. {sentence(block['because'])}"
-    named = _settings(dict(list(row["settings"].items())[:NAMED]))
-    more = len(row["settings"]) - NAMED
+        best_score = format_score(block, top["seen"])
+        best_seen = f"Trial {top['trial']} has the best validation score, {best_score}"
+        return f"{start} {best_seen}. {sentence(block['because'])}"
+    named = _settings(dict(list(row["settings"].items())[:MAX_SETTINGS_NAMED]))
+    more = len(row["settings"]) - MAX_SETTINGS_NAMED
     rest = f" and {plural(more, 'other setting')}" if more > 0 else ""
-    what = f" ({named}{rest})" if named else " (the default settings)"
-    return f"Of {tried} trial {best} won{what}. {sentence(block['because'])}"
+    settings_text = f" ({named}{rest})" if named else " (the default settings)"
+    return f"Of {trials} trial {best} won{settings_text}. {sentence(block['because'])}"
 
 
 def _entries(block: Block) -> Iterator[tuple[str, str]]:
@@ -113,18 +114,18 @@ def _entries(block: Block) -> Iterator[tuple[str, str]]:
     yield (
         "Expected",
         f"{metric_words(name)} {number(expected.value, name)} on new rows "
-        f"({interval(expected, name)}); seen: {score(block, block['seen'])}",
+        f"({interval(expected, name)}); seen: {format_score(block, block['seen'])}",
     )
-    yield "Inflated", _inflated(estimate(block["optimism"]), is_rate(name))
-    yield "Mattered", _mattered(block["importance"])
-    yield "Cheapest", _cheapest(block)
+    yield "Inflated", _optimism_text(estimate(block["optimism"]), is_rate(name))
+    yield "Mattered", _importance_text(block["importance"])
+    yield "Cheapest", _cheapest_text(block)
     judged = block["judged_by"]
     how = f", out of {judged['folds']} folds" if judged["folds"] > 1 else ""
     yield "Judged by", f"{plural(judged['rows'], 'row')}{how}; the test rows chose nothing"
     yield "Ended", f"{block['stopped_because']} ({duration(block['seconds'])} of trials)"
 
 
-def _inflated(inflated: Estimate, rate: bool) -> str:
+def _optimism_text(inflated: Estimate, rate: bool) -> str:
     if inflated.value is None:
         return "cannot be told of one trial"
     show, unit = (points, " points") if rate else (number, "")
@@ -135,26 +136,27 @@ def _inflated(inflated: Estimate, rate: bool) -> str:
     return f"by the choice among trials what was seen is {value} too good ({span})"
 
 
-def _mattered(block: Block) -> str:
+def _importance_text(block: Block) -> str:
     if block.get("why"):
         return str(block["why"])
     shares = block["shares"]
-    told = [f"{key} ({100 * shares[key]:.0f} %)" for key in block["matter"]]
-    if not told:
+    shares_text = [f"{key} ({100 * shares[key]:.0f} %)" for key in block["matter"]]
+    if not shares_text:
         return "no setting beyond what chance shows"
-    return f"{', '.join(told)} of the differences; the others no more than chance"
+    return f"{', '.join(shares_text)} of the differences; the others no more than chance"
 
 
-def _cheapest(block: Block) -> str:
+def _cheapest_text(block: Block) -> str:
     pareto = block["pareto"]
     if not pareto["several_forms"]:
         return "every trial answers as fast and is as large: only the score differs"
-    told = [
-        f"trial {one['trial']}: {score(block, one['seen'])}, {one['latency_ms']:.3g} ms a row, "
+    trials_text = [
+        f"trial {one['trial']}: {format_score(block, one['seen'])}, {one['latency_ms']:.3g} ms a "
+        "row, "
         f"{one['size_mb']:.3g} MB"
         for one in pareto["trials"][:3]
     ]
-    return f"no trial is better in score, time and size than {'; '.join(told)}"
+    return f"no trial is better in score, time and size than {'; '.join(trials_text)}"
 
 
 def _chart(block: Block, test: Estimate | None) -> Markup:
@@ -167,7 +169,7 @@ def _chart(block: Block, test: Estimate | None) -> Markup:
         of = block.get(key)
         if of and of["trial"] != block["best"]:
             lines.append(Dot(f"{name}: trial {of['trial']}", Estimate(of["seen"])))
-    return dots("study", lines, block["metric"], "What was seen, and what is expected")
+    return draw_dots("study", lines, block["metric"], "What was seen, and what is expected")
 
 
 def _line(block: Block, row: Block) -> tuple[str, ...]:
@@ -176,18 +178,18 @@ def _line(block: Block, row: Block) -> tuple[str, ...]:
     return (
         f"{row['trial']}{' (kept)' if row['trial'] == block['best'] else ''}",
         str(row["origin"]),
-        "–" if row["state"] == "failed" else score(block, row["seen"]),
+        "–" if row["state"] == "failed" else format_score(block, row["seen"]),
         number(row["loss"]),
         # In words that say nothing of its score.
-        ", ".join(ENDS.get(one, one.replace("_", " ")) for one in verdicts),
+        ", ".join(VERDICT_WORDS.get(one, one.replace("_", " ")) for one in verdicts),
         duration(row["seconds"]),
         "–" if latency is None else f"{latency:.3g} ms",
-        settings_of(row),
+        trial_settings(row),
         f"{ended}: {row['ended']}" if ended else str(row["ended"]),
     )
 
 
-def searched(block: Block) -> Iterator[tuple[str, str, str]]:
+def search_space(block: Block) -> Iterator[tuple[str, str, str]]:
     """Each setting of the space: its key, its values, why they are these."""
     for one in block["space"]:
         if "choices" in one:

@@ -27,10 +27,10 @@ LEFT_OUT = {
     "copies": "copies of each other",
     "conflicting": "copies with different labels",
 }
-SHOWN = 12
+MAX_SLICES = 12
 
 
-def renewal(run: RunFiles) -> Document | None:
+def update_section(run: RunFiles) -> Document | None:
     """``None`` where the run is no update."""
     raw = run.part("update")
     gate, start = raw.block("gate"), raw.block("start")
@@ -41,19 +41,19 @@ def renewal(run: RunFiles) -> Document | None:
         f"{STARTS.get(str(start.get('start')), '')}: {start.get('because')}.",
         f"Allowed to be lost on old rows: {100 * (gate.number('margin') or 0):g} points "
         f"({gate.get('margin_because')}).",
-        f"Test rows: {score_words(raw.block('test'))}.",
+        f"Test rows: {score_change_text(raw.block('test'))}.",
     )
     tables = [
         DocumentTable(
             "The two lots of rows that decided, new model less old, with 90 % limits "
             "(each end holds at 95 %)",
             ("Rows", "How many", "Old", "New", "Difference, points"),
-            tuple(_answers(gate)),
+            tuple(_gate_lines(gate)),
         ),
         DocumentTable(
             "What became of the feedback",
             ("Rows", "How many"),
-            tuple(_feedback(raw.block("feedback"))),
+            tuple(_feedback_lines(raw.block("feedback"))),
         ),
     ]
     if parts := gate.blocks("slices"):
@@ -69,7 +69,7 @@ def renewal(run: RunFiles) -> Document | None:
                         _signed(one.number("difference")),
                         number(one.estimate("p_value").value),
                     )
-                    for one in parts[:SHOWN]
+                    for one in parts[:MAX_SLICES]
                 ),
             )
         )
@@ -77,45 +77,45 @@ def renewal(run: RunFiles) -> Document | None:
         f"Not asked about, since it cannot be found in other rows: {one}."
         for one in gate.texts("not_asked")
     ]
-    return Document.of(gate_words(gate), notes, tables, more)
+    return Document.of(gate_sentence(gate), notes, tables, more)
 
 
-def gate_words(gate: Mapping[str, object]) -> str:
+def gate_sentence(gate: Mapping[str, object]) -> str:
     """The gate's decision with its reason, as a sentence."""
     decision = str(gate.get("decision"))
     outcome = GATE_OUTCOMES.get(decision, decision)
     return f"The update is {outcome}: {gate.get('because')}."
 
 
-def left_out_words(feedback: Mapping[str, Any]) -> str:
+def excluded_feedback_text(feedback: Mapping[str, Any]) -> str:
     """What of the feedback was not learned, and why; empty where nothing was left out."""
-    found = feedback.get("left_out") or {}
-    told = [f"{n:,} {LEFT_OUT[key]}" for key, n in found.items() if n and key in LEFT_OUT]
-    own = feedback.get("own_labelled") or {}
-    if (own.get("n") or 0) > (own.get("used") or 0):
-        told.append(f"{own['n'] - own['used']:,} labelled by a model, above their share")
+    counts = feedback.get("left_out") or {}
+    parts = [f"{n:,} {LEFT_OUT[key]}" for key, n in counts.items() if n and key in LEFT_OUT]
+    by_model = feedback.get("own_labelled") or {}
+    if (by_model.get("n") or 0) > (by_model.get("used") or 0):
+        parts.append(f"{by_model['n'] - by_model['used']:,} labelled by a model, above their share")
     if feedback.get("deleted_since"):
-        told.append(f"{feedback['deleted_since']:,} old rows whose feedback was deleted since")
-    return "; ".join(told)
+        parts.append(f"{feedback['deleted_since']:,} old rows whose feedback was deleted since")
+    return "; ".join(parts)
 
 
-def score_words(block: Mapping[str, Any]) -> str:
+def score_change_text(block: Mapping[str, Any]) -> str:
     """Old and new score on the test rows, and their difference."""
     name = str(block.get("metric") or "")
     if not name:
         return "no score that both runs have"
     old, new = estimate(block.get("old")), estimate(block.get("new"))
-    told = (
+    text = (
         f"{metric_name(name).lower()} {number(new.value, name)}, the served model's was "
         f"{number(old.value, name)}"
     ).replace("\u00a0", " ")
     gap = Block(block).block("difference")
     if gap.get("value") is None:
-        return told
-    return f"{told} (difference {_points(gap)} points, scored after the decision)"
+        return text
+    return f"{text} (difference {_points(gap)} points, scored after the decision)"
 
 
-def _answers(gate: Block) -> Iterator[tuple[str, ...]]:
+def _gate_lines(gate: Block) -> Iterator[tuple[str, ...]]:
     for one in filter(None, map(gate.block, ("old", "first", "new"))):
         name = str(one.get("metric"))
         yield (
@@ -127,17 +127,17 @@ def _answers(gate: Block) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _feedback(feedback: Block) -> Iterator[tuple[str, str]]:
+def _feedback_lines(feedback: Block) -> Iterator[tuple[str, str]]:
     yield "Given", count(feedback.get("n"))
     yield "Learned", count(feedback.get("used"))
     yield "Kept out of training, for the gate", count(feedback.get("held"))
     for key, n in feedback.block("left_out").items():
         if n and key in LEFT_OUT:
             yield f"Left out: {LEFT_OUT[key]}", count(n)
-    own = feedback.block("own_labelled")
-    if own.get("n"):
-        yield "Labelled by a model", count(own.get("n"))
-        yield "Of these learned", count(own.get("used"))
+    by_model = feedback.block("own_labelled")
+    if by_model.get("n"):
+        yield "Labelled by a model", count(by_model.get("n"))
+        yield "Of these learned", count(by_model.get("used"))
     yield "Old training rows learned again", count(feedback.block("replayed").get("n"))
     if feedback.get("deleted_since"):
         yield "Old rows whose feedback was deleted since", count(feedback["deleted_since"])
@@ -157,7 +157,7 @@ def _signed(value: float | None) -> str:
 REJECTED, ACCEPTED = "kept_aside", "taken"
 
 
-def of_update(result: Mapping[str, object], advice: str, use: Use) -> tuple[str, Use]:
+def update_advice(result: Mapping[str, object], advice: str, use: Use) -> tuple[str, Use]:
     """The advice on an update, its gate first; that of any other run as it is.
 
     An update that is rejected or inconclusive is never called worth using, however much better than

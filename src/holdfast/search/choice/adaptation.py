@@ -300,7 +300,7 @@ def tried(
 
 def _costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floats, Any]:
     """What each validation row costs a fit of ``train`` [n], and the rows' units [n]."""
-    own = recipe.changed(model={"name": name}).model_copy(update={"seed": recipe.seed + seed})
+    own = recipe.with_changes(model={"name": name}).model_copy(update={"seed": recipe.seed + seed})
     prepared, train, valid = prepare_divided(own, divided.splits, extend=False)
     fitted = fit(prepared, train, valid)
     examples: Any = fitted.training_plan.valid

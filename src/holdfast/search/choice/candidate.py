@@ -262,7 +262,7 @@ class ChoiceRows:
         kinds = dict.fromkeys(WRITERS, "text") | dict.fromkeys(TAGGERS, "tags")
         made = divided.recipe
         if task in WRITERS and made.model.adapter.kind is None:
-            made = made.changed(model={"adapter": {"kind": "lora"}})
+            made = made.with_changes(model={"adapter": {"kind": "lora"}})
         return cls(divided, made, kinds.get(str(task), label))
 
     @property
@@ -281,7 +281,7 @@ class ChoiceRows:
 
     def prepared(self, name: str) -> tuple[PreparedData, Ints, Ints]:
         """The rows as a candidate reads them, without what is added to them."""
-        recipe = self.recipe.changed(model={"name": name})
+        recipe = self.recipe.with_changes(model={"name": name})
         return prepare_divided(recipe, self.divided.splits, self.divided.findings, extend=False)
 
     def extended(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:

@@ -133,14 +133,14 @@ def choose_model(
         recipe = _settled(recipe, names)
         if adapting is not None:
             check_adapting(adapting, recipe.task)
-            recipe = recipe.changed(data={"unlabelled": adapting.texts})
+            recipe = recipe.with_changes(data={"unlabelled": adapting.texts})
         divided = load_and_divide(recipe)
         texts = divided.unlabelled
         if adapting is not None:
             check_adapting(adapting, divided.recipe.task)
             # None of the texts copies a row that is held out; a fit does not learn from these as
             # it would from ``data.unlabelled``.
-            bare = divided.recipe.changed(data={"unlabelled": None})
+            bare = divided.recipe.with_changes(data={"unlabelled": None})
             divided = replace(divided, recipe=bare, unlabelled=())
         rows = ChoiceRows.of(divided)
         found, left_out = _asked(rows, names)
@@ -148,7 +148,7 @@ def choose_model(
         choice = _choice(rows, tried, left_out, time.perf_counter() - start)
         if adapting is None:
             return choice
-        chosen = divided.recipe.changed(model={"name": choice.chosen})
+        chosen = divided.recipe.with_changes(model={"name": choice.chosen})
         adapted = adapt_model(divided, chosen, texts, adapting)
         return replace(choice, adapted=adapted, seconds=time.perf_counter() - start)
 
@@ -165,7 +165,7 @@ def _settled(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """The recipe with the task that the rows, and the first model that can do it, say."""
     problems: list[InputError] = []
     for name in names:
-        asked = recipe.changed(model={"name": name})
+        asked = recipe.with_changes(model={"name": name})
         try:
             with_task(asked)
         except InputError as error:

@@ -212,7 +212,7 @@ class CrossValidation:
         shares = {"test": 0.0} if recipe.data.test is None else {}
         split = {**recipe.data.split.model_dump(), **shares}
         asked = {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
-        return recipe.changed(data={"split": split}, cv=asked)
+        return recipe.with_changes(data={"split": split}, cv=asked)
 
     def described(self) -> Mapping[str, Any]:
         return {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
@@ -342,7 +342,7 @@ class FoldLearner:
         known = learning.divided.tables
         everything = learning.everything
         prepared = with_added(learning.bare, everything, everything[:0], (), known)
-        as_asked = prepared.recipe.changed(data={"names": learning.names})
+        as_asked = prepared.recipe.with_changes(data={"names": learning.names})
         prepared = replace(
             prepared,
             recipe=as_asked,

@@ -24,7 +24,7 @@ from holdfast.core.wording import counted
 from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
-from holdfast.report.view.honest import headline_metric
+from holdfast.report.view.score import headline_metric
 from holdfast.search.bench import Bench, TrialFold
 from holdfast.search.job import FitResult
 from holdfast.stats.folds import corrected_t, nested

@@ -159,7 +159,7 @@ class GenerationPredictor(ABC):
     def with_generation(self, max_tokens: int | None, temperature: float) -> Self:
         """The same, whose texts have at most so many tokens."""
         given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
-        return replace(self, recipe=self.recipe.changed(generate=given), temperature=temperature)
+        return replace(self, recipe=self.recipe.with_changes(generate=given), temperature=temperature)
 
     @property
     def networks(self) -> tuple[Any, ...]:

@@ -103,7 +103,7 @@ def start_model(
     untuned.cpu()
     unquantized = {"quantize": "none", "quant_type": None, "double_quant": None}
     with stage("loading the unquantised start model"):
-        loaded = training_plan.definition.load(training_plan.recipe.changed(model=unquantized), training_plan.splits.train_rows.table)
+        loaded = training_plan.definition.load(training_plan.recipe.with_changes(model=unquantized), training_plan.splits.train_rows.table)
     return loaded.network.to(fitted.job.accelerator.device).eval(), references, {}
 
 

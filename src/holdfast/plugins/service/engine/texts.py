@@ -32,7 +32,7 @@ from holdfast.plugins.service.engine.precision import Graph
 from holdfast.plugins.service.engine.rows import asked_rows, filled, row_predictions, whole_answer
 from holdfast.plugins.service.records import RowPredictions
 from holdfast.plugins.store.records import Row
-from holdfast.quality.clean.apply import choose, treated
+from holdfast.quality.clean.apply import clean_text, plan_cleaning
 from holdfast.recipe import Recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import TextPredictor
@@ -83,7 +83,7 @@ class TextForm:
     turn_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self._chosen = choose(self.recipe.treat) if self.recipe.task in OF_TEXTS else choose({})
+        self._chosen = plan_cleaning(self.recipe.treat) if self.recipe.task in OF_TEXTS else plan_cleaning({})
         self._names = read_columns(self.recipe.data)
         model: Any = self.use.models[0]
         # Of its own: a tokenizer keeps how it pads as a state, and others use the model's.
@@ -148,7 +148,7 @@ class TextForm:
         places = [i for i, given in enumerate(zip(*cells, strict=True)) if None not in given]
         texts = [[column[i] for i in places] for column in cells]
         if self._chosen.row:
-            texts = [[treated(one, self._chosen)[0] for one in column] for column in texts]
+            texts = [[clean_text(one, self._chosen)[0] for one in column] for column in texts]
         return places, texts
 
     def ask(self, turn: EngineTurn) -> int:

@@ -10,14 +10,14 @@ import numpy as np
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.duplicates.vectors import Vectors
-from holdfast.quality.check import CheckExample, CheckResult, check, result, with_texts
-from holdfast.quality.single import matching
+from holdfast.quality.check import CheckExample, CheckResult, check, has_texts, result
+from holdfast.quality.single import matching_texts
 from holdfast.quality.views import Embedded, TableRows
 
 _NUMBER = re.compile(r"(?<!\w)\d+(?:[.,:/-]\d+)*(?!\w)")
 _LEAST_ROWS, _SHARE, _LEAST_WORDS = 20, 0.01, 4
 # Beyond this, texts that agree but for numbers are near-copies, which another check finds.
-_LONGEST = 300
+_MAX_CHARACTERS = 300
 
 
 @check(
@@ -25,41 +25,42 @@ _LONGEST = 300
     cannot_see="Templates whose slots hold names or words; near-copies show most of those.",
     error_rate="Eleven real sets: found in each where one row in twenty was made of one "
     "template; nothing found in them as they are.",
-    holds_for=with_texts,
+    applies_to=has_texts,
 )
 def template_rows(rows: TableRows) -> CheckResult | None:
     """Reports texts, of four words to 300 characters, that at least 20 rows and 1 % of them share
     but for their numbers. Score: the share of rows made so."""
     groups: dict[str, list[tuple[int, str]]] = {}
-    for position, text in matching(rows, "[0-9]"):
-        if len(text) > _LONGEST:
+    for position, text in matching_texts(rows, "[0-9]"):
+        if len(text) > _MAX_CHARACTERS:
             continue
-        mould = " ".join(_NUMBER.sub("0", text).casefold().split())
-        groups.setdefault(mould, []).append((position, text))
-    enough = max(_LEAST_ROWS, _SHARE * len(rows.sample))
-    found = [
-        (mould, members)
-        for mould, members in groups.items()
+        template = " ".join(_NUMBER.sub("0", text).casefold().split())
+        groups.setdefault(template, []).append((position, text))
+    min_rows = max(_LEAST_ROWS, _SHARE * len(rows.sample))
+    templates = [
+        (template, members)
+        for template, members in groups.items()
         # Plain copies are found by others.
-        if len({text for _, text in members}) >= enough
-        and sum(word.strip(".,;:!?") not in ("", "0") for word in mould.split()) >= _LEAST_WORDS
+        if len({text for _, text in members}) >= min_rows
+        and sum(word.strip(".,;:!?") not in ("", "0") for word in template.split()) >= _LEAST_WORDS
     ]
-    if not found:
+    if not templates:
         return None
-    found.sort(key=lambda one: (-len(one[1]), one[0]))
+    templates.sort(key=lambda one: (-len(one[1]), one[0]))
     ids = rows.ids
-    positions = sorted(position for _, members in found for position, _ in members)
+    positions = sorted(position for _, members in templates for position, _ in members)
     shown = "; ".join(
-        f"{counted(len(members), 'row')} like {members[0][1][:80]!r}" for _, members in found[:3]
+        f"{counted(len(members), 'row')} like "
+        f"{members[0][1][:80]!r}" for _, members in templates[:3]
     )
     examples = tuple(
         CheckExample(int(ids[members[0][0]]), "the same but for numbers", int(ids[members[1][0]]))
-        for _, members in found[:20]
+        for _, members in templates[:20]
     )
     return result(
         ids[positions[:100]],
-        f"{counted(len(positions), 'row')}{rows.of_sample} are one of "
-        f"{counted(len(found), 'text')} but for numbers: {shown}",
+        f"{counted(len(positions), 'row')}{rows.sample_note} are one of "
+        f"{counted(len(templates), 'text')} but for numbers: {shown}",
         "They count as one row each for what can be learned, and parted between the sides they "
         "leak: name a column that tells them apart (--group), or keep a few.",
         score=len(positions) / len(rows.sample),
@@ -70,9 +71,9 @@ def template_rows(rows: TableRows) -> CheckResult | None:
 
 _WORD_OF_TEXT = re.compile(r"\w+")
 _LEAST_TABLE = 100
-_FEW = 15.0
+_MIN_EFFECTIVE_ROWS = 15.0
 _LEAST_RUNNING_WORDS = 2000
-_GROWTH = 0.2
+_MIN_GROWTH = 0.2
 
 
 @check(
@@ -88,12 +89,12 @@ def low_diversity(view: Embedded) -> CheckResult | None:
     Heaps' law below 0.2, over 2,000 words or more): a small vocabulary alone is no fault. Score:
     how far below the limit the rows are."""
     n = len(view.rows.table)
-    effective = effective_rows(view.vectors) if n >= _LEAST_TABLE else _FEW
-    if effective >= _FEW:
+    effective = effective_rows(view.vectors) if n >= _LEAST_TABLE else _MIN_EFFECTIVE_ROWS
+    if effective >= _MIN_EFFECTIVE_ROWS:
         return None
     growth, words = vocabulary_growth(view.rows.texts, view.seed)
     few = ""
-    if words >= _LEAST_RUNNING_WORDS and growth < _GROWTH:
+    if words >= _LEAST_RUNNING_WORDS and growth < _MIN_GROWTH:
         more = 100 * (2**growth - 1)
         few = f", and the second half of them brings {more:.0f} % more words than the first"
     return result(
@@ -101,7 +102,7 @@ def low_diversity(view: Embedded) -> CheckResult | None:
         f"{counted(n, 'row')} say as much as {effective:.0f} that have nothing in common{few}",
         "Gather rows from more places or people: more of the same teaches little, and a test on "
         "the same forms promises too much.",
-        score=1 - effective / _FEW,
+        score=1 - effective / _MIN_EFFECTIVE_ROWS,
         severity="info",
         count=n,
     )
@@ -117,14 +118,14 @@ def effective_rows(vectors: Vectors) -> float:
     of the n × n matrix are those of the d × d one, which is what is computed. ``vectors`` [n, d];
     fewer than two different rows: 1.
     """
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    length = np.linalg.norm(centred, axis=1)
-    centred = centred[length > 1e-6] / length[length > 1e-6, None]
-    if not len(centred):
+    directions = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    length = np.linalg.norm(directions, axis=1)
+    directions = directions[length > 1e-6] / length[length > 1e-6, None]
+    if not len(directions):
         return 1.0
-    found = np.linalg.eigvalsh(centred.T @ centred / len(centred))
-    found = found[found > 1e-12]
-    return float(np.exp(-(found * np.log(found)).sum()))
+    eigenvalues = np.linalg.eigvalsh(directions.T @ directions / len(directions))
+    eigenvalues = eigenvalues[eigenvalues > 1e-12]
+    return float(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
 
 
 def vocabulary_growth(texts: Sequence[str], seed: int) -> tuple[float, int]:

@@ -6,34 +6,34 @@ import numpy as np
 
 from holdfast.core.wording import counted
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
+from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.pairs import (
-    EXAMPLES,
-    LISTED,
-    SERIOUS,
+    MAX_EXAMPLES,
+    MAX_ROWS_LISTED,
+    SERIOUS_SHARE,
     differently_labelled,
-    examples_of,
-    most_alike_first,
+    pair_examples,
     ranked_rows,
+    sort_by_similarity,
 )
-from holdfast.quality.views import Copied, TableRows
+from holdfast.quality.views import TableCopies, TableRows
 
 # Groups of which the examples are chosen, and words from which on a text is more than an answer.
-COMPARED, TELLING = 1000, 3
+MAX_GROUPS_COMPARED, MIN_WORDS_SHOWN = 1000, 3
 
 
 @check(
-    Copied,
+    TableCopies,
     cannot_see="Copies with another word in them (near_duplicates), and copies in other words.",
     error_rate="Exact: the texts are the same but for case, space and punctuation. Short "
     "answers such as 'yes' may repeat by right.",
 )
-def exact_duplicates(copied: Copied) -> CheckResult | None:
+def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     """Lists the rows whose normal form (``duplicates/normalise.py``: without case, space and
     punctuation) another row of the table has too, the largest group first. Score: the rows that one
     of each text would make superfluous, as a share of all."""
     rows = copied.rows
-    forms = copied.gathered.copies.exact[copied.gathered.span("source")]
+    forms = copied.all_rows.copies.exact[copied.all_rows.span("source")]
     _, group, sizes = np.unique(forms, return_inverse=True, return_counts=True)
     repeated = np.flatnonzero(sizes[group] > 1)
     if not len(repeated):
@@ -41,43 +41,43 @@ def exact_duplicates(copied: Copied) -> CheckResult | None:
     order = repeated[np.lexsort((repeated, group[repeated], -sizes[group[repeated]]))]
     texts, extra = int((sizes > 1).sum()), len(repeated) - int((sizes > 1).sum())
     share = extra / len(forms)
-    contents = copied.gathered.copies.contents[copied.gathered.span("source")]
+    contents = copied.all_rows.copies.contents[copied.all_rows.span("source")]
     to_the_letter = len(contents) - len(np.unique(contents))
     # The first two rows of groups, those that say more than a word or two first.
     first: dict[int, int] = {}
     second: dict[int, int] = {}
     for at in order.tolist():
         (second if group[at] in first else first).setdefault(int(group[at]), at)
-    pairs = [(first[g], second[g]) for g in list(first)[:COMPARED] if g in second]
-    shown = rows.table.take(np.array([at for at, _ in pairs], dtype=np.int64))
-    said = dict(zip(pairs, TableRows(shown).texts, strict=True))
-    pairs.sort(key=lambda pair: len(said[pair].split()) < TELLING)
+    pairs = [(first[g], second[g]) for g in list(first)[:MAX_GROUPS_COMPARED] if g in second]
+    pair_rows = rows.table.take(np.array([at for at, _ in pairs], dtype=np.int64))
+    text_of_pair = dict(zip(pairs, TableRows(pair_rows).texts, strict=True))
+    pairs.sort(key=lambda pair: len(text_of_pair[pair].split()) < MIN_WORDS_SHOWN)
     return result(
-        rows.ids[order[:LISTED]],
+        rows.ids[order[:MAX_ROWS_LISTED]],
         f"{counted(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but for case, "
         f"space and punctuation, so that {counted(extra, 'row repeats', 'rows repeat')} another, "
         f"{to_the_letter} of them to the letter",
         "Keep one row of each, or leave them: train puts copies on one side of its division. "
-        f"A random division would not{copied.cost_of_division(forms)}.",
+        f"A random division would not{copied.split_inflation_text(forms)}.",
         score=share,
-        severity="warn" if share >= SERIOUS else "info",
+        severity="warn" if share >= SERIOUS_SHARE else "info",
         count=len(repeated),
         examples=(
             CheckExample(int(rows.ids[one]), "the same text", int(rows.ids[other]))
-            for one, other in pairs[:EXAMPLES]
+            for one, other in pairs[:MAX_EXAMPLES]
         ),
     )
 
 
 @check(
-    Copied,
+    TableCopies,
     cannot_see="Which of the two labels is wrong, and conflicts between texts of which more "
     "than one word in eight differs.",
     error_rate="Of BANKING77's 8 pairs 2 have a label that is wrong by our reading; in the "
     "others the differing word decides (a card, a transfer), and both are right.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
-def conflicting_near_duplicates(copied: Copied) -> CheckResult | None:
+def conflicting_near_duplicates(copied: TableCopies) -> CheckResult | None:
     """Lists the rows of verified near-copies whose labels differ, the most alike first; texts that
     are the same but for case, space and punctuation are ``conflicting_labels``. Score: the share of
     the labelled rows."""
@@ -85,96 +85,96 @@ def conflicting_near_duplicates(copied: Copied) -> CheckResult | None:
     pairs = differently_labelled(_near_pairs(copied), labels)
     if not len(pairs):
         return None
-    named, classes = ranked_rows(pairs), rows.table.classes
+    row_positions, classes = ranked_rows(pairs), rows.table.classes
     a, b = pairs.first[0], pairs.second[0]
     return result(
-        ids[named[:LISTED]],
+        ids[row_positions[:MAX_ROWS_LISTED]],
         f"{counted(len(pairs), 'pair')} of texts that differ in few words "
         f"{'has' if len(pairs) == 1 else 'have'} different labels, e.g. row {ids[a]} "
         f"{classes[labels[a]]!r}, row {ids[b]} {classes[labels[b]]!r}",
         "Read both: correct the label that is wrong, and leave what the differing word decides.",
-        score=len(named) / max(1, int((labels >= 0).sum())),
+        score=len(row_positions) / max(1, int((labels >= 0).sum())),
         # The same words in another order seldom mean another class.
         severity="warn" if pairs.similarity.max() >= 1 else "info",
-        count=len(named),
-        examples=examples_of(pairs, ids, ids, "nearly the same text, another label", most=EXAMPLES),
+        count=len(row_positions),
+        examples=pair_examples(pairs, ids, ids, "nearly the same text, another label", max_examples=MAX_EXAMPLES),
     )
 
 
 @check(
-    Copied,
+    TableCopies,
     cannot_see="Copies with more than one word in eight changed, texts of fewer than five "
     "words, and the same said in other words (semantic_duplicates).",
     error_rate="Every pair is verified word by word. Rows made from one template with one "
     "word of each replaced may be meant so.",
 )
-def near_duplicates(copied: Copied) -> CheckResult | None:
+def near_duplicates(copied: TableCopies) -> CheckResult | None:
     """Lists the rows that are verified near-copies of another row of the table (the rule of
     ``duplicates/criterion.py``: at most one word in eight differs), the most alike first. Score:
     the share of the rows that are."""
     pairs, ids = _near_pairs(copied), copied.rows.ids
     if not len(pairs):
         return None
-    span, copies = copied.gathered.span("source"), copied.gathered.copies
+    span, copies = copied.all_rows.span("source"), copied.all_rows.copies
     forms = copies.exact[span]
-    named = np.union1d(forms[pairs.first], forms[pairs.second])
-    near = int(np.isin(forms, named).sum())
-    share = near / len(forms)
+    paired_forms = np.union1d(forms[pairs.first], forms[pairs.second])
+    near_count = int(np.isin(forms, paired_forms).sum())
+    share = near_count / len(forms)
     return result(
-        ids[ranked_rows(pairs)[:LISTED]],
-        f"{counted(near, 'row differs', 'rows differ')} from another in at most one word in "
+        ids[ranked_rows(pairs)[:MAX_ROWS_LISTED]],
+        f"{counted(near_count, 'row differs', 'rows differ')} from another in at most one word in "
         f"eight ({counted(len(pairs), 'pair')} of texts)",
         "Look at the examples. train puts them on one side of its division; a random division "
-        f"would not{copied.cost_of_division(copies.groups[span])}.",
+        f"would not{copied.split_inflation_text(copies.groups[span])}.",
         score=share,
-        severity="warn" if share >= SERIOUS else "info",
-        count=near,
-        examples=examples_of(pairs, ids, ids, "similarity {:.2f}", most=EXAMPLES),
+        severity="warn" if share >= SERIOUS_SHARE else "info",
+        count=near_count,
+        examples=pair_examples(pairs, ids, ids, "similarity {:.2f}", max_examples=MAX_EXAMPLES),
     )
 
 
-def _near_pairs(copied: Copied) -> SimilarPairs:
+def _near_pairs(copied: TableCopies) -> SimilarPairs:
     """The near-copies within the table, the most alike first."""
-    stop, pairs = copied.gathered.span("source").stop, copied.gathered.copies.near_pairs()
+    stop, pairs = copied.all_rows.span("source").stop, copied.all_rows.copies.near_pairs()
     # A pair names the first position of each text, and the source comes first.
-    return most_alike_first(pairs.where((pairs.first < stop) & (pairs.second < stop)))
+    return sort_by_similarity(pairs.where((pairs.first < stop) & (pairs.second < stop)))
 
 
-def unasked(copied: Copied) -> str:
+def needs_loose_share(copied: TableCopies) -> str:
     """Why nothing was looked for."""
-    return "" if copied.loose is not None else "not asked for: --set audit.loose=0.3"
+    return "" if copied.loose_copies is not None else "not asked for: --set audit.loose=0.3"
 
 
 @check(
-    Copied,
+    TableCopies,
     cannot_see="Texts of fewer than five words, and the same said in other words "
     "(semantic_copies). Of texts with three tenths of their words replaced it found 97 in 100 "
     "among a million, and 26 of 30 among 230.",
     error_rate="Every pair is verified word by word. Questions of one form differ as little as "
     "copies do, and whether a pair is a copy it cannot tell: it is for looking.",
-    nothing=unasked,
+    skip_reason=needs_loose_share,
 )
-def loose_copies(copied: Copied) -> CheckResult | None:
+def loose_copies(copied: TableCopies) -> CheckResult | None:
     """Lists the rows that differ from another row, of the table or of a file that it is held
     against, in at most the share of the words that ``audit.loose`` names, and are no near-copies
     (``near_duplicates``, ``leaks``). Score: the share of the rows."""
-    loose, gathered = copied.loose, copied.gathered
+    loose, all_rows = copied.loose_copies, copied.all_rows
     if loose is None:
         return None
-    pairs, span = loose.pairs(), gathered.span("source")
-    groups, ids = gathered.copies.groups, copied.rows.ids
+    pairs, span = loose.pairs(), all_rows.span("source")
+    groups, ids = all_rows.copies.groups, copied.rows.ids
     # The source comes first: a pair of two other files has both ends beyond it.
     pairs = pairs.where((pairs.first < span.stop) & (groups[pairs.first] != groups[pairs.second]))
     if not len(pairs):
         return None
-    pairs = most_alike_first(pairs)
-    named = [row for row in ranked_rows(pairs) if row < span.stop]
+    pairs = sort_by_similarity(pairs)
+    row_positions = [row for row in ranked_rows(pairs) if row < span.stop]
     across = len(np.unique(pairs.first[pairs.second >= span.stop]))
     files = f", {across} of them from a row of another file" if across else ""
     examples = []
-    for n in range(min(EXAMPLES, len(pairs))):
-        name = gathered.owner(int(pairs.second[n]))
-        table, place = gathered.tables[name], int(pairs.second[n]) - gathered.starts[name]
+    for n in range(min(MAX_EXAMPLES, len(pairs))):
+        name = all_rows.owner(int(pairs.second[n]))
+        table, place = all_rows.tables[name], int(pairs.second[n]) - all_rows.starts[name]
         examples.append(
             CheckExample(
                 int(ids[pairs.first[n]]),
@@ -184,14 +184,15 @@ def loose_copies(copied: Copied) -> CheckResult | None:
             )
         )
     return result(
-        ids[named[:LISTED]],
-        f"{counted(len(named), 'row differs', 'rows differ')} from another in more than one word "
+        ids[row_positions[:MAX_ROWS_LISTED]],
+        f"{counted(len(row_positions), 'row differs', 'rows differ')} from another in more than "
+        "one word "
         f"in eight and at most {loose.share:.0%} of the words ({counted(len(pairs), 'pair')} of "
         f"texts){files}",
         "Look at the examples: forms with a slot are no copies. Where they are, give them a group "
         "(--group), so that no side tests what another has learned.",
-        score=len(named) / len(ids),
+        score=len(row_positions) / len(ids),
         severity="info",
-        count=len(named),
+        count=len(row_positions),
         examples=examples,
     )

@@ -7,9 +7,9 @@ import numpy as np
 from holdfast.core.wording import counted, have
 from holdfast.duplicates.pictures import near_pictures, unequal
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.quality.check import CheckResult, check, result, with_classes
-from holdfast.quality.pairs import conflicts_result, examples_of, leaks_result, rows_in
-from holdfast.quality.views import Pictures, TableRows
+from holdfast.quality.check import CheckResult, check, has_classes, result
+from holdfast.quality.pairs import conflicts_result, leaks_result, pair_examples, paired_rows
+from holdfast.quality.views import Images, TableRows
 
 _LIKENESS = "correlation {:.3f}"
 _CANNOT_SEE = (
@@ -24,47 +24,47 @@ _ERROR_RATE = (
 )
 
 
-@check(Pictures, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
-def near_images(view: Pictures) -> CheckResult | None:
+@check(Images, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
+def near_images(view: Images) -> CheckResult | None:
     """Lists the pictures whose pixels agree with another's after a resize, a recompression or a
     small change (``duplicates/pictures.py``); pictures of equal pixels are exact copies and not
     among them. Score: the share of pictures in such pairs."""
     pairs = view.copies
     if not len(pairs):
         return None
-    rows, ids = rows_in(pairs), view.rows.ids
-    least = float(pairs.similarity.min())
+    rows, ids = paired_rows(pairs), view.rows.ids
+    lowest = float(pairs.similarity.min())
     return result(
         ids[rows],
         f"{counted(len(rows), 'picture')} {have(len(rows))} the pixels of another but for a "
-        f"small change ({counted(len(pairs), 'pair')}, correlations from {least:.2f}), e.g. "
+        f"small change ({counted(len(pairs), 'pair')}, correlations from {lowest:.2f}), e.g. "
         f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]}",
         "Keep one of each, or give copies one group (--group), so that they stay on one side.",
         score=len(rows) / len(view.paths),
-        examples=examples_of(pairs, ids, ids, _LIKENESS),
+        examples=pair_examples(pairs, ids, ids, _LIKENESS),
     )
 
 
-@check(Pictures, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE, holds_for=with_classes)
-def image_conflicts(view: Pictures) -> CheckResult | None:
+@check(Images, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE, applies_to=has_classes)
+def image_conflicts(view: Images) -> CheckResult | None:
     """Lists the pictures that are copies, exact or near, of one with another label. Score: their
     share of the pictures."""
-    said = "pictures show the same under different labels", "Correct the label of one of each pair."
-    return conflicts_result(view.copies, view.rows, _LIKENESS, said, "warn", quoted=False)
+    wording = "pictures show the same under different labels", "Correct the label of one of each pair."
+    return conflicts_result(view.copies, view.rows, _LIKENESS, wording, "warn", quote_texts=False)
 
 
-@check(Pictures, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
-def image_leaks(view: Pictures) -> CheckResult | None:
+@check(Images, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
+def image_leaks(view: Images) -> CheckResult | None:
     """Lists the pictures that stand in another folder too but for a small change; equal pixels are
     leaks of their own. Score: the largest share of a folder's pictures that are met here."""
     ids = view.rows.ids
-    found: dict[str, tuple[SimilarPairs, TableRows]] = {}
+    pairs_by_folder: dict[str, tuple[SimilarPairs, TableRows]] = {}
     for name, other in view.others.items():
         pairs = near_pictures(view.thumbnails, other.thumbnails)
-        kept = pairs.where(unequal(view.rows.texts, other.rows.texts, pairs))
-        found[name] = kept, other.rows
+        unequal_pairs = pairs.where(unequal(view.rows.texts, other.rows.texts, pairs))
+        pairs_by_folder[name] = unequal_pairs, other.rows
     return leaks_result(
-        found,
+        pairs_by_folder,
         ids,
         _LIKENESS,
         ("pictures", "too but for a small change"),
@@ -74,20 +74,20 @@ def image_leaks(view: Pictures) -> CheckResult | None:
 
 
 @check(
-    Pictures,
+    Images,
     cannot_see="Pictures of noise, and those whose one thing is too small to be seen.",
     error_rate="None of 6,000 CIFAR-10, 6,000 MNIST and 4,840 Omniglot pictures is accused.",
 )
-def blank_images(view: Pictures) -> CheckResult | None:
+def blank_images(view: Images) -> CheckResult | None:
     """Lists the pictures of one colour, or nearly so: brightness and colour vary by less than 4 of
     255. Score: their share."""
-    found = np.flatnonzero(view.thumbnails.flat)
-    if not len(found):
+    blank = np.flatnonzero(view.thumbnails.flat)
+    if not len(blank):
         return None
     ids = view.rows.ids
     return result(
-        ids[found],
-        f"{counted(len(found), 'picture')} {have(len(found))} one colour and nothing else",
+        ids[blank],
+        f"{counted(len(blank), 'picture')} {have(len(blank))} one colour and nothing else",
         "Take them out: nothing can be seen in them.",
-        score=len(found) / len(view.paths),
+        score=len(blank) / len(view.paths),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from holdfast.core.wording import counted
 from holdfast.duplicates.semantic import AGREEMENT, in_other_words, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.quality.check import CheckResult, check, result, with_classes
-from holdfast.quality.pairs import conflicts_result, examples_of, leaks_result, rows_in
+from holdfast.quality.check import CheckResult, check, has_classes, result
+from holdfast.quality.pairs import conflicts_result, leaks_result, pair_examples, paired_rows
 from holdfast.quality.single import excerpt
 from holdfast.quality.views import Embedded, TableRows
 
@@ -29,7 +29,7 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
     pairs = view.paraphrases
     if not len(pairs):
         return None
-    rows, ids, texts = rows_in(pairs), view.rows.ids, view.rows.texts
+    rows, ids, texts = paired_rows(pairs), view.rows.ids, view.rows.texts
     # The plainest example is one in the middle: the first differ by hardly a word.
     a, b = int(pairs.first[len(pairs) // 2]), int(pairs.second[len(pairs) // 2])
     return result(
@@ -42,7 +42,7 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
         "group (--group), so that no side tests what another has learned.",
         score=len(rows) / len(view.rows.table),
         severity="info",
-        examples=examples_of(pairs, ids, ids, _LIKENESS),
+        examples=pair_examples(pairs, ids, ids, _LIKENESS),
     )
 
 
@@ -51,16 +51,16 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
     cannot_see=_CANNOT_SEE,
     error_rate=f"{_ERROR_RATE} Which of the labels is wrong, or whether the classes overlap, it "
     "cannot tell.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def semantic_conflicts(view: Embedded) -> CheckResult | None:
     """Lists the pairs of ``semantic_copies`` whose labels differ: one of the two may be wrong, or
     the classes overlap. Score: the share of rows in such pairs."""
-    said = (
+    wording = (
         "rows say the same in other words under different labels",
         "Read these pairs: correct a label, or write down what parts the two classes.",
     )
-    return conflicts_result(view.paraphrases, view.rows, _LIKENESS, said, "info", quoted=True)
+    return conflicts_result(view.paraphrases, view.rows, _LIKENESS, wording, "info", quote_texts=True)
 
 
 @check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
@@ -68,14 +68,14 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
     """Lists the rows that say what a row of another file says in other words; copies word for word
     are leaks of their own. Score: the largest share of a file's rows that are met so."""
     rows, ids = view.rows, view.rows.ids
-    found: dict[str, tuple[SimilarPairs, TableRows]] = {}
+    pairs_by_file: dict[str, tuple[SimilarPairs, TableRows]] = {}
     for name, (table, vectors) in view.others.items():
-        theirs = TableRows(table)
-        pairs = paraphrases(view.vectors, rows.texts, (vectors, theirs.texts))
-        kept = pairs.where(in_other_words(rows.table, pairs.first, table, pairs.second))
-        found[name] = kept, theirs
+        other_rows = TableRows(table)
+        pairs = paraphrases(view.vectors, rows.texts, (vectors, other_rows.texts))
+        paraphrase_pairs = pairs.where(in_other_words(rows.table, pairs.first, table, pairs.second))
+        pairs_by_file[name] = paraphrase_pairs, other_rows
     return leaks_result(
-        found,
+        pairs_by_file,
         ids,
         _LIKENESS,
         (

@@ -10,11 +10,11 @@ import numpy as np
 
 from holdfast.core.wording import counted, have, listing
 from holdfast.data.labels.spelling import merged_spellings, words_of
-from holdfast.quality.check import CheckResult, check, result, with_classes
-from holdfast.quality.names import centred, judge_names
+from holdfast.quality.check import CheckResult, check, has_classes, result
+from holdfast.quality.names import centred, compare_names
 from holdfast.quality.views import Embedded, TableRows
 
-_BETWEEN = re.compile(r"[\s_-]+")
+_SEPARATORS = re.compile(r"[\s_-]+")
 _MISSING = {"nan", "null", "n/a", "#n/a", "<na>", "undefined"}
 
 
@@ -22,7 +22,7 @@ _MISSING = {"nan", "null", "n/a", "#n/a", "<na>", "undefined"}
     TableRows,
     cannot_see="Classes that mean the same in other words.",
     error_rate="Accuses two classes that only case parts; none on CR, MR, TREC, BANKING77.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def label_variants(rows: TableRows) -> CheckResult | None:
     """Reports classes that differ only in case or in spaces, hyphens and underscores between
@@ -33,24 +33,24 @@ def label_variants(rows: TableRows) -> CheckResult | None:
     for name in table.classes:
         # ``1`` and ``-1`` are two classes.
         if any(character.isalpha() for character in name):
-            groups[_BETWEEN.sub(" ", name.casefold()).strip()].append(name)
-    twice = [names for names in groups.values() if len(names) > 1]
-    if not twice:
+            groups[_SEPARATORS.sub(" ", name.casefold()).strip()].append(name)
+    variants = [names for names in groups.values() if len(names) > 1]
+    if not variants:
         merged = merged_spellings(table.decisions)
         if merged is None:
             return None
         remedy = "Write each class in one way, so that other programs read the same classes."
-        found = result((), merged.because, remedy, score=0.0, severity="info", count=merged.rows)
-        return CheckResult(replace(found.finding, fixed=True))
-    same = {name for names in twice for name in names}
+        merged_result = result((), merged.because, remedy, score=0.0, severity="info", count=merged.rows)
+        return CheckResult(replace(merged_result.finding, fixed=True))
+    variant_names = {name for names in variants for name in names}
     counts = rows.class_counts
-    count = sum(int(counts[n]) for n, name in enumerate(table.classes) if name in same)
-    shown = "; ".join(" = ".join(map(repr, names)) for names in twice[:5])
+    count = sum(int(counts[n]) for n, name in enumerate(table.classes) if name in variant_names)
+    shown = "; ".join(" = ".join(map(repr, names)) for names in variants[:5])
     return result(
         (),
         f"classes that seem to be one written in several ways: {shown}",
         "Write each class in one way.",
-        score=len(same) / len(table.classes),
+        score=len(variant_names) / len(table.classes),
         count=count,
     )
 
@@ -59,18 +59,18 @@ def label_variants(rows: TableRows) -> CheckResult | None:
     TableRows,
     cannot_see="Names of its own for an unknown label, such as 'other'.",
     error_rate="Accuses a class that is really called so; none on CR, MR, TREC, BANKING77.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def missing_as_class(rows: TableRows) -> CheckResult | None:
     """Reports classes named like a missing value (``nan``, ``null``, ``n/a``, ``<na>`` …). ``none``
     and ``NA`` are left alone, as they are often meant. Score: their share of the rows."""
     table = rows.table
     counts = rows.class_counts
-    found = [n for n, name in enumerate(table.classes) if name.casefold() in _MISSING and counts[n]]
-    if not found:
+    missing_classes = [n for n, name in enumerate(table.classes) if name.casefold() in _MISSING and counts[n]]
+    if not missing_classes:
         return None
-    count = int(counts[found].sum())
-    shown = ", ".join(repr(table.classes[n]) for n in found)
+    count = int(counts[missing_classes].sum())
+    shown = ", ".join(repr(table.classes[n]) for n in missing_classes)
     return result(
         (),
         f"{counted(count, 'row')} {have(count)} a class named like a missing value: {shown}",
@@ -81,7 +81,7 @@ def missing_as_class(rows: TableRows) -> CheckResult | None:
 
 
 LEAST_ROWS = 10
-MOST_ROWS = 5000
+MAX_ROWS = 5000
 SHOWN = 4
 
 
@@ -89,7 +89,7 @@ SHOWN = 4
     Embedded,
     cannot_see="Names that the model does not know, and two names for one thing.",
     error_rate="Nothing on BANKING77; of 20 pairs of its names that were exchanged 16 were told.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def names_against_rows(view: Embedded) -> CheckResult | None:
     """Reports classes whose rows lie nearer to more than half of the other names than to their own
@@ -100,48 +100,48 @@ def names_against_rows(view: Embedded) -> CheckResult | None:
     """
     classes, labels = view.rows.table.classes, view.rows.labels
     counts = np.bincount(labels[labels >= 0], minlength=len(classes))
-    named = {
+    words_of_class = {
         k: words
         for k, name in enumerate(classes)
         if counts[k] >= LEAST_ROWS and (words := words_of(name)) is not None
     }
-    if len(named) < 3:
+    if len(words_of_class) < 3:
         return None
-    place = np.full(len(classes), -1)
-    place[list(named)] = np.arange(len(named))
-    rows = np.flatnonzero((labels >= 0) & (place[labels] >= 0))
-    rows = rows[:: -(-len(rows) // MOST_ROWS)]
-    vectors, marks = view.vectors[rows], place[labels[rows]]
-    names = view.embed(list(named.values()))
-    judged = judge_names(vectors, marks, names, seed=view.seed)
-    if not judged.agree:
+    name_index = np.full(len(classes), -1)
+    name_index[list(words_of_class)] = np.arange(len(words_of_class))
+    rows = np.flatnonzero((labels >= 0) & (name_index[labels] >= 0))
+    rows = rows[:: -(-len(rows) // MAX_ROWS)]
+    vectors, name_labels = view.vectors[rows], name_index[labels[rows]]
+    names = view.embed(list(words_of_class.values()))
+    agreement = compare_names(vectors, name_labels, names, seed=view.seed)
+    if not agreement.agree:
         return None
-    known = list(named)
+    class_indices = list(words_of_class)
     # Pairs of names of which each lies nearer to the other's rows than to its own, and nearest of
     # all to them.
-    middles = np.stack([vectors[marks == k].mean(axis=0) for k in range(len(names))])
-    near = centred(middles) @ centred(names).T
-    best = near.argmax(axis=1)
+    centres = np.stack([vectors[name_labels == k].mean(axis=0) for k in range(len(names))])
+    name_similarity = centred(centres) @ centred(names).T
+    best = name_similarity.argmax(axis=1)
     pairs = [(a, int(b)) for a, b in enumerate(best) if a < b and best[b] == a]
-    wrong = sorted({*judged.contradicted, *(k for pair in pairs for k in pair)})
+    wrong = sorted({*agreement.contradicted, *(k for pair in pairs for k in pair)})
     if not wrong:
         return None
-    inside = np.flatnonzero(np.isin(labels, [known[k] for k in wrong]))
+    wrong_rows = np.flatnonzero(np.isin(labels, [class_indices[k] for k in wrong]))
     ids = view.rows.ids
     return result(
-        ids[inside],
-        _said(pairs, wrong, [classes[k] for k in known]),
+        ids[wrong_rows],
+        _describe_names(pairs, wrong, [classes[k] for k in class_indices]),
         "See whether these classes carry the right names: names are read by people, and learned "
         "from as rows.",
-        score=len(wrong) / len(named),
+        score=len(wrong) / len(words_of_class),
     )
 
 
-def _said(pairs: list[tuple[int, int]], wrong: list[int], names: list[str]) -> str:
-    told = [f"{names[a]!r} and {names[b]!r} seem exchanged" for a, b in pairs[:SHOWN]]
+def _describe_names(pairs: list[tuple[int, int]], wrong: list[int], names: list[str]) -> str:
+    sentences = [f"{names[a]!r} and {names[b]!r} seem exchanged" for a, b in pairs[:SHOWN]]
     exchanged = {k for pair in pairs for k in pair}
     rest = [repr(names[k]) for k in wrong if k not in exchanged]
     if rest:
         shown = listing(rest, SHOWN, ", ", " …")
-        told.append(f"the rows of {shown} lie nearer to most other names than to their own")
-    return "; ".join(told)
+        sentences.append(f"the rows of {shown} lie nearer to most other names than to their own")
+    return "; ".join(sentences)

@@ -13,19 +13,19 @@ from holdfast.core.wording import listing
 from holdfast.data.options import RARE_BELOW
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import nested_order
-from holdfast.quality.check import CheckResult, check, result, with_classes, with_texts
-from holdfast.quality.fold_answers import probe_logits, scaled
-from holdfast.quality.views import Closely, Embedded, TableRows, normal_pair, text_batches
+from holdfast.quality.check import CheckResult, check, has_classes, has_texts, result
+from holdfast.quality.fold_predictions import probe_logits, standardize
+from holdfast.quality.views import Embedded, TableRows, ThoroughRows, normalize_pair, text_batches
 
-_SHARE = 0.8
-_RATIO = 20
+_MAX_CLASS_SHARE = 0.8
+_MAX_CLASS_RATIO = 20
 
 
 @check(
     TableRows,
     cannot_see="Whether the skew is that of the world.",
     error_rate="Counts: never wrong about the rows.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def class_imbalance(rows: TableRows) -> CheckResult | None:
     """Warns where one class holds 80 % of the rows or more, or 20 times those of another.
@@ -39,7 +39,7 @@ def class_imbalance(rows: TableRows) -> CheckResult | None:
         return None
     largest, smallest = int(counts.argmax()), int(present.min())
     share = float(counts.max() / counts.sum())
-    if share < _SHARE and counts.max() < _RATIO * smallest:
+    if share < _MAX_CLASS_SHARE and counts.max() < _MAX_CLASS_RATIO * smallest:
         return None
     # The first of equally rare ones; classes without a row are not among them.
     rarest = table.classes[counts.tolist().index(smallest)]
@@ -54,14 +54,14 @@ def class_imbalance(rows: TableRows) -> CheckResult | None:
     )
 
 
-_FEW = 20
+_MIN_CLASS_ROWS = 20
 
 
 @check(
     TableRows,
     cannot_see="Whether the few rows are typical.",
     error_rate="Counts: never wrong about the rows.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def thin_classes(rows: TableRows) -> CheckResult | None:
     """Says which classes have fewer than 20 rows: at 15 % for the test, at most three of them.
@@ -70,13 +70,14 @@ def thin_classes(rows: TableRows) -> CheckResult | None:
     """
     table = rows.table
     counts = rows.class_counts
-    thin = np.flatnonzero((counts > 0) & (counts < _FEW))
+    thin = np.flatnonzero((counts > 0) & (counts < _MIN_CLASS_ROWS))
     if not len(thin):
         return None
-    named = [f"{table.classes[c]!r} {counts[c]}" for c in thin]
+    class_counts = [f"{table.classes[c]!r} {counts[c]}" for c in thin]
     return result(
         (),
-        f"classes with fewer than {_FEW} rows: {listing(named, 5, ', ', ' and {} more')}",
+        f"classes with fewer than {_MIN_CLASS_ROWS} rows: "
+        f"{listing(class_counts, 5, ', ', ' and {} more')}",
         "See whether one is another class misspelt; add rows of the others, and do not trust the "
         "score of a single one of them.",
         score=len(thin) / len(table.classes),
@@ -85,17 +86,17 @@ def thin_classes(rows: TableRows) -> CheckResult | None:
     )
 
 
-def _divided(table: Table) -> bool:
-    return with_texts(table) and with_classes(table)
+def _is_divided_by_class(table: Table) -> bool:
+    return has_texts(table) and has_classes(table)
 
 
 @check(
-    Closely,
+    ThoroughRows,
     cannot_see="Whether the classes are meant.",
     error_rate="Counts by the rule of train: never wrong about the rows.",
-    holds_for=_divided,
+    applies_to=_is_divided_by_class,
 )
-def undividable_classes(view: Closely) -> CheckResult | None:
+def undividable_classes(view: ThoroughRows) -> CheckResult | None:
     """Reports classes of fewer than three different texts (but for case, space and punctuation),
     which cannot stand on three sides: `train` refuses them. An error where a class has one text
     alone; two are enough where the test rows are a file of their own. Score: the share of the
@@ -103,45 +104,46 @@ def undividable_classes(view: Closely) -> CheckResult | None:
     """
     table = view.rows.table
     labels = np.asarray(table.column("label"))
-    known: dict[int, set[str]] = {int(c): set() for c in np.unique(labels) if c >= 0}
-    open_ = set(known)
+    texts_of_class: dict[int, set[str]] = {int(c): set() for c in np.unique(labels) if c >= 0}
+    too_small = set(texts_of_class)
     for start, batch in text_batches(table):
         for label, text in zip(labels[start : start + len(batch)].tolist(), batch, strict=True):
-            if label in open_:
-                known[label].add(normal_pair(text))
-                if len(known[label]) >= RARE_BELOW:
-                    open_.discard(label)
-        if not open_:
+            if label in too_small:
+                texts_of_class[label].add(normalize_pair(text))
+                if len(texts_of_class[label]) >= RARE_BELOW:
+                    too_small.discard(label)
+        if not too_small:
             return None
-    small = sorted(open_)
-    named = [f"{table.classes[c]!r} {len(known[c])}" for c in small]
-    shown = listing(named, 5, ", ", " and {} more")
-    alone = any(len(known[c]) < RARE_BELOW - 1 for c in small)
-    left = len(known) - len(small)
-    drop = ", or train with --set data.rare=drop" if left >= 2 else ""
+    small = sorted(too_small)
+    class_counts = [f"{table.classes[c]!r} {len(texts_of_class[c])}" for c in small]
+    shown = listing(class_counts, 5, ", ", " and {} more")
+    has_single_text = any(len(texts_of_class[c]) < RARE_BELOW - 1 for c in small)
+    remaining = len(texts_of_class) - len(small)
+    drop = ", or train with --set data.rare=drop" if remaining >= 2 else ""
     rows = np.flatnonzero(np.isin(labels, small))
     return result(
         tuple(np.asarray(table.column("row"))[rows[:100]].tolist()),
         f"classes of fewer than {RARE_BELOW} different texts: {shown}. train refuses them, "
-        "as each side of its division needs one" + ("" if alone else " (with --test FILE two do)"),
+        "as each side of its division needs "
+        "one" + ("" if has_single_text else " (with --test FILE two do)"),
         "Where such a label is another one written otherwise, write it in one way; else add rows"
         f"{drop}.",
-        score=len(small) / len(known),
-        severity="error" if alone or left < 2 else "warn",
+        score=len(small) / len(texts_of_class),
+        severity="error" if has_single_text or remaining < 2 else "warn",
         count=len(rows),
     )
 
 
-DIVISIONS, HELD = 6, 0.2
-SHARES = (0.125, 0.25, 0.5, 1.0)
+SPLITS, HELD_OUT_SHARE = 6, 0.2
+TRAINING_SHARES = (0.125, 0.25, 0.5, 1.0)
 # What one doubling brings of what the one before it brought: 2 to the minus 0.4.
-DECAY = 0.75
+GAIN_DECAY = 0.75
 # Of the standard error of a share of n rows, and of the gain itself.
-NOISE, MODEL = 0.6, 0.25
+NOISE_FACTOR, GAIN_ERROR = 0.6, 0.25
 LEAST_ROWS = 100
 # Rows times classes: beyond, the fits take longer than their answer is worth.
-MOST = 100_000
-WORTH = 0.01
+MAX_ROWS_TIMES_CLASSES = 100_000
+MIN_GAIN = 0.01
 
 
 @check(
@@ -149,50 +151,51 @@ WORTH = 0.01
     cannot_see="What rows of a new kind, or a tuned model, would bring; the probe is linear.",
     error_rate="Its 90 % interval held what twice the rows brought in 61 of 64 draws of 200 to "
     "1,600 rows of CR, MR and TREC.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def too_few_rows(view: Embedded) -> CheckResult | None:
     """Reports what twice the rows would bring to a linear probe, where even the low end of the 90 %
     interval is a point of accuracy or more. Silent from 100,000 rows times classes on. Score: the
     gain that is expected."""
-    answers, classes = view.answers, len(view.rows.table.classes)
-    if answers is None or len(answers.known) * classes > MOST:
+    predictions, classes = view.fold_predictions, len(view.rows.table.classes)
+    if predictions is None or len(predictions.labelled_rows) * classes > MAX_ROWS_TIMES_CLASSES:
         return None
-    found = growth(view.probed, view.rows.labels, classes=classes, c=answers.c, seed=view.seed)
+    growth_estimate = estimate_growth(view.probe_features, view.rows.labels, classes=classes, c=predictions.c, seed=view.seed)
     # Nothing is gained above all rows right.
-    if found is None or min(found.low, 1 - found.right) < WORTH:
+    if growth_estimate is None or min(growth_estimate.low, 1 - growth_estimate.accuracy) < MIN_GAIN:
         return None
-    n = len(answers.known)
-    most = 1 - found.right
-    gain, low, high = (100 * min(one, most) for one in (found.gain, found.low, found.high))
+    n = len(predictions.labelled_rows)
+    max_gain = 1 - growth_estimate.accuracy
+    gain, low, high = (100 * min(one, max_gain) for one in (growth_estimate.gain, growth_estimate.low, growth_estimate.high))
     points = f"{gain:.1f} (90 % interval {low:.1f}–{high:.1f})"
     return result(
         (),
-        f"a linear probe has an accuracy of {found.right:.1%} with these {n:,} rows; twice as many "
+        f"a linear probe has an accuracy of {growth_estimate.accuracy:.1%} with these {n:,} rows; "
+        "twice as many "
         f"would bring about {points} points",
         "Label more rows before trying other settings; fine-tuning gains from them too.",
-        score=min(1.0, found.gain),
+        score=min(1.0, growth_estimate.gain),
         severity="info",
         count=n,
     )
 
 
 @dataclass(frozen=True)
-class Growth:
-    """``right`` is the share of rows that the probe answers rightly; ``gain`` what twice the rows
-    would add to it, ``low`` and ``high`` its interval, all in [−1, 1]. ``points`` pairs (rows,
-    share of wrong answers), fewest first."""
+class GrowthEstimate:
+    """``accuracy`` is that of the probe; ``gain`` is what twice the rows would add to it, with the
+    interval ``low`` to ``high``, all in [−1, 1]. ``points`` are pairs (rows, error rate), fewest
+    rows first."""
 
-    right: float
+    accuracy: float
     gain: float
     low: float
     high: float
     points: tuple[tuple[int, float], ...]
 
 
-def growth(
+def estimate_growth(
     vectors: Floats, labels: Ints, *, classes: int, c: float, seed: int, level: float = 0.90
-) -> Growth | None:
+) -> GrowthEstimate | None:
     """Foretell from the gains of the last three doublings of n labelled rows what the next brings.
 
     Where the error falls as a + b n^−α, each doubling brings 2^−α of what the last one did; over a
@@ -207,29 +210,29 @@ def growth(
     """
     from scipy.special import ndtri
 
-    known = np.flatnonzero(labels >= 0)
-    if len(known) < LEAST_ROWS:
+    labelled = np.flatnonzero(labels >= 0)
+    if len(labelled) < LEAST_ROWS:
         return None
-    x, y = scaled(vectors[known]), np.asarray(labels)[known]
-    wrong = np.zeros((DIVISIONS, len(SHARES)))
-    for division in range(DIVISIONS):
+    x, y = standardize(vectors[labelled]), np.asarray(labels)[labelled]
+    wrong = np.zeros((SPLITS, len(TRAINING_SHARES)))
+    for division in range(SPLITS):
         order = generator(seed, "growth", division).permutation(len(y))
-        held, rest = np.split(order, [round(HELD * len(y))])
+        held_out, rest = np.split(order, [round(HELD_OUT_SHARE * len(y))])
         rest = rest[nested_order(y[rest], seed + division)]
-        for at, share in enumerate(SHARES):
-            part = rest[: round(share * len(rest))]
-            if len(np.unique(y[part])) < 2:
+        for at, share in enumerate(TRAINING_SHARES):
+            subset = rest[: round(share * len(rest))]
+            if len(np.unique(y[subset])) < 2:
                 return None
-            answers = probe_logits(x[part], y[part], x[held], classes, c).argmax(axis=1)
-            wrong[division, at] = (answers != y[held]).mean()
+            predicted = probe_logits(x[subset], y[subset], x[held_out], classes, c).argmax(axis=1)
+            wrong[division, at] = (predicted != y[held_out]).mean()
     errors = wrong.mean(axis=0)
     gains = -np.diff(errors)
-    carried = gains * DECAY ** np.arange(len(gains), 0, -1)
-    gain, last = max(0.0, float(carried.mean())), float(errors[-1])
-    spread = math.hypot(NOISE * math.sqrt(last * (1 - last) / len(y)), MODEL * gain)
-    reach = float(ndtri((1 + level) / 2)) * spread
-    learned = len(y) - round(HELD * len(y))
+    extrapolated = gains * GAIN_DECAY ** np.arange(len(gains), 0, -1)
+    gain, last_error = max(0.0, float(extrapolated.mean())), float(errors[-1])
+    standard_error = math.hypot(NOISE_FACTOR * math.sqrt(last_error * (1 - last_error) / len(y)), GAIN_ERROR * gain)
+    half_width = float(ndtri((1 + level) / 2)) * standard_error
+    training_size = len(y) - round(HELD_OUT_SHARE * len(y))
     points = tuple(
-        (round(share * learned), float(error)) for share, error in zip(SHARES, errors, strict=True)
+        (round(share * training_size), float(error)) for share, error in zip(TRAINING_SHARES, errors, strict=True)
     )
-    return Growth(1 - last, gain, gain - reach, gain + reach, points)
+    return GrowthEstimate(1 - last_error, gain, gain - half_width, gain + half_width, points)

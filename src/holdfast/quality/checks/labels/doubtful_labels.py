@@ -12,16 +12,16 @@ from holdfast.core.records import Severity
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import content_keys
-from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
+from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.label_ranking import LabelRanking, rank_labels
-from holdfast.quality.views import Embedded, TableRows, normal_pair, text_batches
+from holdfast.quality.views import Embedded, TableRows, normalize_pair, text_batches
 
 
 @check(
     TableRows,
     cannot_see="Conflicts between texts that differ by more than case, space and punctuation.",
     error_rate="Exact: the texts are the same; which of the labels is wrong it cannot tell.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def conflicting_labels(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose text, but for case, space and punctuation, stands elsewhere with another
@@ -30,12 +30,12 @@ def conflicting_labels(rows: TableRows) -> CheckResult | None:
     candidates = _candidates(table)
     if not len(candidates):
         return None
-    chosen, same = table.take(candidates), defaultdict[str, list[int]](list)
-    for start, batch in text_batches(chosen):
+    candidate_rows, positions_of_text = table.take(candidates), defaultdict[str, list[int]](list)
+    for start, batch in text_batches(candidate_rows):
         for n, text in enumerate(batch, start):
-            same[normal_pair(text)].append(int(candidates[n]))
+            positions_of_text[normalize_pair(text)].append(int(candidates[n]))
     ids, labels = rows.ids, rows.labels
-    groups = [group for group in same.values() if len(set(labels[group].tolist())) > 1]
+    groups = [group for group in positions_of_text.values() if len(set(labels[group].tolist())) > 1]
     if not groups:
         return None
     positions = sorted(position for group in groups for position in group)
@@ -54,26 +54,26 @@ def _candidates(table: Table) -> npt.NDArray[np.int64]:
     """Positions whose hash occurs with more than one label."""
     hashes = np.empty(len(table), dtype=np.uint64)
     for start, batch in text_batches(table):
-        normal = pa.array([normal_pair(text) for text in batch])
+        normal = pa.array([normalize_pair(text) for text in batch])
         hashes[start : start + len(batch)] = content_keys(normal)
     labels = table.column("label")
-    known = np.flatnonzero(labels >= 0)
-    _, group = np.unique(hashes[known], return_inverse=True)
+    labelled = np.flatnonzero(labels >= 0)
+    _, group = np.unique(hashes[labelled], return_inverse=True)
     # A hash has several labels where its lowest and its highest differ: two passes, no groups.
-    lowest = np.full(len(known), len(table.classes), dtype=np.int64)
-    highest = np.full(len(known), -1, dtype=np.int64)
-    np.minimum.at(lowest, group, labels[known])
-    np.maximum.at(highest, group, labels[known])
-    return np.asarray(known[(lowest != highest)[group]])
+    lowest = np.full(len(labelled), len(table.classes), dtype=np.int64)
+    highest = np.full(len(labelled), -1, dtype=np.int64)
+    np.minimum.at(lowest, group, labels[labelled])
+    np.maximum.at(highest, group, labels[labelled])
+    return np.asarray(labelled[(lowest != highest)[group]])
 
 
 SHOWN = 12
 # Of labels that are contradicted no more often than doubt explains, so many that have so little of
 # the probability are named.
-LIKELIEST, HARDLY = 3, 0.95
+MAX_LISTED_BELOW_CHANCE, MIN_SCORE_BELOW_CHANCE = 3, 0.95
 # A label that the other rows give less than one chance in ten, with another above one half.
-DOUBTED, LIKELIER = 0.9, 0.5
-LEAST = 0.005
+MIN_SCORE, MIN_OTHER_PROBABILITY = 0.9, 0.5
+MIN_LAPSE_RATE = 0.005
 
 
 @check(
@@ -82,7 +82,7 @@ LEAST = 0.005
     error_rate="With 10 % of the labels exchanged at 1,600 rows the average precision is "
     "0.96 on BANKING77, 0.89 on TREC, 0.68 on CR and 0.45 on MR; on BANKING77 and TREC the "
     "share that is stated was within 4 points (8 at 5 %), on CR and MR none is.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def label_problems(view: Embedded) -> CheckResult | None:
     """Reports the rows whose label gets less than a tenth of the probability, and another class
@@ -91,30 +91,30 @@ def label_problems(view: Embedded) -> CheckResult | None:
     ranking only, and of labels that are contradicted no more often than doubt explains (the 90 %
     interval of the share of wrong ones reaches below 0.5 %) it has the first three of less than a
     twentieth. Score: the estimated share of wrong labels."""
-    if view.answers is None:
+    if view.fold_predictions is None:
         return None
-    ranking = rank_labels(view.answers)
-    likelier = np.exp(view.answers.log_p[ranking.order].max(axis=1))
-    other = ranking.suggested != ranking.given
-    often = ranking.lapse.low >= LEAST
-    least = DOUBTED if often else HARDLY
-    named = np.flatnonzero((ranking.score >= least) & (likelier >= LIKELIER) & other)
-    if not len(named):
+    ranking = rank_labels(view.fold_predictions)
+    top_probability = np.exp(view.fold_predictions.log_p[ranking.order].max(axis=1))
+    is_other_class = ranking.suggested != ranking.given
+    above_chance = ranking.lapse.low >= MIN_LAPSE_RATE
+    min_score = MIN_SCORE if above_chance else MIN_SCORE_BELOW_CHANCE
+    doubtful = np.flatnonzero((ranking.score >= min_score) & (top_probability >= MIN_OTHER_PROBABILITY) & is_other_class)
+    if not len(doubtful):
         return None
-    named = named if often else named[:LIKELIEST]
+    doubtful = doubtful if above_chance else doubtful[:MAX_LISTED_BELOW_CHANCE]
     ids, classes = view.rows.ids, view.rows.table.classes
     examples = [
         CheckExample(
             int(ids[ranking.order[at]]),
             f"its label {classes[ranking.given[at]]!r} has a probability of "
             f"{1 - ranking.score[at]:.2g} by the other rows, {classes[ranking.suggested[at]]!r} "
-            f"of {likelier[at]:.2g}",
+            f"of {top_probability[at]:.2g}",
         )
-        for at in named[:SHOWN]
+        for at in doubtful[:SHOWN]
     ]
-    severity, because = _contradicted(ranking, examples, len(named) if often else None)
+    severity, because = _describe_contradicted(ranking, examples, len(doubtful) if above_chance else None)
     return result(
-        ids[ranking.order[named]],
+        ids[ranking.order[doubtful]],
         because,
         "Look at them, the first ones first, and correct those that are wrong: label_issues of "
         "--json has every row in this order. Nothing is changed for you.",
@@ -124,7 +124,7 @@ def label_problems(view: Embedded) -> CheckResult | None:
     )
 
 
-def _contradicted(
+def _describe_contradicted(
     ranking: LabelRanking, examples: list[CheckExample], count: int | None
 ) -> tuple[Severity, str]:
     """What ``count`` contradicted labels come to; ``None`` where doubt explains as many."""
@@ -150,48 +150,49 @@ def _contradicted(
 
 LEAST_ROWS = 10
 # Of the rows of each class that are answered as the other, and of those of one class alone.
-TAKEN = 0.3
-LOW, PAIRS_SHOWN, EXAMPLES = 0.3, 4, 6
+MIN_CONFUSION = 0.3
+MIN_AMBIGUOUS_PROBABILITY, PAIRS_SHOWN, EXAMPLES = 0.3, 4, 6
 
 
 @check(
     Embedded,
     cannot_see="Two classes alone, and rows that only a tuned model would tell apart.",
     error_rate="Nothing on 2,000 rows of TREC and of BANKING77.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def overlapping_classes(view: Embedded) -> CheckResult | None:
     """Reports pairs of classes of which three in ten rows of each, or more, are taken for the other
     by fits that had not seen them; of three classes or more, of 10 rows each. The rows named are
     those that get 30 % or more for both in every one of the divisions: ambiguous, whoever labels
     them. Score: the share of all rows that are of such a pair."""
-    answers, classes = view.answers, view.rows.table.classes
-    if answers is None or len(classes) < 3:
+    predictions, classes = view.fold_predictions, view.rows.table.classes
+    if predictions is None or len(classes) < 3:
         return None
-    known, n = answers.known, len(answers.known)
-    labels, said = answers.labels[known], answers.log_p[known].argmax(axis=1)
+    labelled, n = predictions.labelled_rows, len(predictions.labelled_rows)
+    labels, predicted = predictions.labels[labelled], predictions.log_p[labelled].argmax(axis=1)
     table = np.zeros((len(classes), len(classes)))
-    np.add.at(table, (labels, said), 1)
+    np.add.at(table, (labels, predicted), 1)
     counts = table.sum(axis=1)
-    taken = table / np.maximum(counts, 1)[:, None]
-    both = (
-        (np.minimum(taken, taken.T) >= TAKEN)
+    confusion_rates = table / np.maximum(counts, 1)[:, None]
+    is_overlapping = (
+        (np.minimum(confusion_rates, confusion_rates.T) >= MIN_CONFUSION)
         & (counts >= LEAST_ROWS)
         & (counts >= LEAST_ROWS)[:, None]
     )
-    pairs = [(int(a), int(b)) for a, b in zip(*np.nonzero(both), strict=True) if a < b]
+    pairs = [(int(a), int(b)) for a, b in zip(*np.nonzero(is_overlapping), strict=True) if a < b]
     if not pairs:
         return None
-    pairs.sort(key=lambda pair: (-min(taken[pair], taken[pair[::-1]]), pair))
-    inside = np.isin(labels, list({k for pair in pairs for k in pair}))
+    pairs.sort(key=lambda pair: (-min(confusion_rates[pair], confusion_rates[pair[::-1]]), pair))
+    in_pair = np.isin(labels, list({k for pair in pairs for k in pair}))
     # Of each pair the rows that are undecided in every division.
-    unclear = {}
+    ambiguous = {}
     for pair in pairs:
-        p = np.exp(answers.runs[:, known][:, :, list(pair)]).min(axis=(0, 2))
-        unclear[pair] = np.flatnonzero(np.isin(labels, list(pair)) & (p >= LOW))
-    rows = np.unique(np.concatenate([known[at] for at in unclear.values()]))
+        p = np.exp(predictions.runs[:, labelled][:, :, list(pair)]).min(axis=(0, 2))
+        ambiguous[pair] = np.flatnonzero(np.isin(labels, list(pair)) & (p >= MIN_AMBIGUOUS_PROBABILITY))
+    rows = np.unique(np.concatenate([labelled[at] for at in ambiguous.values()]))
     shown = "; ".join(
-        f"{taken[a, b]:.0%} of {classes[a]!r} are taken for {classes[b]!r} and {taken[b, a]:.0%} "
+        f"{confusion_rates[a, b]:.0%} of {classes[a]!r} are taken for {classes[b]!r} and "
+        f"{confusion_rates[b, a]:.0%} "
         "the other way"
         for a, b in pairs[:PAIRS_SHOWN]
     )
@@ -202,16 +203,16 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
     )
     ids = view.rows.ids
     examples = tuple(
-        CheckExample(int(ids[known[at]]), f"{classes[a]!r} or {classes[b]!r}")
-        for (a, b), places in unclear.items()
+        CheckExample(int(ids[labelled[at]]), f"{classes[a]!r} or {classes[b]!r}")
+        for (a, b), places in ambiguous.items()
         for at in places[:EXAMPLES]
     )
     return result(
         ids[rows],
         f"{shown}{more}: {counted(len(rows), 'row')} could be of either class",
         "Join the classes, or say in words what tells them apart and label the rows again.",
-        score=float(inside.sum() / n),
+        score=float(in_pair.sum() / n),
         severity="info",
-        count=int(inside.sum()),
+        count=int(in_pair.sum()),
         examples=examples,
     )

@@ -11,15 +11,15 @@ import numpy as np
 from holdfast.core.records import Ints, Severity
 from holdfast.core.wording import listing
 from holdfast.data.table import Table
-from holdfast.quality.check import CheckResult, check, result, with_classes
+from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.views import TableRows
 
-_SAMPLE = 20_000
+_MAX_ROWS = 20_000
 _LEAST_ROWS = 20
-_IN_CLASS, _ELSEWHERE = 0.5, 0.02
-_MARKED = 0.95
-_INSIDE_OTHERS = 0.002
-_SURE_ROWS = 50
+_MIN_IN_CLASS, _MAX_ELSEWHERE = 0.5, 0.02
+_MIN_MARKED_SHARE = 0.95
+_MAX_SHARE_OF_OTHERS = 0.002
+_MIN_NAME_WORD_ROWS = 50
 _SHOWN = 4
 _BETWEEN = re.compile(r"[\W_]+")
 
@@ -28,7 +28,7 @@ _BETWEEN = re.compile(r"[\W_]+")
     TableRows,
     cannot_see="A giveaway in only some rows of a class, or one that other classes share.",
     error_rate="Nothing on CR, MR, TREC and BANKING77, which have none.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def label_giveaway(rows: TableRows) -> CheckResult | None:
     """Reports a class whose name opens or closes at least half of its texts and at most 2 % of the
@@ -44,15 +44,15 @@ def label_giveaway(rows: TableRows) -> CheckResult | None:
     """
     table = rows.table
     # Spread over the table, as files are often sorted by class.
-    step = max(1, len(table) // _SAMPLE)
+    step = max(1, len(table) // _MAX_ROWS)
     part = table.take(np.arange(0, len(table), step))
     labels, texts = part.column("label"), part.column("text")
     words = [_words(text) for text in texts]
     for end, place in ((0, "begins"), (-1, "ends")):
-        found = _name(table, labels, words, end, place) or _mark(table, labels, words, end, place)
-        if found is not None:
-            return found
-    return _inside(table, labels, texts)
+        leak = _class_name_leak(table, labels, words, end, place) or _class_word_leak(table, labels, words, end, place)
+        if leak is not None:
+            return leak
+    return _leak_inside_texts(table, labels, texts)
 
 
 def _words(text: str) -> list[str]:
@@ -60,25 +60,25 @@ def _words(text: str) -> list[str]:
     return _BETWEEN.sub(" ", text.casefold().replace("__label__", " ")).split()
 
 
-def _name(
+def _class_name_leak(
     table: Table, labels: np.ndarray, words: list[list[str]], end: int, place: str
 ) -> CheckResult | None:
     for index, name in enumerate(table.classes):
-        wanted = _words(name)
+        name_words = _words(name)
         in_class = labels == index
         # A class named "a" or "1" opens texts by chance; a single Chinese character is a word.
-        if in_class.sum() < _LEAST_ROWS or not wanted or (name.isascii() and len(name) < 2):
+        if in_class.sum() < _LEAST_ROWS or not name_words or (name.isascii() and len(name) < 2):
             continue
-        span = slice(None, len(wanted)) if end == 0 else slice(-len(wanted), None)
-        has = np.array([row[span] == wanted for row in words])
-        share, others = has[in_class].mean(), has[~in_class].mean() if (~in_class).any() else 0.0
-        if share >= _IN_CLASS and others <= _ELSEWHERE:
+        span = slice(None, len(name_words)) if end == 0 else slice(-len(name_words), None)
+        has = np.array([row[span] == name_words for row in words])
+        share, elsewhere_share = has[in_class].mean(), has[~in_class].mean() if (~in_class).any() else 0.0
+        if share >= _MIN_IN_CLASS and elsewhere_share <= _MAX_ELSEWHERE:
             because = f"{share:.0%} of the texts of class {name!r} {place[:-1]} with its name"
-            return _result(float(share), int(has[in_class].sum()), because)
+            return _leak_result(float(share), int(has[in_class].sum()), because)
     return None
 
 
-def _mark(
+def _class_word_leak(
     table: Table, labels: np.ndarray, words: list[list[str]], end: int, place: str
 ) -> CheckResult | None:
     present = [index for index in range(len(table.classes)) if (labels == index).any()]
@@ -89,7 +89,7 @@ def _mark(
         word, count = Counter(row[end] if row else "" for row in in_class).most_common(1)[0]
         share = count / len(in_class)
         # One class without such a word is enough: openings are then no code for labels.
-        if len(in_class) < _LEAST_ROWS or share < _MARKED or not word or word in marks:
+        if len(in_class) < _LEAST_ROWS or share < _MIN_MARKED_SHARE or not word or word in marks:
             return None
         marks[word] = share
         hits += count
@@ -97,63 +97,63 @@ def _mark(
         return None
     shown = ", ".join(map(repr, list(marks)[:4]))
     because = f"nearly every text {place} with a word that only its class has ({shown})"
-    return _result(min(marks.values()), hits, because)
+    return _leak_result(min(marks.values()), hits, because)
 
 
-def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> CheckResult | None:
+def _leak_inside_texts(table: Table, labels: np.ndarray, texts: list[str]) -> CheckResult | None:
     rows = np.bincount(labels[labels >= 0], minlength=len(table.classes))
-    found = {
+    marks_of_class = {
         c: marks
         for c, name in enumerate(table.classes)
         if _LEAST_ROWS <= rows[c] < rows.sum() and (marks := _marks_of(c, name, texts, labels))
     }
-    if not found:
+    if not marks_of_class:
         return None
-    count = int(sum(rows[c] for c in found))
+    count = int(sum(rows[c] for c in marks_of_class))
     present = int((rows > 0).sum())
-    serious = 2 * count >= rows.sum() or len(found) >= present - 1
-    told = [
+    serious = 2 * count >= rows.sum() or len(marks_of_class) >= present - 1
+    sentences = [
         f"{' and '.join(map(repr, marks[:2]))} in all {rows[c]} of class {table.classes[c]!r}"
-        for c, marks in found.items()
+        for c, marks in marks_of_class.items()
     ]
-    shown = listing(told, _SHOWN, more="; and {} more classes")
+    shown = listing(sentences, _SHOWN, more="; and {} more classes")
     because = f"something stands in every text of a class and in next to no other: {shown}"
-    return _result(count / int(rows.sum()), count, because, "error" if serious else "warn")
+    return _leak_result(count / int(rows.sum()), count, because, "error" if serious else "warn")
 
 
 def _marks_of(index: int, name: str, texts: list[str], labels: np.ndarray) -> list[str]:
     """What stands in every text of a class and in next to no other; words before characters, the
     longest first."""
-    first, *own = np.flatnonzero(labels == index).tolist()
-    kept = _things(texts[first])
-    for at in own:
-        kept &= _things(texts[at])
-        if not kept:
+    first, *in_class = np.flatnonzero(labels == index).tolist()
+    shared_tokens = _text_tokens(texts[first])
+    for at in in_class:
+        shared_tokens &= _text_tokens(texts[at])
+        if not shared_tokens:
             return []
     others = np.flatnonzero((labels != index) & (labels >= 0))
-    allowed = int(_INSIDE_OTHERS * len(others))
-    left = dict.fromkeys(kept, allowed)
-    if len(own) + 1 < _SURE_ROWS:
-        named = set(_words(name))
-        left = {thing: n for thing, n in left.items() if not named & set(_words(thing))}
+    allowed = int(_MAX_SHARE_OF_OTHERS * len(others))
+    allowance = dict.fromkeys(shared_tokens, allowed)
+    if len(in_class) + 1 < _MIN_NAME_WORD_ROWS:
+        name_words = set(_words(name))
+        allowance = {thing: n for thing, n in allowance.items() if not name_words & set(_words(thing))}
     for at in others.tolist():
-        if not left:
+        if not allowance:
             break
-        for thing in left.keys() & _things(texts[at]):
-            left[thing] -= 1
-            if left[thing] < 0:
-                del left[thing]
-    return sorted(left, key=lambda thing: (-len(thing), thing))
+        for thing in allowance.keys() & _text_tokens(texts[at]):
+            allowance[thing] -= 1
+            if allowance[thing] < 0:
+                del allowance[thing]
+    return sorted(allowance, key=lambda thing: (-len(thing), thing))
 
 
-def _things(text: str) -> set[str]:
+def _text_tokens(text: str) -> set[str]:
     """The words of a text, with and without case and punctuation, and its characters that are no
     letters or digits."""
     marks = {character for character in set(text) if not character.isalnum()}
     return {*_words(text), *text.split(), *marks}
 
 
-def _result(share: float, count: int, because: str, severity: Severity = "error") -> CheckResult:
+def _leak_result(share: float, count: int, because: str, severity: Severity = "error") -> CheckResult:
     return result(
         (),
         because,
@@ -166,7 +166,7 @@ def _result(share: float, count: int, because: str, severity: Severity = "error"
 
 LEAST_ROWS = 50
 # Of what the commonest class leaves open, this share must be told.
-TOLD = 0.8
+MIN_PREDICTED_SHARE = 0.8
 SHOWN = 4
 _LAST_PART = re.compile(r"[\\/][^\\/]*$")
 _DIGITS = re.compile(r"\d+")
@@ -177,7 +177,7 @@ _DIGITS = re.compile(r"\d+")
     cannot_see="Columns that tell the class only together, and the order of the file itself.",
     error_rate="A second column of labels is named too; none of 40 columns of random values, "
     "numbers, ids and paths was.",
-    holds_for=with_classes,
+    applies_to=has_classes,
 )
 def telling_columns(rows: TableRows) -> CheckResult | None:
     """Reports columns beside the text from which the class is told without reading it: from the
@@ -186,73 +186,73 @@ def telling_columns(rows: TableRows) -> CheckResult | None:
     of what the commonest class leaves open must be told, of 50 rows or more. Score: that share.
     """
     labels = rows.labels
-    known = np.flatnonzero(labels >= 0)
-    if len(known) < LEAST_ROWS:
+    labelled = np.flatnonzero(labels >= 0)
+    if len(labelled) < LEAST_ROWS:
         return None
-    y, names = labels[known], rows.beside.names
-    open_ = 1 - float(np.bincount(y).max()) / len(y)
-    found: list[tuple[float, str, str, Ints]] = []
+    y, names = labels[labelled], rows.other_columns.names
+    majority_error = 1 - float(np.bincount(y).max()) / len(y)
+    leaking: list[tuple[float, str, str, Ints]] = []
     for name in names:
-        values = rows.beside[name]
-        ways = _told([values[at] for at in known.tolist()], y)
-        best = max(ways, key=lambda one: one[1].mean(), default=None)
-        if best is None or open_ <= 0:
+        values = rows.other_columns[name]
+        predictors = _column_predictors([values[at] for at in labelled.tolist()], y)
+        best = max(predictors, key=lambda one: one[1].mean(), default=None)
+        if best is None or majority_error <= 0:
             continue
-        share = 1 - (1 - float(best[1].mean())) / open_
-        if share >= TOLD:
-            found.append((share, name, best[0], known[best[1] == 1]))
-    if not found:
+        share = 1 - (1 - float(best[1].mean())) / majority_error
+        if share >= MIN_PREDICTED_SHARE:
+            leaking.append((share, name, best[0], labelled[best[1] == 1]))
+    if not leaking:
         return None
-    found.sort(key=lambda one: (-one[0], one[1]))
-    at = np.unique(np.concatenate([one[3] for one in found]))
-    shown = listing([f"{name!r} by {how}" for _, name, how, _ in found], SHOWN)
+    leaking.sort(key=lambda one: (-one[0], one[1]))
+    at = np.unique(np.concatenate([one[3] for one in leaking]))
+    shown = listing([f"{name!r} by {how}" for _, name, how, _ in leaking], SHOWN)
     return result(
         rows.ids[at],
         f"the class is told without the text by a column beside it: {shown}",
         "Keep it out of the text and of side columns, unless it will be known of new rows too.",
-        score=min(1.0, found[0][0]),
+        score=min(1.0, leaking[0][0]),
         severity="info",
     )
 
 
-def _told(values: Sequence[str | None], y: Ints) -> Iterator[tuple[str, np.ndarray]]:
+def _column_predictors(values: Sequence[str | None], y: Ints) -> Iterator[tuple[str, np.ndarray]]:
     """Ways to tell the class, and which rows they tell rightly [n]."""
-    filled = [value or "" for value in values]
-    if len(set(filled)) < 2:
+    values_ = [value or "" for value in values]
+    if len(set(values_)) < 2:
         return
-    yield "its value", _by_group(filled, y)
-    folders = [_LAST_PART.sub("", value) for value in filled]
-    if folders != filled:
-        yield "the folder it names", _by_group(folders, y)
-    masks = [_DIGITS.sub("0", value) for value in filled]
-    if masks != filled and len(set(masks)) > 1:
-        yield "what surrounds its digits", _by_group(masks, y)
-    numbers = [tuple(int(part) for part in _DIGITS.findall(value)) for value in filled]
+    yield "its value", _group_predicts(values_, y)
+    folders = [_LAST_PART.sub("", value) for value in values_]
+    if folders != values_:
+        yield "the folder it names", _group_predicts(folders, y)
+    masks = [_DIGITS.sub("0", value) for value in values_]
+    if masks != values_ and len(set(masks)) > 1:
+        yield "what surrounds its digits", _group_predicts(masks, y)
+    numbers = [tuple(int(part) for part in _DIGITS.findall(value)) for value in values_]
     # As many numbers in each: an order that means something.
     alike = all(numbers) and len({len(each) for each in numbers}) == 1
     if alike and len(set(numbers)) > len(y) / 2:
-        yield "its order", _by_order(numbers, y)
+        yield "its order", _order_predicts(numbers, y)
 
 
-def _by_group(values: Sequence[str], y: Ints) -> np.ndarray:
+def _group_predicts(values: Sequence[str], y: Ints) -> np.ndarray:
     """Right where the other rows of the same value are mostly of the row's class."""
-    places = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)[1]
-    table = np.zeros((places.max() + 1, y.max() + 1), dtype=np.int64)
-    np.add.at(table, (places, y), 1)
-    own = table[places, y] - 1
-    others = table[places].copy()
+    value_index = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)[1]
+    table = np.zeros((value_index.max() + 1, y.max() + 1), dtype=np.int64)
+    np.add.at(table, (value_index, y), 1)
+    own_count = table[value_index, y] - 1
+    others = table[value_index].copy()
     others[np.arange(len(y)), y] = 0
-    return np.asarray((own > others.max(axis=1)).astype(float))
+    return np.asarray((own_count > others.max(axis=1)).astype(float))
 
 
-def _by_order(numbers: Sequence[tuple[int, ...]], y: Ints) -> np.ndarray:
+def _order_predicts(numbers: Sequence[tuple[int, ...]], y: Ints) -> np.ndarray:
     """Right where both neighbours in the order are of the row's class, or the only one is."""
     order = sorted(range(len(y)), key=lambda at: (numbers[at], at))
     sorted_y = y[order]
     same = sorted_y[1:] == sorted_y[:-1]
-    right = np.ones(len(y), dtype=bool)
-    right[1:] &= same
-    right[:-1] &= same
-    back = np.empty(len(y))
-    back[order] = right
-    return back
+    sorted_correct = np.ones(len(y), dtype=bool)
+    sorted_correct[1:] &= same
+    sorted_correct[:-1] &= same
+    correct = np.empty(len(y))
+    correct[order] = sorted_correct
+    return correct

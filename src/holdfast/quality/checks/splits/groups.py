@@ -10,86 +10,87 @@ from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.quality.check import CheckExample, CheckResult, check, result
-from holdfast.quality.checks.splits.leaks import side_column
-from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
-from holdfast.quality.views import Copied, Embedded, Vectors, alone
+from holdfast.quality.checks.splits.leaks import split_column
+from holdfast.quality.pairs import MAX_EXAMPLES, MAX_ROWS_LISTED, SERIOUS_SHARE
+from holdfast.quality.views import Embedded, TableCopies, Vectors, needs_other_file
 
 
-def grouped(copied: Copied) -> str:
+def needs_group_and_file(copied: TableCopies) -> str:
     """Why there is nothing to see."""
-    if not copied.gathered.tables["source"].has_groups:
+    if not copied.all_rows.tables["source"].has_groups:
         return "no column of groups is named: --group COL"
-    return alone(copied)
+    return needs_other_file(copied)
 
 
 @check(
-    Copied,
+    TableCopies,
     cannot_see="Groups without a column: --group names it, and unnamed_groups proposes one.",
     error_rate="Exact. Two files may use one name for two groups.",
-    nothing=grouped,
+    skip_reason=needs_group_and_file,
 )
-def shared_groups(copied: Copied) -> CheckResult | None:
+def shared_groups(copied: TableCopies) -> CheckResult | None:
     """Lists the rows whose group, by the column that ``--group`` names, has rows in another table
     too. Score: the largest share of another table's rows that are of such a group."""
-    gathered = copied.gathered
-    source = gathered.tables["source"]
+    all_rows = copied.all_rows
+    source = all_rows.tables["source"]
     if not source.has_groups:
         return None
-    own: list[str] = source.column("group")
-    hit = np.zeros(len(own), dtype=bool)
-    shares, told, examples = [0.0], [], []
+    source_groups: list[str] = source.column("group")
+    any_shared = np.zeros(len(source_groups), dtype=bool)
+    shares, sentences, examples = [0.0], [], []
     for name in copied.others:
-        table = gathered.tables[name]
+        table = all_rows.tables[name]
         if not table.has_groups:
             continue
-        theirs: list[str] = table.column("group")
-        shared = {*own} & {*theirs}
+        other_groups: list[str] = table.column("group")
+        shared = {*source_groups} & {*other_groups}
         if not shared:
             continue
-        mine = np.array([group in shared for group in own])
-        hit |= mine
-        rows = sum(group in shared for group in theirs)
-        shares.append(rows / len(theirs))
-        told.append(
+        is_shared = np.array([group in shared for group in source_groups])
+        any_shared |= is_shared
+        rows = sum(group in shared for group in other_groups)
+        shares.append(rows / len(other_groups))
+        sentences.append(
             f"{counted(len(shared), 'group')} with {counted(rows, 'row')} of {table.source} "
             f"({shares[-1]:.1%})"
         )
         ids, other = copied.rows.ids, table.column("row")
         examples += [
             CheckExample(
-                int(ids[own.index(g)]),
+                int(ids[source_groups.index(g)]),
                 f"both of group {g!r}",
-                int(other[theirs.index(g)]),
+                int(other[other_groups.index(g)]),
                 table.source,
             )
-            for g in [group for group in dict.fromkeys(own) if group in shared][:EXAMPLES]
+            for g in [group for group in dict.fromkeys(source_groups) if group in shared][:MAX_EXAMPLES]
         ]
-    if not told:
+    if not sentences:
         return None
     return result(
-        copied.rows.ids[hit][:LISTED],
-        f"{counted(int(hit.sum()), 'row')} {'is' if hit.sum() == 1 else 'are'} of groups "
-        f"({source.columns.group!r}) that stand in another file too: {'; '.join(told)}",
+        copied.rows.ids[any_shared][:MAX_ROWS_LISTED],
+        f"{counted(int(any_shared.sum()), 'row')} {'is' if any_shared.sum() == 1 else 'are'} of "
+        "groups "
+        f"({source.columns.group!r}) that stand in another file too: {'; '.join(sentences)}",
         "Put each group into one file: a model that knows the group answers its rows better than "
         "those of a new one. train --test FILE --group leaves such rows out of the training part.",
         score=max(shares),
-        severity="error" if max(shares) >= SERIOUS else "warn",
-        count=int(hit.sum()),
-        examples=examples[:EXAMPLES],
+        severity="error" if max(shares) >= SERIOUS_SHARE else "warn",
+        count=int(any_shared.sum()),
+        examples=examples[:MAX_EXAMPLES],
     )
 
 
 # Fewer values divide rows into slices; nearly one a row groups nothing.
-FEWEST, MOST_SHARE = 8, 0.6
-FILLED = 0.9
+MIN_GROUPS, MAX_GROUP_SHARE = 8, 0.6
+MIN_FILLED_SHARE = 0.9
 # Of the similarity of two rows of one class; between two random ones of CR it is 0.11, ± 0.11.
-LEAST = 0.05
+MIN_DIFFERENCE = 0.05
 PERMUTATIONS = 99
-ROWS = 4000
+MAX_ROWS = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class GroupLikeness:
     """Mean similarity of two rows that share a value, ``within``, and of such pairs when values are
     exchanged among the rows of a class, ``between``; ``rank`` is how many exchanges came near."""
 
@@ -98,15 +99,15 @@ class Likeness:
     rank: int
 
     @property
-    def apart(self) -> float:
+    def difference(self) -> float:
         return self.within - self.between
 
 
-def bare(embedded: Embedded) -> str:
+def needs_unnamed_columns(embedded: Embedded) -> str:
     """Why there is nothing to see."""
     if embedded.rows.table.has_groups:
         return "the column of groups is named"
-    return "" if embedded.rows.beside.names else "there are no other columns"
+    return "" if embedded.rows.other_columns.names else "there are no other columns"
 
 
 @check(
@@ -115,7 +116,7 @@ def bare(embedded: Embedded) -> str:
     "columns of fewer than 8 values, and groups without a column.",
     error_rate="One column of values dealt out at random in a hundred passes the test, and "
     "fewer the least difference. A topic or a rating passes rightly, and may be no group.",
-    nothing=bare,
+    skip_reason=needs_unnamed_columns,
 )
 def unnamed_groups(embedded: Embedded) -> CheckResult | None:
     """Proposes a column as the group: many values, repeated, whose rows are more alike than others
@@ -124,44 +125,44 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
     rows, table = embedded.rows, embedded.rows.table
     if table.has_groups:
         return None
-    alike: list[tuple[str, Likeness, int]] = []
-    for name in rows.beside.names:
-        codes = _codes(rows.beside[name]) if name != side_column(rows.beside) else None
+    candidates: list[tuple[str, GroupLikeness, int]] = []
+    for name in rows.other_columns.names:
+        codes = _group_codes(rows.other_columns[name]) if name != split_column(rows.other_columns) else None
         if codes is not None:
-            found = likeness(embedded.vectors, codes, rows.labels, embedded.seed)
-            if not found.rank and found.apart >= LEAST:
-                alike.append((name, found, int(codes.max()) + 1))
-    if not alike:
+            likeness_ = group_likeness(embedded.vectors, codes, rows.labels, embedded.seed)
+            if not likeness_.rank and likeness_.difference >= MIN_DIFFERENCE:
+                candidates.append((name, likeness_, int(codes.max()) + 1))
+    if not candidates:
         return None
     # The first of those that are equally far apart.
-    name, found, count = max(alike, key=lambda one: one[1].apart)
+    name, likeness_, count = max(candidates, key=lambda one: one[1].difference)
     return result(
         (),
         f"rows that share a value of the column {name!r} ({counted(count, 'value')}) are more "
-        f"alike than others of their class: a similarity of {found.within:.2f}, where "
-        f"{found.between:.2f} is usual; a random division puts them on both sides",
+        f"alike than others of their class: a similarity of {likeness_.within:.2f}, where "
+        f"{likeness_.between:.2f} is usual; a random division puts them on both sides",
         f"If they are related (one user, source, conversation), add --group {name}: each value "
         "then falls on one side.",
-        score=min(1.0, found.apart),
+        score=min(1.0, likeness_.difference),
         count=count,
     )
 
 
-def likeness(vectors: Vectors, codes: Ints, labels: Ints, seed: int) -> Likeness:
+def group_likeness(vectors: Vectors, codes: Ints, labels: Ints, seed: int) -> GroupLikeness:
     """How alike rows [n, d] of one code [n] are (−1: none), against exchanges within labels [n]."""
     random = generator(seed, "groups")
     known = np.flatnonzero(codes >= 0)
-    if len(known) > ROWS:
+    if len(known) > MAX_ROWS:
         # Whole groups, so that there are pairs left.
         order = random.permutation(int(codes.max()) + 1)[codes[known]]
-        known = np.sort(known[np.argsort(order, kind="stable")[:ROWS]])
+        known = np.sort(known[np.argsort(order, kind="stable")[:MAX_ROWS]])
     x, code, mark = vectors[known], codes[known], labels[known]
-    within = _mean(x, code)
-    exchanged = [_mean(x, _exchange(code, mark, random)) for _ in range(PERMUTATIONS)]
-    return Likeness(within, float(np.mean(exchanged)), sum(e >= within for e in exchanged))
+    within = _mean_similarity(x, code)
+    exchanged = [_mean_similarity(x, _permute_within(code, mark, random)) for _ in range(PERMUTATIONS)]
+    return GroupLikeness(within, float(np.mean(exchanged)), sum(e >= within for e in exchanged))
 
 
-def _mean(x: Vectors, code: Ints) -> float:
+def _mean_similarity(x: Vectors, code: Ints) -> float:
     """Mean cosine similarity of two rows of one code: (‖Σx‖² − k) ÷ k (k − 1) of each k rows."""
     _, place, sizes = np.unique(code, return_inverse=True, return_counts=True)
     sums = np.zeros((len(sizes), x.shape[1]))
@@ -170,22 +171,22 @@ def _mean(x: Vectors, code: Ints) -> float:
     return float(((sums**2).sum() - len(x)) / pairs) if pairs else 0.0
 
 
-def _exchange(code: Ints, mark: Ints, random: np.random.Generator) -> Ints:
+def _permute_within(code: Ints, label: Ints, random: np.random.Generator) -> Ints:
     """The codes, dealt out anew among the rows of each mark."""
-    made = code.copy()
-    for value in np.unique(mark):
-        at = np.flatnonzero(mark == value)
-        made[at] = code[random.permutation(at)]
-    return made
+    exchanged = code.copy()
+    for value in np.unique(label):
+        at = np.flatnonzero(label == value)
+        exchanged[at] = code[random.permutation(at)]
+    return exchanged
 
 
-def _codes(values: list[str | None]) -> Ints | None:
+def _group_codes(values: list[str | None]) -> Ints | None:
     """A number for each value [n], −1 for none; ``None`` where the column groups nothing."""
     filled = [value for value in values if value]
     distinct = dict.fromkeys(filled)
-    if len(filled) < FILLED * len(values) or not len(distinct) >= FEWEST:
+    if len(filled) < MIN_FILLED_SHARE * len(values) or not len(distinct) >= MIN_GROUPS:
         return None
-    if len(distinct) > MOST_SHARE * len(filled):
+    if len(distinct) > MAX_GROUP_SHARE * len(filled):
         return None
     at = {value: number for number, value in enumerate(distinct)}
     return np.array([at[value] if value else -1 for value in values], dtype=np.int64)

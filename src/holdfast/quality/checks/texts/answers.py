@@ -11,31 +11,31 @@ from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.data.texts.general import OPEN, REFUSAL, normal_text
 from holdfast.quality.check import CheckExample, CheckResult, check, result
-from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
-from holdfast.quality.single import single_finding
-from holdfast.quality.views import Copied, TableRows
+from holdfast.quality.pairs import MAX_EXAMPLES, MAX_ROWS_LISTED, SERIOUS_SHARE
+from holdfast.quality.single import text_finding
+from holdfast.quality.views import TableCopies, TableRows
 
-_BEGINNING = 250
+_BEGINNING_CHARACTERS = 250
 
 
-def with_answers(table: Table) -> bool:
+def has_answers(table: Table) -> bool:
     """Where a row has a text to be written."""
     return any(name in table.rows.column_names for name in ("target", "turns"))
 
 
-def answers(rows: TableRows) -> list[tuple[int, str]]:
+def sampled_answers(rows: TableRows) -> list[tuple[int, str]]:
     """Position and text of each answer of the rows looked at: the targets, or what an assistant
     says."""
     table = rows.table.take(rows.sample)
     positions = rows.sample.tolist()
     if "target" in table.rows.column_names:
         return list(zip(positions, table.column("target"), strict=True))
-    said = []
+    replies = []
     for position, cell in zip(positions, table.column("turns"), strict=True):
         for turn in json.loads(cell) if cell else []:
             if turn.get("role") == "assistant" and isinstance(turn.get("content"), str):
-                said.append((position, turn["content"]))
-    return said
+                replies.append((position, turn["content"]))
+    return replies
 
 
 @check(
@@ -43,27 +43,27 @@ def answers(rows: TableRows) -> list[tuple[int, str]]:
     cannot_see="Refusals in other words or languages; whether one is due.",
     error_rate="Silent on the 12,000 summaries of SAMSum and the 4,210 answers of a set of "
     "instructions, which have none; two of two planted were found.",
-    holds_for=with_answers,
+    applies_to=has_answers,
 )
 def refusals(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose answer begins by refusing or by speaking of itself as a language model.
     Score: their share of the rows."""
-    found: dict[int, str] = {}
-    for position, answer in answers(rows):
-        match = REFUSAL.search(answer[:_BEGINNING])
+    notes: dict[int, str] = {}
+    for position, answer in sampled_answers(rows):
+        match = REFUSAL.search(answer[:_BEGINNING_CHARACTERS])
         if match is not None:
-            found.setdefault(position, f"{answer[max(0, match.start() - 20) :][:80]!r}")
-    return single_finding(
+            notes.setdefault(position, f"{answer[max(0, match.start() - 20) :][:80]!r}")
+    return text_finding(
         rows,
-        list(found.items()),
+        list(notes.items()),
         "an answer that refuses or speaks as a language model",
         "Unless the model is to refuse so, leave them out: `treat.rows`.",
     )
 
 
 _PROSE = re.compile(r"[.!?][\"')\]\u201d\u2019]*\s+\S")
-_ENDED = re.compile(r"[.!?\u2026\u3002:;)\]}>\"'\u201d\u2019*`|]\s*\Z")
-_LEAST_ROWS, _USUAL, _LONG = 50, 0.8, 0.5
+_COMPLETE = re.compile(r"[.!?\u2026\u3002:;)\]}>\"'\u201d\u2019*`|]\s*\Z")
+_LEAST_ROWS, _MIN_COMPLETE_SHARE, _LENGTH_QUANTILE = 50, 0.8, 0.5
 
 
 @check(
@@ -71,34 +71,34 @@ _LEAST_ROWS, _USUAL, _LONG = 50, 0.8, 0.5
     cannot_see="Answers that break off after a noun or at the end of a sentence, code, lists.",
     error_rate="SAMSum's 12,000 summaries: two named, both end on a comma; 4,210 answers to "
     "instructions: none.",
-    holds_for=with_answers,
+    applies_to=has_answers,
 )
 def cut_answers(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose answer is prose of two sentences and more, longer than half of the
     others, and ends on a comma or on a word that no sentence ends with, where eight in ten such
     answers end with a mark. Fewer than 50 such answers: silent. Score: their share of the rows."""
-    prose = [(position, text) for position, text in answers(rows) if _PROSE.search(text)]
+    prose = [(position, text) for position, text in sampled_answers(rows) if _PROSE.search(text)]
     if len(prose) < _LEAST_ROWS:
         return None
-    ended = [bool(_ENDED.search(text[-20:])) for _, text in prose]
-    if np.mean(ended) < _USUAL:
+    complete = [bool(_COMPLETE.search(text[-20:])) for _, text in prose]
+    if np.mean(complete) < _MIN_COMPLETE_SHARE:
         return None
-    long = np.quantile([len(text) for _, text in prose], _LONG)
-    found = {
+    long = np.quantile([len(text) for _, text in prose], _LENGTH_QUANTILE)
+    notes = {
         position: f"…{text[-60:]!r}"
-        for (position, text), whole in zip(prose, ended, strict=True)
-        if not whole and len(text) >= long and OPEN.search(text[-20:])
+        for (position, text), is_complete in zip(prose, complete, strict=True)
+        if not is_complete and len(text) >= long and OPEN.search(text[-20:])
     }
-    return single_finding(
+    return text_finding(
         rows,
-        list(found.items()),
+        list(notes.items()),
         "an answer that breaks off in a sentence",
         "Complete them or leave them out: `treat.rows`.",
     )
 
 
 # Words of a question that an answer may begin with by right are fewer.
-LEAST = 8
+MIN_ECHO_WORDS = 8
 
 
 def _has_turns(table: Table) -> bool:
@@ -106,28 +106,28 @@ def _has_turns(table: Table) -> bool:
 
 
 @check(
-    Copied,
+    TableCopies,
     cannot_see="Answers that say the question again in other words, or after words of their own.",
     error_rate="Exact; 'Repeat after me' is answered so by right.",
-    holds_for=_has_turns,
+    applies_to=_has_turns,
 )
-def echoed_answers(copied: Copied) -> CheckResult | None:
+def echoed_answers(copied: TableCopies) -> CheckResult | None:
     """Lists the chats of which an answer is the question before it, or begins with all of it where
     it has eight words or more; but for case, space and punctuation. Score: their share."""
     rows = copied.rows
-    found = [at for at, cell in enumerate(rows.table.column("turns")) if _echoes(json.loads(cell))]
-    if not found:
+    echoing = [at for at, cell in enumerate(rows.table.column("turns")) if _echoes(json.loads(cell))]
+    if not echoing:
         return None
-    share = len(found) / len(rows.ids)
+    share = len(echoing) / len(rows.ids)
     return result(
-        rows.ids[found[:LISTED]],
-        f"{counted(len(found), 'chat has', 'chats have')} an answer that is its question, or "
+        rows.ids[echoing[:MAX_ROWS_LISTED]],
+        f"{counted(len(echoing), 'chat has', 'chats have')} an answer that is its question, or "
         "begins with all of it: the model learns to repeat",
         "Take the question out of these answers, unless repeating is the task.",
         score=share,
-        severity="warn" if share >= SERIOUS else "info",
-        count=len(found),
-        examples=(CheckExample(int(rows.ids[at]), "echo") for at in found[:EXAMPLES]),
+        severity="warn" if share >= SERIOUS_SHARE else "info",
+        count=len(echoing),
+        examples=(CheckExample(int(rows.ids[at]), "echo") for at in echoing[:MAX_EXAMPLES]),
     )
 
 
@@ -138,7 +138,7 @@ def _echoes(turns: list[dict[str, object]]) -> bool:
         if turn.get("role") != "assistant":
             before = text
         elif before and (
-            text == before or (len(before.split()) >= LEAST and text.startswith(before))
+            text == before or (len(before.split()) >= MIN_ECHO_WORDS and text.startswith(before))
         ):
             return True
     return False

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow.compute as pc
 
 from holdfast.core.wording import counted
-from holdfast.quality.check import CheckExample, CheckResult, check, result, with_texts
-from holdfast.quality.single import single_finding
+from holdfast.quality.check import CheckExample, CheckResult, check, has_texts, result
+from holdfast.quality.single import text_finding
 from holdfast.quality.views import TableRows, Tokenized
 
 _LEAST_ROWS = 100
 # A median absolute deviation times this estimates a standard deviation of normal values.
 _NORMAL = 1.4826
-_FAR, _FACTOR = 6.0, 20.0
+_MIN_DEVIATIONS, _MIN_RATIO = 6.0, 20.0
 
 
 @check(
@@ -24,7 +24,7 @@ _FAR, _FACTOR = 6.0, 20.0
     error_rate="Eleven real sets: a text of 400 copies of itself is found in all of nine sets "
     "of even lengths, in 0.71 and 0.44 of two uneven ones, and in none where "
     "lengths differ most (novels); as they are it names 6 rows in 56,000.",
-    holds_for=with_texts,
+    applies_to=has_texts,
 )
 def text_lengths(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose number of characters is more than 6 robust standard deviations (of its
@@ -36,15 +36,15 @@ def text_lengths(rows: TableRows) -> CheckResult | None:
     logs = np.log(np.maximum(lengths, 1))
     usual = float(np.median(logs))
     spread = _NORMAL * float(np.median(np.abs(logs - usual)))
-    far = np.abs(logs - usual)
-    places = np.flatnonzero((far > _FAR * spread) & (far > np.log(_FACTOR)))
-    order = places[np.argsort(-far[places], kind="stable")]
+    distance = np.abs(logs - usual)
+    places = np.flatnonzero((distance > _MIN_DEVIATIONS * spread) & (distance > np.log(_MIN_RATIO)))
+    order = places[np.argsort(-distance[places], kind="stable")]
     typical = round(float(np.exp(usual)))
     short = int((logs[places] < usual).sum())
-    found = [(int(rows.sample[at]), counted(int(lengths[at]), "character")) for at in order]
-    return single_finding(
+    notes = [(int(rows.sample[at]), counted(int(lengths[at]), "character")) for at in order]
+    return text_finding(
         rows,
-        found,
+        notes,
         f"texts of a length far from the usual {typical} characters ({short} shorter, "
         f"{len(places) - short} longer)",
         "Look at them: a short one may be cut or empty of meaning, a long one several rows that a "
@@ -53,14 +53,14 @@ def text_lengths(rows: TableRows) -> CheckResult | None:
     )
 
 
-_MANY = 0.05
+_SERIOUS_CUT_SHARE = 0.05
 
 
 @check(
     Tokenized,
     cannot_see="Whether the part that is cut matters.",
     error_rate="Counts of the model's own tokens: never wrong about them.",
-    holds_for=with_texts,
+    applies_to=has_texts,
 )
 def truncated_texts(view: Tokenized) -> CheckResult | None:
     """Says how many texts have more tokens than the model's limit, and which share of all tokens is
@@ -81,7 +81,7 @@ def truncated_texts(view: Tokenized) -> CheckResult | None:
         "If what matters stands at the end, read more (model.max_length), take a model that does, "
         "or shorten the texts.",
         score=share,
-        severity="warn" if share >= _MANY else "info",
+        severity="warn" if share >= _SERIOUS_CUT_SHARE else "info",
         count=len(over),
         examples=tuple(notes),
     )
@@ -90,12 +90,12 @@ def truncated_texts(view: Tokenized) -> CheckResult | None:
 # What one token holds, with its share of the spaces, for text of the kind that a vocabulary was
 # made of: 3.7 to 5.0 characters over English reviews, questions, news, novels, encyclopedia and
 # medical notes, with the vocabularies of BERT and GPT-2 alike.
-USUAL = (3.7, 5.0)
-_LEAST = 3.5
-_WORDS = (1.05, 1.5)
-_UNKNOWN = 0.01
-_SERIOUS_UNKNOWN, _SERIOUS = 0.05, 2.0
-_FEWEST = 500
+USUAL_CHARACTERS_PER_TOKEN = (3.7, 5.0)
+_MIN_CHARACTERS_PER_TOKEN = 3.5
+_TOKENS_PER_WORD = (1.05, 1.5)
+_MIN_UNKNOWN = 0.01
+_SERIOUS_UNKNOWN, _SERIOUS_CHARACTERS_PER_TOKEN = 0.05, 2.0
+_MIN_TOKENS = 500
 _SHOWN = 5
 # Scripts without spaces hold a word in a character or two, whatever the vocabulary.
 _DENSE = re.compile(
@@ -122,40 +122,41 @@ def domain_mismatch(view: Tokenized) -> CheckResult | None:
     texts = view.rows.texts
     tokens = np.maximum(0, view.lengths - view.special)
     total = int(tokens.sum())
-    if total < _FEWEST:
+    if total < _MIN_TOKENS:
         return None
     characters = np.array([len(" ".join(text.split())) for text in texts])
-    piece = float(characters.sum() / total)
+    characters_per_token = float(characters.sum() / total)
     unknown = float(view.unknown.sum() / total)
     sample = "".join(text[:200] for text in texts[:: max(1, len(texts) // 500)])
     dense = len(_DENSE.findall(sample)) >= 0.1 * max(1, len(sample))
-    small = piece < _LEAST and not dense
-    if not small and unknown < _UNKNOWN:
+    small = characters_per_token < _MIN_CHARACTERS_PER_TOKEN and not dense
+    if not small and unknown < _MIN_UNKNOWN:
         return None
-    each = np.where(
+    fit = np.where(
         small, characters / np.maximum(1, tokens), -view.unknown / np.maximum(1, tokens)
     )
-    worst = np.argsort(np.where(tokens >= 5, each, np.inf), kind="stable")[:_SHOWN]
+    worst = np.argsort(np.where(tokens >= 5, fit, np.inf), kind="stable")[:_SHOWN]
     ids = view.rows.ids
-    said = []
+    sentences = []
     if small:
         fertility = total / max(1, int(view.words.sum()))
-        said.append(
-            f"one token of {view.model} holds {piece:.1f} characters ({USUAL[0]} to {USUAL[1]:.1f} "
+        sentences.append(
+            f"one token of {view.model} holds {characters_per_token:.1f} characters "
+            f"({USUAL_CHARACTERS_PER_TOKEN[0]} to {USUAL_CHARACTERS_PER_TOKEN[1]:.1f} "
             f"in the English that it was made for) and a word takes {fertility:.1f} tokens "
-            f"({_WORDS[0]} to {_WORDS[1]})"
+            f"({_TOKENS_PER_WORD[0]} to {_TOKENS_PER_WORD[1]})"
         )
-    if unknown >= _UNKNOWN:
-        said.append(f"{unknown:.1%} of the tokens are unknown to {view.model}")
-    shortfall = max(0.0, 1 - piece / _LEAST) if small else 0.0
+    if unknown >= _MIN_UNKNOWN:
+        sentences.append(f"{unknown:.1%} of the tokens are unknown to {view.model}")
+    shortfall = max(0.0, 1 - characters_per_token / _MIN_CHARACTERS_PER_TOKEN) if small else 0.0
     return result(
         ids[worst],
-        " and ".join(said),
+        " and ".join(sentences),
         "Take a model made for such texts (language, code, field). If it must be this one, "
         "raise model.max_length, as a text takes more tokens, and train it on plain texts of "
         "this kind first.",
         score=min(1.0, max(unknown, shortfall)),
-        severity="warn" if unknown >= _SERIOUS_UNKNOWN or (small and piece < _SERIOUS) else "info",
+        severity="warn" if unknown >= _SERIOUS_UNKNOWN or (small and characters_per_token < _SERIOUS_CHARACTERS_PER_TOKEN) else "info",
         count=len(texts),
         examples=(
             CheckExample(int(ids[at]), f"{tokens[at]} tokens for {characters[at]} characters")

@@ -11,17 +11,17 @@ from holdfast.core.records import Floats
 from holdfast.core.wording import counted
 from holdfast.data.texts.general import PHRASES
 from holdfast.quality.check import CheckExample, CheckResult, check, result
-from holdfast.quality.reference_texts import centre_distance, deviations, likeness
-from holdfast.quality.single import around, excerpt, text_check
+from holdfast.quality.reference_texts import centre_distance, reference_log_odds, robust_deviations
+from holdfast.quality.single import excerpt, excerpt_around, text_check
 from holdfast.quality.views import Embedded
 
 Bools = npt.NDArray[np.bool_]
 LEAST_ROWS = 50
-_FAR = 4.0
+_MIN_DEVIATION = 4.0
 _SHOWN = 10
 
 
-def nothing_to_compare(view: Embedded) -> str:
+def needs_references(view: Embedded) -> str:
     """Why rows cannot be compared with texts of a known sort."""
     if len(view.vectors) < LEAST_ROWS:
         return f"under {LEAST_ROWS} rows"
@@ -36,7 +36,7 @@ def nothing_to_compare(view: Embedded) -> str:
     "it lists 94 % in CR, 95 % in MR, 87 % in TREC and 96 % in BANKING77; into 200 rows 80 to "
     "96 %. Without a plant it lists 1.7 % of the rows of CR, 2.4 % of MR, 1.2 % of TREC and "
     "1.6 % of BANKING77.",
-    nothing=nothing_to_compare,
+    skip_reason=needs_references,
 )
 def off_topic_rows(view: Embedded) -> CheckResult | None:
     """Lists the rows that lie far from what the table is about: which a probe finds more like
@@ -48,15 +48,15 @@ def off_topic_rows(view: Embedded) -> CheckResult | None:
     Far from the mean alone, at 3.5 deviations, found a third of such rows in MR and next to none in
     CR and TREC.
     """
-    if nothing_to_compare(view):
+    if needs_references(view):
         return None
-    far = deviations(centre_distance(view.vectors))
-    other = likeness(view.probed, view.references["general"], far, view.seed)
-    odd = far + deviations(other)
+    centre_deviation = robust_deviations(centre_distance(view.vectors))
+    log_odds = reference_log_odds(view.probe_features, view.references["general"], centre_deviation, view.seed)
+    deviation = centre_deviation + robust_deviations(log_odds)
     return list_rows(
         view,
-        odd,
-        (odd >= _FAR) & (other >= 0),
+        deviation,
+        (deviation >= _MIN_DEVIATION) & (log_odds >= 0),
         "lie far from what the others are about",
         "Read them: take out those that do not belong to your task.",
         "{:.1f} deviations from the others",
@@ -64,29 +64,29 @@ def off_topic_rows(view: Embedded) -> CheckResult | None:
 
 
 def list_rows(
-    view: Embedded, scores: Floats, chosen: Bools, what: str, remedy: str, note: str
+    view: Embedded, scores: Floats, selected: Bools, condition: str, remedy: str, note: str
 ) -> CheckResult | None:
-    """The result of a check that lists the ``chosen`` [n] rows, highest ``scores`` [n]
-    first; ``what`` is said of them, ``note`` is the form of a score. ``None`` where none is."""
-    found = np.flatnonzero(chosen)
-    if not len(found):
+    """The result of a check that lists the ``selected`` [n] rows, highest ``scores`` [n] first;
+    ``condition`` describes them, ``note`` is the format of a score. ``None`` without any row."""
+    positions = np.flatnonzero(selected)
+    if not len(positions):
         return None
-    found = found[np.argsort(-scores[found], kind="stable")]
+    positions = positions[np.argsort(-scores[positions], kind="stable")]
     ids, texts = view.rows.ids, view.rows.texts
     return result(
-        ids[found],
-        f"{counted(len(found), 'row')} {what}, by the vectors of {view.encoder}, e.g. row "
-        f"{ids[found[0]]}: {excerpt(texts[found[0]])}",
+        ids[positions],
+        f"{counted(len(positions), 'row')} {condition}, by the vectors of {view.encoder}, e.g. row "
+        f"{ids[positions[0]]}: {excerpt(texts[positions[0]])}",
         remedy,
-        score=len(found) / len(scores),
+        score=len(positions) / len(scores),
         severity="info",
         examples=(
-            CheckExample(int(ids[at]), note.format(scores[at])) for at in found[:_SHOWN].tolist()
+            CheckExample(int(ids[at]), note.format(scores[at])) for at in positions[:_SHOWN].tolist()
         ),
     )
 
 
-_ODDS = 2.5
+_MIN_LOG_ODDS = 2.5
 
 
 @check(
@@ -97,7 +97,7 @@ _ODDS = 2.5
     "draws a set, it lists all in CR, TREC and BANKING77 and 97 % in MR; into 200 rows 89 to "
     "100 %. Without a plant it lists 0.4 % of the rows of CR, 1.6 % of MR, none of TREC and "
     "0.1 % of BANKING77.",
-    nothing=nothing_to_compare,
+    skip_reason=needs_references,
 )
 def machine_filler(view: Embedded) -> CheckResult | None:
     """Lists the rows that read like filler of a language model ("plays a pivotal role in today's
@@ -106,15 +106,15 @@ def machine_filler(view: Embedded) -> CheckResult | None:
     without the 15 % of rows most like such sentences (``quality/reference_texts.py``). Under 50
     rows it says nothing. Score: their share of the rows.
     """
-    if nothing_to_compare(view):
+    if needs_references(view):
         return None
     references = view.references["filler"]
-    first = view.probed @ (references.mean(axis=0) - view.probed.mean(axis=0))
-    odds = likeness(view.probed, references, first, view.seed)
+    first_score = view.probe_features @ (references.mean(axis=0) - view.probe_features.mean(axis=0))
+    odds = reference_log_odds(view.probe_features, references, first_score, view.seed)
     return list_rows(
         view,
         odds,
-        odds >= _ODDS,
+        odds >= _MIN_LOG_ODDS,
         "read like filler that a language model writes",
         "Read them: sentences that would fit anywhere add little; look at where these rows come "
         "from.",
@@ -140,4 +140,4 @@ def model_phrases(text: str) -> str | None:
     """Lists the rows with what only a language model says (``as an AI language model``), marks of
     chat templates, or a gap to be filled in (``[Your Name]``). Score: their share of the rows."""
     match = _PHRASES.search(text)
-    return around(text, *match.span()) if match else None
+    return excerpt_around(text, *match.span()) if match else None

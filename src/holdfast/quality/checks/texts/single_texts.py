@@ -7,11 +7,24 @@ import re
 from collections import Counter
 
 from holdfast.data.texts.general import ANY
-from holdfast.quality.check import CheckResult, check, result, with_texts
+from holdfast.quality.check import CheckResult, check, has_texts, result
 from holdfast.quality.clean.markup import ENTITY, TAG, entities
-from holdfast.quality.clean.texts import MISREAD, MIXED, UNSEEN, masked, repaired, visible
-from holdfast.quality.personal import SEEN, find_personal, hidden
-from holdfast.quality.single import around, difference, matching, single_finding, text_check
+from holdfast.quality.clean.texts import (
+    INVISIBLE,
+    MISREAD,
+    MIXED,
+    mask_personal,
+    remove_invisible,
+    repair_encoding,
+)
+from holdfast.quality.personal import ANY_HINT, find_personal, redact
+from holdfast.quality.single import (
+    excerpt_around,
+    first_difference,
+    matching_texts,
+    text_check,
+    text_finding,
+)
 from holdfast.quality.views import TableRows, text_batches
 
 _SHOWN = 3
@@ -22,29 +35,29 @@ _SHOWN = 3
     cannot_see="Joiners, which Persian and emoji need, where they are misused.",
     error_rate="Eleven real sets, 1,500 texts each: recall 0.99 to 1.00 of planted characters; "
     "of the sets as they are it names 9 rows in 56,000, all with such characters.",
-    holds_for=with_texts,
+    applies_to=has_texts,
 )
 def control_characters(rows: TableRows) -> CheckResult | None:
     """Lists the rows with characters that cannot be seen and mean nothing in their script. Score:
     their share of the rows."""
-    found, kinds = [], Counter[str]()
-    for position, text in matching(rows, UNSEEN):
+    notes, character_counts = [], Counter[str]()
+    for position, text in matching_texts(rows, INVISIBLE):
         # What was meant for dashes and quotes is damage of another kind.
-        text = repaired(text)
-        lost = Counter(text) - Counter(visible(text))
-        if lost:
-            kinds.update(lost.keys())
-            found.append((position, ", ".join(_named(one) for one in sorted(lost)[:_SHOWN])))
-    shown = ", ".join(f"{_named(one)} in {count}" for one, count in kinds.most_common(_SHOWN))
-    return single_finding(
+        text = repair_encoding(text)
+        invisible = Counter(text) - Counter(remove_invisible(text))
+        if invisible:
+            character_counts.update(invisible.keys())
+            notes.append((position, ", ".join(_code_point(one) for one in sorted(invisible)[:_SHOWN])))
+    shown = ", ".join(f"{_code_point(one)} in {count}" for one, count in character_counts.most_common(_SHOWN))
+    return text_finding(
         rows,
-        found,
+        notes,
         f"characters that cannot be seen ({shown})",
         "`treat.control` takes them out, which train does by itself.",
     )
 
 
-def _named(character: str) -> str:
+def _code_point(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
@@ -61,8 +74,8 @@ def _named(character: str) -> str:
 def encoding_damage(text: str) -> str | None:
     """Lists the rows that ftfy reads otherwise: those whose letters are improbable as they stand
     and probable once a wrong decoding is undone. Score: their share of the rows."""
-    after = repaired(text)
-    return difference(text, after) if after != text else None
+    after = repair_encoding(text)
+    return first_difference(text, after) if after != text else None
 
 
 @text_check(
@@ -80,7 +93,7 @@ def markup(text: str) -> str | None:
     match = TAG.search(text)
     if match is None and entities(text):
         match = ENTITY.search(text)
-    return around(text, *match.span()) if match else None
+    return excerpt_around(text, *match.span()) if match else None
 
 
 @text_check(
@@ -110,22 +123,22 @@ def wordless_texts(rows: TableRows) -> CheckResult | None:
     """Lists the rows whose text has no letter and no digit of any script. They may mean something
     (an emoji), so this is for information. Score: their share of the rows."""
     table = rows.table
-    found = [
+    positions = [
         start + n
         for start, batch in text_batches(table)
         for n, text in enumerate(batch)
         if not _WORD.search(text)
     ]
-    if not found:
+    if not positions:
         return None
     ids = rows.ids
-    example = table.rows[found[0]]["text"].strip()
-    plural = "s have" if len(found) > 1 else " has"
+    example = table.rows[positions[0]]["text"].strip()
+    plural = "s have" if len(positions) > 1 else " has"
     return result(
-        ids[found],
-        f"{len(found)} text{plural} neither a letter nor a digit, e.g. {example[:40]!r}",
+        ids[positions],
+        f"{len(positions)} text{plural} neither a letter nor a digit, e.g. {example[:40]!r}",
         "Take them out, unless they are meant to be there.",
-        score=len(found) / len(table),
+        score=len(positions) / len(table),
         severity="info",
     )
 
@@ -150,27 +163,27 @@ _NAMES = {
     error_rate="Eleven real sets, 1,500 texts each: recall 0.99 to 1.00 of planted addresses "
     "and telephone numbers. Of the 41 rows in 56,000 that it names as they are, all "
     "have one, six of them invented for an example.",
-    holds_for=with_texts,
+    applies_to=has_texts,
 )
 def personal_data(rows: TableRows) -> CheckResult | None:
     """Counts the rows with e-mail addresses, telephone numbers, IBANs and cards that pass their
     check, identity numbers that check themselves, IP addresses, and keys. Nothing is shown whole.
     Score: their share of the rows."""
-    found, kinds = [], Counter[str]()
+    notes, type_counts = [], Counter[str]()
     texts: dict[int, str] = {}
-    for position, text in matching(rows, SEEN):
-        here = find_personal(text)
-        if here:
-            kinds.update(dict.fromkeys((one.kind for one in here), 1))
-            shown = [f"{one.kind} {hidden(text[one.start : one.end])}" for one in here[:3]]
-            found.append((position, ", ".join(shown)))
+    for position, text in matching_texts(rows, ANY_HINT):
+        matches = find_personal(text)
+        if matches:
+            type_counts.update(dict.fromkeys((one.data_type for one in matches), 1))
+            shown = [f"{one.data_type} {redact(text[one.start : one.end])}" for one in matches[:3]]
+            notes.append((position, ", ".join(shown)))
             texts[position] = text
-    told = ", ".join(f"{_NAMES[kind]} in {count}" for kind, count in kinds.most_common())
-    return single_finding(
+    summary = ", ".join(f"{_NAMES[data_type]} in {count}" for data_type, count in type_counts.most_common())
+    return text_finding(
         rows,
-        found,
-        f"personal data or secrets ({told})",
+        notes,
+        f"personal data or secrets ({summary})",
         "Ask whether you may train on them; `treat.mask` puts words such as [EMAIL] in their "
         "place. Keys that are valid should be withdrawn.",
-        masked=lambda position: masked(texts[position]),
+        masked=lambda position: mask_personal(texts[position]),
     )

@@ -1,4 +1,4 @@
-"""What a picture keeps of how it was made: what its file says, and traces in its pixels."""
+"""How an image was made: the metadata of its file, and traces in its pixels."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ if TYPE_CHECKING:
 _MAKE, _MODEL, _SOFTWARE, _DATE = 0x010F, 0x0110, 0x0131, 0x0132
 _DIGITS = re.compile(r"\d+")
 # So much of 255 may the pixels of a border differ: JPEG lets what is inside ring into it.
-_EVEN = 24
-_GREY = 6
-_LEVELS = 32
-_MARGIN = 16
+_BORDER_TOLERANCE = 24
+_GREY_TOLERANCE = 6
+_COLOUR_STEP = 32
+_MARGIN_PIXELS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """One file. ``seen`` are facts that the pixels carry, so that a network can read the label off
-    them; ``unseen`` those that only the file carries. Each by its name, as text; what a file has
-    not is ``"none"``. ``width`` and ``height`` in pixels as stored, ``pixels`` its thumbnail."""
+    """One file. ``pixel_facts`` can be seen in the pixels, so that a network can use them as a
+    shortcut; ``metadata_facts`` are in the file alone. Each by its name, as text; ``"none"`` where
+    a file has none. ``width`` and ``height`` in pixels as stored, ``pixels`` its thumbnail."""
 
-    seen: dict[str, str]
-    unseen: dict[str, str]
+    pixel_facts: dict[str, str]
+    metadata_facts: dict[str, str]
     width: int
     height: int
     pixels: Bytes
     shape: float
 
 
-def look_at(path: str, image: Image) -> FileFacts:
+def read_file_facts(path: str, image: Image) -> FileFacts:
     """The facts of the file ``path`` whose upright picture is ``image``.
 
     ``compression`` is a mark of the JPEG's quantisation tables, by which programs and qualities
     differ, with the quality that they stand for where they are those of the standard.
     """
     with header(path) as source:
-        form, mode, exif = str(source.format), source.mode, source.getexif()
+        file_format, mode, exif = str(source.format), source.mode, source.getexif()
         tables = getattr(source, "quantization", None) or {}
         width, height = source.size
     pixels, shape = thumbnail_of(image)
-    spread = pixels.astype(np.int16).max(axis=2) - pixels.min(axis=2)
-    seen = {
-        "format": form,
-        "colour": "grey" if bool(spread.max(initial=0) <= _GREY) else "colour",
+    channel_range = pixels.astype(np.int16).max(axis=2) - pixels.min(axis=2)
+    pixel_facts = {
+        "format": file_format,
+        "colour": "grey" if bool(channel_range.max(initial=0) <= _GREY_TOLERANCE) else "colour",
         "transparency": "yes" if mode in ("RGBA", "LA", "PA") else "no",
         "size": f"{width} × {height}",
         "compression": _compression(tables),
         "border": _border(image),
     }
-    unseen = {
+    metadata_facts = {
         "camera": " ".join(str(exif.get(tag, "")).strip() for tag in (_MAKE, _MODEL)).strip(),
         "software": str(exif.get(_SOFTWARE, "")).strip(),
         "date": str(exif.get(_DATE, "")).strip()[:10],
         "metadata": "EXIF" if len(exif) else "",
         "file name": _DIGITS.sub("#", Path(path).stem),
     }
-    unseen = {name: value or "none" for name, value in unseen.items()}
-    return FileFacts(seen, unseen, width, height, pixels, shape)
+    metadata_facts = {name: value or "none" for name, value in metadata_facts.items()}
+    return FileFacts(pixel_facts, metadata_facts, width, height, pixels, shape)
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
@@ -78,9 +78,9 @@ def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
     of this one; ``None`` where none has, as in cameras with tables of their own."""
     if not tables:
         return None
-    wanted = int(np.sum(list(tables[min(tables)])))
+    table_sum = int(np.sum(list(tables[min(tables)])))
     sums = [int(luminance_table(quality).sum()) for quality in range(1, 101)]
-    return sums.index(wanted) + 1 if wanted in sums else None
+    return sums.index(table_sum) + 1 if table_sum in sums else None
 
 
 def luminance_table(quality: int) -> Any:
@@ -103,7 +103,7 @@ def _border(image: Image) -> str:
     """The colour and width of a frame of one colour: that of all four sides, its width the
     thinnest of them; ``none`` where there is none, or the picture is of one colour."""
     width, height = image.size
-    strip = (min(_MARGIN, height), min(_MARGIN, width))
+    strip = (min(_MARGIN_PIXELS, height), min(_MARGIN_PIXELS, width))
     top = _array(image, (0, 0, width, strip[0]))
     sides = [
         top,
@@ -112,14 +112,15 @@ def _border(image: Image) -> str:
         _array(image, (width - strip[1], 0, width, height)).swapaxes(0, 1)[::-1],
     ]
     colour = top[0, 0]
-    even = [(np.abs(side - colour).max(axis=2) <= _EVEN).all(axis=1) for side in sides]
-    if even[0].all() and strip[0] == height:
+    is_even = [(np.abs(side - colour).max(axis=2) <= _BORDER_TOLERANCE).all(axis=1) for side in sides]
+    if is_even[0].all() and strip[0] == height:
         return "none"
-    thick = min(len(lines) if lines.all() else int(np.argmin(lines)) for lines in even)
-    if thick < 1:
+    thickness = min(len(lines) if lines.all() else int(np.argmin(lines)) for lines in is_even)
+    if thickness < 1:
         return "none"
-    shade = ", ".join(str(int(c) // _LEVELS * _LEVELS) for c in colour)
-    return f"{'1' if thick == 1 else '2 to 4' if thick < 5 else '5 or more'} pixels of ({shade})"
+    shade = ", ".join(str(int(c) // _COLOUR_STEP * _COLOUR_STEP) for c in colour)
+    width_text = "1" if thickness == 1 else "2 to 4" if thickness < 5 else "5 or more"
+    return f"{width_text} pixels of ({shade})"
 
 
 def _array(image: Image, box: tuple[int, int, int, int]) -> Any:
@@ -142,12 +143,12 @@ BLOCK = 8
 QUALITIES = tuple(range(40, 99))
 _NEIGHBOURS = 4
 _WINDOW = 128
-_MOST_BLOCKS = 36
+_MAX_BLOCKS = 36
 # Diagonals of a block's 64 frequencies, from coarse to fine.
 _BANDS = ((1, 2), (3, 5), (6, 9), (10, 14))
 # A corner of so small a part of the shorter side.
-_PARTS = (16, 8, 4)
-_PLACES = ("top left", "top right", "bottom left", "bottom right")
+_CORNER_DIVISORS = (16, 8, 4)
+_CORNER_NAMES = ("top left", "top right", "bottom left", "bottom right")
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 SCALARS = (
@@ -155,7 +156,7 @@ SCALARS = (
     "steps between blocks of 8 × 8 pixels",
     *(f"energy of band {n + 1} of 4 of the frequencies to the band below" for n in range(1, 4)),
 )
-CORNERS = tuple(f"colour of the {place} corner" for part in _PARTS for place in _PLACES)
+CORNERS = tuple(f"colour of the {place} corner" for part in _CORNER_DIVISORS for place in _CORNER_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,22 +168,22 @@ class Traces:
     corners: Floats
 
 
-def traces_of(images: Iterable[Image], count: int) -> Traces:
+def extract_traces(images: Iterable[Image], count: int) -> Traces:
     """The traces of ``count`` upright RGB images of the library Pillow. One of fewer than 8 × 8
     pixels has zeros: it has no block."""
     scalars, corners = np.zeros((count, len(SCALARS))), np.zeros((count, len(CORNERS), 3))
-    for at, image in enumerate(images):
+    for position, image in enumerate(images):
         if min(image.size) >= BLOCK:
-            scalars[at], corners[at] = _scalars(image), _corners(image)
+            scalars[position], corners[position] = _scalars(image), _corners(image)
     # The changes [n, qualities] less the median of those by the qualities around: far below 0 where
     # the image was compressed so before (JPEG ghosts, Farid 2009).
     changes = scalars[:, : len(QUALITIES)]
     wide = ((0, 0), (_NEIGHBOURS, _NEIGHBOURS))
-    around = np.pad(changes, wide, constant_values=np.nan)
+    padded = np.pad(changes, wide, constant_values=np.nan)
     offsets = [k for k in range(2 * _NEIGHBOURS + 1) if k != _NEIGHBOURS]
-    shifted = [around[:, k : k + changes.shape[1]] for k in offsets]
-    kept: Floats = changes - np.nanmedian(shifted, axis=0)
-    scalars[:, : len(QUALITIES)] = kept
+    shifted = [padded[:, k : k + changes.shape[1]] for k in offsets]
+    relative_changes: Floats = changes - np.nanmedian(shifted, axis=0)
+    scalars[:, : len(QUALITIES)] = relative_changes
     return Traces(scalars, corners)
 
 
@@ -191,17 +192,17 @@ def _scalars(image: Image) -> Any:
     # The discrete cosine transforms [blocks, 8, 8] of blocks that are spread evenly.
     high, wide = (side // BLOCK for side in luma.shape)
     blocks = luma.reshape(high, BLOCK, wide, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
-    blocks = blocks[:: -(-len(blocks) // _MOST_BLOCKS)]
+    blocks = blocks[:: -(-len(blocks) // _MAX_BLOCKS)]
     spectrum = _COSINES @ blocks @ _COSINES.T
     energy = (spectrum**2).mean(axis=0)
     diagonal = np.add.outer(np.arange(BLOCK), np.arange(BLOCK))
     bands = [energy[(diagonal >= low) & (diagonal <= high)].mean() for low, high in _BANDS]
     # How much each quality would change the image, in logarithms [qualities].
     steps = spectrum[None] / _TABLES[:, None]
-    lost = ((steps - np.rint(steps)) * _TABLES[:, None]) ** 2
+    changes = ((steps - np.rint(steps)) * _TABLES[:, None]) ** 2
     return np.concatenate(
         [
-            np.log(lost.mean(axis=(1, 2, 3)) + 0.05),
+            np.log(changes.mean(axis=(1, 2, 3)) + 0.05),
             [_blocking(luma)],
             np.diff(np.log(np.add(bands, 0.1))),
         ]
@@ -233,14 +234,14 @@ def _corners(image: Image) -> Any:
     from PIL.Image import Resampling
 
     width, height = image.size
-    found = []
-    for part in _PARTS:
+    colours = []
+    for part in _CORNER_DIVISORS:
         side = max(1, round(min(image.size) / part))
         right, low = width - side, height - side
         for left, top in ((0, 0), (right, 0), (0, low), (right, low)):
             box = (left, top, left + side, top + side)
-            found.append(image.resize((1, 1), Resampling.BOX, box=box).getpixel((0, 0)))
-    return np.array(found, dtype=np.float64)
+            colours.append(image.resize((1, 1), Resampling.BOX, box=box).getpixel((0, 0)))
+    return np.array(colours, dtype=np.float64)
 
 
 def _cosines() -> Any:

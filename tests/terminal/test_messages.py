@@ -10,8 +10,8 @@ import pytest
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted, have
 from holdfast.runs.start import ModelOutline, RowsOutline
-from holdfast.terminal.layout import COLUMN, clock, entry, millions
-from holdfast.terminal.say import Teller, finding_lines, model_lines, rows_lines
+from holdfast.terminal.layout import COLUMN, entry, format_seconds, millions
+from holdfast.terminal.messages import MessagePrinter, finding_lines, model_lines, row_lines
 
 ROWS = RowsOutline("reviews.csv", 200, ("text",), "label", "2 classes", None, 140, 30, 30, 0, 0)
 MODEL = ModelOutline("embedded", "text-classification", 22_566_146, 10_845_698, 75, 1, 16, 8.57, 3)
@@ -38,7 +38,7 @@ def test_a_name_never_runs_into_what_is_said(name: str) -> None:
 
 
 def test_the_outline_is_four_lines_of_eighty_columns() -> None:
-    lines = [*rows_lines(ROWS, 80), *model_lines(MODEL, 80)]
+    lines = [*row_lines(ROWS, 80), *model_lines(MODEL, 80)]
     assert lines == [
         '  Rows      200 of reviews.csv: "text" → "label" (2 classes)',
         "  Division  train 140, validation 30, test 30; no copies to move",
@@ -51,11 +51,11 @@ def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(caps
     from holdfast.core.decisions import decisions_to
     from holdfast.core.records import Decision
     from holdfast.data.labels.spelling import merge_spellings
-    from holdfast.terminal.say import Teller
+    from holdfast.terminal.messages import MessagePrinter
 
     part = replace(ROWS, dropped=10, why_dropped="missing text or label")
-    assert "10 dropped (missing text or label)" in " ".join(" ".join(rows_lines(part, 80)).split())
-    notify = Teller(quiet=False, verbose=False)
+    assert "10 dropped (missing text or label)" in " ".join(" ".join(row_lines(part, 80)).split())
+    notify = MessagePrinter(quiet=False, verbose=False)
     with decisions_to(notify):
         merge_spellings({"Yes": 2, "yes ": 1, "no": 3})
     notify(Decision("labels", "whole numbers", "because"))
@@ -67,9 +67,9 @@ def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(caps
 def test_what_was_moved_dropped_and_grouped_is_told_in_the_right_number() -> None:
     folded = RowsOutline("a.csv", 9, (), None, "", None, 6, 2, 0, 0, 1, "empty", folded=True)
     # Which of them judges changes from fold to fold.
-    assert "8 in folds, test 0; 1 dropped (empty)" in rows_lines(folded, 80)[1]
+    assert "8 in folds, test 0; 1 dropped (empty)" in row_lines(folded, 80)[1]
     part = RowsOutline("a.csv", 1, (), None, "", "author", 1, 1, 1, 1, 2)
-    assert rows_lines(part, 80) == [
+    assert row_lines(part, 80) == [
         "  Rows      1 of a.csv by author",
         "  Division  train 1, validation 1, test 1; 1 moved to copies or group, 2 dropped",
     ]
@@ -89,7 +89,7 @@ def test_findings_take_two_lines_at_most_and_none_is_unnamed(count: int) -> None
 def test_a_brief_teller_keeps_what_needs_a_person_and_speaks_up_once_the_run_is_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    notify = Teller(quiet=False, verbose=False)
+    notify = MessagePrinter(quiet=False, verbose=False)
     notify(Decision("text column", "text", "a column has this name"))
     notify(finding("near_duplicates", fixed=True))
     notify(finding("odd_rows", severity="info"))
@@ -111,7 +111,7 @@ def test_a_verbose_teller_says_everything_and_a_quiet_one_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for quiet, expected in ((False, True), (True, False)):
-        notify = Teller(quiet=quiet, verbose=True)
+        notify = MessagePrinter(quiet=quiet, verbose=True)
         notify(Decision("text column", "text", "a column has this name"))
         notify(finding("odd_rows", severity="info"))
         notify.outline(ROWS)
@@ -127,10 +127,10 @@ def test_a_verbose_teller_says_everything_and_a_quiet_one_nothing(
         (counted(3, "class", "classes"), "3 classes"),
         (have(1), "has"),
         (have(0), "have"),
-        (clock(0.2), "1 s"),
-        (clock(59.4), "59 s"),
-        (clock(200), "3 min 20 s"),
-        (clock(7_500), "2 h 05 min"),
+        (format_seconds(0.2), "1 s"),
+        (format_seconds(59.4), "59 s"),
+        (format_seconds(200), "3 min 20 s"),
+        (format_seconds(7_500), "2 h 05 min"),
         (millions(912_345), "912,345"),
         (millions(7_241_732_096), "7.2 billion"),
     ],

@@ -1,0 +1,154 @@
+"""Messages before and during a run: on standard error only, 80 columns without a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from holdfast.core.printable import printable
+from holdfast.core.records import Decision, Finding
+from holdfast.core.wording import counted, have
+from holdfast.terminal.layout import entries, in_unit, millions, number, width, wrap
+from holdfast.terminal.streams import notify
+
+if TYPE_CHECKING:
+    from holdfast.runs.start import ModelOutline, Outline, RowsOutline
+
+MARKS = {"error": "!!", "warn": "! "}
+
+
+class MessagePrinter:
+    """Prints each decision and finding with its reason; or, where ``verbose`` is false, only the
+    outline of the run and the findings that the user must act on.
+
+    The run's ``events.jsonl`` and report have everything that is not printed.
+    """
+
+    def __init__(self, quiet: bool, verbose: bool = True) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._outline_printed = False
+        self._open_findings: list[Finding] = []
+
+    def __call__(self, item: Decision | Finding) -> None:
+        if not (self._verbose or self._outline_printed):
+            if isinstance(item, Finding):
+                self._open_findings += [item] if needs_attention(item) else []
+                return
+            if not item.prominent:
+                return
+        if isinstance(item, Decision):
+            self.line(f"{item.what}: {item.chosen}", item.because)
+        else:
+            mark = MARKS.get(item.severity, "  ")
+            self.line(f"{mark}{item.check}: {item.count}", f"{item.because} → {item.remedy}")
+
+    def outline(self, part: Outline) -> None:
+        """A part of the run's outline, as soon as it stands."""
+        if self._quiet:
+            return
+        from holdfast.runs.start import RowsOutline
+
+        if isinstance(part, RowsOutline):
+            lines = row_lines(part, width())
+        else:
+            lines = [*model_lines(part, width()), *finding_lines(self._open_findings, width())]
+            self._outline_printed = True
+        notify(printable("\n".join(lines)) + "\n")
+
+    def line(self, head: str, because: str = "") -> None:
+        """One entry, wrapped, its reason indented."""
+        if self._quiet:
+            return
+        text = printable(f"  {head} — {because}" if because else f"  {head}")
+        notify("\n".join(wrap(text, width(), "", " " * 6)) + "\n")
+
+    def title(self, text: str) -> None:
+        """The first line of a command."""
+        if not self._quiet:
+            notify(f"{printable(text)}\n")
+
+
+def report_missing_predictions(empty: int, below_threshold: int, cut: int, rows: int, quiet: bool) -> None:
+    """Report, a line each, how many rows are empty, how many predictions are below the threshold,
+    and how many generated texts were cut."""
+    if quiet:
+        return
+    verb = "is" if below_threshold == 1 else "are"
+    cut_verb = "was" if cut == 1 else "were"
+    for n, noun, rest in (
+        (empty, "row", f"{have(empty)} nothing to read: no prediction there"),
+        (below_threshold, "row", f"{verb} below the run's threshold: no prediction there, ask an annotator"),
+        (
+            cut,
+            "answer",
+            f"{cut_verb} stopped before the end (marked cut): allow more with --max-tokens N",
+        ),
+    ):
+        if n:
+            notify(f"  {n:,} of {counted(rows, noun)} {rest}\n")
+
+
+def needs_attention(finding: Finding) -> bool:
+    """Whether the user must decide something: a warning or an error that was not fixed."""
+    return finding.severity in MARKS and not finding.fixed
+
+
+def row_lines(part: RowsOutline, columns: int) -> list[str]:
+    """The rows and their columns, and the split with the rows that were moved."""
+    columns_read = ", ".join(f'"{name}"' for name in part.text)
+    if part.label and columns_read:
+        columns_read += f' → "{part.label}"'
+    rows_read = ": ".join(filter(None, [f"{part.rows:,} of {part.source}", columns_read]))
+    rows = f"{rows_read} ({part.answers})" if part.answers else rows_read
+    rows += f" by {part.group}" if part.group else ""
+    notes = [f"{part.moved:,} moved to their copies"] if part.moved else []
+    if part.moved and part.group:
+        notes = [f"{part.moved:,} moved to copies or group"]
+    why = f" ({part.why_dropped})" if part.why_dropped else ""
+    notes += [f"{part.dropped:,} dropped{why}"] if part.dropped else []
+    sizes = f"train {part.train:,}, validation {part.valid:,}, test {part.test:,}"
+    if part.folded:
+        sizes = f"{part.train + part.valid:,} in folds, test {part.test:,}"
+    split = "; ".join([sizes, ", ".join(notes) or "no copies to move"])
+    return entries([("Rows", rows), ("Division", split)], columns)
+
+
+def model_lines(part: ModelOutline, columns: int) -> list[str]:
+    """The trainable parameters, and the plan in numbers."""
+    learning = f"{_share_of_parameters(part.learning, part.parameters)} parameters learn"
+    phases = f" in {part.phases} phases" if part.phases > 1 else ""
+    steps = f"{counted(part.steps, 'step')}{phases} of {counted(part.rows_a_step, 'row')}"
+    epochs = f"{number(part.epochs)} {'epoch' if part.epochs == 1 else 'epochs'}"
+    evaluations = counted(part.looks, "evaluation")
+    model, plan = f"{part.name}, {part.task}: {learning}", f"{steps} ({epochs}), {evaluations}"
+    return entries([("Model", model), ("Plan", plan)], columns)
+
+
+def _share_of_parameters(part: int, total: int) -> str:
+    """``10.8 of 22.6 million``, ``all 22.6 million``."""
+    if part == total:
+        return f"all {millions(total)}"
+    (some_number, some_unit), (_, unit) = in_unit(part), in_unit(total)
+    return f"{some_number if some_unit == unit else millions(part)} of {millions(total)}"
+
+
+def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
+    """Two lines of findings, the worst first: one finding in two lines, two in one line each, of
+    more the first and the names of the others."""
+    ranked = sorted(findings, key=lambda f: (f.severity != "error", -f.score))
+    if not ranked:
+        return []
+    if len(ranked) == 1:
+        return _wrap_finding(ranked[0], columns, 2)
+    if len(ranked) == 2:
+        return [line for finding in ranked for line in _wrap_finding(finding, columns, 1)]
+    others = ", ".join(finding.check for finding in ranked[1:])
+    more = f"  !  and {len(ranked) - 1} more: {others} (--verbose, report)"
+    return [*_wrap_finding(ranked[0], columns, 1), textwrap.shorten(more, columns - 2, placeholder=" …")]
+
+
+def _wrap_finding(finding: Finding, columns: int, max_lines: int) -> list[str]:
+    text = f"{finding.check}: {finding.because} → {finding.remedy}"
+    return wrap(text, columns, f"  {MARKS[finding.severity]:<3}", " " * 5, max_lines=max_lines)
