@@ -45,8 +45,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cells import Cell, Result, publish, run_cells, table
 
-from holdfast.duplicates.engines import Threads
-from holdfast.duplicates.loose import find_loose_copies
+from holdfast.duplicates.engines import ThreadEngine
+from holdfast.duplicates.loose import find_loose_duplicates
 from holdfast.duplicates.words import ArrowTexts
 
 DATA = Path(
@@ -153,7 +153,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def holdfast_pairs(corpus: Corpus, threads: int = 1) -> Pairs:
-    loose = find_loose_copies(corpus.texts, share=SHARE, engine=Threads(threads))
+    loose = find_loose_duplicates(corpus.texts, share=SHARE, engine=ThreadEngine(threads))
     links = loose.pairs()
     return np.column_stack([links.first, links.second])
 

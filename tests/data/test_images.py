@@ -14,7 +14,7 @@ from holdfast.core.errors import DataError
 from holdfast.data.images.folders import given_sides, is_image_folder, list_pictures
 from holdfast.data.images.table import left_out, load_images
 from holdfast.data.options import RowOptions
-from holdfast.split.divide import divide
+from holdfast.split.divide import split_table
 
 CLASSES = ("cat", "dog")
 
@@ -199,7 +199,7 @@ def test_equal_pictures_stay_on_one_side_of_the_division(tmp_path: Path, seed: i
         shutil.copy(folder / "cat" / "00.png", folder / "cat" / f"copy{index}.png")
         Image.open(folder / "dog" / "00.png").save(folder / "dog" / f"copy{index}.bmp")
     table = load_images(folder)
-    records = divide(table, seed=seed).records
+    records = split_table(table, seed=seed).records
     side = dict(zip(records["row"].to_pylist(), records["split"].to_pylist(), strict=True))
     by_mark: dict[str, set[str]] = {}
     for row, mark in zip(table.column("row").tolist(), table.column("text"), strict=True):

@@ -8,7 +8,7 @@ questions of one form, "What is the capital of …?", which are no copies: it is
 nothing is dropped for it.
 
 Every pair is verified by its hashed words (``hashed_bags.py``). Candidates share two of their
-rarest words (``near_pairs``): of a million texts with two tenths of the words replaced by others 98
+rarest words (``pairs_within_limits``): of a million texts with two tenths of the words replaced by others 98
 pairs in 100 did, with three tenths 97 (``benchmarks/many_texts.py``).
 """
 
@@ -20,17 +20,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.duplicates.engines import MapEngine, engine_here
-from holdfast.duplicates.hashed_bags import hashed_bags, near_pairs, read_hashed
+from holdfast.duplicates.engines import MapEngine, local_engine
+from holdfast.duplicates.hashed_bags import hashed_bags, pairs_within_limits, read_hashed
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import I64, exact_forms
 
 # Of the rarest words of a text, so many make its buckets; more find more.
-DEPTH = 5
+RAREST_WORDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class LooseCopies:
+class LooseDuplicates:
     """``exact`` [n]: equal numbers have equal normal forms; ``first`` [forms] the position of one
     text of each; ``links`` verified pairs of forms, with similarities 1 − d ÷ (words of the
     larger); ``windowed`` texts in buckets too large to be compared in full."""
@@ -47,26 +47,26 @@ class LooseCopies:
         return pairs.where(np.lexsort((pairs.second, pairs.first)))
 
 
-def find_loose_copies(
+def find_loose_duplicates(
     texts: Sequence[str], *, share: float = 0.3, engine: MapEngine | None = None
-) -> LooseCopies:
+) -> LooseDuplicates:
     """The pairs of texts that differ in at most ``share`` of their words.
 
     Parameters
     ----------
     texts : n texts, read in blocks (``RowTexts``, ``ArrowTexts`` without a Python string).
     share : of the words of the shorter text, in (0, 0.5].
-    engine : where it runs, by default as ``engine_here`` says; the result is the same.
+    engine : where it runs, by default as ``local_engine`` says; the result is the same.
     """
     if not 0 < share <= 0.5:
         raise Defect("the share of differing words", "must be above 0 and at most 0.5", share)
-    engine = engine or engine_here()
-    read = read_hashed(texts, engine)
-    exact, chosen = exact_forms(read)
-    bags = hashed_bags(read, chosen)
-    del read
+    engine = engine or local_engine()
+    hashed = read_hashed(texts, engine)
+    exact, representatives = exact_forms(hashed)
+    bags = hashed_bags(hashed, representatives)
+    del hashed
     # 0.3 · 10 is 3.0000000000000004 or 2.9999999999999996 by the way it comes about.
-    most = np.maximum(1, np.floor(share * bags.lengths + 1e-9))
-    wanted = np.full(len(bags), DEPTH, dtype=np.int64)
-    links, windowed = near_pairs(bags, most, wanted, engine)
-    return LooseCopies(exact, chosen, links, share, windowed)
+    max_differing = np.maximum(1, np.floor(share * bags.lengths + 1e-9))
+    depth = np.full(len(bags), RAREST_WORDS, dtype=np.int64)
+    links, windowed = pairs_within_limits(bags, max_differing, depth, engine)
+    return LooseDuplicates(exact, representatives, links, share, windowed)

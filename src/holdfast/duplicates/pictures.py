@@ -1,15 +1,15 @@
 """Pictures that are copies of one another after a resize, a recompression or a small change.
 
-Each picture becomes a thumbnail of ``SIDE`` × ``SIDE`` pixels, and of it a perceptual hash of 64
+Each picture becomes a thumbnail of ``THUMBNAIL_PIXELS`` × ``THUMBNAIL_PIXELS`` pixels, and of it a perceptual hash of 64
 bits (pHash: Zauner 2010; the signs of the low frequencies of a discrete cosine transform about
 their median). Pairs whose hashes differ in few bits are candidates, and so are each row's nearest
 by their coarse forms; a candidate is a copy when the two thumbnails, laid on one another as well as
-a shift of ``SHIFT`` pixels allows, agree: the correlation of their pixels is at least
-``AGREES``.
+a shift of ``MAX_SHIFT`` pixels allows, agree: the correlation of their pixels is at least
+``MIN_CORRELATION``.
 
 Drawings of one stroke agree much without being copies (digits 1 of MNIST: up to 0.985), and two
 photographs hardly ever do. So a copy must also stand out: what parts the pair is at most
-``STANDS_OUT`` of what parts either picture from its tenth nearest.
+``MAX_RELATIVE_DISTANCE`` of what parts either picture from its tenth nearest.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.duplicates.vectors import SimilarPairs, Vectors, nearest, pairs_of
+from holdfast.duplicates.vectors import SimilarPairs, Vectors, nearest_neighbours, pairs_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SIDE = 32
-SHIFT = 2
+THUMBNAIL_PIXELS = 32
+MAX_SHIFT = 2
 # Bits of 64 in which the hashes of copies differ at most; unrelated pictures differ in 32.
-BITS = 12
-AGREES = 0.92
-STANDS_OUT = 0.3
+MAX_HASH_BITS = 12
+MIN_CORRELATION = 0.92
+MAX_RELATIVE_DISTANCE = 0.3
 # In a table of fewer pictures nobody can say what is usual there: then copies must agree so much.
-FEW, AGREES_ALONE = 50, 0.98
+SMALL_TABLE, MIN_CORRELATION_SMALL_TABLE = 50, 0.98
 # Under this spread of its brightness, of 255, a thumbnail shows nothing that could be compared.
-FLAT = 4.0
+FLAT_SPREAD = 4.0
 _COARSE = 8
-_LOW = 8
-_ROUGH = 0.8
+_LOW_FREQUENCIES = 8
+_MIN_COARSE_CORRELATION = 0.8
 # Before the pixels are compared: at 8 × 8 a shift changes as much as a copy may differ in all.
-_ROUGHLY_OUT = 0.5
-_CROWD = 10
-_AT_ONCE = 4096
+_MAX_COARSE_DISTANCE = 0.5
+_CROWD_RANK = 10
+_PAIRS_AT_ONCE = 4096
 _CELLS = 1 << 23
 U64 = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
@@ -70,7 +70,7 @@ class Thumbnails:
     @cached_property
     def flat(self) -> npt.NDArray[np.bool_]:
         """Which pictures are of one colour, or nearly so [n]."""
-        return np.asarray(self.pixels.std(axis=(1, 2)).max(axis=1) < FLAT)
+        return np.asarray(self.pixels.std(axis=(1, 2)).max(axis=1) < FLAT_SPREAD)
 
     @cached_property
     def hashes(self) -> U64:
@@ -78,7 +78,7 @@ class Thumbnails:
         the median of all but the first."""
         from scipy.fft import dctn
 
-        low = dctn(self.grey, axes=(1, 2), norm="ortho")[:, :_LOW, :_LOW].reshape(len(self), -1)
+        low = dctn(self.grey, axes=(1, 2), norm="ortho")[:, :_LOW_FREQUENCIES, :_LOW_FREQUENCIES].reshape(len(self), -1)
         bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
         # The mean brightness says nothing about what is shown.
         bits[:, 0] = False
@@ -88,27 +88,27 @@ class Thumbnails:
     def coarse(self) -> Vectors:
         """Unit vectors [n, 8 · 8 · 3] of the mean-free picture at 8 × 8: their product is a
         correlation. Zero for flat pictures."""
-        step = SIDE // _COARSE
+        step = THUMBNAIL_PIXELS // _COARSE
         small = self.pixels.reshape(len(self), _COARSE, step, _COARSE, step, 3).mean(axis=(2, 4))
-        return _standard(small.reshape(len(self), -1).astype(np.float32), self.flat)
+        return _standardize(small.reshape(len(self), -1).astype(np.float32), self.flat)
 
     @cached_property
     def crowding(self) -> Vectors:
         """How alike the pictures round each are [n]: the correlation with its tenth nearest, at
         8 × 8."""
-        found = nearest(self.coarse, _CROWD).similarity
-        return found[:, -1] if found.shape[1] else np.zeros(len(self), dtype=np.float32)
+        similarity = nearest_neighbours(self.coarse, _CROWD_RANK).similarity
+        return similarity[:, -1] if similarity.shape[1] else np.zeros(len(self), dtype=np.float32)
 
 
 def thumbnail_of(image: Image.Image) -> tuple[Bytes, float]:
     """The pixels of a Pillow image made small, and its width ÷ height."""
     from PIL import Image
 
-    small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+    small = image.convert("RGB").resize((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.uint8), image.width / max(1, image.height)
 
 
-def near_pictures(
+def near_duplicate_images(
     one: Thumbnails, other: Thumbnails | None = None, vectors: Vectors | None = None
 ) -> SimilarPairs:
     """The verified copies within a table, or of its pictures among those of another; exact ones
@@ -120,52 +120,52 @@ def near_pictures(
     where many are alike, 10 s).
     """
     first, second = _candidates(one, other, vectors)
-    theirs = one if other is None else other
-    rough = np.einsum("nd,nd->n", one.coarse[first], theirs.coarse[second])
+    searched = one if other is None else other
+    coarse_correlation = np.einsum("nd,nd->n", one.coarse[first], searched.coarse[second])
     # What parts either picture of each pair from its tenth nearest, the lesser.
-    apart = np.full(len(first), 2, dtype=np.float32)
-    if len(one) >= FEW:
-        apart = 1 - one.crowding[first]
-        if len(theirs) >= FEW:
-            apart = np.minimum(apart, 1 - theirs.crowding[second])
-    likely = (rough >= _ROUGH) & (1 - rough <= _ROUGHLY_OUT * apart)
+    crowd_distance = np.full(len(first), 2, dtype=np.float32)
+    if len(one) >= SMALL_TABLE:
+        crowd_distance = 1 - one.crowding[first]
+        if len(searched) >= SMALL_TABLE:
+            crowd_distance = np.minimum(crowd_distance, 1 - searched.crowding[second])
+    likely = (coarse_correlation >= _MIN_COARSE_CORRELATION) & (1 - coarse_correlation <= _MAX_COARSE_DISTANCE * crowd_distance)
     first, second = first[likely], second[likely]
-    agreement = aligned(one.pixels, theirs.pixels, first, second)
-    kept = agreement >= (AGREES_ALONE if len(one) < FEW else AGREES)
-    kept &= 1 - agreement <= STANDS_OUT * apart[likely]
-    first, second, agreement = first[kept], second[kept], agreement[kept]
-    order = np.lexsort((second, first, -agreement))
-    return SimilarPairs(first[order], second[order], agreement[order])
+    correlation = aligned_correlation(one.pixels, searched.pixels, first, second)
+    is_copy = correlation >= (MIN_CORRELATION_SMALL_TABLE if len(one) < SMALL_TABLE else MIN_CORRELATION)
+    is_copy &= 1 - correlation <= MAX_RELATIVE_DISTANCE * crowd_distance[likely]
+    first, second, correlation = first[is_copy], second[is_copy], correlation[is_copy]
+    order = np.lexsort((second, first, -correlation))
+    return SimilarPairs(first[order], second[order], correlation[order])
 
 
-def aligned(one: Bytes, other: Bytes, first: Ints, second: Ints) -> Vectors:
+def aligned_correlation(one: Bytes, other: Bytes, first: Ints, second: Ints) -> Vectors:
     """The correlation [m] of the pixels of each pair where they overlap, at the best of all shifts
-    by up to ``SHIFT`` pixels each way."""
+    by up to ``MAX_SHIFT`` pixels each way."""
     best = np.full(len(first), -1, dtype=np.float32)
-    moves = [(y, x) for y in range(-SHIFT, SHIFT + 1) for x in range(-SHIFT, SHIFT + 1)]
-    for start in range(0, len(first), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    shifts = [(y, x) for y in range(-MAX_SHIFT, MAX_SHIFT + 1) for x in range(-MAX_SHIFT, MAX_SHIFT + 1)]
+    for start in range(0, len(first), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
         a, b = one[first[part]], other[second[part]]
         # The best shift by brightness alone, then the colours there.
         grey_a, grey_b = (each.mean(axis=3, dtype=np.float32) for each in (a, b))
-        tried = np.stack([_overlap(grey_a, grey_b, *move) for move in moves])
-        at = tried.argmax(axis=0)
+        by_shift = np.stack([_overlap(grey_a, grey_b, *move) for move in shifts])
+        at = by_shift.argmax(axis=0)
         for number in np.unique(at):
             here = at == number
-            best[start + np.flatnonzero(here)] = _overlap(a[here], b[here], *moves[number])
+            best[start + np.flatnonzero(here)] = _overlap(a[here], b[here], *shifts[number])
     return best
 
 
 def _overlap(one: Bytes | Vectors, other: Bytes | Vectors, down: int, right: int) -> Vectors:
     """The correlation of each pair of pictures [m, side, side, …] where they overlap."""
-    x = one[:, max(0, down) : SIDE + min(0, down), max(0, right) : SIDE + min(0, right)]
-    y = other[:, max(0, -down) : SIDE - max(0, down), max(0, -right) : SIDE - max(0, right)]
-    flat = [_standard(each.reshape(len(each), -1).astype(np.float32)) for each in (x, y)]
-    made: Vectors = np.einsum("nd,nd->n", *flat)
-    return made
+    x = one[:, max(0, down) : THUMBNAIL_PIXELS + min(0, down), max(0, right) : THUMBNAIL_PIXELS + min(0, right)]
+    y = other[:, max(0, -down) : THUMBNAIL_PIXELS - max(0, down), max(0, -right) : THUMBNAIL_PIXELS - max(0, right)]
+    flat = [_standardize(each.reshape(len(each), -1).astype(np.float32)) for each in (x, y)]
+    correlation: Vectors = np.einsum("nd,nd->n", *flat)
+    return correlation
 
 
-def unequal(one: Sequence[str], other: Sequence[str], pairs: SimilarPairs) -> npt.NDArray[np.bool_]:
+def have_different_content(one: Sequence[str], other: Sequence[str], pairs: SimilarPairs) -> npt.NDArray[np.bool_]:
     """Which pairs have different marks of their content [m]."""
     both = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
     return np.array([one[a] != other[b] for a, b in both], dtype=bool)
@@ -174,24 +174,24 @@ def unequal(one: Sequence[str], other: Sequence[str], pairs: SimilarPairs) -> np
 def _candidates(
     one: Thumbnails, other: Thumbnails | None, vectors: Vectors | None = None
 ) -> tuple[Ints, Ints]:
-    theirs = one if other is None else other
-    busy, pool = np.flatnonzero(~one.flat), np.flatnonzero(~theirs.flat)
-    found = pairs_of(
-        nearest(one.coarse[busy], among=None if other is None else theirs.coarse[pool]),
-        _ROUGH,
-        own=other is None,
+    searched = one if other is None else other
+    textured, pool = np.flatnonzero(~one.flat), np.flatnonzero(~searched.flat)
+    coarse_pairs = pairs_of(
+        nearest_neighbours(one.coarse[textured], among=None if other is None else searched.coarse[pool]),
+        _MIN_COARSE_CORRELATION,
+        same_table=other is None,
     )
-    firsts, seconds = [busy[found.first]], [pool[found.second]]
+    firsts, seconds = [textured[coarse_pairs.first]], [pool[coarse_pairs.second]]
     if vectors is not None and other is None:
-        near = pairs_of(nearest(vectors[busy]), _ROUGH, own=True)
-        firsts.append(busy[near.first])
-        seconds.append(busy[near.second])
+        by_vectors = pairs_of(nearest_neighbours(vectors[textured]), _MIN_COARSE_CORRELATION, same_table=True)
+        firsts.append(textured[by_vectors.first])
+        seconds.append(textured[by_vectors.second])
     step = max(1, _CELLS // max(1, len(pool)))
-    for start in range(0, len(busy), step):
-        mine = busy[start : start + step]
-        apart = np.bitwise_count(one.hashes[mine][:, None] ^ theirs.hashes[pool][None])
-        rows, places = np.nonzero(apart <= BITS)
-        a, b = mine[rows], pool[places]
+    for start in range(0, len(textured), step):
+        block = textured[start : start + step]
+        differing_bits = np.bitwise_count(one.hashes[block][:, None] ^ searched.hashes[pool][None])
+        rows, places = np.nonzero(differing_bits <= MAX_HASH_BITS)
+        a, b = block[rows], pool[places]
         once = a < b if other is None else np.ones(len(a), dtype=bool)
         firsts.append(a[once])
         seconds.append(b[once])
@@ -199,11 +199,11 @@ def _candidates(
     return pairs[:, 0], pairs[:, 1]
 
 
-def _standard(vectors: Vectors, flat: npt.NDArray[np.bool_] | None = None) -> Vectors:
+def _standardize(vectors: Vectors, flat: npt.NDArray[np.bool_] | None = None) -> Vectors:
     """Without their mean and of unit length; zero where nothing is left."""
     centred = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    made: Vectors = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-6)
+    standardized: Vectors = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-6)
     if flat is not None:
-        made[flat] = 0
-    return made
+        standardized[flat] = 0
+    return standardized

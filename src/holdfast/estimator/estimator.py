@@ -252,7 +252,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, texts: list[object], labels: npt.NDArray[np.generic], groups: Sequence[object] | None
     ) -> Splits:
         from holdfast.data.memory.texts import table_from_texts
-        from holdfast.split.divide import divide
+        from holdfast.split.divide import split_table
 
         numbers = np.searchsorted(self.classes_, labels)
         table = table_from_texts(
@@ -261,7 +261,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             [str(group) for group in groups] if groups is not None else None,
             rare_below=2,
         )
-        return divide(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
+        return split_table(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
 
     def _keep(self, fitted: FittedModel) -> None:
         from holdfast.models.encoders.network import EncoderClassifier

@@ -138,7 +138,7 @@ def cross_fit(
         labels_of(ready.train),
         folds,
         seed_of(prepared),
-        names=prepared.rows.classes,
+        class_names=prepared.rows.classes,
     )
     runs: list[FoldRun] = []
     before = 0.0

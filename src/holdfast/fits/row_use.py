@@ -39,7 +39,7 @@ from holdfast.prepare.model import prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.split.folds import Fold, make_folds, set_aside
+from holdfast.split.folds import Fold, make_folds, holdout_split
 from holdfast.tasks.classes.classifier import kept_temperature
 from holdfast.training.checkpoint import SealedFile
 
@@ -287,12 +287,12 @@ def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
     seed = derive_seed(prepared.recipe.seed, "outer folds")
     names = prepared.rows.classes
     with _named(f"the {FOLDS} outer folds that make the score at data.split.test=0"):
-        folds = make_folds(units, labels, FOLDS, seed, names=names)
+        folds = make_folds(units, labels, FOLDS, seed, class_names=names)
     for fold in folds:
         with _named(f"the rows of {FOLDS - 1} of the {FOLDS} outer folds (data.split.test=0)"):
             if learning.folds:
                 inner = units[fold.train], labels[fold.train]
-                make_folds(*inner, learning.folds, seed_of(prepared), names=names)
+                make_folds(*inner, learning.folds, seed_of(prepared), class_names=names)
             else:
                 _inner(learning, rows[fold.train])
     return tuple(Fold(rows[f.train], rows[f.held], f.number) for f in folds)
@@ -374,7 +374,7 @@ def _inner(learning: LearningRows, rows: Ints) -> tuple[Ints, Ints]:
     share = len(learning.valid) / len(learning.everything)
     seed = derive_seed(prepared.recipe.seed, "inner division")
     labels, names = _labels(learning)[rows], prepared.rows.classes
-    train, valid = set_aside(prepared.units[rows], labels, share, seed, names=names)
+    train, valid = holdout_split(prepared.units[rows], labels, share, seed, class_names=names)
     return rows[train], rows[valid]
 
 

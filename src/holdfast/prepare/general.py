@@ -24,7 +24,7 @@ from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.texts.general import BUILT_IN, GENERAL, SKIPPED
-from holdfast.duplicates.duplicates import copies_of, gather
+from holdfast.duplicates.duplicates import duplicates_of, combine_tables
 from holdfast.methods.registry import all_methods
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.samples import own_texts
@@ -161,14 +161,14 @@ def _without_copies(
     a finding counts the others."""
     first, *others = known
     given = {f"known {i}": table for i, table in enumerate(others)} | dict(lots)
-    every = gather(first, given, seed)
+    every = combine_tables(first, given, seed)
     taken = np.ones(len(every.copies), dtype=bool)
     for name in lots:
         taken[every.span(name)] = False
     free = {}
     for name, table in lots.items():
         mine = every.mask(name)
-        copied = copies_of(every.copies, taken, mine)
+        copied = duplicates_of(every.copies, taken, mine)
         # The next lot must not copy this one either.
         taken = taken | mine
         free[name] = table.take(np.flatnonzero(~copied))

@@ -28,7 +28,7 @@ from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.data.texts.general import BUILT_IN
-from holdfast.duplicates.duplicates import Copies, copies_of, gather
+from holdfast.duplicates.duplicates import Duplicates, duplicates_of, combine_tables
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
@@ -41,7 +41,7 @@ from holdfast.quality.clean.apply import CleaningPlan, choose
 from holdfast.quality.runner import audit_table
 from holdfast.recipe import DataPart, Recipe
 from holdfast.recipe.parts import SplitShares
-from holdfast.split.divide import divide
+from holdfast.split.divide import split_table
 from holdfast.tasks import kind_of
 from holdfast.tasks.generation.samples import execution_of, with_tables
 from holdfast.training.listeners.alerts import address_of
@@ -140,7 +140,7 @@ def load_and_divide(recipe: Recipe, *, folded: bool = False) -> Divided:
             _refuse_without_test(recipe, given)
         dividing = dividing_by(recipe)
         shares, way = shares_of(recipe.data.split), way_of(dividing, table)
-        splits = divide(table, seed=dividing.seed, fractions=shares, way=way, **given)
+        splits = split_table(table, seed=dividing.seed, fractions=shares, strategy=way, **given)
         splits = treat_training(splits, treatments)
         notify(*splits.decisions, *splits.findings)
         unlabelled = _unlabelled(dividing, table, given)
@@ -224,7 +224,7 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tup
         return ()
     refuse_test_rows(path, recipe.data.test)
     lot = same_text(read_unlabelled(path, table, recipe.data.encoding), recipe)
-    rows = gather(table, {**given, "unlabelled": lot}, recipe.seed)
+    rows = combine_tables(table, {**given, "unlabelled": lot}, recipe.seed)
     return without_copies(lot, rows.copies, rows.mask("unlabelled"), recipe.seed)
 
 
@@ -268,7 +268,7 @@ MOST_ROWS = 10_000
 
 
 def without_copies(
-    lot: Table, copies: Copies, mine: npt.NDArray[np.bool_], seed: int
+    lot: Table, copies: Duplicates, mine: npt.NDArray[np.bool_], seed: int
 ) -> tuple[str, ...]:
     """One text of each group of copies among ``lot`` that no row of the source or of a given file
     is in, or linked to.
@@ -277,7 +277,7 @@ def without_copies(
     Above 10,000 a random sample of them is taken.
     """
     texts: list[str] = lot.column("text")
-    taken = copies_of(copies, ~mine, mine)
+    taken = duplicates_of(copies, ~mine, mine)
     groups = copies.groups[mine]
     fresh = np.flatnonzero(~taken)
     kept = np.sort(fresh[np.unique(groups[fresh], return_index=True)[1]])

@@ -72,12 +72,12 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
 
 def _no_rows(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:
     """The lines that copy no row, which may be held out, whatever its side."""
-    from holdfast.duplicates.duplicates import find_copies
+    from holdfast.duplicates.duplicates import find_duplicates
 
     texts: list[str] = [text for table in known for text in table.column("text")]
     if not texts:
         return lines
-    groups = find_copies([*texts, *(text for _, text in lines)]).groups
+    groups = find_duplicates([*texts, *(text for _, text in lines)]).groups
     taken = np.isin(groups[len(texts) :], groups[: len(texts)])
     return [line for line, copy in zip(lines, taken.tolist(), strict=True) if not copy]
 

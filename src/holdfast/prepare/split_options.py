@@ -20,7 +20,7 @@ from holdfast.core.tasks import OF_PICTURES
 from holdfast.data.columns.extra import with_column
 from holdfast.data.table import Table
 from holdfast.recipe import Recipe
-from holdfast.split.ways import PLAIN, SplitStrategy
+from holdfast.split.ways import STRATIFIED, SplitStrategy
 
 if TYPE_CHECKING:
     from holdfast.split.ways import By
@@ -59,7 +59,7 @@ def way_of(recipe: Recipe, table: Table) -> SplitStrategy:
             for v, r in zip(values, rows, strict=True)
         ]
         return _of_names("source", column, names, split.held)
-    return PLAIN
+    return STRATIFIED
 
 
 _TEXTS = "Name a column with data.group, or divide by rows."

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Ints
-from holdfast.duplicates.duplicates import AllRows, nearest_protected
+from holdfast.duplicates.duplicates import CombinedRows, nearest_protected
 
 Positions = npt.NDArray[np.int64]
 
@@ -33,7 +33,7 @@ class Leaks:
         return len(self.source)
 
 
-def leaks_with(gathered: AllRows, name: str) -> Leaks:
+def leaks_with(gathered: CombinedRows, name: str) -> Leaks:
     """The pairs between the source and the table ``name``: of each source row the nearest row
     there, then of each row there that no pair names yet, its nearest source row. Linear in the
     rows, where all pairs of many equal texts would not be."""
@@ -57,7 +57,7 @@ class _Nearest:
     similarity: npt.NDArray[np.float32]
 
 
-def _nearest(gathered: AllRows, rows: str, to: str) -> _Nearest:
+def _nearest(gathered: CombinedRows, rows: str, to: str) -> _Nearest:
     """Of each row of one table that copies one of another: both positions."""
     found = nearest_protected(gathered.copies, gathered.mask(to))
     span = gathered.span(rows)
@@ -65,7 +65,7 @@ def _nearest(gathered: AllRows, rows: str, to: str) -> _Nearest:
     return _Nearest(at + span.start, found.of[span][at], found.similarity[span][at])
 
 
-def duplicate_groups(gathered: AllRows) -> list[Positions]:
+def duplicate_groups(gathered: CombinedRows) -> list[Positions]:
     """The groups of two source rows or more that copy each other, by position, the groups by their
     first row."""
     groups = gathered.copies.groups[gathered.span("source")]
@@ -95,6 +95,6 @@ class Price:
 class Prices(Protocol):
     """Whoever prices copies; ``None`` where that cannot be told. See ``price.py``."""
 
-    def of_leaks(self, gathered: AllRows, pairs: Leaks) -> Price | None: ...
+    def of_leaks(self, gathered: CombinedRows, pairs: Leaks) -> Price | None: ...
 
-    def of_division(self, gathered: AllRows, units: Ints) -> Price | None: ...
+    def of_division(self, gathered: CombinedRows, units: Ints) -> Price | None: ...

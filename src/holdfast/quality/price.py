@@ -22,7 +22,7 @@ import numpy.typing as npt
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import AllRows
+from holdfast.duplicates.duplicates import CombinedRows
 from holdfast.models.probes.probe import fit_probe
 from holdfast.quality.check import with_classes
 from holdfast.quality.leaks import Leaks, Price
@@ -45,7 +45,7 @@ class Pricing:
 
     embedded: Embedded
 
-    def of_leaks(self, gathered: AllRows, pairs: Leaks) -> Price | None:
+    def of_leaks(self, gathered: CombinedRows, pairs: Leaks) -> Price | None:
         """The price of rows that stand in the source and in another table, for an accuracy that is
         measured on that whole table."""
         held = self.embedded.others.get(pairs.name)
@@ -70,7 +70,7 @@ class Pricing:
         rows, leaked = len(other), len(np.unique(pairs.other))
         return _price(right, agree[seen], np.ones(len(seen)), leaked / rows, rows)
 
-    def of_division(self, gathered: AllRows, units: Ints) -> Price | None:
+    def of_division(self, gathered: CombinedRows, units: Ints) -> Price | None:
         """The price of copies within the source (equal ``units`` [n]) for an accuracy that is
         measured on the rows that a random division sets aside."""
         if not with_classes(self.embedded.rows.table):

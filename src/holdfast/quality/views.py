@@ -22,16 +22,16 @@ from holdfast.core.seeds import generator
 from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
 from holdfast.data.texts.general import normal_text
-from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
-from holdfast.duplicates.semantic import in_other_words, paraphrases
+from holdfast.duplicates.pictures import Thumbnails, near_duplicate_images, have_different_content
+from holdfast.duplicates.semantic import are_no_duplicates, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import with_classes
 from holdfast.quality.fold_answers import ContentProbes, FoldLogProbabilities, cross_fit, expect
 from holdfast.quality.picture_facts import FileFacts, Traces, look_at, traces_of
 
 if TYPE_CHECKING:
-    from holdfast.duplicates.duplicates import AllRows
-    from holdfast.duplicates.loose import LooseCopies
+    from holdfast.duplicates.duplicates import CombinedRows
+    from holdfast.duplicates.loose import LooseDuplicates
     from holdfast.quality.leaks import Prices
 
 _BATCH_ROWS = 10_000
@@ -170,11 +170,11 @@ class Copied:
     words, where they are asked for (``audit.loose``)."""
 
     rows: TableRows
-    gathered: AllRows
+    gathered: CombinedRows
     sides: tuple[str, ...] = ()
     beside: Mapping[str, OtherColumns] = field(default_factory=dict)
     pricing: Prices | None = None
-    loose: LooseCopies | None = None
+    loose: LooseDuplicates | None = None
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -248,7 +248,7 @@ class Embedded:
         found = paraphrases(self.vectors[rows], [self.rows.texts[at] for at in rows.tolist()])
         first, second = rows[found.first], rows[found.second]
         return SimilarPairs(first, second, found.similarity).where(
-            in_other_words(self.rows.table, first, self.rows.table, second)
+            are_no_duplicates(self.rows.table, first, self.rows.table, second)
         )
 
     @cached_property
@@ -300,8 +300,8 @@ class Pictures:
     @cached_property
     def copies(self) -> SimilarPairs:
         """The pairs of positions whose pixels agree though they are not the same."""
-        found = near_pictures(self.thumbnails, vectors=self.vectors)
-        return found.where(unequal(self.rows.texts, self.rows.texts, found))
+        found = near_duplicate_images(self.thumbnails, vectors=self.vectors)
+        return found.where(have_different_content(self.rows.texts, self.rows.texts, found))
 
 
 @dataclass(frozen=True)

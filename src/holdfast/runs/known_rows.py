@@ -23,7 +23,7 @@ from holdfast.core.records import Ints
 from holdfast.core.run_files import RESTORE, check_files, read_result
 from holdfast.core.tasks import OF_PICTURES
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.recipe import read_recipe
 from holdfast.runs.finished_run import run_tables
@@ -192,7 +192,7 @@ def _by_source(
     side = [_by_row(records, sides, one) for one in own]
     if keyed and not all(_unchanged(one, records) for one in own):
         return found, f"{exact}: the run's own rows have changed since"
-    copies = find_copies(RowTexts(*own, table), seed=recipe.seed)
+    copies = find_duplicates(RowTexts(*own, table), seed=recipe.seed)
     all_sides = np.concatenate([*side, found])
     lowest = np.full(int(copies.exact.max(initial=-1)) + 1, NONE, dtype=np.int8)
     np.minimum.at(lowest, copies.exact, all_sides)

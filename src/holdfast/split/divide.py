@@ -24,44 +24,44 @@ from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import listing
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
-from holdfast.duplicates.duplicates import AllRows, Copies, gather
+from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
-from holdfast.duplicates.words import BLOCK, I64, U64, RowTexts
-from holdfast.split.assign import assign, by_source
+from holdfast.duplicates.words import BLOCK_TEXTS, I64, U64, RowTexts
+from holdfast.split.assign import assign, strata_by_source
 from holdfast.split.division import (
-    SIDES,
-    Division,
+    SPLIT_NAMES,
+    SplitOutcome,
     Drops,
     Units,
-    dropped,
-    find_crossing,
+    dropped_mask,
+    find_crossing_copies,
     find_drops,
     make_units,
 )
-from holdfast.split.findings import division_findings, division_records
+from holdfast.split.findings import split_findings, split_records
 from holdfast.split.ways import (
-    PLAIN,
-    Sides,
+    STRATIFIED,
+    Assignment,
     SplitStrategy,
     by_blocks,
     by_hash,
     by_time,
-    whole_units,
+    majority_blocks,
 )
 
 FRACTIONS = (0.7, 0.15, 0.15)
 # Names of blocks in the decision's line.
-SHOWN = 5
+MAX_LISTED_BLOCKS = 5
 
 
-def divide(
+def split_table(
     table: Table,
     *,
     seed: int,
     fractions: tuple[float, float, float] = FRACTIONS,
     test: Table | None = None,
     valid: Table | None = None,
-    way: SplitStrategy = PLAIN,
+    strategy: SplitStrategy = STRATIFIED,
 ) -> Splits:
     """Divide ``table``, or what a given ``test`` or ``valid`` table leaves of it.
 
@@ -77,190 +77,190 @@ def divide(
         table the other two keep their proportion, to a whole percent: 82/18 by default.
     test, valid : used as they are, with the classes of ``table``. Rows of ``table`` that copy one
         of theirs, or share a group, are dropped; so are those of ``valid`` against ``test``.
-    way : by rows, evenly by class; or by time, by whole blocks, or by hash (``ways.py``).
+    strategy : by rows, evenly by class; or by time, by whole blocks, or by hash (``ways.py``).
 
     Raises ``RecipeError`` for impossible fractions, ``SplitError`` where no row is left, or a class
     cannot be on every side.
     """
     _check_fractions(fractions)
-    given = {n: t for n, t in (("valid", valid), ("test", test)) if t is not None}
-    _check_tables(table, given)
+    given_tables = {n: t for n, t in (("valid", valid), ("test", test)) if t is not None}
+    _check_tables(table, given_tables)
     # One search over all files: copies between them are found with the same rule as within.
-    gathered = gather(table, given, derive_seed(seed, "copies"))
-    divided = _divide_source(gathered, find_drops(gathered), fractions, seed, way)
+    all_tables = combine_tables(table, given_tables, derive_seed(seed, "copies"))
+    outcome = _split_source(all_tables, find_drops(all_tables), fractions, seed, strategy)
     # Not trusted but checked again: a leak here would make every later number wrong.
-    refuse_shared_copies(gathered.copies, divided.all_sides(), list(SIDES))
-    splits = _wrap(divided, seed)
+    refuse_shared_copies(all_tables.copies, outcome.all_sides(), list(SPLIT_NAMES))
+    splits = _make_splits(outcome, seed)
     refuse_leaks(splits)
     return splits
 
 
-def _divide_source(
-    gathered: AllRows,
+def _split_source(
+    all_tables: CombinedRows,
     drops: tuple[Drops, ...],
     fractions: tuple[float, ...],
     seed: int,
-    way: SplitStrategy,
-) -> Division:
-    table = gathered.tables["source"]
-    kept = np.flatnonzero(~dropped(drops, "source", len(table)))
-    labels = table.column("label")[kept]
-    _check_left(table, labels, gathered)
-    wanted = [name for name, share in zip(SIDES, fractions, strict=True) if share > 0]
-    names = tuple(name for name in wanted if name not in gathered.tables)
-    shares = _shares(fractions, names)
-    copies, groups = gathered.copies, None
+    strategy: SplitStrategy,
+) -> SplitOutcome:
+    table = all_tables.tables["source"]
+    kept_rows = np.flatnonzero(~dropped_mask(drops, "source", len(table)))
+    labels = table.column("label")[kept_rows]
+    _check_remaining_classes(table, labels, all_tables)
+    nonempty = [name for name, share in zip(SPLIT_NAMES, fractions, strict=True) if share > 0]
+    split_names = tuple(name for name in nonempty if name not in all_tables.tables)
+    shares = _shares(fractions, split_names)
+    copies, groups = all_tables.copies, None
     if table.has_groups:
-        numbers: dict[str, int] = {}
-        every = [numbers.setdefault(name, len(numbers)) for name in table.column("group")]
-        groups = np.array(every, dtype=np.int64)[kept]
-    units = make_units(copies.groups[kept], copies.contents[kept], labels, groups, seed)
-    side, plain = _sides(table, kept, units, shares, seed, way)
-    # ``names`` goes from train to test, the least to the most protected. Without a parted block no
+        group_numbers: dict[str, int] = {}
+        group_of_row = [group_numbers.setdefault(name, len(group_numbers)) for name in table.column("group")]
+        groups = np.array(group_of_row, dtype=np.int64)[kept_rows]
+    units = make_units(copies.groups[kept_rows], copies.contents[kept_rows], labels, groups, seed)
+    assignment, row_assignment = _assign_rows(table, kept_rows, units, shares, seed, strategy)
+    # ``split_names`` goes from train to test, the least to the most protected. Without a parted block no
     # copy can cross, and nothing is searched; by hash any may.
-    order = tuple(reversed(range(len(names)))) if units.block or way.stable else ()
-    crossing = find_crossing(copies, kept, side, order)
-    left = ~np.isin(kept, crossing.rows)
-    if way.by == "time" or way.stable:
-        _check_sides(table, labels, side, names, way)
-    _check_train(table, labels, side == names.index("train"), left)
-    return Division(
-        gathered,
+    order = tuple(reversed(range(len(split_names)))) if units.block or strategy.stable else ()
+    crossing = find_crossing_copies(copies, kept_rows, assignment, order)
+    remaining = ~np.isin(kept_rows, crossing.rows)
+    if strategy.by == "time" or strategy.stable:
+        _check_assignment(table, labels, assignment, split_names, strategy)
+    _check_training_classes(table, labels, assignment == split_names.index("train"), remaining)
+    return SplitOutcome(
+        all_tables,
         drops,
-        kept[left],
-        names,
+        kept_rows[remaining],
+        split_names,
         shares,
-        units.where(left),
-        side[left],
-        plain[left],
+        units.where(remaining),
+        assignment[remaining],
+        row_assignment[remaining],
         crossing,
-        way,
+        strategy,
     )
 
 
-def _sides(
-    table: Table, kept: I64, units: Units, shares: tuple[float, ...], seed: int, way: SplitStrategy
-) -> tuple[Sides, Sides]:
+def _assign_rows(
+    table: Table, kept_rows: I64, units: Units, shares: tuple[float, ...], seed: int, strategy: SplitStrategy
+) -> tuple[Assignment, Assignment]:
     """The side of each row that is kept, and what it would be without copies and groups."""
-    labels = table.column("label")[kept]
-    if way.stable:
+    labels = table.column("label")[kept_rows]
+    if strategy.stable:
         # What a row is, as a hash: its group's name, else its normal form.
         if table.has_groups:
-            identity = content_keys(pa.array(table.column("group"), pa.large_string()))[kept]
+            identity = content_keys(pa.array(table.column("group"), pa.large_string()))[kept_rows]
         else:
-            identity = text_keys(table)[kept]
-        side = by_hash(identity, shares, seed)
-    elif way.by == "time":
-        assert way.ages is not None
-        side = by_time(units.of_row, way.ages[kept], units.keys, shares)[units.of_row]
-    elif way.by != "rows":
-        assert way.blocks is not None
-        blocks = way.blocks[kept]
-        if way.by == "topic":
+            identity = text_keys(table)[kept_rows]
+        assignment = by_hash(identity, shares, seed)
+    elif strategy.by == "time":
+        assert strategy.ages is not None
+        assignment = by_time(units.of_row, strategy.ages[kept_rows], units.keys, shares)[units.of_row]
+    elif strategy.by != "rows":
+        assert strategy.blocks is not None
+        blocks = strategy.blocks[kept_rows]
+        if strategy.by == "topic":
             # What a topic is, is a guess: what must stay together has one.
-            blocks = whole_units(units.of_row, blocks)
-        side = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, way.held)
+            blocks = majority_blocks(units.of_row, blocks)
+        assignment = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, strategy.held)
     else:
-        strata, called = labels, table.classes
-        if way == PLAIN and "source" in table.rows.column_names:
-            sources = np.asarray(table.column("source"), dtype=object)[kept]
-            strata, called = by_source(labels, sources, units.of_row, len(shares), table.classes)
-        side = assign(units.of_row, strata, units.keys, shares, called)[units.of_row]
-        if way == PLAIN:
+        strata, strata_names = labels, table.classes
+        if strategy == STRATIFIED and "source" in table.rows.column_names:
+            sources = np.asarray(table.column("source"), dtype=object)[kept_rows]
+            strata, strata_names = strata_by_source(labels, sources, units.of_row, len(shares), table.classes)
+        assignment = assign(units.of_row, strata, units.keys, shares, strata_names)[units.of_row]
+        if strategy == STRATIFIED:
             # It says which rows copies and groups moved.
-            alone = np.arange(len(kept), dtype=np.int64)
-            return side, assign(alone, strata, units.row_keys, shares, called)
-    return side, side
+            single_units = np.arange(len(kept_rows), dtype=np.int64)
+            return assignment, assign(single_units, strata, units.row_keys, shares, strata_names)
+    return assignment, assignment
 
 
-def _wrap(divided: Division, seed: int) -> Splits:
-    source, given = divided.rows.tables["source"], divided.rows.tables
+def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
+    source, given_tables = outcome.rows.tables["source"], outcome.rows.tables
     tables, units = {}, {}
-    for number, name in enumerate(divided.names):
-        here = divided.side == number
-        tables[name], units[name] = source.take(divided.kept[here]), divided.units.of_row[here]
-    if "valid" in given:
-        kept = np.flatnonzero(~dropped(divided.drops, "valid", len(given["valid"])))
-        tables["valid"] = given["valid"].take(kept)
-        if not len(kept):
+    for number, name in enumerate(outcome.names):
+        in_split = outcome.side == number
+        tables[name], units[name] = source.take(outcome.kept[in_split]), outcome.units.of_row[in_split]
+    if "valid" in given_tables:
+        kept_valid = np.flatnonzero(~dropped_mask(outcome.drops, "valid", len(given_tables["valid"])))
+        tables["valid"] = given_tables["valid"].take(kept_valid)
+        if not len(kept_valid):
             raise SplitError(
-                given["valid"].source,
+                given_tables["valid"].source,
                 "has no row left that is no copy of a test row",
                 None,
                 "Give other validation rows, or none: they are then taken from the source.",
             )
         # Given rows share no copy and no group with the source: what does was dropped.
-        copies = divided.rows.copies.groups[divided.rows.span("valid")][kept]
-        units["valid"] = len(divided.units.sizes) + copies
+        copies = outcome.rows.copies.groups[outcome.rows.span("valid")][kept_valid]
+        units["valid"] = len(outcome.units.sizes) + copies
     # Empty, not absent: there are three sides, whatever was asked for.
-    tables.setdefault("test", given.get("test", source.take([])))
+    tables.setdefault("test", given_tables.get("test", source.take([])))
     return Splits(
         TrainSplit(tables["train"]),
         ValidSplit(tables["valid"]),
         HeldOut(tables["test"]),
-        division_records(divided),
-        division_findings(divided),
-        (_decision(divided, tables, seed),),
-        moved=int(divided.moved.sum()),
+        split_records(outcome),
+        split_findings(outcome),
+        (_decision(outcome, tables, seed),),
+        moved=int(outcome.moved.sum()),
         units=np.concatenate([units["train"], units["valid"]]),
     )
 
 
-def _decision(divided: Division, tables: dict[str, Table], seed: int) -> Decision:
-    chosen = ", ".join(f"{name} {len(tables[name])}" for name in SIDES)
-    percent = "/".join(f"{share:.0%}".rstrip("%") for share in divided.fractions)
-    given = [f"the {n} rows are given" for n in SIDES if n in divided.rows.tables]
-    how = f"the source is divided {percent} into {', '.join(divided.names)}"
-    units = divided.units
-    kept = (
+def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Decision:
+    sizes = ", ".join(f"{name} {len(tables[name])}" for name in SPLIT_NAMES)
+    percent = "/".join(f"{share:.0%}".rstrip("%") for share in outcome.fractions)
+    given_notes = [f"the {n} rows are given" for n in SPLIT_NAMES if n in outcome.rows.tables]
+    how = f"the source is divided {percent} into {', '.join(outcome.names)}"
+    units = outcome.units
+    units_note = (
         f"{int(units.shared.sum())} rows are kept with their copies or group in "
-        f"{int((units.sizes > 1).sum())} units, and {int(divided.moved.sum())} were moved for this"
+        f"{int((units.sizes > 1).sum())} units, and {int(outcome.moved.sum())} were moved for this"
     )
-    because = "; ".join([*given, f"{how}, {_how(divided)}, seed {seed}", kept])
-    return Decision("division", chosen, because)
+    because = "; ".join([*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}", units_note])
+    return Decision("division", sizes, because)
 
 
-def _how(divided: Division) -> str:
+def _describe_strategy(outcome: SplitOutcome) -> str:
     """By what the rows were divided, with what it came to."""
-    way, table = divided.way, divided.rows.tables["source"]
-    kinds = {"several": "set of labels", "number": "range of numbers"}
-    by_class = f"stratified by {kinds.get(table.columns.label_kind or '', 'class')}"
+    strategy, table = outcome.way, outcome.rows.tables["source"]
+    strata_words = {"several": "set of labels", "number": "range of numbers"}
+    by_class = f"stratified by {strata_words.get(table.columns.label_kind or '', 'class')}"
     if "source" in table.rows.column_names:
         by_class += " and source"
-    if way == PLAIN:
+    if strategy == STRATIFIED:
         return by_class
-    because = way.because.replace("{side}", divided.names[-1])
-    if way.by == "time":
-        assert way.ages is not None
+    because = strategy.because.replace("{side}", outcome.names[-1])
+    if strategy.by == "time":
+        assert strategy.ages is not None
         starts = []
-        for number, name in reversed(list(enumerate(divided.names[1:], 1))):
-            rows = divided.kept[divided.side == number]
-            first = way.moments[int(rows[np.argmin(way.ages[rows])])]
+        for number, name in reversed(list(enumerate(outcome.names[1:], 1))):
+            rows = outcome.kept[outcome.side == number]
+            first = strategy.moments[int(rows[np.argmin(strategy.ages[rows])])]
             starts.append(f"{name} from {first} on")
         return f"{because}: {', '.join(starts)}"
-    if way.blocks is not None:
-        last = divided.kept[divided.side == len(divided.names) - 1]
-        held = [way.names[number] for number in np.unique(way.blocks[last]).tolist()]
-        shown = listing([*map(repr, held)], SHOWN, ", ", " …")
-        rest = f"; the others are {by_class}" if len(divided.names) > 1 else ""
-        return f"{because} ({len(held)} of {len(way.names)}: {shown}){rest}"
+    if strategy.blocks is not None:
+        last = outcome.kept[outcome.side == len(outcome.names) - 1]
+        held_out = [strategy.names[number] for number in np.unique(strategy.blocks[last]).tolist()]
+        shown = listing([*map(repr, held_out)], MAX_LISTED_BLOCKS, ", ", " …")
+        rest = f"; the others are {by_class}" if len(outcome.names) > 1 else ""
+        return f"{because} ({len(held_out)} of {len(strategy.names)}: {shown}){rest}"
     return f"{because}; no class is kept in proportion, and rows that are added move none"
 
 
 def _shares(fractions: tuple[float, ...], names: Sequence[str]) -> tuple[float, ...]:
-    if len(names) == len(SIDES):
+    if len(names) == len(SPLIT_NAMES):
         return fractions
     if len(names) == 1:
         return (1.0,)
-    first, second = (fractions[SIDES.index(name)] for name in names)
+    first, second = (fractions[SPLIT_NAMES.index(name)] for name in names)
     # To a whole per cent, so that the plan names the numbers that are used: 82/18, not 82.35/17.65.
     share = min(max(round(first / (first + second), 2), 0.01), 0.99)
     return share, 1 - share
 
 
 def _check_fractions(fractions: tuple[float, ...]) -> None:
-    whole = len(fractions) == len(SIDES) and abs(sum(fractions) - 1) < 1e-6
-    if not whole or not all(0 < fraction < 1 for fraction in fractions[:2]) or fractions[2] < 0:
+    sums_to_one = len(fractions) == len(SPLIT_NAMES) and abs(sum(fractions) - 1) < 1e-6
+    if not sums_to_one or not all(0 < fraction < 1 for fraction in fractions[:2]) or fractions[2] < 0:
         raise RecipeError(
             "data.split",
             "needs three fractions that sum to 1, train and valid above 0 and test not below",
@@ -288,13 +288,13 @@ def _check_tables(table: Table, given: dict[str, Table]) -> None:
             )
 
 
-def _check_train(
+def _check_training_classes(
     table: Table,
     labels: npt.NDArray[np.int64],
     train: npt.NDArray[np.bool_],
-    left: npt.NDArray[np.bool_],
+    remaining: npt.NDArray[np.bool_],
 ) -> None:
-    for number in np.setdiff1d(labels[train], labels[train & left]):
+    for number in np.setdiff1d(labels[train], labels[train & remaining]):
         raise SplitError(
             f"the class {table.classes[number]!r}",
             "has no training row that is no copy of a validation or test row of another group",
@@ -303,25 +303,25 @@ def _check_train(
         )
 
 
-def _check_sides(
+def _check_assignment(
     table: Table,
     labels: npt.NDArray[np.int64],
-    side: Sides,
-    names: tuple[str, ...],
-    way: SplitStrategy,
+    assignment: Assignment,
+    split_names: tuple[str, ...],
+    strategy: SplitStrategy,
 ) -> None:
     """A class that is not learned, or a side without rows: chance, or the course of time, made the
     sides and not the classes."""
-    how = "by time" if way.by == "time" else "by hash"
-    for number, name in enumerate(names):
-        if not (side == number).any():
+    how = "by time" if strategy.by == "time" else "by hash"
+    for number, name in enumerate(split_names):
+        if not (assignment == number).any():
             raise SplitError(
                 f"the division {how}",
                 f"leaves no {name} rows",
-                f"{len(side)} rows in all",
+                f"{len(assignment)} rows in all",
                 "Add rows, give this side a larger share, or divide by rows.",
             )
-    for label in np.setdiff1d(labels, labels[side == 0]):
+    for label in np.setdiff1d(labels, labels[assignment == 0]):
         raise SplitError(
             f"the class {table.classes[label]!r}",
             f"has no training row in the division {how}",
@@ -330,16 +330,16 @@ def _check_sides(
         )
 
 
-def _check_left(table: Table, labels: npt.NDArray[np.int64], gathered: AllRows) -> None:
+def _check_remaining_classes(table: Table, labels: npt.NDArray[np.int64], all_tables: CombinedRows) -> None:
     before = np.bincount(table.column("label"), minlength=len(table.classes))
     after = np.bincount(labels, minlength=len(table.classes))
     for number in np.flatnonzero((before > 0) & (after == 0)):
-        kinds = " and ".join(name for name in gathered.tables if name != "source")
+        given_names = " and ".join(name for name in all_tables.tables if name != "source")
         raise SplitError(
             f"the class {table.classes[number]!r}",
-            f"has no row left that is no copy of, and in no group of, the {kinds} rows",
+            f"has no row left that is no copy of, and in no group of, the {given_names} rows",
             None,
-            f"Add rows of this class to {table.source}, or give other {kinds} rows.",
+            f"Add rows of this class to {table.source}, or give other {given_names} rows.",
         )
 
 
@@ -351,13 +351,13 @@ def refuse_leaks(splits: Splits) -> None:
 
     Reads the test rows' texts and groups without opening them: nothing is chosen by it.
     """
-    sides = {"train": splits.train.table, "valid": splits.valid.table, "test": splits.test._table}
-    keys = {name: text_keys(table) for name, table in sides.items()}
-    for one, other in combinations(sides, 2):
+    tables = {"train": splits.train.table, "valid": splits.valid.table, "test": splits.test._table}
+    keys = {name: text_keys(table) for name, table in tables.items()}
+    for one, other in combinations(tables, 2):
         shared = np.intersect1d(keys[one], keys[other])
         if len(shared):
             first = [
-                int(sides[name].column("row")[keys[name] == shared[0]][0]) for name in (one, other)
+                int(tables[name].column("row")[keys[name] == shared[0]][0]) for name in (one, other)
             ]
             raise SplitError(
                 f"{one} and {other}",
@@ -365,27 +365,27 @@ def refuse_leaks(splits: Splits) -> None:
                 f"row {first[0]} of {one}, row {first[1]} of {other}",
                 _REMEDY,
             )
-    groups = {name: set(t.column("group")) for name, t in sides.items() if t.has_groups}
+    groups = {name: set(t.column("group")) for name, t in tables.items() if t.has_groups}
     for one, other in combinations(groups, 2):
         if both := groups[one] & groups[other]:
             raise SplitError(f"{one} and {other}", f"share {len(both)} groups", min(both), _REMEDY)
 
 
-def refuse_shared_copies(copies: Copies, side: npt.NDArray[np.int8], names: list[str]) -> None:
+def refuse_shared_copies(copies: Duplicates, assignment: npt.NDArray[np.int8], split_names: list[str]) -> None:
     """Raise ``SplitError`` where a verified near-copy crosses sides without a reported cut.
 
-    ``side`` [n] is the side of each text of ``copies``, an index into ``names``; -1 for dropped.
+    ``assignment`` [n] is the side of each text of ``copies``, an index into ``split_names``; -1 for dropped.
     """
-    stands_on = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(names)), dtype=bool)
-    stands_on[copies.exact[side >= 0], side[side >= 0]] = True
+    in_split = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(split_names)), dtype=bool)
+    in_split[copies.exact[assignment >= 0], assignment[assignment >= 0]] = True
     links = copies.links.where(~copies.permitted)
-    for one, other in combinations(range(len(names)), 2):
-        crossing = (stands_on[links.first, one] & stands_on[links.second, other]) | (
-            stands_on[links.first, other] & stands_on[links.second, one]
+    for one, other in combinations(range(len(split_names)), 2):
+        crossing = (in_split[links.first, one] & in_split[links.second, other]) | (
+            in_split[links.first, other] & in_split[links.second, one]
         )
         if crossing.any():
             raise SplitError(
-                f"{names[one]} and {names[other]}",
+                f"{split_names[one]} and {split_names[other]}",
                 f"share {int(crossing.sum())} pairs of near-copies",
                 None,
                 _REMEDY,
@@ -395,6 +395,6 @@ def refuse_shared_copies(copies: Copies, side: npt.NDArray[np.int8], names: list
 def text_keys(table: Table) -> U64:
     """The hash of each row's normal form, [n]."""
     texts, keys = RowTexts(table), [np.empty(0, np.uint64)]
-    for at in range(0, len(texts), BLOCK):
-        keys.append(content_keys(normal_forms(to_arrow(texts[at : at + BLOCK]))))
+    for at in range(0, len(texts), BLOCK_TEXTS):
+        keys.append(content_keys(normal_forms(to_arrow(texts[at : at + BLOCK_TEXTS]))))
     return np.concatenate(keys)

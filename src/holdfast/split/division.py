@@ -1,10 +1,10 @@
 """What one division knows: the units that stay together, what is dropped, and where each row goes.
 
 Copies of copies and groups of groups are followed to the end: a copy in two groups joins both.
-That costs nothing while what is joined stays small. Where it would hold more than ``MOST`` of the
+That costs nothing while what is joined stays small. Where it would hold more than ``MAX_UNIT_SHARE`` of the
 rows (fifteen essay prompts and a dozen copied essays are one block), no division could be even, and
 one text would decide where whole groups go: there the groups stay apart, and a row that copies a
-row of a more protected side is dropped (``find_crossing``): of training for validation and test
+row of a more protected side is dropped (``find_crossing_copies``): of training for validation and test
 rows, of validation for test rows. Rows are dropped, too, that a given, protected table holds.
 """
 
@@ -19,15 +19,15 @@ import numpy.typing as npt
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import AllRows, Copies, nearest_protected
-from holdfast.duplicates.near_copies import mix
+from holdfast.duplicates.duplicates import CombinedRows, Duplicates, nearest_protected
+from holdfast.duplicates.near_copies import mix_bits
 from holdfast.duplicates.words import I64, U64, run_starts
-from holdfast.split.ways import PLAIN, Sides, SplitStrategy
+from holdfast.split.ways import STRATIFIED, Assignment, SplitStrategy
 
 # SplitMix64's step: the golden ratio in 64 bits.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 # A third of a side of 15 %: a larger block makes such a side uneven by itself.
-MOST = 0.05
+MAX_UNIT_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class Units:
         """Whether each row shares its unit with another, [n]."""
         return np.asarray(self.sizes[self.of_row] > 1)
 
-    def where(self, kept: npt.NDArray[np.bool_]) -> Units:
+    def where(self, mask: npt.NDArray[np.bool_]) -> Units:
         """The units of the rows that are kept; keys stay as they are."""
-        units, of_row = np.unique(self.of_row[kept], return_inverse=True)
+        units, of_row = np.unique(self.of_row[mask], return_inverse=True)
         sizes = np.bincount(of_row, minlength=len(units))
         return Units(
-            of_row.astype(np.int64), sizes, self.row_keys[kept], self.keys[units], self.block
+            of_row.astype(np.int64), sizes, self.row_keys[mask], self.keys[units], self.block
         )
 
 
@@ -63,7 +63,7 @@ def make_units(
     """Join copies and groups (numbers [n] each, or ``None``); ``contents`` [n] hashes of texts."""
     of_row, block = copy_groups, 0
     if groups is not None:
-        of_row, block = _part_large(_joined(copy_groups, groups), copy_groups, groups)
+        of_row, block = _part_large_units(_join_copies_and_groups(copy_groups, groups), copy_groups, groups)
     of_row = np.unique(of_row, return_inverse=True)[1].astype(np.int64)
     row_keys = _row_keys(contents, labels, seed)
     keys = np.full(int(of_row.max(initial=-1)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
@@ -72,7 +72,7 @@ def make_units(
     return Units(of_row, np.bincount(of_row, minlength=len(keys)), row_keys, keys, block)
 
 
-def _joined(copies: I64, groups: I64) -> I64:
+def _join_copies_and_groups(copies: I64, groups: I64) -> I64:
     """Connected components of the graph whose nodes are copy groups and user groups, and whose
     edges are the rows."""
     from scipy.sparse import coo_array
@@ -95,12 +95,12 @@ def _row_keys(contents: U64, labels: npt.NDArray[np.generic], seed: int) -> U64:
     number[order] = np.arange(len(order)) - np.flatnonzero(new)[np.cumsum(new) - 1]
     # An array of one: NumPy warns where a single number wraps, and not in an array.
     salt = np.full(1, derive_seed(seed, "division"), dtype=np.uint64)
-    return mix(mix(contents ^ mix(salt)) + number * _STEP)
+    return mix_bits(mix_bits(contents ^ mix_bits(salt)) + number * _STEP)
 
 
-def _part_large(of_row: I64, copies: I64, groups: I64) -> tuple[I64, int]:
+def _part_large_units(of_row: I64, copies: I64, groups: I64) -> tuple[I64, int]:
     """Units [n] of rows that copies and groups have joined (``of_row``), in which those of several
-    groups and more than ``MOST`` of the rows have fallen apart; and the rows of the largest such.
+    groups and more than ``MAX_UNIT_SHARE`` of the rows have fallen apart; and the rows of the largest such.
 
     There a unit is a group; a row that is a group by itself goes with the first group that has a
     copy of it.
@@ -111,32 +111,32 @@ def _part_large(of_row: I64, copies: I64, groups: I64) -> tuple[I64, int]:
     real = members[groups] > 1
     pairs = np.unique(np.column_stack([of_row[real], groups[real]]), axis=0)
     groups_in = np.bincount(pairs[:, 0], minlength=len(sizes))
-    large = (sizes > MOST * len(of_row)) & (groups_in > 1)
+    large = (sizes > MAX_UNIT_SHARE * len(of_row)) & (groups_in > 1)
     parted = np.flatnonzero(large[of_row])
     if not len(parted):
         return of_row, 0
     unit = of_row.copy()
-    unit[parted] = len(sizes) + _home(copies[parted], groups[parted], members)
+    unit[parted] = len(sizes) + _home_groups(copies[parted], groups[parted], members)
     return np.unique(unit, return_inverse=True)[1].astype(np.int64), int(sizes[large].max())
 
 
-def _home(copies: I64, groups: I64, members: I64) -> I64:
+def _home_groups(copies: I64, groups: I64, members: I64) -> I64:
     """The group that each row goes with [n]: its own, or for a row that is alone in it the group
     of several rows that holds a copy, else the first of the alone ones."""
     home = groups.copy()
-    alone = members[groups] == 1
+    is_singleton = members[groups] == 1
     first: dict[int, int] = {}
     # Rows of real groups first, so that a row alone finds one if there is any.
     for real in (True, False):
-        for at in np.flatnonzero(alone != real).tolist():
+        for at in np.flatnonzero(is_singleton != real).tolist():
             first.setdefault(int(copies[at]), int(groups[at]))
-    for at in np.flatnonzero(alone).tolist():
+    for at in np.flatnonzero(is_singleton).tolist():
         home[at] = first[int(copies[at])]
     return home
 
 
-SIDES = ("train", "valid", "test")
-NONE = -1
+SPLIT_NAMES = ("train", "valid", "test")
+NO_ROW = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Drops:
         return np.asarray((self.of >= 0) | self.group)
 
 
-def find_drops(gathered: AllRows) -> tuple[Drops, ...]:
+def find_drops(gathered: CombinedRows) -> tuple[Drops, ...]:
     """Source rows that copy a given table's, and rows of a given validation table that copy the
     test table's. The test table is never touched."""
     pairs = [
@@ -172,93 +172,93 @@ def find_drops(gathered: AllRows) -> tuple[Drops, ...]:
     }
     drops = []
     for name, protected in pairs:
-        table, theirs = gathered.tables[name], gathered.tables[protected]
+        table, protected_table = gathered.tables[name], gathered.tables[protected]
         group = np.zeros(len(table), dtype=bool)
-        if table.has_groups and theirs.has_groups:
-            taken = set(theirs.column("group"))
-            group = np.array([value in taken for value in table.column("group")], dtype=bool)
-        near, span = nearest[protected], gathered.span(name)
-        drops.append(Drops(name, protected, near.of[span], near.similarity[span], group))
+        if table.has_groups and protected_table.has_groups:
+            protected_groups = set(protected_table.column("group"))
+            group = np.array([value in protected_groups for value in table.column("group")], dtype=bool)
+        nearest_rows, span = nearest[protected], gathered.span(name)
+        drops.append(Drops(name, protected, nearest_rows.of[span], nearest_rows.similarity[span], group))
     return tuple(drops)
 
 
-def dropped(drops: tuple[Drops, ...], name: str, rows: int) -> npt.NDArray[np.bool_]:
+def dropped_mask(drops: tuple[Drops, ...], name: str, rows: int) -> npt.NDArray[np.bool_]:
     """Whether each row of a table is dropped for any reason."""
     masks: list[Any] = [drop.rows for drop in drops if drop.name == name]
     return np.asarray(np.logical_or.reduce([np.zeros(rows, dtype=bool), *masks]))
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class CrossingCopies:
     """Rows that were dropped: ``rows`` [k] positions in the source, ``of`` [k] the row that each
     copies, ``side`` [k] the side of that row."""
 
     rows: I64
     of: I64
-    side: Sides
+    side: Assignment
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def find_crossing(copies: Copies, kept: I64, side: Sides, order: tuple[int, ...]) -> Crossing:
+def find_crossing_copies(copies: Duplicates, kept: I64, assignment: Assignment, order: tuple[int, ...]) -> CrossingCopies:
     """The rows to drop so that no copy stands on two sides.
 
     Parameters
     ----------
     kept : [m] the rows that are divided, as positions among the texts of ``copies``.
-    side : [m] the side of each.
+    assignment : [m] the side of each.
     order : the sides, the most protected first. A row of a later side that is an exact or a
         verified near-copy of a row of an earlier one is dropped; links across a reported cut of
         chains may cross.
     """
     forms, links = copies.exact[kept], copies.links.where(~copies.permitted)
-    holder = np.full(int(copies.exact.max(initial=-1)) + 1, NONE, dtype=np.int64)
+    first_row_of_form = np.full(int(copies.exact.max(initial=-1)) + 1, NO_ROW, dtype=np.int64)
     rows: list[I64] = []
     of: list[I64] = []
-    left = np.ones(len(kept), dtype=bool)
-    for number, chosen in enumerate(order):
-        rows_here = np.flatnonzero(left & (side == chosen))
+    remaining = np.ones(len(kept), dtype=bool)
+    for number, split in enumerate(order):
+        rows_here = np.flatnonzero(remaining & (assignment == split))
         if number:
-            nearest = _nearest(holder, links.first, links.second)[forms[rows_here]]
-            gone = nearest != NONE
-            rows.append(rows_here[gone])
-            of.append(nearest[gone])
-            rows_here = rows_here[~gone]
+            nearest = _nearest_rows(first_row_of_form, links.first, links.second)[forms[rows_here]]
+            has_copy = nearest != NO_ROW
+            rows.append(rows_here[has_copy])
+            of.append(nearest[has_copy])
+            rows_here = rows_here[~has_copy]
         # Backwards, so that the first row of a form is the one that is named.
-        fresh = rows_here[::-1][holder[forms[rows_here[::-1]]] == NONE]
-        holder[forms[fresh]] = fresh
+        fresh = rows_here[::-1][first_row_of_form[forms[rows_here[::-1]]] == NO_ROW]
+        first_row_of_form[forms[fresh]] = fresh
     nothing = np.empty(0, np.int64)
     at, other = np.concatenate([nothing, *rows]), np.concatenate([nothing, *of])
-    return Crossing(kept[at], kept[other], side[other])
+    return CrossingCopies(kept[at], kept[other], assignment[other])
 
 
-def _nearest(holder: I64, first: Ints, second: Ints) -> I64:
+def _nearest_rows(row_of_form: I64, first: Ints, second: Ints) -> I64:
     """A held row that each form is a copy of [forms], itself before its links."""
-    nearest = holder.copy()
+    nearest = row_of_form.copy()
     for one, other in ((first, second), (second, first)):
-        open_ = (nearest[one] == NONE) & (holder[other] != NONE)
-        nearest[one[open_]] = holder[other[open_]]
+        open_ = (nearest[one] == NO_ROW) & (row_of_form[other] != NO_ROW)
+        nearest[one[open_]] = row_of_form[other[open_]]
     return nearest
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
+class SplitOutcome:
     """``rows`` of all files, those that are dropped as copies of given rows (``drops``), and where
     the others go: ``kept`` [m] positions in the source; ``side`` [m] into
     ``names``; ``plain`` [m] the side in a plain stratified division of single rows. ``crossing``
     are rows that were dropped after all, as copies of a row of another group on another side."""
 
-    rows: AllRows
+    rows: CombinedRows
     drops: tuple[Drops, ...]
     kept: I64
     names: tuple[str, ...]
     fractions: tuple[float, ...]
     units: Units
-    side: Sides
-    plain: Sides
-    crossing: Crossing
-    way: SplitStrategy = PLAIN
+    side: Assignment
+    plain: Assignment
+    crossing: CrossingCopies
+    way: SplitStrategy = STRATIFIED
 
     @property
     def source(self) -> Table:
@@ -270,13 +270,13 @@ class Division:
         """Which rows stand elsewhere than they would as units of their own [m]."""
         return np.asarray(self.units.shared & (self.side != self.plain))
 
-    def all_sides(self) -> Sides:
-        """The side of each row of all files, an index into ``SIDES``; -1 for dropped."""
+    def all_sides(self) -> Assignment:
+        """The side of each row of all files, an index into ``SPLIT_NAMES``; -1 for dropped."""
         side = np.full(len(self.rows.copies), -1, dtype=np.int8)
-        numbers = np.array([SIDES.index(name) for name in self.names], dtype=np.int8)
+        numbers = np.array([SPLIT_NAMES.index(name) for name in self.names], dtype=np.int8)
         side[self.kept] = numbers[self.side]
         for name in ("valid", "test"):
             if name in self.rows.tables:
-                out = dropped(self.drops, name, len(self.rows.tables[name]))
-                side[self.rows.span(name)] = np.where(out, -1, SIDES.index(name))
+                out = dropped_mask(self.drops, name, len(self.rows.tables[name]))
+                side[self.rows.span(name)] = np.where(out, -1, SPLIT_NAMES.index(name))
         return side

@@ -25,12 +25,12 @@ import numpy.typing as npt
 from holdfast.core.errors import SplitError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import counted
-from holdfast.duplicates.near_copies import mix
+from holdfast.duplicates.near_copies import mix_bits
 from holdfast.duplicates.words import I64, U64
 from holdfast.split.assign import assign
 
 By = Literal["rows", "group", "source", "topic", "time"]
-Sides = npt.NDArray[np.int8]
+Assignment = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +53,25 @@ class SplitStrategy:
     stable: bool = False
 
 
-PLAIN = SplitStrategy()
+STRATIFIED = SplitStrategy()
 # How far beyond its share whole blocks may make a side.
-SLACK = 0.2
+BLOCK_TOLERANCE = 0.2
 
 
 def by_time(
-    of_row: I64, ages: npt.NDArray[np.float64], keys: U64, fractions: Sequence[float]
-) -> Sides:
+    unit_of_row: I64, ages: npt.NDArray[np.float64], unit_keys: U64, fractions: Sequence[float]
+) -> Assignment:
     """The side of each unit [units]: the oldest on the first side, the newest on the last.
 
-    ``of_row`` [n], ``ages`` [n], ``keys`` [units] as for ``assign``. The cut nearest to each
+    ``unit_of_row`` [n], ``ages`` [n], ``unit_keys`` [units] as for ``assign``. The cut nearest to each
     fraction of the rows is taken at which the age changes. Raises ``SplitError`` where there are
     fewer different moments than sides.
     """
-    newest = np.full(len(keys), -np.inf)
-    np.maximum.at(newest, of_row, ages)
-    order = np.lexsort((keys, newest))
-    rows = np.cumsum(np.bincount(of_row, minlength=len(keys))[order])
-    ends = np.flatnonzero(np.diff(newest[order]) > 0)
+    newest_age = np.full(len(unit_keys), -np.inf)
+    np.maximum.at(newest_age, unit_of_row, ages)
+    order = np.lexsort((unit_keys, newest_age))
+    rows = np.cumsum(np.bincount(unit_of_row, minlength=len(unit_keys))[order])
+    ends = np.flatnonzero(np.diff(newest_age[order]) > 0)
     if len(ends) < len(fractions) - 1:
         raise SplitError(
             "the times of the rows",
@@ -80,53 +80,53 @@ def by_time(
             None,
             "Give finer times, or divide without data.split.by: time.",
         )
-    side = np.zeros(len(keys), dtype=np.int8)
-    first = 0
+    assignment = np.zeros(len(unit_keys), dtype=np.int8)
+    first_end = 0
     for number, share in enumerate(np.cumsum(fractions)[:-1].tolist(), 1):
         # Each later side keeps a cut of its own.
-        open_ = ends[first : len(ends) - (len(fractions) - 1 - number)]
-        nearest = int(np.argmin(np.abs(rows[open_] - share * rows[-1])))
-        side[order[open_[nearest] + 1 :]] = number
-        first += nearest + 1
-    return side
+        candidate_ends = ends[first_end : len(ends) - (len(fractions) - 1 - number)]
+        nearest = int(np.argmin(np.abs(rows[candidate_ends] - share * rows[-1])))
+        assignment[order[candidate_ends[nearest] + 1 :]] = number
+        first_end += nearest + 1
+    return assignment
 
 
-def by_hash(identity: U64, fractions: Sequence[float], seed: int) -> Sides:
+def by_hash(identity: U64, fractions: Sequence[float], seed: int) -> Assignment:
     """The side of each row [n], by ``identity`` [n], a hash of what it is."""
     salt = np.full(1, derive_seed(seed, "stable division"), dtype=np.uint64)
     # The upper 53 bits, which a float holds exactly: in [0, 1).
-    place = (mix(identity ^ mix(salt)) >> np.uint64(11)).astype(np.float64) / (1 << 53)
+    position = (mix_bits(identity ^ mix_bits(salt)) >> np.uint64(11)).astype(np.float64) / (1 << 53)
     # The last side first: where its share stays, it stays, whatever the others' are.
     edges = np.cumsum(list(fractions)[::-1])[:-1]
-    return (len(fractions) - 1 - np.searchsorted(edges, place, side="right")).astype(np.int8)
+    return (len(fractions) - 1 - np.searchsorted(edges, position, side="right")).astype(np.int8)
 
 
 def by_blocks(
-    units: I64,
-    blocks: I64,
+    unit_of_row: I64,
+    block_of_row: I64,
     labels: I64,
-    keys: U64,
+    unit_keys: U64,
     fractions: tuple[float, ...],
     classes: tuple[str, ...],
-    held: tuple[int, ...],
-) -> Sides:
+    held_out: tuple[int, ...],
+) -> Assignment:
     """The side of each row [n]: whole blocks on the last side, the others' units divided evenly.
 
-    ``units`` [n] numbers that copies and groups share, ``keys`` [units]. A unit that reaches into a
+    ``unit_of_row`` [n] numbers that copies and groups share, ``unit_keys`` [units]. A unit that reaches into a
     block of the last side stands there with all its rows. The other sides are rows of known blocks:
     validation rows of the training's own blocks choose as well as any others (2007.01434).
     """
     last = len(fractions) - 1
-    if not held:
-        seeded = np.full(int(blocks.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
-        np.minimum.at(seeded, blocks, keys[units])
-        held = _chosen(blocks, labels, seeded, fractions[last])
-    reach = np.zeros(len(keys), dtype=bool)
-    reach[units[np.isin(blocks, held)]] = True
-    side = np.full(len(units), last, dtype=np.int8)
-    rest = np.flatnonzero(~reach[units])
-    missing = np.setdiff1d(labels, labels[rest])
-    if len(missing) or not len(rest):
+    if not held_out:
+        block_keys = np.full(int(block_of_row.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+        np.minimum.at(block_keys, block_of_row, unit_keys[unit_of_row])
+        held_out = _select_blocks(block_of_row, labels, block_keys, fractions[last])
+    in_held_out = np.zeros(len(unit_keys), dtype=bool)
+    in_held_out[unit_of_row[np.isin(block_of_row, held_out)]] = True
+    assignment = np.full(len(unit_of_row), last, dtype=np.int8)
+    remaining_rows = np.flatnonzero(~in_held_out[unit_of_row])
+    missing = np.setdiff1d(labels, labels[remaining_rows])
+    if len(missing) or not len(remaining_rows):
         name = repr(classes[int(missing[0])]) if len(missing) else "every class"
         raise SplitError(
             f"the class {name}" if len(missing) else name,
@@ -136,45 +136,45 @@ def by_blocks(
         )
     if last > 1:
         shares = tuple(share / sum(fractions[:last]) for share in fractions[:last])
-        kept, numbers = np.unique(units[rest], return_inverse=True)
-        side[rest] = assign(numbers, labels[rest], keys[kept], shares, classes)[numbers]
+        remaining_units, numbers = np.unique(unit_of_row[remaining_rows], return_inverse=True)
+        assignment[remaining_rows] = assign(numbers, labels[remaining_rows], unit_keys[remaining_units], shares, classes)[numbers]
     else:
-        side[rest] = 0
-    return side
+        assignment[remaining_rows] = 0
+    return assignment
 
 
-def whole_units(units: I64, blocks: I64) -> I64:
+def majority_blocks(unit_of_row: I64, block_of_row: I64) -> I64:
     """The block of each row [n], where every unit stands in the one that most of its rows are of
     (the lowest number of several)."""
-    entries, counts = np.unique(np.column_stack([units, blocks]), axis=0, return_counts=True)
+    entries, counts = np.unique(np.column_stack([unit_of_row, block_of_row]), axis=0, return_counts=True)
     order = np.lexsort((entries[:, 1], -counts, entries[:, 0]))
     first = order[np.unique(entries[order, 0], return_index=True)[1]]
-    home = np.zeros(int(units.max(initial=-1)) + 1, dtype=np.int64)
-    home[entries[first, 0]] = entries[first, 1]
-    return home[units]
+    majority = np.zeros(int(unit_of_row.max(initial=-1)) + 1, dtype=np.int64)
+    majority[entries[first, 0]] = entries[first, 1]
+    return majority[unit_of_row]
 
 
-def _chosen(blocks: I64, labels: I64, order_of: U64, share: float) -> tuple[int, ...]:
-    """The blocks of the last side: in the order of ``order_of`` [blocks], those that still fit into
+def _select_blocks(blocks: I64, labels: I64, block_keys: U64, share: float) -> tuple[int, ...]:
+    """The blocks of the last side: in the order of ``block_keys`` [blocks], those that still fit into
     its share of the rows and leave every class a row elsewhere; the smallest where none fits."""
     numbers, blocks = np.unique(blocks, return_inverse=True)
     counts = np.zeros((len(numbers), int(labels.max()) + 1), dtype=np.int64)
     np.add.at(counts, (blocks, labels), 1)
-    sizes, left = counts.sum(axis=1), counts.sum(axis=0)
-    present = left > 0
-    wanted, taken, chosen = share * len(blocks), 0, []
-    for at in np.argsort(order_of[numbers], kind="stable").tolist():
-        fits = taken + sizes[at] <= (1 + SLACK) * wanted
-        if fits and ((left - counts[at])[present] > 0).all():
-            chosen.append(int(numbers[at]))
-            taken, left = taken + int(sizes[at]), left - counts[at]
-        if taken >= wanted:
+    sizes, remaining_counts = counts.sum(axis=1), counts.sum(axis=0)
+    present = remaining_counts > 0
+    target_rows, selected_rows, selected = share * len(blocks), 0, []
+    for position in np.argsort(block_keys[numbers], kind="stable").tolist():
+        fits = selected_rows + sizes[position] <= (1 + BLOCK_TOLERANCE) * target_rows
+        if fits and ((remaining_counts - counts[position])[present] > 0).all():
+            selected.append(int(numbers[position]))
+            selected_rows, remaining_counts = selected_rows + int(sizes[position]), remaining_counts - counts[position]
+        if selected_rows >= target_rows:
             break
-    if chosen:
-        return tuple(chosen)
-    for at in np.argsort(sizes, kind="stable").tolist():
-        if ((left - counts[at])[present] > 0).all():
-            return (int(numbers[at]),)
+    if selected:
+        return tuple(selected)
+    for position in np.argsort(sizes, kind="stable").tolist():
+        if ((remaining_counts - counts[position])[present] > 0).all():
+            return (int(numbers[position]),)
     raise SplitError(
         "the blocks (groups, sources or topics)",
         f"are {len(numbers)}, of which none can be held out whole: each holds all rows of some "

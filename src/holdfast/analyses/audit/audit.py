@@ -24,7 +24,7 @@ from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.wording import counted
 from holdfast.data.raw import source_path
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import AllRows
+from holdfast.duplicates.duplicates import CombinedRows
 from holdfast.plan.language import model_language, texts_of
 from holdfast.prepare.rows import check_names
 from holdfast.quality.check import CheckExample, CheckResult
@@ -286,14 +286,14 @@ def _label_counts(table: Table) -> dict[str, int]:
     return dict(zip(table.classes, counts.tolist(), strict=True))
 
 
-def _groups(table: Table, gathered: AllRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _groups(table: Table, gathered: CombinedRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """The groups of rows that copy each other; rows without a text are one."""
     ids = table.column("row")
     groups = [tuple(ids[part].tolist()) for part in duplicate_groups(gathered)]
     return tuple(sorted([*groups, *([empty] if len(empty) > 1 else [])]))
 
 
-def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:
+def _leaks(table: Table, gathered: CombinedRows) -> tuple[Leak, ...]:
     ids, found = table.column("row"), []
     for name, other in gathered.tables.items():
         if name == "source":

@@ -22,9 +22,9 @@ from holdfast.core.tasks import OF_PICTURES, WRITERS
 from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
-from holdfast.duplicates.duplicates import AllRows, Copies, gather
-from holdfast.duplicates.engines import RayMap
-from holdfast.duplicates.loose import find_loose_copies
+from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
+from holdfast.duplicates.engines import RayEngine
+from holdfast.duplicates.loose import find_loose_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.price import Pricing
 from holdfast.quality.reference_texts import filler
@@ -55,7 +55,7 @@ class Views:
 
     made: tuple[Any, ...]
     without: Mapping[str, str] = field(default_factory=dict)
-    gathered: AllRows | None = None
+    gathered: CombinedRows | None = None
 
     def of(self, kind: type) -> Any:
         """The view of a type, or ``None``."""
@@ -72,13 +72,13 @@ def make_views(found: AuditRows, progress: Progress) -> Views:
     rows = TableRows(found.table, found.beside["source"])
     progress("looking for copies", None, None)
     seed = derive_seed(found.recipe.seed, "copies")
-    engine = RayMap() if found.recipe.audit.engine == "ray" else None
-    gathered = gather(found.table, found.given, seed, engine)
+    engine = RayEngine() if found.recipe.audit.engine == "ray" else None
+    gathered = combine_tables(found.table, found.given, seed, engine)
     others = {name: each for name, each in found.beside.items() if name != "source"}
     copied = Copied(rows, gathered, tuple(found.sides), others)
     if found.recipe.audit.loose is not None:
         texts, share = RowTexts(*gathered.tables.values()), found.recipe.audit.loose
-        copied = replace(copied, loose=find_loose_copies(texts, share=share, engine=engine))
+        copied = replace(copied, loose=find_loose_duplicates(texts, share=share, engine=engine))
     without = {f"columns of {name}": why for name, why in found.without.items()}
     if found.recipe.task in OF_PICTURES:
         without[Embedded.__name__] = "these are pictures"
@@ -101,7 +101,7 @@ def _pictures(rows: TableRows, given: Mapping[str, Table] = MappingProxyType({})
 
 
 def _read_by_model(
-    found: AuditRows, rows: TableRows, copies: Copies, progress: Progress
+    found: AuditRows, rows: TableRows, copies: Duplicates, progress: Progress
 ) -> tuple[list[Any], dict[str, str]]:
     """The rows as the model reads them: in its geometry and as its tokens."""
     from holdfast.prepare.embedding import load_encoder
@@ -126,7 +126,7 @@ def _read_by_model(
     return [embedded, *tokens], {Tokenized.__name__: why} if why else {}
 
 
-def _sample(table: Table, copies: Copies, most: int) -> Ints | None:
+def _sample(table: Table, copies: Duplicates, most: int) -> Ints | None:
     """The positions of the rows with the lowest content hashes, in the table's order; ``None``
     where all are few enough."""
     if len(table) <= most:

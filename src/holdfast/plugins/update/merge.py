@@ -31,7 +31,7 @@ from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import read_tagged
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.plugins.update.feedback import read_given, with_columns
 from holdfast.plugins.update.findings import Spread, mixed_words, new_scripts, spread_of
@@ -318,7 +318,7 @@ class _Joining:
                 "feedback; the later label is learned, the earlier row is left out"
             )
             self._decisions.append(Decision("corrected rows", str(len(replaced)), because, True))
-        copies = find_copies(RowTexts(table), seed=self._recipe.seed)
+        copies = find_duplicates(RowTexts(table), seed=self._recipe.seed)
         self._new = np.asarray(seen.side == NONE)
         return usable, np.asarray(copies.groups, dtype=np.int64), replaced
 

@@ -12,7 +12,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.wording import counted
 from holdfast.data.labels.spelling import label_key, merge_spellings, missing_labels
 from holdfast.data.texts.general import normal_text
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.normalise import PAIR_MARK
 from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTreatment, add
 
@@ -227,7 +227,7 @@ def _keys(side: RowSet, same: str) -> Sequence[Hashable]:
         return list(zip(texts, known, strict=True))
     if same == "normal":
         return [(*map(normal_text, text), key) for text, key in zip(texts, known, strict=True)]
-    groups = find_copies([f" {PAIR_MARK} ".join(text) for text in texts], seed=0).groups
+    groups = find_duplicates([f" {PAIR_MARK} ".join(text) for text in texts], seed=0).groups
     return list(zip(groups.tolist(), known, strict=True))
 
 

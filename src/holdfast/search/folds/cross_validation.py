@@ -49,8 +49,8 @@ from holdfast.search.bench import Bench, TrialFold
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import FitResult, FitStore
 from holdfast.search.learner import engine_of
-from holdfast.split.folds import Fold, Folds, forward, make_folds, set_aside
-from holdfast.split.ways import SplitStrategy, whole_units
+from holdfast.split.folds import Fold, Folds, time_folds, make_folds, holdout_split
+from holdfast.split.ways import SplitStrategy, majority_blocks
 from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.observe import FoldLooks
 from holdfast.training.task import Measured
@@ -108,12 +108,12 @@ def _folds(
         if cv.repeats > 1:
             rule = "go by time, of which there is one order: they cannot be dealt anew"
             raise RecipeError("--repeats", rule, cv.repeats, "Leave it out.")
-        return forward(units, _ages(prepared, divided, way), cv.folds)
+        return time_folds(units, _ages(prepared, divided, way), cv.folds)
     how = ""
     if way.blocks is not None:
         blocks = way.blocks[divided.table.places(np.asarray(rows.column("row")))]
         of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
-        units = whole_units(of_row, blocks)
+        units = majority_blocks(of_row, blocks)
         labels = np.zeros(len(rows), dtype=np.int64)
         how = f"whole {way.by}s held out; "
     several = "labels" in rows.rows.column_names and not how
@@ -124,8 +124,8 @@ def _folds(
             cv.folds,
             seed,
             repeats=cv.repeats,
-            names=prepared.rows.classes if not how else (),
-            several=label_matrix(rows) > 0 if several else None,
+            class_names=prepared.rows.classes if not how else (),
+            label_matrix=label_matrix(rows) > 0 if several else None,
         )
     except SplitError as error:
         rule = f"{error.rule}, in {cv.folds} folds"
@@ -151,10 +151,10 @@ def _of_next(prepared: PreparedData, made: Folds, fold: Fold, share: float, seed
     units, labels = prepared.units[rows], np.asarray(prepared.rows.column("label"))[rows]
     own = derive_seed(seed, f"validation {fold.repeat} {fold.number}")
     try:
-        _, chosen = set_aside(units, labels, part, own, names=prepared.rows.classes)
+        _, chosen = holdout_split(units, labels, part, own, class_names=prepared.rows.classes)
     except SplitError:
         # A class with one unit there: rows judge without it, as long as they learn it.
-        _, chosen = set_aside(units, np.zeros_like(labels), part, own)
+        _, chosen = holdout_split(units, np.zeros_like(labels), part, own)
     return rows[chosen]
 
 

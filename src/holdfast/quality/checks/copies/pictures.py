@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.wording import counted, have
-from holdfast.duplicates.pictures import near_pictures, unequal
+from holdfast.duplicates.pictures import near_duplicate_images, have_different_content
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.pairs import conflicts_result, examples_of, leaks_result, rows_in
@@ -60,8 +60,8 @@ def image_leaks(view: Pictures) -> CheckResult | None:
     ids = view.rows.ids
     found: dict[str, tuple[SimilarPairs, TableRows]] = {}
     for name, other in view.others.items():
-        pairs = near_pictures(view.thumbnails, other.thumbnails)
-        kept = pairs.where(unequal(view.rows.texts, other.rows.texts, pairs))
+        pairs = near_duplicate_images(view.thumbnails, other.thumbnails)
+        kept = pairs.where(have_different_content(view.rows.texts, other.rows.texts, pairs))
         found[name] = kept, other.rows
     return leaks_result(
         found,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.core.wording import counted
-from holdfast.duplicates.semantic import AGREEMENT, in_other_words, paraphrases
+from holdfast.duplicates.semantic import MIN_AGREEMENT, are_no_duplicates, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.pairs import conflicts_result, examples_of, leaks_result, rows_in
@@ -35,7 +35,7 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
     return result(
         ids[rows],
         f"{counted(len(rows), 'row')} say what another says in other words "
-        f"({counted(len(pairs), 'pair')} with an agreement of {AGREEMENT} or more by the vectors "
+        f"({counted(len(pairs), 'pair')} with an agreement of {MIN_AGREEMENT} or more by the vectors "
         f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {excerpt(texts[a])} and "
         f"{excerpt(texts[b])}",
         "They count as fewer rows than they are. Where they are forms of one question, give them a "
@@ -72,7 +72,7 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
     for name, (table, vectors) in view.others.items():
         theirs = TableRows(table)
         pairs = paraphrases(view.vectors, rows.texts, (vectors, theirs.texts))
-        kept = pairs.where(in_other_words(rows.table, pairs.first, table, pairs.second))
+        kept = pairs.where(are_no_duplicates(rows.table, pairs.first, table, pairs.second))
         found[name] = kept, theirs
     return leaks_result(
         found,
@@ -80,7 +80,7 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
         _LIKENESS,
         (
             "rows",
-            f"in other words (agreement {AGREEMENT} or more by the vectors of {view.encoder})",
+            f"in other words (agreement {MIN_AGREEMENT} or more by the vectors of {view.encoder})",
         ),
         "Divide by what the rows are forms of (--group): a score on such rows says little about "
         "new ones.",
