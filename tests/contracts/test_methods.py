@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from holdfast import training
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES, Offers
 from holdfast.core.records import Decision, Finding
@@ -265,7 +265,7 @@ def test_it_suits_a_network_or_says_why_not(name: str, sample: Any) -> None:
     asked = {"head": 0.2} if name == "dropout" else {}
     parts = parts_of({name: settle(name, asked, KNOWN)})
     refused: RecipeError | None = None
-    with recorded() as told:
+    with record_decisions() as told:
         try:
             parts.prepares(loaded)
         except RecipeError as error:

@@ -14,10 +14,10 @@ from holdfast.core.errors import MachineError
 from holdfast.core.machine import (
     MB,
     memory_limits,
-    most_threads,
-    refuse_threads,
-    refuse_too_little,
-    refuse_too_many,
+    max_threads,
+    check_thread_variables,
+    refuse_low_memory,
+    refuse_too_many_threads,
     usable_cores,
 )
 
@@ -211,17 +211,17 @@ def test_more_threads_than_can_work_are_refused_with_the_usable_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     affinity(monkeypatch, 2)
-    most = most_threads()
-    refuse_too_many("train.threads", most)
+    most = max_threads()
+    refuse_too_many_threads("train.threads", most)
     with pytest.raises(MachineError, match=rf"2 cores are usable[\s\S]*{most}") as caught:
-        refuse_too_many("train.threads", most + 1)
+        refuse_too_many_threads("train.threads", most + 1)
     assert "Set it to 2" in caught.value.remedy
     affinity(monkeypatch, 512)
-    assert most_threads() > 512
+    assert max_threads() > 512
     for value in ("", "x", "4", "4,2", "-1"):
-        refuse_threads({"OMP_NUM_THREADS": value})
+        check_thread_variables({"OMP_NUM_THREADS": value})
     with pytest.raises(MachineError, match="OMP_NUM_THREADS"):
-        refuse_threads({"OMP_NUM_THREADS": " 100000 "})
+        check_thread_variables({"OMP_NUM_THREADS": " 100000 "})
 
 
 def test_a_library_that_cannot_be_loaded_is_not_tried(
@@ -232,10 +232,10 @@ def test_a_library_that_cannot_be_loaded_is_not_tried(
         V2,
         {"sys/fs/cgroup/memory.max": "90000000\n", "sys/fs/cgroup/memory.current": "1000000\n"},
     )
-    refuse_too_little("numpy", root)
+    refuse_low_memory("numpy", root)
     monkeypatch.setitem(sys.modules, "torch", None)
-    refuse_too_little("torch", root)
+    refuse_low_memory("torch", root)
     monkeypatch.delitem(sys.modules, "torch")
     with pytest.raises(MachineError, match=r"89 MB more \(memory.max of 90 MB[^)]*\)") as caught:
-        refuse_too_little("torch", root)
+        refuse_low_memory("torch", root)
     assert caught.value.exit_code == 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
 from holdfast.data.images.folders import given_sides, is_image_folder, list_pictures
 from holdfast.data.images.table import left_out, load_images
@@ -103,7 +103,7 @@ def test_hidden_and_foreign_files_are_not_rows(tmp_path: Path) -> None:
     shutil.copy(folder / "cat" / "00.png", folder / ".hidden" / "a.png")
     (folder / "cat" / "notes.txt").write_text("x")
     (folder / "empty").mkdir()
-    with recorded() as log:
+    with record_decisions() as log:
         listed = list_pictures(folder, by_class=True)
     assert len(listed.names) == 6
     assert {f.check for f in log} == {"other_files", "empty_classes"}
@@ -112,7 +112,7 @@ def test_hidden_and_foreign_files_are_not_rows(tmp_path: Path) -> None:
 def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         fill(tmp_path / "pets" / part)
-    with recorded() as reasons:
+    with record_decisions() as reasons:
         sides = given_sides(tmp_path / "pets")
     assert {side: Path(p).name for side, p in sides.items()} == {"valid": "val", "test": "test"}
     assert [r.what for r in reasons] == ["valid rows", "test rows"]

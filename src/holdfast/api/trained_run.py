@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from holdfast.api.arguments import Settings, options_of
 from holdfast.contract.advice import in_python
 from holdfast.core.errors import InputError
-from holdfast.core.printable import brief
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.printable import brief_repr
+from holdfast.core.tasks import IMAGE_TASKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,9 +105,9 @@ class TrainedRun:
         try:
             told = answer(self.result)
         except InputError as error:
-            return brief("TrainedRun", self.folder, error.rule)
+            return brief_repr("TrainedRun", self.folder, error.rule)
         label = (self.result.get("verdict") or {}).get("label")
-        return brief("TrainedRun", self.folder, f"verdict {label}", *told.lines)
+        return brief_repr("TrainedRun", self.folder, f"verdict {label}", *told.lines)
 
     def _warn_unsealed(self) -> None:
         """A function has no other way to say what a command prints."""
@@ -259,7 +259,7 @@ class TrainedRun:
 
     @property
     def _reads_pictures(self) -> bool:
-        return self.result["task"] in OF_PICTURES
+        return self.result["task"] in IMAGE_TASKS
 
     def _paths(self, table: pa.Table, text: tuple[str, ...] | None) -> list[Any]:
         from holdfast.data.images.table import PATH

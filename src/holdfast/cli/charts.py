@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.core.curves import Curves, Series, position
+from holdfast.core.curves import Curves, Series, logged_position
 from holdfast.core.records import Floats
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ def _rows(lines: Sequence[tuple[str, Floats]], known: Floats) -> list[str]:
 
 def _below(curves: Curves, first: float, last: float, width: int) -> list[str]:
     axis = [f"{'':{GUTTER}} └{'─' * width}"]
-    left, right = f"{position(first):g}", f"{curves.axis} {position(last):g}"
+    left, right = f"{logged_position(first):g}", f"{curves.axis} {logged_position(last):g}"
     line = left + " " * max(1, width - len(left) - len(right)) + right
     if curves.best is not None:
         at = min(width - 1, int((curves.best - first) / ((last - first) or 1.0) * width))
-        text = f"▲ best {position(curves.best):g}"
+        text = f"▲ best {logged_position(curves.best):g}"
         start = at if at + len(text) <= width else at - len(text) + 1
-        mark = text if start == at else f"best {position(curves.best):g} ▲"
+        mark = text if start == at else f"best {logged_position(curves.best):g} ▲"
         axis.append(f"{'':{GUTTER}}  {' ' * max(0, start)}{mark}")
     return [*axis, f"{'':{GUTTER}}  {line}"]
 

@@ -8,8 +8,8 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import cut, entries
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def command(
 ) -> None:
     """Compare A with B on the same rows: better, equivalent, worse, or how many rows would settle
     it. Rows that either had learned from are left out, and counted."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.analyses.compare.compare import compare
 
     with output.heard(f"holdfast compare {a} {b}") as teller:
@@ -66,8 +66,8 @@ def shown(found: Comparison, columns: int) -> str:
     if block["n"]:
         each = (f"{name} {_number(block[side]['value'], times)}{unit}" for name, side in _SIDES)
         told.append((block["metric"], "; ".join(each)))
-    rows = counted(block["n"], "row")
-    rows += f" of {counted(block['groups'], 'group')}" if block["groups"] else ""
+    rows = count_phrase(block["n"], "row")
+    rows += f" of {count_phrase(block['groups'], 'group')}" if block["groups"] else ""
     rows += ", the test rows of both" if found.stored else ""
     only = block["discordant"]
     if only:
@@ -88,7 +88,7 @@ def shown(found: Comparison, columns: int) -> str:
         whole = block["with_seen"]
         gap = _number(whole["difference"]["value"], times)
         apart = " points" if unit else ""
-        told.append(("With seen", f"{counted(whole['n'], 'row')}: A minus B {gap}{apart}"))
+        told.append(("With seen", f"{count_phrase(whole['n'], 'row')}: A minus B {gap}{apart}"))
     return "\n".join([*entries(told, columns), *_examples(block["differ"], columns)])
 
 

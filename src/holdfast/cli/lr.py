@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from holdfast.cli.options import ResultOutput, Seed, SourceOptions, set_option
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Find a learning rate for SOURCE: about a hundred updates at rates that rise. Trains nothing
     that is kept, and writes nothing."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.search.rate_range import range_test
 
     request = rows.request(seed=seed, settings=set_ or [])
@@ -38,8 +38,8 @@ def shown(found: RateRange, columns: int) -> str:
     from holdfast.cli.charts import rate_chart
 
     swept = (
-        f"{counted(len(found.points), 'update')} of the phase {found.phase}, on "
-        f"{counted(found.rows, 'training row')}"
+        f"{count_phrase(len(found.points), 'update')} of the phase {found.phase}, on "
+        f"{count_phrase(found.rows, 'training row')}"
     )
     told = [("Swept", swept)]
     if found.suggested is None:

@@ -13,7 +13,7 @@ import typer
 from holdfast.cli.options import Force, Output, set_option
 from holdfast.cli.run_input import ENSEMBLE, LIMITS, TextOptions, ensemble_of, piped, runs_and_data
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 
 if TYPE_CHECKING:
     from holdfast.contract.inference import Data
@@ -62,7 +62,7 @@ def command(
     Below the run's threshold (holdfast threshold) a prediction is null: ask a person.
     Without --out, one JSON object a line is printed.
     """
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     runs, data = runs_and_data("predict", given)
     ensemble, others = ensemble_of(set_ or [])
     switches, limits = _settings(others)

@@ -16,7 +16,7 @@ import numpy as np
 from holdfast.contract.side_layer import SideKept
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
-from holdfast.core.tasks import LABELLED_TEXTS
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.core.updates import LossTerm
 from holdfast.data.table import Added, Table, TrainSplit, ValidSplit, join_added
 from holdfast.methods.balance import Rates
@@ -208,7 +208,7 @@ class PreparedData:
 def classes_of(prepared: PreparedData) -> int:
     """How many classes a text's label is one of; 0 where it is something else."""
     one_class = prepared.rows.columns.one_class
-    of_texts = prepared.recipe.task in LABELLED_TEXTS
+    of_texts = prepared.recipe.task in LABELLED_TEXT_TASKS
     return len(prepared.rows.classes) if of_texts and one_class else 0
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from holdfast.core.errors import DataError, RunError
 from holdfast.core.files import disk_errors, write_json
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Finding, Floats, Ints, log_sum_exp
 from holdfast.data.columns.extra import DERIVED, PREFIX, Column, ColumnRequest, cells_of
 from holdfast.data.table import Table
@@ -80,7 +80,7 @@ def load_side(folder: Path) -> SideLayer:
     """The layer that ``save`` wrote. Raises ``RunError`` where a file is broken."""
     from safetensors.numpy import load_file
 
-    with door(str(folder), RunError, "cannot be read", "Restore it from a copy."):
+    with reading_errors(str(folder), RunError, "cannot be read", "Restore it from a copy."):
         about: dict[str, Any] = json.loads((folder / JSON).read_text("utf-8"))
         weights = load_file(folder / WEIGHTS)
         columns = tuple(Column(c["name"], c["kind"], c["facts"]) for c in about["columns"])

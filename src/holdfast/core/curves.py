@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.core.records import Decision, Floats
 
-WHOLE = 1.001  # of a share; no run is so bad that its best accuracy is 0.1 %
+PERCENT_ABOVE = 1.001  # of a share; no run is so bad that its best accuracy is 0.1 %
 TRANSFORMERS = "hf_trainer_state"  # the source of a log of the Hugging Face Trainer
 
 
@@ -29,8 +29,8 @@ class Series:
     @property
     def finite(self) -> Series:
         """The points whose value is a finite number."""
-        kept = np.isfinite(self.values)
-        return replace(self, at=self.at[kept], values=self.values[kept])
+        is_finite = np.isfinite(self.values)
+        return replace(self, at=self.at[is_finite], values=self.values[is_finite])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -82,8 +82,8 @@ class Curves:
             return None
         known = self.valid.finite
         # Both take the first of equals, so the earliest state.
-        chosen = np.argmax(known.values) if known.rises else np.argmin(known.values)
-        return float(known.at[chosen])
+        best_point = np.argmax(known.values) if known.rises else np.argmin(known.values)
+        return float(known.at[best_point])
 
     @property
     def last(self) -> float | None:
@@ -92,13 +92,13 @@ class Curves:
         return float(max(ends)) if ends else None
 
 
-def in_percent(values: Floats) -> bool:
+def is_percentage(values: Floats) -> bool:
     """Whether a metric that is no smaller than 0 is written in per cent: its largest value is
     beyond 1 by more than rounding (a mean of float32 may be 1.0000001), and at most 100."""
-    return bool(len(values) and values.min() >= 0 and WHOLE < values.max() <= 100)
+    return bool(len(values) and values.min() >= 0 and PERCENT_ABOVE < values.max() <= 100)
 
 
-def position(value: float | None) -> int | float | None:
+def logged_position(value: float | None) -> int | float | None:
     """A position as it stood in the log: a whole number without a decimal point."""
     if value is None:
         return None

@@ -54,7 +54,7 @@ class Stateful(Protocol):
 class Listener(Protocol):
     """An object with one method per event that it cares about, each named as in ``EVENTS`` and
     taking the run's state. A listener with state is also ``Stateful``, and its state is kept under
-    its ``name``, which is its own in a run. ``place`` says when it hears an event: ``in_order``."""
+    its ``name``, which is its own in a run. ``place`` says when it hears an event: ``order_listeners``."""
 
     @property
     def name(self) -> str: ...
@@ -63,7 +63,7 @@ class Listener(Protocol):
     def place(self) -> Place: ...
 
 
-def in_order(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+def order_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
     """The listeners as they hear an event, however they were given: by ``place``, in the order of
     ``PLACES``, and inside a place by name. One that names no place only tells.
 

@@ -51,10 +51,10 @@ class Draw:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, chosen: Ints | slice) -> Draw:
+    def take(self, selection: Ints | slice) -> Draw:
         """Some of them, without those beside."""
-        places = None if self.places is None else self.places[chosen]
-        return dataclasses.replace(self, rows=self.rows[chosen], places=places, beside=None)
+        places = None if self.places is None else self.places[selection]
+        return dataclasses.replace(self, rows=self.rows[selection], places=places, beside=None)
 
     @property
     def parts(self) -> tuple[Draw, ...]:
@@ -217,7 +217,7 @@ def rows_drawn(source: BatchSource, pool: RowPool, step: int) -> Ints:
     return source.draw(pool, step).rows if inner is None else rows_drawn(inner, pool, step)
 
 
-WINDOW = 16
+BATCHES_PER_WINDOW = 16
 
 
 def batch_of_epoch(
@@ -226,7 +226,7 @@ def batch_of_epoch(
     name: str,
     order: Callable[[np.random.Generator], Ints],
     size: int | None = None,
-    window: int = WINDOW,
+    window: int = BATCHES_PER_WINDOW,
 ) -> Ints:
     """The rows of an update, counted from 0 in its phase, of an epoch whose rows stand in
     ``order``, drawn anew for each epoch from a generator of this ``name``.
@@ -234,17 +234,17 @@ def batch_of_epoch(
     Each ``window`` batches of ``size`` rows (left out: those of an update) are sorted by length, so
     that a batch holds rows of like length, and shuffled then. One batch of an epoch may be smaller.
     """
-    rows = size or pool.batch
-    epoch, index = divmod(step, max(1, -(-len(pool) // rows)))
+    batch_rows = size or pool.batch
+    epoch, index = divmod(step, max(1, -(-len(pool) // batch_rows)))
 
     def batches() -> list[Ints]:
         rng = generator(pool.seed, name, pool.phase, epoch)
-        drawn, made = order(rng), []
-        for start in range(0, len(drawn), window * rows):
-            part = drawn[start : start + window * rows]
+        ordered_rows, all_batches = order(rng), []
+        for start in range(0, len(ordered_rows), window * batch_rows):
+            part = ordered_rows[start : start + window * batch_rows]
             part = part[np.argsort(pool.lengths[part], kind="stable")]
-            made += [part[i : i + rows] for i in range(0, len(part), rows)]
-        return [made[i] for i in rng.permutation(len(made))]
+            all_batches += [part[i : i + batch_rows] for i in range(0, len(part), batch_rows)]
+        return [all_batches[i] for i in rng.permutation(len(all_batches))]
 
     return pool.once(epoch, batches)[index]
 

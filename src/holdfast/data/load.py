@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import notify, recorded
-from holdfast.core.discovery import nearest
+from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Finding
-from holdfast.core.wording import counted, have
+from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.data.clean import Tally, complete, meant, notice_missing, row_schema, survey
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.roles import check_column
@@ -89,7 +89,7 @@ def read_table(
 def table_from_raw(raw: Raw, options: RowOptions) -> Table:
     """The table of a source that was read."""
     refuse_empty(raw)
-    with recorded() as choice:
+    with record_decisions() as choice:
         columns = choose_columns(raw, options)
     if columns.label is not None and options.labels == "merged":
         # Before the survey: what stands for no label must not count as a class.
@@ -97,7 +97,7 @@ def table_from_raw(raw: Raw, options: RowOptions) -> Table:
         columns = replace(columns, label_missing=missing)
     fresh = options.classes is None and options.need_label
     seen = survey(raw, columns, enough=options.rare_below if fresh else 0)
-    with recorded() as log:
+    with record_decisions() as log:
         made = make_classes(raw, columns, seen, options)
         lacking = seen.no_label if options.need_label else Tally()
         notice_missing(columns, len(raw), text=seen.no_text, label=lacking, group=seen.no_group)
@@ -148,7 +148,7 @@ def _write(raw: Raw, columns: Columns, made: Classes, *, need_label: bool) -> da
                 unknown.count / max(1, sum(made.counts.values())),
                 unknown.count,
                 tuple(unknown.rows),
-                f"{counted(unknown.count, 'row')} {have(unknown.count)} a label that the run "
+                f"{count_phrase(unknown.count, 'row')} {has_or_have(unknown.count)} a label that the run "
                 f"does not know ({', '.join(map(repr, others[:5]))}); their label is not used",
                 "Correct them, or train on them.",
             )
@@ -177,7 +177,7 @@ def renamed(raw: Raw, expected: Sequence[str], given: Sequence[str] | None) -> R
                 raw.source,
                 f"has no column {name!r}{read}",
                 ", ".join(raw.names),
-                f"{nearest(name, raw.names)} Choose the column with --text.",
+                f"{suggest_name(name, raw.names)} Choose the column with --text.",
             )
     if names == tuple(expected):
         return raw

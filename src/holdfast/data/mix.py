@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import decisions_to, notify, recorded
-from holdfast.core.discovery import nearest
+from holdfast.core.decisions import decisions_to, notify, record_decisions
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.profile import present
 from holdfast.data.columns.roles import check_column
@@ -69,7 +69,7 @@ def mix(parts: Sequence[MixSource]) -> Mixed:
     if len(parts) < 2:
         raise RecipeError("data.mix", "needs two sources or more", len(parts), "Set data.path.")
     names = _names(parts)
-    with recorded() as log:
+    with record_decisions() as log:
         tables = [_read(part, name) for part, name in zip(parts, names, strict=True)]
     widths = {tuple(table.column_names) for table in tables}
     if len(widths) > 1:
@@ -79,7 +79,7 @@ def mix(parts: Sequence[MixSource]) -> Mixed:
             ", ".join(names),
             "Name the text columns of each source: {path: …, text: [first, second]}.",
         )
-    with recorded() as found:
+    with record_decisions() as found:
         _notice_labels(tables, names)
     return Mixed(pa.concat_tables(tables), names, decisions_in(log), findings_in(found))
 
@@ -131,7 +131,7 @@ def _read(part: MixSource, name: str) -> pa.Table:
     for old in part.labels:
         if old not in known:
             rule = f"renames a label that {part.path} has not"
-            raise RecipeError("data.mix.labels", rule, old, nearest(old, sorted(known)))
+            raise RecipeError("data.mix.labels", rule, old, suggest_name(old, sorted(known)))
     if part.labels:
         called = {**{one: one for one in known}, **part.labels}
         cells = pa.chunked_array([[called.get(c, c) for c in cells.to_pylist()]], pa.string())
@@ -159,7 +159,7 @@ def _notice_labels(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
     if not partial:
         return
     told = [f"{label!r} in {', '.join(where)} alone" for label, where in partial.items()]
-    shown = listing(told, 5, more=" and {} more")
+    shown = list_phrase(told, 5, more=" and {} more")
     twin = _twin(partial)
     severity: Severity = "warn" if twin or not everywhere else "info"
     hint = f" Perhaps {twin[0]!r} and {twin[1]!r} are one." if twin else ""

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import notify, recorded
-from holdfast.core.discovery import nearest
+from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.clean import Tally, complete, meant, notice_missing, row_schema
@@ -151,7 +151,7 @@ def load_pairs(source: str | Path, options: RowOptions = PLAIN) -> Table:
     RecipeError : two settings contradict each other.
     """
     raw = read_rows(source, options, "a source and a target")
-    with recorded() as log:
+    with record_decisions() as log:
         columns = choose_pair(raw, options)
         rows = _write(raw, columns, options.need_label)
         if not len(rows):
@@ -251,6 +251,6 @@ def given_target(label: str | None, target: str | None) -> str | None:
             "data.target",
             f"and data.label name different columns: {label}",
             target,
-            nearest(target, [label]),
+            suggest_name(target, [label]),
         )
     return target or label

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.input_errors import reason
@@ -104,7 +104,7 @@ def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw
     """Write the batches to disk and map them. A column that first appears later is null before."""
     kinds: dict[str, set[Kind]] = {}
     parts = _Parts(source)
-    with recorded() as log, contextlib.closing(parts):
+    with record_decisions() as log, contextlib.closing(parts):
         for batch in batches:
             for name, found in batch.kinds.items():
                 kinds.setdefault(name, set()).update(found)

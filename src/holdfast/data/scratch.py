@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.core.errors import MachineError
-from holdfast.core.files import SCRATCH, disk_errors
+from holdfast.core.files import SCRATCH_FOLDER, disk_errors
 from holdfast.core.input_errors import reason
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _folder(process: int) -> Path:
     # by the lock that it holds, not by its number, which another process may have by now. Folders
     # of other machines, on a shared disk, are left alone.
     with contextlib.suppress(OSError), os.scandir(base) as entries:
-        found = [entry for entry in entries if SCRATCH.fullmatch(entry.name)]
+        found = [entry for entry in entries if SCRATCH_FOLDER.fullmatch(entry.name)]
         left = [entry.path for entry in found if entry.name.split("-")[2] == _host()]
         for path in left:
             with contextlib.suppress(OSError):

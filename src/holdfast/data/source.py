@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from holdfast.core.discovery import missing_remedy
+from holdfast.core.discovery import missing_path_remedy
 from holdfast.core.errors import DataError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.data.limits import check_rows
 from holdfast.data.raw import Batch, Raw, reading, source_path, store
 from holdfast.data.readers import Reader, all_readers
@@ -81,7 +81,7 @@ def _through(source: str, batches: Iterator[Batch], first: bool = False) -> Iter
     alone: some readers begin with the columns."""
     remedy = "Look whether it is whole, and what its ending says; or write it again."
     while True:
-        with door(source, DataError, remedy=remedy):
+        with reading_errors(source, DataError, remedy=remedy):
             batch = next(batches, None)
         if batch is None:
             return
@@ -139,7 +139,7 @@ def _missing(path: Path) -> DataError:
     if readme := _readme_naming(path):
         remedy = f"Put {path.name} into the folder {path.parent}, as {readme} says."
         return DataError(str(path), "does not exist", None, remedy)
-    return DataError(str(path), "does not exist", None, missing_remedy(path))
+    return DataError(str(path), "does not exist", None, missing_path_remedy(path))
 
 
 def _readme_naming(path: Path) -> Path | None:
@@ -157,7 +157,7 @@ def _readme_naming(path: Path) -> Path | None:
 
 
 def _folder(path: Path) -> DataError:
-    with door(str(path), DataError, "cannot be listed", "Check who may read it."):
+    with reading_errors(str(path), DataError, "cannot be listed", "Check who may read it."):
         entries = sorted(path.iterdir())
         inner = (file for entry in entries if entry.is_dir() for file in entry.iterdir())
         pictured = any(file.suffix.lower() in _IMAGES for file in inner)

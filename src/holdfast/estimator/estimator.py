@@ -18,7 +18,7 @@ from holdfast.core import shapes
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Evidence, Remedy, Verdict
 from holdfast.core.run_files import check_folder, seal_folder
 from holdfast.core.run_shapes import MARK, VERDICT
@@ -51,14 +51,14 @@ USUAL = {
 SAVED = "text_classifier.json"
 COPY = "Use a complete copy of what TextClassifier.save wrote."
 NEEDED: dict[str, shapes.Shape] = {
-    "params": shapes.table(shapes.anything),
-    "classes": shapes.each(shapes.anything),
-    "order": shapes.each(shapes.count),
+    "params": shapes.mapping_of(shapes.anything),
+    "classes": shapes.list_of(shapes.anything),
+    "order": shapes.list_of(shapes.count),
     "max_length": shapes.count,
-    "text_columns": shapes.maybe(shapes.each(shapes.text)),
+    "text_columns": shapes.optional(shapes.list_of(shapes.text)),
     "verdict": VERDICT,
 }
-FACTS = shapes.record({**NEEDED, "files": shapes.maybe(shapes.table(MARK))}, tuple(NEEDED))
+FACTS = shapes.record({**NEEDED, "files": shapes.optional(shapes.mapping_of(MARK))}, tuple(NEEDED))
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -204,7 +204,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "Name a folder that TextClassifier.save wrote; holdfast.TrainedRun opens a run.",
             )
         facts = _read_facts(path)
-        with door(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
+        with reading_errors(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
             made = cls(**facts["params"])
         saved = load_saved(Path(folder))
         made.classes_ = np.asarray(facts["classes"])
@@ -344,7 +344,7 @@ def _of_frame(X: object, columns: Sequence[str] | None) -> list[Any]:
 
 def _read_facts(path: Path) -> dict[str, Any]:
     """What ``save`` wrote beside the model, whose files must be those of then."""
-    with door(str(path), ModelError, remedy=COPY):
+    with reading_errors(str(path), ModelError, remedy=COPY):
         facts = shapes.parse_object(path.read_text("utf-8"))
         FACTS(facts, "")
         if sorted(facts["order"]) != list(range(len(facts["classes"]))):

@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, OuterAnswers, PreparedData
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import RecipeError, SplitError
-from holdfast.core.machine import processes
+from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.core.tasks import LABELLED_TEXTS
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.fits.cross_fitting import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
-from holdfast.plan.defaults import PASSIVE
+from holdfast.plan.defaults import PASSIVE_POLICIES
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
@@ -61,7 +61,7 @@ def learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
 
     Raises ``RecipeError`` where folds are asked for that these rows cannot have.
     """
-    with recorded() as log:
+    with record_decisions() as log:
         learning = _learning_of(recipe, divided)
     return replace(learning, prepared=with_log(learning.prepared, log))
 
@@ -148,7 +148,7 @@ def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
     recipe, columns = prepared.recipe, prepared.rows.columns
     data, one_class = recipe.data, columns.one_class
-    if recipe.task not in LABELLED_TEXTS or not one_class:
+    if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
         of = recipe.task if one_class else f"data.label_kind={columns.label_kind}"
         return f"does not exist for {of} yet: it needs texts with one class each"
     given = [table.source for table in divided.given]
@@ -165,14 +165,14 @@ def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
         "data.split.stable": data.split.stable,
         "train.max_minutes": recipe.train.max_minutes is not None,
         # A policy that acts goes by the looks of its own run; the folds have looks of theirs.
-        f"control.policy={policy}": policy not in PASSIVE,
+        f"control.policy={policy}": policy not in PASSIVE_POLICIES,
         # The layers would be chosen by labels of the rows that each fold is to answer.
         "model.freeze=auto": recipe.model.freeze == AUTO,
     }
     found = [name for name, there in hindering.items() if there]
     if found:
         return f"does not go together with {' and '.join(found)}"
-    return "needs a single process" if processes() > 1 else None
+    return "needs a single process" if process_count() > 1 else None
 
 
 def against_dealing(recipe: Recipe, divided: Divided) -> str | None:

@@ -25,7 +25,7 @@ from holdfast.models.compute.processor import switch
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plan.chunks import logits_mb
-from holdfast.plan.memory import STATES
+from holdfast.plan.memory import OPTIMIZER_STATES
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ OVERHEAD_MB = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class LargeRun:
+class RunForecast:
     """A run to be foretold, of ``rows`` at once on each of ``devices``, each of ``tokens``, of
     which ``targets`` are learned (all without it).
 
@@ -60,7 +60,7 @@ class LargeRun:
     pass_bits: int = 16
 
 
-def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> Need:
+def forecast_memory(config: PreTrainedConfig | Path | str, plan: RunForecast) -> Need:
     """What one device holds at the peak of a run of a causal language model: ``config`` is
     Transformers', or the folder of its ``config.json``.
 
@@ -76,22 +76,22 @@ def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> Need:
     network = _network(config, plan)
     frozen, learning = _weights_mb(network, plan)
     block = _block_mb(network, plan)
-    whole, share = frozen + learning, 1 / plan.devices
+    weights, share = frozen + learning, 1 / plan.devices
     gathered = block if plan.devices > 1 else 0.0
-    kept = plan.rows * _row_mb(network, plan)
+    activations = plan.rows * _row_mb(network, plan)
     targets = plan.rows * (plan.targets or plan.tokens)
     logits = logits_mb(int(network.config.vocab_size), targets, plan.chunked)
     return Need(
-        weights=whole * share + gathered,
+        weights=weights * share + gathered,
         gradients=learning * share + (0.0 if plan.rank or plan.devices == 1 else gathered),
-        optimizer=STATES.get(plan.optimizer, 2) * learning * share,
-        activations=kept + logits,
+        optimizer=OPTIMIZER_STATES.get(plan.optimizer, 2) * learning * share,
+        activations=activations + logits,
         copies=0.0,
         rest=OVERHEAD_MB,
     )
 
 
-def _network(config: Any, plan: LargeRun) -> CausalNetwork:
+def _network(config: Any, plan: RunForecast) -> CausalNetwork:
     """The network with its adapter, without numbers."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -99,11 +99,11 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
     if isinstance(config, (str, Path)):
         config = AutoConfig.from_pretrained(config, trust_remote_code=False)
     config._attn_implementation = "sdpa"
-    held = torch.bfloat16 if plan.pass_bits == 16 else torch.float32
+    dtype = torch.bfloat16 if plan.pass_bits == 16 else torch.float32
     with torch.device("meta"), quiet_transformers():
         make: Any = AutoModelForCausalLM
-        plain = make.from_config(config, dtype=held)
-        network = MeasuredTask(plain)
+        plain = make.from_config(config, dtype=dtype)
+        network = UnloadedNetwork(plain)
         if plan.rank is not None:
             with decisions_to(None):
                 attach(network, AdapterSpec("lora", rank=plan.rank), base="foretold")
@@ -112,7 +112,7 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
     return network
 
 
-class MeasuredTask(CausalNetwork):
+class UnloadedNetwork(CausalNetwork):
     """One of which nothing is asked by a pass: it has no numbers to answer with."""
 
     def __init__(self, plain: PreTrainedModel) -> None:
@@ -122,7 +122,7 @@ class MeasuredTask(CausalNetwork):
         self.plain, self.direct = plain, True
 
 
-def _weights_mb(network: CausalNetwork, plan: LargeRun) -> tuple[float, float]:
+def _weights_mb(network: CausalNetwork, plan: RunForecast) -> tuple[float, float]:
     """MB of the weights that stay, as they are held, and of those that learn, in float32."""
     packed = {id(weight) for weight in quantizable(network.plain)} if plan.bits < 16 else set()
     frozen = learning = 0.0
@@ -137,7 +137,7 @@ def _weights_mb(network: CausalNetwork, plan: LargeRun) -> tuple[float, float]:
     return frozen / MB, learning / MB
 
 
-def _block_mb(network: CausalNetwork, plan: LargeRun) -> float:
+def _block_mb(network: CausalNetwork, plan: RunForecast) -> float:
     """The largest layer as it is gathered for a pass, and the next one, which comes beside it."""
     each = sorted(
         (sum(p.numel() for p in layer.parameters()) for layer in network.layers()), reverse=True
@@ -145,7 +145,7 @@ def _block_mb(network: CausalNetwork, plan: LargeRun) -> float:
     return 2 * (plan.pass_bits / 8) * each[0] / MB
 
 
-def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
+def _row_mb(network: CausalNetwork, plan: RunForecast) -> float:
     """MB that autograd keeps of one row, and of one block while it is computed again."""
     import torch
 
@@ -157,16 +157,16 @@ def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
         ),
     }
     network.train()
-    kept, block = AutogradBytes(network, plan.tokens), AutogradBytes(network, plan.tokens)
-    with kept.counting():
+    saved, block = AutogradBytes(network, plan.tokens), AutogradBytes(network, plan.tokens)
+    with saved.counting():
         network.plain.base_model(**inputs, use_cache=False)
     if not plan.checkpoints:
-        return kept.mb
+        return saved.mb
     switch(network.plain, False)
     with block.counting():
         network.plain.base_model(**inputs, use_cache=False)
     blocks = max(1, int(network.config.num_hidden_layers))
-    return kept.mb + block.mb / blocks
+    return saved.mb + block.mb / blocks
 
 
 class AutogradBytes:
@@ -185,7 +185,7 @@ class AutogradBytes:
     def counting(self) -> Iterator[None]:
         import torch
 
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
+        def record_tensor(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
             # What a step of attention in one kernel never writes down.
             square = tensor.ndim > 2 and tensor.shape[-2:] == (self._tokens, self._tokens)
@@ -194,5 +194,5 @@ class AutogradBytes:
                 self._found[storage._cdata] = storage
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(record_tensor, lambda tensor: tensor):
             yield

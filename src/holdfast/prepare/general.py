@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import General, PreparedData
-from holdfast.core.decisions import notify, parted, recorded
+from holdfast.core.decisions import notify, decisions_and_findings, record_decisions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import DECODERS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import DECODER_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
@@ -56,17 +56,17 @@ def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData
     rows_from = recipe.data.general or recipe.probes.forgetting.data
     if probe_from is None and not needing:
         return prepared
-    with recorded() as log:
+    with record_decisions() as log:
         probe = examples = None
         if probe_from is not None and rows_from is not None:
             probe, rows = _divided(prepared, known, probe_from, rows_from, bool(needing))
             examples = probe_examples(_encoded(prepared, probe), prepared.loaded)
-        elif recipe.task in DECODERS:
+        elif recipe.task in DECODER_TASKS:
             rows = _written(prepared, needing)
         else:
             raise needs_rows(needing[0])
         rows_examples = None if rows is None else _encoded(prepared, rows)
-    return replace(prepared, general=General(probe, examples, rows, rows_examples, *parted(log)))
+    return replace(prepared, general=General(probe, examples, rows, rows_examples, *decisions_and_findings(log)))
 
 
 def methods_with_general(recipe: Recipe) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def _divided(
     count = min(recipe.probes.forgetting.rows, share)
     probe = free["probe"].take(np.sort(order[:count]))
     if len(probe) < LEAST_PROBE:
-        rule = f"leaves {counted(len(probe), 'row')} to measure forgetting on; {LEAST_PROBE} tell"
+        rule = f"leaves {count_phrase(len(probe), 'row')} to measure forgetting on; {LEAST_PROBE} tell"
         raise DataError(probe_from, rule, None, "Name a file with more rows.")
     rows = None
     if needed:
@@ -130,19 +130,19 @@ def _divided(
         if not len(rows):
             raise DataError(rows_from, "leaves no general row", None, "Name a file with more rows.")
     because = f"of {probe_from}, drawn by chance; measured at every look, and never learned from"
-    if recipe.task in DECODERS:
+    if recipe.task in DECODER_TASKS:
         because += f"; neither their end token nor the first {SKIPPED} tokens of a text are scored"
-    notify(Decision("general probe", counted(len(probe), "row"), because))
+    notify(Decision("general probe", count_phrase(len(probe), "row"), because))
     if rows is not None:
         because = f"of {rows_from}, none of them in the probe"
-        notify(Decision("general rows", counted(len(rows), "row"), because))
+        notify(Decision("general rows", count_phrase(len(rows), "row"), because))
     return probe, rows
 
 
 def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table]) -> Table:
     if source == BUILT_IN:
         # The file of our own general text, for a model that goes on with texts.
-        if prepared.recipe.task not in DECODERS:
+        if prepared.recipe.task not in DECODER_TASKS:
             rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
             raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
         source = str(GENERAL)
@@ -214,5 +214,5 @@ def _written(prepared: PreparedData, needing: Sequence[str]) -> Table:
         f"written by the model before its first step, of at most {length} tokens: {ROWS} names no "
         f"others; e.g. {shown!r}"
     )
-    notify(Decision("general rows", counted(len(rows), "row"), because))
+    notify(Decision("general rows", count_phrase(len(rows), "row"), because))
     return rows

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from holdfast.augment.registry import asked_for, check_enrich, kind_of_rows
 from holdfast.contract.fit import Kind
 from holdfast.contract.inference import within_limits
-from holdfast.core.decisions import notify, parted, recorded
+from holdfast.core.decisions import notify, decisions_and_findings, record_decisions
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_too_many
+from holdfast.core.machine import refuse_too_many_threads
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import LABELLED_TEXTS
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.load import read_unlabelled, refuse_test_rows
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
@@ -33,8 +33,8 @@ from holdfast.methods.conflicts import refuse
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
 from holdfast.models.base import Loaded
-from holdfast.plan.defaults import asked_of
-from holdfast.plan.task import with_task
+from holdfast.plan.defaults import conflict_query
+from holdfast.plan.task import resolve_task
 from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
 from holdfast.prepare.split_options import way_of
 from holdfast.quality.clean.apply import CleaningPlan, choose
@@ -81,9 +81,9 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = No
         name = getattr(recipe.train, setting)
         if name is not None:
             registry[name]
-    refuse_too_many("train.threads", recipe.train.threads or 1)
+    refuse_too_many_threads("train.threads", recipe.train.threads or 1)
     check_methods(recipe.methods)
-    refuse(asked_of(recipe))
+    refuse(conflict_query(recipe))
     check_enrich(recipe.enrich, kind_of_rows(recipe.task))
     choose(recipe.treat)
     check_trackers(recipe.track.to)
@@ -129,10 +129,10 @@ class Divided:
 def load_and_divide(recipe: Recipe, *, folded: bool = False) -> Divided:
     """Load, audit and divide the rows that the recipe names; ``folded`` where test rows are not
     needed, since folds score."""
-    with within_limits(recipe.data), recorded(aloud=True) as log:
+    with within_limits(recipe.data), record_decisions(also_notify=True) as log:
         _check_sources(recipe)
         notify_of_code(recipe)
-        recipe, worked_out = with_task(recipe)
+        recipe, worked_out = resolve_task(recipe)
         notify(*worked_out)
         recipe, treatments = _checked_for_task(recipe)
         table, given = _read(recipe, treatments)
@@ -144,7 +144,7 @@ def load_and_divide(recipe: Recipe, *, folded: bool = False) -> Divided:
         splits = treat_training(splits, treatments)
         notify(*splits.decisions, *splits.findings)
         unlabelled = _unlabelled(dividing, table, given)
-    decisions, findings = parted(log)
+    decisions, findings = decisions_and_findings(log)
     return Divided(recipe, table, tuple(given.values()), splits, findings, decisions, unlabelled)
 
 
@@ -166,7 +166,7 @@ def _check_sources(recipe: Recipe) -> None:
 def _checked_for_task(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     """The recipe with its treatments named, as far as its task allows what it says."""
     features = recipe.data.features
-    if features and recipe.task not in LABELLED_TEXTS:
+    if features and recipe.task not in LABELLED_TEXT_TASKS:
         rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
         raise RecipeError("data.features", rule, str(features), "Leave it out.")
     check_names(recipe, kind_of(recipe.task).find_metric)
@@ -192,7 +192,7 @@ def _read(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Ta
 
 
 def _refuse_without_test(recipe: Recipe, given: Mapping[str, Table]) -> None:
-    if recipe.data.split.test or "test" in given or recipe.task in LABELLED_TEXTS:
+    if recipe.data.split.test or "test" in given or recipe.task in LABELLED_TEXT_TASKS:
         return
     raise RecipeError(
         "data.split.test",

@@ -14,11 +14,11 @@ import numpy as np
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted, listing
+from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.data.labels.spelling import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Added, Table, added_texts
@@ -64,7 +64,7 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
             )
         described = len({label for label, _ in lines})
         because = (
-            f"{data.descriptions}: {len(lines)} of {counted(len(every), 'line')} are learned from"
+            f"{data.descriptions}: {len(lines)} of {count_phrase(len(every), 'line')} are learned from"
         )
         notify(Decision("class descriptions", f"{described} classes", because, prominent=True))
     return replace(prepared, recipe=prepared.recipe.changed(data={"names": dict(names) or False}))
@@ -175,7 +175,7 @@ def _judge(
 
 
 def _used(pairs: ClassNames, because: str) -> ClassNames:
-    shown = f"{len(pairs)}: {listing([text for _, text in pairs], 3, ', ', ', …')}"
+    shown = f"{len(pairs)}: {list_phrase([text for _, text in pairs], 3, ', ', ', …')}"
     notify(Decision("class names", shown, because, prominent=True))
     return pairs
 
@@ -186,7 +186,7 @@ def _left_out(because: str) -> ClassNames:
 
 
 def _contradicted(labels: Sequence[str]) -> Finding:
-    shown = listing([*map(repr, labels)], 5, ", ", " …")
+    shown = list_phrase([*map(repr, labels)], 5, ", ", " …")
     return Finding(
         CHECK,
         "info",
@@ -233,7 +233,7 @@ def read_descriptions(data: DataPart, rows: Table) -> dict[str, list[str]]:
 def _check_labels(key: str, given: Mapping[str, object], classes: Sequence[str]) -> None:
     for label in given:
         if label not in classes:
-            raise RecipeError(key, "names a label that no row has", label, nearest(label, classes))
+            raise RecipeError(key, "names a label that no row has", label, suggest_name(label, classes))
 
 
 def _refuse_without_classes(prepared: PreparedData) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from holdfast.augment.synthesize import NewText, from_templates, recombined, sift, written
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
@@ -134,7 +134,7 @@ def read_templates(path: str, classes: Sequence[str]) -> dict[int, list[str]]:
     for label, text in cells:
         if label not in classes:
             rule = "names a label that no row has"
-            remedy = nearest(str(label), list(classes))
+            remedy = suggest_name(str(label), list(classes))
             raise RecipeError("data.synthesize.templates", rule, label, remedy)
         if text and text.strip():
             found.setdefault(classes.index(label), []).append(text.strip())

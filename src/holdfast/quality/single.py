@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pyarrow.compute as pc
 
 from holdfast.core.records import Severity
-from holdfast.core.wording import counted, have
+from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.quality.check import Check, CheckExample, CheckResult, check, result, with_texts
 from holdfast.quality.personal import find_personal
 from holdfast.quality.views import TableRows
@@ -50,7 +50,7 @@ def single_finding(
     ids, count = rows.ids, len(found)
     return result(
         (ids[position] for position, _ in found[:100]),
-        f"{counted(count, 'row')}{rows.of_sample} {have(count)} {what}, "
+        f"{count_phrase(count, 'row')}{rows.of_sample} {has_or_have(count)} {what}, "
         f"e.g. row {ids[found[0][0]]}: {found[0][1]}",
         remedy,
         score=count / len(rows.sample),

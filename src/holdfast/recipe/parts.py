@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.labels import Label
 from holdfast.core.tasks import TASKS
 from holdfast.data.options import RowOptions
@@ -449,7 +449,7 @@ class AlertPart(Part):
         for label in value:
             if label not in get_args(Label):
                 raise ValueError(
-                    f"{label!r} is not a verdict: {nearest(label, list(get_args(Label)))}"
+                    f"{label!r} is not a verdict: {suggest_name(label, list(get_args(Label)))}"
                 )
         return value
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from holdfast.core.curves import TRANSFORMERS, Curves, Series, position
+from holdfast.core.curves import TRANSFORMERS, Curves, Series, logged_position
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
@@ -77,7 +77,7 @@ def drawn(log: Curves) -> CurveChart:
         metric=log.valid_metric.name if beside and log.valid_metric else "",
         columns=tuple(s.name for s in every),
         lines=tuple(
-            (f"{position(float(place)):g}", *(compact(s.values[i]) for s in every))
+            (f"{logged_position(float(place)):g}", *(compact(s.values[i]) for s in every))
             for i, place in enumerate(places)
         ),
     )
@@ -110,7 +110,7 @@ def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, st
     if best is not None:
         facts.append((f"Best {log.axis}", f"{best:,}"))
     if log.last is not None:
-        facts.append((f"Last {log.axis}", f"{position(log.last):,}"))
+        facts.append((f"Last {log.axis}", f"{logged_position(log.last):,}"))
     facts.append(("Evaluations", f"{document['points']:,}"))
     if log.seconds:
         facts.append(("Logged time", duration(log.seconds)))

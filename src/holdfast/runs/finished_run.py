@@ -26,9 +26,9 @@ from holdfast.contract.result import now
 from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import disk_errors, refuse_link
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Ints
-from holdfast.core.run_files import RESTORE, check_files
+from holdfast.core.run_files import RESTORE_REMEDY, check_files
 from holdfast.data.columns.extra import refuse_changed
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
@@ -240,7 +240,7 @@ class FinishedRun:
                 None,
                 f"Train again with {self.run / RECIPE} into another folder.",
             )
-        with door(str(path), RunError, remedy=RESTORE):
+        with reading_errors(str(path), RunError, remedy=RESTORE_REMEDY):
             return parquet.read_table(path)
 
     def _divided(self, side: Side) -> tuple[Ints, Any]:

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from holdfast.contract.predictions import Side
 from holdfast.contract.run_folder import RECIPE, SPLITS
 from holdfast.core.errors import HoldfastError, RunError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Ints
-from holdfast.core.run_files import RESTORE, check_files, read_result
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.run_files import RESTORE_REMEDY, check_files, read_result
+from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
@@ -115,7 +115,7 @@ def _records(path: Path) -> Any:
     import pyarrow.parquet as parquet
 
     wanted = {"file": pa.string(), "row": pa.int64(), "split": pa.string()}
-    with door(str(path), RunError, remedy=RESTORE):
+    with reading_errors(str(path), RunError, remedy=RESTORE_REMEDY):
         found = parquet.read_table(path)
         for name, kind in wanted.items():
             if not found.schema.field(name).type.equals(kind) or found[name].null_count:
@@ -181,7 +181,7 @@ def _by_source(
     """By near-copies, which need the run's own texts: its source is read again."""
     found = np.full(len(table), NONE, dtype=np.int8)
     keyed, recipe = KEY in records.column_names, read_recipe(run / RECIPE)
-    if recipe.task in OF_PICTURES and keyed:
+    if recipe.task in IMAGE_TASKS and keyed:
         # The mark of a picture's content has no near-copies, and reading it costs a decoding.
         return found, None
     exact = "copies are told by their normal form alone" if keyed else "copies cannot be told"

@@ -20,7 +20,7 @@ from holdfast._version import __version__
 from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError, MachineError
 from holdfast.core.records import Decision, Snapshot
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.engines import connect_ray, is_ray_connected
 from holdfast.models.compute.processor import quick_dropout
@@ -70,8 +70,8 @@ class RayEngine:
         """See ``FitEngine.run``; the results come as they are there, in no order."""
         threads = bench.recipe.train.threads or 1
         most = self.gpus or max(1, self.processors // threads)
-        told = f"{counted(self.processors, 'processor')}, {counted(self.gpus, 'GPU')}"
-        because = f"the cluster has {told}; a fit takes {counted(threads, 'thread')}"
+        told = f"{count_phrase(self.processors, 'processor')}, {count_phrase(self.gpus, 'GPU')}"
+        because = f"the cluster has {told}; a fit takes {count_phrase(threads, 'thread')}"
         notify(Decision("fits at a time", str(most), because))
         ray = connect_ray(self.address)
         crew = _Crew(ray, (threads, min(1, self.gpus)), bench, watch)

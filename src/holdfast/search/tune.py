@@ -21,7 +21,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.database_url import masked
 from holdfast.fits.row_use import against_dealing
 from holdfast.prepare.rows import Divided
@@ -129,7 +129,7 @@ class SettingsSearch:
             behind=behind_leader if how.pruner.chosen == "race" else None,
         )
         if search.tried:
-            there = f"{counted(len(search.tried), 'finished trial')} in it are not repeated"
+            there = f"{count_phrase(len(search.tried), 'finished trial')} in it are not repeated"
             notify(Decision("study", masked(where), there, prominent=True))
         for done in fits(search.jobs(), search.pruning):
             search.take(done)

@@ -22,7 +22,7 @@ import pyarrow as pa
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
@@ -241,7 +241,7 @@ def _describe_strategy(outcome: SplitOutcome) -> str:
     if strategy.blocks is not None:
         last = outcome.kept[outcome.side == len(outcome.names) - 1]
         held_out = [strategy.names[number] for number in np.unique(strategy.blocks[last]).tolist()]
-        shown = listing([*map(repr, held_out)], MAX_LISTED_BLOCKS, ", ", " …")
+        shown = list_phrase([*map(repr, held_out)], MAX_LISTED_BLOCKS, ", ", " …")
         rest = f"; the others are {by_class}" if len(outcome.names) > 1 else ""
         return f"{because} ({len(held_out)} of {len(strategy.names)}: {shown}){rest}"
     return f"{because}; no class is kept in proportion, and rows that are added move none"

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from holdfast.core.errors import SplitError
 from holdfast.core.seeds import derive_seed
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.duplicates.near_copies import mix_bits
 from holdfast.duplicates.words import I64, U64
 from holdfast.split.assign import assign
@@ -75,7 +75,7 @@ def by_time(
     if len(ends) < len(fractions) - 1:
         raise SplitError(
             "the times of the rows",
-            f"change {counted(len(ends), 'time')} (copies and groups count as their newest row) "
+            f"change {count_phrase(len(ends), 'time')} (copies and groups count as their newest row) "
             f"where {len(fractions)} sides need {len(fractions) - 1} cuts between moments",
             None,
             "Give finer times, or divide without data.split.by: time.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
-from holdfast.core.wording import counted, have
+from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.terminal.layout import entries, in_unit, millions, number, width, wrapped
 from holdfast.terminal.streams import notify
 
@@ -79,7 +79,7 @@ def tell_unanswered(empty: int, below: int, cut: int, rows: int, quiet: bool) ->
     verb = "is" if below == 1 else "are"
     stopped = "was" if cut == 1 else "were"
     for n, what, rest in (
-        (empty, "row", f"{have(empty)} nothing to read: no prediction there"),
+        (empty, "row", f"{has_or_have(empty)} nothing to read: no prediction there"),
         (below, "row", f"{verb} below the run's threshold: no prediction there, ask an annotator"),
         (
             cut,
@@ -88,7 +88,7 @@ def tell_unanswered(empty: int, below: int, cut: int, rows: int, quiet: bool) ->
         ),
     ):
         if n:
-            notify(f"  {n:,} of {counted(rows, what)} {rest}\n")
+            notify(f"  {n:,} of {count_phrase(rows, what)} {rest}\n")
 
 
 def needs_person(finding: Finding) -> bool:
@@ -120,9 +120,9 @@ def model_lines(part: ModelOutline, columns: int) -> list[str]:
     """What learns, and the plan in numbers."""
     learns = f"{_of(part.learning, part.parameters)} parameters learn"
     phases = f" in {part.phases} phases" if part.phases > 1 else ""
-    steps = f"{counted(part.steps, 'step')}{phases} of {counted(part.rows_a_step, 'row')}"
+    steps = f"{count_phrase(part.steps, 'step')}{phases} of {count_phrase(part.rows_a_step, 'row')}"
     epochs = f"{number(part.epochs)} {'epoch' if part.epochs == 1 else 'epochs'}"
-    looks = counted(part.looks, "evaluation")
+    looks = count_phrase(part.looks, "evaluation")
     model, plan = f"{part.name}, {part.task}: {learns}", f"{steps} ({epochs}), {looks}"
     return entries([("Model", model), ("Plan", plan)], columns)
 

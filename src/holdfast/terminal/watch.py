@@ -30,7 +30,7 @@ def train_watched(
     """Do the job that ``request`` asks for, of which ``recipe`` was made; the result and the run's
     folder. A ``procedure`` takes the place of the one fit; ``command`` is what a person typed."""
     from holdfast.contract.run_folder import chosen_folder, is_main_process
-    from holdfast.core.decisions import watched
+    from holdfast.core.decisions import report_progress_to
     from holdfast.pipeline.main import train
     from holdfast.runs.start import outlines_to
 
@@ -41,7 +41,7 @@ def train_watched(
     with chosen_folder(request.source, request.out, request.resume) as folder:
         teller.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:
-            with watched(line), decisions_to(line.then(teller)), outlines_to(teller.outline):
+            with report_progress_to(line), decisions_to(line.then(teller)), outlines_to(teller.outline):
                 result = train(
                     recipe,
                     folder,

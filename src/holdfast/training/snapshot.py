@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from holdfast.core.events import Offers, in_order
+from holdfast.core.events import Offers, order_listeners
 from holdfast.core.records import Decision, Ints, Snapshot, mean_loss
 from holdfast.models.fresh import same_memory
 from holdfast.training.engine import pack, unpack
@@ -171,7 +171,7 @@ class Considered:
 
 def consider(run: Run) -> None:
     """Let each listener that can offer weights, by name, and keep what the run's rule keeps."""
-    offering = [one for one in in_order(run.listeners) if isinstance(one, Offers)]
+    offering = [one for one in order_listeners(run.listeners) if isinstance(one, Offers)]
     if not offering or not run.step:
         return
     start = time.perf_counter()

@@ -13,7 +13,7 @@ import pyarrow as pa
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.core.tasks import ENCODER_DECODERS, LABELLED_TEXTS, OF_PICTURES, TAGGERS, WRITERS
+from holdfast.core.tasks import ENCODER_DECODER_TASKS, LABELLED_TEXT_TASKS, IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
 from holdfast.data.chats.chat import is_text_file, load_chats
 from holdfast.data.columns.extra import refuse_changed
 from holdfast.data.columns.profile import is_missing
@@ -26,7 +26,7 @@ from holdfast.data.raw import source_path
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.tags.conll import is_conll_file, looks_like_conll
-from holdfast.plan.task import rows_task
+from holdfast.plan.task import resolve_task_from_rows
 from holdfast.prepare.rows import given_rows
 from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
@@ -69,7 +69,7 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     for source in (data.path, data.valid, data.test, data.unlabelled, *against):
         if source is not None:
             refuse_missing(source)
-    recipe, worked_out = rows_task(recipe)
+    recipe, worked_out = resolve_task_from_rows(recipe)
     notify(*worked_out)
     table = _source(recipe)
     notify(*table.decisions)
@@ -109,7 +109,7 @@ def _source(recipe: Recipe) -> Table:
     try:
         return _labelled(recipe)
     except DataError as error:
-        if recipe.data.label is not None or recipe.task not in LABELLED_TEXTS:
+        if recipe.data.label is not None or recipe.task not in LABELLED_TEXT_TASKS:
             raise
         try:
             table = _without_label(recipe)
@@ -128,7 +128,7 @@ def _source(recipe: Recipe) -> Table:
 def _labelled(recipe: Recipe) -> Table:
     """As ``train`` reads them, but no class is too small to be looked at."""
     data, task = recipe.data, recipe.task
-    if task in LABELLED_TEXTS:
+    if task in LABELLED_TEXT_TASKS:
         return load_labelled(str(data.path), data.row_options(rare_below=1))
     return kind_of(task).read(str(data.path), data, None)
 
@@ -159,15 +159,15 @@ def _read_other(
 ) -> Table:
     data, columns, task = recipe.data, like.columns, recipe.task
     label = columns.label if text is not None else None
-    if task in OF_PICTURES:
+    if task in IMAGE_TASKS:
         options = RowOptions(classes=like.classes, labels=data.labels, links=data.links)
         return load_images(path, replace(options, need_label=False))
-    if task in TAGGERS:
+    if task in TAGGING_TASKS:
         return kind_of(task).read(path, data, like)
     there = _there(path, data, group)
     options = data.row_options(text=text, label=label, group=there, need_label=False)
-    if task in WRITERS:
-        return (load_pairs if task in ENCODER_DECODERS else load_chats)(path, options)
+    if task in GENERATIVE_TASKS:
+        return (load_pairs if task in ENCODER_DECODER_TASKS else load_chats)(path, options)
     classes = like.classes if columns.one_class else None
     return load_table(path, replace(options, template=columns.template, classes=classes or None))
 
@@ -198,7 +198,7 @@ def _unlabelled(recipe: Recipe, table: Table, path: str, names: Mapping[str, str
     """The texts that wait for a label: those of ``data.unlabelled``, else those of the source that
     have none; ``None`` where there are none, or labels are no classes."""
     one_class = table.columns.label_kind == "class" and len(table.classes) > 1
-    if recipe.task not in LABELLED_TEXTS or not one_class:
+    if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
         return None
     encoding = recipe.data.encoding
     if recipe.data.unlabelled is not None:

@@ -18,7 +18,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.core.tasks import OF_PICTURES, WRITERS
+from holdfast.core.tasks import IMAGE_TASKS, GENERATIVE_TASKS
 from holdfast.data.images.picture import read_picture
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
@@ -80,7 +80,7 @@ def make_views(found: AuditRows, progress: Progress) -> Views:
         texts, share = RowTexts(*gathered.tables.values()), found.recipe.audit.loose
         copied = replace(copied, loose=find_loose_duplicates(texts, share=share, engine=engine))
     without = {f"columns of {name}": why for name, why in found.without.items()}
-    if found.recipe.task in OF_PICTURES:
+    if found.recipe.task in IMAGE_TASKS:
         without[Embedded.__name__] = "these are pictures"
         without[Tokenized.__name__] = "pictures have no tokens"
         seen = (rows, Closely(rows), copied, _pictures(rows, found.given), pixels_of(rows))
@@ -202,7 +202,7 @@ def _tokenized(found: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[lis
     """Lengths and unknown tokens by the model that is to be trained, or why they are not known."""
     model = found.recipe.model
     tokenizer, limit, name = encoder.tokenizer, encoder.max_length, encoder.name
-    if found.recipe.task in WRITERS:
+    if found.recipe.task in GENERATIVE_TASKS:
         if model.name == encoder.name:
             return [], (
                 f"{name} is no model that writes: --set model.name=NAME names the one to be trained"

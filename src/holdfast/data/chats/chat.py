@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.chats.columns import ChatColumns, choose_chat_columns
@@ -122,7 +122,7 @@ def load_chats(source: str | Path, options: RowOptions = PLAIN) -> Table:
     raw = options.view(raw) if options.view is not None else raw
     if not len(raw):
         raise DataError(raw.source, "has no rows", None, "It needs rows with a chat or a text.")
-    with recorded() as log:
+    with record_decisions() as log:
         columns = choose_chat_columns(raw, options)
         if options.group is not None:
             check_present(raw, options.group)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.cells import read_json_cell
@@ -254,7 +254,7 @@ def choose_template(
 def check_given(given: str | None) -> None:
     """Refuse a single word that is no named template."""
     if given and given not in NAMED and "{" not in given:
-        raise RecipeError(SETTING, "is no template", given, f"{nearest(given, list(NAMED))}")
+        raise RecipeError(SETTING, "is no template", given, f"{suggest_name(given, list(NAMED))}")
 
 
 def _named() -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.columns.profile import (
@@ -78,7 +78,7 @@ def choose_columns(raw: Raw, options: RowOptions) -> Columns:
         texts = text or _find_texts(raw, {n: p for n, p in profiles.items() if n not in taken})
         template = joined(texts, 3, "three texts or more are joined")
     free = {name: p for name, p in profiles.items() if name not in {*texts, group}}
-    with recorded() as log:
+    with record_decisions() as log:
         label = _label(raw, free, options)
     notify(*log)
     refuse_twice((*texts, label), "--text and --label")

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Floats
 from holdfast.data.columns.roles import check_present
@@ -84,9 +84,9 @@ def asked_columns(given: Sequence[str]) -> tuple[ColumnRequest, ...]:
         if not mark or not name:
             name, kind = one, ""
         if mark and name and kind not in KINDS:
-            raise RecipeError("data.features", "names no kind of column", one, nearest(kind, KINDS))
+            raise RecipeError("data.features", "names no kind of column", one, suggest_name(kind, KINDS))
         if name.startswith("text.") and name not in DERIVED:
-            known = nearest(name, list(DERIVED))
+            known = suggest_name(name, list(DERIVED))
             raise RecipeError("data.features", "names no fact of a text", name, known)
         found.append(ColumnRequest(name, kind or None))
     names = [one.name for one in found]
@@ -108,7 +108,7 @@ def with_side_cells(
     lacking = [name for name in wanted if name not in raw.names]
     if lacking:
         rule = f"has no column {', '.join(map(repr, lacking))}, which data.features names"
-        raise DataError(raw.source, rule, ", ".join(raw.names), nearest(lacking[0], raw.names))
+        raise DataError(raw.source, rule, ", ".join(raw.names), suggest_name(lacking[0], raw.names))
     for name in wanted:
         if name in used:
             rule = "names a column that is the text, the label or the group already"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.columns.profile import Profile, by_key, column_key, listed
@@ -43,7 +43,7 @@ def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
                 _WHAT,
                 f"names a column that is not there: {field!r}",
                 template,
-                nearest(field, list(names)),
+                suggest_name(field, list(names)),
             )
     return tuple(dict.fromkeys(fields))
 
@@ -155,7 +155,7 @@ def pair_in_words(pair: tuple[str, str]) -> str:
 def check_present(raw: Raw, name: str) -> None:
     """Raise ``DataError`` where the source has no such column."""
     if name not in raw.names:
-        raise DataError(raw.source, f"has no column {name!r}", None, nearest(name, raw.names))
+        raise DataError(raw.source, f"has no column {name!r}", None, suggest_name(name, raw.names))
 
 
 def check_column(raw: Raw, name: str) -> None:

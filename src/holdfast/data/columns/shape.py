@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from holdfast.core.errors import DataError
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell
 from holdfast.data.chats.columns import ANSWERS, INSTRUCTION, MESSAGES
 from holdfast.data.chats.turns import SAMPLE, rendered_as
@@ -213,5 +213,5 @@ def _classes(seen: Mapping[str, Profile]) -> str:
 def _told(column: Profile) -> str:
     return (
         f"{column.distinct} different values in {column.filled} rows examined, of "
-        f"{counted(round(column.words), 'word')} on average"
+        f"{count_phrase(round(column.words), 'word')} on average"
     )

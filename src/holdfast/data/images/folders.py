@@ -9,9 +9,9 @@ from pathlib import Path
 
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.images.picture import is_picture_name
 from holdfast.data.options import Links
 from holdfast.data.raw import source_path
@@ -99,7 +99,7 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> ImageL
         "warn",
         left,
         f"links are not read, because they may lead out of the folder or show one picture as two: "
-        f"{listing(left, LISTED, *_MORE)}",
+        f"{list_phrase(left, LISTED, *_MORE)}",
         f"Put the pictures themselves there, or set {FOLLOW}.",
     )
     if not names:
@@ -136,7 +136,7 @@ def _notice_others(
     the same, but have their accents in other characters."""
     inside, known = set(within), set(classes)
     stray = [told_name(name) for name in files if name not in inside]
-    shown = listing(stray, LISTED, *_MORE)
+    shown = list_phrase(stray, LISTED, *_MORE)
     because = f"not read, because they are no pictures in the folder of a class: {shown}"
     _notice("other_files", "info", stray, because, "Move pictures into the folder of their class.")
     empty = [told_name(p.name) for p in _folders(folder) if _composed(p.name) not in known]
@@ -183,7 +183,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    with door(str(folder), DataError, "cannot be listed", "Check who may read it."):
+    with reading_errors(str(folder), DataError, "cannot be listed", "Check who may read it."):
         return sorted(folder.iterdir())
 
 
@@ -200,7 +200,7 @@ class _Walk:
         waiting, entered = [folder], set()
         while waiting:
             place = waiting.pop()
-            with door(str(place), DataError, remedy="Check the folder and its permissions."):
+            with reading_errors(str(place), DataError, remedy="Check the folder and its permissions."):
                 mark = place.stat()
                 entries = sorted(place.iterdir())
             if (mark.st_dev, mark.st_ino) in entered:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.columns.profile import listed, profile
 from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess
 from holdfast.data.images.folders import FOLLOW, list_pictures
@@ -76,7 +76,7 @@ def load_images(source: str | Path, options: RowOptions = PLAIN) -> Table:
     """
     folder = source_path(source)
     base = folder.absolute() if folder.is_dir() else folder.absolute().parent
-    with recorded() as log:
+    with record_decisions() as log:
         if folder.is_dir():
             raw, paths, options = _of_folder(folder, options)
         else:
@@ -88,7 +88,7 @@ def load_images(source: str | Path, options: RowOptions = PLAIN) -> Table:
     seen = _look(paths)
     _refuse_mostly_broken(raw, seen, paths, base)
     table = table_from_raw(_without(raw, _path(options), seen), options)
-    with recorded() as odd:
+    with record_decisions() as odd:
         _notice_odd(seen, raw, paths, base)
     findings = (f for f in table.findings if f.check != "missing_text")
     groups = table.column("group") if table.has_groups else None
@@ -150,7 +150,7 @@ def images_at(paths: Sequence[str | Path]) -> Table:
     seen, here = _look(found), Path.cwd()
     _refuse_mostly_broken(raw, seen, found, here)
     rows = _rows(list(seen.marks), [-1] * len(seen.marks), None, found, seen)
-    with recorded() as log:
+    with record_decisions() as log:
         _notice_odd(seen, raw, found, here)
     return Table(rows, (), Columns((PATH,), None), raw.source, len(raw), findings_in(log))
 
@@ -268,7 +268,7 @@ def _named(seen: _Seen, paths: Sequence[str | None], folder: Path) -> str:
         else f"{os.path.relpath(path, folder)} ({reason})"
         for row, reason in seen.broken.items()
     ]
-    return listing(told, SHOWN)
+    return list_phrase(told, SHOWN)
 
 
 def _notice_odd(seen: _Seen, raw: Raw, paths: Sequence[str | None], folder: Path) -> None:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.clean import LabelSurvey
 from holdfast.data.labels.label_type import MOST_SCORES, NUMBER
 from holdfast.data.labels.spelling import match_spellings, merge_spellings, written
@@ -100,7 +100,7 @@ def refuse_unknown(where: str, label: str, classes: Sequence[str]) -> DataError:
         where,
         "has a label that is not among the classes of the run",
         label,
-        nearest(label, list(classes)),
+        suggest_name(label, list(classes)),
     )
 
 
@@ -280,7 +280,7 @@ def _too_small(
     below: int,
 ) -> DataError:
     told = [f"{name!r}: {_amount(counts[name], len(texts[name]))}" for name in small]
-    shown = listing(told, 5, ", ", " and {} more")
+    shown = list_phrase(told, 5, ", ", " and {} more")
     return DataError(
         where,
         f"has classes too small to divide ({shown}); each needs {below} distinct texts",
@@ -299,7 +299,7 @@ def notice_rare(small: tuple[str, ...], counts: Counter[str], rows: list[int], r
     """Write into the log what was done with the small classes. ``rows`` are the first of them."""
     count = sum(counts[name] for name in small)
     done = "left out" if rare == "drop" else f"merged into {OTHER!r}"
-    shown = listing([*map(repr, small)], 10, ", ", ", …")
+    shown = list_phrase([*map(repr, small)], 10, ", ", ", …")
     share = count / max(1, sum(counts.values()))
     because = (
         f"{len(small)} class{'es' if len(small) > 1 else ''} too small to divide "

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 
 _MISSING = (
     r"n/a, #n/a, #n/a n/a, #na, n.a., n.a, <na>, <n/a>, nan, -nan, #nan, null, <null>, (null), \n"
@@ -71,7 +71,7 @@ def merge_spellings(counts: Mapping[str, int]) -> dict[str, str]:
     twice = [names for names in groups.values() if len(names) > 1]
     if not twice:
         return spelled
-    shown = listing([_merged(names, counts) for names in twice], SHOWN)
+    shown = list_phrase([_merged(names, counts) for names in twice], SHOWN)
     because = (
         f"{sum(map(len, twice))} of {len(counts)} labels differ from another only in case or "
         f"spaces: {shown} (data.labels=exact keeps them apart)"
@@ -102,7 +102,7 @@ def match_spellings(names: Iterable[str], classes: Sequence[str]) -> dict[str, s
 
 def written(names: Sequence[str]) -> str:
     """``'N/A' or 'NULL'``."""
-    return listing([*map(repr, names)], SHOWN, " or ", ", …")
+    return list_phrase([*map(repr, names)], SHOWN, " or ", ", …")
 
 
 # A capital that begins a word of a label in one piece: cardArrival, HTTPError.

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import decisions_to, notify, recorded
+from holdfast.core.decisions import decisions_to, notify, record_decisions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.clean import complete, meant, notice_missing, row_schema, survey
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.labels.bins import choose_edges, place, range_names, strata_like
@@ -175,7 +175,7 @@ def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
     found = gather_labels(raw, columns)
     sets = _sets(where, found, columns.label_separator)
     if options.labels == "merged":
-        with recorded() as log:
+        with record_decisions() as log:
             sets = _merged(sets, given)
         if like is None:
             notify(*log)
@@ -289,7 +289,7 @@ def _notice_few(sets: Sets, names: tuple[str, ...]) -> None:
     few = [name for name in names if rows[name] < FEW]
     if few:
         count = sum(rows[name] for name in few)
-        shown = listing([*map(repr, few)], 10, ", ", ", …")
+        shown = list_phrase([*map(repr, few)], 10, ", ", ", …")
         because = (
             f"{len(few)} labels stand in fewer than {FEW} rows ({shown}): a side may lack them, "
             "and they can hardly be learned"
@@ -307,13 +307,13 @@ def load_labelled(source: str, options: RowOptions = PLAIN) -> Table:
     raw = read_rows(source, options)
     # Where somebody said that a cell is one class, one that looks like a list is one too.
     opened = raw if options.kind == "class" else open_lists(raw, options.label)
-    with recorded() as choice:
+    with record_decisions() as choice:
         columns = choose_columns(opened, options)
     assert columns.label is not None
     counts = label_counts(opened, columns.label)
     missing = missing_labels(counts, options.classes or ()) if options.labels == "merged" else ()
     counts = {cell: count for cell, count in counts.items() if cell not in missing}
-    with recorded() as why:
+    with record_decisions() as why:
         kind, mark = decide_kind(counts, options.kind, options.separator)
     if options.separator and kind != "several":
         raise RecipeError(
@@ -335,7 +335,7 @@ def load_labelled(source: str, options: RowOptions = PLAIN) -> Table:
             "Leave it out.",
         )
     columns = replace(columns, label_kind=kind, label_separator=mark, label_missing=missing)
-    with recorded() as log:
+    with record_decisions() as log:
         make = table_of_numbers if kind == "number" else table_of_sets
         table = make(opened, columns, options)
     return replace(

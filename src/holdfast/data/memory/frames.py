@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.data.cells import spell, too_deep, write_json_cell
 from holdfast.data.limits import DEPTH
 from holdfast.data.raw import refuse_repeated
@@ -175,7 +175,7 @@ def frame_table(frame: object, what: str = "the data frame") -> pa.Table:
     # A lazy frame has no rows yet.
     eager: Any = frame.collect() if hasattr(frame, "collect") else frame
     if _library(eager) == "polars":
-        with door(what, DataError, "cannot be read", LEAVE):
+        with reading_errors(what, DataError, "cannot be read", LEAVE):
             table: pa.Table = eager.to_arrow()
         return _of_arrow(table, what)
     columns = [partial(_of_series, eager.iloc[:, place]) for place in range(len(eager.columns))]
@@ -238,7 +238,7 @@ def _table(what: str, columns: Sequence[tuple[object, Callable[[], pa.Array]]]) 
     refuse_repeated(what, names, "Give each a name of its own.")
     made: dict[str, pa.Array] = {}
     for name, (_, make) in zip(names, columns, strict=True):
-        with door(f"{what}, column {name!r}", DataError, "cannot be read", LEAVE):
+        with reading_errors(f"{what}, column {name!r}", DataError, "cannot be read", LEAVE):
             name.encode("utf-8")
             made[name] = make()
     if len({len(values) for values in made.values()}) > 1:

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.data.cells import spell
 from holdfast.data.limits import check_row, check_unpacked
@@ -97,7 +97,7 @@ def _opened(path: Path) -> Iterator[Any]:
             rule = "is an old Excel file, or one that a password protects"
             raise DataError(str(path), rule, None, _AGAIN)
         stream.seek(0)
-        with door(str(path), DataError, "is not a readable Excel workbook", _AGAIN):
+        with reading_errors(str(path), DataError, "is not a readable Excel workbook", _AGAIN):
             # The sizes that a ZIP states are the most that is ever read of it.
             with zipfile.ZipFile(stream) as parts:
                 unpacks = sum(part.file_size for part in parts.infolist())

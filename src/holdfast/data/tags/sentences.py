@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from holdfast.core.decisions import notify, recorded
-from holdfast.core.discovery import nearest
+from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Floats, Ints
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell
 from holdfast.data.clean import Tally, has_no_group, row_schema
 from holdfast.data.columns.profile import listed
@@ -156,7 +156,7 @@ def load_tagged(source: str, options: RowOptions = PLAIN) -> Table:
     raw = read_rows(source, options, "words and tags", read_tagged)
     like = options.like
     given = tuple(options.classes) if options.classes else like.names if like else None
-    with recorded() as log:
+    with record_decisions() as log:
         columns = choose_tagged(raw, options)
         found = _gather(raw, columns)
         if not found.rows:
@@ -285,7 +285,7 @@ def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any
     if len(tags) != len(words):
         raise DataError(
             _place(raw, row, name),
-            f"has {counted(len(tags), 'tag')} for the {counted(len(words), 'word')} of "
+            f"has {count_phrase(len(tags), 'tag')} for the {count_phrase(len(words), 'word')} of "
             f"{columns.text[0]!r}",
             None,
             "Give each word one tag.",
@@ -423,7 +423,7 @@ def _notice_few(found: _Gathered, names: Sequence[str]) -> None:
     if few:
         shown = ", ".join(f"{entity} ({count})" for entity, count in list(few.items())[:8])
         because = (
-            f"fewer than {FEW} sentences hold {counted(len(few), 'type')} of entity: {shown}; what "
+            f"fewer than {FEW} sentences hold {count_phrase(len(few), 'type')} of entity: {shown}; what "
             "is learnt or scored there says little"
         )
         remedy = "Add sentences that hold them, or give them the tag of another type."
@@ -446,7 +446,7 @@ def _chosen(raw: Raw, role: str, usual: Sequence[str]) -> str:
             raw.source,
             f"has no column that could hold the {what}",
             ", ".join(raw.names),
-            f"{nearest(usual[0], raw.names)} Name it with --{role} COLUMN.",
+            f"{suggest_name(usual[0], raw.names)} Name it with --{role} COLUMN.",
         )
     because = "it has a usual name" if len(found) == 1 else f"the others: {', '.join(found[1:])}"
     notify(Decision(f"{what} column", found[0], because))

@@ -35,7 +35,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from holdfast.core.curves import WHOLE, Curves, Series
+from holdfast.core.curves import PERCENT_ABOVE, Curves, Series
 from holdfast.core.records import Floats
 
 WINDOW_SHARE = 0.05
@@ -230,7 +230,7 @@ def costs(series: Series) -> Floats:
     metric in [0, 1], 100 − v in per cent. Values without such a scale (rewards, losses below 0)
     are shifted so that the best lies one range of the curve above 0."""
     values = series.values
-    if series.rises and values.min() >= 0 and values.max() <= WHOLE:
+    if series.rises and values.min() >= 0 and values.max() <= PERCENT_ABOVE:
         # A mean of float32 may be a hair above 1.
         return np.maximum(1 - values, 0.0)
     if series.rises and values.min() >= 0 and values.max() <= 100:

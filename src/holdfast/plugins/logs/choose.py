@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from holdfast.core.curves import WHOLE, Curves, Series
+from holdfast.core.curves import PERCENT_ABOVE, Curves, Series
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
@@ -141,7 +141,7 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
     """
     for key in settings:
         if key not in SETTINGS:
-            raise RecipeError("--set", "is not a series", key, nearest(key, list(SETTINGS)))
+            raise RecipeError("--set", "is not a series", key, suggest_name(key, list(SETTINGS)))
     known = _sided(log)
     train = _asked(log, settings, "train", what) or _best(known, "train", rises=False)
     valid = _asked(log, settings, "valid", what) or _best(known, "valid", rises=False)
@@ -234,7 +234,7 @@ def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> NameM
         return None
     name = settings[side]
     if name not in log.columns:
-        rule, remedy = f"is no numeric column of {what}", nearest(name, list(log.columns))
+        rule, remedy = f"is no numeric column of {what}", suggest_name(name, list(log.columns))
         raise DataError(f"--set {side}={name}", rule, name, remedy)
     return meaning(name) or NameMeaning(name, None, False, 0, False, False, (), name)
 
@@ -269,7 +269,7 @@ def _share_right(log: Log, chosen: NameMeaning | None) -> Series | None:
     series = _series(log, chosen)
     if series is None or series.rises:
         return series
-    whole = 100.0 if series.finite.values.max(initial=0.0) > WHOLE else 1.0
+    whole = 100.0 if series.finite.values.max(initial=0.0) > PERCENT_ABOVE else 1.0
     return replace(
         series, name=f"{whole:g} − {series.name}", values=whole - series.values, rises=True
     )
@@ -351,7 +351,7 @@ def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
     if metric is None or "acc" not in metric.name.lower():
         return None
     values = np.unique(metric.finite.values)
-    scale = 100.0 if values.max(initial=0.0) > WHOLE else 1.0
+    scale = 100.0 if values.max(initial=0.0) > PERCENT_ABOVE else 1.0
     values = values[(values > 0) & (values < scale)]
     if len(values) < DISTINCT:
         return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.labels.spelling import label_key, merge_spellings, missing_labels
 from holdfast.data.texts.general import normal_text
 from holdfast.duplicates.duplicates import find_duplicates
@@ -206,7 +206,7 @@ def without_copies(side: RowSet, settings: DropCopies) -> Sequence[Edit]:
             edits.append(Edit(n, None, None, f"copies row {side.rows[kept]}"))
     if settings.count:
         edits += [
-            Edit(n, settings.count, str(count), f"stands for {counted(count, 'row')}")
+            Edit(n, settings.count, str(count), f"stands for {count_phrase(count, 'row')}")
             for n, count in stands_for.items()
             if settings.count not in side.columns or count != before[n]
         ]

@@ -165,13 +165,13 @@ class Mask:
     only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        from holdfast.core.discovery import nearest
+        from holdfast.core.discovery import suggest_name
         from holdfast.core.errors import RecipeError
 
         for kind in self.only:
             if kind not in KINDS:
                 rule = "is no kind of personal data"
-                raise RecipeError("treat.mask.only", rule, kind, nearest(str(kind), list(KINDS)))
+                raise RecipeError("treat.mask.only", rule, kind, suggest_name(str(kind), list(KINDS)))
 
 
 def masked(text: str, settings: Mask | None = None) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Generic, TypeVar
 
-from holdfast.core.discovery import Registry, nearest
+from holdfast.core.discovery import Registry, suggest_name
 from holdfast.core.errors import RecipeError
 
 S = TypeVar("S")
@@ -152,7 +152,7 @@ def settle(treatment: Treatment, given: Mapping[str, object] | bool) -> Any:
     for name, value in values.items():
         where = f"treat.{treatment.name}.{name}"
         if name not in known:
-            remedy = nearest(name, list(known)) if known else "It has none: set it to true."
+            remedy = suggest_name(name, list(known)) if known else "It has none: set it to true."
             raise RecipeError(where, "is not a setting of this treatment", None, remedy)
         default = known[name].default
         assert default is not MISSING

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from holdfast.core.branches import alive, branch_of
+from holdfast.core.branches import items_on_branch, branch_of
 from holdfast.core.records import Estimate, finite
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
 from holdfast.report.charts.dots import Dot, dots
@@ -200,7 +200,7 @@ def _stretches(run: RunFiles) -> list[list[Mapping[str, Any]]]:
     found = []
     for branch in dict.fromkeys(map(branch_of, run.left)):
         looks = [look for look in run.left if branch_of(look) == branch]
-        way = alive(every, branch, lambda look: (branch_of(look), _step(look)))
+        way = items_on_branch(every, branch, lambda look: (branch_of(look), _step(look)))
         before = [look for look in way if _step(look) < min(map(_step, looks))]
         found.append([*sorted(before, key=_step)[-1:], *sorted(looks, key=_step)])
     return found

@@ -33,7 +33,7 @@ from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
-from holdfast.core.run_files import FOLDS as FOLDS_FILE
+from holdfast.core.run_files import FOLDS_FILE as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready

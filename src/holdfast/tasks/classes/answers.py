@@ -34,7 +34,7 @@ from holdfast.contract.inference import (
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.contract.side_layer import FOLDER, JSON, WEIGHTS, SideLayer, load_side
-from holdfast.core.decisions import decisions_to, recorded
+from holdfast.core.decisions import decisions_to, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
 from holdfast.core.run_files import check_files, read_result
@@ -112,7 +112,7 @@ class TextUse(SavedModels[TextModel]):
         raw, decisions = rows_to_answer(part, data, options)
         names = read_columns(part)
         if names is None:
-            with recorded() as log:
+            with record_decisions() as log:
                 columns = choose_columns(raw, RowOptions(options.text, need_label=False))
             chosen = decisions_in(log)
             decisions = (*decisions, *(d for d in chosen if d.what != "label column"))

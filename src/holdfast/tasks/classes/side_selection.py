@@ -31,7 +31,7 @@ from holdfast.contract.side_layer import SideKept, SideLayer, encoded, fit_side
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.core.wording import p_words
+from holdfast.core.wording import p_value_phrase
 from holdfast.data.columns.extra import (
     AUTO,
     Column,
@@ -112,7 +112,7 @@ def with_side(fitted: FittedModel) -> FittedModel:
     kept = tuple(itertools.compress(columns, chosen))
     shown = _importance(columns, gains, p_values, kept)
     if not kept:
-        least = p_words(float(p_values.min()), PERMUTATION)
+        least = p_value_phrase(float(p_values.min()), PERMUTATION)
         because = f"no column tells more of the classes than with its cells exchanged ({least})"
         return _without(fitted, shown, because, None)
     last = first if kept == columns else cross_fitted(kept, rows, labels, text, seed)

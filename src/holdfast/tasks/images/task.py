@@ -23,7 +23,7 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import MODEL, model_of, need_run
-from holdfast.core.decisions import decisions_to, recorded
+from holdfast.core.decisions import decisions_to, record_decisions
 from holdfast.core.records import Decision, Finding, Floats, Outputs
 from holdfast.data.images.folders import given_sides, list_pictures
 from holdfast.data.images.picture import thumbnail
@@ -80,7 +80,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 def sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """The folder's own parts for validation and test, where it has them."""
-    with recorded() as log:
+    with record_decisions() as log:
         return given_sides(str(data.path)), decisions_in(log)
 
 

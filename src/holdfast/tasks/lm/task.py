@@ -19,8 +19,8 @@ from holdfast.metrics import Metric
 from holdfast.models.generators.causal import LoadedCausal, keeps_apart, load_causal
 from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import load_options
-from holdfast.plan.chunks import chunk_of
-from holdfast.plan.defaults import size_of
+from holdfast.plan.chunks import chunk_size
+from holdfast.plan.defaults import model_size
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import find_text_metric, save_plain
 from holdfast.tasks.generation.samples import text_metric_of, watched_positions
@@ -59,7 +59,7 @@ def load(recipe: Recipe, table: Table) -> LoadedCausal:
     loaded = load_causal(recipe.model.name, load_options(recipe))
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)
-    return replace(loaded, decisions=reasons, defaults=f"{size_of(total)} decoder")
+    return replace(loaded, decisions=reasons, defaults=f"{model_size(total)} decoder")
 
 
 def refuse(recipe: Recipe) -> None:
@@ -154,7 +154,7 @@ def make_task(
     loaded: LoadedCausal, table: Table, recipe: Recipe, metric: Metric | None
 ) -> CausalLM:
     pad = loaded.tokenizer.pad_token_id or 0
-    return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_of(recipe, loaded))
+    return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_size(recipe, loaded))
 
 
 def notices(examples: EncodedTokens, loaded: Loaded) -> tuple[Finding, ...]:

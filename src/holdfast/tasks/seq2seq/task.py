@@ -35,7 +35,7 @@ from holdfast.metrics import Metric
 from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.plan.adapters import load_options
-from holdfast.plan.chunks import chunk_of
+from holdfast.plan.chunks import chunk_size
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import (
     WritingUse,
@@ -130,7 +130,7 @@ def watch(loaded: LoadedSeq2Seq, sides: Sides, recipe: Recipe, probe_rows: int) 
 def make_task(
     loaded: LoadedSeq2Seq, table: Table, recipe: Recipe, metric: Metric | None
 ) -> SequenceToSequence:
-    chunk = chunk_of(recipe, loaded)
+    chunk = chunk_size(recipe, loaded)
     return SequenceToSequence(int(loaded.tokenizer.pad_token_id), chunk)
 
 

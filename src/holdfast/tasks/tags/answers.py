@@ -23,7 +23,7 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores, softmax
 from holdfast.data.cells import write_json_cell
@@ -101,7 +101,7 @@ class TagUse(SavedModels[TextModel]):
             raw = (read_sentences if plain else read_tagged)(data, encoding)
         else:
             raw = raw_of_sentences(data)
-        with recorded() as log:
+        with record_decisions() as log:
             asked = RowOptions(self._words(raw, options), need_label=False)
             columns = choose_tagged(raw, asked)
         chosen = tuple(made for made in decisions_in(log) if made.what == "words column")

@@ -22,7 +22,7 @@ import torch
 
 from holdfast.contract.inference import Answers, ClassAnswers, read_columns
 from holdfast.core.records import Floats, Outputs
-from holdfast.core.tasks import OF_TEXTS
+from holdfast.core.tasks import TEXT_TASKS
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.columns.roles import fill_template
 from holdfast.data.limits import limits
@@ -83,7 +83,7 @@ class TextForm:
     turn_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self._chosen = choose(self.recipe.treat) if self.recipe.task in OF_TEXTS else choose({})
+        self._chosen = choose(self.recipe.treat) if self.recipe.task in TEXT_TASKS else choose({})
         self._names = read_columns(self.recipe.data)
         model: Any = self.use.models[0]
         # Of its own: a tokenizer keeps how it pads as a state, and others use the model's.

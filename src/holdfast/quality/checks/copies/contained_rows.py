@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import content_keys, to_arrow
 from holdfast.duplicates.words import I64, U64, read_texts
@@ -63,7 +63,7 @@ def contained_rows(copied: Copied) -> CheckResult | None:
         rows.append(found.outer)
         shares.append(len(found) * step / len(table))
         told.append(
-            f"{len(found)} of the {counted(len(table), 'row')} of {table.source} "
+            f"{len(found)} of the {count_phrase(len(table), 'row')} of {table.source} "
             f"({shares[-1]:.1%}) {'stands' if len(found) == 1 else 'stand'} inside a longer row"
         )
         examples += [

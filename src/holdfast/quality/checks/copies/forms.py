@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.duplicates.vectors import Vectors
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_texts
 from holdfast.quality.single import matching
@@ -50,7 +50,7 @@ def template_rows(rows: TableRows) -> CheckResult | None:
     ids = rows.ids
     positions = sorted(position for _, members in found for position, _ in members)
     shown = "; ".join(
-        f"{counted(len(members), 'row')} like {members[0][1][:80]!r}" for _, members in found[:3]
+        f"{count_phrase(len(members), 'row')} like {members[0][1][:80]!r}" for _, members in found[:3]
     )
     examples = tuple(
         CheckExample(int(ids[members[0][0]]), "the same but for numbers", int(ids[members[1][0]]))
@@ -58,8 +58,8 @@ def template_rows(rows: TableRows) -> CheckResult | None:
     )
     return result(
         ids[positions[:100]],
-        f"{counted(len(positions), 'row')}{rows.of_sample} are one of "
-        f"{counted(len(found), 'text')} but for numbers: {shown}",
+        f"{count_phrase(len(positions), 'row')}{rows.of_sample} are one of "
+        f"{count_phrase(len(found), 'text')} but for numbers: {shown}",
         "They count as one row each for what can be learned, and parted between the sides they "
         "leak: name a column that tells them apart (--group), or keep a few.",
         score=len(positions) / len(rows.sample),
@@ -98,7 +98,7 @@ def low_diversity(view: Embedded) -> CheckResult | None:
         few = f", and the second half of them brings {more:.0f} % more words than the first"
     return result(
         (),
-        f"{counted(n, 'row')} say as much as {effective:.0f} that have nothing in common{few}",
+        f"{count_phrase(n, 'row')} say as much as {effective:.0f} that have nothing in common{few}",
         "Gather rows from more places or people: more of the same teaches little, and a test on "
         "the same forms promises too much.",
         score=1 - effective / _FEW,

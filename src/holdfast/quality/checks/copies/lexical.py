@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
 from holdfast.quality.pairs import (
@@ -54,8 +54,8 @@ def exact_duplicates(copied: Copied) -> CheckResult | None:
     pairs.sort(key=lambda pair: len(said[pair].split()) < TELLING)
     return result(
         rows.ids[order[:LISTED]],
-        f"{counted(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but for case, "
-        f"space and punctuation, so that {counted(extra, 'row repeats', 'rows repeat')} another, "
+        f"{count_phrase(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but for case, "
+        f"space and punctuation, so that {count_phrase(extra, 'row repeats', 'rows repeat')} another, "
         f"{to_the_letter} of them to the letter",
         "Keep one row of each, or leave them: train puts copies on one side of its division. "
         f"A random division would not{copied.cost_of_division(forms)}.",
@@ -89,7 +89,7 @@ def conflicting_near_duplicates(copied: Copied) -> CheckResult | None:
     a, b = pairs.first[0], pairs.second[0]
     return result(
         ids[named[:LISTED]],
-        f"{counted(len(pairs), 'pair')} of texts that differ in few words "
+        f"{count_phrase(len(pairs), 'pair')} of texts that differ in few words "
         f"{'has' if len(pairs) == 1 else 'have'} different labels, e.g. row {ids[a]} "
         f"{classes[labels[a]]!r}, row {ids[b]} {classes[labels[b]]!r}",
         "Read both: correct the label that is wrong, and leave what the differing word decides.",
@@ -122,8 +122,8 @@ def near_duplicates(copied: Copied) -> CheckResult | None:
     share = near / len(forms)
     return result(
         ids[ranked_rows(pairs)[:LISTED]],
-        f"{counted(near, 'row differs', 'rows differ')} from another in at most one word in "
-        f"eight ({counted(len(pairs), 'pair')} of texts)",
+        f"{count_phrase(near, 'row differs', 'rows differ')} from another in at most one word in "
+        f"eight ({count_phrase(len(pairs), 'pair')} of texts)",
         "Look at the examples. train puts them on one side of its division; a random division "
         f"would not{copied.cost_of_division(copies.groups[span])}.",
         score=share,
@@ -185,8 +185,8 @@ def loose_copies(copied: Copied) -> CheckResult | None:
         )
     return result(
         ids[named[:LISTED]],
-        f"{counted(len(named), 'row differs', 'rows differ')} from another in more than one word "
-        f"in eight and at most {loose.share:.0%} of the words ({counted(len(pairs), 'pair')} of "
+        f"{count_phrase(len(named), 'row differs', 'rows differ')} from another in more than one word "
+        f"in eight and at most {loose.share:.0%} of the words ({count_phrase(len(pairs), 'pair')} of "
         f"texts){files}",
         "Look at the examples: forms with a slot are no copies. Where they are, give them a group "
         "(--group), so that no side tests what another has learned.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.wording import counted, have
+from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.duplicates.pictures import near_duplicate_images, have_different_content
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, result, with_classes
@@ -36,8 +36,8 @@ def near_images(view: Pictures) -> CheckResult | None:
     least = float(pairs.similarity.min())
     return result(
         ids[rows],
-        f"{counted(len(rows), 'picture')} {have(len(rows))} the pixels of another but for a "
-        f"small change ({counted(len(pairs), 'pair')}, correlations from {least:.2f}), e.g. "
+        f"{count_phrase(len(rows), 'picture')} {has_or_have(len(rows))} the pixels of another but for a "
+        f"small change ({count_phrase(len(pairs), 'pair')}, correlations from {least:.2f}), e.g. "
         f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]}",
         "Keep one of each, or give copies one group (--group), so that they stay on one side.",
         score=len(rows) / len(view.paths),
@@ -87,7 +87,7 @@ def blank_images(view: Pictures) -> CheckResult | None:
     ids = view.rows.ids
     return result(
         ids[found],
-        f"{counted(len(found), 'picture')} {have(len(found))} one colour and nothing else",
+        f"{count_phrase(len(found), 'picture')} {has_or_have(len(found))} one colour and nothing else",
         "Take them out: nothing can be seen in them.",
         score=len(found) / len(view.paths),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.duplicates.semantic import MIN_AGREEMENT, are_no_duplicates, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, result, with_classes
@@ -34,8 +34,8 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
     a, b = int(pairs.first[len(pairs) // 2]), int(pairs.second[len(pairs) // 2])
     return result(
         ids[rows],
-        f"{counted(len(rows), 'row')} say what another says in other words "
-        f"({counted(len(pairs), 'pair')} with an agreement of {MIN_AGREEMENT} or more by the vectors "
+        f"{count_phrase(len(rows), 'row')} say what another says in other words "
+        f"({count_phrase(len(pairs), 'pair')} with an agreement of {MIN_AGREEMENT} or more by the vectors "
         f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {excerpt(texts[a])} and "
         f"{excerpt(texts[b])}",
         "They count as fewer rows than they are. Where they are forms of one question, give them a "

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from holdfast.core.wording import counted, have, listing
+from holdfast.core.wording import count_phrase, has_or_have, list_phrase
 from holdfast.data.labels.spelling import merged_spellings, words_of
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.names import centred, judge_names
@@ -73,7 +73,7 @@ def missing_as_class(rows: TableRows) -> CheckResult | None:
     shown = ", ".join(repr(table.classes[n]) for n in found)
     return result(
         (),
-        f"{counted(count, 'row')} {have(count)} a class named like a missing value: {shown}",
+        f"{count_phrase(count, 'row')} {has_or_have(count)} a class named like a missing value: {shown}",
         "Leave the cell empty where the label is not known.",
         score=count / len(table),
         count=count,
@@ -142,6 +142,6 @@ def _said(pairs: list[tuple[int, int]], wrong: list[int], names: list[str]) -> s
     exchanged = {k for pair in pairs for k in pair}
     rest = [repr(names[k]) for k in wrong if k not in exchanged]
     if rest:
-        shown = listing(rest, SHOWN, ", ", " …")
+        shown = list_phrase(rest, SHOWN, ", ", " …")
         told.append(f"the rows of {shown} lie nearer to most other names than to their own")
     return "; ".join(told)

@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.options import RARE_BELOW
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import nested_order
@@ -76,7 +76,7 @@ def thin_classes(rows: TableRows) -> CheckResult | None:
     named = [f"{table.classes[c]!r} {counts[c]}" for c in thin]
     return result(
         (),
-        f"classes with fewer than {_FEW} rows: {listing(named, 5, ', ', ' and {} more')}",
+        f"classes with fewer than {_FEW} rows: {list_phrase(named, 5, ', ', ' and {} more')}",
         "See whether one is another class misspelt; add rows of the others, and do not trust the "
         "score of a single one of them.",
         score=len(thin) / len(table.classes),
@@ -115,7 +115,7 @@ def undividable_classes(view: Closely) -> CheckResult | None:
             return None
     small = sorted(open_)
     named = [f"{table.classes[c]!r} {len(known[c])}" for c in small]
-    shown = listing(named, 5, ", ", " and {} more")
+    shown = list_phrase(named, 5, ", ", " and {} more")
     alone = any(len(known[c]) < RARE_BELOW - 1 for c in small)
     left = len(known) - len(small)
     drop = ", or train with --set data.rare=drop" if left >= 2 else ""

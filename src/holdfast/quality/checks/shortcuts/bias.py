@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_classes
 from holdfast.quality.fold_answers import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, holds, swapped, without
@@ -143,7 +143,7 @@ def start_model_bias(view: Embedded) -> CheckResult | None:
         kept = [one for one in kept if one[2] == 1] or kept
     shown = "; ".join(
         f"{name.replace(' and ', ' → ')} moves {classes[label]!r} by "
-        f"{_points(*_mean_limits(change))} over {counted(len(change), 'row')}"
+        f"{_points(*_mean_limits(change))} over {count_phrase(len(change), 'row')}"
         for _, name, label, change in kept[:_SHOWN]
     )
     return result(
@@ -190,7 +190,7 @@ def _rates(
         low, high = wilson(one.hits, one.size)
         limits = rate_gap(one.hits, one.size, one.other_hits, one.others)
         said.append(
-            f"{one.name}: {one.hits / one.size:.0%} of {counted(one.size, 'row')} are "
+            f"{one.name}: {one.hits / one.size:.0%} of {count_phrase(one.size, 'row')} are "
             f"{classes[one.label]!r} ({low:.0%} to {high:.0%}), "
             f"{one.other_hits / one.others:.0%} of the others, a gap of "
             f"{_points(one.gap, *limits)}{left.get((one.name, one.label), '')}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from holdfast.core.records import Ints, Severity
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.table import Table
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.views import TableRows
@@ -116,7 +116,7 @@ def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> CheckResult |
         f"{' and '.join(map(repr, marks[:2]))} in all {rows[c]} of class {table.classes[c]!r}"
         for c, marks in found.items()
     ]
-    shown = listing(told, _SHOWN, more="; and {} more classes")
+    shown = list_phrase(told, _SHOWN, more="; and {} more classes")
     because = f"something stands in every text of a class and in next to no other: {shown}"
     return _result(count / int(rows.sum()), count, because, "error" if serious else "warn")
 
@@ -205,7 +205,7 @@ def telling_columns(rows: TableRows) -> CheckResult | None:
         return None
     found.sort(key=lambda one: (-one[0], one[1]))
     at = np.unique(np.concatenate([one[3] for one in found]))
-    shown = listing([f"{name!r} by {how}" for _, name, how, _ in found], SHOWN)
+    shown = list_phrase([f"{name!r} by {how}" for _, name, how, _ in found], SHOWN)
     return result(
         rows.ids[at],
         f"the class is told without the text by a column beside it: {shown}",

@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.checks.splits.leaks import side_column
 from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
@@ -51,7 +51,7 @@ def shared_groups(copied: Copied) -> CheckResult | None:
         rows = sum(group in shared for group in theirs)
         shares.append(rows / len(theirs))
         told.append(
-            f"{counted(len(shared), 'group')} with {counted(rows, 'row')} of {table.source} "
+            f"{count_phrase(len(shared), 'group')} with {count_phrase(rows, 'row')} of {table.source} "
             f"({shares[-1]:.1%})"
         )
         ids, other = copied.rows.ids, table.column("row")
@@ -68,7 +68,7 @@ def shared_groups(copied: Copied) -> CheckResult | None:
         return None
     return result(
         copied.rows.ids[hit][:LISTED],
-        f"{counted(int(hit.sum()), 'row')} {'is' if hit.sum() == 1 else 'are'} of groups "
+        f"{count_phrase(int(hit.sum()), 'row')} {'is' if hit.sum() == 1 else 'are'} of groups "
         f"({source.columns.group!r}) that stand in another file too: {'; '.join(told)}",
         "Put each group into one file: a model that knows the group answers its rows better than "
         "those of a new one. train --test FILE --group leaves such rows out of the training part.",
@@ -137,7 +137,7 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
     name, found, count = max(alike, key=lambda one: one[1].apart)
     return result(
         (),
-        f"rows that share a value of the column {name!r} ({counted(count, 'value')}) are more "
+        f"rows that share a value of the column {name!r} ({count_phrase(count, 'value')}) are more "
         f"alike than others of their class: a similarity of {found.within:.2f}, where "
         f"{found.between:.2f} is usual; a random division puts them on both sides",
         f"If they are related (one user, source, conversation), add --group {name}: each value "

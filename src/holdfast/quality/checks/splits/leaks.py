@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.duplicates.duplicates import nearest_protected
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, check, result
@@ -50,7 +50,7 @@ def leaks(copied: Copied) -> CheckResult | None:
         price = copied.pricing.of_leaks(gathered, pairs) if copied.pricing else None
         cost = f", which would lift an accuracy measured on them by {price}" if price else ""
         told.append(
-            f"{len(theirs)} of the {counted(len(table), 'row')} of {table.source} "
+            f"{len(theirs)} of the {count_phrase(len(table), 'row')} of {table.source} "
             f"({shares[-1]:.1%}) stand here, {int(same[theirs].sum())} of them to the letter"
             f"{labels}{cost}"
         )
@@ -65,7 +65,7 @@ def leaks(copied: Copied) -> CheckResult | None:
     source = np.unique(np.concatenate(sources))
     return result(
         ids[source[:LISTED]],
-        f"{counted(len(source), 'row copies or nearly copies', 'rows copy or nearly copy')} a row "
+        f"{count_phrase(len(source), 'row copies or nearly copies', 'rows copy or nearly copy')} a row "
         f"of another file: {'; '.join(told)}",
         "Take them out of one of the two. train --test FILE leaves such rows out of the training "
         "part by itself, and lists them.",
@@ -116,7 +116,7 @@ def split_leaks(copied: Copied) -> CheckResult | None:
         if len(hit):
             held.append(hit)
             shares.append(len(hit) / len(rows))
-            told.append(f"{len(hit)} of the {counted(len(rows), f'{side} row')} ({shares[-1]:.1%})")
+            told.append(f"{len(hit)} of the {count_phrase(len(rows), f'{side} row')} ({shares[-1]:.1%})")
     if not held:
         return None
     found, ids = np.concatenate(held), copied.rows.ids

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.data.texts.general import OPEN, REFUSAL, normal_text
 from holdfast.quality.check import CheckExample, CheckResult, check, result
@@ -121,7 +121,7 @@ def echoed_answers(copied: Copied) -> CheckResult | None:
     share = len(found) / len(rows.ids)
     return result(
         rows.ids[found[:LISTED]],
-        f"{counted(len(found), 'chat has', 'chats have')} an answer that is its question, or "
+        f"{count_phrase(len(found), 'chat has', 'chats have')} an answer that is its question, or "
         "begins with all of it: the model learns to repeat",
         "Take the question out of these answers, unless repeating is the task.",
         score=share,

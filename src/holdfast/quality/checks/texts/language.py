@@ -6,7 +6,7 @@ import importlib.util
 import re
 from collections import Counter
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.texts.general import language_of
 from holdfast.quality.check import CheckResult, check, with_texts
 from holdfast.quality.clean.spelling import (
@@ -135,7 +135,7 @@ def typing_errors(view: Closely) -> CheckResult | None:
         wrong = sorted(word for word in held if in_rows[word] <= _OWN_WORD and _wrong(word))
         if wrong:
             found.append((at, ", ".join(f"{word} ({likeliest(word)}?)" for word in wrong)))
-    skipped = f" ({counted(left_out, 'text')} skipped: no capital letter, code or not English)"
+    skipped = f" ({count_phrase(left_out, 'text')} skipped: no capital letter, code or not English)"
     beside = skipped if left_out else ""
     return single_finding(
         rows,

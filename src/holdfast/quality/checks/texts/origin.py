@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.texts.general import PHRASES
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.reference_texts import centre_distance, deviations, likeness
@@ -75,7 +75,7 @@ def list_rows(
     ids, texts = view.rows.ids, view.rows.texts
     return result(
         ids[found],
-        f"{counted(len(found), 'row')} {what}, by the vectors of {view.encoder}, e.g. row "
+        f"{count_phrase(len(found), 'row')} {what}, by the vectors of {view.encoder}, e.g. row "
         f"{ids[found[0]]}: {excerpt(texts[found[0]])}",
         remedy,
         score=len(found) / len(scores),

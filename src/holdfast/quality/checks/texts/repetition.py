@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from holdfast.core.wording import counted, listing
+from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, result, with_texts
 from holdfast.quality.clean.rows import first_line, last_line, often_enough
 from holdfast.quality.single import EXAMPLES, around, reading, single_finding
@@ -118,7 +118,7 @@ def boilerplate(view: Closely) -> CheckResult | None:
     ids = rows.ids
     touched = Counter(position for _, _, positions in often for position in positions)
     told = [
-        f"{counted(len(positions), 'text')} {place} with {line[:80]!r}"
+        f"{count_phrase(len(positions), 'text')} {place} with {line[:80]!r}"
         for place, line, positions in often
     ]
     examples = tuple(
@@ -128,7 +128,7 @@ def boilerplate(view: Closely) -> CheckResult | None:
     )
     return result(
         ids[sorted(touched)[:100]],
-        f"the same sentence stands in many texts{rows.of_sample}: {listing(told, 3)}",
+        f"the same sentence stands in many texts{rows.of_sample}: {list_phrase(told, 3)}",
         "If it is no part of what is to be learned, `treat.boilerplate` of audit --fix takes it "
         "out; if new texts have it too, it does no harm.",
         score=len(touched) / len(rows.sample),
