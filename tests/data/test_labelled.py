@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.labels.bins import LEAST, choose_edges, place, strata
+from holdfast.data.labels.bins import MIN_UNITS_PER_BIN, choose_edges, bin_of, label_set_strata
 from holdfast.data.labels.texts import load_labelled
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
@@ -98,10 +98,10 @@ def test_given_rows_take_the_ranges_of_the_source(tmp_path: Path) -> None:
 def test_every_range_and_stratum_has_enough_independent_rows() -> None:
     rng = np.random.default_rng(0)
     values, units = np.round(rng.exponential(size=300), 1), rng.integers(0, 90, 300)
-    places = place(values, choose_edges(values, units))
+    places = bin_of(values, choose_edges(values, units))
     for number in range(places.max() + 1):
-        assert len(set(units[places == number])) >= LEAST
+        assert len(set(units[places == number])) >= MIN_UNITS_PER_BIN
     sets = [("a",)] * 30 + [("b",)] * 20 + [("a", "b")] * 2 + [("c",)] * 3 + [()] * 8
-    names, of = strata(sets, np.arange(len(sets)))
+    names, of = label_set_strata(sets, np.arange(len(sets)))
     assert "no label" in names
-    assert min(np.bincount(of)) >= LEAST
+    assert min(np.bincount(of)) >= MIN_UNITS_PER_BIN

@@ -18,7 +18,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.core.updates import LossTerm
-from holdfast.data.table import Added, Table, TrainSplit, ValidSplit, join_added
+from holdfast.data.table import AddedRows, Table, TrainSplit, ValidSplit, join_added
 from holdfast.methods.balance import Rates
 from holdfast.metrics import Metric, find_metric
 from holdfast.models.compute.prefix import Prefix
@@ -124,7 +124,7 @@ class PreparedData:
     units: Ints
     findings: tuple[Finding, ...]
     seconds: float
-    added: Added | None = None
+    added: AddedRows | None = None
     added_examples: Examples | None = None
     decisions: tuple[Decision, ...] = ()
     noticed: tuple[Finding, ...] = ()
@@ -143,7 +143,7 @@ class PreparedData:
         made = (*self.machine.decisions, *self.decisions)
         return (*made, *self.noticed, *general.decisions, *general.findings)
 
-    def extended(self, added: Added) -> PreparedData:
+    def extended(self, added: AddedRows) -> PreparedData:
         """The same with rows that every fit learns from beside its own: encoded here, once.
 
         They are of the training side in every fit, whatever its division; validation, the train

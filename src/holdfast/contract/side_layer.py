@@ -21,7 +21,7 @@ from holdfast.core.errors import DataError, RunError
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Finding, Floats, Ints, log_sum_exp
-from holdfast.data.columns.extra import DERIVED, PREFIX, Column, ColumnRequest, cells_of
+from holdfast.data.columns.extra import TEXT_FEATURES, COLUMN_PREFIX, Column, ColumnRequest, column_cells
 from holdfast.data.table import Table
 
 FOLDER, JSON, WEIGHTS = "features", "features.json", "features.safetensors"
@@ -44,7 +44,7 @@ class SideLayer:
 
     def encode(self, table: Table) -> Floats:
         """The rows' columns as numbers [n, width]. Raises ``DataError`` where one is not there."""
-        there = {name.removeprefix(PREFIX) for name in table.rows.column_names} | set(DERIVED)
+        there = {name.removeprefix(COLUMN_PREFIX) for name in table.rows.column_names} | set(TEXT_FEATURES)
         lacking = [column.name for column in self.columns if column.name not in there]
         if lacking:
             raise DataError(
@@ -98,7 +98,7 @@ def load_side(folder: Path) -> SideLayer:
 
 def encoded(columns: Sequence[Column], table: Table) -> Floats:
     """Columns of a table side by side [n, Σ width]."""
-    parts = [column.encode(cells_of(table, column.name)) for column in columns]
+    parts = [column.encode(column_cells(table, column.name)) for column in columns]
     return np.column_stack(parts) if parts else np.zeros((len(table), 0))
 
 

@@ -33,7 +33,7 @@ _STAGE: ContextVar[str | None] = ContextVar("stage", default=None)
 
 @contextlib.contextmanager
 def decisions_to(listener: DecisionListener | None) -> Iterator[None]:
-    """Whatever is decided inside goes to ``current_listener`` alone; ``None`` listens to nothing."""
+    """Whatever is decided inside goes to ``listener`` alone; ``None`` listens to nothing."""
     previous = _LISTENER.set(listener)
     try:
         yield

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from holdfast.data.raw import Raw
     from holdfast.data.table import Table
 
-Rare = Literal["refuse", "drop", "merge"]
-Labels = Literal["merged", "exact"]
+RareClasses = Literal["refuse", "drop", "merge"]
+LabelSpelling = Literal["merged", "exact"]
 Links = Literal["skip", "follow"]
 # One text for each side of a division.
 RARE_BELOW = 3
@@ -54,8 +54,8 @@ class RowOptions:
     separator: str | None = None
     classes: Sequence[str] | None = None
     need_label: bool = True
-    labels: Labels = "merged"
-    rare: Rare = "refuse"
+    labels: LabelSpelling = "merged"
+    rare: RareClasses = "refuse"
     rare_below: int = RARE_BELOW
     links: Links = "skip"
     like: Table | None = None

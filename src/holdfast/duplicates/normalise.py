@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.data.texts.general import ANY, TO_LATIN
+from holdfast.data.texts.general import LOOK_ALIKE_PATTERN, TO_LATIN
 
 PAIR_MARK = "␟"
 """Stands between the two texts of a pair: a symbol that the normal form keeps."""
@@ -56,7 +56,7 @@ def fold_texts(texts: pa.Array) -> pa.Array:
     letters is a copy of it. Whole texts of those scripts change alike on every side.
     """
     texts = pc.utf8_normalize(texts, "NFKC")
-    has_look_alikes = pc.match_substring_regex(texts, ANY)
+    has_look_alikes = pc.match_substring_regex(texts, LOOK_ALIKE_PATTERN)
     if pc.any(has_look_alikes).as_py():
         latin = [text.translate(TO_LATIN) for text in texts.filter(has_look_alikes).to_pylist()]
         texts = pc.replace_with_mask(texts, has_look_alikes, pa.array(latin, texts.type))

@@ -24,7 +24,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import LABELLED_TEXT_TASKS, GENERATIVE_TASKS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.core.wording import count_phrase
-from holdfast.data.table import Added, Table, added_texts
+from holdfast.data.table import AddedRows, Table, added_texts
 from holdfast.fits.augmentation import places_of
 from holdfast.fits.teachers import (
     RowAnswers,
@@ -316,7 +316,7 @@ def refuse_unlabelled(recipe: Recipe) -> None:
         raise RecipeError("data.unlabelled", rule, recipe.data.unlabelled, "Leave it out.")
 
 
-def _labelled(prepared: PreparedData, lessons: Lessons, texts: Sequence[str]) -> Added:
+def _labelled(prepared: PreparedData, lessons: Lessons, texts: Sequence[str]) -> AddedRows:
     import datasets
 
     like = prepared.rows

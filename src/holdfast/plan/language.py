@@ -35,10 +35,10 @@ def sample_texts(table: Table, seed: int) -> list[str]:
 def detect_language(texts: Sequence[str]) -> str | None:
     """The code of the language that the texts are in; ``None`` where that is not sure, or cannot be
     told for lack of a package."""
-    from holdfast.data.texts.general import language_of
+    from holdfast.data.texts.general import identify_language
 
     with contextlib.suppress(ImportError):
-        code, probability = language_of("\n".join(texts[:TEXTS])[:CHARACTERS])
+        code, probability = identify_language("\n".join(texts[:TEXTS])[:CHARACTERS])
         return code if texts and probability >= MIN_PROBABILITY else None
     return None
 

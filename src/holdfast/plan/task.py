@@ -9,10 +9,10 @@ from holdfast.core.records import Decision
 from holdfast.core.tasks import TASKS, GENERATIVE_TASKS
 from holdfast.data.chats.chat import is_text_file
 from holdfast.data.chats.turns import is_template
-from holdfast.data.columns.shape import RowsShape, shape_of
+from holdfast.data.columns.shape import RowsShape, detect_shape
 from holdfast.data.images.folders import is_image_folder
-from holdfast.data.source import read_first
-from holdfast.data.tags.conll import is_conll_file, looks_like_conll
+from holdfast.data.source import read_first_batch
+from holdfast.data.tags.conll import is_conll_file, has_conll_content
 from holdfast.models.loading.card import Purpose, purpose_of
 from holdfast.recipe import DataPart, Recipe
 
@@ -69,16 +69,16 @@ def _shape(data: DataPart) -> RowsShape:
         return RowsShape("chat", "data.template is a template of chats")
     if data.messages is not None:
         return RowsShape("chat", f"data.messages names a column of chats: {data.messages}")
-    if is_conll_file(str(data.path)) or looks_like_conll(str(data.path), data.encoding):
+    if is_conll_file(str(data.path)) or has_conll_content(str(data.path), data.encoding):
         return RowsShape("tags", f"{Path(str(data.path)).name} holds a word and its tag a line")
     if is_text_file(str(data.path)):
         return RowsShape("text", f"{Path(str(data.path)).name} is a file of plain text")
     if data.target is not None:
         return RowsShape("pair", f"data.target names a column of texts to write: {data.target}")
-    raw = read_first(str(data.path), data.encoding, data.config)
+    raw = read_first_batch(str(data.path), data.encoding, data.config)
     if data.template is not None and data.label is None:
         return RowsShape("classes", "a template alone does not say what is to be learned")
-    return shape_of(raw, text=data.text, label=data.label)
+    return detect_shape(raw, text=data.text, label=data.label)
 
 
 def _task(shape: RowsShape, purpose: Purpose | None) -> tuple[str, str]:

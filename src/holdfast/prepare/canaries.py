@@ -25,7 +25,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODER_TASKS, LABELLED_TEXT_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import form_of
-from holdfast.data.table import Added, Table, added_texts
+from holdfast.data.table import AddedRows, Table, added_texts
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel
@@ -60,7 +60,7 @@ def with_canaries(prepared: PreparedData) -> PreparedData:
         return prepared
     rows = [canaries.planted[at] for at in repeated(canaries)]
     table = table_of(prepared.rows, rows)
-    prepared = prepared.extended(Added(table, np.ones(len(rows)), (ORIGIN,) * len(rows)))
+    prepared = prepared.extended(AddedRows(table, np.ones(len(rows)), (ORIGIN,) * len(rows)))
     because = (
         f"random texts, planted 1, 4 and 16 times: {count_phrase(len(rows), 'row')} that updates learn "
         "beside the training rows; result.json lists them with how well each was kept"

@@ -23,7 +23,7 @@ from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.data.texts.general import BUILT_IN, GENERAL, SKIPPED
+from holdfast.data.texts.general import BUILT_IN, GENERAL_PASSAGES, SKIPPED
 from holdfast.duplicates.duplicates import duplicates_of, combine_tables
 from holdfast.methods.registry import all_methods
 from holdfast.models.generators.causal import CausalNetwork
@@ -145,7 +145,7 @@ def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table])
         if prepared.recipe.task not in DECODER_TASKS:
             rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
             raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
-        source = str(GENERAL)
+        source = str(GENERAL_PASSAGES)
     refuse_missing(source)
     table = prepared.kind.read_general(source, prepared.recipe.data, prepared.rows)
     if len(table) <= MOST_ROWS:

@@ -17,7 +17,7 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.tasks import IMAGE_TASKS
-from holdfast.data.table import Added, Splits, Table
+from holdfast.data.table import AddedRows, Splits, Table
 from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import Loaded
 from holdfast.models.layers import count_parameters
@@ -42,7 +42,7 @@ def prepare(
     *,
     units: Ints | None = None,
     findings: Sequence[Finding] = (),
-    added: Added | None = None,
+    added: AddedRows | None = None,
 ) -> PreparedData:
     """Let the machine decide, load the model, and encode the rows.
 

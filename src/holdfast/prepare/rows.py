@@ -23,7 +23,7 @@ from holdfast.core.machine import refuse_too_many_threads
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
-from holdfast.data.load import read_unlabelled, refuse_test_rows
+from holdfast.data.load import read_unlabelled_texts, refuse_test_rows
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
@@ -223,7 +223,7 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tup
     if path is None:
         return ()
     refuse_test_rows(path, recipe.data.test)
-    lot = same_text(read_unlabelled(path, table, recipe.data.encoding), recipe)
+    lot = same_text(read_unlabelled_texts(path, table, recipe.data.encoding), recipe)
     rows = combine_tables(table, {**given, "unlabelled": lot}, recipe.seed)
     return without_copies(lot, rows.copies, rows.mask("unlabelled"), recipe.seed)
 

@@ -19,9 +19,9 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import count_phrase, list_phrase
-from holdfast.data.labels.spelling import words_of
+from holdfast.data.labels.spelling import label_words
 from holdfast.data.source import read_source
-from holdfast.data.table import Added, Table, added_texts
+from holdfast.data.table import AddedRows, Table, added_texts
 from holdfast.prepare.embedding import has_classes, vectors_of
 from holdfast.quality.names import NamesJudged, judge_names
 from holdfast.recipe import DataPart
@@ -101,7 +101,7 @@ def _named(prepared: PreparedData, train: Ints) -> ClassNames:
         because = "data.names says so: each is a row of its class in training, of weight 2"
         pairs = tuple((label, wanted[label]) for label in classes if label in wanted)
         return _used(pairs, because)
-    words = {label: words_of(label) for label in classes}
+    words = {label: label_words(label) for label in classes}
     pairs = tuple((label, text) for label, text in words.items() if text is not None)
     if wanted is True:
         if not pairs:
@@ -120,7 +120,7 @@ def _why_not(prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str
     """Why names are not even held against the rows."""
     classes = prepared.rows.classes
     if len(pairs) < LEAST_NAMED * len(classes) or len(pairs) < 2:
-        unnamed = next((c for c in classes if words_of(c) is None), classes[0])
+        unnamed = next((c for c in classes if label_words(c) is None), classes[0])
         return (
             f"{len(classes) - len(pairs)} of {len(classes)} labels, such as {unnamed!r}, are no "
             "words (data.names={LABEL: its words, …} gives them some)"
@@ -200,7 +200,7 @@ def _contradicted(labels: Sequence[str]) -> Finding:
     )
 
 
-def _added(like: Table, pairs: Sequence[tuple[str, str]], origin: str, weight: float) -> Added:
+def _added(like: Table, pairs: Sequence[tuple[str, str]], origin: str, weight: float) -> AddedRows:
     place = {label: index for index, label in enumerate(like.classes)}
     texts, labels = [text for _, text in pairs], [place[label] for label, _ in pairs]
     return added_texts(like, texts, labels, origin=origin, weights=weight)

@@ -20,7 +20,7 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.machine import process_count
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.memory.frames import frame_file, write_frame
-from holdfast.data.mix import SOURCE, Mixed, MixSource, mix
+from holdfast.data.mix import SOURCE, MixedRows, MixSource, mix_sources
 from holdfast.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
             rule = "is of one table, and data.mix names several"
             remedy = "Give each source its own: data.mix: [{path: …, text: …, label: …}]."
             raise RecipeError(f"data.{key}", rule, getattr(recipe.data, key), remedy)
-    found = mix(
+    found = mix_sources(
         [
             MixSource(
                 one.path,
@@ -136,7 +136,7 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
     return one, {**held, "data": found.rows}
 
 
-def _of_one_table(recipe: Recipe, found: Mixed) -> dict[str, Any]:
+def _of_one_table(recipe: Recipe, found: MixedRows) -> dict[str, Any]:
     given = {
         name: one.weight
         for name, one in zip(found.names, recipe.data.mix or (), strict=True)

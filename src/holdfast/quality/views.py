@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.data.images.picture import read_picture
+from holdfast.data.images.picture import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import normal_text
 from holdfast.duplicates.pictures import Thumbnails, near_duplicate_images, have_different_content
@@ -334,4 +334,4 @@ class ImageSample:
 def pixels_of(rows: TableRows) -> ImageSample:
     """The view of a table of image files."""
     paths: list[str] = rows.table.column("path")
-    return ImageSample(rows, lambda at: read_picture(paths[at]).image)
+    return ImageSample(rows, lambda at: read_image(paths[at]).image)

@@ -29,7 +29,7 @@ from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Ints
 from holdfast.core.run_files import RESTORE_REMEDY, check_files
-from holdfast.data.columns.extra import refuse_changed
+from holdfast.data.columns.extra import refuse_changed_source
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
@@ -282,7 +282,7 @@ class SourceColumns:
         if source_path(table.source).is_dir():
             return {}
         raw, part = self._raw(table), self._part
-        refuse_changed(raw, table)
+        refuse_changed_source(raw, table)
         if from_conll(raw):
             return {}
         known = {*(read_columns(part) or ()), *table.columns.text, table.columns.label, part.group}

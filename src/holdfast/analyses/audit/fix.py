@@ -23,7 +23,7 @@ from holdfast.core.outputs import OutputFile, check_output, open_output
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell, write_delimited
-from holdfast.data.raw import Raw, reading, source_path
+from holdfast.data.raw import Raw, read_errors, source_path
 from holdfast.data.source import read_source
 from holdfast.prepare.clean import by_default
 from holdfast.quality.clean.apply import (
@@ -194,7 +194,7 @@ def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> Fixed:
     """
     target = _output(out, [treated, log], force)
     raw = read_source(str(treated), None, None)
-    with reading(log):
+    with read_errors(log):
         changes = read_log(log.read_text("utf-8").splitlines(), str(log))
     back = revert(_side(raw, (), None), changes)
     _write(_typed(raw, treated, back.side, set(raw.names)), _nested(raw, treated), target)
@@ -287,7 +287,7 @@ def _write_as(ending: str, table: pa.Table, nested: set[str], stream: io.RawIOBa
     text = io.TextIOWrapper(cast("IO[bytes]", stream), encoding="utf-8", newline="")
     if ending in (".csv", ".tsv"):
         mark = "\t" if ending == ".tsv" else ","
-        write_delimited(text, table.column_names, _cells(table), mark=mark)
+        write_delimited(text, table.column_names, _cells(table), delimiter=mark)
     elif ending == ".jsonl":
         text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(table, nested))
     else:

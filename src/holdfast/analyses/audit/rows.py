@@ -15,17 +15,17 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.tasks import ENCODER_DECODER_TASKS, LABELLED_TEXT_TASKS, IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
 from holdfast.data.chats.chat import is_text_file, load_chats
-from holdfast.data.columns.extra import refuse_changed
+from holdfast.data.columns.extra import refuse_changed_source
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.images.table import load_images
 from holdfast.data.labels.texts import load_labelled
-from holdfast.data.load import load_table, read_unlabelled, unlabelled
+from holdfast.data.load import load_table, read_unlabelled_texts, unlabelled_table
 from holdfast.data.options import RowOptions
 from holdfast.data.pairs import load_pairs
 from holdfast.data.raw import source_path
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
-from holdfast.data.tags.conll import is_conll_file, looks_like_conll
+from holdfast.data.tags.conll import is_conll_file, has_conll_content
 from holdfast.plan.task import resolve_task_from_rows
 from holdfast.prepare.rows import given_rows
 from holdfast.quality.views import OtherColumns
@@ -174,9 +174,9 @@ def _read_other(
 
 def _there(path: str, data: DataPart, group: str | None) -> str | None:
     """The column of groups, where this file has it too."""
-    from holdfast.data.source import read_first
+    from holdfast.data.source import read_first_batch
 
-    if group is None or group not in read_first(path, data.encoding, data.config).names:
+    if group is None or group not in read_first_batch(path, data.encoding, data.config).names:
         return None
     return group
 
@@ -202,12 +202,12 @@ def _unlabelled(recipe: Recipe, table: Table, path: str, names: Mapping[str, str
         return None
     encoding = recipe.data.encoding
     if recipe.data.unlabelled is not None:
-        lot = read_unlabelled(recipe.data.unlabelled, table, encoding)
+        lot = read_unlabelled_texts(recipe.data.unlabelled, table, encoding)
         return lot if len(lot) else None
     if not any(finding.check == "missing_label" for finding in table.findings):
         return None
     raw = read_source(path, encoding, recipe.data.config)
-    lot = unlabelled(raw, table.columns)
+    lot = unlabelled_table(raw, table.columns)
     lot = lot.take(np.flatnonzero(~np.isin(lot.column("row"), table.column("row"))))
     return replace(lot, source=names.get(path, table.source)) if len(lot) else None
 
@@ -217,10 +217,10 @@ def _beside(table: Table, path: str, data: DataPart) -> tuple[OtherColumns, str]
     place = source_path(path)
     if place.is_dir():
         return OtherColumns(), "a folder of pictures has no columns"
-    if is_conll_file(path) or looks_like_conll(path, data.encoding) or is_text_file(path):
+    if is_conll_file(path) or has_conll_content(path, data.encoding) or is_text_file(path):
         return OtherColumns(), f"{Path(path).name} has no columns beside its texts"
     raw = read_source(path, data.encoding, data.config)
-    refuse_changed(raw, table)
+    refuse_changed_source(raw, table)
     used = {*table.columns.text, table.columns.label, table.columns.group}
     names = tuple(name for name in raw.names if name not in used)
     if not names:

@@ -19,7 +19,7 @@ from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import IMAGE_TASKS, GENERATIVE_TASKS
-from holdfast.data.images.picture import read_picture
+from holdfast.data.images.picture import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
@@ -97,7 +97,7 @@ def make_views(found: AuditRows, progress: Progress) -> Views:
 def _pictures(rows: TableRows, given: Mapping[str, Table] = MappingProxyType({})) -> Pictures:
     paths: list[str] = rows.table.column("path")
     others = {name: _pictures(TableRows(table)) for name, table in given.items()}
-    return Pictures(rows, paths, lambda at: read_picture(paths[at]).image, others=others)
+    return Pictures(rows, paths, lambda at: read_image(paths[at]).image, others=others)
 
 
 def _read_by_model(

@@ -30,7 +30,7 @@ from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
 from holdfast.core.wording import count_phrase
-from holdfast.data.table import Added, Table
+from holdfast.data.table import AddedRows, Table
 from holdfast.fits.fit import fit
 from holdfast.fits.lessons import ORIGIN, Lessons
 from holdfast.fits.policies import begins_as_probe
@@ -358,7 +358,7 @@ def _alone(fitted: FittedModel) -> Predictor | str:
         if lot is not None and own:
             origins = tuple(lot.origins[i] for i in own)
             prepared = prepared.extended(
-                Added(lot.table.take(own), np.asarray(lot.weights)[own], origins)
+                AddedRows(lot.table.take(own), np.asarray(lot.weights)[own], origins)
             )
         return Predictor.of(fit(prepared, train, valid))
     except InputError as error:

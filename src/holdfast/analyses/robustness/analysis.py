@@ -171,9 +171,9 @@ def _repaint(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
     import torch
     from PIL import Image
 
-    from holdfast.data.images.picture import read_picture
+    from holdfast.data.images.picture import read_image
 
-    image = read_picture(path).image.convert("RGB")
+    image = read_image(path).image.convert("RGB")
     pixels = torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]
     changed = PICTURES[name](pixels, rng)[0].permute(1, 2, 0).numpy()
     Image.fromarray(np.rint(changed * 255).astype(np.uint8)).save(to)

@@ -116,10 +116,10 @@ def command(
 
 def _store(feedback: str | None) -> str:
     """The store that the feedback came of, without a password."""
-    from holdfast.data.database_url import masked
+    from holdfast.data.database_url import mask_password
     from holdfast.plugins.update.feedback import is_store
 
-    return masked(feedback) if feedback is not None and is_store(feedback) else "URL"
+    return mask_password(feedback) if feedback is not None and is_store(feedback) else "URL"
 
 
 def _rounds(asking: UpdateOptions, schedule: RoundSchedule, output: RunOutput) -> None:

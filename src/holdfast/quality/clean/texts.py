@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from holdfast.data.texts.general import ANY, TO_LATIN
+from holdfast.data.texts.general import LOOK_ALIKE_PATTERN, TO_LATIN
 from holdfast.quality.clean.treatment import NoSettings, RowTreatment, add
 from holdfast.quality.personal import KINDS, SEEN, find_personal
 
@@ -132,7 +132,7 @@ add(
 _LATIN = r"[A-Za-z\u00c0-\u024f]"
 MIXED = re.compile(
     rf"(?<!\w)(?=[\w'-]*{_LATIN}[\w'-]*{_LATIN})(?:{_LATIN}|['-](?=\w))*"
-    rf"(?:{ANY}+(?:{_LATIN}|['-](?=\w))*)+(?!\w)"
+    rf"(?:{LOOK_ALIKE_PATTERN}+(?:{_LATIN}|['-](?=\w))*)+(?!\w)"
 )
 
 
@@ -150,7 +150,7 @@ add(
         "homoglyphs",
         NoSettings,
         in_one_script,
-        seen=ANY,
+        seen=LOOK_ALIKE_PATTERN,
         because="had letters of another script that look like its own",
         order=50,
         fixes=("mixed_scripts",),

@@ -11,7 +11,7 @@ from holdfast.contract.fit import Kind, Read, Sides
 from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.data.chats.chat import form_of, load_chats, same_form
+from holdfast.data.chats.chat import form_of, load_chats, check_same_form
 from holdfast.data.chats.turns import choose_template
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
@@ -38,7 +38,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     if like is None:
         return load_chats(source, data.row_options(label=data.label or data.target))
     options = data.row_options(text=like.columns.text, label=like.columns.label)
-    return same_form(load_chats(source, options), like)
+    return check_same_form(load_chats(source, options), like)
 
 
 def general(read: Read, source: str, data: DataPart, like: Table) -> Table:

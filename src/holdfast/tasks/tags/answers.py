@@ -32,7 +32,7 @@ from holdfast.data.raw import Raw, store
 from holdfast.data.table import Columns, Table, decisions_in
 from holdfast.data.tags.conll import holds_sentences, read_sentences, sentence_rows
 from holdfast.data.tags.scheme import OUTSIDE
-from holdfast.data.tags.sentences import choose_tagged, load_tagged, read_tagged, untagged
+from holdfast.data.tags.sentences import choose_tagged, load_tagged, read_tagged, untagged_table
 from holdfast.metrics.reliability import Calibration, calibrate
 from holdfast.models.encoders.checkpoint import load_saved_tagger
 from holdfast.models.encoders.classifier import LoadedClassifier
@@ -105,7 +105,7 @@ class TagUse(SavedModels[TextModel]):
             asked = RowOptions(self._words(raw, options), need_label=False)
             columns = choose_tagged(raw, asked)
         chosen = tuple(made for made in decisions_in(log) if made.what == "words column")
-        table = untagged(raw, Columns(columns.text, None))
+        table = untagged_table(raw, Columns(columns.text, None))
         return PredictionRequest(raw, table, decisions=(*decisions, *raw.decisions, *chosen))
 
     def _words(self, raw: Raw, options: Options) -> Sequence[str] | None:

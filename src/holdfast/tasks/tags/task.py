@@ -26,7 +26,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Scores
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.data.tags.scheme import are_bare, entity_types
+from holdfast.data.tags.scheme import are_untyped, entity_types
 from holdfast.data.tags.sentences import load_tagged
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.metrics import Metric
@@ -166,7 +166,7 @@ def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, 
         )
     without = np.setdiff1d(np.arange(len(names)), examples.tags)
     if len(without):
-        bare = are_bare(names)
+        bare = are_untyped(names)
         known = entity_types((names[tag] for tag in np.unique(examples.tags)), bare)
         missing = [names[tag] for tag in without]
         found.append(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from holdfast.core.wording import count_phrase, has_or_have, list_phrase
-from holdfast.data.labels.spelling import merged_spellings, words_of
+from holdfast.data.labels.spelling import spelling_decision, label_words
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.names import centred, judge_names
 from holdfast.quality.views import Embedded, TableRows
@@ -36,7 +36,7 @@ def label_variants(rows: TableRows) -> CheckResult | None:
             groups[_BETWEEN.sub(" ", name.casefold()).strip()].append(name)
     twice = [names for names in groups.values() if len(names) > 1]
     if not twice:
-        merged = merged_spellings(table.decisions)
+        merged = spelling_decision(table.decisions)
         if merged is None:
             return None
         remedy = "Write each class in one way, so that other programs read the same classes."
@@ -103,7 +103,7 @@ def names_against_rows(view: Embedded) -> CheckResult | None:
     named = {
         k: words
         for k, name in enumerate(classes)
-        if counts[k] >= LEAST_ROWS and (words := words_of(name)) is not None
+        if counts[k] >= LEAST_ROWS and (words := label_words(name)) is not None
     }
     if len(named) < 3:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
-from holdfast.data.texts.general import OPEN, REFUSAL, normal_text
+from holdfast.data.texts.general import UNFINISHED, REFUSAL, normal_text
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.pairs import EXAMPLES, LISTED, SERIOUS
 from holdfast.quality.single import single_finding
@@ -87,7 +87,7 @@ def cut_answers(rows: TableRows) -> CheckResult | None:
     found = {
         position: f"…{text[-60:]!r}"
         for (position, text), whole in zip(prose, ended, strict=True)
-        if not whole and len(text) >= long and OPEN.search(text[-20:])
+        if not whole and len(text) >= long and UNFINISHED.search(text[-20:])
     }
     return single_finding(
         rows,

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 from holdfast.core.wording import count_phrase
-from holdfast.data.texts.general import language_of
+from holdfast.data.texts.general import identify_language
 from holdfast.quality.check import CheckResult, check, with_texts
 from holdfast.quality.clean.spelling import (
     CAPITAL,
@@ -52,7 +52,7 @@ def wrong_language(view: Closely) -> CheckResult | None:
     ):
         if len(_LETTER.findall(text[:2000])) < _LETTERS:
             continue
-        language, sure = language_of(text[:2000])
+        language, sure = identify_language(text[:2000])
         if sure >= _SURE:
             known.append((position, text, language))
     if len(known) < _LEAST_ROWS:
@@ -83,7 +83,7 @@ def _whole(text: str, language: str, main: str) -> bool:
         return True
     middle = len(words) // 2
     return all(
-        language_of(" ".join(half))[0] == language for half in (words[:middle], words[middle:])
+        identify_language(" ".join(half))[0] == language for half in (words[:middle], words[middle:])
     )
 
 
