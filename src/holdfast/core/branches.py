@@ -27,8 +27,8 @@ def snapshots_on_branch(history: Sequence[Snapshot], now: Branch) -> tuple[Snaps
 
 
 def items_on_branch(items: Sequence[T], current: Branch, branch_and_step: Callable[[T], tuple[Branch, int]]) -> list[T]:
-    """Of ``items``, whose branch and step ``branch_and_step`` tells, those in ``current`` or before a fork that
-    leads to it.
+    """Of ``items``, whose branch and step ``branch_and_step`` tells, those in ``current`` or before
+    a fork that leads to it.
 
     >>> first, second = Branch(), Branch(1, 0, 2)
     >>> looks = [(first, 0), (first, 2), (first, 4), (second, 4)]

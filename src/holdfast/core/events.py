@@ -54,7 +54,8 @@ class Stateful(Protocol):
 class Listener(Protocol):
     """An object with one method per event that it cares about, each named as in ``EVENTS`` and
     taking the run's state. A listener with state is also ``Stateful``, and its state is kept under
-    its ``name``, which is its own in a run. ``place`` says when it hears an event: ``order_listeners``."""
+    its ``name``, which is its own in a run. ``place`` says when it hears an event:
+    ``order_listeners``."""
 
     @property
     def name(self) -> str: ...

@@ -78,9 +78,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(folder: Path, description: str) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A hidden folder beside ``folder``, and the function that makes it ``folder``; else it goes, and
-    with it the folders above that were made for it. Raises ``RunError`` where ``description`` lies there,
-    which is never written over."""
+    """A hidden folder beside ``folder``, and the function that makes it ``folder``; else it goes,
+    and with it the folders above that were made for it. Raises ``RunError`` where ``description``
+    lies there, which is never written over."""
     partial = folder.with_name(f".{folder.name}.partial")
     new_parents = [path for path in (folder.parent, *folder.parent.parents) if not path.exists()]
     with disk_errors(folder):

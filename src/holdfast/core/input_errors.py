@@ -1,11 +1,11 @@
 """Whose fault an exception is: the input's, the machine's, or Holdfast's own.
 
-``reading_errors`` is the net round every place where a stranger's bytes come in: a file of rows, a recipe, a
-model's folder, a log, a run's folder. ``resource_error`` tells whether the system gave no memory, or no
-thread, and which limit says so. Anything else is a defect, which may cost a detail and never a
-trained model: where training is over, or is somebody else's, a part that fails is left out and
-named (``surviving_defects``). ``HOLDFAST_DEFECTS=raise`` lets every defect end the program, as the tests
-have it.
+``reading_errors`` is the net round every place where a stranger's bytes come in: a file of rows, a
+recipe, a model's folder, a log, a run's folder. ``resource_error`` tells whether the system gave no
+memory, or no thread, and which limit says so. Anything else is a defect, which may cost a detail
+and never a trained model: where training is over, or is somebody else's, a part that fails is left
+out and named (``surviving_defects``). ``HOLDFAST_DEFECTS=raise`` lets every defect end the program,
+as the tests have it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ REPORT_IT = "a defect in Holdfast, please report it"
 def reading_errors(
     source: str, error_class: type[InputError], rule: str = "cannot be read", remedy: str = ""
 ) -> Iterator[None]:
-    """Turn whatever reading ``source`` raises into one error of ``error_class``, which exits with 2.
+    """Turn whatever reading ``source`` raises into one error of ``error_class``, which exits with
+    2.
 
     It belongs round the reading alone, never round what is then computed: there an unexpected
     error is a defect, and must look like one. Errors of Holdfast's own pass as they are, and so do
@@ -140,8 +141,8 @@ def defect_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def surviving_defects(detail: str, kept_note: str) -> Iterator[None]:
     """A defect inside ends the block and no more: the decision log says that ``detail`` is
-    not written, why, and what is ``kept_note``. What the input or the machine is at fault for, and an
-    interrupt, is raised."""
+    not written, why, and what is ``kept_note``. What the input or the machine is at fault for, and
+    an interrupt, is raised."""
     try:
         yield
     except (InputError, Interrupted):

@@ -182,8 +182,8 @@ def _within_size(result: dict[str, object], defects: list[str]) -> dict[str, Any
 def read_events(path: Path, partial_end: bool = False) -> list[dict[str, Any]]:
     """The lines of ``events.jsonl``, with the types of what Holdfast reads checked.
 
-    ``partial_end`` passes over a last line that is cut off, as a run leaves it that is killed or writes
-    just now. Raises ``RunError``, which names the line.
+    ``partial_end`` passes over a last line that is cut off, as a run leaves it that is killed or
+    writes just now. Raises ``RunError``, which names the line.
     """
     with reading_errors(str(path), RunError, remedy=UNFINISHED_REMEDY):
         raw = _read_bytes(path)

@@ -57,8 +57,8 @@ class Tally:
         severity: Severity = "warn",
         fixed: bool = False,
     ) -> None:
-        """Write a finding into the log, if there are any rows: so many ``total_rows`` rows, and ``description``
-        they are or lack."""
+        """Write a finding into the log, if there are any rows: so many ``total_rows`` rows, and
+        ``description`` they are or lack."""
         if self.count:
             because = f"{self.count} row{'s' if self.count > 1 else ''} {description}"
             share, rows = self.count / total_rows, tuple(self.rows)
@@ -150,8 +150,8 @@ def row_schema(columns: Columns, *extra_columns: tuple[str, pa.DataType]) -> pa.
 def report_missing(
     columns: Columns, rows: int, *, text: Tally, label: Tally, group: Tally, label_word: str = "label"
 ) -> None:
-    """Write one finding into the log for each kind of missing value that occurs. ``label_word`` is what
-    the label is called; a pair's text is its source."""
+    """Write one finding into the log for each kind of missing value that occurs. ``label_word`` is
+    what the label is called; a pair's text is its source."""
     fill, missing = "Fill them in the source, if they matter.", columns.label_missing
     text_columns = " or ".join(map(repr, columns.text))
     check = "missing_text" if label_word == "label" else "missing_source"

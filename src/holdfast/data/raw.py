@@ -72,7 +72,8 @@ def batch_rows(columns: int) -> int:
 def batched(
     items: Iterable[tuple[T, int]], max_rows: Callable[[], int] = lambda: BATCH_ROWS
 ) -> Iterator[list[T]]:
-    """Items, each with its characters, in lots of the ``max_rows`` rows or characters of a batch."""
+    """Items, each with its characters, in lots of the ``max_rows`` rows or characters of a batch.
+    """
     group: list[T] = []
     characters = 0
     for item, length in items:

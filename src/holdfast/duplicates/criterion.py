@@ -16,14 +16,14 @@ One word in ten replaced is within the rule for every n ≥ 10; an eighth leaves
 of counting words ("don't": one or two). Under ten words a single other word is another text:
 "What is the capital of X?". The similarity is 1 − d ÷ (words of the larger bag).
 
-Texts of fewer than 2 × 8 words must also keep their order, but for ``MAX_MOVED_WORDS`` words moved: in
-short texts it carries the meaning. Longer ones may be rearranged.
+Texts of fewer than 2 × 8 words must also keep their order, but for ``MAX_MOVED_WORDS`` words moved:
+in short texts it carries the meaning. Longer ones may be rearranged.
 
 Where a single word of a text of fewer than 2 × 8 words differs, the pair is refused when
 
 - both odd words hold digits: "the 3rd president of …", "the 16th president of …";
-- ``TEMPLATE_TEXTS`` or more different texts are equal but for that one word: then the rest is a form
-  with a slot ("What is the origin of the word … ?"), and the word is what the text is about.
+- ``TEMPLATE_TEXTS`` or more different texts are equal but for that one word: then the rest is a
+  form with a slot ("What is the origin of the word … ?"), and the word is what the text is about.
 
 Both bags must also have at least five words beside their punctuation.
 """

@@ -7,10 +7,10 @@ are cut where they would swallow too much (``group_and_cut``).
 
 Nothing depends on the order of the texts: texts are numbered by the hash of their normal form.
 
-Several tables stand in one row of positions (``CombinedRows``), so that copies between them are found by
-the same rule. Rows that copy a protected table, a given test or validation file, are left out of
-what is divided; only direct copies are: a copy of a copy that is no copy of a protected row itself
-may stay.
+Several tables stand in one row of positions (``CombinedRows``), so that copies between them are
+found by the same rule. Rows that copy a protected table, a given test or validation file, are left
+out of what is divided; only direct copies are: a copy of a copy that is no copy of a protected row
+itself may stay.
 """
 
 from __future__ import annotations
@@ -167,9 +167,9 @@ def find_duplicates(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | 
 
     engine : where the first search of many texts runs; one that is named makes it run for few too.
 
-    No texts give no groups. About 60 bytes of memory a text and 8 a word. From ``IN_MEMORY_TEXTS`` texts
-    on, a first search in bounded memory finds the texts that have a near-copy at all, and the exact
-    rule is asked for these alone (``pairs_within_limits``): the links are the same.
+    No texts give no groups. About 60 bytes of memory a text and 8 a word. From ``IN_MEMORY_TEXTS``
+    texts on, a first search in bounded memory finds the texts that have a near-copy at all, and the
+    exact rule is asked for these alone (``pairs_within_limits``): the links are the same.
     """
     if engine is not None or len(texts) >= IN_MEMORY_TEXTS:
         return find_duplicates_in_blocks(texts, seed=seed, engine=engine)
@@ -179,13 +179,14 @@ def find_duplicates(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | 
 def find_duplicates_in_blocks(
     texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None
 ) -> Duplicates:
-    """``find_duplicates`` in two searches: which texts can have near-copies, and the rule for these.
+    """``find_duplicates`` in two searches: which texts can have near-copies, and the rule for
+    these.
 
-    Every text is read once, its words as hashes (``hashed_bags.py``). Its ``pairs_within_limits`` finds each
-    text that has another within the *number* of words in which the rule lets two differ; texts of
-    ``MIN_SKETCHED_WORDS`` words less the overlap or more, of which buckets of rare words could miss some, are all
-    suspects. They are a few in a hundred of ordinary data, and among them alone the exact rule is
-    asked: typing errors, digits, forms with a slot, order.
+    Every text is read once, its words as hashes (``hashed_bags.py``). Its ``pairs_within_limits``
+    finds each text that has another within the *number* of words in which the rule lets two differ;
+    texts of ``MIN_SKETCHED_WORDS`` words less the overlap or more, of which buckets of rare words
+    could miss some, are all suspects. They are a few in a hundred of ordinary data, and among them
+    alone the exact rule is asked: typing errors, digits, forms with a slot, order.
     """
     engine = engine or local_engine()
     hashed = read_hashed(texts, engine)
@@ -282,9 +283,9 @@ def combine_tables(
 def duplicates_of(
     duplicates: Duplicates, known: npt.NDArray[np.bool_], requested: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Which of the texts that are ``requested`` about [n] copy a ``known`` one [n], [asked]: they are
-    in its group, or linked to it: a group that chains made too large is cut, and its links still
-    tell copies."""
+    """Which of the texts that are ``requested`` about [n] copy a ``known`` one [n], [asked]: they
+    are in its group, or linked to it: a group that chains made too large is cut, and its links
+    still tell copies."""
     links, is_linked = duplicates.near_pairs(), np.isin(duplicates.groups, duplicates.groups[known])
     for here, there in ((links.first, links.second), (links.second, links.first)):
         is_linked[here[known[there]]] = True

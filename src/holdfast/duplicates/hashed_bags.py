@@ -3,8 +3,8 @@
 The two steps of ``words.py``, with numbers that need no vocabulary. A word is the upper 31 bits of
 its hash. Its *code* is its rarity, the logarithm of the number of words in its slot, one of at most
 2^24 (five bits), before 26 bits of the hash: sorted codes begin with a text's rarest words, as the
-exact numbers of ``words.py`` do, and a code below ``ONCE_CODE`` occurs once. Two words pass for equal
-with a probability of 1.5e-8; a slot that two words share makes both look a little commoner,
+exact numbers of ``words.py`` do, and a code below ``ONCE_CODE`` occurs once. Two words pass for
+equal with a probability of 1.5e-8; a slot that two words share makes both look a little commoner,
 which moves no verified pair.
 
 Words are hashed straight from Arrow's buffers: no Python string is made of any. A word of at most
@@ -111,7 +111,8 @@ def hashed_bags(hashed: HashedTexts, rows: I64) -> Bags:
 
 
 def arrow_blocks(texts: Sequence[str]) -> Iterator[Any]:
-    """The texts as Arrow arrays of at most ``BLOCK_TEXTS`` texts and about ``BLOCK_CHARACTERS`` bytes."""
+    """The texts as Arrow arrays of at most ``BLOCK_TEXTS`` texts and about ``BLOCK_CHARACTERS``
+    bytes."""
     for begin in range(0, len(texts), BLOCK_TEXTS):
         block = arrow_slice(texts, begin, min(begin + BLOCK_TEXTS, len(texts)))
         if not len(block):
@@ -313,9 +314,9 @@ def pairs_within_limits(
     """The candidates whose bags differ in no more words than the smaller of their limits, in order;
     and how many rows met only some of a bucket.
 
-    ``max_differing`` [rows] is in how many words each text may differ from a longer one, ``depth`` [rows]
-    how many of its rarest words make its buckets, at most ``MAX_DEPTH`` and as far as it has so many.
-    Texts that are too short to have near-copies have neither.
+    ``max_differing`` [rows] is in how many words each text may differ from a longer one, ``depth``
+    [rows] how many of its rarest words make its buckets, at most ``MAX_DEPTH`` and as far as it has
+    so many. Texts that are too short to have near-copies have neither.
     """
     is_eligible = has_enough_words(bags)
     limits = np.where(is_eligible, np.minimum(max_differing, np.iinfo(np.int16).max), -1).astype(np.int16)

@@ -8,8 +8,8 @@ questions of one form, "What is the capital of …?", which are no copies: it is
 nothing is dropped for it.
 
 Every pair is verified by its hashed words (``hashed_bags.py``). Candidates share two of their
-rarest words (``pairs_within_limits``): of a million texts with two tenths of the words replaced by others 98
-pairs in 100 did, with three tenths 97 (``benchmarks/many_texts.py``).
+rarest words (``pairs_within_limits``): of a million texts with two tenths of the words replaced by
+others 98 pairs in 100 did, with three tenths 97 (``benchmarks/many_texts.py``).
 """
 
 from __future__ import annotations

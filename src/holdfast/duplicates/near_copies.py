@@ -1,20 +1,20 @@
 """Near-copies among texts: candidates without comparing all with all, then the exact rule.
 
-Rows of fewer than ``MIN_SKETCHED_WORDS`` words: two bags that differ in at most k words share the two rarest of
-their common words, and those stand among the k + 2 rarest words of each (at most k rarer ones are
-not common). So rows are bucketed by every pair of their k + 2 rarest words, and **no pair within
-the rule of ``criterion.py`` is missed**: three buckets a row up to 15 words. This is the prefix
-filter of set-similarity joins (Chaudhuri et al. 2006; Bayardo et al. 2007, "AllPairs") with pairs
-for tokens, so that buckets stay small where single words are common.
+Rows of fewer than ``MIN_SKETCHED_WORDS`` words: two bags that differ in at most k words share the
+two rarest of their common words, and those stand among the k + 2 rarest words of each (at most k
+rarer ones are not common). So rows are bucketed by every pair of their k + 2 rarest words, and **no
+pair within the rule of ``criterion.py`` is missed**: three buckets a row up to 15 words. This is
+the prefix filter of set-similarity joins (Chaudhuri et al. 2006; Bayardo et al. 2007, "AllPairs")
+with pairs for tokens, so that buckets stay small where single words are common.
 
 Longer rows: bottom-k MinHash (Broder 1997) over runs of four words. With one word in eight
 changed, more than half of the runs survive; of ``SKETCH_SIZE`` = 24 about ten are shared.
 
 A bucket larger than ``MAX_BUCKET`` is refined by a third rare word; where it stays larger, each row
-meets the next ``NEIGHBOURS_IN_LARGE_BUCKET`` rows of its bucket only, until it has ``ENOUGH_LIKELY_COPIES`` likely copies.
-``CandidateSearch.windowed`` counts the rows concerned.
-MinHash over character shingles finds the same copies of short texts, but at one changed word in
-ten (Jaccard about 0.7) needs some 40 hash functions a row for 95 %.
+meets the next ``NEIGHBOURS_IN_LARGE_BUCKET`` rows of its bucket only, until it has
+``ENOUGH_LIKELY_COPIES`` likely copies. ``CandidateSearch.windowed`` counts the rows concerned.
+MinHash over character shingles finds the same copies of short texts, but at one changed word in ten
+(Jaccard about 0.7) needs some 40 hash functions a row for 95 %.
 
 Candidates are verified by the rule of ``criterion.py``. Two cheap tests come first and never refuse
 a true pair: the bags' sizes may differ by at most d, and so may the words that only one side has,
@@ -127,8 +127,8 @@ def rare_pairs(bags: Bags) -> tuple[U64, I64]:
 
 def minhash_sketches(bags: Bags, seed: int) -> tuple[U64, I64]:
     """The ``SKETCH_SIZE`` smallest hashes of the word runs of each long row, and the row."""
-    # The two searches overlap: two copies may stand on either side of ``MIN_SKETCHED_WORDS``, as they may differ
-    # in an eighth of their words.
+    # The two searches overlap: two copies may stand on either side of ``MIN_SKETCHED_WORDS``, as
+    # they may differ in an eighth of their words.
     rows = np.flatnonzero(has_enough_words(bags) & (bags.lengths >= MIN_SKETCHED_WORDS - SEARCH_OVERLAP))
     keys: list[U64] = [np.empty(0, np.uint64)]
     owners: list[I64] = [np.empty(0, np.int64)]
@@ -373,11 +373,12 @@ def _word_hashes(words: I64 | I32) -> U64:
 
 
 def are_reordered(bags: Bags, first: I64, second: I64, differing: I64) -> npt.NDArray[np.bool_]:
-    """Which pairs [m] need more than ``MAX_MOVED_WORDS`` words moved, beside their ``differing`` words.
+    """Which pairs [m] need more than ``MAX_MOVED_WORDS`` words moved, beside their ``differing``
+    words.
 
     The longest common subsequence of words is then shorter than the larger bag's size less
-    ``differing`` less ``MAX_MOVED_WORDS``. Pairs that agree place by place but for ``differing`` words, by
-    far the most, are not aligned at all.
+    ``differing`` less ``MAX_MOVED_WORDS``. Pairs that agree place by place but for ``differing``
+    words, by far the most, are not aligned at all.
     """
     from rapidfuzz.distance import LCSseq
 

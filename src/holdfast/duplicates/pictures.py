@@ -1,11 +1,11 @@
 """Pictures that are copies of one another after a resize, a recompression or a small change.
 
-Each picture becomes a thumbnail of ``THUMBNAIL_PIXELS`` × ``THUMBNAIL_PIXELS`` pixels, and of it a perceptual hash of 64
-bits (pHash: Zauner 2010; the signs of the low frequencies of a discrete cosine transform about
-their median). Pairs whose hashes differ in few bits are candidates, and so are each row's nearest
-by their coarse forms; a candidate is a copy when the two thumbnails, laid on one another as well as
-a shift of ``MAX_SHIFT`` pixels allows, agree: the correlation of their pixels is at least
-``MIN_CORRELATION``.
+Each picture becomes a thumbnail of ``THUMBNAIL_PIXELS`` × ``THUMBNAIL_PIXELS`` pixels, and of it a
+perceptual hash of 64 bits (pHash: Zauner 2010; the signs of the low frequencies of a discrete
+cosine transform about their median). Pairs whose hashes differ in few bits are candidates, and so
+are each row's nearest by their coarse forms; a candidate is a copy when the two thumbnails, laid on
+one another as well as a shift of ``MAX_SHIFT`` pixels allows, agree: the correlation of their
+pixels is at least ``MIN_CORRELATION``.
 
 Drawings of one stroke agree much without being copies (digits 1 of MNIST: up to 0.985), and two
 photographs hardly ever do. So a copy must also stand out: what parts the pair is at most

@@ -4,10 +4,10 @@ A cosine means nothing by itself: any two questions to a bank are alike. So what
 table share is taken off first (``shared_similarity`` s): a pair's *agreement* is (cosine − s) ÷
 (1 − s), 0 of two rows drawn at random and 1 of the same text.
 
-At ``MIN_AGREEMENT`` pairs are paraphrases, in tables with little and with much in common: of 27 drawn
-from CR, MR, TREC and BANKING77 at 0.92 … 0.95, where the doubtful ones are, 26 were judged to say
-the same. Numbers that differ, or a negation on one side only, refuse a pair: an encoder hardly sees
-them.
+At ``MIN_AGREEMENT`` pairs are paraphrases, in tables with little and with much in common: of 27
+drawn from CR, MR, TREC and BANKING77 at 0.92 … 0.95, where the doubtful ones are, 26 were judged to
+say the same. Numbers that differ, or a negation on one side only, refuse a pair: an encoder hardly
+sees them.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ def similar_pairs(
 
 
 def pairs_of(neighbours: Neighbours, min_similarity: float, *, same_table: bool) -> SimilarPairs:
-    """The pairs in a list of neighbours, the most similar first; ``same_table`` says that both are of one
-    table."""
+    """The pairs in a list of neighbours, the most similar first; ``same_table`` says that both are
+    of one table."""
     rows, places = np.nonzero(neighbours.similarity >= min_similarity)
     first, second = rows.astype(np.int64), neighbours.index[rows, places]
     similarity = neighbours.similarity[rows, places]

@@ -254,7 +254,8 @@ def starts_of(counts: Ints) -> I64:
 
 
 def _in_parts(texts: list[str]) -> Iterator[list[str]]:
-    """The texts in parts of about ``BLOCK_CHARACTERS``: their words take many times their length."""
+    """The texts in parts of about ``BLOCK_CHARACTERS``: their words take many times their length.
+    """
     begin = size = 0
     for at, text in enumerate(texts):
         size += len(text)

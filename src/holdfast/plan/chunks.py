@@ -31,9 +31,9 @@ def choose_chunk_loss(
 ) -> tuple[ResolvedRecipe, tuple[Decision, ...]]:
     """The recipe with ``train.chunk_loss`` on or off; why, where it is on.
 
-    Unasked only where the logits of one pass would take more than ``MIN_LOGITS_MB``, so that the numbers
-    of small runs stay what they are to the bit. Raises ``RecipeError`` where it is asked for and
-    cannot be done.
+    Unasked only where the logits of one pass would take more than ``MIN_LOGITS_MB``, so that the
+    numbers of small runs stay what they are to the bit. Raises ``RecipeError`` where it is asked
+    for and cannot be done.
     """
     requested = recipe.train.chunk_loss
     obstacle = _chunking_obstacle(recipe, loaded)

@@ -50,8 +50,8 @@ def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
 
 
 def resolve_task_from_rows(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
-    """As ``resolve_task``, where no model is asked to do the task: what the rows are is enough, and a
-    default model that could not write their answers is no fault of theirs."""
+    """As ``resolve_task``, where no model is asked to do the task: what the rows are is enough, and
+    a default model that could not write their answers is no fault of theirs."""
     if recipe.task is not None or is_image_folder(str(recipe.data.path)):
         return resolve_task(recipe)
     if purpose_of(recipe.model.name, recipe.model.revision) != "encoder":

@@ -10,8 +10,8 @@
 With units of one row every class is within one row of its fraction on each side; with larger ones,
 within the size of its largest unit wherever the units can be spread at all.
 
-Rows of several labels are stratified by each label by itself (``assign_multilabel``); rows of several
-sources by class and source (``strata_by_source``).
+Rows of several labels are stratified by each label by itself (``assign_multilabel``); rows of
+several sources by class and source (``strata_by_source``).
 """
 
 from __future__ import annotations
@@ -221,8 +221,8 @@ def assign_multilabel(
     all, of equals to the first in a seeded order. Rows without a label come last and fill up the
     sides. A unit counts with its rows; the largest of a label come first, as in packing.
 
-    ``unit_of_row`` [n] the unit of each row, ``label_matrix`` [n, labels] which labels it has, ``keys``
-    [units] the order of equals, ``fractions`` of the sides, summing to 1.
+    ``unit_of_row`` [n] the unit of each row, ``label_matrix`` [n, labels] which labels it has,
+    ``keys`` [units] the order of equals, ``fractions`` of the sides, summing to 1.
 
     Raises ``SplitError`` where there are fewer units than sides.
     """
@@ -267,9 +267,9 @@ def strata_by_source(
     """What is kept in proportion [n] where each source is divided by itself: a class of a source,
     and what each is called.
 
-    A class of which a source has fewer units (``unit_of_row`` [n]) than there are ``splits`` is divided
-    together with the same class of the other sources that have too few, and where these are too
-    few together, with the source that has most of it.
+    A class of which a source has fewer units (``unit_of_row`` [n]) than there are ``splits`` is
+    divided together with the same class of the other sources that have too few, and where these are
+    too few together, with the source that has most of it.
     """
     _, source = np.unique(sources, return_inverse=True)
     cells = labels * (int(source.max(initial=0)) + 1) + source

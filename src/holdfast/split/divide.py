@@ -116,8 +116,8 @@ def _split_source(
         groups = np.array(group_of_row, dtype=np.int64)[kept_rows]
     units = make_units(copies.groups[kept_rows], copies.contents[kept_rows], labels, groups, seed)
     assignment, row_assignment = _assign_rows(table, kept_rows, units, shares, seed, strategy)
-    # ``split_names`` goes from train to test, the least to the most protected. Without a parted block no
-    # copy can cross, and nothing is searched; by hash any may.
+    # ``split_names`` goes from train to test, the least to the most protected. Without a parted
+    # block no copy can cross, and nothing is searched; by hash any may.
     order = tuple(reversed(range(len(split_names)))) if units.block or strategy.stable else ()
     crossing = find_crossing_copies(copies, kept_rows, assignment, order)
     remaining = ~np.isin(kept_rows, crossing.rows)
@@ -374,7 +374,8 @@ def refuse_leaks(splits: Splits) -> None:
 def refuse_shared_copies(copies: Duplicates, assignment: npt.NDArray[np.int8], split_names: list[str]) -> None:
     """Raise ``SplitError`` where a verified near-copy crosses sides without a reported cut.
 
-    ``assignment`` [n] is the side of each text of ``copies``, an index into ``split_names``; -1 for dropped.
+    ``assignment`` [n] is the side of each text of ``copies``, an index into ``split_names``; -1 for
+    dropped.
     """
     in_split = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(split_names)), dtype=bool)
     in_split[copies.exact[assignment >= 0], assignment[assignment >= 0]] = True

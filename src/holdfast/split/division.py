@@ -1,11 +1,12 @@
 """What one division knows: the units that stay together, what is dropped, and where each row goes.
 
 Copies of copies and groups of groups are followed to the end: a copy in two groups joins both.
-That costs nothing while what is joined stays small. Where it would hold more than ``MAX_UNIT_SHARE`` of the
-rows (fifteen essay prompts and a dozen copied essays are one block), no division could be even, and
-one text would decide where whole groups go: there the groups stay apart, and a row that copies a
-row of a more protected side is dropped (``find_crossing_copies``): of training for validation and test
-rows, of validation for test rows. Rows are dropped, too, that a given, protected table holds.
+That costs nothing while what is joined stays small. Where it would hold more than
+``MAX_UNIT_SHARE`` of the rows (fifteen essay prompts and a dozen copied essays are one block), no
+division could be even, and one text would decide where whole groups go: there the groups stay
+apart, and a row that copies a row of a more protected side is dropped (``find_crossing_copies``):
+of training for validation and test rows, of validation for test rows. Rows are dropped, too, that a
+given, protected table holds.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def _row_keys(contents: U64, labels: npt.NDArray[np.generic], seed: int) -> U64:
 
 def _part_large_units(of_row: I64, copies: I64, groups: I64) -> tuple[I64, int]:
     """Units [n] of rows that copies and groups have joined (``of_row``), in which those of several
-    groups and more than ``MAX_UNIT_SHARE`` of the rows have fallen apart; and the rows of the largest such.
+    groups and more than ``MAX_UNIT_SHARE`` of the rows have fallen apart; and the rows of the
+    largest such.
 
     There a unit is a group; a row that is a group by itself goes with the first group that has a
     copy of it.

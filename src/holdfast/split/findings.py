@@ -236,8 +236,8 @@ def _leaks(outcome: SplitOutcome) -> Iterator[Finding]:
 
 
 def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
-    """Chains of near-copies that were cut, and buckets that were not compared in full. ``assignment``
-    [n] is the side of each text of the copies, -1 for none."""
+    """Chains of near-copies that were cut, and buckets that were not compared in full.
+    ``assignment`` [n] is the side of each text of the copies, -1 for none."""
     if copies.cuts:
         texts = sum(cut.texts for cut in copies.cuts)
         links = sum(cut.links for cut in copies.cuts)
@@ -268,8 +268,8 @@ def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
 
 
 def _parted_pairs(copies: Duplicates, assignment: Assignment) -> int:
-    """How many pairs of near-copies across a cut stand on different sides; ``assignment`` [n] of each
-    text, -1 for none."""
+    """How many pairs of near-copies across a cut stand on different sides; ``assignment`` [n] of
+    each text, -1 for none."""
     splits_of_form = np.zeros(int(copies.exact.max(initial=-1)) + 1, dtype=np.int64)
     used = assignment >= 0
     # A bit a side: the exact copies of a text may stand on several.

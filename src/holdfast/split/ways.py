@@ -63,9 +63,9 @@ def by_time(
 ) -> Assignment:
     """The side of each unit [units]: the oldest on the first side, the newest on the last.
 
-    ``unit_of_row`` [n], ``ages`` [n], ``unit_keys`` [units] as for ``assign``. The cut nearest to each
-    fraction of the rows is taken at which the age changes. Raises ``SplitError`` where there are
-    fewer different moments than sides.
+    ``unit_of_row`` [n], ``ages`` [n], ``unit_keys`` [units] as for ``assign``. The cut nearest to
+    each fraction of the rows is taken at which the age changes. Raises ``SplitError`` where there
+    are fewer different moments than sides.
     """
     newest_age = np.full(len(unit_keys), -np.inf)
     np.maximum.at(newest_age, unit_of_row, ages)
@@ -112,9 +112,10 @@ def by_blocks(
 ) -> Assignment:
     """The side of each row [n]: whole blocks on the last side, the others' units divided evenly.
 
-    ``unit_of_row`` [n] numbers that copies and groups share, ``unit_keys`` [units]. A unit that reaches into a
-    block of the last side stands there with all its rows. The other sides are rows of known blocks:
-    validation rows of the training's own blocks choose as well as any others (2007.01434).
+    ``unit_of_row`` [n] numbers that copies and groups share, ``unit_keys`` [units]. A unit that
+    reaches into a block of the last side stands there with all its rows. The other sides are rows
+    of known blocks: validation rows of the training's own blocks choose as well as any others
+    (2007.01434).
     """
     last = len(fractions) - 1
     if not held_out:
@@ -155,8 +156,9 @@ def majority_blocks(unit_of_row: I64, block_of_row: I64) -> I64:
 
 
 def _select_blocks(blocks: I64, labels: I64, block_keys: U64, share: float) -> tuple[int, ...]:
-    """The blocks of the last side: in the order of ``block_keys`` [blocks], those that still fit into
-    its share of the rows and leave every class a row elsewhere; the smallest where none fits."""
+    """The blocks of the last side: in the order of ``block_keys`` [blocks], those that still fit
+    into its share of the rows and leave every class a row elsewhere; the smallest where none fits.
+    """
     numbers, blocks = np.unique(blocks, return_inverse=True)
     counts = np.zeros((len(numbers), int(labels.max()) + 1), dtype=np.int64)
     np.add.at(counts, (blocks, labels), 1)

@@ -1,8 +1,8 @@
 """Which column is the text, which the label: as given, or worked out with a reason.
 
 The name decides first (whatever its case and spaces), then what the values look like; where two
-columns are as likely (``profile_columns.py``), the user is asked. Groups are never worked out, as a wrong
-one would silently change the division.
+columns are as likely (``profile.py``), the user is asked. Groups are never worked out, as a
+wrong one would silently change the division.
 """
 
 from __future__ import annotations

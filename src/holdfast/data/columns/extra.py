@@ -7,7 +7,8 @@ that lacks the value every number is 0, the mean, and a mark of its own is 1.
 
     number    z = (x − mean) ÷ deviation, of log(1 + x) where that is far less skewed; and how far
               z is above each quartile, so that an effect may bend
-    category  a mark for each category of ``MIN_CATEGORY_ROWS`` training rows or more, and one for all others
+    category  a mark for each category of ``MIN_CATEGORY_ROWS`` training rows or more, and one for
+              all others
     date      days as a number; and sine and cosine of its place in the week and the year, and in
               the day where times are given
 """

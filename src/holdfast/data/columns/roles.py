@@ -182,7 +182,8 @@ def check_named(raw: Raw, options: RowOptions) -> str | None:
 
 
 def columns_of_template(raw: Raw, template: str, text_columns: Sequence[str] | None) -> tuple[str, ...]:
-    """The columns that a template names. Raises ``RecipeError`` where ``text_columns`` names others."""
+    """The columns that a template names. Raises ``RecipeError`` where ``text_columns`` names
+    others."""
     names = template_columns(template, raw.names)
     if text_columns and set(text_columns) != set(names):
         raise RecipeError(

@@ -61,8 +61,8 @@ class DecodedImage:
 
 
 def read_image(path: str | Path) -> DecodedImage:
-    """Decode a file whole. Raises ``UnreadableImage`` for one that is damaged, cut short or no picture,
-    ``MachineError`` where Pillow is absent."""
+    """Decode a file whole. Raises ``UnreadableImage`` for one that is damaged, cut short or no
+    picture, ``MachineError`` where Pillow is absent."""
     pillow = _pillow()
     try:
         if not Path(path).is_file() and Path(path).exists():

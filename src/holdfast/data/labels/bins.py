@@ -84,8 +84,8 @@ def label_set_strata(sets: Sequence[tuple[str, ...]], units: Ints) -> tuple[tupl
 def label_set_strata_like(
     sets: Sequence[tuple[str, ...]], units: Ints, like: Sequence[str] | None
 ) -> tuple[tuple[str, ...], Ints]:
-    """``label_set_strata``; or those of another table, ``like``, which given rows take, since both must have
-    the same. They are not divided, so that a set of their own may stand anywhere."""
+    """``label_set_strata``; or those of another table, ``like``, which given rows take, since both
+    must have the same. They are not divided, so that a set of their own may stand anywhere."""
     names, places = label_set_strata(sets, units)
     if like is None:
         return names, places
