@@ -16,7 +16,7 @@ import holdfast.quality.checks as room
 from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.duplicates.duplicates import combine_tables
-from holdfast.duplicates.loose import find_loose_duplicates
+from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks

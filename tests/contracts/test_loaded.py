@@ -56,7 +56,7 @@ def test_decisions_have_reasons_and_facts_are_plain(sample: Any) -> None:
 
 
 def test_defaults_name_a_row_of_the_table(sample: Any) -> None:
-    assert sample.loaded.defaults in {None, *(default.kind for default in DEFAULTS_TABLE)}
+    assert sample.loaded.defaults in {None, *(default.model_type for default in DEFAULTS_TABLE)}
 
 
 def test_settings_are_keys_of_the_recipe_that_repeat_what_was_loaded(sample: Any) -> None:

@@ -65,7 +65,7 @@ def test_version_2_counts_what_can_be_given_back_as_free(machine) -> None:
         },
     )
     assert left(root) == [pytest.approx((524288000 - 300000000 + 104857600 + 52428800) / MB)]
-    told = memory_limits(root)[0].words
+    told = memory_limits(root)[0].description
     assert told == "memory.max of 524 MB of the control group /user.slice/user-1000.slice"
 
 
@@ -105,7 +105,7 @@ def test_version_1_with_its_sums_and_its_way_to_say_unlimited(machine) -> None:
         },
     )
     assert left(root) == [pytest.approx(800)]
-    assert "memory.limit_in_bytes of 2,000 MB" in memory_limits(root)[0].words
+    assert "memory.limit_in_bytes of 2,000 MB" in memory_limits(root)[0].description
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_limit_of_the_process_leaves_what_is_not_held_yet(limit: int, option: 
     high = 1 << 36
     resource.setrlimit(limit, (high, before[1]))
     try:
-        found = next(one for one in memory_limits() if option in one.words)
+        found = next(one for one in memory_limits() if option in one.description)
     finally:
         resource.setrlimit(limit, before)
     field = "VmSize" if limit == resource.RLIMIT_AS else "VmData"

@@ -14,7 +14,7 @@ from holdfast.core.errors import DataError
 from holdfast.data.images.folders import given_splits, is_image_folder, list_images
 from holdfast.data.images.table import rows_left_out, load_images
 from holdfast.data.options import RowOptions
-from holdfast.split.divide import split_table
+from holdfast.split.split_table import split_table
 
 CLASSES = ("cat", "dog")
 

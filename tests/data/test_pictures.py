@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.data.images.picture import UnreadableImage, content_hash, read_image, thumbnail
+from holdfast.data.images.decode import UnreadableImage, content_hash, read_image, thumbnail
 
 
 def noise(width: int = 20, height: int = 16, seed: int = 0) -> Image.Image:

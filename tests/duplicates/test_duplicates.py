@@ -128,7 +128,7 @@ def test_all_pairs_of_5000_rows_give_the_same_links_as_the_search(
     first = np.unique(copies.exact, return_index=True)[1]
     unique = [texts[at] for at in first]
     again = find_duplicates(unique)
-    links = again.near_pairs()
+    links = again.near_duplicate_pairs()
     found = set(zip(links.first.tolist(), links.second.tolist(), strict=True))
     expected = oracle_pairs(unique)
     assert len(texts) == 5000
@@ -264,7 +264,7 @@ def test_a_chain_is_cut_to_stars_and_reported_and_exact_copies_stay() -> None:
     assert cut.texts == 200
     assert cut.groups > 50
     assert cut.largest <= 3
-    assert cut.links == copies.permitted.sum() > 0
+    assert cut.links == copies.crosses_cut.sum() > 0
     assert (copies.groups[:200] == copies.groups[200:]).all()
 
 
@@ -306,6 +306,6 @@ def test_a_lone_surrogate_is_no_error() -> None:
 
 def test_similarity_is_the_share_of_common_words() -> None:
     base = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu"
-    links = find_duplicates([base, base.replace("gamma", "omega")]).near_pairs()
+    links = find_duplicates([base, base.replace("gamma", "omega")]).near_duplicate_pairs()
     assert links.similarity.tolist() == pytest.approx([11 / 12])
     assert (links.first.tolist(), links.second.tolist()) == ([0], [1])

@@ -20,7 +20,7 @@ from holdfast.duplicates import duplicates, hashed_bags, words
 from holdfast.duplicates.duplicates import Duplicates, find_duplicates_in_memory, find_duplicates_in_blocks
 from holdfast.duplicates.engines import ThreadEngine
 from holdfast.duplicates.hashed_bags import hash_spans, word_hashes
-from holdfast.duplicates.loose import find_loose_duplicates
+from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.words import ArrowTexts, RowTexts
 
 Read = Callable[[str], tuple[list[str], list[str]]]
@@ -33,9 +33,9 @@ FILES = {"cr": "cr/cr.csv", "mr": "mr/mr.csv", "trec": "trec/train.csv"}
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks, passes and parts so small that a few hundred texts need many of each."""
     for module in (hashed_bags, words):
-        if hasattr(module, "BLOCK"):
-            monkeypatch.setattr(module, "BLOCK", 37)
-    monkeypatch.setattr(hashed_bags, "CHARACTERS", 900)
+        if hasattr(module, "BLOCK_TEXTS"):
+            monkeypatch.setattr(module, "BLOCK_TEXTS", 37)
+    monkeypatch.setattr(hashed_bags, "BLOCK_CHARACTERS", 900)
     monkeypatch.setattr(hashed_bags, "_WORDS_AT_ONCE", 501)
     monkeypatch.setattr(hashed_bags, "ENTRIES_PER_PART", 200)
     monkeypatch.setattr(hashed_bags, "_ROWS_AT_ONCE", 101)

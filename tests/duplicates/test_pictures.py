@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from holdfast.duplicates.pictures import THUMBNAIL_PIXELS, Thumbnails, aligned_correlation, near_duplicate_images, thumbnail_of
+from holdfast.duplicates.images import THUMBNAIL_PIXELS, Thumbnails, aligned_correlation, near_duplicate_images, thumbnail_of
 
 
 def scenes(n: int, seed: int = 0, side: int = 96) -> list[Image.Image]:

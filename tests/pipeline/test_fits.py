@@ -94,12 +94,12 @@ def test_a_group_s_limit_is_more_by_the_files_that_it_gives_back(
 
     monkeypatch.setattr(memory, "resident_mb", lambda: 400.0)
     monkeypatch.setattr(memory, "file_pages_mb", lambda: 150.0)
-    assert told().words == "what the machine has free"
+    assert told().description == "what the machine has free"
     group = told(MemoryLimit(300.0, "memory.max", 500.0))
     assert group.left_mb == 650.0
-    assert group.words == "memory.max, beside 150 MB of program files"
+    assert group.description == "memory.max, beside 150 MB of program files"
     assert told(MemoryLimit(50.0, "memory.max", 500.0)).left_mb == 450.0
-    assert told(MemoryLimit(300.0, "ulimit -v", 600.0, addresses=True)).left_mb == 600.0
+    assert told(MemoryLimit(300.0, "ulimit -v", 600.0, counts_mapped=True)).left_mb == 600.0
 
 
 def test_what_does_not_learn_needs_no_gradient_and_fewer_activations(make: Make) -> None:

@@ -14,7 +14,7 @@ from tests.quality.test_checks import sentences
 from holdfast.data.chats.chat import load_chats
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.duplicates.duplicates import combine_tables
-from holdfast.duplicates.loose import find_loose_duplicates
+from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.normalise import normal_forms, to_arrow
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.check import CheckResult

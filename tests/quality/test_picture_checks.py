@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.data.images.picture import read_image
+from holdfast.data.images.decode import read_image
 from holdfast.data.images.table import load_images
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.shortcuts import image_giveaway

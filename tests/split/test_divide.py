@@ -13,7 +13,7 @@ import pytest
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Finding
 from holdfast.data.table import Splits, Table
-from holdfast.split.divide import split_table
+from holdfast.split.split_table import split_table
 
 Make = Callable[..., Table]
 Alter = Callable[[str, Sequence[str], random.Random], str]

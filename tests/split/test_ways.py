@@ -12,8 +12,8 @@ import pytest
 
 from holdfast.core.errors import SplitError
 from holdfast.data.table import Splits, Table
-from holdfast.split.divide import split_table
-from holdfast.split.ways import SplitStrategy, by_hash, by_time, majority_blocks
+from holdfast.split.split_table import split_table
+from holdfast.split.strategies import SplitStrategy, by_hash, by_time, majority_blocks
 
 Make = Callable[..., Table]
 Alter = Callable[[str, Sequence[str], random.Random], str]

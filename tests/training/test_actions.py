@@ -847,5 +847,5 @@ def test_its_files_hold_the_branch_that_is_alive(build: Any, tmp_path: Path) -> 
     ]
     log = read(tmp_path / "events.jsonl")
     losses = log.columns["valid_loss"]
-    assert losses.at.tolist() == list(LOOKS)
+    assert losses.positions.tolist() == list(LOOKS)
     assert losses.values.tolist() == pytest.approx([s.valid_loss for s in fitted.history])

@@ -191,7 +191,7 @@ class Backwards:
     def draw(self, pool: RowPool, step: int) -> Draw:
         epoch, index = divmod(step, pool.steps_per_pass)
         count = len(pool)
-        other = pool.once(epoch, lambda: pool.examples.take(np.arange(count)[::-1]))
+        other = pool.for_epoch(epoch, lambda: pool.examples.take(np.arange(count)[::-1]))
         rows = (np.arange(count) + epoch)[index * pool.batch : (index + 1) * pool.batch] % count
         return Draw(rows, other, count - 1 - rows)
 

@@ -22,7 +22,7 @@ from holdfast.core.errors import DataError, MachineError, RunError
 from holdfast.core.outputs import check_output, open_output
 from holdfast.core.records import Decision, finite
 from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
-from holdfast.data.images.picture import thumbnail
+from holdfast.data.images.decode import thumbnail
 from holdfast.report.numbers import moment
 from holdfast.report.predictions_page import CHANCES, Recorded, RecordedRow, draw_page
 from holdfast.report.public import last_part, public_name

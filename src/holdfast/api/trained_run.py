@@ -229,7 +229,7 @@ class TrainedRun:
         settings: Settings,
         probabilities: bool = False,
     ) -> Predicted:
-        from holdfast.data.images.picture import is_image_name
+        from holdfast.data.images.decode import is_image_name
         from holdfast.data.memory.frames import frame_file, frame_table, is_frame, series_values
         from holdfast.data.memory.texts import naming_data_frame
         from holdfast.data.scratch import remove_with

@@ -55,13 +55,13 @@ def chart(curves: Curves, columns: int, colour: bool) -> str:
 
 
 def _ends(series: Sequence[Series]) -> tuple[float, float]:
-    return min(float(s.at[0]) for s in series), max(float(s.at[-1]) for s in series)
+    return min(float(s.positions[0]) for s in series), max(float(s.positions[-1]) for s in series)
 
 
 def _columns(series: Series, first: float, last: float, width: int) -> Floats:
     """One value a column: the median of its points, a straight line over columns without one."""
     span = last - first or 1.0
-    places = np.minimum(((series.at - first) / span * width).astype(int), width - 1)
+    places = np.minimum(((series.positions - first) / span * width).astype(int), width - 1)
     line = np.full(width, np.nan)
     for place in np.unique(places):
         line[place] = np.median(series.values[places == place])

@@ -288,7 +288,7 @@ class TrainingPlan:
         lot = self.prepared.added
         if lot is None:
             return {}
-        chosen = lot.of(self.recipe.train.added)
+        chosen = lot.positions_of(self.recipe.train.added)
         return dict(Counter(lot.origins[i] for i in chosen))
 
     @property

@@ -136,7 +136,7 @@ def rows_of(table: Table, rows: Ints) -> Table:
     own = np.asarray(table.column("row"), dtype=np.int64)
     if np.array_equal(own, rows):
         return table
-    return table.take(table.places(rows))
+    return table.take(table.positions_of(rows))
 
 
 def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = ()) -> Predictions:

@@ -16,21 +16,21 @@ TRANSFORMERS = "hf_trainer_state"  # the source of a log of the Hugging Face Tra
 class Series:
     """One logged number over a run.
 
-    ``at`` [points] are the positions on the log's axis, strictly increasing; ``values`` [points]
+    ``positions`` [points] are the positions on the log's axis, strictly increasing; ``values`` [points]
     hold NaN and infinities where the log says so. A point that was not logged is absent, not NaN.
-    ``rises`` marks a metric that is better when larger.
+    ``higher_is_better`` marks a metric that is better when larger.
     """
 
     name: str
-    at: Floats
+    positions: Floats
     values: Floats
-    rises: bool = False
+    higher_is_better: bool = False
 
     @property
     def finite(self) -> Series:
         """The points whose value is a finite number."""
         is_finite = np.isfinite(self.values)
-        return replace(self, at=self.at[is_finite], values=self.values[is_finite])
+        return replace(self, at=self.positions[is_finite], values=self.values[is_finite])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -44,10 +44,10 @@ class Curves:
     a metric that rises. ``train_metric`` and ``valid_metric`` measure the same thing on both sets.
     ``comparable`` says that ``train`` and ``valid`` have the same name but for the set, so that
     their levels may be compared; ``clean`` that the training loss was measured in evaluation mode
-    on fixed rows, as Holdfast does. ``planned`` is the position at which the run was to end,
+    on fixed rows, as Holdfast does. ``planned_end`` is the position at which the run was to end,
     ``epochs`` the epoch at each position, ``seconds`` the time that the logged part took,
     ``valid_rows`` how many rows stand behind a validation value, where the log tells it.
-    ``decisions`` tell how the series were chosen; ``kept`` is the position of the state that a run
+    ``decisions`` tell how the series were chosen; ``checkpoint`` is the position of the state that a run
     itself kept, where that is known.
     """
 
@@ -59,12 +59,12 @@ class Curves:
     valid_metric: Series | None = None
     comparable: bool = True
     clean: bool = False
-    planned: float | None = None
+    planned_end: float | None = None
     epochs: Series | None = None
     seconds: float | None = None
     valid_rows: int | None = None
     decisions: tuple[Decision, ...] = ()
-    kept: float | None = None
+    checkpoint: float | None = None
 
     @property
     def points(self) -> int:
@@ -76,19 +76,19 @@ class Curves:
     def best(self) -> float | None:
         """The position of the state that the run kept, else of the best finite validation value,
         the earliest on a tie; ``None`` when there is no such value."""
-        if self.kept is not None:
-            return self.kept
+        if self.checkpoint is not None:
+            return self.checkpoint
         if self.valid is None or not len(self.valid.finite):
             return None
         known = self.valid.finite
         # Both take the first of equals, so the earliest state.
-        best_point = np.argmax(known.values) if known.rises else np.argmin(known.values)
-        return float(known.at[best_point])
+        best_point = np.argmax(known.values) if known.higher_is_better else np.argmin(known.values)
+        return float(known.positions[best_point])
 
     @property
     def last(self) -> float | None:
         """The largest position that either loss has; ``None`` without any."""
-        ends = [s.at[-1] for s in (self.train, self.valid) if s is not None and len(s)]
+        ends = [s.positions[-1] for s in (self.train, self.valid) if s is not None and len(s)]
         return float(max(ends)) if ends else None
 
 

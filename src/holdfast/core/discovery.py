@@ -35,30 +35,30 @@ class Registry(Mapping[str, T], Generic[T]):
     def __init__(self, family: str, setting: str) -> None:
         self.family = family
         self.setting = setting
-        self._things: dict[str, T] = {}
+        self._entries: dict[str, T] = {}
         FAMILIES[family] = self  # type: ignore[assignment]
 
     def add(self, name: str, entry: T) -> T:
         """Register ``entry`` as ``name``, in the place of an earlier one; it is given back, so that
         a module can keep it under a name of its own."""
-        self._things[name] = entry
+        self._entries[name] = entry
         return entry
 
     def __getitem__(self, name: str) -> T:
-        if name in self._things:
-            return self._things[name]
+        if name in self._entries:
+            return self._entries[name]
         raise RecipeError(
-            self.setting, f"is not a known {self.family}", name, suggest_name(name, list(self._things))
+            self.setting, f"is not a known {self.family}", name, suggest_name(name, list(self._entries))
         )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._things)
+        return len(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._things
+        return name in self._entries
 
 
 @functools.cache

@@ -89,7 +89,7 @@ class Offer:
     """Weights that a listener made of those that a run went through, for the state to keep.
 
     ``tensors`` by name; what is not in them stays as it is. ``step`` is the look at which the run
-    had the newest weights that are in it, ``made_of`` says what it is made of, in words. ``curve``
+    had the newest weights that are in it, ``composition`` says what it is made of, in words. ``curve``
     are points that were tried on the way, plain numbers by name, to be read beside it. ``within``
     is how much validation loss, in nats, a recipe gives for it: then it is kept as far as that
     goes, whatever the rule among the looks says.
@@ -97,7 +97,7 @@ class Offer:
 
     tensors: Mapping[str, torch.Tensor]
     step: int
-    made_of: str
+    composition: str
     curve: Sequence[Mapping[str, float | None]] = field(default=())
     within: float = 0.0
 
@@ -111,7 +111,7 @@ class OfferTrial(Protocol):
         """A look at them, without the train probe."""
         ...
 
-    def is_kept(self, look: Snapshot) -> bool:
+    def would_keep(self, snapshot: Snapshot) -> bool:
         """Whether the run would keep them, by its own rule and against all its looks."""
         ...
 
@@ -174,6 +174,6 @@ class Returns(RollsBack, Protocol):
 class Explains(Protocol):
     """An advisor that says at each look what it saw and why it advises what it does."""
 
-    def told(self) -> Sequence[Mapping[str, Any]]:
+    def notes(self) -> Sequence[Mapping[str, Any]]:
         """The fields of notes since it was asked last; ``because`` among them."""
         ...

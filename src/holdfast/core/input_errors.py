@@ -93,7 +93,7 @@ def resource_error(error: BaseException) -> MachineError | None:
         return None
     # The first cause says it without what libraries put round it.
     resource_kind, message = shortages[-1]
-    limits = [limit.words for limit in memory_limits()]
+    limits = [limit.description for limit in memory_limits()]
     process_limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if resource_kind == "thread" and process_limit != resource.RLIM_INFINITY:
         limits.append(f"ulimit -u of {process_limit:,} processes and threads")

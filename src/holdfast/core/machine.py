@@ -45,13 +45,13 @@ MIN_THREAD_LIMIT = 256
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """MB (10⁶ bytes) that are left under a limit, and whose limit it is, in words. ``whole_mb``
-    is the limit itself; ``addresses``: it counts what is mapped, not what is used."""
+    """MB (10⁶ bytes) that are left under a limit, and whose limit it is, in words. ``total_mb``
+    is the limit itself; ``counts_mapped``: it counts what is mapped, not what is used."""
 
     left_mb: float
-    words: str
-    whole_mb: float = math.inf
-    addresses: bool = False
+    description: str
+    total_mb: float = math.inf
+    counts_mapped: bool = False
 
 
 def memory_limits(root: Path = ROOT) -> list[MemoryLimit]:
@@ -87,11 +87,11 @@ def refuse_low_memory(library: str, root: Path = ROOT) -> None:
         return
     used_mb, mapped_mb = IMPORT_MEMORY_MB[library]
     for limit in memory_limits(root):
-        required_mb = mapped_mb if limit.addresses else used_mb
+        required_mb = mapped_mb if limit.counts_mapped else used_mb
         if limit.left_mb < required_mb:
             raise MachineError(
                 "this process",
-                f"may take {limit.left_mb:,.0f} MB more ({limit.words}), and what "
+                f"may take {limit.left_mb:,.0f} MB more ({limit.description}), and what "
                 f"goes with {library} takes {required_mb:,} MB alone",
                 None,
                 "Raise that limit.",
@@ -143,7 +143,7 @@ def _process_limits(root: Path) -> Iterator[MemoryLimit]:
         if allowed != resource.RLIM_INFINITY and used_kb is not None:
             left = max(0.0, (allowed - 1024 * used_kb) / MB)
             words = f"ulimit {option} of {allowed / MB:,.0f} MB"
-            yield MemoryLimit(left, words, allowed / MB, addresses=limit == resource.RLIMIT_AS)
+            yield MemoryLimit(left, words, allowed / MB, counts_mapped=limit == resource.RLIMIT_AS)
 
 
 def _status(root: Path) -> dict[str, int]:

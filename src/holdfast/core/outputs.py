@@ -41,12 +41,12 @@ OTHER_FILE = "Name another file, or make room where this one is."
 class OutputFile:
     """A file that may be written: ``path`` as the user named it.
 
-    ``place`` is the regular file that is replaced whole once everything is written; ``None`` where
+    ``replaces`` is the regular file that is replaced whole once everything is written; ``None`` where
     the output is written through: a pipe, a terminal, a device, or the open ``descriptor``.
     """
 
     path: Path
-    place: Path | None = None
+    replaces: Path | None = None
     descriptor: int | None = None
     force: bool = False
 
@@ -209,8 +209,8 @@ def open_output(output: OutputFile) -> Iterator[io.RawIOBase]:
     owner where the system allows it. Raises ``MachineError`` where the disk is full or the reader
     of a pipe has gone, ``RunError`` where a file has appeared meanwhile.
     """
-    if output.place is not None:
-        with _open_replacement(output, output.place) as stream:
+    if output.replaces is not None:
+        with _open_replacement(output, output.replaces) as stream:
             yield stream
         return
     if output.descriptor is not None:

@@ -41,13 +41,13 @@ class Tally:
         self.count += len(rows)
         self.rows += rows.slice(0, max(0, _MAX_LISTED - len(self.rows))).to_pylist()
 
-    def note(self, row: int) -> None:
+    def add_row(self, row: int) -> None:
         """Add one row."""
         self.count += 1
         if len(self.rows) < _MAX_LISTED:
             self.rows.append(row)
 
-    def notice(
+    def report(
         self,
         check: str,
         total_rows: int,
@@ -155,7 +155,7 @@ def report_missing(
     fill, missing = "Fill them in the source, if they matter.", columns.label_missing
     text_columns = " or ".join(map(repr, columns.text))
     check = "missing_text" if label_word == "label" else "missing_source"
-    text.notice(check, rows, f"without {text_columns}: left out", fill, fixed=True)
+    text.report(check, rows, f"without {text_columns}: left out", fill, fixed=True)
     marks, hint = "", ""
     if missing:
         shown = list(map(repr, missing))
@@ -163,16 +163,16 @@ def report_missing(
         hint = f" If {are} is a class, add --set data.labels=exact."
         marks = f" (empty, or written {quoted_list(missing)})"
     because = f"without {columns.label!r}{marks}: left out"
-    label.notice(f"missing_{label_word}", rows, because, fill + hint, fixed=True)
-    group.notice("missing_group", rows, f"without {columns.group!r}: each stands alone", fill)
+    label.report(f"missing_{label_word}", rows, because, fill + hint, fixed=True)
+    group.report("missing_group", rows, f"without {columns.group!r}: each stands alone", fill)
 
 
 @dataclass(slots=True)
 class LabelSurvey:
     """What one pass has seen. ``counts`` are the labels as written, of rows that have a text.
-    ``texts`` holds, of each label, its distinct normalised texts, at most ``enough`` of them."""
+    ``texts`` holds, of each label, its distinct normalised texts, at most ``texts_needed`` of them."""
 
-    enough: int
+    texts_needed: int
     counts: Counter[str] = field(default_factory=Counter)
     texts: dict[str, set[str]] = field(default_factory=dict)
     used: int = 0
@@ -233,17 +233,17 @@ def _survey_batch(result: LabelSurvey, batch: pa.RecordBatch) -> None:
 
 def _texts_per_label(result: LabelSurvey, batch: pa.RecordBatch) -> None:
     # Beyond the classes that may be, the labels are refused: their texts are of no use.
-    if not result.enough or len(result.counts) > current_limits().classes:
+    if not result.texts_needed or len(result.counts) > current_limits().classes:
         return
     # Classes that have shown enough texts are skipped, so that a large file costs little more than
     # reading it.
-    satisfied = [label for label, texts in result.texts.items() if len(texts) >= result.enough]
+    satisfied = [label for label, texts in result.texts.items() if len(texts) >= result.texts_needed]
     labels = batch.column("label")
     skip = pc.or_(pc.is_in(labels, pa.array(satisfied, pa.string())), pc.is_null(labels))
     batch = batch.filter(pc.invert(skip))
     pairs = batch.column("text_pair") if "text_pair" in batch.schema.names else None
     for n, label in enumerate(batch.column("label").to_pylist()):
         texts = result.texts.setdefault(label, set())
-        if len(texts) < result.enough:
+        if len(texts) < result.texts_needed:
             pair = "" if pairs is None else f"\n{normal_text(pairs[n].as_py())}"
             texts.add(normal_text(batch.column("text")[n].as_py()) + pair)

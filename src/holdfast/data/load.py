@@ -118,7 +118,7 @@ def _write(raw: Raw, columns: Columns, classes: Classes, *, need_label: bool) ->
     written = pa.array(list(classes.indices), pa.string())
     values = pa.array(list(classes.indices.values()), pa.int64())
     small, unknown, schema = Tally(), Tally(), row_schema(columns)
-    rare = pa.array(classes.small, pa.string())
+    rare = pa.array(classes.rare_labels, pa.string())
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in role_columns(raw, columns):
@@ -137,8 +137,8 @@ def _write(raw: Raw, columns: Columns, classes: Classes, *, need_label: bool) ->
             yield batch.filter(is_kept).select(schema.names)
 
     rows = write_batches("rows", schema, batches())
-    if classes.small:
-        report_rare(classes.small, classes.counts, small.rows, classes.rare)
+    if classes.rare_labels:
+        report_rare(classes.rare_labels, classes.counts, small.rows, classes.rare_option)
     if unknown.count:
         others = sorted(name for name, index in classes.indices.items() if index == UNKNOWN)
         notify(
@@ -185,7 +185,7 @@ def rename_columns(raw: Raw, expected: Sequence[str], given_names: Sequence[str]
     # A column that happens to have an expected name gives way to the one that is meant.
     kept_names = [name for name in raw.names if name in new_names or name not in expected]
     table = raw.table.select(kept_names).rename_columns([new_names.get(name, name) for name in kept_names])
-    column_types = {new_names.get(name, name): raw.kinds[name] for name in kept_names if name in raw.kinds}
+    column_types = {new_names.get(name, name): raw.column_types[name] for name in kept_names if name in raw.column_types}
     return replace(raw, table=table, kinds=column_types)
 
 

@@ -50,7 +50,7 @@ class RowOptions:
     messages: str | None = None
     encoding: str | None = None
     config: str | None = None
-    kind: str | None = None
+    label_kind: str | None = None
     separator: str | None = None
     classes: Sequence[str] | None = None
     need_label: bool = True

@@ -209,19 +209,19 @@ def _report_copied_targets(pairs: datasets.Dataset) -> None:
             counts[normal_target] += 1
             first = normal_target.split()[:PREFIX_WORDS]
             if plain == normal_target:
-                equal.note(row)
+                equal.add_row(row)
             elif len(first) == PREFIX_WORDS and plain.split()[:PREFIX_WORDS] == first:
-                begins.note(row)
+                begins.add_row(row)
     n = max(1, counts.total())
     remedy = "Look at them; take them out unless copying is the task."
     because = "have a target that is their source: the model learns to copy"
-    equal.notice("target_is_source", n, because, remedy)
+    equal.report("target_is_source", n, because, remedy)
     because = (
         f"have a target whose first {PREFIX_WORDS} words are the source's: the model may learn to "
         "copy the beginning"
     )
     severity: Severity = "warn" if begins.count > 0.2 * n else "info"
-    begins.notice("target_begins_like_source", n, because, remedy, severity=severity)
+    begins.report("target_begins_like_source", n, because, remedy, severity=severity)
     # One target for a tenth of the rows or more.
     target, most = counts.most_common(1)[0] if counts else ("", 0)
     if n >= 20 and most >= 0.1 * n:

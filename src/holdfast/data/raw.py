@@ -36,25 +36,25 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some consecutive rows. ``columns`` are Arrow string arrays of one length, in source order;
-    ``kinds`` says which kinds of value each column held (a nested one is written as JSON)."""
+    ``column_types`` says which kinds of value each column held (a nested one is written as JSON)."""
 
     columns: dict[str, pa.Array]
-    kinds: dict[str, set[ColumnType]] = field(default_factory=dict)
+    column_types: dict[str, set[ColumnType]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
     """The whole source, as strings, memory-mapped. A cell that the source leaves out is null.
 
-    ``kinds`` says which kinds of value each column held; a nested one is JSON in ``table``.
-    ``headed``: the names come from a first line, which a file may lack.
+    ``column_types`` says which kinds of value each column held; a nested one is JSON in ``table``.
+    ``has_header``: the names come from a first line, which a file may lack.
     """
 
     table: pa.Table
-    kinds: dict[str, set[ColumnType]]
+    column_types: dict[str, set[ColumnType]]
     source: str
     decisions: tuple[Decision, ...] = ()  # of the reading
-    headed: bool = False
+    has_header: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -107,7 +107,7 @@ def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw
     parts = _ArrowFiles(source)
     with record_decisions() as log, contextlib.closing(parts):
         for batch in batches:
-            for name, types in batch.kinds.items():
+            for name, types in batch.column_types.items():
                 column_types.setdefault(name, set()).update(types)
             for name, values in batch.columns.items():
                 longest = pc.max(pc.binary_length(values)).as_py() or 0

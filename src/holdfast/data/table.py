@@ -119,7 +119,7 @@ class Table:
         with without_progress_bars():
             return replace(self, rows=rows.add_column(name, list(values), feature=feature))
 
-    def places(self, rows: Ints) -> Ints:
+    def positions_of(self, rows: Ints) -> Ints:
         """The positions here of these source rows, each of which must be one of the table's."""
         source_rows = np.asarray(self.column("row"), dtype=np.int64)
         order = np.argsort(source_rows, kind="stable")
@@ -238,7 +238,7 @@ class AddedRows:
         used = (o for o, w in zip(self.origins, self.weights, strict=True) if w > 0)
         return dict(Counter(used))
 
-    def of(self, origins: Sequence[str] | None) -> Ints:
+    def positions_of(self, origins: Sequence[str] | None) -> Ints:
         """Positions of the rows of these origins (of all for ``None``) that have a weight."""
         included = ORIGINS if origins is None else origins
         known = np.asarray([origin in included for origin in self.origins], dtype=bool)

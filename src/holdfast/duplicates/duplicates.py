@@ -2,7 +2,7 @@
 
 The engine of the division and of the audit. One pass reads all texts into compact arrays
 (``words.py``); exact copies become one; candidates are verified exactly
-(``near_copies.py``, the rule in ``criterion.py``); links are joined to groups, whose chains
+(``near_duplicates.py``, the rule in ``criterion.py``); links are joined to groups, whose chains
 are cut where they would swallow too much (``group_and_cut``).
 
 Nothing depends on the order of the texts: texts are numbered by the hash of their normal form.
@@ -27,7 +27,7 @@ from holdfast.data.table import Table
 from holdfast.duplicates.criterion import max_differing_words
 from holdfast.duplicates.engines import MapEngine, local_engine
 from holdfast.duplicates.hashed_bags import hashed_bags, pairs_within_limits, read_hashed
-from holdfast.duplicates.near_copies import MIN_SKETCHED_WORDS, SEARCH_OVERLAP, CandidateSearch, has_enough_words, verify_candidates
+from holdfast.duplicates.near_duplicates import MIN_SKETCHED_WORDS, SEARCH_OVERLAP, CandidateSearch, has_enough_words, verify_candidates
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import (
     BLOCK_TEXTS,
@@ -146,15 +146,15 @@ class Duplicates:
         return np.bincount(self.groups, minlength=self.count)
 
     @property
-    def permitted(self) -> npt.NDArray[np.bool_]:
+    def crosses_cut(self) -> npt.NDArray[np.bool_]:
         """Whether each link crosses a cut, and so may cross sides, [links]."""
         group = np.empty(int(self.exact.max(initial=-1)) + 1, dtype=np.int64)
         group[self.exact] = self.groups
         return np.asarray(group[self.links.first] != group[self.links.second])
 
-    def near_pairs(self) -> SimilarPairs:
+    def near_duplicate_pairs(self) -> SimilarPairs:
         """The near-copies as positions of texts, each different text by its first position."""
-        return self.links.at(np.unique(self.exact, return_index=True)[1])
+        return self.links.at_positions(np.unique(self.exact, return_index=True)[1])
 
 
 def find_duplicates(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None) -> Duplicates:
@@ -195,7 +195,7 @@ def find_duplicates_in_blocks(
     bags = hashed_bags(hashed, representatives)
     # Words of all texts: of them only the bags are needed now.
     del hashed
-    # The two searches of ``near_copies.py`` overlap, so that copies may stand on either side of
+    # The two searches of ``near_duplicates.py`` overlap, so that copies may stand on either side of
     # ``MIN_SKETCHED_WORDS``; so do these.
     max_differing = max_differing_words(bags.lengths)
     near_pairs_of_forms, _ = pairs_within_limits(bags, max_differing, np.where(bags.lengths < MIN_SKETCHED_WORDS, max_differing + 2, 0), engine)
@@ -239,11 +239,11 @@ def find_duplicates_in_memory(texts: Sequence[str], *, seed: int = 0) -> Duplica
 @dataclass(frozen=True, slots=True)
 class CombinedRows:
     """The source and the given tables, in one row of positions: ``tables`` by name, the source
-    first, ``starts`` where each begins, ``copies`` among all their texts."""
+    first, ``starts`` where each begins, ``duplicates`` among all their texts."""
 
     tables: dict[str, Table]
     starts: dict[str, int]
-    copies: Duplicates
+    duplicates: Duplicates
 
     def span(self, name: str) -> slice:
         """The positions of one table."""
@@ -251,18 +251,18 @@ class CombinedRows:
 
     def mask(self, name: str) -> npt.NDArray[np.bool_]:
         """Which positions belong to one table, [all]."""
-        mask = np.zeros(len(self.copies), dtype=bool)
+        mask = np.zeros(len(self.duplicates), dtype=bool)
         mask[self.span(name)] = True
         return mask
 
-    def owner(self, position: int) -> str:
+    def table_name(self, position: int) -> str:
         """The table of a position."""
         # The last table that begins at the position or before it.
         return next(n for n in reversed(self.tables) if position >= self.starts[n])
 
-    def place(self, position: int) -> str:
+    def describe_position(self, position: int) -> str:
         """A position in words, e.g. ``row 12 of test.csv``."""
-        name = self.owner(position)
+        name = self.table_name(position)
         row = int(self.tables[name].column("row")[position - self.starts[name]])
         return f"row {row} of {self.tables[name].source}"
 
@@ -286,7 +286,7 @@ def duplicates_of(
     """Which of the texts that are ``requested`` about [n] copy a ``known`` one [n], [asked]: they
     are in its group, or linked to it: a group that chains made too large is cut, and its links
     still tell copies."""
-    links, is_linked = duplicates.near_pairs(), np.isin(duplicates.groups, duplicates.groups[known])
+    links, is_linked = duplicates.near_duplicate_pairs(), np.isin(duplicates.groups, duplicates.groups[known])
     for here, there in ((links.first, links.second), (links.second, links.first)):
         is_linked[here[known[there]]] = True
     return np.asarray(np.isin(duplicates.exact, duplicates.exact[is_linked | known])[requested])
@@ -295,15 +295,15 @@ def duplicates_of(
 @dataclass(frozen=True, slots=True)
 class NearestProtected:
     """For each text: ``similarity`` [n] to the nearest protected text (0: none, 1: exact copy),
-    and ``of`` [n] the position of that text (-1: none)."""
+    and ``copy_of`` [n] the position of that text (-1: none)."""
 
     similarity: npt.NDArray[np.float32]
-    of: I64
+    copy_of: I64
 
     @property
     def copies(self) -> npt.NDArray[np.bool_]:
         """Whether each text copies a protected one, [n]."""
-        return np.asarray(self.of >= 0)
+        return np.asarray(self.copy_of >= 0)
 
 
 def nearest_protected(duplicates: Duplicates, protected: npt.NDArray[np.bool_]) -> NearestProtected:

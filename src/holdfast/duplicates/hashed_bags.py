@@ -12,12 +12,12 @@ eight bytes is one number; SplitMix64's finaliser, a bijection, makes it look ra
 different words of one length up to eight bytes never share a hash. Longer ones are taken in eights,
 each mixed with what came before; any two of a million collide with a probability of 3e-8.
 
-Candidates come from the buckets of ``near_copies.py`` in bounded passes. A bucket is a pair of a
+Candidates come from the buckets of ``near_duplicates.py`` in bounded passes. A bucket is a pair of a
 text's ``depth`` rarest words (``rare_pairs`` says what that cannot miss). All keys of ten million
 texts would fill gigabytes, so each pass makes those of one part of the hash space, sorts them in
 place, a number of 64 bits each (hash, depth, row), and compares the texts of a bucket. Passes know
 nothing of each other and may run side by side. A pair is kept where bags and signatures allow it
-(``near_copies.py``); ``windowed`` texts stood in a bucket of more than ``MAX_BUCKET`` texts that a
+(``near_duplicates.py``); ``windowed`` texts stood in a bucket of more than ``MAX_BUCKET`` texts that a
 third word did not make smaller, and met the next ``NEIGHBOURS_IN_LARGE_BUCKET`` alone.
 """
 
@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.duplicates.engines import MapEngine
-from holdfast.duplicates.near_copies import (
+from holdfast.duplicates.near_duplicates import (
     NEIGHBOURS_IN_LARGE_BUCKET,
     MAX_BUCKET,
     has_enough_words,
@@ -212,28 +212,28 @@ _ROWS_AT_ONCE = 1 << 20
 @dataclass(frozen=True, slots=True)
 class BagSearch:
     """One search. ``limits`` [rows] are the most words that each text may differ in from a longer
-    one; ``depths`` [rows] how many of its rarest words make its buckets; ``marks`` [rows] its
+    one; ``depths`` [rows] how many of its rarest words make its buckets; ``signatures`` [rows] its
     signature. The hash space is in ``parts``, and ``bits`` number the rows."""
 
     bags: Bags
     limits: npt.NDArray[np.int16]
     depths: npt.NDArray[np.int8]
-    marks: U64
+    signatures: U64
     parts: int
     bits: int
 
-    def one_pass(self, part: int) -> tuple[U64, I64]:
+    def search_part(self, part: int) -> tuple[U64, I64]:
         """The pairs of one part of the hash space, and the rows that met only some of a bucket."""
         packed = np.concatenate([np.empty(0, np.uint64), *self._keys(part)])
         packed.sort()
-        packed, sizes = self._shared(packed)
+        packed, sizes = self._in_shared_buckets(packed)
         small = sizes <= MAX_BUCKET
-        pairs = [self._near(packed[small], MAX_BUCKET)]
-        finer, sizes = self._shared(self._third_words(packed[~small]))
+        pairs = [self._pairs_within(packed[small], MAX_BUCKET)]
+        finer, sizes = self._in_shared_buckets(self._third_words(packed[~small]))
         small = sizes <= MAX_BUCKET
-        pairs.append(self._near(finer[small], MAX_BUCKET))
-        pairs.append(self._near(finer[~small], NEIGHBOURS_IN_LARGE_BUCKET))
-        return np.unique(np.concatenate(pairs)), np.unique(self._rows(finer[~small]))
+        pairs.append(self._pairs_within(finer[small], MAX_BUCKET))
+        pairs.append(self._pairs_within(finer[~small], NEIGHBOURS_IN_LARGE_BUCKET))
+        return np.unique(np.concatenate(pairs)), np.unique(self._row_numbers(finer[~small]))
 
     def _keys(self, part: int) -> Iterator[U64]:
         bags = self.bags
@@ -249,12 +249,12 @@ class BagSearch:
                     keys = mix_bits((word << np.uint64(32)) | rarer)
                     # A word that occurs once cannot be common to two texts.
                     here = (word >= bags.once) & (keys & np.uint64(self.parts - 1) == part)
-                    yield self._packed(keys[here], second, deep_rows[here])
+                    yield self._pack(keys[here], second, deep_rows[here])
 
     def _third_words(self, packed: U64) -> U64:
         """The entries again for every later word among the depth's rarest and one more."""
         second = ((packed >> np.uint64(self.bits)) & np.uint64(MAX_DEPTH)).astype(np.int64)
-        rows, keys = self._rows(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
+        rows, keys = self._row_numbers(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
         depths = np.minimum(self.depths[rows].astype(np.int64) + 1, self.bags.counts_of(rows))
         # A text of nothing beyond the two words keeps its bucket.
         finer = [packed[depths <= second + 1]]
@@ -262,15 +262,15 @@ class BagSearch:
             later = (depths > third) & (second < third)
             word = self.bags.bag[self.bags.starts[rows[later]] + third].astype(np.uint64)
             refined_keys = mix_bits(keys[later] ^ mix_bits(word + np.uint64(1)))
-            finer.append(self._packed(refined_keys, min(third, MAX_DEPTH), rows[later]))
+            finer.append(self._pack(refined_keys, min(third, MAX_DEPTH), rows[later]))
         entries = np.concatenate(finer)
         entries.sort()
         return entries
 
-    def _near(self, packed: U64, window: int) -> U64:
+    def _pairs_within(self, packed: U64, window: int) -> U64:
         """The pairs within ``window`` places of one bucket that sizes and signatures allow."""
-        rows, keys = self._rows(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
-        mark, limit = self.marks[rows], self.limits[rows]
+        rows, keys = self._row_numbers(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
+        mark, limit = self.signatures[rows], self.limits[rows]
         count = self.bags.counts_of(rows).astype(np.int32)
         pairs = [np.empty(0, np.uint64)]
         positions = np.arange(len(keys) - 1, dtype=np.int64)
@@ -291,16 +291,16 @@ class BagSearch:
             pairs.append(((low << 32) | high)[apart].astype(np.uint64))
         return np.unique(np.concatenate(pairs))
 
-    def _packed(self, keys: U64, second: int, rows: I64) -> U64:
+    def _pack(self, keys: U64, second: int, rows: I64) -> U64:
         # The key's upper bits, without those that the part takes: its low ones.
         place = (np.uint64(second) << np.uint64(self.bits)) | rows.astype(np.uint64)
         shift = np.uint64(self.bits + _DEPTH_BITS)
         return np.asarray((keys >> shift << shift) | place)
 
-    def _rows(self, packed: U64) -> I64:
+    def _row_numbers(self, packed: U64) -> I64:
         return np.asarray((packed & np.uint64((1 << self.bits) - 1)).astype(np.int64))
 
-    def _shared(self, packed: U64) -> tuple[U64, I64]:
+    def _in_shared_buckets(self, packed: U64) -> tuple[U64, I64]:
         """Sorted entries without those that are alone in their bucket, and the size of each
         one's."""
         counts = run_lengths(run_starts(packed >> np.uint64(self.bits + _DEPTH_BITS)))
@@ -328,7 +328,7 @@ def pairs_within_limits(
     search = BagSearch(bags, limits, depths, signatures(bags), parts, bits)
     packed_pairs = [np.empty(0, np.uint64)]
     windowed = np.zeros(len(bags), dtype=bool)
-    for pairs, rows in engine.map(search.one_pass, range(parts)):
+    for pairs, rows in engine.map(search.search_part, range(parts)):
         packed_pairs.append(pairs)
         windowed[rows] = True
     packed = np.unique(np.concatenate(packed_pairs))

@@ -47,7 +47,7 @@ class SimilarPairs:
         """The pairs that ``mask`` [m] keeps, or those at these places."""
         return SimilarPairs(self.first[mask], self.second[mask], self.similarity[mask])
 
-    def at(self, positions: Ints) -> SimilarPairs:
+    def at_positions(self, positions: Ints) -> SimilarPairs:
         """Pairs of texts by their numbers as pairs of ``positions`` [texts], the lower first."""
         one, other = positions[self.first], positions[self.second]
         return SimilarPairs(np.minimum(one, other), np.maximum(one, other), self.similarity)

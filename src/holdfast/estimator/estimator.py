@@ -252,7 +252,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, texts: list[object], labels: npt.NDArray[np.generic], groups: Sequence[object] | None
     ) -> Splits:
         from holdfast.data.memory.texts import table_from_texts
-        from holdfast.split.divide import split_table
+        from holdfast.split.split_table import split_table
 
         numbers = np.searchsorted(self.classes_, labels)
         table = table_from_texts(

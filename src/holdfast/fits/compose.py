@@ -238,7 +238,7 @@ def _added(
 ) -> tuple[Examples | None, Examples | None]:
     """The added rows that this fit learns from, with their weights; and they behind ``train``."""
     lot, examples = prepared.added, prepared.added_examples
-    chosen = lot.of(origins) if lot is not None else np.zeros(0, dtype=np.int64)
+    chosen = lot.positions_of(origins) if lot is not None else np.zeros(0, dtype=np.int64)
     if lot is None or examples is None or not len(chosen):
         return None, None
     assert isinstance(train, GrowingExamples)
@@ -333,7 +333,7 @@ def _notify_of_added_rows(prepared: PreparedData, recipe: ResolvedRecipe) -> Non
     lot = prepared.added
     if lot is None:
         return
-    chosen = lot.of(recipe.train.added)
+    chosen = lot.positions_of(recipe.train.added)
     if not len(chosen):
         notify(Decision("added rows", "none", "train.added leaves all of them out"))
         return

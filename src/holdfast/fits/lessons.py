@@ -39,7 +39,7 @@ from holdfast.plan.defaults import PASSIVE_POLICIES
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 from holdfast.tasks.tags.losses import EncodedWords
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Lessons:
         """See ``ready.Teaches``."""
         wanted = recipe.distill
         lot, own = prepared.added, len(sides.train)
-        chosen = np.zeros(0, np.int64) if lot is None else lot.of(recipe.train.added)
+        chosen = np.zeros(0, np.int64) if lot is None else lot.positions_of(recipe.train.added)
         bare = 0 if lot is None else sum(lot.origins[int(i)] == ORIGIN for i in chosen)
         labelled = own + len(chosen) - bare
         scaled = self.problem == "number"

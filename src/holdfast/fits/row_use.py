@@ -295,7 +295,7 @@ def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
                 make_folds(*inner, learning.folds, seed_of(prepared), class_names=names)
             else:
                 _inner(learning, rows[fold.train])
-    return tuple(Fold(rows[f.train], rows[f.held], f.number) for f in folds)
+    return tuple(Fold(rows[f.train], rows[f.held_out], f.number) for f in folds)
 
 
 @contextlib.contextmanager
@@ -334,10 +334,10 @@ def answer_outer(
             fields = {name: getattr(found, name) for name in FoldLogits.__slots__}
             file.save({name: torch.as_tensor(field) for name, field in fields.items()})
             seconds = time.perf_counter() - start
-            right = float((found.logits.argmax(axis=1) == labels[fold.held]).mean())
+            right = float((found.logits.argmax(axis=1) == labels[fold.held_out]).mean())
             because = (
                 f"{len(fold.train)} other rows made a model anew, in {seconds:.0f} s; of these "
-                f"{len(fold.held)} rows, which chose nothing of it, it answers {right:.1%} rightly"
+                f"{len(fold.held_out)} rows, which chose nothing of it, it answers {right:.1%} rightly"
             )
             what = f"outer fold {fold.number + 1} of {len(folds)}"
             notify(Decision(what, "scored", because, prominent=True))
@@ -352,8 +352,8 @@ def _answer(learning: LearningRows, fold: Fold, recipe: ResolvedRecipe) -> FoldL
     fitted = _fit(learning, fold.train, recipe)
     examples = learning.prepared.examples
     # Before the probe, for which the network's memory is used.
-    logits = fitted.measure(examples, fold.held)[1] / kept_temperature(fitted)
-    return FoldLogits(fold.held, logits, probe_logits(fitted, examples, fold.held))
+    logits = fitted.measure(examples, fold.held_out)[1] / kept_temperature(fitted)
+    return FoldLogits(fold.held_out, logits, probe_logits(fitted, examples, fold.held_out))
 
 
 def _fit(learning: LearningRows, rows: Ints, recipe: ResolvedRecipe) -> FittedModel:

@@ -64,7 +64,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         "evaluate_at": list(ready.plan.evaluate_at),
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
         "memory_mb": _memory(ready.need),
-        "memory_limit": tightest_limit().words,
+        "memory_limit": tightest_limit().description,
         "time_s": _time(ready, seconds, len(splits.test), times),
         "settings": ready.recipe.shown(),
     }

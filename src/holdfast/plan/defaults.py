@@ -43,21 +43,21 @@ class Default:
     """One line of the table, for up to ``rows`` training rows (``None``: any) of at least
     ``classes`` classes.
 
-    ``kind`` is by parameters: small below 40 million, base below 200 million, large from there; or
+    ``model_type`` is by parameters: small below 40 million, base below 200 million, large from there; or
     what the kind of task says of its model (``vision``, ``resnet``).
     A run takes ``contrast_steps`` of supervised contrast with a refitted head, then ``epochs`` of
     fine-tuning from the linear probe; either may be none. ``source`` is a benchmark of this
-    repository, where that chose the line (``measured``), else what it follows.
+    repository, where that chose the line (``benchmarked``), else what it follows.
     """
 
-    kind: str
+    model_type: str
     rows: int | None
     contrast_steps: int
     epochs: float
     batch_size: int
     learning_rate: float
     source: str
-    measured: bool = False
+    benchmarked: bool = False
     classes: int = 0
 
 
@@ -142,7 +142,7 @@ def default_for(parameters: int, rows: int, model: str | None = None, classes: i
     """The line of the table for a model of this size, or of the kind that ``model`` names, and this
     many training rows of so many classes (0: no classes, or few)."""
     model_type = model or model_size(parameters)
-    matching = (d for d in DEFAULTS_TABLE if d.kind == model_type and (d.rows is None or rows <= d.rows))
+    matching = (d for d in DEFAULTS_TABLE if d.model_type == model_type and (d.rows is None or rows <= d.rows))
     return next(d for d in matching if classes >= d.classes)
 
 
@@ -189,7 +189,7 @@ def resolve_settings(
         if value is not None
     )
     classes_note = f" of {classes} classes" if default.classes else ""
-    because = f"{rows} training rows{classes_note}, a {default.kind} model: {default.source}"
+    because = f"{rows} training rows{classes_note}, a {default.model_type} model: {default.source}"
     decision = Decision("default recipe", settings_phrase or "nothing left open", because)
     return complete, (decision, *_method_decisions(methods))
 
@@ -358,7 +358,7 @@ def benchmarked_phases(
 ) -> tuple[Phase, ...] | None:
     """What a recipe that leaves everything open would do, where a benchmark has measured that;
     ``None`` where none has."""
-    if not default_for(parameters, rows, model, classes).measured or recipe.model.adapter.kind:
+    if not default_for(parameters, rows, model, classes).benchmarked or recipe.model.adapter.kind:
         return None
     open_settings = dict.fromkeys(
         (

@@ -77,14 +77,14 @@ def check_fit(
         "memory",
         size,
         f"{need} MB; activations of {rows_in_memory(phases)} of the "
-        f"longest rows, measured; the limit: {limit_found.words}",
+        f"longest rows, measured; the limit: {limit_found.description}",
     )
     if need.total <= limit:
         return need, decision, ()
     remedy = _remedy(need, limit, possible_reductions(network, task, examples, phases, precision, need))
     rule = (
         f"needs about {need.total:,.0f} MB of memory ({need}), and {limit:,.0f} MB are there "
-        f"({limit_found.words})"
+        f"({limit_found.description})"
     )
     if need.total > CLEAR_EXCESS * limit:
         raise MachineError("the run", rule, None, remedy)
@@ -103,7 +103,7 @@ def refuse_clearly_too_large(network: Network, phases: tuple[Phase, ...], shards
     if need.total > CLEAR_EXCESS * least.left_mb:
         rule = (
             f"needs about {need.total:,.0f} MB of memory before any activation ({need}), and "
-            f"{least.left_mb:,.0f} MB are there ({least.words})"
+            f"{least.left_mb:,.0f} MB are there ({least.description})"
         )
         remedy = "Take a smaller model, --set model.adapter.kind=lora, or raise that limit."
         raise MachineError("the run", rule, None, remedy)
@@ -325,12 +325,12 @@ def tightest_limit() -> MemoryLimit:
     machine = MemoryLimit(float(psutil.virtual_memory().available / MB), "what the machine has free")
     tightest = min([machine, *memory_limits()], key=lambda limit: limit.left_mb)
     left = tightest.left_mb + resident_mb()
-    if math.isinf(tightest.whole_mb):
+    if math.isinf(tightest.total_mb):
         return replace(tightest, left_mb=left)
     # The pages of programs and libraries are resident, and a group can give them back.
-    files = 0.0 if tightest.addresses else file_pages_mb()
-    words = f"{tightest.words}, beside {files:,.0f} MB of program files" if files else tightest.words
-    return replace(tightest, left_mb=min(left, tightest.whole_mb + files), words=words)
+    files = 0.0 if tightest.counts_mapped else file_pages_mb()
+    words = f"{tightest.description}, beside {files:,.0f} MB of program files" if files else tightest.description
+    return replace(tightest, left_mb=min(left, tightest.total_mb + files), words=words)
 
 
 def free_mb() -> float:

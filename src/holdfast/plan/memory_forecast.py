@@ -175,11 +175,11 @@ class AutogradBytes:
     def __init__(self, network: Network, tokens: int) -> None:
         self._tokens = tokens
         self._weights = {p.untyped_storage()._cdata for p in network.parameters()}
-        self._found: dict[int, Any] = {}
+        self._storages: dict[int, Any] = {}
 
     @property
     def mb(self) -> float:
-        return float(sum(storage.nbytes() for storage in self._found.values()) / MB)
+        return float(sum(storage.nbytes() for storage in self._storages.values()) / MB)
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
@@ -191,7 +191,7 @@ class AutogradBytes:
             square = tensor.ndim > 2 and tensor.shape[-2:] == (self._tokens, self._tokens)
             if storage._cdata not in self._weights and not square:
                 # Held, so that no other storage comes to have its number.
-                self._found[storage._cdata] = storage
+                self._storages[storage._cdata] = storage
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(record_tensor, lambda tensor: tensor):

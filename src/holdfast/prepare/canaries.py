@@ -115,7 +115,7 @@ def exposed(fitted: FittedModel) -> dict[str, Any] | None:
 
 def _by_rows(table: Table, rows: Ints, losses: Floats) -> Floats:
     found = np.full(len(table), np.inf)
-    found[table.places(rows)] = losses
+    found[table.positions_of(rows)] = losses
     return found
 
 

@@ -162,13 +162,13 @@ def _without_copies(
     first, *others = known
     given = {f"known {i}": table for i, table in enumerate(others)} | dict(lots)
     every = combine_tables(first, given, seed)
-    taken = np.ones(len(every.copies), dtype=bool)
+    taken = np.ones(len(every.duplicates), dtype=bool)
     for name in lots:
         taken[every.span(name)] = False
     free = {}
     for name, table in lots.items():
         mine = every.mask(name)
-        copied = duplicates_of(every.copies, taken, mine)
+        copied = duplicates_of(every.duplicates, taken, mine)
         # The next lot must not copy this one either.
         taken = taken | mine
         free[name] = table.take(np.flatnonzero(~copied))

@@ -41,7 +41,7 @@ from holdfast.quality.clean.apply import CleaningPlan, choose
 from holdfast.quality.runner import audit_table
 from holdfast.recipe import DataPart, Recipe
 from holdfast.recipe.parts import SplitShares
-from holdfast.split.divide import split_table
+from holdfast.split.split_table import split_table
 from holdfast.tasks import kind_of
 from holdfast.tasks.generation.samples import execution_of, with_tables
 from holdfast.training.listeners.alerts import address_of
@@ -225,7 +225,7 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tup
     refuse_test_rows(path, recipe.data.test)
     lot = same_text(read_unlabelled_texts(path, table, recipe.data.encoding), recipe)
     rows = combine_tables(table, {**given, "unlabelled": lot}, recipe.seed)
-    return without_copies(lot, rows.copies, rows.mask("unlabelled"), recipe.seed)
+    return without_copies(lot, rows.duplicates, rows.mask("unlabelled"), recipe.seed)
 
 
 def given_rows(

@@ -20,10 +20,10 @@ from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.data.columns.extra import with_column
 from holdfast.data.table import Table
 from holdfast.recipe import Recipe
-from holdfast.split.ways import STRATIFIED, SplitStrategy
+from holdfast.split.strategies import STRATIFIED, SplitStrategy
 
 if TYPE_CHECKING:
-    from holdfast.split.ways import By
+    from holdfast.split.strategies import By
 
 
 # Rows that topics are found on; the others join the nearest.

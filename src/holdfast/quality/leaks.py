@@ -59,16 +59,16 @@ class _Nearest:
 
 def _nearest(gathered: CombinedRows, rows: str, to: str) -> _Nearest:
     """Of each row of one table that copies one of another: both positions."""
-    found = nearest_protected(gathered.copies, gathered.mask(to))
+    found = nearest_protected(gathered.duplicates, gathered.mask(to))
     span = gathered.span(rows)
-    at = np.flatnonzero(found.of[span] >= 0)
-    return _Nearest(at + span.start, found.of[span][at], found.similarity[span][at])
+    at = np.flatnonzero(found.copy_of[span] >= 0)
+    return _Nearest(at + span.start, found.copy_of[span][at], found.similarity[span][at])
 
 
 def duplicate_groups(gathered: CombinedRows) -> list[Positions]:
     """The groups of two source rows or more that copy each other, by position, the groups by their
     first row."""
-    groups = gathered.copies.groups[gathered.span("source")]
+    groups = gathered.duplicates.groups[gathered.span("source")]
     order = np.argsort(groups, kind="stable")
     ends = np.flatnonzero(np.diff(groups[order])) + 1
     parts = [part for part in np.split(order, ends) if len(part) > 1]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.data.images.picture import open_header
-from holdfast.duplicates.pictures import Bytes, thumbnail_of
+from holdfast.data.images.decode import open_header
+from holdfast.duplicates.images import Bytes, thumbnail_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.data.images.picture import read_image
+from holdfast.data.images.decode import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import normal_text
-from holdfast.duplicates.pictures import Thumbnails, near_duplicate_images, have_different_content
+from holdfast.duplicates.images import Thumbnails, near_duplicate_images, have_different_content
 from holdfast.duplicates.semantic import are_no_duplicates, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import with_classes
@@ -31,7 +31,7 @@ from holdfast.quality.picture_facts import FileFacts, Traces, look_at, traces_of
 
 if TYPE_CHECKING:
     from holdfast.duplicates.duplicates import CombinedRows
-    from holdfast.duplicates.loose import LooseDuplicates
+    from holdfast.duplicates.loose_duplicates import LooseDuplicates
     from holdfast.quality.leaks import Prices
 
 _BATCH_ROWS = 10_000

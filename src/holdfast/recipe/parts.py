@@ -91,7 +91,7 @@ def takes(part: type[BaseModel], name: str) -> frozenset[type]:
 
 class SplitShares(Part):
     """Shares of the rows, each above 0, adding to 1 (or test 0: the others then share all rows);
-    and by what they are divided (``split/ways.py``): ``held`` names the groups or sources whose
+    and by what they are divided (``split/strategies.py``): ``held`` names the groups or sources whose
     rows are the test rows."""
 
     train: float = Field(default=0.70, gt=0, lt=1)

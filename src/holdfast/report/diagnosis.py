@@ -64,7 +64,7 @@ def drawn(log: Curves) -> CurveChart:
     """Both losses over the log's axis, and both metrics where there are some beside a loss."""
     places, note = _places(log)
     losses = _lines(log, places, (("train", log.train), ("valid", log.valid)))
-    beside = log.valid is not None and not log.valid.rises and log.valid_metric is not None
+    beside = log.valid is not None and not log.valid.higher_is_better and log.valid_metric is not None
     metrics = (("train", log.train_metric), ("valid", log.valid_metric)) if beside else ()
     rates = _lines(log, places, metrics)
     every = [*losses, *rates]
@@ -127,7 +127,7 @@ def _places(log: Curves) -> tuple[Floats, str]:
     """The positions to draw: the evaluations, else the training points, at most 160 of them; the
     first, the last and the best among them."""
     main = log.valid if log.valid is not None else log.train
-    every = main.at if main is not None else np.array([0.0])
+    every = main.positions if main is not None else np.array([0.0])
     if len(every) <= MOST_POINTS:
         return every, ""
     kept = every[np.unique(np.linspace(0, len(every) - 1, MOST_POINTS).round().astype(int))]
@@ -147,7 +147,7 @@ def _lines(
 
 def _values(logged: Series, places: Floats, mean: bool) -> tuple[float | None, ...]:
     """What a series says at each place; a training loss the mean since the place before."""
-    ends = np.searchsorted(logged.at, places, side="right")
+    ends = np.searchsorted(logged.positions, places, side="right")
     begins = np.concatenate([[0], ends[:-1]])
     drawn = []
     for first, after in zip(begins, ends, strict=True):

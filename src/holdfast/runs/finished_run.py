@@ -37,7 +37,7 @@ from holdfast.data.tags.sentences import from_conll, read_tagged
 from holdfast.prepare.clean import same_text
 from holdfast.prepare.rows import given_rows
 from holdfast.recipe import DataPart, Recipe, read_recipe
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 from holdfast.tasks import kind_of
 from holdfast.tasks.ensemble import HOW, SharedRows, cross_fitted, split_records
 

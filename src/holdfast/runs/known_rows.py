@@ -27,7 +27,7 @@ from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.recipe import read_recipe
 from holdfast.runs.finished_run import run_tables
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa

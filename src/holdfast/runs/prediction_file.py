@@ -236,7 +236,7 @@ def predicted_nested(predicted: Predicted) -> set[str]:
     raw = predicted._asked.raw
     if is_parquet(predicted._file):
         return set()
-    return {predicted.called[name] for name, kinds in raw.kinds.items() if kinds == {"nested"}}
+    return {predicted.called[name] for name, kinds in raw.column_types.items() if kinds == {"nested"}}
 
 
 def _write_lines(predicted: Predicted, stream: io.RawIOBase) -> None:
@@ -372,7 +372,7 @@ def _parquet_parts(file: Path, rows: int) -> Iterator[pa.Table]:
 def _type_of(raw: Raw, name: str) -> pa.DataType:
     """The type of a column whose values a source wrote as numbers or booleans, where all of them
     can be read back; text otherwise."""
-    kinds = raw.kinds.get(name, set())
+    kinds = raw.column_types.get(name, set())
     likely: dict[frozenset[str], pa.DataType] = {
         frozenset({"integer"}): pa.int64(),
         frozenset({"float"}): pa.float64(),

@@ -98,7 +98,7 @@ def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> Scored:
     ready, predictor = fitted.ready, Predictor.of(fitted)
     kind = ready.prepared.rows.columns.label_kind
     table = ready.sides.train_rows.table
-    learned = predictor.judge(table.take(table.places(ready.train.rows[ready.probe])))().to_json()
+    learned = predictor.judge(table.take(table.positions_of(ready.train.rows[ready.probe])))().to_json()
     nothing = {"value": None, "low": None, "high": None, "why": WHY}
     metrics = {headline_metric(learned["metrics"]): nothing}
     empty = {"n": 0, "metrics": metrics, "why": WHY}

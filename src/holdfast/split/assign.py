@@ -31,21 +31,21 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(slots=True)
 class _Board:
-    """The state of one assignment. Entries (``unit``, ``label``, ``count``) say how many rows of a
+    """The state of one assignment. Entries (``entry_unit``, ``entry_label``, ``entry_count``) say how many rows of a
     class a unit holds, sorted by unit; ``placed`` and ``targets`` are [classes, sides]."""
 
-    unit: I64
-    label: I64
-    count: I64
+    entry_unit: I64
+    entry_label: I64
+    entry_count: I64
     sizes: I64
     keys: U64
     targets: Floats
     placed: Floats
-    side: npt.NDArray[np.int8]
+    assignment: npt.NDArray[np.int8]
 
     @property
     def starts(self) -> I64:
-        return np.asarray(np.searchsorted(self.unit, np.arange(len(self.sizes) + 1)))
+        return np.asarray(np.searchsorted(self.entry_unit, np.arange(len(self.sizes) + 1)))
 
 
 def assign(
@@ -75,7 +75,7 @@ def assign(
     _place_large(board)
     _place_single(board)
     _fill_gaps(board, class_names)
-    return board.side
+    return board.assignment
 
 
 def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
@@ -112,7 +112,7 @@ def _check_classes(board: _Board, class_names: tuple[str, ...], splits: int) -> 
             "Add rows (sentences of tagged words are parted by blank lines); with --group, choose "
             "a finer group.",
         )
-    units = np.bincount(board.label, minlength=len(board.targets))
+    units = np.bincount(board.entry_label, minlength=len(board.targets))
     for number in np.flatnonzero((units > 0) & (units < splits)):
         raise SplitError(
             f"the class {class_names[number]!r}",
@@ -130,7 +130,7 @@ def _place_large(board: _Board) -> None:
     order = large[np.lexsort((board.keys[large], -board.sizes[large]))]
     # Asked once: the property searches all units anew.
     starts = board.starts
-    labels, counts = board.label.tolist(), board.count.tolist()
+    labels, counts = board.entry_label.tolist(), board.entry_count.tolist()
     # Lists: the loop reads single numbers, at which they are several times faster than arrays. A
     # target of 0 would divide by 0.
     placed, targets = board.placed.tolist(), np.maximum(board.targets, 0.5).tolist()
@@ -142,15 +142,15 @@ def _place_large(board: _Board) -> None:
             for s in splits
         ]
         best = costs.index(min(costs))
-        board.side[unit] = best
+        board.assignment[unit] = best
         for label, count in entries:
             placed[label][best] += count
     board.placed = np.array(placed, dtype=np.float64).reshape(board.targets.shape)
 
 
 def _place_single(board: _Board) -> None:
-    single = board.sizes[board.unit] == 1
-    units, labels = board.unit[single], board.label[single]
+    single = board.sizes[board.entry_unit] == 1
+    units, labels = board.entry_unit[single], board.entry_label[single]
     order = np.lexsort((board.keys[units], labels))
     units, labels = units[order], labels[order]
     edges = np.searchsorted(labels, np.arange(len(board.targets) + 1))
@@ -160,7 +160,7 @@ def _place_single(board: _Board) -> None:
         # Large units may have filled a side beyond its target; the rest is shared by what room is
         # left.
         quota = _apportion(len(units_here), capacity)
-        board.side[units_here] = np.repeat(np.arange(len(quota)), quota)
+        board.assignment[units_here] = np.repeat(np.arange(len(quota)), quota)
         board.placed[label] += quota
 
 
@@ -192,19 +192,19 @@ def _fill_gaps(board: _Board, class_names: tuple[str, ...]) -> None:
                 "Its rows stand in too few or too mixed groups: choose a finer --group, add rows, "
                 "or use --set data.rare=drop.",
             )
-        entries = np.flatnonzero(board.unit == unit)
-        board.placed[board.label[entries], board.side[unit]] -= board.count[entries]
-        board.placed[board.label[entries], split] += board.count[entries]
-        board.side[unit] = split
+        entries = np.flatnonzero(board.entry_unit == unit)
+        board.placed[board.entry_label[entries], board.assignment[unit]] -= board.entry_count[entries]
+        board.placed[board.entry_label[entries], split] += board.entry_count[entries]
+        board.assignment[unit] = split
 
 
 def _movable_unit(board: _Board, label: int) -> int | None:
     """The smallest unit of a class that no class on its side would miss; ties by key."""
-    units = board.unit[board.label == label]
+    units = board.entry_unit[board.entry_label == label]
     starts = board.starts
     for unit in units[np.lexsort((board.keys[units], board.sizes[units]))].tolist():
         entries = slice(int(starts[unit]), int(starts[unit + 1]))
-        remaining = board.placed[board.label[entries], board.side[unit]] - board.count[entries]
+        remaining = board.placed[board.entry_label[entries], board.assignment[unit]] - board.entry_count[entries]
         if (remaining > 0).all():
             return int(unit)
     return None

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import CHAIN_SHARE, SMALLEST_CHAIN, CombinedRows, Duplicates
-from holdfast.split.division import SplitOutcome
-from holdfast.split.ways import Assignment
+from holdfast.split.outcome import SplitOutcome
+from holdfast.split.strategies import Assignment
 
 MISSING = "missing text or label"
 RARE = "its class is too small to divide"
@@ -27,22 +27,22 @@ def split_records(outcome: SplitOutcome) -> Any:
     """The records of all files as one Arrow table, one for each source row."""
     import pyarrow as pa
 
-    source = outcome.rows.tables["source"]
+    source = outcome.all_tables.tables["source"]
     # Dropped until something says otherwise: a row that no rule names must not seem divided.
     split_of_row = np.full(len(source), "dropped", dtype=object)
-    split_of_row[outcome.kept] = np.array(outcome.names, dtype=object)[outcome.side]
+    split_of_row[outcome.kept_rows] = np.array(outcome.split_names, dtype=object)[outcome.assignment]
     notes = np.array(_drop_notes(outcome, "source"), dtype=object)
-    notes[outcome.kept] = np.array(_moved_notes(outcome), dtype=object)
+    notes[outcome.kept_rows] = np.array(_moved_notes(outcome), dtype=object)
     crossing = outcome.crossing
-    for row, of, split in zip(crossing.rows, crossing.of.tolist(), crossing.side, strict=True):
-        place = f"{outcome.rows.place(of)} ({outcome.names[split]})"
+    for row, of, split in zip(crossing.rows, crossing.copy_of.tolist(), crossing.split_of_copy, strict=True):
+        place = f"{outcome.all_tables.describe_position(of)} ({outcome.split_names[split]})"
         notes[row] = f"copies or nearly copies {place}, which is of another group"
     parts = [_source_records(source, split_of_row.tolist(), notes.tolist())]
     for name in ("valid", "test"):
-        if name in outcome.rows.tables:
+        if name in outcome.all_tables.tables:
             reasons = _drop_notes(outcome, name)
             table_splits = ["dropped" if reason else name for reason in reasons]
-            parts.append(_source_records(outcome.rows.tables[name], table_splits, reasons))
+            parts.append(_source_records(outcome.all_tables.tables[name], table_splits, reasons))
     strings = pa.string()
     schema = pa.schema(
         {"file": strings, "row": pa.int64(), "split": strings, "group": strings, "note": strings}
@@ -71,16 +71,16 @@ def _source_records(
 
 def _moved_notes(outcome: SplitOutcome) -> list[str | None]:
     """A note for each row of a larger unit that moved; else ``None``."""
-    units, names = outcome.units, outcome.names
-    notes: list[str | None] = [None] * len(outcome.side)
-    rows = outcome.rows.tables["source"].column("row")[outcome.kept]
+    units, names = outcome.units, outcome.split_names
+    notes: list[str | None] = [None] * len(outcome.assignment)
+    rows = outcome.all_tables.tables["source"].column("row")[outcome.kept_rows]
     first = np.full(len(units.sizes), np.iinfo(np.int64).max, dtype=np.int64)
     np.minimum.at(first, units.of_row, rows)
     for at in np.flatnonzero(outcome.moved).tolist():
         unit = units.of_row[at]
         others = int(units.sizes[unit]) - 1
         notes[at] = (
-            f"moved from {names[outcome.plain[at]]} to {names[outcome.side[at]]}, beside the "
+            f"moved from {names[outcome.row_assignment[at]]} to {names[outcome.assignment[at]]}, beside the "
             f"{others} other row{'s' if others > 1 else ''} of its copies or group (first: row "
             f"{first[unit]})"
         )
@@ -89,22 +89,22 @@ def _moved_notes(outcome: SplitOutcome) -> list[str | None]:
 
 def _drop_notes(outcome: SplitOutcome, name: str) -> list[str | None]:
     """Why each row of a table was dropped; ``None`` where it was not."""
-    gathered = outcome.rows
-    exact, start = gathered.copies.exact, gathered.starts[name]
+    gathered = outcome.all_tables
+    exact, start = gathered.duplicates.exact, gathered.starts[name]
     notes: list[str | None] = [None] * len(gathered.tables[name])
-    for drop in (drop for drop in outcome.drops if drop.name == name):
-        for at in np.flatnonzero(drop.rows).tolist():
-            of, similarity = int(drop.of[at]), drop.similarity[at]
+    for drop in (drop for drop in outcome.drops if drop.table_name == name):
+        for at in np.flatnonzero(drop.mask).tolist():
+            of, similarity = int(drop.copy_of[at]), drop.similarity[at]
             if notes[at] is not None:
                 continue
             if of < 0:
-                notes[at] = f"shares its group with the {drop.protected} rows"
+                notes[at] = f"shares its group with the {drop.protected_name} rows"
             # A near-copy may have a similarity of 1 too: the same words in another order.
             elif similarity >= 1 and exact[start + at] == exact[of]:
-                notes[at] = f"copies {gathered.place(of)} ({drop.protected})"
+                notes[at] = f"copies {gathered.describe_position(of)} ({drop.protected_name})"
             else:
-                alike = f"({drop.protected}, similarity {similarity:.2f})"
-                notes[at] = f"nearly copies {gathered.place(of)} {alike}"
+                alike = f"({drop.protected_name}, similarity {similarity:.2f})"
+                notes[at] = f"nearly copies {gathered.describe_position(of)} {alike}"
     return notes
 
 
@@ -127,10 +127,10 @@ UNEVEN_SHARE = 0.2
 def split_findings(outcome: SplitOutcome) -> tuple[Finding, ...]:
     """All of them, in the order in which they are reported."""
     return (
-        *_duplicates(outcome.rows),
-        *_copies_across_sources(outcome.rows),
+        *_duplicates(outcome.all_tables),
+        *_copies_across_sources(outcome.all_tables),
         *_leaks(outcome),
-        *_cuts(outcome.rows.copies, outcome.all_sides()),
+        *_cuts(outcome.all_tables.duplicates, outcome.full_assignment()),
         *_crossing(outcome),
         *_groups(outcome),
         *_unevenness(outcome),
@@ -147,7 +147,7 @@ def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
         check_prefix, handled, cut_note = "test_", "the test rows are used as is", ""
         if name == "source":
             check_prefix, handled = "", "copies always fall on one side"
-            if gathered.copies.cuts:
+            if gathered.duplicates.cuts:
                 cut_note = ", but for those that the cut of a long chain parted (copy_chains)"
         for check, rows, description in (
             (
@@ -177,7 +177,7 @@ def duplicate_rows(
     gathered: CombinedRows, name: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which rows of a table have an exact copy, and which a near-copy, in the same table."""
-    copies = gathered.copies
+    copies = gathered.duplicates
     forms = copies.exact[gathered.span(name)]
     rows_of_form = np.bincount(forms, minlength=int(copies.exact.max(initial=-1)) + 1)
     within_table = (rows_of_form[copies.links.first] > 0) & (rows_of_form[copies.links.second] > 0)
@@ -192,7 +192,7 @@ def _copies_across_sources(gathered: CombinedRows) -> Iterator[Finding]:
     if "source" not in table.rows.column_names:
         return
     sources = np.asarray(table.column("source"), dtype=object)
-    _, place = np.unique(gathered.copies.groups[gathered.span("source")], return_inverse=True)
+    _, place = np.unique(gathered.duplicates.groups[gathered.span("source")], return_inverse=True)
     _, number = np.unique(sources, return_inverse=True)
     pairs = np.unique(np.column_stack([place, number]), axis=0)
     several = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
@@ -213,19 +213,19 @@ def _copies_across_sources(gathered: CombinedRows) -> Iterator[Finding]:
 def _leaks(outcome: SplitOutcome) -> Iterator[Finding]:
     """Rows that were dropped because a protected table holds them too."""
     for drop in outcome.drops:
-        table = outcome.rows.tables[drop.name]
-        protected = f"{drop.protected} row"
-        of = outcome.rows.tables[drop.protected].source
+        table = outcome.all_tables.tables[drop.table_name]
+        protected = f"{drop.protected_name} row"
+        of = outcome.all_tables.tables[drop.protected_name].source
         for check, rows, description, remedy in (
             (
                 "leaks",
-                drop.of >= 0,
+                drop.copy_of >= 0,
                 f"copy or nearly copy a {protected} ({of}) and were dropped",
                 "Nothing to do; splits.parquet names the row that each copies.",
             ),
             (
                 "shared_groups",
-                drop.group & (drop.of < 0),
+                drop.shares_group & (drop.copy_of < 0),
                 f"belong to a group that the {protected}s ({of}) hold too, and were dropped",
                 "If the groups of the two files are unrelated, train without --group.",
             ),
@@ -274,7 +274,7 @@ def _parted_pairs(copies: Duplicates, assignment: Assignment) -> int:
     used = assignment >= 0
     # A bit a side: the exact copies of a text may stand on several.
     np.bitwise_or.at(splits_of_form, copies.exact[used], 1 << assignment[used].astype(np.int64))
-    links = copies.links.where(copies.permitted)
+    links = copies.links.where(copies.crosses_cut)
     one, other = splits_of_form[links.first], splits_of_form[links.second]
     both = one | other
     return int(np.sum((one > 0) & (other > 0) & ((both & (both - 1)) > 0)))
@@ -283,7 +283,7 @@ def _parted_pairs(copies: Duplicates, assignment: Assignment) -> int:
 def _crossing(outcome: SplitOutcome) -> Iterator[Finding]:
     """Rows that were dropped as copies of a row of another group, or in a stable division of any
     row, on a more protected side."""
-    table, count = outcome.rows.tables["source"], len(outcome.crossing)
+    table, count = outcome.all_tables.tables["source"], len(outcome.crossing)
     if not count:
         return
     rows = np.zeros(len(table), dtype=bool)
@@ -292,7 +292,7 @@ def _crossing(outcome: SplitOutcome) -> Iterator[Finding]:
     remedy = "Nothing to do; splits.parquet names the row that each copies."
     dropped = f"on a more protected side, and {'were' if many else 'was'} dropped:"
     because = f"{count} row{'s copy' if many else ' copies'}"
-    if outcome.way.stable:
+    if outcome.strategy.stable:
         check = "copies_across_sides"
         because += (
             f" or nearly cop{'y' if many else 'ies'} a row {dropped} in a stable division no row "
@@ -303,7 +303,7 @@ def _crossing(outcome: SplitOutcome) -> Iterator[Finding]:
         remedy += " If the groups are one, give them one name."
         because += (
             f" a row of another group that stands {dropped} to keep such groups together would "
-            f"have made one block of {outcome.units.block} of {len(table)} rows"
+            f"have made one block of {outcome.units.largest_parted} of {len(table)} rows"
         )
     yield _finding(check, table, rows, because, remedy)
 
@@ -326,11 +326,11 @@ def _groups(outcome: SplitOutcome) -> Iterator[Finding]:
 
 def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
     """A side that is more than a fifth, and more than a row or two, off its fraction."""
-    strategy, blocks = outcome.way, outcome.units.sizes
+    strategy, blocks = outcome.strategy, outcome.units.sizes
     if strategy.blocks is not None:
-        blocks = np.bincount(strategy.blocks[outcome.kept])
+        blocks = np.bincount(strategy.blocks[outcome.kept_rows])
     largest = int(blocks.max(initial=0))
-    sizes = np.bincount(outcome.side, minlength=len(outcome.names))
+    sizes = np.bincount(outcome.assignment, minlength=len(outcome.split_names))
     total = int(sizes.sum())
     target_sizes = np.asarray(outcome.fractions) * total
     deviations = np.abs(sizes - target_sizes)
@@ -343,7 +343,7 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
     elif strategy.by == "time":
         reason = "rows of one moment, copies and groups stay together"
         remedy = "Give finer times, or another share."
-    elif strategy.held:
+    elif strategy.held_out:
         reason, remedy = "data.split.held names its rows", "Nothing to do."
     elif largest < deviations[worst]:
         # No single group explains it: many classes of few rows, each with one row a side at least.
@@ -354,11 +354,11 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
         remedy = "Choose a finer --group, or add groups."
     yield Finding(
         "uneven_division",
-        "info" if strategy.stable or strategy.held else "warn",
+        "info" if strategy.stable or strategy.held_out else "warn",
         float(min(1.0, deviations[worst] / max(target_sizes[worst], 1e-9))),
         round(float(deviations[worst])),
         (),
-        f"{outcome.names[worst]} has {sizes[worst]} rows where {target_sizes[worst]:.0f} were asked for: "
+        f"{outcome.split_names[worst]} has {sizes[worst]} rows where {target_sizes[worst]:.0f} were asked for: "
         f"{reason}",
         remedy,
     )
@@ -367,18 +367,18 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
 def _rows_reaching_across(outcome: SplitOutcome) -> Iterator[Finding]:
     """Test rows that copies or a group hold on that side though they are older than a training row,
     or of a block that is learned."""
-    strategy, assignment, names = outcome.way, outcome.side, outcome.names
+    strategy, assignment, names = outcome.strategy, outcome.assignment, outcome.split_names
     if strategy.by in ("rows", "topic") or len(names) < 2:
         return
     last, train = assignment == len(names) - 1, assignment == 0
     if strategy.by == "time":
         assert strategy.ages is not None
-        ages = strategy.ages[outcome.kept]
+        ages = strategy.ages[outcome.kept_rows]
         reaches_across = last & (ages < ages[train].max(initial=-np.inf))
         description = "older than the newest training row"
     else:
         assert strategy.blocks is not None
-        blocks = strategy.blocks[outcome.kept]
+        blocks = strategy.blocks[outcome.kept_rows]
         reaches_across = last & np.isin(blocks, blocks[train])
         description = f"of a {strategy.by} that the training rows have too"
     count = int(reaches_across.sum())

@@ -18,29 +18,29 @@ import numpy.typing as npt
 from holdfast.core.errors import Defect
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.duplicates.near_copies import mix_bits
+from holdfast.duplicates.near_duplicates import mix_bits
 from holdfast.duplicates.words import I64, U64
 from holdfast.split.assign import assign, assign_multilabel
-from holdfast.split.ways import by_time
+from holdfast.split.strategies import by_time
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """``train`` and ``held`` positions, ascending; ``number`` of the fold in its ``repeat``. Not
+    """``train`` and ``held_out`` positions, ascending; ``number`` of the fold in its ``repeat``. Not
     every row is in one of the two: by time, later rows are in neither."""
 
     train: Ints
-    held: Ints
+    held_out: Ints
     number: int
     repeat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Folds:
-    """Folds of n rows; ``how`` says in words how they came about."""
+    """Folds of n rows; ``description`` says in words how they came about."""
 
     folds: tuple[Fold, ...]
-    how: str
+    description: str
 
     def __iter__(self) -> Iterator[Fold]:
         return iter(self.folds)

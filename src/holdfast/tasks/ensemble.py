@@ -377,7 +377,7 @@ class SharedRows:
         """The rows as the first run reads them; not to be asked for where answers are out of
         fold."""
         whole = self.runs[0].table("valid")
-        return whole.take(whole.places(self.rows[0]))
+        return whole.take(whole.positions_of(self.rows[0]))
 
     @cached_property
     def groups(self) -> Any:

@@ -221,7 +221,7 @@ class GuardEngine:
             return ()
         assert self.verdict is not None
         advice = advisor.decide(self.verdict, self.history)
-        for told in advisor.told() if isinstance(advisor, Explains) else ():
+        for told in advisor.notes() if isinstance(advisor, Explains) else ():
             self.journal.write("note", self._guarded.step, what="control", **told)
         return advice
 

@@ -329,7 +329,7 @@ def test_positions_that_go_back_mean_what_they_meant(seed: int) -> None:
             log = from_rows([{axis: a, "loss": v} for a, v in points], "csv", "log.csv")
         expected, forgotten = rewritten(points, axis == "epoch")
         found = log.columns["loss"]
-        assert dict(zip(found.at.tolist(), found.values.tolist(), strict=True)) == expected
+        assert dict(zip(found.positions.tolist(), found.values.tolist(), strict=True)) == expected
         told = [d.chosen for d in decisions_and_findings(said)[0] if d.what == "rows written twice"]
         assert told == ([f"the later ones, {forgotten} values replaced"] if forgotten else [])
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from holdfast.core.errors import DataError
-from holdfast.data.images.picture import UnreadableImage, content_hash, read_image
+from holdfast.data.images.decode import UnreadableImage, content_hash, read_image
 from holdfast.data.images.table import load_images
 from holdfast.data.limits import Limits, use_limits
 
@@ -163,7 +163,7 @@ def test_strips_make_the_picture_that_the_whole_makes(
         image = Image.fromarray(noise, "RGBA").convert(mode)
     image.save(tmp_path / "p", format)
     whole = read_image(tmp_path / "p")
-    monkeypatch.setattr("holdfast.data.images.picture.STRIP_PIXELS", 70)
+    monkeypatch.setattr("holdfast.data.images.decode.STRIP_PIXELS", 70)
     parts = read_image(tmp_path / "p")
     assert parts.notes == whole.notes
     assert parts.image.tobytes() == whole.image.tobytes()

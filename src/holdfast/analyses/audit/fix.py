@@ -219,7 +219,7 @@ def _check_columns(raw: Raw, names: Sequence[str], label: str | None) -> None:
             there = f"It has {', '.join(map(repr, raw.names))}."
             raise DataError(raw.source, "has no such column", name, there)
     for name in names:
-        if "nested" in raw.kinds.get(name, set()):
+        if "nested" in raw.column_types.get(name, set()):
             rule = f"column {name!r} holds lists or objects, and treatments read text"
             raise DataError(raw.source, rule, None, "Name columns of text with --text.")
 
@@ -264,7 +264,7 @@ def _nested(raw: Raw, file: Path) -> set[str]:
     """Columns that hold JSON as text, which JSON is written from as it was."""
     if is_parquet(file):
         return set()
-    return {name for name, kinds in raw.kinds.items() if kinds == {"nested"}}
+    return {name for name, kinds in raw.column_types.items() if kinds == {"nested"}}
 
 
 def _write(table: pa.Table, nested: set[str], target: OutputFile) -> None:

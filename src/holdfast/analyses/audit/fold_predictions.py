@@ -33,7 +33,7 @@ from holdfast.prepare.model import prepare
 from holdfast.quality.fold_answers import log_softmax
 from holdfast.quality.views import TableRows
 from holdfast.recipe import Recipe
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 
 FOLDS_KEY = "audit.folds"
 REMEDY = "Name a run of `holdfast cv` on these rows, of texts with one class each, or leave it out."
@@ -64,7 +64,7 @@ def folded_answers(rows: TableRows, run: Path) -> Floats:
     found = found.filter(pc.is_in(found["row"], pa.array(rows.table.column("row"), pa.int64())))
     order = [result["classes"].index(name) for name in names]
     chances = np.array(found["probabilities"].to_pylist(), dtype=np.float64)[:, order]
-    at = rows.table.places(found["row"].to_numpy())
+    at = rows.table.positions_of(found["row"].to_numpy())
     total, times = np.zeros((len(rows.table), len(names))), np.zeros(len(rows.table))
     np.add.at(total, at, chances)
     np.add.at(times, at, 1.0)

@@ -19,12 +19,12 @@ from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import IMAGE_TASKS, GENERATIVE_TASKS
-from holdfast.data.images.picture import read_image
+from holdfast.data.images.decode import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
 from holdfast.duplicates.engines import RayEngine
-from holdfast.duplicates.loose import find_loose_duplicates
+from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.price import Pricing
 from holdfast.quality.reference_texts import filler
@@ -85,7 +85,7 @@ def make_views(found: AuditRows, progress: Progress) -> Views:
         without[Tokenized.__name__] = "pictures have no tokens"
         seen = (rows, Closely(rows), copied, _pictures(rows, found.given), pixels_of(rows))
         return Views(seen, without, gathered)
-    views, reasons = _read_by_model(found, rows, gathered.copies, progress)
+    views, reasons = _read_by_model(found, rows, gathered.duplicates, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
         copied = replace(copied, pricing=Pricing(embedded))

@@ -39,7 +39,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.chats.chat import read_row_turns
 from holdfast.data.chats.turns import prompt_text as last_question
-from holdfast.data.images.picture import thumbnail
+from holdfast.data.images.decode import thumbnail
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.runs.predictor import Predictor

@@ -134,7 +134,7 @@ def risks_of(fitted: FittedModel) -> Risks | None:
             own = np.asarray(table.column("row"), dtype=np.int64)
             risk = np.full(len(own), -np.inf)
             np.maximum.at(
-                risk, table.places(made.rows), np.nan_to_num(made.loss_range, nan=-np.inf)
+                risk, table.positions_of(made.rows), np.nan_to_num(made.loss_range, nan=-np.inf)
             )
             return Risks(table, own, np.where(np.isfinite(risk), risk, np.nan), TRACE)
     return None

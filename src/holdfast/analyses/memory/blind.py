@@ -176,7 +176,7 @@ def _thumbnails(paths: Sequence[str]) -> Floats:
     """Pictures as 8 × 8 colours [n, 192]."""
     from pathlib import Path
 
-    from holdfast.data.images.picture import UnreadableImage, read_image
+    from holdfast.data.images.decode import UnreadableImage, read_image
 
     made = np.zeros((len(paths), SIDE * SIDE * 3))
     for at, path in enumerate(paths):

@@ -294,7 +294,7 @@ def heard(
 ) -> SetScores:
     """The mean loss of each row's target tokens [n] by both networks (NaN for a row without one),
     and their tokens; ``start`` may be missing."""
-    of_row = table.places(np.asarray(examples.rows))
+    of_row = table.positions_of(np.asarray(examples.rows))
     by_tuned, right = _tokens(tuned, task, examples, device)
     by_start = None if start is None else _tokens(start, task, examples, device)[0]
     lines: list[list[int]] = [[] for _ in range(len(table))]

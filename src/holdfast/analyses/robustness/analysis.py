@@ -171,7 +171,7 @@ def _repaint(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
     import torch
     from PIL import Image
 
-    from holdfast.data.images.picture import read_image
+    from holdfast.data.images.decode import read_image
 
     image = read_image(path).image.convert("RGB")
     pixels = torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]

@@ -253,27 +253,27 @@ class _Reader:
         for at in range(batch.num_rows):
             row = start + at
             text = filled_template[at].as_py() if filled_template is not None else None
-            row_record = self._one(row, {n: v[at] for n, v in values.items()}, text)
+            row_record = self._row(row, {n: v[at] for n, v in values.items()}, text)
             if row_record is not None:
                 if groups is not None:
                     row_record["group"] = groups[at] or f"(no group) row {row}"
                 yield row_record
 
-    def _one(
+    def _row(
         self, row: int, cells: dict[str, str | None], template_text: str | None
     ) -> dict[str, Any] | None:
         if self.form == "text":
             text = template_text if template_text is not None else cells[self.columns.text[0]]
             if (text or "").strip():
                 return _row_record(row, text, [], self.form)
-            self.faults["empty_text"].note(row)
+            self.faults["empty_text"].add_row(row)
             return None
         turns, fault, cut = clean_turns(self._turns(row, cells, template_text))
         if fault is not None and (fault != NO_ANSWER or self.need_answer):
-            self.faults[fault].note(row)
+            self.faults[fault].add_row(row)
             return None
         if cut:
-            self.cut.note(row)
+            self.cut.add_row(row)
         return _row_record(row, prompt_text(turns), turns, self.form)
 
     def _turns(self, row: int, cells: dict[str, str | None], template_text: str | None) -> list[Turn] | None:

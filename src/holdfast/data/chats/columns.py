@@ -75,7 +75,7 @@ def _named_columns(
     raw: Raw, text: tuple[str, ...], label: str | None, system: str | None, need_answer: bool
 ) -> ChatColumns:
     if label is None and len(text) == 1:
-        nested = "nested" in raw.kinds.get(text[0], set())
+        nested = "nested" in raw.column_types.get(text[0], set())
         if nested or text[0].lower() in MESSAGES:
             return ChatColumns("messages", text)
         if need_answer or text[0].lower() in TEXTS:
@@ -98,7 +98,7 @@ def _usual_columns(
     # Of a dialogue and its summary the one is a text, and the other what is to be written of it.
     pair = next((one for one in PAIRS if one in CERTAIN_PAIRS and set(one) <= set(raw.names)), None)
     chat = _first(raw, MESSAGES)
-    is_text_pair = pair is not None and chat == pair[0] and "nested" not in raw.kinds.get(chat, set())
+    is_text_pair = pair is not None and chat == pair[0] and "nested" not in raw.column_types.get(chat, set())
     if chat is not None and label is None and not is_text_pair:
         return ChatColumns("messages", (chat,)), f"{chat!r} is a usual name of chats"
     instruction, answer = _first(raw, INSTRUCTION), label or _first(raw, ANSWERS)

@@ -70,10 +70,10 @@ TEXT_FEATURES: dict[str, Callable[[str], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnRequest:
-    """A column that a recipe names: ``kind`` as it says, or ``None`` where the values decide."""
+    """A column that a recipe names: ``column_type`` as it says, or ``None`` where the values decide."""
 
     name: str
-    kind: str | None = None
+    column_type: str | None = None
 
 
 def parse_column_requests(names_given: Sequence[str]) -> tuple[ColumnRequest, ...]:
@@ -114,7 +114,7 @@ def with_extra_columns(
         if name in used:
             rule = "names a column that is the text, the label or the group already"
             raise RecipeError("data.features", rule, name, "Leave it out.")
-        if "nested" in raw.kinds.get(name, set()):
+        if "nested" in raw.column_types.get(name, set()):
             where = f"{raw.source}, column {name!r}"
             raise DataError(
                 where, "holds lists or objects, not plain values", None, "Leave it out."
@@ -188,7 +188,7 @@ class Column:
     def encode(self, cells: Sequence[str | float | None]) -> Floats:
         """These cells as numbers [n, width]."""
         if self.kind == "category":
-            return self._marks(cells)
+            return self._one_hot(cells)
         raw = np.array([self._value(cell) for cell in cells], dtype=np.float64)
         is_present = np.isfinite(raw)
         scaled = np.where(is_present, raw, 0.0)
@@ -207,7 +207,7 @@ class Column:
     def _value(self, cell: str | float | None) -> float:
         return parse_number(cell) if self.kind == "number" else parse_days(cell)
 
-    def _marks(self, cells: Sequence[str | float | None]) -> Floats:
+    def _one_hot(self, cells: Sequence[str | float | None]) -> Floats:
         names = self.facts["categories"]
         places = {name: index for index, name in enumerate(names)}
         encoded = np.zeros((len(cells), self.width))
@@ -235,7 +235,7 @@ def fit_column(request: ColumnRequest, cells: Sequence[str | float | None]) -> C
         rule = "holds one value only in the training rows" if filled else "is empty"
         raise DataError(where, rule, filled[0] if filled else None, "Leave it out.")
     missing = len(filled) < len(cells)
-    column_type = request.kind or _infer_column_type(filled)
+    column_type = request.column_type or _infer_column_type(filled)
     if column_type == "category":
         counts = Counter(str(cell).strip() for cell in filled)
         categories = sorted(c for c, n in counts.most_common(MAX_CATEGORIES) if n >= MIN_CATEGORY_ROWS)

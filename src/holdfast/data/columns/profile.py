@@ -35,7 +35,7 @@ class Profile:
     distinct: int
     words: float
     numeric: bool
-    kinds: frozenset[ColumnType]
+    column_types: frozenset[ColumnType]
 
     @property
     def wordy(self) -> bool:
@@ -57,7 +57,7 @@ class Profile:
 
 def profile_columns(raw: Raw) -> dict[str, Profile]:
     """A profile of every column that holds plain values."""
-    names = [name for name in raw.names if "nested" not in raw.kinds.get(name, set())]
+    names = [name for name in raw.names if "nested" not in raw.column_types.get(name, set())]
     parts = pa.Table.from_batches(list(_sample(raw)), schema=raw.table.schema)
     return {name: _profile(raw, name, parts[name]) for name in names}
 
@@ -81,7 +81,7 @@ def _profile(raw: Raw, name: str, values: pa.ChunkedArray) -> Profile:
         int(pc.count_distinct(filled_values).as_py()),
         float(words),
         numeric,
-        frozenset(raw.kinds.get(name, set())),
+        frozenset(raw.column_types.get(name, set())),
     )
 
 

@@ -84,11 +84,11 @@ def _pieces(template: str) -> list[tuple[str, str | None]]:
 
 @dataclass(frozen=True, slots=True)
 class RoleQuery:
-    """Asked ``of`` the columns with a usual name, of the ``likely`` ones (those, or all where no
+    """Asked ``scope`` the columns with a usual name, of the ``likely`` ones (those, or all where no
     column has one), or of ``all``. ``because`` may name a field of the column's profile. Where
     several answer and ``last``, nothing further is asked."""
 
-    of: Literal["usual", "likely", "all"]
+    scope: Literal["usual", "likely", "all"]
     fits: Callable[[Profile], bool]
     because: str
     last: bool = False
@@ -97,11 +97,11 @@ class RoleQuery:
 @dataclass(frozen=True, slots=True)
 class Role:
     """Its ``usual`` names, as ``column_key`` writes them, the more usual first; its ``questions``
-    in order. A usual name counts where the column ``may`` play the role."""
+    in order. A usual name counts where the column ``accepts`` play the role."""
 
     usual: tuple[str, ...]
     questions: tuple[RoleQuery, ...]
-    may: Callable[[Profile], bool] = lambda _: True
+    accepts: Callable[[Profile], bool] = lambda _: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,11 @@ class Guess:
 def guess_column(role: Role, profiles: Mapping[str, Profile]) -> Guess:
     """The column that plays ``role``, of those that are left."""
     keys = columns_by_key(profiles)
-    usual = [keys[name] for name in role.usual if name in keys and role.may(profiles[keys[name]])]
+    usual = [keys[name] for name in role.usual if name in keys and role.accepts(profiles[keys[name]])]
     columns_in_scope = {"usual": usual, "likely": usual or list(profiles), "all": list(profiles)}
     among = columns_in_scope["likely"]
     for question in role.questions:
-        matches = [name for name in columns_in_scope[question.of] if question.fits(profiles[name])]
+        matches = [name for name in columns_in_scope[question.scope] if question.fits(profiles[name])]
         if len(matches) == 1:
             column = profiles[matches[0]]
             reason = question.because.format(words=f"{column.words:.0f}", distinct=column.distinct)
@@ -161,7 +161,7 @@ def check_present(raw: Raw, name: str) -> None:
 def check_column(raw: Raw, name: str) -> None:
     """Refuse a column that is not there, or whose cells are not plain values."""
     check_present(raw, name)
-    if "nested" in raw.kinds.get(name, set()):
+    if "nested" in raw.column_types.get(name, set()):
         raise DataError(
             f"{raw.source}, column {name!r}",
             "holds lists, objects or bytes, not plain values",

@@ -12,7 +12,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.core.wording import list_phrase
-from holdfast.data.images.picture import is_image_name
+from holdfast.data.images.decode import is_image_name
 from holdfast.data.options import Links
 from holdfast.data.raw import source_path
 

@@ -22,7 +22,7 @@ from holdfast.core.wording import list_phrase
 from holdfast.data.columns.profile import split_names, profile_columns
 from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess_column
 from holdfast.data.images.folders import FOLLOW, list_images
-from holdfast.data.images.picture import (
+from holdfast.data.images.decode import (
     NOTES,
     UnreadableImage,
     content_hash,

@@ -169,13 +169,13 @@ DROPPED = -2  # below UNKNOWN: what stays is told by a least index
 @dataclass(frozen=True, slots=True)
 class Classes:
     """``indices`` of each label as written: into ``classes``, or ``UNKNOWN``, or ``DROPPED`` where
-    the row is dropped. ``small`` are the rare labels (as written) that were treated as ``rare``."""
+    the row is dropped. ``rare_labels`` are the rare labels (as written) that were treated as ``rare_option``."""
 
     classes: tuple[str, ...]
     indices: dict[str, int]
     counts: Counter[str]
-    small: tuple[str, ...] = ()
-    rare: RareClasses = "refuse"
+    rare_labels: tuple[str, ...] = ()
+    rare_option: RareClasses = "refuse"
 
 
 def make_classes(raw: Raw, columns: Columns, surveyed: LabelSurvey, options: RowOptions) -> Classes:
@@ -196,7 +196,7 @@ def make_classes(raw: Raw, columns: Columns, surveyed: LabelSurvey, options: Row
     if columns.label is None:
         return Classes((), {}, surveyed.counts)
     if options.need_label:
-        header = columns.label if raw.headed else None
+        header = columns.label if raw.has_header else None
         check_labels(where, surveyed.counts, header, columns.label_missing)
     return _classes_from_labels(where, surveyed, options)
 

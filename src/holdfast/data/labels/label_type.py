@@ -38,8 +38,8 @@ def open_lists(raw: Raw, label: str | None) -> Raw:
 
     Only ``label``, or without it columns with a usual name of labels; other nested columns stay.
     """
-    usual, column_types = {*LABEL.usual, *PLURALS}, dict(raw.kinds)
-    for name, types in raw.kinds.items():
+    usual, column_types = {*LABEL.usual, *PLURALS}, dict(raw.column_types)
+    for name, types in raw.column_types.items():
         meant = name == label if label else name.lower() in usual
         if "nested" in types and meant and _holds_lists(raw.table[name]):
             column_types[name] = {"text"}

@@ -306,7 +306,7 @@ def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     """
     raw = read_rows(source, options)
     # Where somebody said that a cell is one class, one that looks like a list is one too.
-    opened = raw if options.kind == "class" else open_lists(raw, options.label)
+    opened = raw if options.label_kind == "class" else open_lists(raw, options.label)
     with record_decisions() as choice:
         columns = choose_columns(opened, options)
     assert columns.label is not None
@@ -314,7 +314,7 @@ def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     missing = missing_labels(counts, options.classes or ()) if options.labels == "merged" else ()
     counts = {cell: count for cell, count in counts.items() if cell not in missing}
     with record_decisions() as kind_log:
-        label_kind, separator = infer_label_kind(counts, options.kind, options.separator)
+        label_kind, separator = infer_label_kind(counts, options.label_kind, options.separator)
     if options.separator and label_kind != "several":
         raise RecipeError(
             "data.label_separator",

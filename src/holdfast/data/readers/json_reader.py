@@ -37,7 +37,7 @@ def batches(path: Path, lines: Iterator[str]) -> Iterator[Batch]:
     """Objects, one a line, gathered into batches; an error names its line."""
     columns, has_rows = ColumnNames(path), False
     objects = (
-        (columns.of(parse_object(f"{path}, line {number}", line)), len(line))
+        (columns.register(parse_object(f"{path}, line {number}", line)), len(line))
         for number, line in enumerate(lines, 1)
         if line.strip()
     )
@@ -80,7 +80,7 @@ class ColumnNames:
         self._names: dict[str, None] = {}
         self.rows = BATCH_ROWS
 
-    def of(self, value: dict[str, object]) -> dict[str, object]:
+    def register(self, value: dict[str, object]) -> dict[str, object]:
         """``value`` itself, its names counted among the columns; raises ``DataError`` where they
         become more than ``data.limits.columns``."""
         if not value.keys() <= self._names.keys():
@@ -175,7 +175,7 @@ def _read_list(path: Path, cursor: _Cursor) -> Iterator[Batch]:
     objects: list[dict[str, Any]] = []
     items_read, columns = 0, ColumnNames(path)
     while not cursor.closes("]", first=items_read == 0):
-        objects.append(columns.of(check_object(f"{path}, item {items_read}", cursor.value())))
+        objects.append(columns.register(check_object(f"{path}, item {items_read}", cursor.value())))
         items_read += 1
         if len(objects) >= columns.rows:
             yield batch_of_objects(objects, str(path))
@@ -276,7 +276,7 @@ def _read_document(path: Path, text: str) -> Iterator[Batch]:
         raise DataError(f"{path}{line}", f"is not JSON: {parse_error_reason(error)}", None, _SHAPES) from error
     columns = ColumnNames(path)
     # Lazily: a column of numbers is two bytes a row, and a row as an object two hundred.
-    objects = (columns.of(item) for item in _objects(path, value))
+    objects = (columns.register(item) for item in _objects(path, value))
     while batch := list(itertools.islice(objects, columns.rows)):
         yield batch_of_objects(batch, str(path))
 

@@ -234,7 +234,7 @@ def _place(raw: Raw, row: int, name: str, word: int | None = None) -> str:
 def from_conll(raw: Raw) -> bool:
     """Whether these rows were read from a CoNLL file, whose columns have no names."""
     # A table may have a column of this name too.
-    return raw.kinds.get(LINE) == {"integer"} and (
+    return raw.column_types.get(LINE) == {"integer"} and (
         is_conll_file(raw.source) or may_be_conll(raw.source)
     )
 
@@ -263,17 +263,17 @@ def _gather(raw: Raw, columns: Columns) -> _Gathered:
             words = parse_words(raw, columns.text[0], row, cell)
             # White space has no piece: there would be nothing to read.
             if words is None or not any(map(str.strip, words)):
-                gathered.no_words.note(row)
+                gathered.no_words.add_row(row)
                 continue
             tags: list[str] = []
             if columns.label is not None:
                 given = _parse_list(raw, columns.label, row, mark)
                 if not given:
-                    gathered.no_tags.note(row)
+                    gathered.no_tags.add_row(row)
                     continue
                 tags = _tags(raw, columns, row, words, given)
             if not all(map(str.strip, words)):
-                gathered.empty_words.note(row)
+                gathered.empty_words.add_row(row)
             gathered.rows.append(row)
             gathered.tags.append(tags)
             gathered.units.append(hash(group if group is not None else normal_text(" ".join(words))))
@@ -396,11 +396,11 @@ def _write(
 def _report_left_out(columns: Columns, gathered: _Gathered, rows: int) -> None:
     fill = "Fill them in the source, if they matter."
     without = f"without words in {columns.text[0]!r}: left out"
-    gathered.no_words.notice("missing_text", rows, without, fill, fixed=True)
+    gathered.no_words.report("missing_text", rows, without, fill, fixed=True)
     without = f"without tags in {columns.label!r}: left out"
-    gathered.no_tags.notice("missing_label", rows, without, fill, fixed=True)
+    gathered.no_tags.report("missing_label", rows, without, fill, fixed=True)
     description = "with a word that is empty or white space: it is not read, and takes part in no loss"
-    gathered.empty_words.notice("empty_words", rows, description, fill)
+    gathered.empty_words.report("empty_words", rows, description, fill)
 
 
 def _report_documents(raw: Raw, columns: Columns) -> None:

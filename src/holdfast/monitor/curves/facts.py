@@ -97,7 +97,7 @@ class CurveFacts:
     @property
     def valid_is_metric(self) -> bool:
         """Whether the validation series is a metric that rises."""
-        return self.curves.valid is not None and self.curves.valid.rises
+        return self.curves.valid is not None and self.curves.valid.higher_is_better
 
     @property
     def unit(self) -> float:
@@ -243,7 +243,7 @@ def _least(facts: CurveFacts, metric: Series, loss: float | None) -> float:
         known, wrong = valid.finite, 1 - as_share(metric).finite.values
         obeys = len(known) > 0 and bool(
             np.all(
-                wrong * math.log(2) <= np.interp(metric.finite.at, known.at, known.values) + SLACK
+                wrong * math.log(2) <= np.interp(metric.finite.positions, known.positions, known.values) + SLACK
             )
         )
     if loss is not None and obeys:

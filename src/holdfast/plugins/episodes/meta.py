@@ -249,8 +249,8 @@ def _verdict(chosen: MethodChoice, recipe: Recipe) -> Verdict:
         series("train_accuracy", True),
         series("valid_accuracy", True),
         clean=True,
-        planned=float(recipe.meta.episodes or at[-1]),
+        planned_end=float(recipe.meta.episodes or at[-1]),
         valid_rows=len(looks[0].accuracy),
-        kept=float(chosen.kept.learned.best),
+        checkpoint=float(chosen.kept.learned.best),
     )
     return judge_curves(curves)

@@ -103,7 +103,7 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     joined, _ = pooled(*tables)
     by, unit = ("task", tasks) if len(set(tasks)) > 1 else ("class", classes)
     shape, chosen = _shape(meta, tasks, classes)
-    groups = np.asarray(combine_tables(table, given, recipe.seed).copies.groups, dtype=np.int64)
+    groups = np.asarray(combine_tables(table, given, recipe.seed).duplicates.groups, dtype=np.int64)
     every = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
     enough = {name for task in every for name in ((task.name,) if by == "task" else task.classes)}
     units = _units(unit, of, enough, by)

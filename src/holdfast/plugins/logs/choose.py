@@ -173,7 +173,7 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
             valid_metric=right,
             comparable=train is not None and valid is not None and train.base == valid.base,
             clean=log.clean,
-            planned=log.planned,
+            planned_end=log.planned,
             epochs=log.epochs,
             seconds=log.seconds,
             valid_rows=None if rows is None else rows[0],
@@ -192,7 +192,7 @@ def _fewer(curves: Curves) -> Curves:
         every = 1 if series is None else -(-len(series) // MOST_POINTS)
         if series is not None and every > 1:
             kept = slice((len(series) - 1) % every, None, every)
-            fewer[part] = replace(series, at=series.at[kept], values=series.values[kept])
+            fewer[part] = replace(series, at=series.positions[kept], values=series.values[kept])
             because = f"{len(series):,} points; more than {MOST_POINTS:,} tell nothing further"
             notify(Decision(f"points of {series.name}", f"every {every}th", because))
     return replace(curves, **fewer)
@@ -267,7 +267,7 @@ def _series(log: Log, chosen: NameMeaning | None) -> Series | None:
 def _share_right(log: Log, chosen: NameMeaning | None) -> Series | None:
     """A metric as it is; a rate of errors as 1 − it (100 − it in per cent)."""
     series = _series(log, chosen)
-    if series is None or series.rises:
+    if series is None or series.higher_is_better:
         return series
     whole = 100.0 if series.finite.values.max(initial=0.0) > PERCENT_ABOVE else 1.0
     return replace(

@@ -107,7 +107,7 @@ def saved(curves: Curves) -> dict[str, Any] | None:
     if curves.best is None or curves.last is None:
         return None
     # Steps count what was done; an epoch or a row stands for a stretch that ends there.
-    begins = [float(s.at[0]) for s in (curves.train, curves.valid) if s is not None and len(s)]
+    begins = [float(s.positions[0]) for s in (curves.train, curves.valid) if s is not None and len(s)]
     first = 0.0 if curves.axis == "step" else min(0.0, *begins) - (min(begins) < 1)
     whole = curves.last - first
     share = (curves.last - curves.best) / whole if whole > 0 else 0.0
@@ -140,9 +140,9 @@ def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]
     if curves.best is not None and curves.valid is not None:
         where = f"{curves.axis} {logged_position(curves.best):g}"
         # Of a run of our own the kept state, which the raw loss did not choose.
-        what = "Kept state     " if curves.kept is not None else "Best evaluation"
+        what = "Kept state     " if curves.checkpoint is not None else "Best evaluation"
         known = curves.valid.finite
-        value = known.values[known.at == curves.best]
+        value = known.values[known.positions == curves.best]
         of = f": {curves.valid.name} {value[0]:.4g}" if len(value) else ""
         yield f"  {what}  {where}{of}"
         for decision in curves.decisions:

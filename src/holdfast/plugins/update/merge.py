@@ -40,7 +40,7 @@ from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.runs.finished_run import FinishedRun, run_tables
 from holdfast.runs.known_rows import NONE, SIDES, seen_rows
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 from holdfast.tasks import kind_of
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import FitResult, FitStore
 from holdfast.search.learner import engine_of
 from holdfast.split.folds import Fold, Folds, time_folds, make_folds, holdout_split
-from holdfast.split.ways import SplitStrategy, majority_blocks
+from holdfast.split.strategies import SplitStrategy, majority_blocks
 from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.observe import FoldLooks
 from holdfast.training.task import Measured
@@ -94,8 +94,8 @@ def fold_rows(recipe: Recipe, prepared: PreparedData, divided: Divided, share: f
             valid = _of_next(prepared, made, fold, share, seed)
         train = np.setdiff1d(fold.train, valid)
         _check(prepared, fold, train)
-        found.append(TrialFold(train, valid, fold.held, fold.number, fold.repeat))
-    return FoldPlan(tuple(found), made.how)
+        found.append(TrialFold(train, valid, fold.held_out, fold.number, fold.repeat))
+    return FoldPlan(tuple(found), made.description)
 
 
 def _folds(
@@ -111,7 +111,7 @@ def _folds(
         return time_folds(units, _ages(prepared, divided, way), cv.folds)
     how = ""
     if way.blocks is not None:
-        blocks = way.blocks[divided.table.places(np.asarray(rows.column("row")))]
+        blocks = way.blocks[divided.table.positions_of(np.asarray(rows.column("row")))]
         of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
         units = majority_blocks(of_row, blocks)
         labels = np.zeros(len(rows), dtype=np.int64)
@@ -130,19 +130,19 @@ def _folds(
     except SplitError as error:
         rule = f"{error.rule}, in {cv.folds} folds"
         raise SplitError(error.what, rule, error.value, MORE_ROWS) from error
-    return Folds(made.folds, how + made.how)
+    return Folds(made.folds, how + made.description)
 
 
 def _ages(prepared: PreparedData, divided: Divided, way: SplitStrategy) -> Ages:
     assert way.ages is not None
-    return np.asarray(way.ages[divided.table.places(np.asarray(prepared.rows.column("row")))])
+    return np.asarray(way.ages[divided.table.positions_of(np.asarray(prepared.rows.column("row")))])
 
 
 def _of_next(prepared: PreparedData, made: Folds, fold: Fold, share: float, seed: int) -> Ints:
     """Rows of the next fold of the repeat, whole units, each class in proportion where it has the
     units for it."""
     of_repeat = [one for one in made if one.repeat == fold.repeat]
-    rows = of_repeat[(fold.number + 1) % len(of_repeat)].held
+    rows = of_repeat[(fold.number + 1) % len(of_repeat)].held_out
     rows = np.intersect1d(rows, fold.train)
     part = share * len(fold.train) / max(1, len(rows))
     if part >= 1 and len(of_repeat) > 2:
@@ -176,7 +176,7 @@ def _check(prepared: PreparedData, fold: Fold, train: Ints) -> None:
     """Refuse a fold that has nothing to learn from, or not every class of what it answers."""
     labels = np.asarray(prepared.rows.column("label"))
     one_class = prepared.rows.columns.one_class
-    missing = np.setdiff1d(labels[fold.held], labels[train]) if one_class else labels[:0]
+    missing = np.setdiff1d(labels[fold.held_out], labels[train]) if one_class else labels[:0]
     if len(missing):
         what = f"the class {prepared.rows.classes[int(missing[0])]!r}"
         rule = f"has no row to learn from in fold {fold.number + 1} of those that hold it out"
@@ -421,6 +421,6 @@ def _answered(bench: Bench, pairs: Sequence[tuple[TrialFold, FitResult]]) -> Out
 
     first = [done.answered.answers for one, done in pairs if one.repeat == 0]
     columns = pa.concat_tables(first)
-    places: Ints = bench.rows.places(columns["row"].to_numpy())
+    places: Ints = bench.rows.positions_of(columns["row"].to_numpy())
     order = np.argsort(places, kind="stable")
     return OutOfFoldAnswers(bench.rows.take(places[order]), columns.take(pa.array(order)))

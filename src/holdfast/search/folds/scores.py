@@ -244,7 +244,7 @@ def _outputs(bench: Bench, folds: Sequence[FitResult]) -> Outputs:
     order = np.argsort(columns["row"].to_numpy(), kind="stable")
     columns = columns.take(pa.array(order))
     rows = columns["row"].to_numpy()
-    table = bench.rows.take(bench.rows.places(rows))
+    table = bench.rows.take(bench.rows.positions_of(rows))
     labels = np.asarray(table.column("label"))
     chances = np.array(columns["probabilities"].to_pylist(), dtype=np.float64)
     logits = np.log(np.maximum(chances, np.finfo(np.float64).tiny))

@@ -134,7 +134,7 @@ class TextUse(SavedModels[TextModel]):
             group,
             part.template,
             encoding=encoding,
-            kind=self.labels,
+            label_kind=self.labels,
             separator=part.label_separator,
             classes=self.models[0].classes,
             labels=part.labels,

@@ -17,7 +17,7 @@ import numpy as np
 
 from holdfast.core.errors import DataError, ModelError
 from holdfast.core.records import Floats, Ints
-from holdfast.data.images.picture import UnreadableImage, read_image
+from holdfast.data.images.decode import UnreadableImage, read_image
 from holdfast.data.scratch import remove_with, scratch_file
 
 if TYPE_CHECKING:

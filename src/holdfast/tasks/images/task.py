@@ -26,7 +26,7 @@ from holdfast.contract.run_folder import MODEL, model_of, need_run
 from holdfast.core.decisions import decisions_to, record_decisions
 from holdfast.core.records import Decision, Finding, Floats, Outputs
 from holdfast.data.images.folders import given_splits, list_images
-from holdfast.data.images.picture import thumbnail
+from holdfast.data.images.decode import thumbnail
 from holdfast.data.images.table import CLASS, images_at, rows_left_out, load_images, raw_of_paths
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw, source_path

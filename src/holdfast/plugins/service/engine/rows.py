@@ -17,7 +17,7 @@ from holdfast.contract.inference import Answers, PredictionRequest, read_columns
 from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.core.records import Floats
 from holdfast.data.cells import too_deep_error
-from holdfast.data.images.picture import open_header
+from holdfast.data.images.decode import open_header
 from holdfast.data.limits import current_limits
 from holdfast.data.scratch import remove_with, scratch_file
 from holdfast.plugins.service.records import RowPrediction, RowPredictions

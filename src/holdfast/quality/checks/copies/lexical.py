@@ -33,7 +33,7 @@ def exact_duplicates(copied: Copied) -> CheckResult | None:
     punctuation) another row of the table has too, the largest group first. Score: the rows that one
     of each text would make superfluous, as a share of all."""
     rows = copied.rows
-    forms = copied.gathered.copies.exact[copied.gathered.span("source")]
+    forms = copied.gathered.duplicates.exact[copied.gathered.span("source")]
     _, group, sizes = np.unique(forms, return_inverse=True, return_counts=True)
     repeated = np.flatnonzero(sizes[group] > 1)
     if not len(repeated):
@@ -41,7 +41,7 @@ def exact_duplicates(copied: Copied) -> CheckResult | None:
     order = repeated[np.lexsort((repeated, group[repeated], -sizes[group[repeated]]))]
     texts, extra = int((sizes > 1).sum()), len(repeated) - int((sizes > 1).sum())
     share = extra / len(forms)
-    contents = copied.gathered.copies.contents[copied.gathered.span("source")]
+    contents = copied.gathered.duplicates.contents[copied.gathered.span("source")]
     to_the_letter = len(contents) - len(np.unique(contents))
     # The first two rows of groups, those that say more than a word or two first.
     first: dict[int, int] = {}
@@ -115,7 +115,7 @@ def near_duplicates(copied: Copied) -> CheckResult | None:
     pairs, ids = _near_pairs(copied), copied.rows.ids
     if not len(pairs):
         return None
-    span, copies = copied.gathered.span("source"), copied.gathered.copies
+    span, copies = copied.gathered.span("source"), copied.gathered.duplicates
     forms = copies.exact[span]
     named = np.union1d(forms[pairs.first], forms[pairs.second])
     near = int(np.isin(forms, named).sum())
@@ -135,7 +135,7 @@ def near_duplicates(copied: Copied) -> CheckResult | None:
 
 def _near_pairs(copied: Copied) -> SimilarPairs:
     """The near-copies within the table, the most alike first."""
-    stop, pairs = copied.gathered.span("source").stop, copied.gathered.copies.near_pairs()
+    stop, pairs = copied.gathered.span("source").stop, copied.gathered.duplicates.near_duplicate_pairs()
     # A pair names the first position of each text, and the source comes first.
     return most_alike_first(pairs.where((pairs.first < stop) & (pairs.second < stop)))
 
@@ -162,7 +162,7 @@ def loose_copies(copied: Copied) -> CheckResult | None:
     if loose is None:
         return None
     pairs, span = loose.pairs(), gathered.span("source")
-    groups, ids = gathered.copies.groups, copied.rows.ids
+    groups, ids = gathered.duplicates.groups, copied.rows.ids
     # The source comes first: a pair of two other files has both ends beyond it.
     pairs = pairs.where((pairs.first < span.stop) & (groups[pairs.first] != groups[pairs.second]))
     if not len(pairs):
@@ -173,7 +173,7 @@ def loose_copies(copied: Copied) -> CheckResult | None:
     files = f", {across} of them from a row of another file" if across else ""
     examples = []
     for n in range(min(EXAMPLES, len(pairs))):
-        name = gathered.owner(int(pairs.second[n]))
+        name = gathered.table_name(int(pairs.second[n]))
         table, place = gathered.tables[name], int(pairs.second[n]) - gathered.starts[name]
         examples.append(
             CheckExample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.wording import count_phrase, has_or_have
-from holdfast.duplicates.pictures import near_duplicate_images, have_different_content
+from holdfast.duplicates.images import near_duplicate_images, have_different_content
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, result, with_classes
 from holdfast.quality.pairs import conflicts_result, examples_of, leaks_result, rows_in
@@ -27,7 +27,7 @@ _ERROR_RATE = (
 @check(Pictures, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
 def near_images(view: Pictures) -> CheckResult | None:
     """Lists the pictures whose pixels agree with another's after a resize, a recompression or a
-    small change (``duplicates/pictures.py``); pictures of equal pixels are exact copies and not
+    small change (``duplicates/images.py``); pictures of equal pixels are exact copies and not
     among them. Score: the share of pictures in such pairs."""
     pairs = view.copies
     if not len(pairs):

@@ -30,7 +30,7 @@ def leaks(copied: Copied) -> CheckResult | None:
     """Lists the rows that are verified copies or near-copies of a row of another table. Score: the
     largest share of another table's rows that the source holds too."""
     gathered, ids = copied.gathered, copied.rows.ids
-    mine, contents = gathered.tables["source"].column("label"), gathered.copies.contents
+    mine, contents = gathered.tables["source"].column("label"), gathered.duplicates.contents
     sources, told, shares, telling = [], [], [], []
     examples: list[CheckExample] = []
     for name in copied.others:
@@ -105,14 +105,14 @@ def split_leaks(copied: Copied) -> CheckResult | None:
     if column is None:
         return None
     sides = np.array([_side(value) for value in copied.rows.beside[column]])
-    span, copies = copied.gathered.span("source"), copied.gathered.copies
+    span, copies = copied.gathered.span("source"), copied.gathered.duplicates
     train = np.zeros(len(copies), dtype=bool)
     train[span] = sides == "train"
     nearest = nearest_protected(copies, train)
     held, shares, told = [], [0.0], []
     for side in ("test", "validation"):
         rows = np.flatnonzero(sides == side)
-        hit = rows[nearest.of[rows] >= 0]
+        hit = rows[nearest.copy_of[rows] >= 0]
         if len(hit):
             held.append(hit)
             shares.append(len(hit) / len(rows))
@@ -125,7 +125,7 @@ def split_leaks(copied: Copied) -> CheckResult | None:
         CheckExample(
             int(ids[at]),
             f"{sides[at]}, of a training row; similarity {nearest.similarity[at]:.2f}",
-            int(ids[nearest.of[at]]),
+            int(ids[nearest.copy_of[at]]),
         )
         for at in order[:EXAMPLES].tolist()
     )

@@ -31,19 +31,19 @@ RAREST_WORDS = 5
 
 @dataclass(frozen=True, slots=True)
 class LooseDuplicates:
-    """``exact`` [n]: equal numbers have equal normal forms; ``first`` [forms] the position of one
+    """``exact`` [n]: equal numbers have equal normal forms; ``first_texts`` [forms] the position of one
     text of each; ``links`` verified pairs of forms, with similarities 1 − d ÷ (words of the
     larger); ``windowed`` texts in buckets too large to be compared in full."""
 
     exact: I64
-    first: I64
+    first_texts: I64
     links: SimilarPairs
     share: float
     windowed: int = 0
 
     def pairs(self) -> SimilarPairs:
         """The links as positions of texts, lower first, in order."""
-        pairs = self.links.at(self.first)
+        pairs = self.links.at_positions(self.first_texts)
         return pairs.where(np.lexsort((pairs.second, pairs.first)))
 
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from holdfast.core.errors import SplitError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import count_phrase
-from holdfast.duplicates.near_copies import mix_bits
+from holdfast.duplicates.near_duplicates import mix_bits
 from holdfast.duplicates.words import I64, U64
 from holdfast.split.assign import assign
 
@@ -38,7 +38,7 @@ class SplitStrategy:
     """How a table is divided.
 
     ``blocks`` [n] the number of each row's block into ``names``, for ``group``, ``source`` and
-    ``topic``; ``held`` the blocks whose rows are the test rows, chosen by size where there are
+    ``topic``; ``held_out`` the blocks whose rows are the test rows, chosen by size where there are
     none. ``ages`` [n] numbers that grow with time, ``moments`` [n] the same as written.
     ``stable``: by hash. ``because`` says why, with ``{side}`` in place of the last side.
     """
@@ -47,7 +47,7 @@ class SplitStrategy:
     because: str = ""
     blocks: I64 | None = None
     names: tuple[str, ...] = ()
-    held: tuple[int, ...] = ()
+    held_out: tuple[int, ...] = ()
     ages: npt.NDArray[np.float64] | None = None
     moments: tuple[str, ...] = ()
     stable: bool = False

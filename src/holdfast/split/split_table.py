@@ -1,7 +1,7 @@
 """Divide a table into train, validation and test rows that share no copies and no groups.
 
 By default 70/15/15, stratified by class, seeded, and the same whatever the order of the rows in
-the file. Copies (``duplicates.py``) and groups are joined to units (``division.py``), and each unit
+the file. Copies (``duplicates.py``) and groups are joined to units (``outcome.py``), and each unit
 falls on one side (``assign.py``). With a given test table the source is divided 82/18 into
 training and validation rows, and source rows that copy or nearly copy a test row are dropped.
 
@@ -28,7 +28,7 @@ from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tab
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
 from holdfast.duplicates.words import BLOCK_TEXTS, I64, U64, RowTexts
 from holdfast.split.assign import assign, strata_by_source
-from holdfast.split.division import (
+from holdfast.split.outcome import (
     SPLIT_NAMES,
     SplitOutcome,
     Drops,
@@ -39,7 +39,7 @@ from holdfast.split.division import (
     make_units,
 )
 from holdfast.split.findings import split_findings, split_records
-from holdfast.split.ways import (
+from holdfast.split.strategies import (
     STRATIFIED,
     Assignment,
     SplitStrategy,
@@ -77,7 +77,7 @@ def split_table(
         table the other two keep their proportion, to a whole percent: 82/18 by default.
     test, valid : used as they are, with the classes of ``table``. Rows of ``table`` that copy one
         of theirs, or share a group, are dropped; so are those of ``valid`` against ``test``.
-    strategy : by rows, evenly by class; or by time, by whole blocks, or by hash (``ways.py``).
+    strategy : by rows, evenly by class; or by time, by whole blocks, or by hash (``strategies.py``).
 
     Raises ``RecipeError`` for impossible fractions, ``SplitError`` where no row is left, or a class
     cannot be on every side.
@@ -89,7 +89,7 @@ def split_table(
     all_tables = combine_tables(table, given_tables, derive_seed(seed, "copies"))
     outcome = _split_source(all_tables, find_drops(all_tables), fractions, seed, strategy)
     # Not trusted but checked again: a leak here would make every later number wrong.
-    refuse_shared_copies(all_tables.copies, outcome.all_sides(), list(SPLIT_NAMES))
+    refuse_shared_copies(all_tables.duplicates, outcome.full_assignment(), list(SPLIT_NAMES))
     splits = _make_splits(outcome, seed)
     refuse_leaks(splits)
     return splits
@@ -109,7 +109,7 @@ def _split_source(
     nonempty = [name for name, share in zip(SPLIT_NAMES, fractions, strict=True) if share > 0]
     split_names = tuple(name for name in nonempty if name not in all_tables.tables)
     shares = _shares(fractions, split_names)
-    copies, groups = all_tables.copies, None
+    copies, groups = all_tables.duplicates, None
     if table.has_groups:
         group_numbers: dict[str, int] = {}
         group_of_row = [group_numbers.setdefault(name, len(group_numbers)) for name in table.column("group")]
@@ -118,7 +118,7 @@ def _split_source(
     assignment, row_assignment = _assign_rows(table, kept_rows, units, shares, seed, strategy)
     # ``split_names`` goes from train to test, the least to the most protected. Without a parted
     # block no copy can cross, and nothing is searched; by hash any may.
-    order = tuple(reversed(range(len(split_names)))) if units.block or strategy.stable else ()
+    order = tuple(reversed(range(len(split_names)))) if units.largest_parted or strategy.stable else ()
     crossing = find_crossing_copies(copies, kept_rows, assignment, order)
     remaining = ~np.isin(kept_rows, crossing.rows)
     if strategy.by == "time" or strategy.stable:
@@ -159,7 +159,7 @@ def _assign_rows(
         if strategy.by == "topic":
             # What a topic is, is a guess: what must stay together has one.
             blocks = majority_blocks(units.of_row, blocks)
-        assignment = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, strategy.held)
+        assignment = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, strategy.held_out)
     else:
         strata, strata_names = labels, table.classes
         if strategy == STRATIFIED and "source" in table.rows.column_names:
@@ -174,11 +174,11 @@ def _assign_rows(
 
 
 def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
-    source, given_tables = outcome.rows.tables["source"], outcome.rows.tables
+    source, given_tables = outcome.all_tables.tables["source"], outcome.all_tables.tables
     tables, units = {}, {}
-    for number, name in enumerate(outcome.names):
-        in_split = outcome.side == number
-        tables[name], units[name] = source.take(outcome.kept[in_split]), outcome.units.of_row[in_split]
+    for number, name in enumerate(outcome.split_names):
+        in_split = outcome.assignment == number
+        tables[name], units[name] = source.take(outcome.kept_rows[in_split]), outcome.units.of_row[in_split]
     if "valid" in given_tables:
         kept_valid = np.flatnonzero(~dropped_mask(outcome.drops, "valid", len(given_tables["valid"])))
         tables["valid"] = given_tables["valid"].take(kept_valid)
@@ -190,7 +190,7 @@ def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
                 "Give other validation rows, or none: they are then taken from the source.",
             )
         # Given rows share no copy and no group with the source: what does was dropped.
-        copies = outcome.rows.copies.groups[outcome.rows.span("valid")][kept_valid]
+        copies = outcome.all_tables.duplicates.groups[outcome.all_tables.span("valid")][kept_valid]
         units["valid"] = len(outcome.units.sizes) + copies
     # Empty, not absent: there are three sides, whatever was asked for.
     tables.setdefault("test", given_tables.get("test", source.take([])))
@@ -209,8 +209,8 @@ def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
 def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Decision:
     sizes = ", ".join(f"{name} {len(tables[name])}" for name in SPLIT_NAMES)
     percent = "/".join(f"{share:.0%}".rstrip("%") for share in outcome.fractions)
-    given_notes = [f"the {n} rows are given" for n in SPLIT_NAMES if n in outcome.rows.tables]
-    how = f"the source is divided {percent} into {', '.join(outcome.names)}"
+    given_notes = [f"the {n} rows are given" for n in SPLIT_NAMES if n in outcome.all_tables.tables]
+    how = f"the source is divided {percent} into {', '.join(outcome.split_names)}"
     units = outcome.units
     units_note = (
         f"{int(units.shared.sum())} rows are kept with their copies or group in "
@@ -222,27 +222,27 @@ def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Dec
 
 def _describe_strategy(outcome: SplitOutcome) -> str:
     """By what the rows were divided, with what it came to."""
-    strategy, table = outcome.way, outcome.rows.tables["source"]
+    strategy, table = outcome.strategy, outcome.all_tables.tables["source"]
     strata_words = {"several": "set of labels", "number": "range of numbers"}
     by_class = f"stratified by {strata_words.get(table.columns.label_kind or '', 'class')}"
     if "source" in table.rows.column_names:
         by_class += " and source"
     if strategy == STRATIFIED:
         return by_class
-    because = strategy.because.replace("{side}", outcome.names[-1])
+    because = strategy.because.replace("{side}", outcome.split_names[-1])
     if strategy.by == "time":
         assert strategy.ages is not None
         starts = []
-        for number, name in reversed(list(enumerate(outcome.names[1:], 1))):
-            rows = outcome.kept[outcome.side == number]
+        for number, name in reversed(list(enumerate(outcome.split_names[1:], 1))):
+            rows = outcome.kept_rows[outcome.assignment == number]
             first = strategy.moments[int(rows[np.argmin(strategy.ages[rows])])]
             starts.append(f"{name} from {first} on")
         return f"{because}: {', '.join(starts)}"
     if strategy.blocks is not None:
-        last = outcome.kept[outcome.side == len(outcome.names) - 1]
+        last = outcome.kept_rows[outcome.assignment == len(outcome.split_names) - 1]
         held_out = [strategy.names[number] for number in np.unique(strategy.blocks[last]).tolist()]
         shown = list_phrase([*map(repr, held_out)], MAX_LISTED_BLOCKS, ", ", " …")
-        rest = f"; the others are {by_class}" if len(outcome.names) > 1 else ""
+        rest = f"; the others are {by_class}" if len(outcome.split_names) > 1 else ""
         return f"{because} ({len(held_out)} of {len(strategy.names)}: {shown}){rest}"
     return f"{because}; no class is kept in proportion, and rows that are added move none"
 
@@ -379,7 +379,7 @@ def refuse_shared_copies(copies: Duplicates, assignment: npt.NDArray[np.int8], s
     """
     in_split = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(split_names)), dtype=bool)
     in_split[copies.exact[assignment >= 0], assignment[assignment >= 0]] = True
-    links = copies.links.where(~copies.permitted)
+    links = copies.links.where(~copies.crosses_cut)
     for one, other in combinations(range(len(split_names)), 2):
         crossing = (in_split[links.first, one] & in_split[links.second, other]) | (
             in_split[links.first, other] & in_split[links.second, one]

@@ -21,9 +21,9 @@ from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, nearest_protected
-from holdfast.duplicates.near_copies import mix_bits
+from holdfast.duplicates.near_duplicates import mix_bits
 from holdfast.duplicates.words import I64, U64, run_starts
-from holdfast.split.ways import STRATIFIED, Assignment, SplitStrategy
+from holdfast.split.strategies import STRATIFIED, Assignment, SplitStrategy
 
 # SplitMix64's step: the golden ratio in 64 bits.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -34,7 +34,7 @@ MAX_UNIT_SHARE = 0.05
 @dataclass(frozen=True, slots=True)
 class Units:
     """``of_row`` [n] the unit of each row; ``sizes`` [units]; ``row_keys`` [n] and ``keys`` [units]
-    seeded 64-bit numbers from the content alone, by which rows and units are shuffled. ``block`` is
+    seeded 64-bit numbers from the content alone, by which rows and units are shuffled. ``largest_parted`` is
     the number of rows in the largest unit that copies had made of several groups and that was
     parted into them; 0 where none was."""
 
@@ -42,7 +42,7 @@ class Units:
     sizes: I64
     row_keys: U64
     keys: U64
-    block: int = 0
+    largest_parted: int = 0
 
     @property
     def shared(self) -> npt.NDArray[np.bool_]:
@@ -54,7 +54,7 @@ class Units:
         units, of_row = np.unique(self.of_row[mask], return_inverse=True)
         sizes = np.bincount(of_row, minlength=len(units))
         return Units(
-            of_row.astype(np.int64), sizes, self.row_keys[mask], self.keys[units], self.block
+            of_row.astype(np.int64), sizes, self.row_keys[mask], self.keys[units], self.largest_parted
         )
 
 
@@ -143,19 +143,19 @@ NO_ROW = -1
 
 @dataclass(frozen=True, slots=True)
 class Drops:
-    """Rows of one table that another, protected one holds too: ``of`` [rows] the position of the
-    protected row they copy (-1: none), ``similarity`` [rows], ``group`` [rows] shares a group."""
+    """Rows of one table that another, protected one holds too: ``copy_of`` [rows] the position of the
+    protected row they copy (-1: none), ``similarity`` [rows], ``shares_group`` [rows] shares a group."""
 
-    name: str
-    protected: str
-    of: I64
+    table_name: str
+    protected_name: str
+    copy_of: I64
     similarity: npt.NDArray[np.float32]
-    group: npt.NDArray[np.bool_]
+    shares_group: npt.NDArray[np.bool_]
 
     @property
-    def rows(self) -> npt.NDArray[np.bool_]:
+    def mask(self) -> npt.NDArray[np.bool_]:
         """Whether each row is dropped."""
-        return np.asarray((self.of >= 0) | self.group)
+        return np.asarray((self.copy_of >= 0) | self.shares_group)
 
 
 def find_drops(gathered: CombinedRows) -> tuple[Drops, ...]:
@@ -169,7 +169,7 @@ def find_drops(gathered: CombinedRows) -> tuple[Drops, ...]:
         if protected in gathered.tables and name in gathered.tables and name != protected
     ]
     nearest = {
-        protected: nearest_protected(gathered.copies, gathered.mask(protected))
+        protected: nearest_protected(gathered.duplicates, gathered.mask(protected))
         for protected in dict.fromkeys(protected for _, protected in pairs)
     }
     drops = []
@@ -180,24 +180,24 @@ def find_drops(gathered: CombinedRows) -> tuple[Drops, ...]:
             protected_groups = set(protected_table.column("group"))
             group = np.array([value in protected_groups for value in table.column("group")], dtype=bool)
         nearest_rows, span = nearest[protected], gathered.span(name)
-        drops.append(Drops(name, protected, nearest_rows.of[span], nearest_rows.similarity[span], group))
+        drops.append(Drops(name, protected, nearest_rows.copy_of[span], nearest_rows.similarity[span], group))
     return tuple(drops)
 
 
 def dropped_mask(drops: tuple[Drops, ...], name: str, rows: int) -> npt.NDArray[np.bool_]:
     """Whether each row of a table is dropped for any reason."""
-    masks: list[Any] = [drop.rows for drop in drops if drop.name == name]
+    masks: list[Any] = [drop.mask for drop in drops if drop.table_name == name]
     return np.asarray(np.logical_or.reduce([np.zeros(rows, dtype=bool), *masks]))
 
 
 @dataclass(frozen=True, slots=True)
 class CrossingCopies:
-    """Rows that were dropped: ``rows`` [k] positions in the source, ``of`` [k] the row that each
-    copies, ``side`` [k] the side of that row."""
+    """Rows that were dropped: ``rows`` [k] positions in the source, ``copy_of`` [k] the row that each
+    copies, ``split_of_copy`` [k] the side of that row."""
 
     rows: I64
-    of: I64
-    side: Assignment
+    copy_of: I64
+    split_of_copy: Assignment
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -214,7 +214,7 @@ def find_crossing_copies(copies: Duplicates, kept: I64, assignment: Assignment, 
         verified near-copy of a row of an earlier one is dropped; links across a reported cut of
         chains may cross.
     """
-    forms, links = copies.exact[kept], copies.links.where(~copies.permitted)
+    forms, links = copies.exact[kept], copies.links.where(~copies.crosses_cut)
     first_row_of_form = np.full(int(copies.exact.max(initial=-1)) + 1, NO_ROW, dtype=np.int64)
     rows: list[I64] = []
     of: list[I64] = []
@@ -246,39 +246,39 @@ def _nearest_rows(row_of_form: I64, first: Ints, second: Ints) -> I64:
 
 @dataclass(frozen=True, slots=True)
 class SplitOutcome:
-    """``rows`` of all files, those that are dropped as copies of given rows (``drops``), and where
-    the others go: ``kept`` [m] positions in the source; ``side`` [m] into
-    ``names``; ``plain`` [m] the side in a plain stratified division of single rows. ``crossing``
+    """``all_tables`` of all files, those that are dropped as copies of given rows (``drops``), and where
+    the others go: ``kept_rows`` [m] positions in the source; ``assignment`` [m] into
+    ``split_names``; ``row_assignment`` [m] the side in a plain stratified division of single rows. ``crossing``
     are rows that were dropped after all, as copies of a row of another group on another side."""
 
-    rows: CombinedRows
+    all_tables: CombinedRows
     drops: tuple[Drops, ...]
-    kept: I64
-    names: tuple[str, ...]
+    kept_rows: I64
+    split_names: tuple[str, ...]
     fractions: tuple[float, ...]
     units: Units
-    side: Assignment
-    plain: Assignment
+    assignment: Assignment
+    row_assignment: Assignment
     crossing: CrossingCopies
-    way: SplitStrategy = STRATIFIED
+    strategy: SplitStrategy = STRATIFIED
 
     @property
     def source(self) -> Table:
         """The rows of the source that are divided [m]."""
-        return self.rows.tables["source"].take(self.kept)
+        return self.all_tables.tables["source"].take(self.kept_rows)
 
     @property
     def moved(self) -> npt.NDArray[np.bool_]:
         """Which rows stand elsewhere than they would as units of their own [m]."""
-        return np.asarray(self.units.shared & (self.side != self.plain))
+        return np.asarray(self.units.shared & (self.assignment != self.row_assignment))
 
-    def all_sides(self) -> Assignment:
+    def full_assignment(self) -> Assignment:
         """The side of each row of all files, an index into ``SPLIT_NAMES``; -1 for dropped."""
-        side = np.full(len(self.rows.copies), -1, dtype=np.int8)
-        numbers = np.array([SPLIT_NAMES.index(name) for name in self.names], dtype=np.int8)
-        side[self.kept] = numbers[self.side]
+        side = np.full(len(self.all_tables.duplicates), -1, dtype=np.int8)
+        numbers = np.array([SPLIT_NAMES.index(name) for name in self.split_names], dtype=np.int8)
+        side[self.kept_rows] = numbers[self.assignment]
         for name in ("valid", "test"):
-            if name in self.rows.tables:
-                out = dropped_mask(self.drops, name, len(self.rows.tables[name]))
-                side[self.rows.span(name)] = np.where(out, -1, SPLIT_NAMES.index(name))
+            if name in self.all_tables.tables:
+                out = dropped_mask(self.drops, name, len(self.all_tables.tables[name]))
+                side[self.all_tables.span(name)] = np.where(out, -1, SPLIT_NAMES.index(name))
         return side
