@@ -30,7 +30,7 @@ class Series:
     def finite(self) -> Series:
         """The points whose value is a finite number."""
         is_finite = np.isfinite(self.values)
-        return replace(self, at=self.positions[is_finite], values=self.values[is_finite])
+        return replace(self, positions=self.positions[is_finite], values=self.values[is_finite])
 
     def __len__(self) -> int:
         return len(self.values)

@@ -54,12 +54,12 @@ class Draw:
     def take(self, selection: Ints | slice) -> Draw:
         """Some of them, without those beside."""
         places = None if self.places is None else self.places[selection]
-        return dataclasses.replace(self, rows=self.rows[selection], places=places, beside=None)
+        return dataclasses.replace(self, rows=self.rows[selection], places=places, auxiliary=None)
 
     @property
     def parts(self) -> tuple[Draw, ...]:
         """The training rows, and those beside them where there are some."""
-        alone = dataclasses.replace(self, beside=None)
+        alone = dataclasses.replace(self, auxiliary=None)
         return (alone,) if self.auxiliary is None else (alone, self.auxiliary)
 
 

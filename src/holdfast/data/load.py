@@ -186,7 +186,7 @@ def rename_columns(raw: Raw, expected: Sequence[str], given_names: Sequence[str]
     kept_names = [name for name in raw.names if name in new_names or name not in expected]
     table = raw.table.select(kept_names).rename_columns([new_names.get(name, name) for name in kept_names])
     column_types = {new_names.get(name, name): raw.column_types[name] for name in kept_names if name in raw.column_types}
-    return replace(raw, table=table, kinds=column_types)
+    return replace(raw, table=table, column_types=column_types)
 
 
 def unlabelled_table(raw: Raw, columns: Columns, *, label: int = -1, target: bool = False) -> Table:

@@ -330,7 +330,7 @@ def tightest_limit() -> MemoryLimit:
     # The pages of programs and libraries are resident, and a group can give them back.
     files = 0.0 if tightest.counts_mapped else file_pages_mb()
     words = f"{tightest.description}, beside {files:,.0f} MB of program files" if files else tightest.description
-    return replace(tightest, left_mb=min(left, tightest.total_mb + files), words=words)
+    return replace(tightest, left_mb=min(left, tightest.total_mb + files), description=words)
 
 
 def free_mb() -> float:

@@ -192,7 +192,7 @@ def _consider(run: Run, one: Any) -> None:
     look = look_at(run, now)
     before = _loss_before(run)
     allowed = made.within > 0 and look.refined_loss <= before + made.within
-    kept = allowed or trial.is_kept(look)
+    kept = allowed or trial.would_keep(look)
     if kept:
         run.guard.best = SavedWeights(made.step, now)
     words = "kept" if kept else "not kept"
@@ -244,10 +244,10 @@ class RunTrial:
         self.load(tensors)
         return look_at(self._run, self._run.learning_tensors(), train=False)
 
-    def is_kept(self, look: Snapshot) -> bool:
+    def would_keep(self, snapshot: Snapshot) -> bool:
         run = self._run
         tried = (made.look for made in run.offers if made.look is not None)
-        looks = (*run.history, *tried, look)
+        looks = (*run.history, *tried, snapshot)
         return run.job.choose(looks) == len(looks) - 1
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:

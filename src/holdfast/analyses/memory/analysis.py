@@ -248,7 +248,7 @@ def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.tasks.classes.encoding import answer
 
     saved = load_saved(folder)
-    options = replace(_options(files), classes=saved.classes, kind="class")
+    options = replace(_options(files), classes=saved.classes, label_kind="class")
     tables = _tables(files, lambda file: load_labelled(file, options))
     heard = [SetScores(table, np.asarray(answer(saved, table).losses, float)) for table in tables]
     return heard[0], heard[1]

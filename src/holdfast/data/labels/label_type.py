@@ -43,7 +43,7 @@ def open_lists(raw: Raw, label: str | None) -> Raw:
         meant = name == label if label else name.lower() in usual
         if "nested" in types and meant and _holds_lists(raw.table[name]):
             column_types[name] = {"text"}
-    return replace(raw, kinds=column_types)
+    return replace(raw, column_types=column_types)
 
 
 def _holds_lists(values: pa.ChunkedArray) -> bool:

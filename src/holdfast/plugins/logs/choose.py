@@ -192,7 +192,7 @@ def _fewer(curves: Curves) -> Curves:
         every = 1 if series is None else -(-len(series) // MOST_POINTS)
         if series is not None and every > 1:
             kept = slice((len(series) - 1) % every, None, every)
-            fewer[part] = replace(series, at=series.positions[kept], values=series.values[kept])
+            fewer[part] = replace(series, positions=series.positions[kept], values=series.values[kept])
             because = f"{len(series):,} points; more than {MOST_POINTS:,} tell nothing further"
             notify(Decision(f"points of {series.name}", f"every {every}th", because))
     return replace(curves, **fewer)
@@ -261,7 +261,7 @@ def _metrics(known: Sequence[NameMeaning]) -> tuple[NameMeaning | None, NameMean
 
 
 def _series(log: Log, chosen: NameMeaning | None) -> Series | None:
-    return None if chosen is None else replace(log.columns[chosen.name], rises=chosen.rises)
+    return None if chosen is None else replace(log.columns[chosen.name], higher_is_better=chosen.rises)
 
 
 def _share_right(log: Log, chosen: NameMeaning | None) -> Series | None:
@@ -271,7 +271,7 @@ def _share_right(log: Log, chosen: NameMeaning | None) -> Series | None:
         return series
     whole = 100.0 if series.finite.values.max(initial=0.0) > PERCENT_ABOVE else 1.0
     return replace(
-        series, name=f"{whole:g} − {series.name}", values=whole - series.values, rises=True
+        series, name=f"{whole:g} − {series.name}", values=whole - series.values, higher_is_better=True
     )
 
 

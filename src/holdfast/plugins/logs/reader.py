@@ -85,7 +85,7 @@ def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple
     of_the_run = own_verdict(path) if curves.source == "holdfast" and not settings else None
     if of_the_run is None:
         return curves, judge_curves(curves)
-    return replace(curves, kept=of_the_run.kept), of_the_run.verdict
+    return replace(curves, checkpoint=of_the_run.kept), of_the_run.verdict
 
 
 def read_log(path: Path) -> Log:
