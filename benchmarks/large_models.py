@@ -89,10 +89,10 @@ train(override(Recipe(), json.loads(sys.argv[1])), Path(sys.argv[2]))
 def foretold(cell: cells.Cell) -> cells.Result:
     from transformers import LlamaConfig
 
-    from holdfast.plan.memory_forecast import RunForecast, forecast_memory
+    from holdfast.plan.memory_forecast import LargeRun, foretell
 
     config = LlamaConfig(**SHAPES[cell["model"]])
-    need = forecast_memory(config, RunForecast(tokens=512, **PLANS[cell["plan"]]))
+    need = foretell(config, LargeRun(tokens=512, **PLANS[cell["plan"]]))
     parts = ("weights", "gradients", "optimizer", "activations")
     return {"GB a device": need.total / 1e3, **{one: getattr(need, one) / 1e3 for one in parts}}
 
@@ -189,10 +189,10 @@ def main() -> None:
     asked.add_argument("--config", help="the folder of a config.json")
     given = asked.parse_args()
     if given.config:
-        from holdfast.plan.memory_forecast import RunForecast, forecast_memory
+        from holdfast.plan.memory_forecast import LargeRun, foretell
 
         for name, plan in PLANS.items():
-            need = forecast_memory(given.config, RunForecast(tokens=512, **plan))
+            need = foretell(given.config, LargeRun(tokens=512, **plan))
             print(f"{name}: {need.total / 1e3:.1f} GB a device ({need} MB)")
         return
     tables: dict[str, Any] = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.plan.memory_forecast import OVERHEAD_MB, RunForecast, forecast_memory
+from holdfast.plan.memory_forecast import OVERHEAD_MB, LargeRun, foretell
 
 SMALL: dict[str, Any] = {
     "vocab_size": 4000,
@@ -81,8 +81,8 @@ def test_it_is_what_a_process_that_makes_such_steps_holds(checkpoints: bool) -> 
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},
     )
     assert done.returncode == 0, done.stderr
-    plan = RunForecast(rows=rows, tokens=tokens, pass_bits=32, checkpoints=checkpoints, chunked=False)
-    foretold = forecast_memory(config_of(SMALL), plan).total - OVERHEAD_MB
+    plan = LargeRun(rows=rows, tokens=tokens, pass_bits=32, checkpoints=checkpoints, chunked=False)
+    foretold = foretell(config_of(SMALL), plan).total - OVERHEAD_MB
     assert foretold == pytest.approx(float(done.stdout), rel=0.15)
 
 
@@ -91,15 +91,15 @@ def test_weights_are_counted_by_hand() -> None:
 
     config = transformers.LlamaConfig(**SMALL)
     numbers = sum(p.numel() for p in transformers.LlamaForCausalLM(config).parameters())
-    need = forecast_memory(config, RunForecast())
+    need = foretell(config, LargeRun())
     assert need.weights == pytest.approx(4e-6 * numbers)
     assert need.gradients == pytest.approx(4e-6 * numbers)
     assert need.optimizer == pytest.approx(8e-6 * numbers)
-    half = forecast_memory(config, RunForecast(bits=16, rank=4))
+    half = foretell(config, LargeRun(bits=16, rank=4))
     lora = need_of_lora(rank=4)
     assert half.weights == pytest.approx(2e-6 * numbers + 4e-6 * lora)
     assert half.gradients == pytest.approx(4e-6 * lora)
-    spread = forecast_memory(config, RunForecast(devices=4))
+    spread = foretell(config, LargeRun(devices=4))
     assert spread.optimizer == pytest.approx(need.optimizer / 4)
     assert need.weights / 4 < spread.weights < need.weights
 
@@ -116,27 +116,27 @@ def need_of_lora(rank: int) -> int:
 
 def test_seven_billion_in_four_bits_fit_16_gb(tmp_path: Path) -> None:
     config_of(SEVEN).save_pretrained(tmp_path)
-    need = forecast_memory(tmp_path, RunForecast(bits=4, rank=16, rows=4, tokens=512))
+    need = foretell(tmp_path, LargeRun(bits=4, rank=16, rows=4, tokens=512))
     assert 5_000 < need.total < 16_000
-    whole = forecast_memory(tmp_path, RunForecast(rows=1))
+    whole = foretell(tmp_path, LargeRun(rows=1))
     assert whole.weights == pytest.approx(26_954, rel=1e-3)
     assert whole.total > 80_000
 
 
 def test_more_rows_or_no_checkpoints_take_more() -> None:
     config = config_of(SMALL)
-    one, four = (forecast_memory(config, RunForecast(rows=rows)).activations for rows in (1, 4))
+    one, four = (foretell(config, LargeRun(rows=rows)).activations for rows in (1, 4))
     assert four == pytest.approx(4 * one, rel=0.05)
-    assert forecast_memory(config, RunForecast(checkpoints=False)).activations > 1.5 * one
+    assert foretell(config, LargeRun(checkpoints=False)).activations > 1.5 * one
 
 
 @pytest.mark.parametrize(
     ("plan", "rule"),
     [
-        (RunForecast(bits=4), "something else must learn"),
-        (RunForecast(bits=4, rank=8, devices=2), "cannot be spread"),
+        (LargeRun(bits=4), "something else must learn"),
+        (LargeRun(bits=4, rank=8, devices=2), "cannot be spread"),
     ],
 )
-def test_a_plan_that_contradicts_itself_is_refused(plan: RunForecast, rule: str) -> None:
+def test_a_plan_that_contradicts_itself_is_refused(plan: LargeRun, rule: str) -> None:
     with pytest.raises(RecipeError, match=rule):
-        forecast_memory(config_of(SMALL), plan)
+        foretell(config_of(SMALL), plan)

@@ -62,7 +62,7 @@ class WithOthers:
 
     def draw(self, pool: RowPool, step: int) -> Draw:
         beside = Draw(len(pool) + np.arange(3), self.examples, np.arange(3))
-        return replace(self.inner.draw(pool, step), beside=beside)
+        return replace(self.inner.draw(pool, step), auxiliary=beside)
 
 
 def test_rows_beside_are_counted_nowhere(job, phase) -> None:

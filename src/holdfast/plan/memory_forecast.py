@@ -39,7 +39,7 @@ OVERHEAD_MB = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class RunForecast:
+class LargeRun:
     """A run to be foretold, of ``rows`` at once on each of ``devices``, each of ``tokens``, of
     which ``targets`` are learned (all without it).
 
@@ -60,7 +60,7 @@ class RunForecast:
     pass_bits: int = 16
 
 
-def forecast_memory(config: PreTrainedConfig | Path | str, plan: RunForecast) -> Need:
+def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> Need:
     """What one device holds at the peak of a run of a causal language model: ``config`` is
     Transformers', or the folder of its ``config.json``.
 
@@ -91,7 +91,7 @@ def forecast_memory(config: PreTrainedConfig | Path | str, plan: RunForecast) ->
     )
 
 
-def _network(config: Any, plan: RunForecast) -> CausalNetwork:
+def _network(config: Any, plan: LargeRun) -> CausalNetwork:
     """The network with its adapter, without numbers."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -122,7 +122,7 @@ class UnloadedNetwork(CausalNetwork):
         self.plain, self.direct = plain, True
 
 
-def _weights_mb(network: CausalNetwork, plan: RunForecast) -> tuple[float, float]:
+def _weights_mb(network: CausalNetwork, plan: LargeRun) -> tuple[float, float]:
     """MB of the weights that stay, as they are held, and of those that learn, in float32."""
     packed = {id(weight) for weight in quantizable(network.plain)} if plan.bits < 16 else set()
     frozen = learning = 0.0
@@ -137,7 +137,7 @@ def _weights_mb(network: CausalNetwork, plan: RunForecast) -> tuple[float, float
     return frozen / MB, learning / MB
 
 
-def _block_mb(network: CausalNetwork, plan: RunForecast) -> float:
+def _block_mb(network: CausalNetwork, plan: LargeRun) -> float:
     """The largest layer as it is gathered for a pass, and the next one, which comes beside it."""
     each = sorted(
         (sum(p.numel() for p in layer.parameters()) for layer in network.layers()), reverse=True
@@ -145,7 +145,7 @@ def _block_mb(network: CausalNetwork, plan: RunForecast) -> float:
     return 2 * (plan.pass_bits / 8) * each[0] / MB
 
 
-def _row_mb(network: CausalNetwork, plan: RunForecast) -> float:
+def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
     """MB that autograd keeps of one row, and of one block while it is computed again."""
     import torch
 
