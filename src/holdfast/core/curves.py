@@ -16,9 +16,9 @@ TRANSFORMERS = "hf_trainer_state"  # the source of a log of the Hugging Face Tra
 class Series:
     """One logged number over a run.
 
-    ``positions`` [points] are the positions on the log's axis, strictly increasing; ``values`` [points]
-    hold NaN and infinities where the log says so. A point that was not logged is absent, not NaN.
-    ``higher_is_better`` marks a metric that is better when larger.
+    ``positions`` [points] are the positions on the log's axis, strictly increasing; ``values``
+    [points] hold NaN and infinities where the log says so. A point that was not logged is absent,
+    not NaN. ``higher_is_better`` marks a metric that is better when larger.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Curves:
     on fixed rows, as Holdfast does. ``planned_end`` is the position at which the run was to end,
     ``epochs`` the epoch at each position, ``seconds`` the time that the logged part took,
     ``valid_rows`` how many rows stand behind a validation value, where the log tells it.
-    ``decisions`` tell how the series were chosen; ``checkpoint`` is the position of the state that a run
-    itself kept, where that is known.
+    ``decisions`` tell how the series were chosen; ``checkpoint`` is the position of the state that
+    a run itself kept, where that is known.
     """
 
     source: str

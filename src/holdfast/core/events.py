@@ -89,10 +89,10 @@ class Offer:
     """Weights that a listener made of those that a run went through, for the state to keep.
 
     ``tensors`` by name; what is not in them stays as it is. ``step`` is the look at which the run
-    had the newest weights that are in it, ``composition`` says what it is made of, in words. ``curve``
-    are points that were tried on the way, plain numbers by name, to be read beside it. ``within``
-    is how much validation loss, in nats, a recipe gives for it: then it is kept as far as that
-    goes, whatever the rule among the looks says.
+    had the newest weights that are in it, ``composition`` says what it is made of, in words.
+    ``curve`` are points that were tried on the way, plain numbers by name, to be read beside it.
+    ``within`` is how much validation loss, in nats, a recipe gives for it: then it is kept as far
+    as that goes, whatever the rule among the looks says.
     """
 
     tensors: Mapping[str, torch.Tensor]

@@ -41,8 +41,8 @@ OTHER_FILE = "Name another file, or make room where this one is."
 class OutputFile:
     """A file that may be written: ``path`` as the user named it.
 
-    ``replaces`` is the regular file that is replaced whole once everything is written; ``None`` where
-    the output is written through: a pipe, a terminal, a device, or the open ``descriptor``.
+    ``replaces`` is the regular file that is replaced whole once everything is written; ``None``
+    where the output is written through: a pipe, a terminal, a device, or the open ``descriptor``.
     """
 
     path: Path

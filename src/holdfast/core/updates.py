@@ -33,9 +33,9 @@ class Draw:
 
     ``examples`` are other encoded rows that are passed in their stead (augmented, mixed), row k
     being the one at ``places[k]`` [n]; without them the training rows themselves are passed.
-    A row may be drawn twice. ``auxiliary`` are rows that pass in the same update and are no training
-    rows (replayed general ones), with ``examples`` of their own: the gradient is that of both, and
-    nothing else hears of them.
+    A row may be drawn twice. ``auxiliary`` are rows that pass in the same update and are no
+    training rows (replayed general ones), with ``examples`` of their own: the gradient is that of
+    both, and nothing else hears of them.
     """
 
     rows: Ints
@@ -133,10 +133,10 @@ class Update(Protocol):
         place of what was there, and return that loss.
 
         It is that of all processes together and of the whole draw, whatever the pieces it is
-        computed in, and it is computed in smaller ones where memory runs out. ``repeat_pass``: the rows
-        of this update pass once more; the dropout is that of the first pass, nobody hears of their
-        losses, and the running statistics of batch norms stay. Raises ``TrainingError`` for a loss
-        that is not a finite number.
+        computed in, and it is computed in smaller ones where memory runs out. ``repeat_pass``: the
+        rows of this update pass once more; the dropout is that of the first pass, nobody hears of
+        their losses, and the running statistics of batch norms stay. Raises ``TrainingError`` for a
+        loss that is not a finite number.
         """
 
 

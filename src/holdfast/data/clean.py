@@ -170,7 +170,8 @@ def report_missing(
 @dataclass(slots=True)
 class LabelSurvey:
     """What one pass has seen. ``counts`` are the labels as written, of rows that have a text.
-    ``texts`` holds, of each label, its distinct normalised texts, at most ``texts_needed`` of them."""
+    ``texts`` holds, of each label, its distinct normalised texts, at most ``texts_needed`` of them.
+    """
 
     texts_needed: int
     counts: Counter[str] = field(default_factory=Counter)

@@ -1,6 +1,6 @@
 """How much a source may ask for: every bound with its reason, and how to raise it.
 
-A file of a few megabytes can hold a cell of gigabytes, a picture of billions of pixels or a
+A file of a few megabytes can hold a cell of gigabytes, an image of billions of pixels or a
 million columns. Each bound below is far beyond what data of people hold, and keeps what a small
 file can cost under a gigabyte and some seconds. What a person may rightly need more of is a setting
 (``data.limits.…``), and the error names it; the rest are constants.
@@ -48,7 +48,7 @@ class Limits:
     reader holds a row whole, several times over, and so does a tokenizer. ``columns``: each is
     looked at, whether it is used or not. ``classes``: the head, and the probabilities of every row,
     grow with them. ``unpacked``: how many times its own size a compressed file may hold.
-    ``megapixels``: a picture is decoded whole, which takes some twelve bytes a pixel.
+    ``megapixels``: an image is decoded whole, which takes some twelve bytes a pixel.
     """
 
     cell_mb: float = 8

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 RareClasses = Literal["refuse", "drop", "merge"]
 LabelSpelling = Literal["merged", "exact"]
 Links = Literal["skip", "follow"]
-# One text for each side of a division.
+# One text for each split.
 RARE_BELOW = 3
 
 

@@ -36,7 +36,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some consecutive rows. ``columns`` are Arrow string arrays of one length, in source order;
-    ``column_types`` says which kinds of value each column held (a nested one is written as JSON)."""
+    ``column_types`` says which kinds of value each column held (a nested one is written as JSON).
+    """
 
     columns: dict[str, pa.Array]
     column_types: dict[str, set[ColumnType]] = field(default_factory=dict)

@@ -74,7 +74,7 @@ class Columns:
 
     @property
     def one_class(self) -> bool:
-        """Whether a label is one class, be it of a text or of a picture."""
+        """Whether a label is one class, be it of a text or of an image."""
         return self.label_kind in (None, "class")
 
 
@@ -88,7 +88,7 @@ class Table:
     label is missing are already left out, and a ``Finding`` counts them.
 
     ``classes`` are the labels as the source writes them, in sorted order. Where a text has a number
-    or several labels they are what the division keeps in proportion instead: ranges of numbers, or
+    or several labels they are what the split keeps in proportion instead: ranges of numbers, or
     sets of labels; the column ``value`` float64 then holds the number, or ``labels`` a list of
     indices into ``names``.
     """

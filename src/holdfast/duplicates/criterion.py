@@ -1,12 +1,12 @@
-"""When two different texts are near-copies: the exact rule, on words.
+"""When two different texts are near-duplicates: the exact rule, on words.
 
 Let n be the words of the shorter text as written (lone punctuation included), and let d be the
 number of words in which the two differ: the larger bag's size less the words in common.
 
 =============  =========================================================================
-n              near-copies when
+n              near-duplicates when
 =============  =========================================================================
-4 or fewer     never: only exact copies count
+4 or fewer     never: only exact duplicates count
 5 to 9         d = 0 (the same words), or d = 1 and the two odd words are of six letters or
                more and one typing error apart
 10 or more     d ≤ max(1, n ÷ 8), but for two kinds of d = 1 below
@@ -47,7 +47,7 @@ MAX_MOVED_WORDS = 1
 
 
 def max_differing_words(lengths: Ints) -> npt.NDArray[np.int64]:
-    """The largest d for texts of so many words; -1 where only exact copies count."""
+    """The largest d for texts of so many words; -1 where only exact duplicates count."""
     long = np.maximum(1, lengths // WORDS_PER_DIFFERENCE)
     return np.where(lengths < MIN_WORDS, -1, long).astype(np.int64)
 

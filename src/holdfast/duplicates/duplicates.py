@@ -1,7 +1,7 @@
-"""Which texts are copies of each other: exact after normalising, or verified near-copies.
+"""Which texts are copies of each other: exact after normalising, or verified near-duplicates.
 
-The engine of the division and of the audit. One pass reads all texts into compact arrays
-(``words.py``); exact copies become one; candidates are verified exactly
+The engine of the split and of the audit. One pass reads all texts into compact arrays
+(``words.py``); exact duplicates become one; candidates are verified exactly
 (``near_duplicates.py``, the rule in ``criterion.py``); links are joined to groups, whose chains
 are cut where they would swallow too much (``group_and_cut``).
 
@@ -119,10 +119,10 @@ class Duplicates:
 
     ``groups`` [n]: equal numbers are copies, dense from 0, numbered by content; the same texts
     give the same grouping whatever their order. ``exact`` [n]: equal numbers have equal normal
-    forms. ``contents`` [n]: a 64-bit hash of each text as it is. ``links``: verified near-copies
-    as pairs of ``exact`` numbers, with similarities, those across a cut included. ``cuts``: groups
-    that chains had made too large. ``windowed``: texts in buckets too large to be compared all
-    with all, whose far copies may be linked only by chains.
+    forms. ``contents`` [n]: a 64-bit hash of each text as it is. ``links``: verified
+    near-duplicates as pairs of ``exact`` numbers, with similarities, those across a cut included.
+    ``cuts``: groups that chains had made too large. ``windowed``: texts in buckets too large to be
+    compared all with all, whose far copies may be linked only by chains.
     """
 
     groups: I64
@@ -153,7 +153,7 @@ class Duplicates:
         return np.asarray(group[self.links.first] != group[self.links.second])
 
     def near_duplicate_pairs(self) -> SimilarPairs:
-        """The near-copies as positions of texts, each different text by its first position."""
+        """The near-duplicates as positions of texts, each different text by its first position."""
         return self.links.at_positions(np.unique(self.exact, return_index=True)[1])
 
 
@@ -168,8 +168,8 @@ def find_duplicates(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | 
     engine : where the first search of many texts runs; one that is named makes it run for few too.
 
     No texts give no groups. About 60 bytes of memory a text and 8 a word. From ``IN_MEMORY_TEXTS``
-    texts on, a first search in bounded memory finds the texts that have a near-copy at all, and the
-    exact rule is asked for these alone (``pairs_within_limits``): the links are the same.
+    texts on, a first search in bounded memory finds the texts that have a near-duplicate at all,
+    and the exact rule is asked for these alone (``pairs_within_limits``): the links are the same.
     """
     if engine is not None or len(texts) >= IN_MEMORY_TEXTS:
         return find_duplicates_in_blocks(texts, seed=seed, engine=engine)
@@ -179,7 +179,7 @@ def find_duplicates(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | 
 def find_duplicates_in_blocks(
     texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None
 ) -> Duplicates:
-    """``find_duplicates`` in two searches: which texts can have near-copies, and the rule for
+    """``find_duplicates`` in two searches: which texts can have near-duplicates, and the rule for
     these.
 
     Every text is read once, its words as hashes (``hashed_bags.py``). Its ``pairs_within_limits``
@@ -294,8 +294,8 @@ def duplicates_of(
 
 @dataclass(frozen=True, slots=True)
 class NearestProtected:
-    """For each text: ``similarity`` [n] to the nearest protected text (0: none, 1: exact copy),
-    and ``copy_of`` [n] the position of that text (-1: none)."""
+    """For each text: ``similarity`` [n] to the nearest protected text (0: none, 1: exact
+    duplicate), and ``copy_of`` [n] the position of that text (-1: none)."""
 
     similarity: npt.NDArray[np.float32]
     copy_of: I64

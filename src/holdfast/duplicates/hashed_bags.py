@@ -12,13 +12,13 @@ eight bytes is one number; SplitMix64's finaliser, a bijection, makes it look ra
 different words of one length up to eight bytes never share a hash. Longer ones are taken in eights,
 each mixed with what came before; any two of a million collide with a probability of 3e-8.
 
-Candidates come from the buckets of ``near_duplicates.py`` in bounded passes. A bucket is a pair of a
-text's ``depth`` rarest words (``rare_pairs`` says what that cannot miss). All keys of ten million
+Candidates come from the buckets of ``near_duplicates.py`` in bounded passes. A bucket is a pair of
+a text's ``depth`` rarest words (``rare_pairs`` says what that cannot miss). All keys of ten million
 texts would fill gigabytes, so each pass makes those of one part of the hash space, sorts them in
 place, a number of 64 bits each (hash, depth, row), and compares the texts of a bucket. Passes know
 nothing of each other and may run side by side. A pair is kept where bags and signatures allow it
-(``near_duplicates.py``); ``windowed`` texts stood in a bucket of more than ``MAX_BUCKET`` texts that a
-third word did not make smaller, and met the next ``NEIGHBOURS_IN_LARGE_BUCKET`` alone.
+(``near_duplicates.py``); ``windowed`` texts stood in a bucket of more than ``MAX_BUCKET`` texts
+that a third word did not make smaller, and met the next ``NEIGHBOURS_IN_LARGE_BUCKET`` alone.
 """
 
 from __future__ import annotations
@@ -316,7 +316,7 @@ def pairs_within_limits(
 
     ``max_differing`` [rows] is in how many words each text may differ from a longer one, ``depth``
     [rows] how many of its rarest words make its buckets, at most ``MAX_DEPTH`` and as far as it has
-    so many. Texts that are too short to have near-copies have neither.
+    so many. Texts that are too short to have near-duplicates have neither.
     """
     is_eligible = has_enough_words(bags)
     limits = np.where(is_eligible, np.minimum(max_differing, np.iinfo(np.int16).max), -1).astype(np.int16)

@@ -1,6 +1,6 @@
-"""Pictures that are copies of one another after a resize, a recompression or a small change.
+"""Images that are copies of one another after a resize, a recompression or a small change.
 
-Each picture becomes a thumbnail of ``THUMBNAIL_PIXELS`` × ``THUMBNAIL_PIXELS`` pixels, and of it a
+Each image becomes a thumbnail of ``THUMBNAIL_PIXELS`` × ``THUMBNAIL_PIXELS`` pixels, and of it a
 perceptual hash of 64 bits (pHash: Zauner 2010; the signs of the low frequencies of a discrete
 cosine transform about their median). Pairs whose hashes differ in few bits are candidates, and so
 are each row's nearest by their coarse forms; a candidate is a copy when the two thumbnails, laid on
@@ -9,7 +9,7 @@ pixels is at least ``MIN_CORRELATION``.
 
 Drawings of one stroke agree much without being copies (digits 1 of MNIST: up to 0.985), and two
 photographs hardly ever do. So a copy must also stand out: what parts the pair is at most
-``MAX_RELATIVE_DISTANCE`` of what parts either picture from its tenth nearest.
+``MAX_RELATIVE_DISTANCE`` of what parts either image from its tenth nearest.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PIXELS = 32
 MAX_SHIFT = 2
-# Bits of 64 in which the hashes of copies differ at most; unrelated pictures differ in 32.
+# Bits of 64 in which the hashes of copies differ at most; unrelated images differ in 32.
 MAX_HASH_BITS = 12
 MIN_CORRELATION = 0.92
 MAX_RELATIVE_DISTANCE = 0.3
-# In a table of fewer pictures nobody can say what is usual there: then copies must agree so much.
+# In a table of fewer images nobody can say what is usual there: then copies must agree so much.
 SMALL_TABLE, MIN_CORRELATION_SMALL_TABLE = 50, 0.98
 # Under this spread of its brightness, of 255, a thumbnail shows nothing that could be compared.
 FLAT_SPREAD = 4.0
@@ -52,7 +52,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """``pixels`` [n, SIDE, SIDE, 3] uint8, the upright pictures made small without regard to their
+    """``pixels`` [n, 32, 32, 3] uint8, the upright images made small without regard to their
     shape, and ``shapes`` [n] width ÷ height of the originals."""
 
     pixels: Bytes
@@ -69,7 +69,7 @@ class Thumbnails:
 
     @cached_property
     def flat(self) -> npt.NDArray[np.bool_]:
-        """Which pictures are of one colour, or nearly so [n]."""
+        """Which images are of one colour, or nearly so [n]."""
         return np.asarray(self.pixels.std(axis=(1, 2)).max(axis=1) < FLAT_SPREAD)
 
     @cached_property
@@ -86,15 +86,15 @@ class Thumbnails:
 
     @cached_property
     def coarse(self) -> Vectors:
-        """Unit vectors [n, 8 · 8 · 3] of the mean-free picture at 8 × 8: their product is a
-        correlation. Zero for flat pictures."""
+        """Unit vectors [n, 8 · 8 · 3] of the mean-free image at 8 × 8: their product is a
+        correlation. Zero for flat images."""
         step = THUMBNAIL_PIXELS // _COARSE
         small = self.pixels.reshape(len(self), _COARSE, step, _COARSE, step, 3).mean(axis=(2, 4))
         return _standardize(small.reshape(len(self), -1).astype(np.float32), self.flat)
 
     @cached_property
     def crowding(self) -> Vectors:
-        """How alike the pictures round each are [n]: the correlation with its tenth nearest, at
+        """How alike the images round each are [n]: the correlation with its tenth nearest, at
         8 × 8."""
         similarity = nearest_neighbours(self.coarse, _CROWD_RANK).similarity
         return similarity[:, -1] if similarity.shape[1] else np.zeros(len(self), dtype=np.float32)
@@ -111,18 +111,18 @@ def thumbnail_of(image: Image.Image) -> tuple[Bytes, float]:
 def near_duplicate_images(
     one: Thumbnails, other: Thumbnails | None = None, vectors: Vectors | None = None
 ) -> SimilarPairs:
-    """The verified copies within a table, or of its pictures among those of another; exact ones
+    """The verified copies within a table, or of its images among those of another; exact ones
     are among them. ``similarity`` is the correlation of the pixels. ``vectors`` [n, d] of a model
-    bring candidates of their own, which the pixels must confirm. Flat pictures are left out: they
+    bring candidates of their own, which the pixels must confirm. Flat images are left out: they
     are all alike.
 
-    Memory stays bounded; the time grows with the square of the pictures (6,000: 4 s; of MNIST,
+    Memory stays bounded; the time grows with the square of the images (6,000: 4 s; of MNIST,
     where many are alike, 10 s).
     """
     first, second = _candidates(one, other, vectors)
     searched = one if other is None else other
     coarse_correlation = np.einsum("nd,nd->n", one.coarse[first], searched.coarse[second])
-    # What parts either picture of each pair from its tenth nearest, the lesser.
+    # What parts either image of each pair from its tenth nearest, the lesser.
     crowd_distance = np.full(len(first), 2, dtype=np.float32)
     if len(one) >= SMALL_TABLE:
         crowd_distance = 1 - one.crowding[first]
@@ -157,7 +157,7 @@ def aligned_correlation(one: Bytes, other: Bytes, first: Ints, second: Ints) -> 
 
 
 def _overlap(one: Bytes | Vectors, other: Bytes | Vectors, down: int, right: int) -> Vectors:
-    """The correlation of each pair of pictures [m, side, side, …] where they overlap."""
+    """The correlation of each pair of images [m, side, side, …] where they overlap."""
     x = one[:, max(0, down) : THUMBNAIL_PIXELS + min(0, down), max(0, right) : THUMBNAIL_PIXELS + min(0, right)]
     y = other[:, max(0, -down) : THUMBNAIL_PIXELS - max(0, down), max(0, -right) : THUMBNAIL_PIXELS - max(0, right)]
     flat = [_standardize(each.reshape(len(each), -1).astype(np.float32)) for each in (x, y)]

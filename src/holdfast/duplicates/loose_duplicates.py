@@ -1,9 +1,9 @@
-"""Loose copies: texts that differ in a share of their words that the caller names.
+"""Loose near-duplicates: texts that differ in a share of their words that the caller names.
 
 The rule of ``criterion.py`` says which rows a division must not part; it allows one word in eight.
-An audit may look further: with ``share`` = 0.3 two texts are loose copies when they differ in at
-most three words in ten of the shorter one (at least in one), both have five words or more, and
-nothing else is asked: order, slots of a form and digits do not count. So it also finds the
+An audit may look further: with ``share`` = 0.3 two texts are loose near-duplicates when they differ
+in at most three words in ten of the shorter one (at least in one), both have five words or more,
+and nothing else is asked: order, slots of a form and digits do not count. So it also finds the
 questions of one form, "What is the capital of …?", which are no copies: it is for looking, and
 nothing is dropped for it.
 
@@ -31,8 +31,8 @@ RAREST_WORDS = 5
 
 @dataclass(frozen=True, slots=True)
 class LooseDuplicates:
-    """``exact`` [n]: equal numbers have equal normal forms; ``first_texts`` [forms] the position of one
-    text of each; ``links`` verified pairs of forms, with similarities 1 − d ÷ (words of the
+    """``exact`` [n]: equal numbers have equal normal forms; ``first_texts`` [forms] the position of
+    one text of each; ``links`` verified pairs of forms, with similarities 1 − d ÷ (words of the
     larger); ``windowed`` texts in buckets too large to be compared in full."""
 
     exact: I64

@@ -1,4 +1,4 @@
-"""Near-copies among texts: candidates without comparing all with all, then the exact rule.
+"""Near-duplicates among texts: candidates without comparing all with all, then the exact rule.
 
 Rows of fewer than ``MIN_SKETCHED_WORDS`` words: two bags that differ in at most k words share the
 two rarest of their common words, and those stand among the k + 2 rarest words of each (at most k
@@ -101,7 +101,7 @@ class CandidateSearch:
 
 
 def has_enough_words(bags: Bags) -> npt.NDArray[np.bool_]:
-    """Whether each row has words enough for near-copies, [rows]."""
+    """Whether each row has words enough for near-duplicates, [rows]."""
     return np.asarray((bags.lengths >= MIN_WORDS) & (bags.counts >= MIN_WORDS))
 
 
@@ -218,7 +218,7 @@ PAIRS_AT_ONCE = 1 << 12
 
 
 def verify_candidates(bags: Bags, candidates: Iterable[Candidates]) -> SimilarPairs:
-    """The near-copies among the candidates, each once, in order."""
+    """The near-duplicates among the candidates, each once, in order."""
     row_signatures, counts = signatures(bags), bags.counts
     likely_pairs = [np.empty(0, np.int64)]
     # How many likely copies each row has met: in a bucket of thousands of near-equal texts a row

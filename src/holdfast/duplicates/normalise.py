@@ -1,6 +1,6 @@
 """The normal form: what is left of a text when case, space and punctuation do not count.
 
-Two texts are *exact copies* when their normal forms are equal. The normal form is
+Two texts are *exact duplicates* when their normal forms are equal. The normal form is
 
 1. Unicode NFKC (full-width letters, ligatures, no-break spaces), letters of Cyrillic and Greek that
    look like Latin ones as those, then lower case;

@@ -181,7 +181,7 @@ def read_texts(texts: Sequence[str]) -> HashedTexts:
 def exact_forms(hashed: HashedTexts) -> tuple[I64, I64]:
     """The number of each text's normal form, by hash [n], and a text for each: the one of the
     most words, then of the lowest content hash."""
-    # By content and never by position: the division must not change when a file is sorted.
+    # By content and never by position: the split must not change when a file is sorted.
     order = np.lexsort((hashed.contents, -hashed.lengths.astype(np.int64), hashed.keys))
     keys = hashed.keys[order]
     is_new = run_starts(keys)
@@ -196,7 +196,7 @@ def make_bags(hashed: HashedTexts, rows: I64) -> Bags:
     totals = np.bincount(sequence, minlength=len(hashed.vocabulary))
     tie_order = content_keys(pa.array(hashed.vocabulary, pa.large_string()))
     order = np.lexsort((tie_order, totals))
-    # The vocabulary is that of all texts; words of exact copies alone may be gone.
+    # The vocabulary is that of all texts; words of exact duplicates alone may be gone.
     order = order[totals[order] > 0]
     rank = np.full(len(hashed.vocabulary), -1, dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)

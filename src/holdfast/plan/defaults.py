@@ -43,11 +43,11 @@ class Default:
     """One line of the table, for up to ``rows`` training rows (``None``: any) of at least
     ``classes`` classes.
 
-    ``model_type`` is by parameters: small below 40 million, base below 200 million, large from there; or
-    what the kind of task says of its model (``vision``, ``resnet``).
-    A run takes ``contrast_steps`` of supervised contrast with a refitted head, then ``epochs`` of
-    fine-tuning from the linear probe; either may be none. ``source`` is a benchmark of this
-    repository, where that chose the line (``benchmarked``), else what it follows.
+    ``model_type`` is by parameters: small below 40 million, base below 200 million, large from
+    there; or what the kind of task says of its model (``vision``, ``resnet``). A run takes
+    ``contrast_steps`` of supervised contrast with a refitted head, then ``epochs`` of fine-tuning
+    from the linear probe; either may be none. ``source`` is a benchmark of this repository, where
+    that chose the line (``benchmarked``), else what it follows.
     """
 
     model_type: str

@@ -91,8 +91,8 @@ def takes(part: type[BaseModel], name: str) -> frozenset[type]:
 
 class SplitShares(Part):
     """Shares of the rows, each above 0, adding to 1 (or test 0: the others then share all rows);
-    and by what they are divided (``split/strategies.py``): ``held`` names the groups or sources whose
-    rows are the test rows."""
+    and by what they are divided (``split/strategies.py``): ``held`` names the groups or sources
+    whose rows are the test rows."""
 
     train: float = Field(default=0.70, gt=0, lt=1)
     valid: float = Field(default=0.15, gt=0, lt=1)

@@ -1,13 +1,13 @@
-"""Units → sides, stratified by class.
+"""Units → splits, stratified by class.
 
-1. Each class gets a target on each side: its rows × the side's fraction, rounded so that no class
-   is off by a row and the sides' totals stay right; at least one row a side.
+1. Each class gets a target on each split: its rows × the split's fraction, rounded so that no class
+   is off by a row and the splits' totals stay right; at least one row a split.
 2. Units of several rows, largest first, go where they least raise Σ (placed − target)² ÷ target
    over their classes.
 3. Units of one row fill up each class to its targets, in the order of their keys.
-4. A side that a class is still missing from takes the class's smallest unit that can be spared.
+4. A split that a class is still missing from takes the class's smallest unit that can be spared.
 
-With units of one row every class is within one row of its fraction on each side; with larger ones,
+With units of one row every class is within one row of its fraction on each split; with larger ones,
 within the size of its largest unit wherever the units can be spread at all.
 
 Rows of several labels are stratified by each label by itself (``assign_multilabel``); rows of
@@ -31,8 +31,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(slots=True)
 class _Board:
-    """The state of one assignment. Entries (``entry_unit``, ``entry_label``, ``entry_count``) say how many rows of a
-    class a unit holds, sorted by unit; ``placed`` and ``targets`` are [classes, sides]."""
+    """The state of one assignment. Entries (``entry_unit``, ``entry_label``, ``entry_count``) say
+    how many rows of a class a unit holds, sorted by unit; ``placed`` and ``targets`` are [classes,
+    splits]."""
 
     entry_unit: I64
     entry_label: I64
@@ -51,18 +52,18 @@ class _Board:
 def assign(
     unit_of_row: I64, labels: I64, unit_keys: U64, fractions: tuple[float, ...], class_names: tuple[str, ...]
 ) -> npt.NDArray[np.int8]:
-    """The side of each unit [units], as an index into ``fractions``.
+    """The split of each unit [units], as an index into ``fractions``.
 
     Parameters
     ----------
     unit_of_row : [n] the unit of each row, 0 … units − 1, each present.
     labels : [n] the class of each row, 0 … classes − 1.
     unit_keys : [units] the order in which units are taken; equal keys keep no promise.
-    fractions : of each side, positive, summing to 1.
+    fractions : of each split, positive, summing to 1.
     class_names : of the classes, for messages.
 
-    Raises ``SplitError`` where a class has fewer units than there are sides, or cannot be present
-    on every side.
+    Raises ``SplitError`` where a class has fewer units than there are splits, or cannot be present
+    on every split.
     """
     classes = int(labels.max(initial=-1)) + 1
     entries, count = np.unique(unit_of_row * max(classes, 1) + labels, return_counts=True)
@@ -79,8 +80,8 @@ def assign(
 
 
 def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
-    """Rows of each class on each side, [classes, sides]: each within one of total × fraction and
-    at least 1 where the class has a row for every side; rows sum to ``totals``."""
+    """Rows of each class on each split, [classes, splits]: each within one of total × fraction and
+    at least 1 where the class has a row for every split; rows sum to ``totals``."""
     exact_targets = totals[:, None] * np.asarray(fractions)
     # 0.15 × 20 is 3.0000000000000004 in some orders: a whole number must not round up.
     targets = np.floor(exact_targets + 1e-9).astype(np.int64)
@@ -88,13 +89,13 @@ def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
     for class_number, total in enumerate(totals.tolist()):
         deficit += exact_targets[class_number] - targets[class_number]
         remainder = exact_targets[class_number] - targets[class_number]
-        # A share without a remainder is rounded up last; before it the side that earlier classes
+        # A share without a remainder is rounded up last; before it the split that earlier classes
         # have left short the most, so that totals come out right over many small classes.
         order = sorted(range(len(fractions)), key=lambda s: (remainder[s] <= 1e-9, -deficit[s], -remainder[s]))
         for split in order[: total - int(targets[class_number].sum())]:
             targets[class_number, split] += 1
             deficit[split] -= 1
-        # A side without a class cannot be scored on it.
+        # A split without a class cannot be scored on it.
         while total >= len(fractions) and targets[class_number].min() == 0:
             targets[class_number, targets[class_number].argmin()] += 1
             targets[class_number, targets[class_number].argmax()] -= 1
@@ -157,7 +158,7 @@ def _place_single(board: _Board) -> None:
     for label in range(len(board.targets)):
         units_here = units[edges[label] : edges[label + 1]]
         capacity = np.maximum(board.targets[label] - board.placed[label], 0)
-        # Large units may have filled a side beyond its target; the rest is shared by what room is
+        # Large units may have filled a split beyond its target; the rest is shared by what room is
         # left.
         quota = _apportion(len(units_here), capacity)
         board.assignment[units_here] = np.repeat(np.arange(len(quota)), quota)
@@ -178,7 +179,7 @@ def _apportion(total: int, weights: Floats) -> I64:
 
 def _fill_gaps(board: _Board, class_names: tuple[str, ...]) -> None:
     present = board.targets.sum(axis=1) > 0
-    # A class of which a given table alone has rows is missing from no side here.
+    # A class of which a given table alone has rows is missing from no split here.
     for label, split in np.argwhere((board.placed == 0) & present[:, None]).tolist():
         # An earlier move may have brought it along.
         if board.placed[label, split] > 0:
@@ -199,7 +200,7 @@ def _fill_gaps(board: _Board, class_names: tuple[str, ...]) -> None:
 
 
 def _movable_unit(board: _Board, label: int) -> int | None:
-    """The smallest unit of a class that no class on its side would miss; ties by key."""
+    """The smallest unit of a class that no class on its split would miss; ties by key."""
     units = board.entry_unit[board.entry_label == label]
     starts = board.starts
     for unit in units[np.lexsort((board.keys[units], board.sizes[units]))].tolist():
@@ -213,18 +214,18 @@ def _movable_unit(board: _Board, label: int) -> int | None:
 def assign_multilabel(
     unit_of_row: I64, label_matrix: npt.NDArray[np.bool_], keys: U64, fractions: Sequence[float]
 ) -> npt.NDArray[np.int8]:
-    """The side of each unit [units], each label in proportion.
+    """The split of each unit [units], each label in proportion.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the label with the fewest rows
     that are not yet placed comes first, since it is the hardest to place later; each of its units
-    goes to the side that still wants most rows of it, of equals to the one that wants most rows at
+    goes to the split that still wants most rows of it, of equals to the one that wants most rows at
     all, of equals to the first in a seeded order. Rows without a label come last and fill up the
-    sides. A unit counts with its rows; the largest of a label come first, as in packing.
+    splits. A unit counts with its rows; the largest of a label come first, as in packing.
 
     ``unit_of_row`` [n] the unit of each row, ``label_matrix`` [n, labels] which labels it has,
-    ``keys`` [units] the order of equals, ``fractions`` of the sides, summing to 1.
+    ``keys`` [units] the order of equals, ``fractions`` of the splits, summing to 1.
 
-    Raises ``SplitError`` where there are fewer units than sides.
+    Raises ``SplitError`` where there are fewer units than splits.
     """
     units, splits = len(keys), len(fractions)
     if units < splits:
@@ -247,7 +248,7 @@ def assign_multilabel(
         label = int(np.argmin(np.where(remaining_counts > 0, remaining_counts, np.iinfo(np.int64).max)))
         unassigned = np.flatnonzero((assignment < 0) & (counts[:, label] > 0))
         for unit in unassigned[np.lexsort((keys[unassigned], -counts[unassigned, label]))].tolist():
-            # The order of sides that want alike is of the unit's own, or the first would gain.
+            # The order of splits that want alike is of the unit's own, or the first would gain.
             tie_order = (np.arange(splits) - int(keys[unit] % np.uint64(splits))) % splits
             best = int(np.lexsort((tie_order, -capacity, -remaining_targets[label]))[0])
             assignment[unit] = best
@@ -264,7 +265,7 @@ def assign_multilabel(
 def strata_by_source(
     labels: Ints, sources: npt.NDArray[np.generic], unit_of_row: Ints, splits: int, classes: Sequence[str]
 ) -> tuple[Ints, tuple[str, ...]]:
-    """What is kept in proportion [n] where each source is divided by itself: a class of a source,
+    """What is kept in proportion [n] where each source is split by itself: a class of a source,
     and what each is called.
 
     A class of which a source has fewer units (``unit_of_row`` [n]) than there are ``splits`` is

@@ -1,4 +1,4 @@
-"""What a division did, in words: a note a row, and findings.
+"""What a split did, in words: a note a row, and findings.
 
 The notes are those of ``splits.parquet``; findings are on copies, groups, leaks, cuts, unevenness.
 """
@@ -99,7 +99,7 @@ def _drop_notes(outcome: SplitOutcome, name: str) -> list[str | None]:
                 continue
             if of < 0:
                 notes[at] = f"shares its group with the {drop.protected_name} rows"
-            # A near-copy may have a similarity of 1 too: the same words in another order.
+            # A near-duplicate may have a similarity of 1 too: the same words in another order.
             elif similarity >= 1 and exact[start + at] == exact[of]:
                 notes[at] = f"copies {gathered.describe_position(of)} ({drop.protected_name})"
             else:
@@ -139,7 +139,8 @@ def split_findings(outcome: SplitOutcome) -> tuple[Finding, ...]:
 
 
 def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
-    """Exact and near-copies within the source, and within a test table that is used as it is."""
+    """Exact and near-duplicates within the source, and within a test table that is used as it is.
+    """
     for name in ("source", "test"):
         if name not in gathered.tables:
             continue
@@ -176,7 +177,8 @@ def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
 def duplicate_rows(
     gathered: CombinedRows, name: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which rows of a table have an exact copy, and which a near-copy, in the same table."""
+    """Which rows of a table have an exact duplicate, and which a near-duplicate, in the same table.
+    """
     copies = gathered.duplicates
     forms = copies.exact[gathered.span(name)]
     rows_of_form = np.bincount(forms, minlength=int(copies.exact.max(initial=-1)) + 1)
@@ -236,8 +238,8 @@ def _leaks(outcome: SplitOutcome) -> Iterator[Finding]:
 
 
 def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
-    """Chains of near-copies that were cut, and buckets that were not compared in full.
-    ``assignment`` [n] is the side of each text of the copies, -1 for none."""
+    """Chains of near-duplicates that were cut, and buckets that were not compared in full.
+    ``assignment`` [n] is the split of each text of the copies, -1 for none."""
     if copies.cuts:
         texts = sum(cut.texts for cut in copies.cuts)
         links = sum(cut.links for cut in copies.cuts)
@@ -268,11 +270,11 @@ def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
 
 
 def _parted_pairs(copies: Duplicates, assignment: Assignment) -> int:
-    """How many pairs of near-copies across a cut stand on different sides; ``assignment`` [n] of
-    each text, -1 for none."""
+    """How many pairs of near-duplicates across a cut stand on different splits; ``assignment`` [n]
+    of each text, -1 for none."""
     splits_of_form = np.zeros(int(copies.exact.max(initial=-1)) + 1, dtype=np.int64)
     used = assignment >= 0
-    # A bit a side: the exact copies of a text may stand on several.
+    # A bit a split: the exact duplicates of a text may stand on several.
     np.bitwise_or.at(splits_of_form, copies.exact[used], 1 << assignment[used].astype(np.int64))
     links = copies.links.where(copies.crosses_cut)
     one, other = splits_of_form[links.first], splits_of_form[links.second]
@@ -281,8 +283,8 @@ def _parted_pairs(copies: Duplicates, assignment: Assignment) -> int:
 
 
 def _crossing(outcome: SplitOutcome) -> Iterator[Finding]:
-    """Rows that were dropped as copies of a row of another group, or in a stable division of any
-    row, on a more protected side."""
+    """Rows that were dropped as copies of a row of another group, or in a stable split of any
+    row, on a more protected split."""
     table, count = outcome.all_tables.tables["source"], len(outcome.crossing)
     if not count:
         return
@@ -325,7 +327,7 @@ def _groups(outcome: SplitOutcome) -> Iterator[Finding]:
 
 
 def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
-    """A side that is more than a fifth, and more than a row or two, off its fraction."""
+    """A split that is more than a fifth, and more than a row or two, off its fraction."""
     strategy, blocks = outcome.strategy, outcome.units.sizes
     if strategy.blocks is not None:
         blocks = np.bincount(strategy.blocks[outcome.kept_rows])
@@ -346,7 +348,7 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
     elif strategy.held_out:
         reason, remedy = "data.split.held names its rows", "Nothing to do."
     elif largest < deviations[worst]:
-        # No single group explains it: many classes of few rows, each with one row a side at least.
+        # No single group explains it: many classes of few rows, each with one row a split at least.
         reason = "every class has a row on each side, and many classes have few rows"
         remedy = "Add rows of small classes, or merge them with --set data.rare=merge."
     else:
@@ -365,8 +367,8 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
 
 
 def _rows_reaching_across(outcome: SplitOutcome) -> Iterator[Finding]:
-    """Test rows that copies or a group hold on that side though they are older than a training row,
-    or of a block that is learned."""
+    """Test rows that copies or a group hold on that split though they are older than a training
+    row, or of a block that is learned."""
     strategy, assignment, names = outcome.strategy, outcome.assignment, outcome.split_names
     if strategy.by in ("rows", "topic") or len(names) < 2:
         return

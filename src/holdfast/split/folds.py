@@ -1,4 +1,4 @@
-"""Folds: divisions of the same rows into so many parts that each row is held out once.
+"""Folds: splits of the same rows into so many parts that each row is held out once.
 
 For scores by cross-validation (``Prepared`` rows, positions 0 … n − 1). What copies or a group hold
 together (``units``) is never parted, in no fold. A fold is a pair of positions, so that nothing is
@@ -26,8 +26,8 @@ from holdfast.split.strategies import by_time
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """``train`` and ``held_out`` positions, ascending; ``number`` of the fold in its ``repeat``. Not
-    every row is in one of the two: by time, later rows are in neither."""
+    """``train`` and ``held_out`` positions, ascending; ``number`` of the fold in its ``repeat``.
+    Not every row is in one of the two: by time, later rows are in neither."""
 
     train: Ints
     held_out: Ints

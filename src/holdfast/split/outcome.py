@@ -1,10 +1,10 @@
-"""What one division knows: the units that stay together, what is dropped, and where each row goes.
+"""What one split knows: the units that stay together, what is dropped, and where each row goes.
 
 Copies of copies and groups of groups are followed to the end: a copy in two groups joins both.
 That costs nothing while what is joined stays small. Where it would hold more than
 ``MAX_UNIT_SHARE`` of the rows (fifteen essay prompts and a dozen copied essays are one block), no
-division could be even, and one text would decide where whole groups go: there the groups stay
-apart, and a row that copies a row of a more protected side is dropped (``find_crossing_copies``):
+split could be even, and one text would decide where whole groups go: there the groups stay
+apart, and a row that copies a row of a more protected split is dropped (``find_crossing_copies``):
 of training for validation and test rows, of validation for test rows. Rows are dropped, too, that a
 given, protected table holds.
 """
@@ -27,16 +27,16 @@ from holdfast.split.strategies import STRATIFIED, Assignment, SplitStrategy
 
 # SplitMix64's step: the golden ratio in 64 bits.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
-# A third of a side of 15 %: a larger block makes such a side uneven by itself.
+# A third of a split of 15 %: a larger block makes such a split uneven by itself.
 MAX_UNIT_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
     """``of_row`` [n] the unit of each row; ``sizes`` [units]; ``row_keys`` [n] and ``keys`` [units]
-    seeded 64-bit numbers from the content alone, by which rows and units are shuffled. ``largest_parted`` is
-    the number of rows in the largest unit that copies had made of several groups and that was
-    parted into them; 0 where none was."""
+    seeded 64-bit numbers from the content alone, by which rows and units are shuffled.
+    ``largest_parted`` is the number of rows in the largest unit that copies had made of several
+    groups and that was parted into them; 0 where none was."""
 
     of_row: I64
     sizes: I64
@@ -143,8 +143,9 @@ NO_ROW = -1
 
 @dataclass(frozen=True, slots=True)
 class Drops:
-    """Rows of one table that another, protected one holds too: ``copy_of`` [rows] the position of the
-    protected row they copy (-1: none), ``similarity`` [rows], ``shares_group`` [rows] shares a group."""
+    """Rows of one table that another, protected one holds too: ``copy_of`` [rows] the position of
+    the protected row they copy (-1: none), ``similarity`` [rows], ``shares_group`` [rows] shares a
+    group."""
 
     table_name: str
     protected_name: str
@@ -192,8 +193,8 @@ def dropped_mask(drops: tuple[Drops, ...], name: str, rows: int) -> npt.NDArray[
 
 @dataclass(frozen=True, slots=True)
 class CrossingCopies:
-    """Rows that were dropped: ``rows`` [k] positions in the source, ``copy_of`` [k] the row that each
-    copies, ``split_of_copy`` [k] the side of that row."""
+    """Rows that were dropped: ``rows`` [k] positions in the source, ``copy_of`` [k] the row that
+    each copies, ``split_of_copy`` [k] the split of that row."""
 
     rows: I64
     copy_of: I64
@@ -204,15 +205,15 @@ class CrossingCopies:
 
 
 def find_crossing_copies(copies: Duplicates, kept: I64, assignment: Assignment, order: tuple[int, ...]) -> CrossingCopies:
-    """The rows to drop so that no copy stands on two sides.
+    """The rows to drop so that no copy stands on two splits.
 
     Parameters
     ----------
-    kept : [m] the rows that are divided, as positions among the texts of ``copies``.
-    assignment : [m] the side of each.
-    order : the sides, the most protected first. A row of a later side that is an exact or a
-        verified near-copy of a row of an earlier one is dropped; links across a reported cut of
-        chains may cross.
+    kept : [m] the rows that are split, as positions among the texts of ``copies``.
+    assignment : [m] the split of each.
+    order : the splits, the most protected first. A row of a later split that is an exact or a
+        verified near-duplicate of a row of an earlier one is dropped; links across a reported cut
+        of chains may cross.
     """
     forms, links = copies.exact[kept], copies.links.where(~copies.crosses_cut)
     first_row_of_form = np.full(int(copies.exact.max(initial=-1)) + 1, NO_ROW, dtype=np.int64)
@@ -246,10 +247,11 @@ def _nearest_rows(row_of_form: I64, first: Ints, second: Ints) -> I64:
 
 @dataclass(frozen=True, slots=True)
 class SplitOutcome:
-    """``all_tables`` of all files, those that are dropped as copies of given rows (``drops``), and where
-    the others go: ``kept_rows`` [m] positions in the source; ``assignment`` [m] into
-    ``split_names``; ``row_assignment`` [m] the side in a plain stratified division of single rows. ``crossing``
-    are rows that were dropped after all, as copies of a row of another group on another side."""
+    """``all_tables`` of all files, those that are dropped as copies of given rows (``drops``), and
+    where the others go: ``kept_rows`` [m] positions in the source; ``assignment`` [m] into
+    ``split_names``; ``row_assignment`` [m] the split in a plain stratified split of single rows.
+    ``crossing`` are rows that were dropped after all, as copies of a row of another group on
+    another split."""
 
     all_tables: CombinedRows
     drops: tuple[Drops, ...]
@@ -264,7 +266,7 @@ class SplitOutcome:
 
     @property
     def source(self) -> Table:
-        """The rows of the source that are divided [m]."""
+        """The rows of the source that are split [m]."""
         return self.all_tables.tables["source"].take(self.kept_rows)
 
     @property
@@ -273,7 +275,7 @@ class SplitOutcome:
         return np.asarray(self.units.shared & (self.assignment != self.row_assignment))
 
     def full_assignment(self) -> Assignment:
-        """The side of each row of all files, an index into ``SPLIT_NAMES``; -1 for dropped."""
+        """The split of each row of all files, an index into ``SPLIT_NAMES``; -1 for dropped."""
         side = np.full(len(self.all_tables.duplicates), -1, dtype=np.int8)
         numbers = np.array([SPLIT_NAMES.index(name) for name in self.split_names], dtype=np.int8)
         side[self.kept_rows] = numbers[self.assignment]

@@ -1,13 +1,13 @@
-"""Divide a table into train, validation and test rows that share no copies and no groups.
+"""Split a table into train, validation and test rows that share no copies and no groups.
 
 By default 70/15/15, stratified by class, seeded, and the same whatever the order of the rows in
 the file. Copies (``duplicates.py``) and groups are joined to units (``outcome.py``), and each unit
-falls on one side (``assign.py``). With a given test table the source is divided 82/18 into
+falls on one split (``assign.py``). With a given test table the source is split 82/18 into
 training and validation rows, and source rows that copy or nearly copy a test row are dropped.
 
-Nothing of it is trusted: normal forms are computed again from the rows that each side really holds
-(``refuse_leaks``), and verified near-copies are those of the one search; a link across a reported
-cut of chains is the only one that may cross.
+Nothing of it is trusted: normal forms are computed again from the rows that each split really holds
+(``refuse_leaks``), and verified near-duplicates are those of the one search; a link across a
+reported cut of chains is the only one that may cross.
 """
 
 from __future__ import annotations
@@ -65,22 +65,23 @@ def split_table(
 ) -> Splits:
     """Divide ``table``, or what a given ``test`` or ``valid`` table leaves of it.
 
-    A row has *moved* when it shares its unit with another row and its side is not the one that the
+    A row has *moved* when it shares its unit with another row and its split is not the one that the
     same seed gives it where every row is its own unit.
 
     Parameters
     ----------
-    table : the rows to divide.
-    seed : equal seeds and rows give equal divisions.
+    table : the rows to split.
+    seed : equal seeds and rows give equal splits.
     fractions : train, valid and test, summing to 1, train and valid above 0. A test share of 0
         divides into training and validation rows only; the test rows are then empty. With a given
         table the other two keep their proportion, to a whole percent: 82/18 by default.
     test, valid : used as they are, with the classes of ``table``. Rows of ``table`` that copy one
         of theirs, or share a group, are dropped; so are those of ``valid`` against ``test``.
-    strategy : by rows, evenly by class; or by time, by whole blocks, or by hash (``strategies.py``).
+    strategy : by rows, evenly by class; or by time, by whole blocks, or by hash
+        (``strategies.py``).
 
     Raises ``RecipeError`` for impossible fractions, ``SplitError`` where no row is left, or a class
-    cannot be on every side.
+    cannot be on every split.
     """
     _check_fractions(fractions)
     given_tables = {n: t for n, t in (("valid", valid), ("test", test)) if t is not None}
@@ -141,7 +142,7 @@ def _split_source(
 def _assign_rows(
     table: Table, kept_rows: I64, units: Units, shares: tuple[float, ...], seed: int, strategy: SplitStrategy
 ) -> tuple[Assignment, Assignment]:
-    """The side of each row that is kept, and what it would be without copies and groups."""
+    """The split of each row that is kept, and what it would be without copies and groups."""
     labels = table.column("label")[kept_rows]
     if strategy.stable:
         # What a row is, as a hash: its group's name, else its normal form.
@@ -192,7 +193,7 @@ def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
         # Given rows share no copy and no group with the source: what does was dropped.
         copies = outcome.all_tables.duplicates.groups[outcome.all_tables.span("valid")][kept_valid]
         units["valid"] = len(outcome.units.sizes) + copies
-    # Empty, not absent: there are three sides, whatever was asked for.
+    # Empty, not absent: there are three splits, whatever was asked for.
     tables.setdefault("test", given_tables.get("test", source.take([])))
     return Splits(
         TrainSplit(tables["train"]),
@@ -310,8 +311,8 @@ def _check_assignment(
     split_names: tuple[str, ...],
     strategy: SplitStrategy,
 ) -> None:
-    """A class that is not learned, or a side without rows: chance, or the course of time, made the
-    sides and not the classes."""
+    """A class that is not learned, or a split without rows: chance, or the course of time, made the
+    splits and not the classes."""
     how = "by time" if strategy.by == "time" else "by hash"
     for number, name in enumerate(split_names):
         if not (assignment == number).any():
@@ -347,7 +348,7 @@ _REMEDY = "Divide again with holdfast's own division, or leave these rows out of
 
 
 def refuse_leaks(splits: Splits) -> None:
-    """Raise ``SplitError`` where sides share a normal form or a group.
+    """Raise ``SplitError`` where splits share a normal form or a group.
 
     Reads the test rows' texts and groups without opening them: nothing is chosen by it.
     """
@@ -372,10 +373,10 @@ def refuse_leaks(splits: Splits) -> None:
 
 
 def refuse_shared_copies(copies: Duplicates, assignment: npt.NDArray[np.int8], split_names: list[str]) -> None:
-    """Raise ``SplitError`` where a verified near-copy crosses sides without a reported cut.
+    """Raise ``SplitError`` where a verified near-duplicate crosses splits without a reported cut.
 
-    ``assignment`` [n] is the side of each text of ``copies``, an index into ``split_names``; -1 for
-    dropped.
+    ``assignment`` [n] is the split of each text of ``copies``, an index into ``split_names``; -1
+    for dropped.
     """
     in_split = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(split_names)), dtype=bool)
     in_split[copies.exact[assignment >= 0], assignment[assignment >= 0]] = True

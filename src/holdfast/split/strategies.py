@@ -1,4 +1,4 @@
-"""Ways to divide other than evenly by class: by time, by whole blocks of rows, or by hash.
+"""Ways to split other than evenly by class: by time, by whole blocks of rows, or by hash.
 
 What must stay together, copies and groups, stays together in every one of them. A *block* is a
 group, a source or a topic; the rows of some blocks are the test rows, so that the score is one of
@@ -8,9 +8,9 @@ By time (``by_time``) the newest units are the test rows, the next newest the va
 unit is as old as its newest row, so nothing that is learned copies a later row; rows of one moment
 are not parted.
 
-By hash (``by_hash``) a row's side follows from its own content, or from the name of its group, and
-from nothing else: rows that are added move none. A near-copy that falls on another side is dropped
-from the less protected one.
+By hash (``by_hash``) a row's split follows from its own content, or from the name of its group, and
+from nothing else: rows that are added move none. A near-duplicate that falls on another split is
+dropped from the less protected one.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Assignment = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class SplitStrategy:
-    """How a table is divided.
+    """How a table is split.
 
     ``blocks`` [n] the number of each row's block into ``names``, for ``group``, ``source`` and
     ``topic``; ``held_out`` the blocks whose rows are the test rows, chosen by size where there are
     none. ``ages`` [n] numbers that grow with time, ``moments`` [n] the same as written.
-    ``stable``: by hash. ``because`` says why, with ``{side}`` in place of the last side.
+    ``stable``: by hash. ``because`` says why, with ``{side}`` in place of the last split.
     """
 
     by: By = "rows"
@@ -54,18 +54,18 @@ class SplitStrategy:
 
 
 STRATIFIED = SplitStrategy()
-# How far beyond its share whole blocks may make a side.
+# How far beyond its share whole blocks may make a split.
 BLOCK_TOLERANCE = 0.2
 
 
 def by_time(
     unit_of_row: I64, ages: npt.NDArray[np.float64], unit_keys: U64, fractions: Sequence[float]
 ) -> Assignment:
-    """The side of each unit [units]: the oldest on the first side, the newest on the last.
+    """The split of each unit [units]: the oldest on the first split, the newest on the last.
 
     ``unit_of_row`` [n], ``ages`` [n], ``unit_keys`` [units] as for ``assign``. The cut nearest to
     each fraction of the rows is taken at which the age changes. Raises ``SplitError`` where there
-    are fewer different moments than sides.
+    are fewer different moments than splits.
     """
     newest_age = np.full(len(unit_keys), -np.inf)
     np.maximum.at(newest_age, unit_of_row, ages)
@@ -83,7 +83,7 @@ def by_time(
     assignment = np.zeros(len(unit_keys), dtype=np.int8)
     first_end = 0
     for number, share in enumerate(np.cumsum(fractions)[:-1].tolist(), 1):
-        # Each later side keeps a cut of its own.
+        # Each later split keeps a cut of its own.
         candidate_ends = ends[first_end : len(ends) - (len(fractions) - 1 - number)]
         nearest = int(np.argmin(np.abs(rows[candidate_ends] - share * rows[-1])))
         assignment[order[candidate_ends[nearest] + 1 :]] = number
@@ -92,11 +92,11 @@ def by_time(
 
 
 def by_hash(identity: U64, fractions: Sequence[float], seed: int) -> Assignment:
-    """The side of each row [n], by ``identity`` [n], a hash of what it is."""
+    """The split of each row [n], by ``identity`` [n], a hash of what it is."""
     salt = np.full(1, derive_seed(seed, "stable division"), dtype=np.uint64)
     # The upper 53 bits, which a float holds exactly: in [0, 1).
     position = (mix_bits(identity ^ mix_bits(salt)) >> np.uint64(11)).astype(np.float64) / (1 << 53)
-    # The last side first: where its share stays, it stays, whatever the others' are.
+    # The last split first: where its share stays, it stays, whatever the others' are.
     edges = np.cumsum(list(fractions)[::-1])[:-1]
     return (len(fractions) - 1 - np.searchsorted(edges, position, side="right")).astype(np.int8)
 
@@ -110,10 +110,10 @@ def by_blocks(
     classes: tuple[str, ...],
     held_out: tuple[int, ...],
 ) -> Assignment:
-    """The side of each row [n]: whole blocks on the last side, the others' units divided evenly.
+    """The split of each row [n]: whole blocks on the last split, the others' units divided evenly.
 
     ``unit_of_row`` [n] numbers that copies and groups share, ``unit_keys`` [units]. A unit that
-    reaches into a block of the last side stands there with all its rows. The other sides are rows
+    reaches into a block of the last split stands there with all its rows. The other splits are rows
     of known blocks: validation rows of the training's own blocks choose as well as any others
     (2007.01434).
     """
@@ -156,7 +156,7 @@ def majority_blocks(unit_of_row: I64, block_of_row: I64) -> I64:
 
 
 def _select_blocks(blocks: I64, labels: I64, block_keys: U64, share: float) -> tuple[int, ...]:
-    """The blocks of the last side: in the order of ``block_keys`` [blocks], those that still fit
+    """The blocks of the last split: in the order of ``block_keys`` [blocks], those that still fit
     into its share of the rows and leave every class a row elsewhere; the smallest where none fits.
     """
     numbers, blocks = np.unique(blocks, return_inverse=True)

@@ -2,7 +2,7 @@
 
 The name decides first (whatever its case and spaces), then what the values look like; where two
 columns are as likely (``profile.py``), the user is asked. Groups are never worked out, as a
-wrong one would silently change the division.
+wrong one would silently change the split.
 """
 
 from __future__ import annotations

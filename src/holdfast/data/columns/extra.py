@@ -70,7 +70,8 @@ TEXT_FEATURES: dict[str, Callable[[str], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnRequest:
-    """A column that a recipe names: ``column_type`` as it says, or ``None`` where the values decide."""
+    """A column that a recipe names: ``column_type`` as it says, or ``None`` where the values
+    decide."""
 
     name: str
     column_type: str | None = None

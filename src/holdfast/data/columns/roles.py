@@ -1,4 +1,4 @@
-"""Which column plays a part: the text, the label, the source, the target, the picture's path.
+"""Which column plays a part: the text, the label, the source, the target, the image's path.
 
 One way for all of them. A role has usual names, and questions that are asked one after the other of
 the columns that are left; a question to which exactly one column answers settles the role, and is

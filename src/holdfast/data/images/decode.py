@@ -1,4 +1,4 @@
-"""One picture file → upright RGB pixels, a mark of their content, a thumbnail.
+"""One image file → upright RGB pixels, a mark of their content, a thumbnail.
 
 What is odd about a file is said in ``notes``, never mended in silence; what cannot be decoded whole
 raises ``UnreadableImage``.
@@ -35,7 +35,7 @@ STRIP_PIXELS = 1 << 20
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 # A report holds some dozens of them, as text.
 THUMBNAIL_PIXELS = 48
-# A phone's JPEG may hold a second, smaller picture; that does not make it an animation.
+# A phone's JPEG may hold a second, smaller image; that does not make it an animation.
 STILL_FORMATS = ("MPO",)
 
 NOTES = {
@@ -49,7 +49,7 @@ NOTES = {
 
 
 class UnreadableImage(Exception):
-    """A file that is no whole picture; its sentence says why."""
+    """A file that is no whole image; its sentence says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class DecodedImage:
 
 def read_image(path: str | Path) -> DecodedImage:
     """Decode a file whole. Raises ``UnreadableImage`` for one that is damaged, cut short or no
-    picture, ``MachineError`` where Pillow is absent."""
+    image, ``MachineError`` where Pillow is absent."""
     pillow = _pillow()
     try:
         if not Path(path).is_file() and Path(path).exists():
@@ -81,7 +81,7 @@ def read_image(path: str | Path) -> DecodedImage:
 
 @contextmanager
 def open_header(path: str | Path) -> Iterator[Any]:
-    """A picture file as Pillow has it before a pixel is decoded: format, size, EXIF. For files that
+    """An image file as Pillow has it before a pixel is decoded: format, size, EXIF. For files that
     ``read_image`` has read."""
     pillow = _pillow()
     with warnings.catch_warnings():
@@ -104,7 +104,7 @@ def _opened(path: str | Path, pillow: ModuleType) -> Iterator[Any]:
 
 
 def _refuse_large(width: int, height: int) -> None:
-    """Refuse, before a pixel is decoded, what would fill memory: a few bytes can promise a picture
+    """Refuse, before a pixel is decoded, what would fill memory: a few bytes can promise an image
     of any size, and a processor makes a long strip longer still."""
     if width * height > current_limits().pixels:
         raise UnreadableImage(
@@ -117,7 +117,7 @@ def _refuse_large(width: int, height: int) -> None:
 
 def content_hash(image: Image) -> str:
     """One word that is equal for equal pixels and sizes, whatever the files are called."""
-    # Equal bytes of another shape are another picture.
+    # Equal bytes of another shape are another image.
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
     for strip in _strips(image):
         digest.update(strip.tobytes())
@@ -137,7 +137,7 @@ def thumbnail(path: str | Path, max_pixels: int = THUMBNAIL_PIXELS) -> str:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether the ending is that of a picture file."""
+    """Whether the ending is that of an image file."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -197,7 +197,7 @@ def _scaled(image: Image, pillow: ModuleType) -> Any:
 
 
 def _strips(image: Image) -> Iterator[Any]:
-    """The picture from top to bottom, about a million pixels at a time: what is worked out of it
+    """The image from top to bottom, about a million pixels at a time: what is worked out of it
     then takes little memory beside it."""
     width, height = image.size
     rows = max(1, STRIP_PIXELS // max(1, width))

@@ -1,4 +1,4 @@
-"""Which pictures a folder holds, of which classes, and which of its parts are which side."""
+"""Which images a folder holds, of which classes, and which of its parts are which split."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MORE = (", ", ", …")
 
 @dataclass(frozen=True, slots=True)
 class ImageList:
-    """The pictures of ``folder``: ``names`` relative to it, sorted, and their ``classes`` (the
+    """The images of ``folder``: ``names`` relative to it, sorted, and their ``classes`` (the
     first folder of each path, with accents composed), or ``None`` where they are not asked for."""
 
     folder: Path
@@ -37,7 +37,7 @@ class ImageList:
 
 
 def is_image_folder(source: str | Path) -> bool:
-    """Whether ``source`` is a folder of pictures by class, or such folders by side."""
+    """Whether ``source`` is a folder of images by class, or such folders by split."""
     folder = source_path(source)
     if not folder.is_dir():
         return False
@@ -47,8 +47,8 @@ def is_image_folder(source: str | Path) -> bool:
 def split_folder(folder: Path, split: str) -> Path | None:
     """The sub-folder for a side; ``None`` without one, or where ``folder`` is not divided.
 
-    A folder is divided when it has a training part that itself holds folders of pictures; a class
-    that is called ``train`` holds pictures, not folders.
+    A folder is divided when it has a training part that itself holds folders of images; a class
+    that is called ``train`` holds images, not folders.
     """
     parts = {
         name: next((f for f in _folders(folder) if f.name.lower() in names), None)
@@ -61,7 +61,7 @@ def split_folder(folder: Path, split: str) -> Path | None:
 
 
 def given_splits(source: str | Path) -> dict[str, str]:
-    """The folder's own validation and test pictures; the reason to use them goes into the log."""
+    """The folder's own validation and test images; the reason to use them goes into the log."""
     folder = source_path(source)
     if not folder.is_dir():
         return {}
@@ -73,9 +73,9 @@ def given_splits(source: str | Path) -> dict[str, str]:
 
 
 def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageList:
-    """Every picture below ``folder`` (below its training part, where it is divided), sorted by
+    """Every image below ``folder`` (below its training part, where it is divided), sorted by
     path. Hidden files and folders do not count; other files are told, and so are links, which may
-    lead out of the folder or show one picture as two: they are left out, or with ``follow`` read,
+    lead out of the folder or show one image as two: they are left out, or with ``follow`` read,
     no folder twice. What is told goes into the log.
 
     Raises ``DataError`` where there is none, or ``by_class`` and fewer than two classes.
@@ -132,7 +132,7 @@ def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageLis
 def _report_other_files(
     folder: Path, files: Sequence[str], within: Sequence[str], classes: Sequence[str]
 ) -> None:
-    """Files and folders that are no picture of a class and no class; and folders whose names look
+    """Files and folders that are no image of a class and no class; and folders whose names look
     the same, but have their accents in other characters."""
     inside, known = set(within), set(classes)
     stray = [printable_name(name) for name in files if name not in inside]
@@ -221,7 +221,7 @@ class _Walk:
 
 
 def _hidden(name: str) -> bool:
-    # ``__MACOSX`` of archives, and what Windows puts beside pictures.
+    # ``__MACOSX`` of archives, and what Windows puts beside images.
     return name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 

@@ -1,8 +1,8 @@
-"""A folder of pictures by class, or a table of their paths → a ``Table``.
+"""A folder of images by class, or a table of their paths → a ``Table``.
 
 Columns of its ``rows``: ``row``, ``path`` (absolute), ``text`` (one word that equal pixels share,
-so that exact copies are found and stay on one side), ``label``, and ``group`` where given. A row is
-the place of the picture in the folder's sorted paths, or its row in the table.
+so that exact copies are found and stay on one split), ``label``, and ``group`` where given. A row
+is the place of the image in the folder's sorted paths, or its row in the table.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SHOWN = 5
 
 @dataclass(slots=True)
 class _DecodingResult:
-    """What decoding every picture showed, by row."""
+    """What decoding every image showed, by row."""
 
     marks: dict[int, str] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
@@ -61,10 +61,10 @@ class _DecodingResult:
 
 
 def load_images(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Table:
-    """Read a folder of pictures, or a table whose column ``text`` (worked out where not given)
+    """Read a folder of images, or a table whose column ``text`` (worked out where not given)
     holds paths relative to the table's folder.
 
-    Every picture is decoded once: broken ones are left out and named in a finding, odd ones (CMYK,
+    Every image is decoded once: broken ones are left out and named in a finding, odd ones (CMYK,
     transparent, turned, animated, deep, tiny) are handled and named. ``links`` as in
     ``list_images``; a table's path that leads through links out of its folder is refused unless
     they are followed.
@@ -72,7 +72,7 @@ def load_images(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Ta
     Raises
     ------
     DataError : nothing to read, one class only, a path outside the table's folder, or more than
-        half of the pictures cannot be read.
+        half of the images cannot be read.
     """
     folder = source_path(source)
     base = folder.absolute() if folder.is_dir() else folder.absolute().parent
@@ -103,7 +103,7 @@ def _path(options: RowOptions) -> str:
 
 
 def _of_folder(folder: Path, options: RowOptions) -> tuple[Raw, list[str | None], RowOptions]:
-    """The folder's pictures as if a table had listed them."""
+    """The folder's images as if a table had listed them."""
     listed = list_images(folder, options.need_label, options.links)
     columns = {PATH: listed.names}
     if listed.classes is not None:
@@ -143,7 +143,7 @@ def _holds_paths(raw: Raw, name: str) -> bool:
 
 
 def images_at(paths: Sequence[str | Path]) -> Table:
-    """Pictures by their paths, relative to the current folder, without labels; ``row`` is the place
+    """Images by their paths, relative to the current folder, without labels; ``row`` is the place
     in the list. Raises ``DataError`` when more than half cannot be read."""
     raw = raw_of_paths([str(path) for path in paths])
     absolute_paths: list[str | None] = [os.path.abspath(source_path(path)) for path in paths]  # noqa: PTH100
@@ -233,7 +233,7 @@ def _refuse_mostly_broken(raw: Raw, decoded: _DecodingResult, paths: Sequence[st
 
 
 def _without_unreadable(raw: Raw, path: str, decoded: _DecodingResult) -> Raw:
-    """The source with no path where the picture cannot be read: such rows are left out."""
+    """The source with no path where the image cannot be read: such rows are left out."""
     names = raw.table[path].to_pylist()
     readable_names = pa.array([n if row in decoded.marks else None for row, n in enumerate(names)], pa.string())
     place = raw.table.column_names.index(path)
@@ -261,7 +261,7 @@ def _rows(
 
 
 def _name_broken(decoded: _DecodingResult, paths: Sequence[str | None], folder: Path) -> str:
-    """The first broken pictures, each with what is wrong, as paths below the source's folder."""
+    """The first broken images, each with what is wrong, as paths below the source's folder."""
     broken = [
         f"row {row} ({reason})"
         if (path := paths[row]) is None
@@ -272,7 +272,7 @@ def _name_broken(decoded: _DecodingResult, paths: Sequence[str | None], folder: 
 
 
 def _report_image_notes(decoded: _DecodingResult, raw: Raw, paths: Sequence[str | None], folder: Path) -> None:
-    """Pictures that cannot be read, and what is odd about the others."""
+    """Images that cannot be read, and what is odd about the others."""
 
     def notice(
         check: str, rows: Sequence[int], because: str, remedy: str, severity: Severity, fixed: bool

@@ -1,5 +1,5 @@
-"""What the division keeps in proportion where a label is no class: ranges of numbers, and sets of
-labels; each with enough independent texts for every side."""
+"""What the split keeps in proportion where a label is no class: ranges of numbers, and sets of
+labels; each with enough independent texts for every split."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def label_set_strata(sets: Sequence[tuple[str, ...]], units: Ints) -> tuple[tupl
     """Names of the strata, and the stratum of each set of labels [n].
 
     A set with six independent texts is a stratum of its own. Others join by the rarest of their
-    labels, so that rare labels are spread over the sides; what is still too small joins
+    labels, so that rare labels are spread over the splits; what is still too small joins
     ``other sets``, or the largest stratum.
     """
     rows = Counter(label for labels in sets for label in labels)

@@ -1,9 +1,9 @@
 """From labels as written to classes: spelling, order, what cannot be a label, and what is done with
 classes too small to divide.
 
-A stratified division into train, valid and test needs each class on every side, and copies of a
-text always fall on one side. So a class needs as many *distinct* texts (after normalising) as there
-are sides: three by default, ``rare_below``; rarer ones are refused, dropped or merged.
+A stratified division into train, valid and test needs each class on every split, and copies of a
+text always fall on one split. So a class needs as many *distinct* texts (after normalising) as
+there are splits: three by default, ``rare_below``; rarer ones are refused, dropped or merged.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ DROPPED = -2  # below UNKNOWN: what stays is told by a least index
 @dataclass(frozen=True, slots=True)
 class Classes:
     """``indices`` of each label as written: into ``classes``, or ``UNKNOWN``, or ``DROPPED`` where
-    the row is dropped. ``rare_labels`` are the rare labels (as written) that were treated as ``rare_option``."""
+    the row is dropped. ``rare_labels`` are the rare labels (as written) that were treated as
+    ``rare_option``."""
 
     classes: tuple[str, ...]
     indices: dict[str, int]

@@ -2,7 +2,7 @@
 
 The kind decides how the rows become a table. Where a label is no class, the rows are gathered once
 and then written with what was made of their labels: the number as it is, or indices of labels; and
-as ``label`` the stratum that the division keeps in proportion.
+as ``label`` the stratum that the split keeps in proportion.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ LARGEST = 1e75
 
 
 def table_of_numbers(raw: Raw, columns: Columns, options: RowOptions) -> Table:
-    """Rows with ``value`` float64, and as ``label`` the range between quantiles that the division
+    """Rows with ``value`` float64, and as ``label`` the range between quantiles that the split
     keeps in proportion (that of ``like``, where it is given). A label that is missing leaves its
     row out; one that is no finite number, or above ``LARGEST``, is refused, and so is a source of
     one number, unless a run's rows are read."""
@@ -161,7 +161,7 @@ Sets = list[tuple[str, ...]]
 
 def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
     """Rows with ``labels``, a list of indices into ``names``, and as ``label`` the set of labels
-    that the division keeps in proportion.
+    that the split keeps in proportion.
 
     An empty list says that no label applies; an empty cell is a missing label. The ``classes`` of
     the options are the labels of a run (those of ``like``, where it is given): others are refused.

@@ -75,9 +75,9 @@ def likely_encodings(sample: bytes) -> list[str]:
 
     By charset-normalizer; where Windows-1252 reads the sample to the same text as its first choice,
     or where there are too few odd bytes to tell (fewer than 20, and not in runs), Windows-1252 is
-    named alone, the commonest by far. It is named first where it reads words as words and the first
-    choice is hardly used any more, or hardly a letter is odd, as in English with curved quotation
-    marks.
+    named alone, the most frequent by far. It is named first where it reads words as words and the
+    first choice is hardly used any more, or hardly a letter is odd, as in English with curved
+    quotation marks.
     """
     import charset_normalizer
 

@@ -147,7 +147,7 @@ def load_tagged(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
 
     Columns of the table: ``row``; ``text``, the words joined by spaces, by which copies are found;
     ``tokens``, a list of words; ``tags``, a list of indices into ``names``; ``label``, the stratum
-    of the division: the set of entity types; ``group``, where it is given. The ``classes`` of the
+    of the split: the set of entity types; ``group``, where it is given. The ``classes`` of the
     options are the tags of a run, in the order of its outputs.
 
     Raises ``DataError``: a row has not as many tags as words, a tag is unknown or breaks the scheme
@@ -416,7 +416,7 @@ def _report_documents(raw: Raw, columns: Columns) -> None:
 
 
 def _report_rare_types(gathered: _Gathered, names: Sequence[str]) -> None:
-    """Types of entity that hardly any sentence holds: they cannot stand on every side."""
+    """Types of entity that hardly any sentence holds: they cannot stand on every split."""
     bare = are_untyped(names)
     sentences_with = Counter(entity for tags in gathered.tags for entity in entity_types(tags, bare))
     few = {entity: sentences_with[entity] for entity in entity_types(names, bare) if sentences_with[entity] < FEW}
