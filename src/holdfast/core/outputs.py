@@ -164,7 +164,7 @@ def _check_existing(
     return OutputFile(path, end, force=True)
 
 
-def _matching_input(end: Path, found: os.stat_result, inputs: Sequence[Path | int]) -> Path | int | None:
+def _matching_input(end: Path, status: os.stat_result, inputs: Sequence[Path | int]) -> Path | int | None:
     """The input that the file is, or that holds it."""
     for given in inputs:
         try:
@@ -172,7 +172,7 @@ def _matching_input(end: Path, found: os.stat_result, inputs: Sequence[Path | in
         # An input that is missing, or has no possible name, is refused by whoever reads it.
         except (OSError, ValueError):
             continue
-        if (input_status.st_dev, input_status.st_ino) == (found.st_dev, found.st_ino):
+        if (input_status.st_dev, input_status.st_ino) == (status.st_dev, status.st_ino):
             return given
         if isinstance(given, int) or not stat.S_ISDIR(input_status.st_mode):
             continue

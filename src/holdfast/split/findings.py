@@ -27,7 +27,7 @@ def split_records(outcome: SplitOutcome) -> Any:
     """The records of all files as one Arrow table, one for each source row."""
     import pyarrow as pa
 
-    source = outcome.all_tables.tables["source"]
+    source = outcome.combined.tables["source"]
     # Dropped until something says otherwise: a row that no rule names must not seem divided.
     split_of_row = np.full(len(source), "dropped", dtype=object)
     split_of_row[outcome.kept_rows] = np.array(outcome.split_names, dtype=object)[outcome.assignment]
@@ -35,14 +35,14 @@ def split_records(outcome: SplitOutcome) -> Any:
     notes[outcome.kept_rows] = np.array(_moved_notes(outcome), dtype=object)
     crossing = outcome.crossing
     for row, of, split in zip(crossing.rows, crossing.copy_of.tolist(), crossing.split_of_copy, strict=True):
-        place = f"{outcome.all_tables.describe_position(of)} ({outcome.split_names[split]})"
+        place = f"{outcome.combined.describe_position(of)} ({outcome.split_names[split]})"
         notes[row] = f"copies or nearly copies {place}, which is of another group"
     parts = [_source_records(source, split_of_row.tolist(), notes.tolist())]
     for name in ("valid", "test"):
-        if name in outcome.all_tables.tables:
+        if name in outcome.combined.tables:
             reasons = _drop_notes(outcome, name)
             table_splits = ["dropped" if reason else name for reason in reasons]
-            parts.append(_source_records(outcome.all_tables.tables[name], table_splits, reasons))
+            parts.append(_source_records(outcome.combined.tables[name], table_splits, reasons))
     strings = pa.string()
     schema = pa.schema(
         {"file": strings, "row": pa.int64(), "split": strings, "group": strings, "note": strings}
@@ -73,7 +73,7 @@ def _moved_notes(outcome: SplitOutcome) -> list[str | None]:
     """A note for each row of a larger unit that moved; else ``None``."""
     units, names = outcome.units, outcome.split_names
     notes: list[str | None] = [None] * len(outcome.assignment)
-    rows = outcome.all_tables.tables["source"].column("row")[outcome.kept_rows]
+    rows = outcome.combined.tables["source"].column("row")[outcome.kept_rows]
     first = np.full(len(units.sizes), np.iinfo(np.int64).max, dtype=np.int64)
     np.minimum.at(first, units.of_row, rows)
     for at in np.flatnonzero(outcome.moved).tolist():
@@ -89,7 +89,7 @@ def _moved_notes(outcome: SplitOutcome) -> list[str | None]:
 
 def _drop_notes(outcome: SplitOutcome, name: str) -> list[str | None]:
     """Why each row of a table was dropped; ``None`` where it was not."""
-    gathered = outcome.all_tables
+    gathered = outcome.combined
     exact, start = gathered.duplicates.exact, gathered.starts[name]
     notes: list[str | None] = [None] * len(gathered.tables[name])
     for drop in (drop for drop in outcome.drops if drop.table_name == name):
@@ -127,10 +127,10 @@ UNEVEN_SHARE = 0.2
 def split_findings(outcome: SplitOutcome) -> tuple[Finding, ...]:
     """All of them, in the order in which they are reported."""
     return (
-        *_duplicates(outcome.all_tables),
-        *_copies_across_sources(outcome.all_tables),
+        *_duplicates(outcome.combined),
+        *_copies_across_sources(outcome.combined),
         *_leaks(outcome),
-        *_cuts(outcome.all_tables.duplicates, outcome.full_assignment()),
+        *_cuts(outcome.combined.duplicates, outcome.full_assignment()),
         *_crossing(outcome),
         *_groups(outcome),
         *_unevenness(outcome),
@@ -215,9 +215,9 @@ def _copies_across_sources(gathered: CombinedRows) -> Iterator[Finding]:
 def _leaks(outcome: SplitOutcome) -> Iterator[Finding]:
     """Rows that were dropped because a protected table holds them too."""
     for drop in outcome.drops:
-        table = outcome.all_tables.tables[drop.table_name]
+        table = outcome.combined.tables[drop.table_name]
         protected = f"{drop.protected_name} row"
-        of = outcome.all_tables.tables[drop.protected_name].source
+        of = outcome.combined.tables[drop.protected_name].source
         for check, rows, description, remedy in (
             (
                 "leaks",
@@ -285,7 +285,7 @@ def _parted_pairs(copies: Duplicates, assignment: Assignment) -> int:
 def _crossing(outcome: SplitOutcome) -> Iterator[Finding]:
     """Rows that were dropped as copies of a row of another group, or in a stable split of any
     row, on a more protected split."""
-    table, count = outcome.all_tables.tables["source"], len(outcome.crossing)
+    table, count = outcome.combined.tables["source"], len(outcome.crossing)
     if not count:
         return
     rows = np.zeros(len(table), dtype=bool)

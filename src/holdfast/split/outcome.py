@@ -204,22 +204,22 @@ class CrossingCopies:
         return len(self.rows)
 
 
-def find_crossing_copies(copies: Duplicates, kept: I64, assignment: Assignment, order: tuple[int, ...]) -> CrossingCopies:
+def find_crossing_copies(copies: Duplicates, kept_rows: I64, assignment: Assignment, order: tuple[int, ...]) -> CrossingCopies:
     """The rows to drop so that no copy stands on two splits.
 
     Parameters
     ----------
-    kept : [m] the rows that are split, as positions among the texts of ``copies``.
+    kept_rows : [m] the rows that are split, as positions among the texts of ``copies``.
     assignment : [m] the split of each.
     order : the splits, the most protected first. A row of a later split that is an exact or a
         verified near-duplicate of a row of an earlier one is dropped; links across a reported cut
         of chains may cross.
     """
-    forms, links = copies.exact[kept], copies.links.where(~copies.crosses_cut)
+    forms, links = copies.exact[kept_rows], copies.links.where(~copies.crosses_cut)
     first_row_of_form = np.full(int(copies.exact.max(initial=-1)) + 1, NO_ROW, dtype=np.int64)
     rows: list[I64] = []
     of: list[I64] = []
-    remaining = np.ones(len(kept), dtype=bool)
+    remaining = np.ones(len(kept_rows), dtype=bool)
     for number, split in enumerate(order):
         rows_here = np.flatnonzero(remaining & (assignment == split))
         if number:
@@ -233,7 +233,7 @@ def find_crossing_copies(copies: Duplicates, kept: I64, assignment: Assignment, 
         first_row_of_form[forms[fresh]] = fresh
     nothing = np.empty(0, np.int64)
     at, other = np.concatenate([nothing, *rows]), np.concatenate([nothing, *of])
-    return CrossingCopies(kept[at], kept[other], assignment[other])
+    return CrossingCopies(kept_rows[at], kept_rows[other], assignment[other])
 
 
 def _nearest_rows(row_of_form: I64, first: Ints, second: Ints) -> I64:
@@ -247,13 +247,13 @@ def _nearest_rows(row_of_form: I64, first: Ints, second: Ints) -> I64:
 
 @dataclass(frozen=True, slots=True)
 class SplitOutcome:
-    """``all_tables`` of all files, those that are dropped as copies of given rows (``drops``), and
+    """``combined`` of all files, those that are dropped as copies of given rows (``drops``), and
     where the others go: ``kept_rows`` [m] positions in the source; ``assignment`` [m] into
     ``split_names``; ``row_assignment`` [m] the split in a plain stratified split of single rows.
     ``crossing`` are rows that were dropped after all, as copies of a row of another group on
     another split."""
 
-    all_tables: CombinedRows
+    combined: CombinedRows
     drops: tuple[Drops, ...]
     kept_rows: I64
     split_names: tuple[str, ...]
@@ -267,7 +267,7 @@ class SplitOutcome:
     @property
     def source(self) -> Table:
         """The rows of the source that are split [m]."""
-        return self.all_tables.tables["source"].take(self.kept_rows)
+        return self.combined.tables["source"].take(self.kept_rows)
 
     @property
     def moved(self) -> npt.NDArray[np.bool_]:
@@ -276,11 +276,11 @@ class SplitOutcome:
 
     def full_assignment(self) -> Assignment:
         """The split of each row of all files, an index into ``SPLIT_NAMES``; -1 for dropped."""
-        side = np.full(len(self.all_tables.duplicates), -1, dtype=np.int8)
+        assignment = np.full(len(self.combined.duplicates), -1, dtype=np.int8)
         numbers = np.array([SPLIT_NAMES.index(name) for name in self.split_names], dtype=np.int8)
-        side[self.kept_rows] = numbers[self.assignment]
+        assignment[self.kept_rows] = numbers[self.assignment]
         for name in ("valid", "test"):
-            if name in self.all_tables.tables:
-                out = dropped_mask(self.drops, name, len(self.all_tables.tables[name]))
-                side[self.all_tables.span(name)] = np.where(out, -1, SPLIT_NAMES.index(name))
-        return side
+            if name in self.combined.tables:
+                is_dropped = dropped_mask(self.drops, name, len(self.combined.tables[name]))
+                assignment[self.combined.span(name)] = np.where(is_dropped, -1, SPLIT_NAMES.index(name))
+        return assignment

@@ -87,30 +87,30 @@ def split_table(
     given_tables = {n: t for n, t in (("valid", valid), ("test", test)) if t is not None}
     _check_tables(table, given_tables)
     # One search over all files: copies between them are found with the same rule as within.
-    all_tables = combine_tables(table, given_tables, derive_seed(seed, "copies"))
-    outcome = _split_source(all_tables, find_drops(all_tables), fractions, seed, strategy)
+    combined = combine_tables(table, given_tables, derive_seed(seed, "copies"))
+    outcome = _split_source(combined, find_drops(combined), fractions, seed, strategy)
     # Not trusted but checked again: a leak here would make every later number wrong.
-    refuse_shared_copies(all_tables.duplicates, outcome.full_assignment(), list(SPLIT_NAMES))
+    refuse_shared_copies(combined.duplicates, outcome.full_assignment(), list(SPLIT_NAMES))
     splits = _make_splits(outcome, seed)
     refuse_leaks(splits)
     return splits
 
 
 def _split_source(
-    all_tables: CombinedRows,
+    combined: CombinedRows,
     drops: tuple[Drops, ...],
     fractions: tuple[float, ...],
     seed: int,
     strategy: SplitStrategy,
 ) -> SplitOutcome:
-    table = all_tables.tables["source"]
+    table = combined.tables["source"]
     kept_rows = np.flatnonzero(~dropped_mask(drops, "source", len(table)))
     labels = table.column("label")[kept_rows]
-    _check_remaining_classes(table, labels, all_tables)
+    _check_remaining_classes(table, labels, combined)
     nonempty = [name for name, share in zip(SPLIT_NAMES, fractions, strict=True) if share > 0]
-    split_names = tuple(name for name in nonempty if name not in all_tables.tables)
+    split_names = tuple(name for name in nonempty if name not in combined.tables)
     shares = _shares(fractions, split_names)
-    copies, groups = all_tables.duplicates, None
+    copies, groups = combined.duplicates, None
     if table.has_groups:
         group_numbers: dict[str, int] = {}
         group_of_row = [group_numbers.setdefault(name, len(group_numbers)) for name in table.column("group")]
@@ -126,7 +126,7 @@ def _split_source(
         _check_assignment(table, labels, assignment, split_names, strategy)
     _check_training_classes(table, labels, assignment == split_names.index("train"), remaining)
     return SplitOutcome(
-        all_tables,
+        combined,
         drops,
         kept_rows[remaining],
         split_names,
@@ -175,7 +175,7 @@ def _assign_rows(
 
 
 def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
-    source, given_tables = outcome.all_tables.tables["source"], outcome.all_tables.tables
+    source, given_tables = outcome.combined.tables["source"], outcome.combined.tables
     tables, units = {}, {}
     for number, name in enumerate(outcome.split_names):
         in_split = outcome.assignment == number
@@ -191,7 +191,7 @@ def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
                 "Give other validation rows, or none: they are then taken from the source.",
             )
         # Given rows share no copy and no group with the source: what does was dropped.
-        copies = outcome.all_tables.duplicates.groups[outcome.all_tables.span("valid")][kept_valid]
+        copies = outcome.combined.duplicates.groups[outcome.combined.span("valid")][kept_valid]
         units["valid"] = len(outcome.units.sizes) + copies
     # Empty, not absent: there are three splits, whatever was asked for.
     tables.setdefault("test", given_tables.get("test", source.take([])))
@@ -210,7 +210,7 @@ def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
 def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Decision:
     sizes = ", ".join(f"{name} {len(tables[name])}" for name in SPLIT_NAMES)
     percent = "/".join(f"{share:.0%}".rstrip("%") for share in outcome.fractions)
-    given_notes = [f"the {n} rows are given" for n in SPLIT_NAMES if n in outcome.all_tables.tables]
+    given_notes = [f"the {n} rows are given" for n in SPLIT_NAMES if n in outcome.combined.tables]
     how = f"the source is divided {percent} into {', '.join(outcome.split_names)}"
     units = outcome.units
     units_note = (
@@ -223,7 +223,7 @@ def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Dec
 
 def _describe_strategy(outcome: SplitOutcome) -> str:
     """By what the rows were divided, with what it came to."""
-    strategy, table = outcome.strategy, outcome.all_tables.tables["source"]
+    strategy, table = outcome.strategy, outcome.combined.tables["source"]
     strata_words = {"several": "set of labels", "number": "range of numbers"}
     by_class = f"stratified by {strata_words.get(table.columns.label_kind or '', 'class')}"
     if "source" in table.rows.column_names:
@@ -331,11 +331,11 @@ def _check_assignment(
         )
 
 
-def _check_remaining_classes(table: Table, labels: npt.NDArray[np.int64], all_tables: CombinedRows) -> None:
+def _check_remaining_classes(table: Table, labels: npt.NDArray[np.int64], combined: CombinedRows) -> None:
     before = np.bincount(table.column("label"), minlength=len(table.classes))
     after = np.bincount(labels, minlength=len(table.classes))
     for number in np.flatnonzero((before > 0) & (after == 0)):
-        given_names = " and ".join(name for name in all_tables.tables if name != "source")
+        given_names = " and ".join(name for name in combined.tables if name != "source")
         raise SplitError(
             f"the class {table.classes[number]!r}",
             f"has no row left that is no copy of, and in no group of, the {given_names} rows",
