@@ -361,8 +361,8 @@ def test_the_unit_of_the_loss_and_the_axis_change_nothing(label, train, valid, f
 
 def test_a_run_that_was_to_go_on_is_learning_where_a_finished_one_underfits() -> None:
     line = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5]
-    assert judge_curves(curves(line, line, planned=6)).label == "underfit"
-    assert judge_curves(curves(line, line, planned=60)).label == "learning"
+    assert judge_curves(curves(line, line, planned_end=6)).label == "underfit"
+    assert judge_curves(curves(line, line, planned_end=60)).label == "learning"
 
 
 @pytest.mark.parametrize("points", [8, 20, 60])
