@@ -29,7 +29,7 @@ from peers.rows import data_folder
 
 from holdfast.analyses.audit.audit import Audit
 from holdfast.api.commands import audit
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 
 NAME = "audit"
 FILES = {"cr": "cr/cr.csv", "trec": "trec/train.csv", "banking77": "banking77/train.csv"}
@@ -207,7 +207,7 @@ def real(name: str) -> Rows:
     an accusation."""
     with (data_folder() / FILES[name]).open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["text"].strip()]
-    groups = find_copies([row["text"] for row in rows]).groups
+    groups = find_duplicates([row["text"] for row in rows]).groups
     kept = sorted(np.unique(groups, return_index=True)[1].tolist())
     return Rows([rows[at]["text"] for at in kept], [rows[at]["label"] for at in kept])
 

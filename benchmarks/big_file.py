@@ -60,7 +60,7 @@ def measure(path: Path, *, divide: bool) -> dict[str, float | str | None]:
     }
     if divide:
         try:
-            from holdfast.split.divide import divide as divide_rows
+            from holdfast.split.split_table import split_table as divide_rows
         except ImportError:
             return {**result, "note": "not divided: split.divide is not there"}
         start = time.perf_counter()

@@ -218,7 +218,7 @@ def once(
     logits = np.zeros((len(mine), many))
     for fold in make_folds(np.arange(len(mine)), y, OUTER, seed):
         probe = fit_probe(x[fold.train], y[fold.train], classes=many, seed=seed, c=C)
-        logits[fold.held] = probe.logits(x[fold.held])
+        logits[fold.held_out] = probe.logits(x[fold.held_out])
     final = fit_probe(x, y, classes=many, seed=seed, c=C).logits(vectors[others])
     fresh = Outputs(others, labels[others], final, losses_at(final, labels[others], 1.0))
     truth = score(fresh, classes, resamples=2).metrics

@@ -171,8 +171,8 @@ def _work(fitted: FittedModel, arm: str) -> float:
     for step in range(fitted.trained.last_step):
         draw = phase.source.draw(pool, step)
         total += float(job.learnt.lengths[draw.rows].sum())
-        if draw.beside is not None:
-            total += float(draw.beside.examples.lengths[draw.beside.positions].sum())
+        if draw.auxiliary is not None:
+            total += float(draw.auxiliary.examples.lengths[draw.auxiliary.positions].sum())
     if arm.startswith("kl"):
         total *= 1 + FORWARD * 0.4
     # The looks at the line: its points, and the weights that are kept once more.

@@ -27,7 +27,7 @@ from cells import Cell, Result, grid, publish, run_cells, table
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.duplicates.duplicates import AllRows, gather
+from holdfast.duplicates.duplicates import CombinedRows, combine_tables
 from holdfast.fits.fit import fit
 from holdfast.prepare.embedding import load_encoder
 from holdfast.prepare.model import prepare
@@ -61,7 +61,7 @@ def measured(cell: Cell) -> Result:
     ends = np.cumsum([0, *(len(part.texts) for part in parts)])
     mine, theirs, others = (np.arange(a, b) for a, b in itertools.pairwise(ends))
     known, tested = whole.take(mine), replace(whole.take(theirs), source="test")
-    gathered = gather(known, {"test": tested}, derive_seed(cell["seed"], "copies"))
+    gathered = combine_tables(known, {"test": tested}, derive_seed(cell["seed"], "copies"))
     pairs = pair_leaks(gathered, "test")
     used = mine if cell["training"] == "as given" else np.delete(mine, np.unique(pairs.source))
     order = generator(cell["seed"], "validation").permutation(used)
@@ -98,7 +98,7 @@ def _taken(rows: Rows, at: Sequence[int]) -> Rows:
     return Rows([rows.texts[n] for n in at], [rows.labels[n] for n in at])
 
 
-def foretold(recipe: Recipe, gathered: AllRows, pairs: Leaks) -> Result:
+def foretold(recipe: Recipe, gathered: CombinedRows, pairs: Leaks) -> Result:
     tables = {name: TableRows(table) for name, table in gathered.tables.items()}
     encoder, _ = load_encoder(recipe)
     vectors = {name: encoder(rows.texts) for name, rows in tables.items()}

@@ -45,8 +45,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cells import Cell, Result, publish, run_cells, table
 
-from holdfast.duplicates.engines import Threads
-from holdfast.duplicates.loose import find_loose_copies
+from holdfast.duplicates.engines import ThreadEngine
+from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.words import ArrowTexts
 
 DATA = Path(
@@ -153,7 +153,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def holdfast_pairs(corpus: Corpus, threads: int = 1) -> Pairs:
-    loose = find_loose_copies(corpus.texts, share=SHARE, engine=Threads(threads))
+    loose = find_loose_duplicates(corpus.texts, share=SHARE, engine=ThreadEngine(threads))
     links = loose.pairs()
     return np.column_stack([links.first, links.second])
 
@@ -336,7 +336,7 @@ def source_words() -> Any:
 
 def large_run(n: int, threads: int) -> None:
     """One run, its stages printed as they end; both cores where there are two."""
-    from holdfast.duplicates import hashed_bags, loose
+    from holdfast.duplicates import hashed_bags, loose_duplicates
 
     def timed(module: Any, name: str) -> None:
         inner = getattr(module, name)
@@ -350,10 +350,10 @@ def large_run(n: int, threads: int) -> None:
         setattr(module, name, outer)
 
     for module, name in (
-        (loose, "read_hashed"),
-        (loose, "exact_forms"),
-        (loose, "hashed_bags"),
-        (loose, "near_pairs"),
+        (loose_duplicates, "read_hashed"),
+        (loose_duplicates, "exact_forms"),
+        (loose_duplicates, "hashed_bags"),
+        (loose_duplicates, "pairs_within_limits"),
         (hashed_bags, "differing_words"),
     ):
         timed(module, name)

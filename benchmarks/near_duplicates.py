@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from cells import Cell, Result, grid, publish, run_cells, table
 
-from holdfast.duplicates.duplicates import Copies, find_copies
+from holdfast.duplicates.duplicates import Duplicates, find_duplicates
 
 DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     seeds = list(range(parser.parse_args().seeds))
     cells = grid(data=[*FILES, "synthetic"], seed=seeds)
-    find_copies(texts_of("cr")[:100])
+    find_duplicates(texts_of("cr")[:100])
     results = run_cells("near_duplicates", cells, run_one)
     heading = "## Near-duplicates\n\n" + __doc__.split("\n\n", 2)[2]
     publish("near_duplicates", f"{heading}\n{table(cells, results)}")
@@ -56,7 +56,7 @@ def run_one(cell: Cell) -> Result:
     planted = [alter(texts[at], words, rng) for at in long]
     both = texts + planted
     wall, processor = time.perf_counter(), time.process_time()
-    copies = find_copies(both)
+    copies = find_duplicates(both)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     return {
         "texts": len(both),
@@ -69,7 +69,7 @@ def run_one(cell: Cell) -> Result:
     }
 
 
-def grouped_share(copies: Copies, rows: int) -> float:
+def grouped_share(copies: Duplicates, rows: int) -> float:
     """The share of the first ``rows`` texts, each different one once, that share a group."""
     first = np.unique(copies.exact[:rows], return_index=True)[1]
     groups = copies.groups[:rows][first]

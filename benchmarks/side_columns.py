@@ -22,7 +22,7 @@ from cells import Cell, Result, grid, publish, run_cells
 
 from holdfast.contract.extra_features import encode_columns, fit_extra_features
 from holdfast.core.records import Floats, Ints
-from holdfast.data.columns.extra import DERIVED, Column, ColumnRequest, fit_column
+from holdfast.data.columns.extra import TEXT_FEATURES, Column, ColumnRequest, fit_column
 from holdfast.data.table import Columns, Table
 from holdfast.stats.two_samples import holm
 from holdfast.tasks.classes.extra_features_selection import ALPHA, cross_fitted, unlike_chance
@@ -62,7 +62,7 @@ def draw(name: str, rows: int, seed: int) -> dict[str, float]:
     columns = tuple(
         [fit_column(ColumnRequest(c), of[:rows]) for c, of in both.items()]
         + [
-            fit_column(ColumnRequest(c), [DERIVED[c](t) for t in texts[:rows]])
+            fit_column(ColumnRequest(c), [TEXT_FEATURES[c](t) for t in texts[:rows]])
             for c in ("text.length",)
         ]
     )

@@ -127,9 +127,9 @@ def run_one(cell: Cell) -> Result:
 
 def few_classes(rows: int) -> dict[str, Any]:
     """What the table of defaults says for few classes."""
-    from holdfast.plan.defaults import line_for
+    from holdfast.plan.defaults import default_for
 
-    line = line_for(10_000_000, rows)
+    line = default_for(10_000_000, rows)
     drawn = line.contrast_steps * 32
     contrast = {"steps": line.contrast_steps, "batch_size": 32, "classes": 8}
     settings: dict[str, Any] = {"train.epochs": line.epochs or -(-1000 * drawn // rows) / 1000}

@@ -32,7 +32,7 @@ from peers.in_process import FOUR, holdfast_fit, trainer_fit
 from peers.script import options
 from peers.tables import markdown, spread
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 
 NAME = "standing"
 DEFAULT, PROBE, STOPPING = "default", "probe", "early stopping"
@@ -175,7 +175,7 @@ def above_probe(found: Found) -> list[str]:
         below = [place for place, of in gaps.items() if statistics.fmean(of) <= 0]
         answer = f"**no**, {', '.join(below)}" if below else "yes" if gaps else NOT_RUN
         lines.append(
-            f"- {arm}: no set left at its probe: {answer} ({counted(len(gaps), 'cell')} run)."
+            f"- {arm}: no set left at its probe: {answer} ({count_phrase(len(gaps), 'cell')} run)."
         )
     return lines
 
@@ -196,7 +196,7 @@ def beside_plain(found: Found) -> list[str]:
         mean = statistics.fmean(gaps)
         answer = "yes" if round(mean, 1) >= wanted_points else "**no**"
         answer = answer if len(gaps) >= FEWEST else "too few runs to say"
-        runs = counted(len(gaps), "run")
+        runs = count_phrase(len(gaps), "run")
         lines.append(f"{what}: {answer} ({mean:+.1f} over {runs}).")
     return lines
 
@@ -218,7 +218,7 @@ def spreads(found: Found) -> list[str]:
             answer = "yes" if ours <= THIRD * theirs else "**no**"
             lines.append(
                 f"{what}: {answer} ({ours:.2f} against {theirs:.2f} points, {each} runs of each on "
-                f"{counted(len(pairs), 'set')})."
+                f"{count_phrase(len(pairs), 'set')})."
             )
     return lines
 

@@ -21,7 +21,7 @@ from recorded.store import PLAIN, ROWS
 from forked.courses import LOOKS, Course
 from forked.menu import CONTINUE, MENU, STOP, Fork, menu
 from holdfast.core.actions import RollBack, Stop, to_record
-from holdfast.core.branches import living
+from holdfast.core.branches import snapshots_on_branch
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.fits.compose import make_ready
@@ -128,7 +128,7 @@ class Explorer:
         run, test = self.run, self.course.case.test
         snapshots = run.guard.snapshots
         place = {id(s): i for i, s in enumerate(snapshots)}
-        looks = [place[id(s)] for s in living(snapshots, history[-1].branch)]
+        looks = [place[id(s)] for s in snapshots_on_branch(snapshots, history[-1].branch)]
         kept = next(i for i in looks if snapshots[i].step == run.best.step)
         before, random = run.learning_tensors(), torch.get_rng_state()
         run.load_tensors(run.best.tensors)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from holdfast.core.seeds import generator
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 
 FILES = {"cr": ("cr.csv",), "mr": ("mr.csv",), "trec": ("train.csv", "test.csv")}
 SETS = tuple(FILES)
@@ -87,7 +87,7 @@ def clean_set(name: str) -> Rows:
 def without_copies(rows: Rows) -> Rows:
     """The first row of each group of copies, until no two rows are copies of each other."""
     while True:
-        copies = find_copies(rows.texts)
+        copies = find_duplicates(rows.texts)
         first = np.unique(copies.groups, return_index=True)[1]
         if len(first) == len(rows):
             return rows

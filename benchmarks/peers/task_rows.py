@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.seeds import generator
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 from peers.rows import data_folder
 
 SIDES = ("train", "valid", "test")
@@ -137,7 +137,7 @@ def divided(
     rows come from a part of the rows that never trains, another piece of it for every seed."""
     order = generator(0, "benchmark", "tasks").permutation(len(rows))
     if texts is not None:
-        groups = find_copies([texts[place] for place in order]).groups
+        groups = find_duplicates([texts[place] for place in order]).groups
         order = order[np.sort(np.unique(groups, return_index=True)[1])]
     train, valid, test = sizes
     pool = len(order) // 4

@@ -138,7 +138,7 @@ def judged(runs: list[tuple[str, Mapping[str, Any]]]) -> tuple[np.ndarray, np.nd
         label = judge_curves(log).label
         said.append(label in OVERFIT)
         assert log.valid is not None
-        cost = costs(Series("v", log.valid.at, log.valid.values, log.valid.rises))
+        cost = costs(Series("v", log.valid.positions, log.valid.values, log.valid.higher_is_better))
         smooth = running_median(cost, window_for(len(cost)))
         simple.append(bool(smooth[-1] > 1.05 * smooth.min()))
     return np.array(said), np.array(simple)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from holdfast.core.curves import position
+from holdfast.core.curves import logged_position
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.logs.reader import read_curves
 
@@ -108,7 +108,7 @@ def section() -> str:
 def _line(file: Path) -> str:
     curves = read_curves(file)
     verdict = judge_curves(curves)
-    since = "" if verdict.since_step is None else f"{curves.axis} {position(verdict.since_step):g}"
+    since = "" if verdict.since_step is None else f"{curves.axis} {logged_position(verdict.since_step):g}"
     because = verdict.because.removeprefix("By the curves alone: ").replace("|", "\\|")
     cells = (
         file.stem,

@@ -78,9 +78,9 @@ _CLASSES = {
 def __getattr__(name: str) -> Any:
     """Load the public names on first use, so that ``import holdfast`` is cheap and silent."""
     if name in _PLUGINS:
-        from holdfast.core.discovery import load
+        from holdfast.core.discovery import load_entry_point
 
-        return load("holdfast.functions", name)
+        return load_entry_point("holdfast.functions", name)
     if name in __all__:
         import importlib
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
-from holdfast.data.chats.turns import NAMED
+from holdfast.data.chats.turns import NAMED_TEMPLATES
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plugins.export import gguf_file
 from holdfast.plugins.export.decoder import modelfile, read_back
@@ -59,7 +59,7 @@ def test_what_is_read_back_writes_the_same_tokens(
 ) -> None:
     # A table that is larger than the tokenizer is filled up.
     model = decoder(kind, len(tokenizer) + 6, **changes)
-    tokenizer.chat_template = NAMED["chatml"]
+    tokenizer.chat_template = NAMED_TEMPLATES["chatml"]
     words = write_gguf(model, tokenizer, tmp_path / "model.gguf", "a name")
     assert (words.model, words.cut, words.begins, words.ends) == ("gpt2", "gpt-2", True, False)
     found = read_back(model, tokenizer, tmp_path / "model.gguf", ["one more text"])
@@ -69,7 +69,7 @@ def test_what_is_read_back_writes_the_same_tokens(
 
     with quiet_transformers():
         again = AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
-    assert again.chat_template == NAMED["chatml"]
+    assert again.chat_template == NAMED_TEMPLATES["chatml"]
 
 
 def test_rows_in_another_order_are_seen(
@@ -122,12 +122,12 @@ def filled(text: str, begin: str, prompt: str, system: str | None) -> str:
     return begin + body.replace("{{ .System }}", system or "").replace("{{ .Prompt }}", prompt)
 
 
-@pytest.mark.parametrize("name", sorted(NAMED))
+@pytest.mark.parametrize("name", sorted(NAMED_TEMPLATES))
 @pytest.mark.parametrize("begins", [True, False])
 def test_ollama_writes_turns_as_the_chat_template_does(
     name: str, begins: bool, tokenizer: Any
 ) -> None:
-    template = NAMED[name]
+    template = NAMED_TEMPLATES[name]
     text = modelfile(tokenizer, template, "model.gguf", begins)
     assert text.startswith("FROM ./model.gguf\n")
     told = [{"role": "user", "content": "Who?"}]

@@ -43,9 +43,9 @@ def loaded(tiny_llama: Path) -> LoadedCausal:
 
 @pytest.fixture(scope="module")
 def tokenizer(loaded: LoadedCausal) -> Any:
-    from holdfast.data.chats.turns import NAMED
+    from holdfast.data.chats.turns import NAMED_TEMPLATES
 
-    loaded.tokenizer.chat_template = NAMED["plain"]
+    loaded.tokenizer.chat_template = NAMED_TEMPLATES["plain"]
     return loaded.tokenizer
 
 

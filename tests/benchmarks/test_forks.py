@@ -14,7 +14,7 @@ from holdfast.core.actions import (
     SetDropout,
     Shorten,
     Stop,
-    revive,
+    from_record,
 )
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import make_job
@@ -112,7 +112,7 @@ def test_a_course_is_the_run_that_takes_the_action_at_once(recorded):
                 for one in run.found
                 if one["action"] == name and one["fork"] in (0, fork.step)
             )
-            actions = tuple(revive(**one) for one in taken)
+            actions = tuple(from_record(**one) for one in taken)
             ready = make_ready(course.case.prepared, course.train, course.valid)
             job, _ = make_job(ready, make_accelerator("float32"))
             trained = fit(replace(job, advisor=Once(fork.step, actions)))

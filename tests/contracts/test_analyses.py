@@ -16,7 +16,7 @@ from holdfast.analyses.analysis import Candidates, all_analyses, confirm_all, fi
 from holdfast.analyses.robustness.analysis import changed_rows, find, not_made
 from holdfast.contract.fit import FittedModel, ScoringResult
 from holdfast.core.records import to_json
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.fits.fit import fit
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
@@ -106,7 +106,7 @@ def test_changed_rows_are_rows_that_the_kept_state_answers(
 ) -> None:
     """What ``holdfast errors --robustness`` asks: as many answers as rows, of rows that differ."""
     sample, fitted, _, _, found = asked(request.node.callspec.params["sample"])
-    if sample.definition.name in WRITERS:
+    if sample.definition.name in GENERATIVE_TASKS:
         pytest.skip("a model that writes is not asked")
     table = fitted.training_plan.splits.train_rows.table
     names = find(found.session)

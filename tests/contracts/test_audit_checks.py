@@ -15,8 +15,8 @@ from PIL import Image
 import holdfast.quality.checks as room
 from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.duplicates.duplicates import gather
-from holdfast.duplicates.loose import find_loose_copies
+from holdfast.duplicates.duplicates import combine_tables
+from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
@@ -47,8 +47,8 @@ def copied(table) -> TableCopies:
     other = table_from_texts(["quite another sentence stands in this file"] * 3, source="other")
     if len(table) > 310:
         other = table_from_texts([*other.column("text"), *table.column("text")[:40]])
-    gathered = gather(table, {"other": other}, 0)
-    loose = find_loose_copies(RowTexts(*gathered.tables.values()))
+    gathered = combine_tables(table, {"other": other}, 0)
+    loose = find_loose_duplicates(RowTexts(*gathered.tables.values()))
     return TableCopies(TableRows(table), gathered, loose_copies=loose)
 
 

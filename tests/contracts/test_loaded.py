@@ -16,7 +16,7 @@ import holdfast
 from holdfast.core.records import Decision
 from holdfast.models.base import Loaded
 from holdfast.plan.adapters import adapter_settings, with_adapter
-from holdfast.plan.defaults import TABLE
+from holdfast.plan.defaults import DEFAULTS_TABLE
 from holdfast.recipe import known_keys
 
 PROMISED = ("network", "tokenizer", "max_length", "decisions", "facts", "settings", "defaults")
@@ -56,7 +56,7 @@ def test_decisions_have_reasons_and_facts_are_plain(sample: Any) -> None:
 
 
 def test_defaults_name_a_row_of_the_table(sample: Any) -> None:
-    assert sample.loaded.defaults in {None, *(default.kind for default in TABLE)}
+    assert sample.loaded.defaults in {None, *(default.model_type for default in DEFAULTS_TABLE)}
 
 
 def test_settings_are_keys_of_the_recipe_that_repeat_what_was_loaded(sample: Any) -> None:

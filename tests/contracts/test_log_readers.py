@@ -184,9 +184,9 @@ def test_a_reader_recognises_its_log_and_hands_on_its_curves(
     assert curves.train is not None
     assert curves.valid is not None
     assert curves.train.values == pytest.approx(TRAIN, abs=1e-6)
-    expected = [2 - v for v in VALID] if curves.valid.rises else VALID
+    expected = [2 - v for v in VALID] if curves.valid.higher_is_better else VALID
     assert curves.valid.values == pytest.approx(expected, abs=1e-6)
-    assert curves.valid.at.tolist() == curves.train.at.tolist() == list(range(6))
+    assert curves.valid.positions.tolist() == curves.train.positions.tolist() == list(range(6))
     assert curves.best == 2
     assert curves.decisions
 
@@ -218,5 +218,5 @@ def test_positions_increase_and_values_are_doubles(name: str, logs: dict[str, Pa
     curves = read(logs[name])
     for series in (curves.train, curves.valid, curves.valid_metric):
         if series is not None:
-            assert np.all(np.diff(series.at) > 0)
+            assert np.all(np.diff(series.positions) > 0)
             assert series.values.dtype == np.float64

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from holdfast import training
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES, Offers
 from holdfast.core.records import Decision, Finding
@@ -168,7 +168,7 @@ def test_rows_beside_come_by_seed_and_step_alone_and_leave_own_rows_as_they_are(
     source = BESIDE[name](inner, general)
 
     def told(draw: Draw) -> list[int]:
-        return [] if draw.beside is None else draw.beside.rows.tolist()
+        return [] if draw.auxiliary is None else draw.auxiliary.rows.tolist()
 
     steps = [0, 1, 5, 13, 40, 41]
     forward = {step: told(source.draw(one, step)) for one in [pool()] for step in steps}
@@ -265,7 +265,7 @@ def test_it_suits_a_network_or_says_why_not(name: str, sample: Any) -> None:
     asked = {"head": 0.2} if name == "dropout" else {}
     parts = parts_of({name: settle(name, asked, KNOWN)})
     refused: RecipeError | None = None
-    with recorded() as told:
+    with record_decisions() as told:
         try:
             parts.prepares(loaded)
         except RecipeError as error:
@@ -342,4 +342,4 @@ def test_two_that_do_the_same_exclude_each_other() -> None:
             parts_of({"sam": {}, "balance": {}, "other_sam": {}})
         assert caught.value.what == "methods.other_sam and methods.sam"
     finally:
-        del METHODS._things["other_sam"]
+        del METHODS._entries["other_sam"]

@@ -60,7 +60,7 @@ def controller(patience: int | None = None) -> Controller:
 
 def seen(made: Controller, history: Sequence[Snapshot]) -> Sight:
     made.decide(Verdict("learning", "it falls", 0.5), history)
-    return Sight.from_record(made.told()[-1]["sight"])
+    return Sight.from_record(made.notes()[-1]["sight"])
 
 
 def until_the_trial(made: Controller) -> list[Snapshot]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.core.branches import alive, living_events
+from holdfast.core.branches import items_on_branch, snapshot_events_on_branch
 from holdfast.core.records import Branch
 
 
@@ -44,7 +44,7 @@ MOVES = st.lists(st.one_of(st.just(0), st.just(0), st.integers(1, 4)), max_size=
 @given(MOVES)
 def test_what_is_alive_is_the_path_that_the_run_stands_on(moves: list[int]) -> None:
     walk = walked(moves)
-    assert alive(walk.taken, walk.branch, lambda look: look) == walk.path
+    assert items_on_branch(walk.taken, walk.branch, lambda look: look) == walk.path
 
 
 @given(MOVES)
@@ -58,12 +58,12 @@ def test_the_lines_of_a_journal_tell_it_too(moves: list[int]) -> None:
             walk.step()
             named = {"branch": _line(walk.branch)} if walk.branch.number else {}
             lines.append({"event": "snapshot", "step": walk.path[-1][1], **named})
-    assert [line["step"] for line in living_events(lines)] == [step for _, step in walk.path]
+    assert [line["step"] for line in snapshot_events_on_branch(lines)] == [step for _, step in walk.path]
 
 
 def test_a_file_that_names_its_own_child_as_parent_ends() -> None:
     loop = [(Branch(1, 2, 0), 1), (Branch(2, 1, 0), 2)]
-    assert alive(loop, Branch(1, 2, 0), lambda look: look) == [loop[0]]
+    assert items_on_branch(loop, Branch(1, 2, 0), lambda look: look) == [loop[0]]
 
 
 def _line(branch: Branch) -> dict[str, int | None]:

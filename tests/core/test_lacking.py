@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from holdfast.core.input_errors import lacking
+from holdfast.core.input_errors import resource_error
 
 MEMORY = [
     MemoryError(),
@@ -27,7 +27,7 @@ THREADS = [
 
 @pytest.mark.parametrize("error", [*MEMORY, *THREADS], ids=repr)
 def test_a_lack_is_known_and_the_message_is_the_users(error: Exception) -> None:
-    found = lacking(error)
+    found = resource_error(error)
     assert found is not None
     assert found.exit_code == 2
     assert ("thread" in found.rule) == (error in THREADS)
@@ -36,13 +36,13 @@ def test_a_lack_is_known_and_the_message_is_the_users(error: Exception) -> None:
 def test_it_is_known_below_what_it_was_turned_into() -> None:
     outer = ImportError("numpy could not be imported")
     outer.__context__ = MemoryError()
-    assert lacking(outer) is not None
+    assert resource_error(outer) is not None
     outer.__context__.__context__ = outer
-    assert lacking(outer) is not None
+    assert resource_error(outer) is not None
     outer.__suppress_context__ = True
-    assert lacking(outer) is None
+    assert resource_error(outer) is None
     outer.__cause__ = MemoryError()
-    assert lacking(outer) is not None
+    assert resource_error(outer) is not None
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_it_is_known_below_what_it_was_turned_into() -> None:
     ],
 )
 def test_anything_else_stays_a_defect(error: Exception) -> None:
-    assert lacking(error) is None
+    assert resource_error(error) is None

@@ -21,7 +21,7 @@ import pytest
 from holdfast.core import lock
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import MachineError, RunError
-from holdfast.core.lock import NAME, locked, refuse_held
+from holdfast.core.lock import LOCK_FILE, locked, refuse_locked
 from holdfast.plugins.sandbox.fork import ENVIRONMENT
 
 # A process that holds the folder until it is killed, or its input ends. With ``forks`` a child of
@@ -69,21 +69,21 @@ def holder(folder: Path, way: str = "holds") -> Iterator[subprocess.Popen[str]]:
 
 def test_a_second_holder_is_told_who_holds_it(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
-        for ask in (lambda: locked(tmp_path).__enter__(), lambda: refuse_held(tmp_path)):
+        for ask in (lambda: locked(tmp_path).__enter__(), lambda: refuse_locked(tmp_path)):
             told = rf"written by process {process.pid} since 20"
             with pytest.raises(RunError, match=told) as caught:
                 ask()
             assert caught.value.exit_code == 2
-        assert json.loads((tmp_path / NAME).read_text())["host"] == socket.gethostname()
+        assert json.loads((tmp_path / LOCK_FILE).read_text())["host"] == socket.gethostname()
 
 
 def test_a_killed_holder_holds_nobody_off_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with holder(tmp_path):
         pass
-    assert (tmp_path / NAME).exists()
-    refuse_held(tmp_path)
+    assert (tmp_path / LOCK_FILE).exists()
+    refuse_locked(tmp_path)
     with locked(tmp_path):
-        assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+        assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,7 +102,7 @@ def test_a_forked_child_that_leaves_the_block_lets_nothing_go(tmp_path: Path) ->
         with pytest.raises(RunError, match=f"by process {process.pid} "), locked(tmp_path):
             pass
         process.communicate()
-        assert not (tmp_path / NAME).exists()
+        assert not (tmp_path / LOCK_FILE).exists()
 
 
 def test_two_threads_are_two(tmp_path: Path) -> None:
@@ -172,12 +172,12 @@ def test_a_holder_that_says_nothing_or_nonsense_is_told_without_it(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "PATIENCE_S", 0.05)
-    with (tmp_path / NAME).open("w", encoding="latin-1") as file:
+    with (tmp_path / LOCK_FILE).open("w", encoding="latin-1") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(text)
         file.flush()
         with pytest.raises(RunError, match=r"another process|process 7 on \\x1b\[31mx"):
-            refuse_held(tmp_path)
+            refuse_locked(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
@@ -185,9 +185,9 @@ def test_something_else_in_its_place_is_refused(tmp_path: Path, kind: str) -> No
     run = tmp_path / "run"
     run.mkdir()
     made = {
-        "link": lambda: (run / NAME).symlink_to(tmp_path / "theirs"),
-        "pipe": lambda: os.mkfifo(run / NAME),
-        "folder": (run / NAME).mkdir,
+        "link": lambda: (run / LOCK_FILE).symlink_to(tmp_path / "theirs"),
+        "pipe": lambda: os.mkfifo(run / LOCK_FILE),
+        "folder": (run / LOCK_FILE).mkdir,
     }
     made[kind]()
     with pytest.raises((RunError, MachineError)), locked(run):
@@ -204,7 +204,7 @@ def test_where_there_are_no_locks_it_is_said(
     monkeypatch.setattr(lock.fcntl, "flock", refuse)
     said: list[Any] = []
     with decisions_to(said.append), locked(tmp_path):
-        refuse_held(tmp_path)
+        refuse_locked(tmp_path)
     assert "give no two processes this folder" in said[0].because
     assert list(tmp_path.iterdir()) == []
 

@@ -14,10 +14,10 @@ from holdfast.core.errors import MachineError
 from holdfast.core.machine import (
     MB,
     memory_limits,
-    most_threads,
-    refuse_threads,
-    refuse_too_little,
-    refuse_too_many,
+    max_threads,
+    check_thread_variables,
+    refuse_low_memory,
+    refuse_too_many_threads,
     usable_cores,
 )
 
@@ -65,7 +65,7 @@ def test_version_2_counts_what_can_be_given_back_as_free(machine) -> None:
         },
     )
     assert left(root) == [pytest.approx((524288000 - 300000000 + 104857600 + 52428800) / MB)]
-    told = memory_limits(root)[0].words
+    told = memory_limits(root)[0].description
     assert told == "memory.max of 524 MB of the control group /user.slice/user-1000.slice"
 
 
@@ -105,7 +105,7 @@ def test_version_1_with_its_sums_and_its_way_to_say_unlimited(machine) -> None:
         },
     )
     assert left(root) == [pytest.approx(800)]
-    assert "memory.limit_in_bytes of 2,000 MB" in memory_limits(root)[0].words
+    assert "memory.limit_in_bytes of 2,000 MB" in memory_limits(root)[0].description
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_limit_of_the_process_leaves_what_is_not_held_yet(limit: int, option: 
     high = 1 << 36
     resource.setrlimit(limit, (high, before[1]))
     try:
-        found = next(one for one in memory_limits() if option in one.words)
+        found = next(one for one in memory_limits() if option in one.description)
     finally:
         resource.setrlimit(limit, before)
     field = "VmSize" if limit == resource.RLIMIT_AS else "VmData"
@@ -211,17 +211,17 @@ def test_more_threads_than_can_work_are_refused_with_the_usable_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     affinity(monkeypatch, 2)
-    most = most_threads()
-    refuse_too_many("train.threads", most)
+    most = max_threads()
+    refuse_too_many_threads("train.threads", most)
     with pytest.raises(MachineError, match=rf"2 cores are usable[\s\S]*{most}") as caught:
-        refuse_too_many("train.threads", most + 1)
+        refuse_too_many_threads("train.threads", most + 1)
     assert "Set it to 2" in caught.value.remedy
     affinity(monkeypatch, 512)
-    assert most_threads() > 512
+    assert max_threads() > 512
     for value in ("", "x", "4", "4,2", "-1"):
-        refuse_threads({"OMP_NUM_THREADS": value})
+        check_thread_variables({"OMP_NUM_THREADS": value})
     with pytest.raises(MachineError, match="OMP_NUM_THREADS"):
-        refuse_threads({"OMP_NUM_THREADS": " 100000 "})
+        check_thread_variables({"OMP_NUM_THREADS": " 100000 "})
 
 
 def test_a_library_that_cannot_be_loaded_is_not_tried(
@@ -232,10 +232,10 @@ def test_a_library_that_cannot_be_loaded_is_not_tried(
         V2,
         {"sys/fs/cgroup/memory.max": "90000000\n", "sys/fs/cgroup/memory.current": "1000000\n"},
     )
-    refuse_too_little("numpy", root)
+    refuse_low_memory("numpy", root)
     monkeypatch.setitem(sys.modules, "torch", None)
-    refuse_too_little("torch", root)
+    refuse_low_memory("torch", root)
     monkeypatch.delitem(sys.modules, "torch")
     with pytest.raises(MachineError, match=r"89 MB more \(memory.max of 90 MB[^)]*\)") as caught:
-        refuse_too_little("torch", root)
+        refuse_low_memory("torch", root)
     assert caught.value.exit_code == 2

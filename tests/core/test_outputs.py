@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import MachineError, RunError
-from holdfast.core.outputs import checked_output, writing
+from holdfast.core.outputs import check_output, open_output
 
 
 def put(path: Path, text: str = "new", *inputs: Path, force: bool = False) -> None:
-    with writing(checked_output(path, inputs, force=force)) as stream:
+    with open_output(check_output(path, inputs, force=force)) as stream:
         stream.write(text.encode())
 
 
@@ -116,7 +116,7 @@ def test_an_input_that_is_a_descriptor_is_known(here: Path) -> None:
     opened = os.open("old.csv", os.O_RDONLY)
     try:
         with pytest.raises(RunError, match="is the input"):
-            checked_output(Path("old.csv"), [opened], force=True)
+            check_output(Path("old.csv"), [opened], force=True)
     finally:
         os.close(opened)
 
@@ -242,7 +242,7 @@ def test_an_open_descriptor_is_written_on_from_where_it_stands(here: Path) -> No
 @pytest.mark.parametrize("force", [False, True])
 def test_a_failure_on_the_way_leaves_everything_as_it_was(here: Path, force: bool) -> None:
     def fail() -> None:
-        with writing(checked_output(Path("old.csv" if force else "new.csv"), force=force)) as file:
+        with open_output(check_output(Path("old.csv" if force else "new.csv"), force=force)) as file:
             file.write(b"half")
             raise ValueError("later")
 
@@ -254,7 +254,7 @@ def test_a_failure_on_the_way_leaves_everything_as_it_was(here: Path, force: boo
 
 def test_a_file_that_appears_meanwhile_is_not_lost(here: Path) -> None:
     def two() -> None:
-        with writing(checked_output(Path("new.csv"))) as file:
+        with open_output(check_output(Path("new.csv"))) as file:
             file.write(b"mine")
             Path("new.csv").write_text("theirs")
 
@@ -272,7 +272,7 @@ def test_a_full_disk_is_told_before_anything_is_done(
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(MachineError, match="is full"):
-        checked_output(Path("new.csv"))
+        check_output(Path("new.csv"))
     monkeypatch.undo()
     assert names(here) == ["old.csv"]
 
@@ -294,7 +294,7 @@ def test_a_folder_that_takes_no_file_is_told_before_anything_is_done(as_nobody: 
         said = {}
         for name in ("closed/new.csv", "shut/new.csv", "closed/old.csv", "sticky/theirs.csv"):
             try:
-                checked_output(folder / name, force=True)
+                check_output(folder / name, force=True)
             except (RunError, MachineError) as error:
                 said[name] = error.rule
         return said

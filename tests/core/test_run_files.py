@@ -13,15 +13,15 @@ from holdfast.core.errors import RunError
 from holdfast.core.run_files import (
     check_files,
     check_model,
-    file_mark,
+    file_digest,
     model_files,
     read_events,
     read_result,
-    result_mark,
+    result_digest,
     seal_folder,
     seal_model,
-    sealed,
-    sealed_again,
+    seal_result,
+    reseal_result,
 )
 
 RESULT = {
@@ -41,7 +41,7 @@ def run_with(folder: Path, seal: bool = True, **changed: Any) -> Path:
     (folder / "recipe.yaml").write_text("seed: 0\n")
     (folder / "events.jsonl").write_text('{"event": "note", "step": 0, "what": "x"}\n')
     result = {**RESULT, **changed}
-    told = sealed(folder, result, seal_model(folder)) if seal else result
+    told = seal_result(folder, result, seal_model(folder)) if seal else result
     (folder / "result.json").write_text(json.dumps(told))
     return folder
 
@@ -50,7 +50,7 @@ def test_the_marks_are_those_of_sha256sum(tmp_path: Path) -> None:
     run = run_with(tmp_path)
     data = (run / "model" / "config.json").read_bytes()
     wanted = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    assert file_mark(run / "model" / "config.json") == wanted
+    assert file_digest(run / "model" / "config.json") == wanted
     assert read_result(run)["seal"]["files"]["model/config.json"] == wanted
 
 
@@ -112,17 +112,17 @@ def test_a_run_without_a_seal_is_not_checked(tmp_path: Path) -> None:
 def test_the_result_itself_is_held_against_its_mark(tmp_path: Path) -> None:
     run = run_with(tmp_path)
     told = json.loads((run / "result.json").read_text())
-    assert told["seal"]["result"] == result_mark(RESULT)
+    assert told["seal"]["result"] == result_digest(RESULT)
     told["test"]["metrics"]["accuracy"]["value"] = 0.6
     (run / "result.json").write_text(json.dumps(told))
     with pytest.raises(RunError, match="was changed since the run ended"):
         read_result(run)
-    (run / "result.json").write_text(json.dumps(sealed_again(told)))
+    (run / "result.json").write_text(json.dumps(reseal_result(told)))
     assert read_result(run)["test"]["metrics"]["accuracy"]["value"] == 0.6
     del told["seal"]
     (run / "result.json").write_text(json.dumps(told))
     assert read_result(run) == told
-    assert sealed_again(told) == told
+    assert reseal_result(told) == told
 
 
 ODD = ["1", '"x"', "null", "[1]", "1" + "0" * 400, "1e999", "NaN", "[" * 900 + "]" * 900, "true"]
@@ -195,12 +195,12 @@ def test_a_torn_last_line_of_the_events_is_passed_over_where_that_is_asked(tmp_p
     path = tmp_path / "events.jsonl"
     whole = '{"event": "snapshot", "step": 1, "valid_loss": 0.5}\n'
     path.write_text(whole + '{"event": "snap')
-    assert [line["step"] for line in read_events(path, torn=True)] == [1]
+    assert [line["step"] for line in read_events(path, partial_end=True)] == [1]
     with pytest.raises(RunError, match="line 2"):
         read_events(path)
     path.write_text('{"event": "snap\n' + whole)
     with pytest.raises(RunError, match="line 1"):
-        read_events(path, torn=True)
+        read_events(path, partial_end=True)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_base_of_an_adapter_is_sealed_too(tmp_path: Path) -> None:
     told = json.dumps({"base_model_name_or_path": str(base)})
     (run / "model" / "adapter_config.json").write_text(told)
     (run / "recipe.yaml").write_text("seed: 0\n")
-    seal = sealed(run, RESULT, seal_model(run), seal_folder(base))
+    seal = seal_result(run, RESULT, seal_model(run), seal_folder(base))
     (run / "result.json").write_text(json.dumps(seal))
     assert set(seal["seal"]["base"]) == {"config.json", "model.safetensors"}
     assert model_of(run) == run / "model"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.core.discovery import FAMILIES, Registry, nearest
+from holdfast.core.discovery import FAMILIES, Registry, suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.seeds import derive_seed, generator
 
@@ -63,14 +63,14 @@ def test_an_unknown_member_is_refused_with_the_setting_and_the_nearest(fruit) ->
 
 
 def test_nothing_near_names_all() -> None:
-    assert nearest("zzz", ["b", "a"]) == "Known: a, b."
+    assert suggest_name("zzz", ["b", "a"]) == "Known: a, b."
 
 
 def test_of_many_names_the_ten_nearest_are_shown() -> None:
     many = [f"train.key_{n}" for n in range(60)] + ["train.learning_rate", "train.epochs"]
-    told = nearest("epochs", many)
+    told = suggest_name("epochs", many)
     assert told.startswith("Did you mean 'train.epochs'? The nearest of 62 known: train.epochs, ")
     assert told.count(",") == 9
-    assert nearest("lr", many).startswith("Did you mean 'train.learning_rate'?")
-    assert nearest("train.lr", many).startswith("Did you mean 'train.learning_rate'?")
-    assert nearest("learningrate", many).startswith("Did you mean 'train.learning_rate'?")
+    assert suggest_name("lr", many).startswith("Did you mean 'train.learning_rate'?")
+    assert suggest_name("train.lr", many).startswith("Did you mean 'train.learning_rate'?")
+    assert suggest_name("learningrate", many).startswith("Did you mean 'train.learning_rate'?")

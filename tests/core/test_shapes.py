@@ -7,49 +7,49 @@ import json
 import pytest
 
 from holdfast.core.shapes import (
-    DEEPEST,
-    Misshapen,
+    MAX_DEPTH,
+    ShapeError,
     any_number,
     count,
-    each,
-    either,
-    flag,
-    maybe,
-    nothing,
+    list_of,
+    one_of,
+    boolean,
+    optional,
+    never,
     number,
-    pair,
+    pair_of,
     parse_object,
     record,
-    table,
+    mapping_of,
     text,
-    well_shaped,
-    whole,
+    without_misshapen,
+    integer,
 )
 
 ODD = [None, True, "1", [], {}, 10**400, -(10**400), float("nan"), float("inf"), 1e300]
-SHAPE = record({"n": count, "by": table(maybe(number)), "names": each(text)}, ("n",))
+SHAPE = record({"n": count, "by": mapping_of(optional(number)), "names": list_of(text)}, ("n",))
 
 
 @pytest.mark.parametrize("odd", ODD)
 def test_no_number_is_one(odd: object) -> None:
-    with pytest.raises(Misshapen, match=r"^x must be a finite number, and is "):
+    with pytest.raises(ShapeError, match=r"^x must be a finite number, and is "):
         number(odd, "x")
 
 
 def test_whole_numbers_and_counts() -> None:
-    for shape, bad in ((whole, [1.0, True, 2**53 + 1, None]), (count, [-1, 1.5, False, 10**400])):
+    for shape, bad in ((integer, [1.0, True, 2**53 + 1, None]), (count, [-1, 1.5, False, 10**400])):
         shape(0, "x")
         shape(2**53, "x")
         for value in bad:
-            with pytest.raises(Misshapen):
+            with pytest.raises(ShapeError):
                 shape(value, "x")
-    whole(-1, "x")
+    integer(-1, "x")
 
 
 def test_what_python_writes_as_numbers_is_some() -> None:
     for value in (float("nan"), float("-inf"), 1, 2.5):
         any_number(value, "x")
-    with pytest.raises(Misshapen):
+    with pytest.raises(ShapeError):
         any_number(True, "x")
 
 
@@ -69,14 +69,14 @@ def test_the_sentence_names_the_place_and_what_is_there() -> None:
 
 
 def test_one_of_two_and_nothing() -> None:
-    shape = either(record({"value": maybe(number)}), number)
+    shape = one_of(record({"value": optional(number)}), number)
     for value in (1, {"value": None}, {}):
         shape(value, "x")
-    with pytest.raises(Misshapen, match="an object"):
+    with pytest.raises(ShapeError, match="an object"):
         shape("1", "x")
-    maybe(nothing)(None, "x")
-    for refused, value in ((maybe(nothing), 0), (pair(number), [1]), (flag, 1)):
-        with pytest.raises(Misshapen):
+    optional(never)(None, "x")
+    for refused, value in ((optional(never), 0), (pair_of(number), [1]), (boolean, 1)):
+        with pytest.raises(ShapeError):
             refused(value, "x")
 
 
@@ -84,8 +84,8 @@ def test_what_a_shape_refuses_is_taken_out_alone_and_named() -> None:
     shape = record(
         {
             "n": count,
-            "rows": each(record({"name": text, "value": number}, ("name",))),
-            "by": table(pair(number)),
+            "rows": list_of(record({"name": text, "value": number}, ("name",))),
+            "by": mapping_of(pair_of(number)),
         },
         ("n",),
     )
@@ -95,7 +95,7 @@ def test_what_a_shape_refuses_is_taken_out_alone_and_named() -> None:
         "by": {"a.b": [1, 2], "c": [1, None]},
         "free": object,
     }
-    kept, said = well_shaped(shape, value)
+    kept, said = without_misshapen(shape, value)
     assert kept == {
         "n": 1,
         "rows": [{"name": "a", "value": 1}, {"name": "c"}],
@@ -109,15 +109,15 @@ def test_what_a_shape_refuses_is_taken_out_alone_and_named() -> None:
         "by.c must be a list of two, and is a list",
     )
     assert len(value["rows"]) == 3, "what was given is left as it is"
-    assert well_shaped(shape, {"n": 1}) == ({"n": 1}, ())
+    assert without_misshapen(shape, {"n": 1}) == ({"n": 1}, ())
     for nothing_left in ({}, [], {"n": -1}):
-        with pytest.raises(Misshapen):
-            well_shaped(shape, nothing_left)
+        with pytest.raises(ShapeError):
+            without_misshapen(shape, nothing_left)
 
 
 def test_only_an_object_that_is_not_too_deep_is_parsed() -> None:
     inside: object = 1
-    for _ in range(DEEPEST - 1):
+    for _ in range(MAX_DEPTH - 1):
         inside = [inside]
     assert parse_object(json.dumps({"a": inside})) == {"a": inside}
     deep = "[" * 100_000 + "]" * 100_000

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from holdfast.core.errors import DataError
-from holdfast.core.printable import printable, shown
+from holdfast.core.printable import printable, bounded_repr
 
 PLAIN = some.recursive(
     some.none() | some.booleans() | some.integers() | some.floats() | some.text() | some.binary(),
@@ -30,7 +30,7 @@ PLAIN = some.recursive(
 @settings(max_examples=150, derandomize=True, deadline=None)
 def test_a_value_is_shown_as_repr_shows_its_beginning(value: Any) -> None:
     whole = repr(value)
-    assert shown(value, 200) == (whole if len(whole) <= 200 else whole[:199] + "…")
+    assert bounded_repr(value, 200) == (whole if len(whole) <= 200 else whole[:199] + "…")
 
 
 def bomb() -> list[Any]:
@@ -65,7 +65,7 @@ def test_nothing_is_written_out_to_be_shown_in_short(value: Any) -> None:
 
 
 def test_the_length_of_a_number_is_told() -> None:
-    assert shown(10**5000) == "a whole number of 5000 digits"
+    assert bounded_repr(10**5000) == "a whole number of 5000 digits"
 
 
 @given(some.text(max_size=300))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.core.wording import bounds
+from holdfast.core.wording import interval_phrase
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from holdfast.core.wording import bounds
 def test_an_interval_may_be_open_on_a_side(
     low: float | None, high: float | None, words: str
 ) -> None:
-    assert bounds(low, high, lambda value: f"{value:g}") == words
+    assert interval_phrase(low, high, lambda value: f"{value:g}") == words

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats, turns_of
-from holdfast.data.chats.turns import MARKS, NAMED, choose_template, parse_rendered, rendered_as
+from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats, read_row_turns
+from holdfast.data.chats.turns import TEMPLATE_MARKS, NAMED_TEMPLATES, choose_template, parse_rendered, detect_template
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 
@@ -39,7 +39,7 @@ def rows(tmp_path: Path) -> Write:
 
 
 def one(table: Table) -> list[dict[str, str]]:
-    (turns,) = turns_of(table)
+    (turns,) = read_row_turns(table)
     return turns
 
 
@@ -97,7 +97,7 @@ def test_instructions_and_prompts_are_one_question_and_its_answer(
         {"role": "assistant", "content": "3"},
     ]
     again = load_chats(rows([row]), RowOptions(text=table.columns.text, label=table.columns.label))
-    assert (turns_of(again), form_of(again)) == (turns_of(table), form_of(table))
+    assert (read_row_turns(again), form_of(again)) == (read_row_turns(table), form_of(table))
 
 
 @pytest.mark.parametrize("names", [("dialogue", "summary"), ("article", "highlights")])
@@ -129,13 +129,13 @@ def test_plain_text_stays_plain_and_a_text_file_is_its_passages(
 ) -> None:
     table = load_chats(rows([{"text": "Once upon a time."}, {"text": " "}]))
     assert form_of(table) == "text"
-    assert turns_of(table) == [[]]
+    assert read_row_turns(table) == [[]]
     assert counts(table) == {"empty_text": 1}
     (tmp_path / "book.txt").write_text("One\nline\n\n \nTwo\n\n", encoding="utf-8")
     assert load_chats(tmp_path / "book.txt").column("text") == ["One\nline", "Two"]
 
 
-@pytest.mark.parametrize("name", sorted(MARKS))
+@pytest.mark.parametrize("name", sorted(TEMPLATE_MARKS))
 def test_text_rendered_with_a_known_template_is_parsed_back(name: str, rows: Write) -> None:
     """The oracle is Jinja itself: what a named template writes is read back to the same turns."""
     import jinja2
@@ -143,10 +143,10 @@ def test_text_rendered_with_a_known_template_is_parsed_back(name: str, rows: Wri
     chat = CHAT[1:] if name == "gemma" else CHAT
     text = (
         jinja2.Environment()
-        .from_string(NAMED[name])
+        .from_string(NAMED_TEMPLATES[name])
         .render(messages=chat, bos_token="<s>", eos_token="</s>")
     )
-    assert rendered_as([text]) == name
+    assert detect_template([text]) == name
     table = load_chats(rows([{"text": text}]))
     assert one(table) == chat
     assert form_of(table) == name
@@ -249,11 +249,11 @@ class Tokens:
 
 
 def test_the_template_is_the_users_then_the_tokenizers_then_the_rows() -> None:
-    assert choose_template(Tokens("own"), "messages", "chatml")[0] == NAMED["chatml"]
+    assert choose_template(Tokens("own"), "messages", "chatml")[0] == NAMED_TEMPLATES["chatml"]
     assert choose_template(Tokens("own"), "messages", None)[0] == "own"
-    assert choose_template(Tokens(None), "llama2", None)[0] == NAMED["llama2"]
+    assert choose_template(Tokens(None), "llama2", None)[0] == NAMED_TEMPLATES["llama2"]
     made, reason = choose_template(Tokens(None), "instruction", None)
-    assert made == NAMED["plain"]
+    assert made == NAMED_TEMPLATES["plain"]
     assert reason.chosen == "plain"
     assert "no chat template" in reason.because
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.data.labels.spelling import words_of
+from holdfast.data.labels.spelling import label_words
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ from holdfast.data.labels.spelling import words_of
     ],
 )
 def test_words_are_read_off_a_label(label: str, words: str) -> None:
-    assert words_of(label) == words
+    assert label_words(label) == words
 
 
 @pytest.mark.parametrize("label", ["0", "-1", "3.5", "ABBR", "NUM", "x", "trk", "+", "", "a", "_"])
 def test_codes_and_numbers_are_no_names(label: str) -> None:
-    assert words_of(label) is None
+    assert label_words(label) is None

@@ -22,7 +22,7 @@ def written(rows: list[list[object]], **given: object) -> str:
 @pytest.mark.parametrize("mark", [",", "\t"])
 def test_three_readers_get_the_rows_that_were_written(mark: str) -> None:
     rows: list[list[object]] = [[number, cell] for number, cell in enumerate(ODD)]
-    text = written(rows, mark=mark)
+    text = written(rows, delimiter=mark)
     again = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark))
     assert [cell for _, cell in again[1:]] == ODD
     for engine in ("c", "python"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.columns.columns import choose_columns
@@ -43,7 +43,7 @@ def choose(path: Path, **columns: str) -> tuple[Columns, tuple[Decision, ...]]:
     ]
     lines = [[name.replace("__", " ") for name in columns], *cells]
     path.write_text("\n".join(",".join(line) for line in lines) + "\n")
-    with recorded() as log:
+    with record_decisions() as log:
         found = choose_columns(read_source(path, None, None), RowOptions())
     return found, decisions_in(log)
 
@@ -138,7 +138,7 @@ def test_rivals_are_a_question_with_its_answers(name: str, tmp_path: Path) -> No
 def twins(path: Path, cells: list[tuple[str, str, str]], header: str) -> Columns:
     path.write_text("\n".join([header, *map(",".join, cells)]) + "\n")
     raw = read_source(path, None, None)
-    with recorded() as log:
+    with record_decisions() as log:
         found = choose_columns(raw, RowOptions())
     if len({column_key(name) for name in raw.names}) < len(raw.names):
         assert "is named alike" in " ".join(decision.because for decision in log)

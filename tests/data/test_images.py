@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
-from holdfast.data.images.folders import given_sides, is_image_folder, list_pictures
-from holdfast.data.images.table import left_out, load_images
+from holdfast.data.images.folders import given_splits, is_image_folder, list_images
+from holdfast.data.images.table import rows_left_out, load_images
 from holdfast.data.options import RowOptions
-from holdfast.split.divide import divide
+from holdfast.split.split_table import split_table
 
 CLASSES = ("cat", "dog")
 
@@ -60,7 +60,7 @@ def test_broken_pictures_are_left_out_and_named_and_rows_keep_their_places(tmp_p
     assert f"{Path('cat/00.png')} (" in finding.because
     assert table.column("row").tolist() == list(range(1, 24))
     assert table.source_rows == 24
-    assert left_out(table) == [0]
+    assert rows_left_out(table) == [0]
     assert not [f for f in table.findings if f.check == "missing_text"]
 
 
@@ -103,8 +103,8 @@ def test_hidden_and_foreign_files_are_not_rows(tmp_path: Path) -> None:
     shutil.copy(folder / "cat" / "00.png", folder / ".hidden" / "a.png")
     (folder / "cat" / "notes.txt").write_text("x")
     (folder / "empty").mkdir()
-    with recorded() as log:
-        listed = list_pictures(folder, by_class=True)
+    with record_decisions() as log:
+        listed = list_images(folder, by_class=True)
     assert len(listed.names) == 6
     assert {f.check for f in log} == {"other_files", "empty_classes"}
 
@@ -112,8 +112,8 @@ def test_hidden_and_foreign_files_are_not_rows(tmp_path: Path) -> None:
 def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         fill(tmp_path / "pets" / part)
-    with recorded() as reasons:
-        sides = given_sides(tmp_path / "pets")
+    with record_decisions() as reasons:
+        sides = given_splits(tmp_path / "pets")
     assert {side: Path(p).name for side, p in sides.items()} == {"valid": "val", "test": "test"}
     assert [r.what for r in reasons] == ["valid rows", "test rows"]
     assert load_images(tmp_path / "pets").source == str(tmp_path / "pets" / "train")
@@ -121,7 +121,7 @@ def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:
 
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
     folder = fill(tmp_path / "traffic", 3, ("car", "test", "train"))
-    assert given_sides(folder) == {}
+    assert given_splits(folder) == {}
     assert load_images(folder).classes == ("car", "test", "train")
 
 
@@ -199,7 +199,7 @@ def test_equal_pictures_stay_on_one_side_of_the_division(tmp_path: Path, seed: i
         shutil.copy(folder / "cat" / "00.png", folder / "cat" / f"copy{index}.png")
         Image.open(folder / "dog" / "00.png").save(folder / "dog" / f"copy{index}.bmp")
     table = load_images(folder)
-    records = divide(table, seed=seed).records
+    records = split_table(table, seed=seed).records
     side = dict(zip(records["row"].to_pylist(), records["split"].to_pylist(), strict=True))
     by_mark: dict[str, set[str]] = {}
     for row, mark in zip(table.column("row").tolist(), table.column("text"), strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.labels.bins import LEAST, choose_edges, place, strata
+from holdfast.data.labels.bins import MIN_UNITS_PER_BIN, choose_edges, bin_of, label_set_strata
 from holdfast.data.labels.texts import load_labelled
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
@@ -41,11 +41,11 @@ def test_several_labels_are_seen_with_the_reason(tmp_path: Path, rows: list[Any]
 
 
 def test_what_the_user_says_wins(tmp_path: Path) -> None:
-    classes = load(tmp_path / "x.jsonl", ["a|b", "a", "c", "b|c"] * 8, kind="class")
+    classes = load(tmp_path / "x.jsonl", ["a|b", "a", "c", "b|c"] * 8, label_kind="class")
     assert classes.classes == ("a", "a|b", "b|c", "c")
     comma = load(tmp_path / "x.jsonl", ["a,b", "b", "c"] * 8, separator=",")
     assert comma.names == ("a", "b", "c")
-    counted = load(tmp_path / "x.jsonl", [n % 7 for n in range(60)], kind="number")
+    counted = load(tmp_path / "x.jsonl", [n % 7 for n in range(60)], label_kind="number")
     assert counted.column("value")[:3].tolist() == [0.0, 1.0, 2.0]
 
 
@@ -60,12 +60,12 @@ def test_measurements_are_numbers_and_whole_numbers_are_asked_about(tmp_path: Pa
 @pytest.mark.parametrize(
     ("rows", "settings", "match"),
     [
-        ([1.5, "much", 2.0], {"kind": "number"}, "row 1.*no finite number"),
-        ([1.0, 1e308, -1e308], {"kind": "number"}, "row 1.*too large"),
-        ([2.0] * 9, {"kind": "number"}, "one number only"),
+        ([1.5, "much", 2.0], {"label_kind": "number"}, "row 1.*no finite number"),
+        ([1.0, 1e308, -1e308], {"label_kind": "number"}, "row 1.*too large"),
+        ([2.0] * 9, {"label_kind": "number"}, "one number only"),
         ([["a"], ["a"]], {}, "fewer than two"),
-        (["a", "b|c"], {"kind": "several"}, None),
-        (["a", "b"], {"kind": "several"}, "no list of labels"),
+        (["a", "b|c"], {"label_kind": "several"}, None),
+        (["a", "b"], {"label_kind": "several"}, "no list of labels"),
         ([["a"], ["b"]], {"classes": ("a", "c")}, "not among the classes"),
     ],
 )
@@ -83,12 +83,12 @@ def test_settings_without_meaning_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no meaning"):
         load(tmp_path / "x.jsonl", [n * 0.5 for n in range(80)], rare="drop")
     with pytest.raises(RecipeError, match="no meaning"):
-        load(tmp_path / "x.jsonl", ["a", "b"] * 9, kind="class", separator="|")
+        load(tmp_path / "x.jsonl", ["a", "b"] * 9, label_kind="class", separator="|")
 
 
 def test_given_rows_take_the_ranges_of_the_source(tmp_path: Path) -> None:
     source = load(tmp_path / "x.jsonl", [n * 0.5 for n in range(80)])
-    other = load(tmp_path / "y.jsonl", [-3.5, 39.5, 19.5], kind="number", like=source)
+    other = load(tmp_path / "y.jsonl", [-3.5, 39.5, 19.5], label_kind="number", like=source)
     assert other.classes == source.classes
     assert other.column("label").tolist()[:2] == [0, len(source.classes) - 1]
     values, labels = source.column("value"), source.column("label")
@@ -98,10 +98,10 @@ def test_given_rows_take_the_ranges_of_the_source(tmp_path: Path) -> None:
 def test_every_range_and_stratum_has_enough_independent_rows() -> None:
     rng = np.random.default_rng(0)
     values, units = np.round(rng.exponential(size=300), 1), rng.integers(0, 90, 300)
-    places = place(values, choose_edges(values, units))
+    places = bin_of(values, choose_edges(values, units))
     for number in range(places.max() + 1):
-        assert len(set(units[places == number])) >= LEAST
+        assert len(set(units[places == number])) >= MIN_UNITS_PER_BIN
     sets = [("a",)] * 30 + [("b",)] * 20 + [("a", "b")] * 2 + [("c",)] * 3 + [()] * 8
-    names, of = strata(sets, np.arange(len(sets)))
+    names, of = label_set_strata(sets, np.arange(len(sets)))
     assert "no label" in names
-    assert min(np.bincount(of)) >= LEAST
+    assert min(np.bincount(of)) >= MIN_UNITS_PER_BIN

@@ -15,8 +15,8 @@ from holdfast.data.limits import (
     check_columns,
     check_row,
     check_unpacked,
-    limits,
-    within,
+    current_limits,
+    use_limits,
 )
 from holdfast.recipe.parts import LimitsPart
 
@@ -27,11 +27,11 @@ def test_the_recipe_s_limits_are_those_of_the_readers() -> None:
 
 def test_limits_hold_where_they_are_set_and_no_longer() -> None:
     check_row("rows.csv", 10)
-    with within(Limits(cell_mb=5e-6)):
+    with use_limits(Limits(cell_mb=5e-6)):
         with pytest.raises(DataError, match=r"data\.limits\.cell_mb"):
             check_row("rows.csv", 10)
         check_row("rows.csv", 5)
-    assert limits() == Limits()
+    assert current_limits() == Limits()
 
 
 def test_what_is_small_may_unpack_to_anything_allowed() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.mix import MixSource, mix
+from holdfast.data.mix import MixSource, mix_sources
 
 Write = Callable[..., Path]
 
@@ -26,7 +26,7 @@ def two(tmp_path: Path, write_csv: Write) -> tuple[str, str]:
 
 def test_columns_and_labels_get_one_name_and_rows_keep_their_order(two: tuple[str, str]) -> None:
     labels = {"positive": "pos", "negative": "neg"}
-    found = mix([MixSource(two[0]), MixSource(two[1], name="phones", labels=labels)])
+    found = mix_sources([MixSource(two[0]), MixSource(two[1], name="phones", labels=labels)])
     rows = found.rows.to_pylist()
     assert found.names == ("films", "phones")
     assert rows[0] == {"text": "a good film", "label": "pos", "source": "films"}
@@ -38,7 +38,7 @@ def test_columns_and_labels_get_one_name_and_rows_keep_their_order(two: tuple[st
 
 
 def test_labels_of_one_source_alone_are_told_with_their_likely_twin(two: tuple[str, str]) -> None:
-    found = mix([MixSource(two[0]), MixSource(two[1])])
+    found = mix_sources([MixSource(two[0]), MixSource(two[1])])
     assert found.names == ("films", "films 2")
     (told,) = found.findings
     assert (told.check, told.severity, told.count) == ("labels_by_source", "warn", 4)
@@ -49,12 +49,12 @@ def test_what_cannot_be_mixed_is_refused(
     two: tuple[str, str], tmp_path: Path, write_csv: Write
 ) -> None:
     with pytest.raises(RecipeError, match="two sources"):
-        mix([MixSource(two[0])])
+        mix_sources([MixSource(two[0])])
     with pytest.raises(RecipeError, match="one name"):
-        mix([MixSource(two[0], name="a"), MixSource(two[1], name="a")])
+        mix_sources([MixSource(two[0], name="a"), MixSource(two[1], name="a")])
     with pytest.raises(RecipeError, match="renames a label"):
-        mix([MixSource(two[0], labels={"poss": "pos"}), MixSource(two[1])])
+        mix_sources([MixSource(two[0], labels={"poss": "pos"}), MixSource(two[1])])
     pairs = [(f"who is {k} there", f"it is {k} only", "yes") for k in "abcdef"]
     both = write_csv(tmp_path / "pairs.csv", pairs, ("premise", "hypothesis", "label"))
     with pytest.raises(DataError, match="pairs of texts in some"):
-        mix([MixSource(two[0]), MixSource(str(both))])
+        mix_sources([MixSource(two[0]), MixSource(str(both))])

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.load import unlabelled
+from holdfast.data.load import unlabelled_table
 from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs import choose_pair, given_target, load_pairs
+from holdfast.data.pairs import choose_pair, target_column, load_pairs
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -145,7 +145,7 @@ def test_without_need_of_targets_every_source_stays(tmp_path: Path) -> None:
 def test_texts_in_memory_go_through_a_prefix() -> None:
     options = RowOptions(template="summarize: {dialogue}", need_label=False)
     raw = raw_of_texts(["a", "b"], ["dialogue"])
-    table = unlabelled(raw, choose_pair(raw, options), label=0, target=True)
+    table = unlabelled_table(raw, choose_pair(raw, options), label=0, target=True)
     assert table.column("text") == ["summarize: a", "summarize: b"]
     assert table.column("target") == ["", ""]
     with pytest.raises(DataError, match="reads 2 columns"):
@@ -153,6 +153,6 @@ def test_texts_in_memory_go_through_a_prefix() -> None:
 
 
 def test_target_is_another_name_of_label() -> None:
-    assert given_target("a", None) == given_target(None, "a") == given_target("a", "a") == "a"
+    assert target_column("a", None) == target_column(None, "a") == target_column("a", "a") == "a"
     with pytest.raises(RecipeError, match="different columns"):
-        given_target("a", "b")
+        target_column("a", "b")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.data.images.picture import Unreadable, content_mark, read_picture, thumbnail
+from holdfast.data.images.decode import UnreadableImage, content_hash, read_image, thumbnail
 
 
 def noise(width: int = 20, height: int = 16, seed: int = 0) -> Image.Image:
@@ -19,12 +19,12 @@ def noise(width: int = 20, height: int = 16, seed: int = 0) -> Image.Image:
 
 
 def pixels(path: Path) -> Any:
-    return np.asarray(read_picture(path).image)
+    return np.asarray(read_image(path).image)
 
 
 def test_a_plain_picture_is_read_pixel_for_pixel(tmp_path: Path) -> None:
     noise().save(tmp_path / "a.png")
-    found = read_picture(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png")
     assert np.array_equal(np.asarray(found.image), np.asarray(noise()))
     assert found.notes == ()
 
@@ -32,14 +32,14 @@ def test_a_plain_picture_is_read_pixel_for_pixel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "P", "1"])
 def test_grey_palette_and_bit_pictures_are_rgb_without_a_note(tmp_path: Path, mode: str) -> None:
     noise().convert(mode).save(tmp_path / "a.png")
-    found = read_picture(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png")
     assert found.image.mode == "RGB"
     assert found.notes == ()
 
 
 def test_printing_colours_become_rgb(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg")
-    found = read_picture(tmp_path / "a.jpg")
+    found = read_image(tmp_path / "a.jpg")
     red, green, blue = np.asarray(found.image).reshape(-1, 3).mean(axis=0)
     assert found.notes == ("cmyk",)
     assert red > 200 > 60 > max(green, blue)
@@ -48,14 +48,14 @@ def test_printing_colours_become_rgb(tmp_path: Path) -> None:
 def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     picture = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     picture.save(tmp_path / "a.png")
-    found = read_picture(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png")
     assert found.notes == ("alpha",)
     assert (np.asarray(found.image) == 255).all()
 
 
 def test_an_alpha_channel_that_hides_nothing_is_no_note(tmp_path: Path) -> None:
     noise().convert("RGBA").save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png").notes == ()
+    assert read_image(tmp_path / "a.png").notes == ()
     assert np.array_equal(pixels(tmp_path / "a.png"), np.asarray(noise()))
 
 
@@ -63,14 +63,14 @@ def test_a_turned_picture_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     noise().save(tmp_path / "a.png", exif=exif)
-    assert read_picture(tmp_path / "a.png").notes == ("turned",)
+    assert read_image(tmp_path / "a.png").notes == ("turned",)
     assert np.array_equal(pixels(tmp_path / "a.png"), np.rot90(np.asarray(noise()), -1))
 
 
 def test_an_animation_is_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    found = read_picture(tmp_path / "a.gif")
+    found = read_image(tmp_path / "a.gif")
     assert found.notes == ("animated",)
     assert found.image.getpixel((0, 0)) == (255, 0, 0)
 
@@ -78,14 +78,14 @@ def test_an_animation_is_its_first_frame(tmp_path: Path) -> None:
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
     deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     Image.fromarray(deep).save(tmp_path / "a.png")
-    found = read_picture(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png")
     assert found.notes == ("deep",)
     assert np.abs(np.asarray(found.image)[..., 0] - deep / 257).max() <= 1
 
 
 def test_one_pixel_is_read_and_named(tmp_path: Path) -> None:
     noise(1, 1).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png").notes == ("tiny",)
+    assert read_image(tmp_path / "a.png").notes == ("tiny",)
 
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "text", "absent"])
@@ -96,8 +96,8 @@ def test_what_is_no_whole_picture_is_refused(tmp_path: Path, kind: str) -> None:
     content = {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no picture"}.get(kind)
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(Unreadable) as caught:
-        read_picture(path)
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(path)
     assert str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
@@ -108,7 +108,7 @@ def test_the_mark_is_of_the_pixels_and_not_of_the_file(tmp_path: Path) -> None:
     noise(seed=1).save(tmp_path / "c.png")
     noise().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "d.png")
     marks = [
-        content_mark(read_picture(tmp_path / name).image)
+        content_hash(read_image(tmp_path / name).image)
         for name in ("a.png", "b.bmp", "c.png", "d.png")
     ]
     assert marks[0] == marks[1]

@@ -11,7 +11,7 @@ from holdfast.data.columns.roles import (
     TARGET,
     TEXT,
     Role,
-    guess,
+    guess_column,
     usual_names,
     usual_pair,
 )
@@ -48,7 +48,7 @@ CASES = [
 def test_a_role_is_told_or_asked_for(
     role: Role, columns: list[Profile], name: str | None, because: str
 ) -> None:
-    found = guess(role, {one.name: one for one in columns})
+    found = guess_column(role, {one.name: one for one in columns})
     assert found.name == name
     assert because in (found.because if name else " ".join(found.among))
 
@@ -62,7 +62,7 @@ def test_usual_names_are_keys_and_stand_once(role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_column_alone_with_a_usual_name_is_chosen(role: Role) -> None:
     for name in role.usual:
-        assert guess(role, {"qq": column("qq"), name: column(name)}).name == name
+        assert guess_column(role, {"qq": column("qq"), name: column(name)}).name == name
 
 
 def test_pairs_and_names_are_found_whatever_their_spelling() -> None:

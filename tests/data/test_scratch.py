@@ -66,9 +66,9 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    scratch._folder.cache_clear()
+    scratch._scratch_folder.cache_clear()
     yield folder
-    scratch._folder.cache_clear()
+    scratch._scratch_folder.cache_clear()
 
 
 def test_what_a_killed_process_left_goes_at_the_next_start(base: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_folder_of_a_live_process_stays_and_so_does_a_stranger_s(base: Path)
     (base / f"{mine.name}file").write_text("x")
     (base / "else" / "mine.txt").write_text("mine")
     before = sorted(path.name for path in base.iterdir())
-    scratch._folder.cache_clear()
+    scratch._scratch_folder.cache_clear()
     other = scratch_file("rows").parent
     assert other != mine
     assert sorted(path.name for path in base.iterdir()) == sorted([*before, other.name])
@@ -128,7 +128,7 @@ def test_a_child_holds_its_parent_s_folder_no_longer_than_the_parent(base: Path)
         assert folder.is_dir(), "its process lives"
         parent.kill()
         parent.wait()
-        scratch._folder.cache_clear()
+        scratch._scratch_folder.cache_clear()
         assert scratch_file("rows").parent != mine
         assert not folder.exists()
     finally:

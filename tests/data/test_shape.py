@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.columns.shape import RowsShape, shape_of
-from holdfast.data.source import read_first
+from holdfast.data.columns.shape import RowsShape, detect_shape
+from holdfast.data.source import read_first_batch
 
 WORDS = ["red", "blue", "green", "small", "large", "old", "new", "fine"]
 TURNS = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]
@@ -25,7 +25,7 @@ def shape(tmp_path: Path, columns: dict[str, Any], n: int = 60, **named: Any) ->
     path = tmp_path / "rows.jsonl"
     rows = [{name: make(i) for name, make in columns.items()} for i in range(n)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return shape_of(read_first(path, None, None), **named)
+    return detect_shape(read_first_batch(path, None, None), **named)
 
 
 def label(n: int) -> str:
@@ -132,14 +132,14 @@ def test_a_named_column_that_is_not_there_is_left_to_the_reader(tmp_path: Path) 
     ],
 )
 def test_real_files_that_are_to_be_written(shared_data: Path, file: str, form: str) -> None:
-    assert shape_of(read_first(shared_data / file, None, None)).form == form
+    assert detect_shape(read_first_batch(shared_data / file, None, None)).form == form
 
 
 @pytest.mark.parametrize("folder", ["cr", "mr", "trec", "banking77", "ai_text"])
 def test_real_files_of_classes(shared_data: Path, folder: str) -> None:
     for path in sorted((shared_data / folder).iterdir()):
         if path.name != "README.md":
-            assert shape_of(read_first(path, None, None)).form == "classes", path
+            assert detect_shape(read_first_batch(path, None, None)).form == "classes", path
 
 
 def test_a_csv_is_looked_into_though_its_reader_begins_with_the_columns_alone(
@@ -148,6 +148,6 @@ def test_a_csv_is_looked_into_though_its_reader_begins_with_the_columns_alone(
     path = tmp_path / "rows.csv"
     lines = [f'"{text(i, 30)}","{text(i + 1, 8)}"' for i in range(60)]
     path.write_text("\n".join(["dialogue,summary", *lines]), encoding="utf-8")
-    raw = read_first(path, None, None)
+    raw = read_first_batch(path, None, None)
     assert len(raw.table) == 60
-    assert shape_of(raw).form == "pair"
+    assert detect_shape(raw).form == "pair"

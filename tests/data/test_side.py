@@ -13,10 +13,10 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.data.columns.extra import (
     Column,
     ColumnRequest,
-    asked_columns,
-    days_of,
+    parse_column_requests,
+    parse_days,
     fit_column,
-    number_of,
+    parse_number,
 )
 
 
@@ -74,14 +74,14 @@ def test_a_date_is_days_and_its_places_in_week_and_year() -> None:
     assert week[0] == pytest.approx(week[1])
     assert not np.allclose(week[0], week[2])
     assert (week**2).sum(axis=1) == pytest.approx(1)
-    assert days_of("1970-01-02T12:00:00Z") == 1.5
-    assert days_of("1970-01-02T12:00:00+02:00") == pytest.approx(1.5 - 2 / 24)
+    assert parse_days("1970-01-02T12:00:00Z") == 1.5
+    assert parse_days("1970-01-02T12:00:00+02:00") == pytest.approx(1.5 - 2 / 24)
 
 
 def test_cells_are_read_as_the_numbers_that_people_write() -> None:
     written = ["1,234.5", " 12 %", "true", "1e3", "-0.5"]
-    assert [number_of(one) for one in written] == [1234.5, 12, 1, 1000, -0.5]
-    assert all(np.isnan(number_of(one)) for one in ("", "inf", "a1", "1,2", None))
+    assert [parse_number(one) for one in written] == [1234.5, 12, 1, 1000, -0.5]
+    assert all(np.isnan(parse_number(one)) for one in ("", "inf", "a1", "1,2", None))
 
 
 def test_few_different_numbers_are_grades_unless_the_recipe_says_numbers() -> None:
@@ -107,11 +107,11 @@ def test_what_cannot_be_a_feature_is_refused(
 
 
 def test_kinds_follow_the_last_colon_of_a_name() -> None:
-    assert asked_columns(["a", "b:number", "c:d:date"]) == (
+    assert parse_column_requests(["a", "b:number", "c:d:date"]) == (
         ColumnRequest("a"),
         ColumnRequest("b", "number"),
         ColumnRequest("c:d", "date"),
     )
     for wrong in (["a:numbre"], ["text.lenght"], ["a", "a:number"]):
         with pytest.raises(RecipeError, match=r"data\.features"):
-            asked_columns(wrong)
+            parse_column_requests(wrong)

@@ -14,7 +14,7 @@ from holdfast.core.errors import DataError
 from holdfast.data.load import load_table
 from holdfast.data.options import RowOptions
 from holdfast.data.readers import hub
-from holdfast.data.readers.hub import HubName, parse_hub_name, refusal
+from holdfast.data.readers.hub import HubName, parse_hub_name, hub_error
 from holdfast.data.source import read_source
 
 
@@ -108,7 +108,7 @@ def test_a_hub_that_does_not_resolve_is_refused_without_waiting(
 
 def test_a_gated_data_set_names_the_licence_and_the_token() -> None:
     error = datasets.exceptions.DatasetNotFoundError("Dataset 'x/y' is a gated dataset on the Hub.")
-    message = str(refusal(HubName("x/y"), error))
+    message = str(hub_error(HubName("x/y"), error))
     assert "licence" in message
     assert "HF_TOKEN" in message
 

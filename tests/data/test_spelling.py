@@ -114,7 +114,7 @@ def test_one_class_beside_missing_labels_asks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [None, ("a", "b")])
 def test_several_labels_are_merged_one_by_one(tmp_path: Path, names: Any) -> None:
     cells = ["a|b", "a", "B |a", "N/A", "b|N/A", "b", "A", "a"] * 9
-    table = load(tmp_path / "a.csv", cells, kind="several", classes=names)
+    table = load(tmp_path / "a.csv", cells, label_kind="several", classes=names)
     assert table.names == ("a", "b")
     assert list(table.rows["labels"])[:7] == [[0, 1], [0], [0, 1], [1], [1], [0], [0]]
     assert [f.count for f in table.findings if f.check == "missing_label"] == [9]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.data.tags.scheme import entity_types, find_scheme, order_of_tags
+from holdfast.data.tags.scheme import entity_types, detect_scheme, tag_order
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from holdfast.data.tags.scheme import entity_types, find_scheme, order_of_tags
     ],
 )
 def test_the_scheme_is_found_without_a_break(sentences: str, scheme: str) -> None:
-    found = find_scheme([line.split() for line in sentences.split("|")])
+    found = detect_scheme([line.split() for line in sentences.split("|")])
     assert (found.scheme, found.breaks) == (scheme, ())
 
 
@@ -49,25 +49,25 @@ def test_the_scheme_is_found_without_a_break(sentences: str, scheme: str) -> Non
 def test_the_first_break_is_named_with_what_would_be_right(
     sentences: str, scheme: str, row: int, word: int, better: str
 ) -> None:
-    found = find_scheme([line.split() for line in sentences.split("|")])
+    found = detect_scheme([line.split() for line in sentences.split("|")])
     first = found.breaks[0]
     assert (found.scheme, first.row, first.word, first.better) == (scheme, row, word, better)
 
 
 def test_tags_are_ordered_by_type_and_every_type_has_every_mark() -> None:
-    assert order_of_tags(["I-PER", "O", "B-PER", "B-LOC"]) == (
+    assert tag_order(["I-PER", "O", "B-PER", "B-LOC"]) == (
         "O",
         "B-LOC",
         "I-LOC",
         "B-PER",
         "I-PER",
     )
-    assert order_of_tags(["S-A", "E-B", "B-B", "O", "I-B"]) == (
+    assert tag_order(["S-A", "E-B", "B-B", "O", "I-B"]) == (
         "O",
         *("B-A", "I-A", "E-A", "S-A"),
         *("B-B", "I-B", "E-B", "S-B"),
     )
-    assert order_of_tags(["NOUN", "ADV"]) == ("ADV", "NOUN")
+    assert tag_order(["NOUN", "ADV"]) == ("ADV", "NOUN")
 
 
 def test_types_are_those_behind_the_prefix() -> None:

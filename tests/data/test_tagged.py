@@ -15,7 +15,7 @@ import pytest
 from holdfast.core.errors import DataError
 from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
-from holdfast.data.tags.conll import looks_like_conll, read_conll
+from holdfast.data.tags.conll import has_conll_content, read_conll
 from holdfast.data.tags.sentences import load_tagged, read_tagged, tagged_shape
 
 ROWS = [
@@ -191,7 +191,7 @@ def test_a_text_is_taken_for_conll_by_its_tags_alone(
 ) -> None:
     path = tmp_path / "a.txt"
     path.write_text(text, encoding="utf-8")
-    assert looks_like_conll(path) is is_it
+    assert has_conll_content(path) is is_it
 
 
 def test_a_tsv_with_a_header_of_lists_is_a_table(tmp_path: Path) -> None:

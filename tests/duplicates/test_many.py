@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from holdfast.core.errors import Defect
 from holdfast.data.table import Table
 from holdfast.duplicates import duplicates, hashed_bags, words
-from holdfast.duplicates.duplicates import Copies, find_copies_of_few, find_copies_of_many
-from holdfast.duplicates.engines import Threads
+from holdfast.duplicates.duplicates import Duplicates, find_duplicates_in_memory, find_duplicates_in_blocks
+from holdfast.duplicates.engines import ThreadEngine
 from holdfast.duplicates.hashed_bags import hash_spans, word_hashes
-from holdfast.duplicates.loose import find_loose_copies
+from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.words import ArrowTexts, RowTexts
 
 Read = Callable[[str], tuple[list[str], list[str]]]
@@ -33,12 +33,12 @@ FILES = {"cr": "cr/cr.csv", "mr": "mr/mr.csv", "trec": "trec/train.csv"}
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks, passes and parts so small that a few hundred texts need many of each."""
     for module in (hashed_bags, words):
-        if hasattr(module, "BLOCK"):
-            monkeypatch.setattr(module, "BLOCK", 37)
-    monkeypatch.setattr(hashed_bags, "CHARACTERS", 900)
-    monkeypatch.setattr(hashed_bags, "_WORDS", 501)
-    monkeypatch.setattr(hashed_bags, "AT_ONCE", 200)
-    monkeypatch.setattr(hashed_bags, "_ROWS", 101)
+        if hasattr(module, "BLOCK_TEXTS"):
+            monkeypatch.setattr(module, "BLOCK_TEXTS", 37)
+    monkeypatch.setattr(hashed_bags, "BLOCK_CHARACTERS", 900)
+    monkeypatch.setattr(hashed_bags, "_WORDS_AT_ONCE", 501)
+    monkeypatch.setattr(hashed_bags, "ENTRIES_PER_PART", 200)
+    monkeypatch.setattr(hashed_bags, "_ROWS_AT_ONCE", 101)
 
 
 def planted(texts: list[str], alter: Alter, seed: int) -> list[str]:
@@ -49,8 +49,8 @@ def planted(texts: list[str], alter: Alter, seed: int) -> list[str]:
     return texts + [alter(text, corpus, rng) for text in texts if text.split()] + shouted + twice
 
 
-def same(one: Copies, other: Copies) -> bool:
-    def arrays(copies: Copies) -> list[object]:
+def same(one: Duplicates, other: Duplicates) -> bool:
+    def arrays(copies: Duplicates) -> list[object]:
         links = copies.links
         return [copies.groups, copies.exact, copies.contents, *map(links.__getattribute__, LINKS)]
 
@@ -65,8 +65,8 @@ def test_two_searches_find_what_one_finds_with_everything_in_memory(
     name: str, real_texts: Read, alter: Alter
 ) -> None:
     rows = planted(real_texts(FILES[name])[0], alter, seed=3)
-    few = find_copies_of_few(rows, seed=7)
-    many = find_copies_of_many(rows, seed=7)
+    few = find_duplicates_in_memory(rows, seed=7)
+    many = find_duplicates_in_blocks(rows, seed=7)
     assert len(few.links) > 2000
     assert same(few, many)
 
@@ -75,10 +75,10 @@ def test_threads_blocks_and_passes_change_nothing(
     small_blocks: None, real_texts: Read, alter: Alter
 ) -> None:
     rows = planted(real_texts(FILES["trec"])[0][:400], alter, seed=4)
-    alone = find_copies_of_many(rows)
+    alone = find_duplicates_in_blocks(rows)
     assert len(alone.links) > 100
-    assert same(find_copies_of_few(rows), alone)
-    assert same(alone, find_copies_of_many(rows, engine=Threads(3)))
+    assert same(find_duplicates_in_memory(rows), alone)
+    assert same(alone, find_duplicates_in_blocks(rows, engine=ThreadEngine(3)))
 
 
 def test_long_texts_and_texts_of_letters_alone_go_through_the_same_search(alter: Alter) -> None:
@@ -93,7 +93,7 @@ def test_long_texts_and_texts_of_letters_alone_go_through_the_same_search(alter:
         "!!",
         "x" * 5000,
     ]
-    assert same(find_copies_of_few(rows), find_copies_of_many(rows))
+    assert same(find_duplicates_in_memory(rows), find_duplicates_in_blocks(rows))
 
 
 WORDS = st.sampled_from(
@@ -104,17 +104,17 @@ WORDS = st.sampled_from(
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(WORDS, max_size=14).map(" ".join), max_size=25))
 def test_any_few_words_in_any_texts(rows: list[str]) -> None:
-    assert same(find_copies_of_few(rows), find_copies_of_many(rows))
+    assert same(find_duplicates_in_memory(rows), find_duplicates_in_blocks(rows))
 
 
 def test_large_sources_take_the_bounded_search(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(duplicates, "MANY", 3)
+    monkeypatch.setattr(duplicates, "IN_MEMORY_TEXTS", 3)
     monkeypatch.setattr(
-        duplicates, "find_copies_of_many", lambda rows, **_: asked.append(len(rows))
+        duplicates, "find_duplicates_in_blocks", lambda rows, **_: asked.append(len(rows))
     )
-    duplicates.find_copies(["a", "b"])
-    duplicates.find_copies(["a", "b", "c"])
+    duplicates.find_duplicates(["a", "b"])
+    duplicates.find_duplicates(["a", "b", "c"])
     assert asked == [3]
 
 
@@ -194,7 +194,7 @@ def test_loose_copies_are_the_pairs_that_counting_words_finds(share: float) -> N
         rng.shuffle(split)
         rows.append(" ".join(split))
     rows = list(dict.fromkeys(rows))
-    links = find_loose_copies(rows, share=share).pairs()
+    links = find_loose_duplicates(rows, share=share).pairs()
     found = zip(links.first.tolist(), links.second.tolist(), links.similarity.tolist(), strict=True)
     expected = oracle(rows, share)
     given_ = {(a, b): similarity for a, b, similarity in found}
@@ -214,7 +214,7 @@ def test_loose_copies_of_real_texts_with_words_changed_are_found(real_texts: Rea
             for at in rng.sample(range(len(split)), int(share * len(split) + 1e-9)):
                 split[at] = rng.choice(corpus)
             changed.append(" ".join(split))
-        loose = find_loose_copies(rows + changed, share=0.3)
+        loose = find_loose_duplicates(rows + changed, share=0.3)
         links = loose.pairs()
         pairs = set(zip(links.first.tolist(), links.second.tolist(), strict=True))
         exact = loose.exact
@@ -225,4 +225,4 @@ def test_loose_copies_of_real_texts_with_words_changed_are_found(real_texts: Rea
 @pytest.mark.parametrize("share", [0.0, 0.6, -1.0])
 def test_a_share_out_of_range_is_refused(share: float) -> None:
     with pytest.raises(Defect, match="share of differing words"):
-        find_loose_copies(["a"], share=share)
+        find_loose_duplicates(["a"], share=share)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from holdfast.duplicates.pictures import SIDE, Thumbnails, aligned, near_pictures, thumbnail_of
+from holdfast.duplicates.images import THUMBNAIL_PIXELS, Thumbnails, aligned_correlation, near_duplicate_images, thumbnail_of
 
 
 def scenes(n: int, seed: int = 0, side: int = 96) -> list[Image.Image]:
@@ -62,7 +62,7 @@ def test_the_hash_is_the_signs_of_the_lowest_frequencies() -> None:
 def test_a_small_change_is_found(change: str) -> None:
     images = scenes(80)
     changed = [CHANGES[change](image) for image in images[:20]]
-    found = near_pictures(small([*images, *changed]))
+    found = near_duplicate_images(small([*images, *changed]))
     truth = {(at, 80 + at) for at in range(20)}
     pairs = {*zip(found.first.tolist(), found.second.tolist(), strict=True)}
     assert pairs <= truth
@@ -70,8 +70,8 @@ def test_a_small_change_is_found(change: str) -> None:
 
 
 def test_other_pictures_are_no_copies() -> None:
-    assert len(near_pictures(small(scenes(200)))) == 0
-    assert len(near_pictures(small(scenes(100)), small(scenes(100, seed=1)))) == 0
+    assert len(near_duplicate_images(small(scenes(200)))) == 0
+    assert len(near_duplicate_images(small(scenes(100)), small(scenes(100, seed=1)))) == 0
 
 
 def test_pictures_that_are_all_alike_need_more() -> None:
@@ -86,33 +86,33 @@ def test_pictures_that_are_all_alike_need_more() -> None:
     ]
     table = small(forms)
     assert np.median(table.crowding) > 0.9
-    assert len(near_pictures(table)) == 0
+    assert len(near_duplicate_images(table)) == 0
     copied = small([*forms, *(jpeg(form, 90) for form in forms[:10])])
-    assert len(near_pictures(copied)) >= 8
+    assert len(near_duplicate_images(copied)) >= 8
 
 
 def test_the_correlation_is_that_of_the_overlap_at_the_best_shift() -> None:
     rng = np.random.default_rng(0)
-    field = rng.integers(0, 256, (SIDE + 4, SIDE + 4, 3), dtype=np.uint8)
-    one, other = field[:SIDE, :SIDE], field[2 : SIDE + 2, 1 : SIDE + 1]
+    field = rng.integers(0, 256, (THUMBNAIL_PIXELS + 4, THUMBNAIL_PIXELS + 4, 3), dtype=np.uint8)
+    one, other = field[:THUMBNAIL_PIXELS, :THUMBNAIL_PIXELS], field[2 : THUMBNAIL_PIXELS + 2, 1 : THUMBNAIL_PIXELS + 1]
     pixels = np.stack([one, other])
-    assert aligned(pixels, pixels, np.array([0]), np.array([1]))[0] == pytest.approx(1, abs=1e-5)
+    assert aligned_correlation(pixels, pixels, np.array([0]), np.array([1]))[0] == pytest.approx(1, abs=1e-5)
     far = np.stack([one, field[4:, 4:]])
-    assert aligned(far, far, np.array([0]), np.array([1]))[0] < 0.5
+    assert aligned_correlation(far, far, np.array([0]), np.array([1]))[0] < 0.5
     still = np.corrcoef(one.reshape(-1).astype(float), one.reshape(-1).astype(float) ** 2)[0, 1]
     square = (one.astype(float) ** 2 / 255).astype(np.uint8)
     pair = np.stack([one, square])
-    assert aligned(pair, pair, np.array([0]), np.array([1]))[0] == pytest.approx(still, abs=2e-3)
+    assert aligned_correlation(pair, pair, np.array([0]), np.array([1]))[0] == pytest.approx(still, abs=2e-3)
 
 
 def test_pictures_of_one_colour_are_left_out() -> None:
     plain = [Image.new("RGB", (20, 20), shade) for shade in ("white", "white", "red")]
     table = small([*plain, *scenes(5)])
     assert table.flat.tolist() == [True] * 3 + [False] * 5
-    assert len(near_pictures(table)) == 0
+    assert len(near_duplicate_images(table)) == 0
 
 
 def test_candidates_of_a_model_are_confirmed_by_the_pixels() -> None:
     table = small(scenes(30))
     vectors = np.ones((30, 4), np.float32) / 2  # a model that finds all alike
-    assert len(near_pictures(table, vectors=vectors)) == 0
+    assert len(near_duplicate_images(table, vectors=vectors)) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.duplicates.semantic import AGREEMENT, paraphrases, states_alike
+from holdfast.duplicates.semantic import MIN_AGREEMENT, paraphrases, same_numbers_and_negation
 from holdfast.duplicates.vectors import shared_similarity
 
 
@@ -32,7 +32,7 @@ def test_agreement_does_not_depend_on_what_all_rows_share(shared, apart, found) 
         # By hand: the cosine, less what is shared, over what is left.
         cosine, mean = float(vectors[0] @ vectors[200]), shared_similarity(vectors)
         assert pairs.similarity[0] == pytest.approx((cosine - mean) / (1 - mean), abs=1e-5)
-        assert pairs.similarity[0] >= AGREEMENT
+        assert pairs.similarity[0] >= MIN_AGREEMENT
 
 
 def test_other_numbers_or_one_negation_refuse_a_pair() -> None:
@@ -45,7 +45,7 @@ def test_other_numbers_or_one_negation_refuse_a_pair() -> None:
         ("i do n 't like it", "i dont like it", 1),
     ]:
         assert len(paraphrases(vectors, [one, *texts[1:], other])) == kept
-        assert states_alike(one, other) == bool(kept)
+        assert same_numbers_and_negation(one, other) == bool(kept)
 
 
 def test_rows_of_one_text_have_no_paraphrases() -> None:

@@ -94,9 +94,9 @@ def test_nan_in_a_log_stays_nan_and_an_empty_cell_is_absent(tmp_path: Path) -> N
     curves = read_curves(path)
     assert curves.train is not None
     assert curves.valid is not None
-    assert curves.train.at.tolist() == [1, 3]
+    assert curves.train.positions.tolist() == [1, 3]
     assert math.isnan(curves.train.values[0])
-    assert curves.valid.at.tolist() == [1, 2]
+    assert curves.valid.positions.tolist() == [1, 2]
     assert curves.best == 2
 
 
@@ -104,7 +104,7 @@ def test_after_a_resume_the_later_rows_count_and_it_is_said(tmp_path: Path) -> N
     rows = [f"{e},{1 / (e + 1)},{v}" for e, v in [(0, 9), (1, 8), (2, 7), (3, 6), (1, 5), (2, 4)]]
     curves = read_curves(write(tmp_path / "a.csv", "\n".join(["epoch,loss,val_loss", *rows])))
     assert curves.valid is not None
-    assert curves.valid.at.tolist() == [0, 1, 2]
+    assert curves.valid.positions.tolist() == [0, 1, 2]
     assert curves.valid.values.tolist() == [9, 5, 4]
     assert any("resumed" in decision.because for decision in curves.decisions)
 
@@ -162,7 +162,7 @@ def test_a_metric_that_rises_stands_in_for_a_missing_loss(tmp_path: Path) -> Non
     path = write(tmp_path / "a.csv", "epoch,loss,val_accuracy\n0,1,0.5\n1,0.5,0.9\n2,0.2,0.8\n")
     curves = read_curves(path)
     assert curves.valid is not None
-    assert curves.valid.rises
+    assert curves.valid.higher_is_better
     assert curves.best == 1
 
 
@@ -271,7 +271,7 @@ def test_every_real_log_is_read(shared_data: Path) -> None:
         nan = file.name.startswith("anra8571")
         assert (curves.best is None) == nan
         if not nan:
-            assert curves.valid.values[curves.valid.at == curves.best] == np.nanmin(
+            assert curves.valid.values[curves.valid.positions == curves.best] == np.nanmin(
                 curves.valid.values
             )
 

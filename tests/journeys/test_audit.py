@@ -183,7 +183,7 @@ def test_a_check_that_falls_over_costs_no_other_finding(files, holdfast, monkeyp
     def fall(_: object) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setitem(all_checks()._things, "near_duplicates", replace(check, run=fall))
+    monkeypatch.setitem(all_checks()._entries, "near_duplicates", replace(check, run=fall))
     train, test = files
     done = holdfast("audit", train, "--against", test, "--set", "audit.rows=0", "--json")
     assert done.code == 1

@@ -30,8 +30,8 @@ def test_audit_on_ray_says_what_it_says_here(
 ) -> None:
     ray = pytest.importorskip("ray")
     # Several blocks and passes, as a table of millions has them.
-    monkeypatch.setattr(hashed_bags, "BLOCK", 100)
-    monkeypatch.setattr(hashed_bags, "AT_ONCE", 1000)
+    monkeypatch.setattr(hashed_bags, "BLOCK_TEXTS", 100)
+    monkeypatch.setattr(hashed_bags, "ENTRIES_PER_PART", 1000)
     texts, labels = real_texts("mr/mr.csv")
     texts = [text for text in texts if len(text.split()) >= 10][:200]
     rng, words = random.Random(1), " ".join(texts).split()

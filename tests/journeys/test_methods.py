@@ -58,7 +58,7 @@ class Lowest:
 def flood() -> Iterator[None]:
     METHODS.add("flood", Method(Flood, lambda asked: Parts(terms=(asked,), listeners=lowest)))
     yield
-    del METHODS._things["flood"]
+    del METHODS._entries["flood"]
     Lowest.made.clear()
 
 

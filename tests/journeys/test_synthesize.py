@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override, read_recipe
 
@@ -61,7 +61,7 @@ def test_useful_rows_are_used_marked_and_no_copies_of_any_row(
     assert result["data"]["added"]["synthetic"] == block["passed"]
     known = [text for text, _ in _table(rows / "rows.csv")]
     new = [one["text"] for one in block["rows"]]
-    groups = find_copies([*known, *new]).groups
+    groups = find_duplicates([*known, *new]).groups
     assert not set(groups[: len(known)].tolist()) & set(groups[len(known) :].tolist())
     splits = pq.read_table(tmp_path / "run" / "splits.parquet")
     assert len(splits) == 240

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from holdfast.core.errors import RecipeError
-from holdfast.plan.task import with_task
+from holdfast.plan.task import resolve_task
 from holdfast.recipe import Recipe, override
 
 ROWS = 60
@@ -91,7 +91,7 @@ def test_rows_and_model_say_the_task(
     made: dict[str, Path], models: dict[str, str], rows: str, model: str, task: str
 ) -> None:
     recipe = override(Recipe(), [f"data.path={made[rows]}", f"model.name={models[model]}"])
-    resolved, (why,) = with_task(recipe)
+    resolved, (why,) = resolve_task(recipe)
     assert (resolved.task, why.what, why.chosen) == (task, "task", task)
     assert len(why.because) > 20
 
@@ -99,7 +99,7 @@ def test_rows_and_model_say_the_task(
 @pytest.mark.parametrize("task", ["seq2seq", "text-classification"])
 def test_a_task_that_is_said_wins(made: dict[str, Path], task: str) -> None:
     recipe = override(Recipe(), [f"data.path={made['plain']}", f"task={task}"])
-    assert with_task(recipe) == (recipe, ())
+    assert resolve_task(recipe) == (recipe, ())
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_an_encoder_in_a_folder_is_refused_alike(
 ) -> None:
     recipe = override(Recipe(), [f"data.path={made['pairs']}", f"model.name={models['encoder']}"])
     with pytest.raises(RecipeError, match="writes no text"):
-        with_task(recipe)
+        resolve_task(recipe)
 
 
 def test_a_decoder_reads_a_source_and_its_target_as_prompt_and_answer(

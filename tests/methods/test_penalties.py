@@ -12,7 +12,7 @@ from sklearn.linear_model import ElasticNet as SklearnElasticNet
 from sklearn.linear_model import Lasso
 from torch import nn
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.methods.penalties import (
@@ -240,7 +240,7 @@ def test_a_penalty_on_nothing_is_refused() -> None:
     with pytest.raises(RecipeError, match="none learns") as caught:
         parts_of({"l1": {"strength": 1.0, "place": "head"}}).prepares(loaded)
     assert "place=all" in caught.value.remedy
-    with recorded() as told:
+    with record_decisions() as told:
         parts_of({"l1": {"strength": 1.0, "place": "all"}}).prepares(loaded)
     (made,) = told
     assert isinstance(made, Decision)

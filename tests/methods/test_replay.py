@@ -36,7 +36,7 @@ def test_own_rows_come_as_they_would_without() -> None:
 def test_the_share_of_the_work_is_kept_in_the_long_run(share: float, length: int) -> None:
     source = ReplaySource(EveryRow(), Rows(np.full(30, length)), share)
     draws = [source.draw(pool(), step) for step in range(400)]
-    general = sum(length * len(d.beside) for d in draws if d.beside is not None)
+    general = sum(length * len(d.auxiliary) for d in draws if d.auxiliary is not None)
     # Of whole batches: the last of an epoch is smaller.
     assert general / (400 * 8 * 20) == pytest.approx(share, rel=0.05)
 
@@ -44,7 +44,7 @@ def test_the_share_of_the_work_is_kept_in_the_long_run(share: float, length: int
 def test_every_general_row_comes_once_before_one_comes_again() -> None:
     source = ReplaySource(EveryRow(), Rows(np.full(9, 20)), 0.4)
     seen = np.concatenate(
-        [d.beside.places for d in (source.draw(pool(), s) for s in range(200)) if d.beside]
+        [d.auxiliary.places for d in (source.draw(pool(), s) for s in range(200)) if d.auxiliary]
     )
     for turn in range(len(seen) // 9):
         assert sorted(seen[9 * turn : 9 * turn + 9]) == list(range(9))
@@ -53,7 +53,7 @@ def test_every_general_row_comes_once_before_one_comes_again() -> None:
 
 def test_they_are_no_training_rows() -> None:
     source = ReplaySource(EveryRow(), Rows(np.full(9, 20)), 0.5)
-    beside = source.draw(pool(), 0).beside
+    beside = source.draw(pool(), 0).auxiliary
     assert beside is not None
     assert beside.rows.min() >= 50
     assert beside.places is not None

@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import nn
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.methods.dropout import DropoutRates, set_rates
 from holdfast.models.places import blocks_of, dropouts_by_place, word_tables
@@ -180,7 +180,7 @@ def test_rates_are_set_by_place_and_nowhere_else(made: Any) -> None:
     before = {(id(d.module), d.attribute): d.rate for d in dropouts_by_place(network)}
     there = {one.place for one in dropouts_by_place(network)}
     rates = DropoutRates(attention=0.3) if "attention" in there else DropoutRates(head=0.3)
-    with recorded() as log:
+    with record_decisions() as log:
         set_rates(rates, SimpleNamespace(network=network))
     (told,) = log
     place = told.chosen.split()[0]

@@ -313,7 +313,7 @@ def test_remedies_for_a_transformers_log_are_arguments_that_its_trainer_takes(tm
 
     seen = set()
     for label, train, valid in TABLE:
-        log = replace(curves(train, valid), source="hf_trainer_state", planned=400.0)
+        log = replace(curves(train, valid), source="hf_trainer_state", planned_end=400.0)
         for remedy in judge_curves(log).remedies:
             call = f"dict({', '.join(arguments(remedy, log))})"
             given = {"eval_strategy": "epoch", "save_strategy": "epoch", **eval(call)}
@@ -353,7 +353,7 @@ def test_a_metric_that_falls_past_its_best_overfits() -> None:
 def test_the_unit_of_the_loss_and_the_axis_change_nothing(label, train, valid, factor) -> None:
     log = curves(train, valid)
     scaled = {
-        side: None if s is None else replace(s, values=s.values * factor, at=s.at * 500)
+        side: None if s is None else replace(s, values=s.values * factor, positions=s.positions * 500)
         for side, s in (("train", log.train), ("valid", log.valid))
     }
     assert judge_curves(replace(log, **scaled)).label == label
@@ -361,8 +361,8 @@ def test_the_unit_of_the_loss_and_the_axis_change_nothing(label, train, valid, f
 
 def test_a_run_that_was_to_go_on_is_learning_where_a_finished_one_underfits() -> None:
     line = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5]
-    assert judge_curves(curves(line, line, planned=6)).label == "underfit"
-    assert judge_curves(curves(line, line, planned=60)).label == "learning"
+    assert judge_curves(curves(line, line, planned_end=6)).label == "underfit"
+    assert judge_curves(curves(line, line, planned_end=60)).label == "learning"
 
 
 @pytest.mark.parametrize("points", [8, 20, 60])

@@ -12,7 +12,7 @@ import pytest
 from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.data.table import Added, added_texts, join_added
+from holdfast.data.table import AddedRows, added_texts, join_added
 from holdfast.fits.fit import fit
 from holdfast.models.probes.probe import ExtraRows, fit_probe
 from holdfast.prepare.model import prepare
@@ -67,7 +67,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Prepare
 
 
 @pytest.fixture(scope="module")
-def added(plain: PreparedData) -> Added:
+def added(plain: PreparedData) -> AddedRows:
     return join_added(
         added_texts(plain.rows, list(WORDS.values()), [0, 1, 2], origin="name", weights=2.0),
         added_texts(plain.rows, ["w1 w4", "w12 w14"], [0, 1], origin="synthetic"),
@@ -75,7 +75,7 @@ def added(plain: PreparedData) -> Added:
 
 
 def test_rows_that_are_left_out_or_weigh_nothing_change_no_bit(
-    plain: PreparedData, added: Added
+    plain: PreparedData, added: AddedRows
 ) -> None:
     wanted = digest(fit(plain, TRAIN, VALID, SETTINGS))
     left_out = fit(plain.extended(added), TRAIN, VALID, {**SETTINGS, "train.added": []})
@@ -86,7 +86,7 @@ def test_rows_that_are_left_out_or_weigh_nothing_change_no_bit(
 
 
 def test_added_rows_are_learned_from_and_stand_nowhere_else(
-    plain: PreparedData, added: Added
+    plain: PreparedData, added: AddedRows
 ) -> None:
     both = plain.extended(added)
     fitted, without = (fit(one, TRAIN, VALID, SETTINGS) for one in (both, plain))
@@ -109,7 +109,7 @@ def test_added_rows_are_learned_from_and_stand_nowhere_else(
 
 
 def test_a_fit_chooses_by_origin_and_relabels_without_encoding(
-    plain: PreparedData, added: Added
+    plain: PreparedData, added: AddedRows
 ) -> None:
     both = plain.extended(added)
     names = fit(both, TRAIN, VALID, {**SETTINGS, "train.added": ["name"]})
@@ -179,7 +179,7 @@ def test_rows_beside_a_probe_are_in_no_held_out_fold_and_bring_classes() -> None
     assert np.array_equal(one.weight, fit_probe(x, y, classes=4, seed=0).weight)
 
 
-def test_faults_are_named(plain: PreparedData, added: Added, tmp_path: Path) -> None:
+def test_faults_are_named(plain: PreparedData, added: AddedRows, tmp_path: Path) -> None:
     like: Any = plain.rows
     with pytest.raises(Defect, match="classes"):
         added_texts(like, ["x"], [3], origin="name")

@@ -136,7 +136,7 @@ def test_two_that_make_the_gradient_cannot_both_join(prepared: PreparedData) -> 
         with pytest.raises(RunError, match="exclude each other"):
             additions.settled("other_sam", {}, {"sam": additions.settled("sam", {}, {})})
     finally:
-        del METHODS._things["other_sam"]
+        del METHODS._entries["other_sam"]
 
 
 @pytest.fixture(scope="module")

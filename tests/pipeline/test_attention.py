@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers as hf
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.fits.compose import choose_attention
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
@@ -42,7 +42,7 @@ def llama() -> CausalNetwork:
 
 def chosen(network: Any, longest: int, packed: bool = False) -> list[str]:
     rows = SimpleNamespace(lengths=np.array([3, longest]))
-    with recorded() as decisions:
+    with record_decisions() as decisions:
         choose_attention(network, rows, packed)
     assert (network.config._attn_implementation == "eager") == bool(decisions)
     return [decision.because for decision in decisions]

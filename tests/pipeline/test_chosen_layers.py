@@ -14,7 +14,7 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from holdfast.core.decisions import parted, recorded
+from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.fits.frozen import LayerSeen, choose_layers, left_alone, pooled, relative_gradient
 from holdfast.models.base import Layer
@@ -113,9 +113,9 @@ def test_each_layer_is_told_with_its_probe_and_nothing_is_left_behind() -> None:
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
     memory = {n: p.data_ptr() for n, p in network.named_parameters()}
     state = torch.get_rng_state()
-    with recorded() as log:
+    with record_decisions() as log:
         chosen = choose_layers(network, Task(), rows, 0, "none")  # type: ignore[arg-type]
-    told, _ = parted(log)
+    told, _ = decisions_and_findings(log)
     assert [one.chosen.split(":")[0] for one in told] == [
         chosen,
         "embeddings",

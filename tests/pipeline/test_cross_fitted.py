@@ -89,14 +89,14 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
     folds = make_folds(prepared.units, labels, 3, cross_fitting.seed_of(prepared))
     look, whole = fitted.trained.history[-1], fitted.training_plan
     for fold in folds:
-        assert not np.isin(prepared.units[fold.held], prepared.units[fold.train]).any()
+        assert not np.isin(prepared.units[fold.held_out], prepared.units[fold.train]).any()
         own = replace(prepared, recipe=cross_fitting.recipe_of_fold(whole))
         share = len(fold.train) / ROWS
         steps = steps_of_fold(whole.plan, share)
         alone = fit_with_steps(own, fold, steps)
-        logits = alone.measure(prepared.examples, fold.held)[1]
-        wanted = losses_of(logits, labels[fold.held])
-        np.testing.assert_allclose(look.valid_losses[fold.held], wanted, rtol=1e-4, atol=1e-5)
+        logits = alone.measure(prepared.examples, fold.held_out)[1]
+        wanted = losses_of(logits, labels[fold.held_out])
+        np.testing.assert_allclose(look.valid_losses[fold.held_out], wanted, rtol=1e-4, atol=1e-5)
     # And not by the network that learned from all.
     own_losses, _ = fitted.measure(fitted.training_plan.train, everything)
     assert not np.allclose(look.valid_losses, own_losses, rtol=1e-2)
@@ -133,7 +133,7 @@ def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: PreparedData) -> 
 
     def folds(marks: Any) -> list[list[int]]:
         dealt = make_folds(prepared.units, marks, 3, cross_fitting.seed_of(prepared))
-        return [fold.held.tolist() for fold in dealt]
+        return [fold.held_out.tolist() for fold in dealt]
 
     held = folds(labels)
     # Folds are dealt by class: a pair is needed whose exchange deals none anew.

@@ -13,7 +13,7 @@ from holdfast.methods.balance import Balance
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.methods.losses import LabelSmoothing
 from holdfast.methods.sam import Sam
-from holdfast.plan.defaults import asked_of, phases_of, resolve
+from holdfast.plan.defaults import conflict_query, plan_phases, resolve_settings
 from holdfast.recipe import Recipe
 from holdfast.training.plan import EveryRow, OnePass, Phase
 
@@ -32,8 +32,8 @@ def test_a_model_that_writes_has_no_warm_up_unless_it_is_asked_for(
     task: Any, given: float | None, share: float
 ) -> None:
     recipe = Recipe(task=task).with_changes(train={"warmup": given, "epochs": 8})
-    resolved, _ = resolve(recipe, 5_000_000, 600)
-    (phase,) = [p for p in phases_of(resolved, 5_000_000, 600) if p.name == "finetune"]
+    resolved, _ = resolve_settings(recipe, 5_000_000, 600)
+    (phase,) = [p for p in plan_phases(resolved, 5_000_000, 600) if p.name == "finetune"]
     assert phase.warmup == share
     assert phase.warmup_steps == math.ceil(share * phase.steps)
 
@@ -42,8 +42,8 @@ def planned(rows: int, **methods: Any) -> dict[str, Phase]:
     """The phases of a small classifier by name, with label smoothing and these methods."""
     recipe = Recipe(task="text-classification", methods=methods)
     recipe = recipe.with_changes(train={"label_smoothing": 0.2, "epochs": 8})
-    complete, _ = resolve(recipe, 5_000_000, rows)
-    return {phase.name: phase for phase in phases_of(complete, 5_000_000, rows)}
+    complete, _ = resolve_settings(recipe, 5_000_000, rows)
+    return {phase.name: phase for phase in plan_phases(complete, 5_000_000, rows)}
 
 
 def test_what_methods_bring_stands_in_the_phases_that_it_is_for() -> None:
@@ -65,7 +65,7 @@ def test_a_progressive_start_repeats_the_probe_only_where_there_is_one(
 ) -> None:
     """``probe_first`` is on by default; of what writes no head is fitted."""
     recipe = Recipe(task=task, methods={"probe_first": True, "progressive": True})
-    assert len(conflicts.useless(asked_of(recipe))) == found
+    assert len(conflicts.useless(conflict_query(recipe))) == found
 
 
 def test_without_methods_the_phases_are_the_ordinary_ones() -> None:
@@ -79,14 +79,14 @@ def test_without_methods_the_phases_are_the_ordinary_ones() -> None:
 @pytest.mark.parametrize("name", ["balance", "contrast"])
 def test_what_needs_classes_is_refused_where_a_row_has_none(task: Any, name: str) -> None:
     with pytest.raises(RecipeError, match=f"does not exist for {task}"):
-        resolve(Recipe(task=task, methods={name: True}), 5_000_000, 600, "small decoder")
+        resolve_settings(Recipe(task=task, methods={name: True}), 5_000_000, 600, "small decoder")
 
 
 @pytest.mark.parametrize("rows", [80, 316, 400])
 def test_many_classes_are_contrasted_in_larger_batches_and_few_are_as_before(rows: int) -> None:
     def planned(classes: int) -> Any:
-        complete, why = resolve(Recipe(), 5_000_000, rows, None, classes)
-        return phases_of(complete, 5_000_000, rows, None, classes), why[0].because
+        complete, why = resolve_settings(Recipe(), 5_000_000, rows, None, classes)
+        return plan_phases(complete, 5_000_000, rows, None, classes), why[0].because
 
     phases, because = planned(77)
     (phase,) = phases

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from holdfast.contract.fit import MemoryEstimate, TrainingPlan
-from holdfast.core.decisions import parted, recorded
+from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import MachineError
-from holdfast.core.machine import Limit
+from holdfast.core.machine import MemoryLimit
 from holdfast.fits.compose import make_ready, model_size
 from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_clearly_too_large
 from holdfast.prepare.model import prepare_divided
@@ -38,7 +38,7 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
 
 def available(mb: float) -> Any:
     """The machine has so many MB."""
-    return patch("holdfast.plan.memory.tightest", lambda: Limit(mb, "what the machine has free"))
+    return patch("holdfast.plan.memory.tightest_limit", lambda: MemoryLimit(mb, "what the machine has free"))
 
 
 def look(ready: TrainingPlan, mb: float | None = None) -> Any:
@@ -88,18 +88,18 @@ def test_a_group_s_limit_is_more_by_the_files_that_it_gives_back(
 ) -> None:
     from holdfast.plan import memory
 
-    def told(*limits: Limit) -> Limit:
+    def told(*limits: MemoryLimit) -> MemoryLimit:
         monkeypatch.setattr(memory, "memory_limits", lambda: list(limits))
-        return memory.tightest()
+        return memory.tightest_limit()
 
     monkeypatch.setattr(memory, "resident_mb", lambda: 400.0)
     monkeypatch.setattr(memory, "file_pages_mb", lambda: 150.0)
-    assert told().words == "what the machine has free"
-    group = told(Limit(300.0, "memory.max", 500.0))
+    assert told().description == "what the machine has free"
+    group = told(MemoryLimit(300.0, "memory.max", 500.0))
     assert group.left_mb == 650.0
-    assert group.words == "memory.max, beside 150 MB of program files"
-    assert told(Limit(50.0, "memory.max", 500.0)).left_mb == 450.0
-    assert told(Limit(300.0, "ulimit -v", 600.0, addresses=True)).left_mb == 600.0
+    assert group.description == "memory.max, beside 150 MB of program files"
+    assert told(MemoryLimit(50.0, "memory.max", 500.0)).left_mb == 450.0
+    assert told(MemoryLimit(300.0, "ulimit -v", 600.0, counts_mapped=True)).left_mb == 600.0
 
 
 def test_what_does_not_learn_needs_no_gradient_and_fewer_activations(make: Make) -> None:
@@ -211,17 +211,17 @@ def big(parameters: int) -> torch.nn.Module:
 def test_a_large_model_on_few_rows_is_oversized_and_a_small_one_never(
     parameters: int, rows: int, oversized: bool
 ) -> None:
-    with recorded() as log:
+    with record_decisions() as log:
         model_size(big(parameters), Rows(rows))
-    (decision,), findings = parted(log)
+    (decision,), findings = decisions_and_findings(log)
     assert (decision.chosen == "oversized") is oversized
     assert [finding.check for finding in findings] == ["model_size"] * oversized
     assert all("model.adapter.kind=lora" in f.remedy and "freeze" in f.remedy for f in findings)
 
 
 def test_the_ratio_is_said_a_row_and_a_token() -> None:
-    with recorded() as log:
+    with record_decisions() as log:
         model_size(big(2_000_000), Rows(100))
-    (decision,), _ = parted(log)
+    (decision,), _ = decisions_and_findings(log)
     assert "20,000 a row" in decision.because
     assert "2,000 a token" in decision.because

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.fits import kept_outputs
 from holdfast.fits.kept_outputs import PrefixEntry, keep_prefix, passes_of
@@ -70,7 +70,7 @@ def kept(
         splits=SimpleNamespace(training_examples=train),
         valid=valid,
     )
-    with recorded() as log:
+    with record_decisions() as log:
         setting, prefix = keep_prefix(ready, **more)
     return SimpleNamespace(setting=setting, prefix=prefix, decisions=tuple(log))
 

@@ -15,7 +15,7 @@ from holdfast.core.records import Decision
 from holdfast.fits.fit import averages, fit, late_decisions
 from holdfast.models.probes.head_fit import fit_head
 from holdfast.models.probes.probe import fit_probe
-from holdfast.plan.defaults import resolve
+from holdfast.plan.defaults import resolve_settings
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 from holdfast.tasks import task_definition
@@ -79,16 +79,16 @@ def test_features_that_contrast_has_moved_get_logistic_regression(prepared: Any)
 
 
 def test_rows_without_a_class_are_refused_it_and_get_none() -> None:
-    plain, _ = resolve(Recipe(task="seq2seq"), 10_000_000, 100, "t5")
+    plain, _ = resolve_settings(Recipe(task="seq2seq"), 10_000_000, 100, "t5")
     assert plain.train.head is None
     recipe = override(Recipe(task="seq2seq"), ["train.head=both"])
     with pytest.raises(RecipeError, match="needs a class a row"):
-        resolve(recipe, 10_000_000, 100, "t5")
+        resolve_settings(recipe, 10_000_000, 100, "t5")
     number = override(
         Recipe(task="text-classification"), ["data.label_kind=number", "train.head=logistic"]
     )
     with pytest.raises(RecipeError, match="does not exist for number"):
-        resolve(number, 10_000_000, 100, "small encoder")
+        resolve_settings(number, 10_000_000, 100, "small encoder")
 
 
 def test_a_head_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.plan.language import model_language
+from holdfast.plan.language import language_findings
 
 SPANISH = "El producto llegó tarde y la caja estaba rota, no lo recomiendo a nadie."
 ESPERANTO = "La produkto alvenis malfrue kaj la skatolo estis rompita, mi ne rekomendas ĝin."
@@ -17,7 +17,7 @@ ENGLISH = "The product came late and its box was broken, so I would not recommen
 def test_texts_in_a_language_that_the_model_was_not_made_for_are_warned_of(
     text: str, code: str | None
 ) -> None:
-    found = model_language("embedded", [text] * 20)
+    found = language_findings("embedded", [text] * 20)
     assert bool(found) == (code is not None)
     if found:
         assert found[0].severity == "warn"
@@ -33,6 +33,6 @@ def test_a_model_that_names_no_language_or_many_is_left_alone(tmp_path: Path) ->
     copytree(find_model("embedded").folder, model)
     for head in ("language: [en, es]", "language: multilingual", "license: mit"):
         (model / "README.md").write_text(f"---\n{head}\n---\n# A model\n", "utf-8")
-        assert model_language(str(model), [SPANISH] * 20) == ()
+        assert language_findings(str(model), [SPANISH] * 20) == ()
     (model / "README.md").unlink()
-    assert model_language(str(model), [SPANISH] * 20) == ()
+    assert language_findings(str(model), [SPANISH] * 20) == ()

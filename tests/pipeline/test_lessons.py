@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.core.decisions import parted, recorded
+from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.updates import ForwardPass
 from holdfast.fits import lessons
@@ -128,9 +128,9 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
     def ask(**own: list[int]) -> Any:
         found = {one: np.array(own.get(one, []), dtype=np.int64) for one in sides}
         monkeypatch.setattr(lessons, "_keys_by_side", lambda _: found)
-        with recorded() as log:
+        with record_decisions() as log:
             lessons.refuse_seen(Path("teacher"), None)  # type: ignore[arg-type]
-        return parted(log)[1]
+        return decisions_and_findings(log)[1]
 
     with pytest.raises(RunError, match="1 row to learn from"):
         ask(test=[1 if side == "train" else 2])

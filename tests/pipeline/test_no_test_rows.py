@@ -134,7 +134,7 @@ def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
     fold = whole.outer[1]
     examples: Any = whole.prepared.examples
     marks = np.array(examples.labels)
-    marks[fold.held] = 1
+    marks[fold.held_out] = 1
     table = whole.prepared.rows
     rows = table.rows.remove_columns("label").add_column("label", marks.tolist())
     prepared = replace(
@@ -148,7 +148,7 @@ def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
         for one, name in ((whole, "a"), (changed, "b"))
     ]
     for name in ("logits", "probe", "majority"):
-        before, after = (getattr(one, name)[fold.held] for one in answers)
+        before, after = (getattr(one, name)[fold.held_out] for one in answers)
         assert np.isfinite(before).all()
         np.testing.assert_array_equal(before, after)
 
@@ -163,8 +163,8 @@ def test_copies_stay_on_one_side_of_every_division(
     assert len(np.unique(units)) <= ROWS
     for fold in whole.outer:
         train, valid = row_use._inner(whole, fold.train)
-        assert sorted([*train, *valid, *fold.held]) == whole.everything.tolist()
-        for one, other in ((fold.train, fold.held), (train, valid)):
+        assert sorted([*train, *valid, *fold.held_out]) == whole.everything.tolist()
+        for one, other in ((fold.train, fold.held_out), (train, valid)):
             assert not np.isin(units[one], units[other]).any()
 
 

@@ -21,8 +21,8 @@ from holdfast.models.adapters.quantize import quantized_layers, weight_bytes
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.pipeline.main import train
 from holdfast.plan import chunks
-from holdfast.plan.adapters import settle_dtype
-from holdfast.plan.memory import _remedy, changes, estimate, quantizable_mb
+from holdfast.plan.adapters import resolve_dtype
+from holdfast.plan.memory import _remedy, possible_reductions, estimate, quantizable_mb
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
@@ -267,7 +267,7 @@ def test_the_estimate_counts_packed_bytes_and_foretells_them(base: list[str]) ->
     assert foretold + learns + tables == pytest.approx(held, rel=1e-3)
     assert quantizable_mb(small.loaded.network) == 0
     offered = list(
-        changes(whole.loaded.network, whole.task, whole.train, whole.plan.phases, "float32", need)
+        possible_reductions(whole.loaded.network, whole.task, whole.train, whole.plan.phases, "float32", need)
     )
     (packed,) = [change for change in offered if "model.quantize=4bit" in change.settings]
     smaller = packed.apply(need)
@@ -322,7 +322,7 @@ def test_halves_that_would_learn_or_contradict_are_refused(settings: list[str], 
     given = [one for one in settings if one != "model.adapter.kind=none"]
     recipe = override(Recipe(), ["task=causal-lm", "model.dtype=bfloat16", *given])
     with pytest.raises(RecipeError, match=rule) as raised:
-        settle_dtype(recipe)
+        resolve_dtype(recipe)
     assert raised.value.what == "model.dtype"
     assert raised.value.remedy
 
@@ -368,7 +368,7 @@ def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
 
     assert ready().recipe.train.chunk_loss == "off"
     whole = ready().need.activations
-    monkeypatch.setattr(chunks, "PAYS_MB", 1e-3)
+    monkeypatch.setattr(chunks, "MIN_LOGITS_MB", 1e-3)
     assert ready().recipe.train.chunk_loss == "on"
     assert ready().need.activations < whole
     assert ready("train.chunk_loss=off").need.activations == whole
@@ -378,13 +378,13 @@ def test_what_a_teacher_says_is_held_against_all_logits() -> None:
     loaded: Any = SimpleNamespace(network=SimpleNamespace(chunks=True))
     recipe: Any = Recipe().with_changes(distill={"teacher": ("run",)})
     with pytest.raises(RecipeError, match=r"distill\.teacher may read them"):
-        chunks.choose_chunks(recipe.changed(train={"chunk_loss": "on"}), loaded, None, ())
+        chunks.choose_chunk_loss(recipe.changed(train={"chunk_loss": "on"}), loaded, None, ())
 
 
 def test_what_is_free_is_what_is_left_beside_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from holdfast.plan import memory
 
-    monkeypatch.setattr(memory, "tightest", lambda: SimpleNamespace(left_mb=500.0))
+    monkeypatch.setattr(memory, "tightest_limit", lambda: SimpleNamespace(left_mb=500.0))
     monkeypatch.setattr(memory, "resident_mb", lambda: 200.0)
     monkeypatch.setattr(memory, "on_gpu", lambda: False)
     assert memory.free_mb() == 300.0

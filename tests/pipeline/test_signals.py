@@ -12,7 +12,7 @@ import pytest
 
 import holdfast
 from holdfast.contract.fit import PreparedData
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.data.table import Table
@@ -60,7 +60,7 @@ def decided(prepared: PreparedData) -> dict[str, tuple[str, str]]:
 
 def signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = ()) -> PreparedData:
     """With the log of what was decided and found."""
-    with recorded() as log:
+    with record_decisions() as log:
         found = with_signals(prepared, train, known)
     return with_log(found, log)
 

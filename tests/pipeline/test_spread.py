@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from holdfast.core.decisions import parted, recorded
+from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import InputError, MachineError, RecipeError, RunError
-from holdfast.core.machine import Limit
+from holdfast.core.machine import MemoryLimit
 from holdfast.prepare import sharding
 from holdfast.prepare.sharding import (
     LAUNCHED,
@@ -29,9 +29,9 @@ LORA = ["task=causal-lm", "model.adapter.kind=lora"]
 
 
 def chosen(*settings: str) -> tuple[str, str]:
-    with recorded() as log:
+    with record_decisions() as log:
         shard = choose_sharding(override(Recipe(), [*LORA, *settings]))
-    return shard, "; ".join(f"{one.chosen}: {one.because}" for one in parted(log)[0])
+    return shard, "; ".join(f"{one.chosen}: {one.because}" for one in decisions_and_findings(log)[0])
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_a_model_too_large_for_a_device_is_scored_in_the_processor_s_memory(
     )
     ready = SimpleNamespace(prepared=SimpleNamespace(loaded=SimpleNamespace(network=network)))
     monkeypatch.setattr(sharding, "on_gpu", lambda: gpu)
-    monkeypatch.setattr(sharding, "tightest", lambda: Limit(free, "said"))
+    monkeypatch.setattr(sharding, "tightest_limit", lambda: MemoryLimit(free, "said"))
     found = sharding._scoring(job, ready)  # type: ignore[arg-type]
     assert found.device.type == where
     assert found.num_processes == 2

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.core.errors import RecipeError
 from holdfast.fits.fit import fit
-from holdfast.plan.defaults import resolve
+from holdfast.plan.defaults import resolve_settings
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 from holdfast.tasks import task_definition
@@ -73,4 +73,4 @@ def test_a_run_on_mixed_rows_is_less_sure_of_its_rows(prepared: Any, plain: Any)
 def test_they_are_refused_where_a_row_has_no_class(name: str) -> None:
     recipe = override(Recipe(task="seq2seq"), [f"methods.{name}=true"])
     with pytest.raises(RecipeError, match="needs a class a row"):
-        resolve(recipe, 10_000_000, 100, "t5")
+        resolve_settings(recipe, 10_000_000, 100, "t5")

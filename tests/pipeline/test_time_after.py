@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.decisions import stage, tick, watched
+from holdfast.core.decisions import stage, tick, report_progress_to
 from holdfast.fits import duration
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -44,7 +44,7 @@ def told(settings: list[str], run: Path) -> tuple[Foretold, list[tuple[str, int 
         if done == total:
             shown.append((what, total))
 
-    with watched(watcher):
+    with report_progress_to(watcher):
         train(override(Recipe(), settings), run, listeners=(foretold,))
     return foretold, shown
 
@@ -110,7 +110,7 @@ def test_texts_that_a_language_model_generates_after_training(
 
 def test_a_tick_outside_of_a_stage_or_without_a_watcher_says_nothing() -> None:
     heard: list[Any] = []
-    with watched(lambda *given: heard.append(given)):
+    with report_progress_to(lambda *given: heard.append(given)):
         tick(1, 2)
         with stage("outer"), stage("inner"):
             tick(1, 2)

@@ -9,7 +9,7 @@ import pytest
 
 import holdfast.analyses.audit.fold_predictions as module
 from holdfast.analyses.audit.fold_predictions import divided, refuse_untunable, tuned_answers
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.memory.texts import table_from_texts
@@ -65,7 +65,7 @@ def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -
     fit = module.fit
     monkeypatch.setattr(module, "fit", watched)
     recipe = override(Recipe(), ["audit.tuned=true", "train.threads=1", "train.precision=float32"])
-    with recorded() as told:
+    with record_decisions() as told:
         answers = tuned_answers(TableRows(table), recipe, "embedded", 2.0, lambda *_: None)
     assert len(seen) == 3
     assert all(not learned & asked for learned, asked in seen)

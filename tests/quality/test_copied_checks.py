@@ -13,8 +13,8 @@ from tests.quality.test_checks import sentences
 
 from holdfast.data.chats.chat import load_chats
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.duplicates.duplicates import gather
-from holdfast.duplicates.loose import find_loose_copies
+from holdfast.duplicates.duplicates import combine_tables
+from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.normalise import normal_forms, to_arrow
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.check import CheckResult
@@ -30,7 +30,7 @@ from holdfast.quality.views import Embedded, OtherColumns, TableCopies, TableRow
 def view(texts: list[str], **others: list[str]) -> TableCopies:
     table = table_from_texts(texts)
     given = {name: table_from_texts(rows, source=f"{name}.csv") for name, rows in others.items()}
-    return TableCopies(TableRows(table), gather(table, given, 0))
+    return TableCopies(TableRows(table), combine_tables(table, given, 0))
 
 
 def seen(name: str, copied: TableCopies) -> CheckResult | None:
@@ -107,7 +107,7 @@ def test_a_copy_within_the_other_file_is_no_leak() -> None:
 
 def labelled(texts: list[str], labels: list[str], **others: Any) -> TableCopies:
     table = table_from_texts(texts, labels, rare_below=1)
-    return TableCopies(TableRows(table), gather(table, others, 0))
+    return TableCopies(TableRows(table), combine_tables(table, others, 0))
 
 
 def long_sentences(n: int, seed: int = 0) -> list[str]:
@@ -133,7 +133,7 @@ def test_a_column_of_sides_is_held_against_itself() -> None:
 
     def view(name: str, values: list[str]) -> TableCopies:
         beside = OtherColumns((name,), lambda _: list(values))
-        return TableCopies(TableRows(table, beside), gather(table, {}, 0))
+        return TableCopies(TableRows(table, beside), combine_tables(table, {}, 0))
 
     found = seen("split_leaks", view("split", sides))
     assert found is not None
@@ -151,19 +151,19 @@ def test_groups_on_both_sides_are_counted_in_the_other_file() -> None:
     other = table_from_texts(
         more, groups=["u3", "u3", *(f"v{n}" for n in range(8))], source="t.csv"
     )
-    found = seen("shared_groups", TableCopies(TableRows(table), gather(table, {"t": other}, 0)))
+    found = seen("shared_groups", TableCopies(TableRows(table), combine_tables(table, {"t": other}, 0)))
     assert found is not None
     assert found.finding.rows == (6, 7)
     assert found.finding.score == pytest.approx(0.2)
     apart = table_from_texts(more, groups=[f"v{n}" for n in range(10)])
-    assert seen("shared_groups", TableCopies(TableRows(table), gather(table, {"t": apart}, 0))) is None
+    assert seen("shared_groups", TableCopies(TableRows(table), combine_tables(table, {"t": apart}, 0))) is None
 
 
 def dated(here: list[str], there: list[str]) -> TableCopies:
     table = table_from_texts(long_sentences(len(here)))
     other = table_from_texts(long_sentences(len(there), 1), source="t.csv")
     mine, theirs = (OtherColumns(("when",), lambda _, v=v: list(v)) for v in (here, there))
-    return TableCopies(TableRows(table, mine), gather(table, {"t": other}, 0), (), {"t": theirs})
+    return TableCopies(TableRows(table, mine), combine_tables(table, {"t": other}, 0), (), {"t": theirs})
 
 
 def test_test_rows_older_than_the_training_rows_are_told() -> None:
@@ -223,7 +223,7 @@ def test_answers_that_say_the_question_again(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(json.dumps({"messages": t}) for t in turns), "utf-8")
     table = load_chats(path)
-    found = seen("echoed_answers", TableCopies(TableRows(table), gather(table, {}, 0)))
+    found = seen("echoed_answers", TableCopies(TableRows(table), combine_tables(table, {}, 0)))
     assert found is not None
     assert found.finding.rows == (10, 11)
 
@@ -283,7 +283,7 @@ def priced(
     names = [f"c{k}" for k in labels]
     table = table_from_texts([texts[i] for i in mine], [names[i] for i in mine])
     test = table_from_texts(texts[n:], names[n:], source="test.csv")
-    gathered = gather(table, {"test": test}, 0)
+    gathered = combine_tables(table, {"test": test}, 0)
     embedded = Embedded(TableRows(table), x[mine], "x", lambda t: x, {"test": (test, x[n:])})
     return (
         TableCopies(TableRows(table), gathered, inflation=ProbeInflationEstimator(embedded)),
@@ -365,7 +365,7 @@ def test_loose_copies_are_listed_where_they_are_asked_for_and_are_no_near_copies
     rows = [" ".join(words), " ".join(near), *others]
     copied = view(rows, test=[" ".join(changed)])
     assert seen("loose_copies", copied) is None
-    loose = find_loose_copies(RowTexts(*copied.all_rows.tables.values()), share=0.3)
+    loose = find_loose_duplicates(RowTexts(*copied.all_rows.tables.values()), share=0.3)
     found = seen("loose_copies", replace(copied, loose_copies=loose))
     assert found is not None
     # The two rows that nearly copy each other are named for the changed row of the other file.

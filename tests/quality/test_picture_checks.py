@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.data.images.picture import read_picture
+from holdfast.data.images.decode import read_image
 from holdfast.data.images.table import load_images
 from holdfast.quality.checks import all_checks
 from holdfast.quality.checks.shortcuts import image_giveaway
@@ -51,7 +51,7 @@ def view_of(path: Path, others: dict[str, Path] | None = None) -> Images:
     table = load_images(path)
     paths = table.column("path")
     given = {name: view_of(other) for name, other in (others or {}).items()}
-    return Images(TableRows(table), paths, lambda at: read_picture(paths[at]).image, others=given)
+    return Images(TableRows(table), paths, lambda at: read_image(paths[at]).image, others=given)
 
 
 def found(name: str, view: Images):

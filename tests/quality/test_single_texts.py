@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import MachineError
-from holdfast.data.load import unlabelled
+from holdfast.data.load import unlabelled_table
 from holdfast.data.memory.texts import raw_of_texts, table_from_texts
 from holdfast.data.table import Columns
 from holdfast.quality.check import CheckResult
@@ -224,7 +224,7 @@ def test_refusals_and_broken_answers() -> None:
     answers[4] = "I'm sorry, but I can't help with that request. It is not allowed."
     answers[5] = f"{answers[5]} {answers[6]} The most important thing is that the"
     raw = raw_of_texts([f"question {n}" for n in range(100)])
-    table = unlabelled(raw, Columns(("text",), None), label=0, target=True)
+    table = unlabelled_table(raw, Columns(("text",), None), label=0, target=True)
     table = table_with_targets(table, answers)
     found = {name: all_checks()[name](TableRows(table)) for name in ("refusals", "cut_answers")}
     refused, cut = found["refusals"], found["cut_answers"]

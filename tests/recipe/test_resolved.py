@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.errors import Defect
-from holdfast.plan.defaults import resolve
+from holdfast.plan.defaults import resolve_settings
 from holdfast.recipe import Recipe, override
 from holdfast.recipe.resolution import ResolvedRecipe, ResolvedTrain, resolve_recipe
 
@@ -14,7 +14,7 @@ MACHINE = ["train.threads=1", "train.precision=float32", "train.matmul=default"]
 
 def complete() -> Recipe:
     recipe = override(Recipe(task="text-classification"), MACHINE)
-    return resolve(recipe, 10_000_000, 400)[0]
+    return resolve_settings(recipe, 10_000_000, 400)[0]
 
 
 def test_what_the_table_and_the_machine_fill_in_is_enough() -> None:

@@ -111,7 +111,7 @@ def test_a_cluster_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", nobody)
     with pytest.raises(MachineError, match="cannot be started or reached"):
-        engines.connected("127.0.0.1:1")
+        engines.connect_ray("127.0.0.1:1")
 
 
 def test_an_engine_and_an_address_must_go_together() -> None:

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from holdfast.core.errors import RunError
 from holdfast.core.records import Decision
-from holdfast.data.database_url import masked, without_password
+from holdfast.data.database_url import mask_password, without_password
 from holdfast.search.bench import TrialFold
 from holdfast.search.job import FitEvaluations, FitJob, FitResult
 from holdfast.search.search_loop import SearchLoop
@@ -352,7 +352,7 @@ def test_a_trial_whose_rows_are_cut_into_other_pieces_is_not_compared(tmp_path: 
     ],
 )
 def test_a_password_is_never_shown(url: str, shown: str) -> None:
-    assert masked(url) == shown
+    assert mask_password(url) == shown
     assert "s3" not in without_password(f"could not connect to {url}", url) or "@" not in url
 
 

@@ -359,7 +359,7 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
     crossed: Path, search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
     from holdfast.analyses.audit.fold_predictions import folded_answers
-    from holdfast.core.decisions import recorded
+    from holdfast.core.decisions import record_decisions
     from holdfast.core.records import to_json
     from holdfast.quality.views import TableRows
     from holdfast.tasks import task_definition
@@ -369,7 +369,7 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
         return TableRows(task_definition("text-classification").read(str(path), data, None))
 
     rows = rows_of(search_recipe.data.path)
-    with recorded() as told:
+    with record_decisions() as told:
         made = folded_answers(rows, crossed)
     table = parquet.read_table(crossed / "folds.parquet")
     for row, chances in zip(*(table[n].to_pylist() for n in ("row", "probabilities")), strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.plugins.service.settings import Serving, serving
@@ -121,7 +121,7 @@ def token_file(path: Path, content: bytes, mode: int = 0o600) -> Path:
 def test_a_token_file_is_one_line_that_others_cannot_write(tmp_path: Path) -> None:
     path = tmp_path / "token"
     assert read_token(token_file(path, f"{TOKEN}\r\n".encode())) == TOKEN
-    with recorded() as said:
+    with record_decisions() as said:
         assert read_token(token_file(path, TOKEN.encode(), 0o644)) == TOKEN
     assert [one.chosen for one in said if isinstance(one, Decision)] == ["readable by others"]
     for content in (

@@ -13,7 +13,7 @@ import pytest
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Finding
 from holdfast.data.table import Splits, Table
-from holdfast.split.divide import divide
+from holdfast.split.split_table import split_table
 
 Make = Callable[..., Table]
 Alter = Callable[[str, Sequence[str], random.Random], str]
@@ -51,7 +51,7 @@ def checks(splits: Splits) -> dict[str, Any]:
 
 def test_rows_fall_70_15_15_within_a_row_per_class(make_table: Make) -> None:
     table = make_table(corpus(500), labels_for(500))
-    splits = divide(table, seed=0)
+    splits = split_table(table, seed=0)
     label = table.column("label")
     for name, share in (("train", 0.7), ("valid", 0.15), ("test", 0.15)):
         rows = np.array(sides(splits)[name])
@@ -61,7 +61,7 @@ def test_rows_fall_70_15_15_within_a_row_per_class(make_table: Make) -> None:
 
 
 def test_splits_hold_the_rows_that_the_records_say(make_table: Make) -> None:
-    splits = divide(make_table(corpus(60), labels_for(60)), seed=1)
+    splits = split_table(make_table(corpus(60), labels_for(60)), seed=1)
     found = sides(splits)
     assert splits.train.table.column("row").tolist() == found["train"]
     assert splits.valid.table.column("row").tolist() == found["valid"]
@@ -74,15 +74,15 @@ def test_the_same_rows_in_another_order_divide_alike(make_table: Make, alter: Al
     texts += [alter(text, texts[0].split(), rng) for text in texts[:40]] + texts[40:60]
     labels = labels_for(200) + labels_for(40) + labels_for(200)[40:60]
     order = rng.sample(range(len(texts)), len(texts))
-    one = divide(make_table(texts, labels), seed=3)
-    other = divide(make_table([texts[i] for i in order], [labels[i] for i in order]), seed=3)
+    one = split_table(make_table(texts, labels), seed=3)
+    other = split_table(make_table([texts[i] for i in order], [labels[i] for i in order]), seed=3)
     assert division(one) == division(other)
 
 
 def test_another_seed_divides_otherwise_and_the_same_seed_alike(make_table: Make) -> None:
     table = make_table(corpus(200), labels_for(200))
-    assert sides(divide(table, seed=0)) == sides(divide(table, seed=0))
-    assert sides(divide(table, seed=0)) != sides(divide(table, seed=1))
+    assert sides(split_table(table, seed=0)) == sides(split_table(table, seed=0))
+    assert sides(split_table(table, seed=0)) != sides(split_table(table, seed=1))
 
 
 def test_copies_fall_on_one_side_whatever_their_labels(make_table: Make, alter: Alter) -> None:
@@ -91,7 +91,7 @@ def test_copies_fall_on_one_side_whatever_their_labels(make_table: Make, alter: 
     exact = [text.upper() + "!" for text in texts[:40]]
     near = [alter(text, texts[0].split(), rng) for text in texts[40:80]]
     table = make_table(texts + exact + near, ["a", "b"] * 75 + ["a"] * 40 + ["b"] * 40)
-    splits = divide(table, seed=0)
+    splits = split_table(table, seed=0)
     split = splits.records["split"].to_pylist()
     assert split[:80] == split[150:]
     assert checks(splits)["exact_duplicates"].count == 80
@@ -101,7 +101,7 @@ def test_copies_fall_on_one_side_whatever_their_labels(make_table: Make, alter: 
 
 def test_moved_rows_are_told_with_their_reason(make_table: Make) -> None:
     texts = corpus(200)
-    splits = divide(make_table(texts + texts[:60], labels_for(200) + labels_for(60)), seed=0)
+    splits = split_table(make_table(texts + texts[:60], labels_for(200) + labels_for(60)), seed=0)
     notes = [note for note in splits.records["note"].to_pylist() if note]
     assert 0 < len(notes) < 120
     assert all(note.startswith("moved from ") for note in notes)
@@ -109,7 +109,7 @@ def test_moved_rows_are_told_with_their_reason(make_table: Make) -> None:
 
 
 def test_without_copies_and_groups_nothing_moves(make_table: Make) -> None:
-    splits = divide(make_table(corpus(100), labels_for(100)), seed=0)
+    splits = split_table(make_table(corpus(100), labels_for(100)), seed=0)
     assert splits.records["note"].null_count == 100
     assert splits.findings == ()
 
@@ -122,7 +122,7 @@ def test_a_chain_that_was_cut_says_how_many_of_its_pairs_were_really_parted(
     letters = str.maketrans("0123456789", "abcdefghij")
     row = [f"word{number:04d}".translate(letters) for number in range(700)]
     chain = [" ".join(row[at : at + 20]) for at in range(0, 400, 2)]
-    splits = divide(make_table(chain, labels_for(len(chain))), seed=0)
+    splits = split_table(make_table(chain, labels_for(len(chain))), seed=0)
     side = splits.records["split"].to_pylist()
     apart = sum(one != other for one, other in pairwise(side))
     found = checks(splits)
@@ -133,7 +133,7 @@ def test_a_chain_that_was_cut_says_how_many_of_its_pairs_were_really_parted(
 
 def test_groups_fall_on_one_side(make_table: Make) -> None:
     groups = [f"author {at % 37}" for at in range(400)]
-    splits = divide(make_table(corpus(400), labels_for(400), groups=groups), seed=0)
+    splits = split_table(make_table(corpus(400), labels_for(400), groups=groups), seed=0)
     found = defaultdict(set)
     for record in splits.records.to_pylist():
         found[record["group"]].add(record["split"])
@@ -148,7 +148,7 @@ def test_a_copy_in_two_groups_joins_them(make_table: Make) -> None:
     groups = [str(at // 2) for at in range(100)]
     texts[2] = texts[0]
     for seed in range(6):
-        splits = divide(make_table(texts, ["a", "b"] * 50, groups=groups), seed=seed)
+        splits = split_table(make_table(texts, ["a", "b"] * 50, groups=groups), seed=seed)
         assert len(set(splits.records["split"].to_pylist()[:4])) == 1
 
 
@@ -164,7 +164,7 @@ def prompts(copies: int, seed: int = 0) -> tuple[list[str], list[str], list[str]
 @pytest.mark.parametrize("copies", [1, 12, 200])
 def test_copies_do_not_join_large_groups(make_table: Make, copies: int) -> None:
     texts, labels, groups = prompts(copies)
-    splits = divide(make_table(texts, labels, groups=groups), seed=1)
+    splits = split_table(make_table(texts, labels, groups=groups), seed=1)
     sizes = [len(splits.train), len(splits.valid), len(splits.test)]
     assert np.abs(np.array(sizes) - [420, 90, 90]).max() <= 30 + copies
     records = splits.records.to_pylist()
@@ -195,7 +195,7 @@ def test_near_copies_across_large_groups_are_dropped_too(make_table: Make, alter
     near = list(zip(order[::2], order[1::2], strict=True))
     for one, other in near:
         texts[one] = alter(texts[other], pool, rng)
-    splits = divide(make_table(texts, labels, groups=groups), seed=0)
+    splits = split_table(make_table(texts, labels, groups=groups), seed=0)
     beside = splits.records["split"].to_pylist()
     assert checks(splits)["copies_across_groups"].count == beside.count("dropped") > 5
     for one, other in near:
@@ -204,7 +204,7 @@ def test_near_copies_across_large_groups_are_dropped_too(make_table: Make, alter
 
 def test_many_small_classes_are_no_matter_of_groups(make_table: Make) -> None:
     labels = [f"c{at % 100}" for at in range(400)]
-    found = checks(divide(make_table(corpus(400), labels), seed=0))["uneven_division"]
+    found = checks(split_table(make_table(corpus(400), labels), seed=0))["uneven_division"]
     # 4 rows of each class: 2, 1 and 1.
     assert "100 rows where 60" in found.because
     assert "every class has a row on each side" in found.because
@@ -218,7 +218,7 @@ def test_rows_without_a_group_stay_with_their_copies(make_table: Make) -> None:
     texts[:60] = corpus(60, seed=9)
     for at in range(0, 30, 2):
         texts[at] = texts[at + 1]
-    splits = divide(make_table(texts, labels, groups=groups), seed=0)
+    splits = split_table(make_table(texts, labels, groups=groups), seed=0)
     beside = splits.records["split"].to_pylist()
     assert all(beside[at] == beside[at + 1] != "dropped" for at in range(0, 30, 2))
 
@@ -228,12 +228,12 @@ def test_one_group_of_most_rows_is_a_finding_and_of_a_whole_class_an_error(
 ) -> None:
     groups = ["big"] * 90 + [str(at) for at in range(10)]
     labels = ["a", "b"] * 50
-    splits = divide(make_table(corpus(100), labels, groups=groups), seed=0)
+    splits = split_table(make_table(corpus(100), labels, groups=groups), seed=0)
     assert checks(splits)["uneven_division"].severity == "warn"
     assert "the largest group" in checks(splits)["uneven_division"].because
     assert "--group" in checks(splits)["uneven_division"].remedy
     with pytest.raises(SplitError, match=r"1 independent unit .*") as raised:
-        divide(make_table(corpus(100), ["a"] * 90 + ["b"] * 10, groups=groups), seed=0)
+        split_table(make_table(corpus(100), ["a"] * 90 + ["b"] * 10, groups=groups), seed=0)
     assert "--group" in raised.value.remedy
 
 
@@ -245,7 +245,7 @@ def test_with_a_test_table_the_source_divides_82_18_and_loses_its_copies(
     source[5] = test[3].title() + " !"
     source[6] = alter(test[4], source[0].split(), rng)
     test[20] = test[21]
-    splits = divide(
+    splits = split_table(
         make_table(source, labels_for(300)),
         seed=0,
         test=make_table(test, labels_for(50), source="test.csv"),
@@ -267,7 +267,7 @@ def test_with_a_test_table_the_source_divides_82_18_and_loses_its_copies(
 def test_source_rows_of_a_group_that_the_test_table_holds_are_dropped(make_table: Make) -> None:
     source = make_table(corpus(90), labels_for(90), groups=[str(at // 3) for at in range(90)])
     test = make_table(corpus(9, seed=5), labels_for(9), groups=["4"] * 9, source="test.csv")
-    splits = divide(source, seed=0, test=test)
+    splits = split_table(source, seed=0, test=test)
     assert sides(splits)["dropped"] == [12, 13, 14]
     assert checks(splits)["shared_groups"].count == 3
 
@@ -275,7 +275,7 @@ def test_source_rows_of_a_group_that_the_test_table_holds_are_dropped(make_table
 def test_given_validation_and_test_tables_are_used_and_the_rest_trains(make_table: Make) -> None:
     source, valid, test = corpus(80), corpus(20, seed=1), corpus(20, seed=2)
     source[0], source[1], valid[2] = valid[0], test[1], test[5]
-    splits = divide(
+    splits = split_table(
         make_table(source, labels_for(80)),
         seed=0,
         valid=make_table(valid, labels_for(20), source="valid.csv"),
@@ -288,20 +288,20 @@ def test_given_validation_and_test_tables_are_used_and_the_rest_trains(make_tabl
 
 def test_a_given_validation_table_alone_leaves_train_and_test_to_divide(make_table: Make) -> None:
     valid = make_table(corpus(20, seed=1), labels_for(20), source="valid.csv")
-    splits = divide(make_table(corpus(100), labels_for(100)), seed=0, valid=valid)
+    splits = split_table(make_table(corpus(100), labels_for(100)), seed=0, valid=valid)
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (82, 20, 18)
 
 
 def test_rows_left_out_by_reading_are_recorded_as_dropped(make_table: Make) -> None:
     rows = [at for at in range(63) if at not in (0, 31, 62)]
-    splits = divide(make_table(corpus(60), labels_for(60), rows=rows, source_rows=63), seed=0)
+    splits = split_table(make_table(corpus(60), labels_for(60), rows=rows, source_rows=63), seed=0)
     records = splits.records.to_pylist()
     assert [r["row"] for r in records] == list(range(63))
     assert [r["row"] for r in records if r["split"] == "dropped"] == [0, 31, 62]
     assert {r["note"] for r in records if r["split"] == "dropped"} == {"missing text or label"}
     table = make_table(corpus(60), labels_for(60), rows=rows, source_rows=63)
     broken = Finding("broken_images", "warn", 1.0, 2, (0, 62), "2 cannot be read", "")
-    records = divide(replace(table, findings=(broken,)), seed=0).records.to_pylist()
+    records = split_table(replace(table, findings=(broken,)), seed=0).records.to_pylist()
     assert [records[at]["note"] for at in (0, 31, 62)] == [
         *("its picture cannot be read", "missing text or label", "its picture cannot be read")
     ]
@@ -311,23 +311,23 @@ def test_pairs_are_copies_only_when_both_texts_are(make_table: Make) -> None:
     premises = [text for text in corpus(60, length=6) for _ in range(2)]
     others = corpus(120, seed=8, length=6)
     others[1] = others[0]
-    splits = divide(make_table(premises, labels_for(120), pairs=others), seed=0)
+    splits = split_table(make_table(premises, labels_for(120), pairs=others), seed=0)
     assert checks(splits)["exact_duplicates"].rows == (0, 1)
     assert "near_duplicates" not in checks(splits)
     shifted = make_table(
         ["a b", "a", *corpus(60)], labels_for(62), pairs=["c", "b c", *corpus(60, seed=3)]
     )
-    assert "exact_duplicates" not in checks(divide(shifted, seed=0))
+    assert "exact_duplicates" not in checks(split_table(shifted, seed=0))
 
 
 def test_the_smallest_table_divides_and_smaller_ones_are_refused(make_table: Make) -> None:
-    splits = divide(make_table(corpus(6), ["a", "b"] * 3), seed=0)
+    splits = split_table(make_table(corpus(6), ["a", "b"] * 3), seed=0)
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (2, 2, 2)
     with pytest.raises(SplitError, match="needs one") as raised:
-        divide(make_table(corpus(5), ["a", "b", "a", "b", "a"]), seed=0)
+        split_table(make_table(corpus(5), ["a", "b", "a", "b", "a"]), seed=0)
     assert "data.rare=drop" in raised.value.remedy
     with pytest.raises(SplitError, match="no rows"):
-        divide(make_table(corpus(6), ["a", "b"] * 3).take([]), seed=0)
+        split_table(make_table(corpus(6), ["a", "b"] * 3).take([]), seed=0)
 
 
 def test_a_class_that_only_copies_of_test_rows_hold_is_refused(make_table: Make) -> None:
@@ -335,7 +335,7 @@ def test_a_class_that_only_copies_of_test_rows_hold_is_refused(make_table: Make)
     labels = ["a"] * 50 + ["b"] * 10
     test = make_table(texts[50:], ["b"] * 10, classes=("a", "b"), source="test.csv")
     with pytest.raises(SplitError, match=r"'b'.*no row left"):
-        divide(make_table(texts, labels), seed=0, test=test)
+        split_table(make_table(texts, labels), seed=0, test=test)
 
 
 @pytest.mark.parametrize(
@@ -351,13 +351,13 @@ def test_a_class_that_only_copies_of_test_rows_hold_is_refused(make_table: Make)
 )
 def test_impossible_fractions_are_refused(make_table: Make, fractions: Any) -> None:
     with pytest.raises(RecipeError, match="sum to 1"):
-        divide(make_table(corpus(9), ["a", "b", "c"] * 3), seed=0, fractions=fractions)
+        split_table(make_table(corpus(9), ["a", "b", "c"] * 3), seed=0, fractions=fractions)
 
 
 def test_a_test_table_of_other_classes_is_refused(make_table: Make) -> None:
     test = make_table(corpus(6, seed=2), ["a", "c"] * 3, source="test.csv")
     with pytest.raises(SplitError, match=r"test\.csv"):
-        divide(make_table(corpus(60), ["a", "b"] * 30), seed=0, test=test)
+        split_table(make_table(corpus(60), ["a", "b"] * 30), seed=0, test=test)
 
 
 def test_the_real_trec_files_divide_without_their_ten_common_texts(
@@ -365,7 +365,7 @@ def test_the_real_trec_files_divide_without_their_ten_common_texts(
 ) -> None:
     source = make_table(*real_texts("trec/train.csv"))
     test = make_table(*real_texts("trec/test.csv"), classes=source.classes, source="test.csv")
-    splits = divide(source, seed=0, test=test)
+    splits = split_table(source, seed=0, test=test)
     notes = [note or "" for note in splits.records["note"].to_pylist()]
     texts = set(test.column("text"))
     verbatim = [at for at, text in enumerate(source.column("text")) if text in texts]

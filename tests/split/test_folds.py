@@ -7,15 +7,15 @@ import pytest
 from sklearn.model_selection import StratifiedKFold
 
 from holdfast.core.errors import Defect, SplitError
-from holdfast.split.assign import assign_several
-from holdfast.split.folds import Folds, forward, make_folds, set_aside
+from holdfast.split.assign import assign_multilabel
+from holdfast.split.folds import Folds, time_folds, make_folds, holdout_split
 
 
 def held_counts(folds: Folds, n: int) -> list[int]:
     seen = np.zeros(n, dtype=int)
     for fold in folds:
-        assert len(np.intersect1d(fold.train, fold.held)) == 0
-        seen[fold.held] += 1
+        assert len(np.intersect1d(fold.train, fold.held_out)) == 0
+        seen[fold.held_out] += 1
     return seen.tolist()
 
 
@@ -26,16 +26,16 @@ def test_every_row_is_held_out_once_a_repeat_and_units_are_whole() -> None:
     assert len(folds) == 15
     assert held_counts(folds, 200) == [3] * 200
     for fold in folds:
-        assert len(fold.train) + len(fold.held) == 200
-        assert not set(units[fold.train]) & set(units[fold.held])
-    assert not np.array_equal(folds.folds[0].held, folds.folds[5].held)
+        assert len(fold.train) + len(fold.held_out) == 200
+        assert not set(units[fold.train]) & set(units[fold.held_out])
+    assert not np.array_equal(folds.folds[0].held_out, folds.folds[5].held_out)
 
 
 def test_single_rows_are_dealt_as_evenly_as_by_scikit_learn() -> None:
     rng = np.random.default_rng(4)
     labels = rng.choice(3, 211, p=[0.6, 0.3, 0.1])
     ours = [
-        np.bincount(labels[f.held], minlength=3) for f in make_folds(np.arange(211), labels, 7, 0)
+        np.bincount(labels[f.held_out], minlength=3) for f in make_folds(np.arange(211), labels, 7, 0)
     ]
     theirs = [
         np.bincount(labels[held], minlength=3)
@@ -49,9 +49,9 @@ def test_single_rows_are_dealt_as_evenly_as_by_scikit_learn() -> None:
 def test_the_same_seed_gives_the_same_folds_and_another_does_not() -> None:
     units, labels = np.arange(60), np.arange(60) % 2
     one, again, other = (make_folds(units, labels, 4, seed) for seed in (2, 2, 3))
-    same = [np.array_equal(a.held, b.held) for a, b in zip(one, again, strict=True)]
+    same = [np.array_equal(a.held_out, b.held_out) for a, b in zip(one, again, strict=True)]
     assert all(same)
-    assert not np.array_equal(one.folds[0].held, other.folds[0].held)
+    assert not np.array_equal(one.folds[0].held_out, other.folds[0].held_out)
 
 
 def test_nested_folds_lie_within_the_training_rows() -> None:
@@ -61,17 +61,17 @@ def test_nested_folds_lie_within_the_training_rows() -> None:
     for fold in outer:
         mine = units[fold.train]
         inner = make_folds(mine, labels[fold.train], 3, seed=7)
-        held = np.concatenate([f.held for f in inner])
+        held = np.concatenate([f.held_out for f in inner])
         assert np.array_equal(np.sort(held), np.arange(len(mine)))
         for f in inner:
-            assert not set(mine[f.held]) & (set(mine[f.train]) | set(units[fold.held]))
+            assert not set(mine[f.held_out]) & (set(mine[f.train]) | set(units[fold.held_out]))
 
 
 def test_a_class_of_fewer_units_than_folds_is_refused_by_its_name() -> None:
     units = np.array([*range(20), 20, 20, 20, 20])
     labels = np.array([0] * 20 + [1] * 4)
     with pytest.raises(SplitError, match=r"class 'rare'.*has 1 independent unit.*4 sides"):
-        make_folds(units, labels, 4, seed=0, names=("usual", "rare"))
+        make_folds(units, labels, 4, seed=0, class_names=("usual", "rare"))
     with pytest.raises(Defect, match="folds and repeats"):
         make_folds(units, labels, 1, seed=0)
 
@@ -81,23 +81,23 @@ def test_rows_are_set_aside_in_proportion_and_units_stay_whole() -> None:
     labels = rng.choice(3, 300, p=[0.6, 0.3, 0.1])
     units = np.arange(300)
     units[200:] = units[:100]
-    stay, aside = set_aside(np.arange(300), labels, 0.18, seed=1)
+    stay, aside = holdout_split(np.arange(300), labels, 0.18, seed=1)
     assert sorted([*stay, *aside]) == list(range(300))
     wanted = 0.18 * np.bincount(labels)
     assert np.abs(np.bincount(labels[aside], minlength=3) - wanted).max() <= 1
-    stay, aside = set_aside(units, labels, 0.18, seed=1)
+    stay, aside = holdout_split(units, labels, 0.18, seed=1)
     assert not set(units[stay]) & set(units[aside])
     assert abs(len(aside) - 54) <= 4
     with pytest.raises(SplitError, match="rare"):
-        set_aside(np.arange(5), np.array([0, 0, 0, 0, 1]), 0.2, 0, names=("common", "rare"))
+        holdout_split(np.arange(5), np.array([0, 0, 0, 0, 1]), 0.2, 0, class_names=("common", "rare"))
 
 
 def test_by_time_each_fold_is_judged_by_what_comes_after_it() -> None:
     ages = np.random.default_rng(1).permutation(100).astype(float)
-    folds = forward(np.arange(100), ages, 4)
-    assert [len(fold.held) for fold in folds] == [20] * 4
+    folds = time_folds(np.arange(100), ages, 4)
+    assert [len(fold.held_out) for fold in folds] == [20] * 4
     for fold in folds:
-        assert ages[fold.train].max() < ages[fold.held].min()
+        assert ages[fold.train].max() < ages[fold.held_out].min()
     assert held_counts(folds, 100) == np.where(ages < 20, 0, 1).tolist()
 
 
@@ -126,7 +126,7 @@ def several(n: int, seed: int) -> np.ndarray:
 def test_each_label_is_as_common_on_every_side_and_more_so_than_by_chance(seed: int) -> None:
     labels = several(500, seed)
     keys = np.random.default_rng(seed).integers(0, 2**63, 500).astype(np.uint64)
-    side = assign_several(np.arange(500), labels, keys, (0.2,) * 5)
+    side = assign_multilabel(np.arange(500), labels, keys, (0.2,) * 5)
     counts = np.array([labels[side == number].sum(axis=0) for number in range(5)])
     # A rare label differs by a row at most from side to side; so do the sides themselves, nearly.
     rare = labels.sum(axis=0).argsort()[:3]
@@ -141,10 +141,10 @@ def test_rows_of_several_labels_keep_their_units_and_their_shares() -> None:
     labels, units = several(400, 3), rng.integers(0, 250, 400)
     of_row = np.unique(units, return_inverse=True)[1]
     keys = rng.integers(0, 2**63, of_row.max() + 1).astype(np.uint64)
-    side = assign_several(of_row, labels, keys, (0.7, 0.15, 0.15))
+    side = assign_multilabel(of_row, labels, keys, (0.7, 0.15, 0.15))
     assert np.bincount(side[of_row]) / 400 == pytest.approx([0.7, 0.15, 0.15], abs=0.01)
-    folds = make_folds(units, np.zeros(400, int), 4, seed=0, several=labels)
+    folds = make_folds(units, np.zeros(400, int), 4, seed=0, label_matrix=labels)
     assert held_counts(folds, 400) == [1] * 400
-    assert "each label in proportion" in folds.how
+    assert "each label in proportion" in folds.description
     with pytest.raises(SplitError, match="2 independent units"):
-        assign_several(np.array([0, 1]), labels[:2], keys[:2], (0.4, 0.3, 0.3))
+        assign_multilabel(np.array([0, 1]), labels[:2], keys[:2], (0.4, 0.3, 0.3))

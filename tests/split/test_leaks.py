@@ -8,8 +8,8 @@ import pytest
 
 from holdfast.core.errors import SplitError
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
-from holdfast.duplicates.duplicates import find_copies
-from holdfast.split.divide import divide, refuse_leaks, refuse_shared_copies
+from holdfast.duplicates.duplicates import find_duplicates
+from holdfast.split.split_table import split_table, refuse_leaks, refuse_shared_copies
 
 Make = Callable[..., Table]
 BASE = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu"
@@ -21,7 +21,7 @@ def splits_of(train: Table, valid: Table, test: Table) -> Splits:
 
 def test_a_sound_division_passes_and_its_test_rows_stay_closed(make_table: Make) -> None:
     texts = [f"text {chr(97 + at)} of the table" for at in range(20)]
-    splits = divide(make_table(texts, ["x", "y"] * 10), seed=0)
+    splits = split_table(make_table(texts, ["x", "y"] * 10), seed=0)
     refuse_leaks(splits)
     assert len(splits.test.open()) == len(splits.test)
 
@@ -47,7 +47,7 @@ def test_a_group_on_two_sides_is_refused(make_table: Make) -> None:
 
 
 def test_a_verified_near_copy_on_two_sides_is_refused_but_across_a_cut() -> None:
-    copies = find_copies([BASE, BASE.replace("gamma", "omega"), "something else"])
+    copies = find_duplicates([BASE, BASE.replace("gamma", "omega"), "something else"])
     names = ["train", "valid", "test"]
     refuse_shared_copies(copies, np.array([0, 0, 1], dtype=np.int8), names)
     refuse_shared_copies(copies, np.array([0, -1, 1], dtype=np.int8), names)

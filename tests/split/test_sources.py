@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.split.assign import assign, by_source
+from holdfast.split.assign import assign, strata_by_source
 
 SHARES = (0.7, 0.15, 0.15)
 
 
 def divided(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
     units = np.arange(len(labels), dtype=np.int64)
-    strata, called = by_source(labels, sources, units, 3, ("a", "b"))
+    strata, called = strata_by_source(labels, sources, units, 3, ("a", "b"))
     assert len(called) == strata.max() + 1
     keys = np.random.default_rng(0).permutation(len(labels)).astype(np.uint64)
     return assign(units, strata, keys, SHARES, called)
@@ -33,13 +33,13 @@ def test_a_class_with_too_few_rows_in_a_source_goes_with_the_others() -> None:
     is refused."""
     labels = np.array([0] * 60 + [1] * 30 + [0] * 20 + [1, 1] + [0] * 20 + [1, 1])
     sources = np.array(["x"] * 90 + ["y"] * 22 + ["z"] * 22)
-    strata, called = by_source(labels, sources, np.arange(134), 3, ("a", "b"))
+    strata, called = strata_by_source(labels, sources, np.arange(134), 3, ("a", "b"))
     few = np.flatnonzero((sources != "x") & (labels == 1))
     assert len(set(strata[few].tolist())) == 1
     assert called[strata[few[0]]] == "b"
     alone = np.flatnonzero((sources == "z") & (labels == 1))[:1]
     some = np.setdiff1d(np.arange(134), np.setdiff1d(few, alone))
-    strata, _ = by_source(labels[some], sources[some], np.arange(len(some)), 3, ("a", "b"))
+    strata, _ = strata_by_source(labels[some], sources[some], np.arange(len(some)), 3, ("a", "b"))
     place = int(np.flatnonzero(some == alone[0])[0])
     assert (strata == strata[place]).sum() == 31
     for label in (0, 1):

@@ -12,8 +12,8 @@ import pytest
 
 from holdfast.core.errors import SplitError
 from holdfast.data.table import Splits, Table
-from holdfast.split.divide import divide
-from holdfast.split.ways import SplitStrategy, by_hash, by_time, whole_units
+from holdfast.split.split_table import split_table
+from holdfast.split.strategies import SplitStrategy, by_hash, by_time, majority_blocks
 
 Make = Callable[..., Table]
 Alter = Callable[[str, Sequence[str], random.Random], str]
@@ -48,8 +48,8 @@ def by_moment(ages: Sequence[float]) -> SplitStrategy:
 
 def test_the_newest_rows_are_the_test_rows(make_table: Make) -> None:
     ages = random.Random(3).sample(range(1000), 200)
-    splits = divide(
-        make_table(corpus(200), labels_for(200)), seed=0, way=by_moment([float(a) for a in ages])
+    splits = split_table(
+        make_table(corpus(200), labels_for(200)), seed=0, strategy=by_moment([float(a) for a in ages])
     )
     found, age = sides(splits), np.array(ages)
     assert age[found == "train"].max() < age[found == "valid"].min()
@@ -67,7 +67,7 @@ def test_rows_of_one_moment_and_copies_of_new_rows_are_not_parted(
     # An old row that nearly copies the newest one goes with it.
     texts[0] = alter(texts[99], texts[5].split(), rng)
     days = [float(at // 10) for at in range(100)]
-    splits = divide(make_table(texts, labels_for(100)), seed=0, way=by_moment(days))
+    splits = split_table(make_table(texts, labels_for(100)), seed=0, strategy=by_moment(days))
     found = sides(splits)
     assert found[0] == found[99] == "test"
     for day in range(10):
@@ -78,15 +78,15 @@ def test_rows_of_one_moment_and_copies_of_new_rows_are_not_parted(
 
 def test_too_few_moments_and_a_class_of_the_newest_rows_alone_are_refused(make_table: Make) -> None:
     with pytest.raises(SplitError, match="change 1 time "):
-        divide(
-            make_table(corpus(30), labels_for(30)), seed=0, way=by_moment([0.0] * 15 + [1.0] * 15)
+        split_table(
+            make_table(corpus(30), labels_for(30)), seed=0, strategy=by_moment([0.0] * 15 + [1.0] * 15)
         )
     labels = ["a", "b"] * 40 + ["new"] * 20
     with pytest.raises(
         SplitError, match=r"class 'new'.*has no training row in the division by time"
     ):
-        divide(
-            make_table(corpus(100), labels), seed=0, way=by_moment([float(n) for n in range(100)])
+        split_table(
+            make_table(corpus(100), labels), seed=0, strategy=by_moment([float(n) for n in range(100)])
         )
 
 
@@ -107,7 +107,7 @@ def test_cuts_by_time_lie_nearest_to_the_fractions() -> None:
 def test_a_given_test_table_leaves_the_newest_for_validation(make_table: Make) -> None:
     table = make_table(corpus(100), labels_for(100))
     test = make_table(corpus(20, seed=9), labels_for(20), source="test.csv")
-    splits = divide(table, seed=0, test=test, way=by_moment([float(-n) for n in range(100)]))
+    splits = split_table(table, seed=0, test=test, strategy=by_moment([float(-n) for n in range(100)]))
     assert set(sides(splits)[:18]) == {"valid"}
     assert "the valid rows" in splits.decisions[0].because
 
@@ -125,8 +125,8 @@ def by_names(kind: Any, values: Sequence[str], held: Sequence[str] = ()) -> Spli
 
 def test_whole_sources_are_test_rows_and_the_others_are_divided_evenly(make_table: Make) -> None:
     sources = [f"s{at // 3 % 12}" for at in range(240)]
-    splits = divide(
-        make_table(corpus(240), labels_for(240)), seed=0, way=by_names("source", sources)
+    splits = split_table(
+        make_table(corpus(240), labels_for(240)), seed=0, strategy=by_names("source", sources)
     )
     found = sides(splits)
     by_side = {
@@ -146,13 +146,13 @@ def test_named_groups_are_the_test_rows_and_copies_elsewhere_go_with_them(make_t
     texts[1] = texts[0].upper() + "!"
     groups = ["a"] + ["b"] * 29 + ["c"] * 30 + ["d"] * 30
     table = make_table(texts, labels_for(90))
-    splits = divide(table, seed=0, way=by_names("source", groups, held=["a", "d"]))
+    splits = split_table(table, seed=0, strategy=by_names("source", groups, held=["a", "d"]))
     found = sides(splits)
     assert set(found[[0, 1, *range(60, 90)]]) == {"test"}
     assert "test" not in set(found[2:60])
     assert checks(splits)["blocks_reach_across"].rows == (1,)
     grouped = make_table(corpus(90), labels_for(90), groups=groups)
-    held = divide(grouped, seed=0, way=by_names("group", groups, held=["c"]))
+    held = split_table(grouped, seed=0, strategy=by_names("group", groups, held=["c"]))
     assert set(sides(held)[30:60]) == {"test"}
     assert "test" not in set(sides(held)[[*range(30), *range(60, 90)]])
 
@@ -165,10 +165,10 @@ def test_topics_hold_their_copies_and_no_topic_is_on_two_sides(
     texts += [alter(text, texts[0].split(), rng) for text in texts[:50]]
     topics = np.array([at % 15 for at in range(150)] + [14 - at % 15 for at in range(50)])
     way = SplitStrategy("topic", "by topic", topics, tuple(f"t{n}" for n in range(15)))
-    splits = divide(make_table(texts, labels_for(200)), seed=0, way=way)
+    splits = split_table(make_table(texts, labels_for(200)), seed=0, strategy=way)
     found = sides(splits)
     assert (found[:50] == found[150:]).all()
-    units = divide(make_table(texts, labels_for(200)), seed=0).units
+    units = split_table(make_table(texts, labels_for(200)), seed=0).units
     assert units is not None
     alone = np.arange(50, 150)
     test = set(topics[alone][found[alone] == "test"])
@@ -178,7 +178,7 @@ def test_topics_hold_their_copies_and_no_topic_is_on_two_sides(
 
 def test_a_unit_stands_in_the_block_of_most_of_its_rows() -> None:
     units, blocks = np.array([0, 0, 0, 1, 1, 2]), np.array([5, 3, 3, 4, 2, 0])
-    assert whole_units(units, blocks).tolist() == [3, 3, 3, 2, 2, 0]
+    assert majority_blocks(units, blocks).tolist() == [3, 3, 3, 2, 2, 0]
 
 
 def test_blocks_that_hold_a_class_alone_are_never_chosen_and_refused_by_name(
@@ -188,12 +188,12 @@ def test_blocks_that_hold_a_class_alone_are_never_chosen_and_refused_by_name(
     sources = ["x"] * 10 + [f"s{at % 4}" for at in range(80)]
     table = make_table(corpus(90), labels)
     for seed in range(8):
-        found = sides(divide(table, seed=seed, way=by_names("source", sources)))
+        found = sides(split_table(table, seed=seed, strategy=by_names("source", sources)))
         assert "test" not in set(found[:10])
     with pytest.raises(SplitError, match=r"class 'only'.*has no row outside the blocks"):
-        divide(table, seed=0, way=by_names("source", sources, held=["x"]))
+        split_table(table, seed=0, strategy=by_names("source", sources, held=["x"]))
     with pytest.raises(SplitError, match="none can be held out whole"):
-        divide(table, seed=0, way=by_names("source", ["x"] * 10 + ["y"] * 80))
+        split_table(table, seed=0, strategy=by_names("source", ["x"] * 10 + ["y"] * 80))
 
 
 # --- by hash -------------------------------------------------------------------------------------
@@ -210,9 +210,9 @@ def test_rows_that_are_added_move_none(make_table: Make, alter: Alter) -> None:
     texts = [(old + new)[at] for at in order]
     labels = [(labels_for(300) + labels_for(200) + labels_for(300)[:90])[at] for at in order]
     before = dict(
-        zip(old, sides(divide(make_table(old, labels_for(300)), seed=5, way=STABLE)), strict=True)
+        zip(old, sides(split_table(make_table(old, labels_for(300)), seed=5, strategy=STABLE)), strict=True)
     )
-    splits = divide(make_table(texts, labels), seed=5, way=STABLE)
+    splits = split_table(make_table(texts, labels), seed=5, strategy=STABLE)
     after = dict(zip(texts, sides(splits), strict=True))
     moved = {text: (before[text], after[text]) for text in old if after[text] != before[text]}
     # A row is dropped where a near-copy came to a more protected side; it never changes sides.
@@ -227,7 +227,7 @@ def test_rows_that_are_added_move_none(make_table: Make, alter: Alter) -> None:
 def test_groups_stay_where_their_name_puts_them(make_table: Make) -> None:
     def of(n: int) -> dict[str, str]:
         groups = [f"user {at % 40}" for at in range(n)]
-        splits = divide(make_table(corpus(n), labels_for(n), groups=groups), seed=1, way=STABLE)
+        splits = split_table(make_table(corpus(n), labels_for(n), groups=groups), seed=1, strategy=STABLE)
         found = {}
         for group, side in zip(groups, sides(splits), strict=True):
             assert found.setdefault(group, side) == side
@@ -238,8 +238,8 @@ def test_groups_stay_where_their_name_puts_them(make_table: Make) -> None:
 
 def test_a_side_of_the_hash_that_stays_empty_is_refused(make_table: Make) -> None:
     with pytest.raises(SplitError, match="by hash: leaves no"):
-        divide(
-            make_table(corpus(12), labels_for(12)), seed=0, fractions=(0.98, 0.01, 0.01), way=STABLE
+        split_table(
+            make_table(corpus(12), labels_for(12)), seed=0, fractions=(0.98, 0.01, 0.01), strategy=STABLE
         )
 
 
@@ -272,9 +272,9 @@ def test_every_way_is_the_same_whatever_the_order_of_the_rows(
         ),
     ]
     for one, other in ways:
-        first = sides(divide(make_table(texts, labels), seed=3, way=one))
-        again = divide(
-            make_table([texts[at] for at in order], [labels[at] for at in order]), seed=3, way=other
+        first = sides(split_table(make_table(texts, labels), seed=3, strategy=one))
+        again = split_table(
+            make_table([texts[at] for at in order], [labels[at] for at in order]), seed=3, strategy=other
         )
         assert first[order].tolist() == sides(again).tolist()
 
@@ -282,6 +282,6 @@ def test_every_way_is_the_same_whatever_the_order_of_the_rows(
 def test_a_way_that_differs_in_nothing_is_the_plain_one(make_table: Make) -> None:
     table = make_table(corpus(100), labels_for(100))
     assert (
-        sides(divide(table, seed=0, way=replace(SplitStrategy()))).tolist()
-        == sides(divide(table, seed=0)).tolist()
+        sides(split_table(table, seed=0, strategy=replace(SplitStrategy()))).tolist()
+        == sides(split_table(table, seed=0)).tolist()
     )

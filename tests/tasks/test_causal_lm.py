@@ -15,7 +15,7 @@ import transformers as hf
 
 from holdfast.core.errors import RecipeError
 from holdfast.data.chats.chat import chats_from_prompts, load_chats
-from holdfast.data.chats.turns import NAMED
+from holdfast.data.chats.turns import NAMED_TEMPLATES
 from holdfast.models.generators.causal import CausalNetwork, keeps_apart
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.lm.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
@@ -260,9 +260,9 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(NAMED))
+@pytest.mark.parametrize("name", sorted(NAMED_TEMPLATES))
 def test_the_loss_is_on_the_answers_and_what_ends_them(name: str, tokenizer: Any) -> None:
-    tokenizer.chat_template = NAMED[name]
+    tokenizer.chat_template = NAMED_TEMPLATES[name]
     ids, inside = chat_tokens(tokenizer, CHAT)
     whole = tokenizer.apply_chat_template(CHAT, tokenize=True, return_dict=True)["input_ids"]
     assert ids.tolist() == whole
@@ -291,7 +291,7 @@ def test_blocks_predict_every_token_of_a_text_once(n: int, length: int) -> None:
 def test_a_row_whose_answer_is_cut_off_is_left_out_and_counted(
     tmp_path: Path, tokenizer: Any
 ) -> None:
-    tokenizer.chat_template = NAMED["plain"]
+    tokenizer.chat_template = NAMED_TEMPLATES["plain"]
     rows = [{"prompt": "x" * n, "completion": "yes"} for n in (5, 300, 20)]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -321,7 +321,7 @@ def test_the_real_gpt2_tokenizer_masks_the_same_answers(shared_data: Path) -> No
     if not folder.is_dir():
         pytest.skip("needs the real gpt2 tokenizer beside the data")
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = NAMED["plain"]
+    tokenizer.chat_template = NAMED_TEMPLATES["plain"]
     chat = [
         {"role": "user", "content": "Say hello\nin two lines"},
         {"role": "assistant", "content": " Hello\n\nthere,  world "},

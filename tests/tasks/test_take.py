@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from transformers.models.vit import ViTImageProcessorPil
 
 from holdfast.data.chats.chat import load_chats
-from holdfast.data.chats.turns import NAMED
+from holdfast.data.chats.turns import NAMED_TEMPLATES
 from holdfast.data.images.table import images_at
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.data.pairs import ALL
@@ -93,7 +93,7 @@ def made(request: Any, tmp_path: Path, tiny_model: Path, tiny_llama: Path) -> tu
         pairs[4] = ("a", "")
         limits = {"max_length": 5, "max_target_length": 6, "end": END}
         return pair_table(pairs), partial(seq2seq.encode_pairs, tokenizer=letters(), **limits)
-    tokenizer.chat_template = NAMED["plain"]
+    tokenizer.chat_template = NAMED_TEMPLATES["plain"]
     path = tmp_path / "rows.jsonl"
     rows: list[dict[str, str]] = [
         {"prompt": "x" * int(n), "completion": "yes"} for n in rng.integers(5, 200, 12)

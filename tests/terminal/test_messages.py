@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.records import Decision, Finding
-from holdfast.core.wording import counted, have
+from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.runs.start import ModelOutline, RowsOutline
 from holdfast.terminal.layout import COLUMN, entry, format_seconds, millions
 from holdfast.terminal.messages import MessagePrinter, finding_lines, model_lines, row_lines
@@ -122,11 +122,11 @@ def test_a_verbose_teller_says_everything_and_a_quiet_one_nothing(
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (counted(1, "row"), "1 row"),
-        (counted(2_000, "row"), "2,000 rows"),
-        (counted(3, "class", "classes"), "3 classes"),
-        (have(1), "has"),
-        (have(0), "have"),
+        (count_phrase(1, "row"), "1 row"),
+        (count_phrase(2_000, "row"), "2,000 rows"),
+        (count_phrase(3, "class", "classes"), "3 classes"),
+        (has_or_have(1), "has"),
+        (has_or_have(0), "have"),
         (format_seconds(0.2), "1 s"),
         (format_seconds(59.4), "59 s"),
         (format_seconds(200), "3 min 20 s"),

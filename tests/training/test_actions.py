@@ -29,10 +29,10 @@ from holdfast.core.actions import (
     StrengthenAugmentation,
     SwitchOn,
     Unfreeze,
-    revive,
+    from_record,
     to_record,
 )
-from holdfast.core.branches import living_events
+from holdfast.core.branches import snapshot_events_on_branch
 from holdfast.core.errors import Interrupted, RecipeError, RunError
 from holdfast.core.events import RollsBack
 from holdfast.core.records import Branch, Snapshot, Verdict
@@ -573,7 +573,7 @@ def test_a_branch_that_was_left_is_returned_to_as_if_it_had_never_been_left(
     for one, two in zip(plain.history, returned.history, strict=True):
         assert one.valid_losses.tolist() == two.valid_losses.tolist()
     assert [s.step for s in returned.looks] == [0, 2, 4, 6, 8, 6, 10]
-    living = [line["step"] for line in living_events(journal(tmp_path))]
+    living = [line["step"] for line in snapshot_events_on_branch(journal(tmp_path))]
     assert living == list(LOOKS)
 
 
@@ -806,7 +806,7 @@ EACH: list[Action] = [
 def test_a_record_is_read_back_as_the_action(action: Action) -> None:
     record = json.loads(json.dumps(to_record(action)))
     assert ACTIONS[record["action"]] is type(action)
-    assert revive(**record) == action
+    assert from_record(**record) == action
 
 
 def test_settings_have_the_names_of_a_recipe() -> None:
@@ -847,5 +847,5 @@ def test_its_files_hold_the_branch_that_is_alive(build: Any, tmp_path: Path) -> 
     ]
     log = read(tmp_path / "events.jsonl")
     losses = log.columns["valid_loss"]
-    assert losses.at.tolist() == list(LOOKS)
+    assert losses.positions.tolist() == list(LOOKS)
     assert losses.values.tolist() == pytest.approx([s.valid_loss for s in fitted.history])

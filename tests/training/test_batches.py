@@ -126,5 +126,5 @@ def test_shuffled_batches_have_the_lengths_of_chance() -> None:
 def test_an_epoch_is_made_once_and_the_last_one_alone_is_held() -> None:
     pool, made = RowPool(Rows(np.arange(4)), 2, 0, "p"), []
     for epoch in (0, 0, 1, 1, 0):
-        assert pool.once(epoch, lambda epoch=epoch: made.append(epoch) or epoch) == epoch
+        assert pool.for_epoch(epoch, lambda epoch=epoch: made.append(epoch) or epoch) == epoch
     assert made == [0, 1, 0]

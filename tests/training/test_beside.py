@@ -42,7 +42,7 @@ def test_the_gradient_is_that_of_both_lots_of_rows_together(job, phase) -> None:
     made, same = job(phases=(shape,)), job(phases=(shape,))
     together = Draw(np.array([3, 9, 4, 20, 21]))
     beside = Draw(np.array([90, 91]), made.train, np.array([20, 21]))
-    apart = Draw(np.array([3, 9, 4]), beside=beside)
+    apart = Draw(np.array([3, 9, 4]), auxiliary=beside)
     expected = gradients_of(same, together)
     for name, gradient in gradients_of(made, apart).items():
         assert torch.allclose(gradient, expected[name], atol=1e-6), name
@@ -62,7 +62,7 @@ class WithOthers:
 
     def draw(self, pool: RowPool, step: int) -> Draw:
         beside = Draw(len(pool) + np.arange(3), self.examples, np.arange(3))
-        return replace(self.inner.draw(pool, step), beside=beside)
+        return replace(self.inner.draw(pool, step), auxiliary=beside)
 
 
 def test_rows_beside_are_counted_nowhere(job, phase) -> None:

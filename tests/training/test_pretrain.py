@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.training.pretrain import blocks_of, collate, pretrain
@@ -82,7 +82,7 @@ def test_what_comes_next_is_learned_and_the_same_twice(
         model = make.from_pretrained(folder)
     other = copy.deepcopy(model)
     state = torch.get_rng_state()
-    with recorded() as log:
+    with record_decisions() as log:
         found = pretrain(
             model, tokenizer, texts, masked=masked, steps=30, seed=3, new=lambda name: True
         )

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from holdfast.core.actions import HalveBatch
 from holdfast.core.errors import Defect, Interrupted, TrainingError
-from holdfast.core.events import in_order
+from holdfast.core.events import order_listeners
 from holdfast.core.updates import Draw, RowPool
 from holdfast.methods.balance import Balance
 from holdfast.methods.sam import Sam
@@ -191,7 +191,7 @@ class Backwards:
     def draw(self, pool: RowPool, step: int) -> Draw:
         epoch, index = divmod(step, pool.steps_per_pass)
         count = len(pool)
-        other = pool.once(epoch, lambda: pool.examples.take(np.arange(count)[::-1]))
+        other = pool.for_epoch(epoch, lambda: pool.examples.take(np.arange(count)[::-1]))
         rows = (np.arange(count) + epoch)[index * pool.batch : (index + 1) * pool.batch] % count
         return Draw(rows, other, count - 1 - rows)
 
@@ -265,4 +265,4 @@ def test_listeners_hear_in_the_order_that_they_declare_however_they_are_given(
 
 def test_two_listeners_of_one_name_are_a_defect() -> None:
     with pytest.raises(Defect, match="one name"):
-        in_order([listener("a", "note", []), listener("a", "tell", [])])
+        order_listeners([listener("a", "note", []), listener("a", "tell", [])])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from holdfast.core.actions import Action, Extend, Freeze
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.methods.layers import (
     GradualUnfreezing,
@@ -312,7 +312,7 @@ def test_what_cannot_be_drawn_anew_is_refused(bert: Any) -> None:
     with pytest.raises(RecipeError, match="must be below 2"):
         check_reinit(Reinit(blocks=2), bert)
     network = copy.deepcopy(bert)
-    with recorded() as log:
+    with record_decisions() as log:
         check_reinit(Reinit(blocks=1), network)
     (told,) = log
     assert told.chosen.startswith("block.1")

@@ -29,7 +29,7 @@ from holdfast.contract.result import class_columns
 from holdfast.core.analyses import ANALYSES
 from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import InputError, Interrupted
-from holdfast.core.input_errors import defect_line, lacking, raises_defects
+from holdfast.core.input_errors import defect_line, resource_error, raises_defects
 from holdfast.core.records import Decision, to_json
 from holdfast.runs.finished_run import FinishedRun, SourceColumns
 from holdfast.training.listeners.examples import ExampleHistory
@@ -254,7 +254,7 @@ def _timed(name: str, seconds: dict[str, float], ask: Callable[[], object]) -> A
         notify(Decision(name, "not answered", str(error)))
         return NoAnswer(str(error))
     except Exception as error:
-        if raises_defects() or lacking(error):
+        if raises_defects() or resource_error(error):
             raise
         because = defect_line(error)
         notify(Decision(name, "not answered", because, prominent=True))

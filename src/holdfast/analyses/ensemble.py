@@ -19,7 +19,7 @@ import numpy as np
 from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.contract.inference import TaskPredictor
 from holdfast.contract.run_folder import open_run
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, mean_loss, to_json
 from holdfast.core.seeds import generator
@@ -114,7 +114,7 @@ def join_as(way: str, runs: Sequence[Path]) -> Join | None:
     ``None`` for the one run that is not to be put together with any. Raises ``RecipeError`` for
     another word, and for one run that is to be stacked."""
     if way not in WAYS:
-        raise RecipeError(KEY, "is unknown", way, nearest(way, list(WAYS)))
+        raise RecipeError(KEY, "is unknown", way, suggest_name(way, list(WAYS)))
     if len(runs) > 1:
         return partial(_joined, way)
     if way != "average":

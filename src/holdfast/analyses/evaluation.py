@@ -28,8 +28,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.records import Floats, Ints
 from holdfast.core.run_files import read_result
-from holdfast.core.tasks import WRITERS
-from holdfast.core.wording import p_words
+from holdfast.core.tasks import GENERATIVE_TASKS
+from holdfast.core.wording import p_value_phrase
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.monitor.confirmation import ALPHA, METRICS, RATES
@@ -186,7 +186,7 @@ def _scores_here(predictor: Predictor, table: Table, block: Mapping[str, object]
     groups = groups_of(table)
     if groups is None and (known := _of_rate(block, rate_name(table))) is not None:
         return known
-    if FinishedRun(predictor.runs[0]).recipe.task in WRITERS:
+    if FinishedRun(predictor.runs[0]).recipe.task in GENERATIVE_TASKS:
         with predictor.alone():
             losses = cast("Joining", predictor.model).row_losses(table)
         return RowScores.of_losses(np.asarray(losses, dtype=np.float64), groups)
@@ -248,7 +248,7 @@ def _groups_of_run(again: FinishedRun, rows: Sequence[int]) -> list[str] | None:
 
 def _words(metric: str, found: TwoSamples) -> str:
     here, run = (_shown(metric, value) for value in (found.second, found.first))
-    p = p_words(found.p_value, found.test)
+    p = p_value_phrase(found.p_value, found.test)
     both = (
         f"{METRICS[metric]} is {here} on these {found.n_second:,} rows and {run} on the run's own "
         f"{found.n_first:,} test rows"
@@ -294,14 +294,14 @@ def _classes(again: FinishedRun, table: Table, own: RowScores) -> dict[str, Any]
     new, old = (np.array([Counter(map(str, one))[n] for n in names]) for one in labels)
     p_value = proportions_p_value(old, new)
     if p_value >= ALPHA:
-        alike = f"no difference in class shares can be shown ({p_words(p_value, CHI_SQUARED)})"
+        alike = f"no difference in class shares can be shown ({p_value_phrase(p_value, CHI_SQUARED)})"
         return _reason(name, False, alike)
     shares = {n: (b / old.sum(), a / new.sum()) for n, a, b in zip(names, new, old, strict=True)}
     most = sorted(shares, key=lambda n: -abs(shares[n][1] - shares[n][0]))[:NAMED]
     said = ", ".join(
         f"{n} {100 * shares[n][1]:.0f} % (was {100 * shares[n][0]:.0f} %)" for n in most
     )
-    told = f"the class shares differ ({p_words(p_value, CHI_SQUARED)}): {said}"
+    told = f"the class shares differ ({p_value_phrase(p_value, CHI_SQUARED)}): {said}"
     expected = _expected(names, new, [str(one) for one in labels[1]], own.values)
     if expected is not None:
         told += f"; with the run's accuracy per class, these shares alone would give {expected}"
@@ -339,7 +339,7 @@ def _lengths(name: str, own: Table, table: Table) -> dict[str, Any]:
     medians = f"median {np.median(new):.0f} words here, {np.median(old):.0f} in the run's test rows"
     differs = found.p_value < ALPHA
     words = "text lengths differ" if differs else "no difference in text length can be shown"
-    test = p_words(found.p_value, f"{found.test} on the logarithm of the word count")
+    test = p_value_phrase(found.p_value, f"{found.test} on the logarithm of the word count")
     return _reason(name, differs, f"{words}: {medians} ({test})")
 
 

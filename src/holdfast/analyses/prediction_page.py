@@ -19,10 +19,10 @@ from holdfast.contract.predictions import SplitName, rows_of
 from holdfast.contract.run_folder import unsealed_decisions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError, RunError
-from holdfast.core.outputs import checked_output, writing
+from holdfast.core.outputs import check_output, open_output
 from holdfast.core.records import Decision, finite
-from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
-from holdfast.data.images.picture import thumbnail
+from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
+from holdfast.data.images.decode import thumbnail
 from holdfast.report.numbers import moment
 from holdfast.report.predictions_page import (
     MAX_PROBABILITIES,
@@ -74,10 +74,10 @@ def write_page(run: Path, page: Path, *, force: bool = False) -> None:
     Raises ``RunError`` for what is no finished run, a run that stored no answers, and a file that
     may not be written.
     """
-    target = checked_output(page, [run], force=force)
+    target = check_output(page, [run], force=force)
     recorded, decisions = recorded_of(run)
     drawn = render_predictions(recorded)
-    with writing(target) as stream:
+    with open_output(target) as stream:
         stream.write(drawn.html.encode())
     because = recorded.which or "all of them fit"
     if drawn.rows < len(recorded.rows):
@@ -111,7 +111,7 @@ def recorded_of(run: Path) -> tuple[RecordedPredictions, tuple[Decision, ...]]:
             "stored no answer that could be shown",
             None,
             "For a model that writes: train again with --set generate.rows=200."
-            if task in WRITERS
+            if task in GENERATIVE_TASKS
             else "Its source is gone: restore it, or train again.",
         )
     files = (result.get("data") or {}).get("files") or [""]
@@ -126,8 +126,8 @@ def recorded_of(run: Path) -> tuple[RecordedPredictions, tuple[Decision, ...]]:
         carried=_carried(result),
         created=moment(str(result.get("created") or "")),
         which=_which(task, len(rows) < len(lines), table is None),
-        chosen=table is None and task not in WRITERS,
-        writes=task in WRITERS,
+        chosen=table is None and task not in GENERATIVE_TASKS,
+        writes=task in GENERATIVE_TASKS,
         seed=int(result.get("seed") or 0),
         score=_score(result, side),
     )
@@ -150,7 +150,7 @@ def _score(result: Mapping[str, Any], side: SplitName) -> str:
 def _which(task: str, some: bool, gone: bool) -> str:
     if not some:
         return ""
-    return WRITTEN if task in WRITERS else HARDEST if gone else ""
+    return WRITTEN if task in GENERATIVE_TASKS else HARDEST if gone else ""
 
 
 def _side(again: FinishedRun) -> SplitName:
@@ -196,7 +196,7 @@ def _rows(
     found = []
     for place, line in enumerate(lines):
         known: KeptRow = kept.get(int(line["row"]), {})
-        if task in WRITERS:
+        if task in GENERATIVE_TASKS:
             said = line.get("prediction")
             said = known.get("generated") if said is None else said
             # Most rows of such a run were scored and never written to.
@@ -234,9 +234,9 @@ def _rows(
 
 
 def _texts(table: Table | None, task: str) -> list[str] | None:
-    if table is None or task in TAGGERS:
+    if table is None or task in TAGGING_TASKS:
         return None
-    if task in OF_PICTURES:
+    if task in IMAGE_TASKS:
         return [base_name(str(path)) for path in table.column("path")]
     texts = [str(text) for text in table.column("text")]
     if "text_pair" not in table.rows.column_names:
@@ -253,7 +253,7 @@ def _picture(table: Table | None, place: int, known: Mapping[str, object]) -> st
 
 def _right(task: str, line: PredictionRow, said: object, label: object) -> bool | None:
     # Of a number it is told how far off it is, of a text that there are many right ones.
-    if task in WRITERS or "error" in line:
+    if task in GENERATIVE_TASKS or "error" in line:
         return None
     return bool(said == label)
 
@@ -265,7 +265,7 @@ def _sure(task: str, line: PredictionRow) -> float | None:
     if not isinstance(line["label"], list):
         return float(max(chances))
     # Of a sentence the least sure word; of several classes the least sure yes or no.
-    if task in TAGGERS:
+    if task in TAGGING_TASKS:
         return float(min(chances))
     return float(min(max(p, 1 - p) for p in chances))
 

@@ -8,7 +8,7 @@ import json
 from typing import Any, Literal
 
 from holdfast.core.errors import RecipeError
-from holdfast.data.chats.chat import turns_of
+from holdfast.data.chats.chat import read_row_turns
 from holdfast.data.table import Table
 
 AnswerKind = Literal["class", "several", "number", "tags", "text"]
@@ -78,7 +78,7 @@ def labels_of_rows(table: Table) -> list[Any]:
     none."""
     if "turns" not in table.rows.column_names:
         return given_labels(table)
-    turns = turns_of(table)
+    turns = read_row_turns(table)
     if not all(turns):
         raise RecipeError(
             "compare",
@@ -97,7 +97,7 @@ def texts_of_rows(table: Table) -> list[str]:
     if "tokens" in names:
         return [" ".join(words) for words in table.column("tokens")]
     if "turns" in names:
-        chats = turns_of(table)
+        chats = read_row_turns(table)
         return [chat[-2]["content"] if len(chat) > 1 else "" for chat in chats]
     if "text_pair" in names:
         pairs = zip(table.column("text"), table.column("text_pair"), strict=True)

@@ -41,7 +41,7 @@ class RowArguments:
     ) -> TrainingRequest:
         """What is asked for."""
         from holdfast.contract.request import TrainingRequest
-        from holdfast.data.memory.texts import name_of, rows_in_memory
+        from holdfast.data.memory.texts import run_name, rows_in_memory
         from holdfast.recipe import as_settings
 
         columns = [self.text] if isinstance(self.text, str) else list(self.text or [])
@@ -58,7 +58,7 @@ class RowArguments:
         if tested is not None:
             in_memory["test"] = tested
         return TrainingRequest(
-            name_of(self.source, self.labels) if rows is not None else str(self.source),
+            run_name(self.source, self.labels) if rows is not None else str(self.source),
             model=name_or_none(model),
             task=task,
             text=columns or None,
@@ -82,10 +82,10 @@ def name_or_none(given: Any) -> str | None:
 def file_of(rows: Any) -> Iterator[str]:
     """The name of a file with these rows; an error about rows in memory names them, not the file
     that they were put into."""
-    from holdfast.data.memory.texts import named
+    from holdfast.data.memory.texts import naming_data_frame
 
     source = as_file(rows, None, None, "the rows", {})
-    with contextlib.nullcontext() if isinstance(rows, (str, Path)) else named(Path(source)):
+    with contextlib.nullcontext() if isinstance(rows, (str, Path)) else naming_data_frame(Path(source)):
         yield source
 
 

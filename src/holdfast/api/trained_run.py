@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from holdfast.api.arguments import Settings, options_of
 from holdfast.contract.advice import in_python
 from holdfast.core.errors import InputError
-from holdfast.core.printable import brief
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.printable import brief_repr
+from holdfast.core.tasks import IMAGE_TASKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,9 +105,9 @@ class TrainedRun:
         try:
             sentence = answer(self.result)
         except InputError as error:
-            return brief("TrainedRun", self.folder, error.rule)
+            return brief_repr("TrainedRun", self.folder, error.rule)
         label = (self.result.get("verdict") or {}).get("label")
-        return brief("TrainedRun", self.folder, f"verdict {label}", *sentence.lines)
+        return brief_repr("TrainedRun", self.folder, f"verdict {label}", *sentence.lines)
 
     def _warn_unsealed(self) -> None:
         """A function has no other way to say what a command prints."""
@@ -205,7 +205,7 @@ class TrainedRun:
     def _evaluated(self, data: object, labels: object, options: InferenceOptions) -> dict[str, Any]:
         from holdfast.analyses.evaluation import scored_block
         from holdfast.data.memory.frames import frame_file, is_frame, series_values
-        from holdfast.data.memory.texts import labelled_rows, named
+        from holdfast.data.memory.texts import labelled_rows, naming_data_frame
 
         part = self.predictor.part
         if labels is not None:
@@ -216,7 +216,7 @@ class TrainedRun:
             return scored_block(self.predictor, str(data), options)
         path = frame_file(data)
         try:
-            with named(path):
+            with naming_data_frame(path):
                 return scored_block(self.predictor, str(path), options)
         finally:
             path.unlink(missing_ok=True)
@@ -229,17 +229,17 @@ class TrainedRun:
         settings: Settings,
         probabilities: bool = False,
     ) -> Predicted:
-        from holdfast.data.images.picture import is_picture_name
+        from holdfast.data.images.decode import is_image_name
         from holdfast.data.memory.frames import frame_file, frame_table, is_frame, series_values
-        from holdfast.data.memory.texts import named
-        from holdfast.data.scratch import goes_with
+        from holdfast.data.memory.texts import naming_data_frame
+        from holdfast.data.scratch import remove_with
 
         options = options_of(text, None, encoding, settings)
         if isinstance(data, str):
             data = [data]
         elif isinstance(data, Path):
             # A picture is a row, and a folder or a file of any other ending holds rows.
-            data = [str(data)] if is_picture_name(data.name) and self._reads_pictures else str(data)
+            data = [str(data)] if is_image_name(data.name) and self._reads_pictures else str(data)
         elif is_frame(data):
             table = frame_table(data)
             if self._reads_pictures:
@@ -248,10 +248,10 @@ class TrainedRun:
             else:
                 options = replace(options, text=options.text or self._column_of(table))
                 path = frame_file(table)
-                with named(path):
+                with naming_data_frame(path):
                     predictions = self.predictor.predict(str(path), options, probabilities=probabilities)
                 # Its parts are read from there, one after the other.
-                goes_with(predictions, path)
+                remove_with(predictions, path)
                 return predictions
         else:
             data = series_values(data)
@@ -259,7 +259,7 @@ class TrainedRun:
 
     @property
     def _reads_pictures(self) -> bool:
-        return self.result["task"] in OF_PICTURES
+        return self.result["task"] in IMAGE_TASKS
 
     def _paths(self, table: pa.Table, text: tuple[str, ...] | None) -> list[Any]:
         from holdfast.data.images.table import PATH

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, Un
 
 import numpy as np
 
-from holdfast.core.discovery import Registry, modules_of, nearest
+from holdfast.core.discovery import Registry, import_modules, suggest_name
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.seeds import derive_seed
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.tasks import IMAGE_TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,7 +120,7 @@ def enrichment(name: str, of: Of, known: str) -> Callable[[type[S]], type[S]]:
 
 def all_enrichments() -> Registry[Enrichment]:
     """The registry after every file of this package has been imported."""
-    modules_of(__name__.rpartition(".")[0])
+    import_modules(__name__.rpartition(".")[0])
     return ENRICHMENTS
 
 
@@ -128,7 +128,7 @@ def input_type(task: str | None) -> Of | None:
     """What the rows of a task are; ``None`` where the task is not known yet."""
     if task is None:
         return None
-    return "pictures" if task in OF_PICTURES else "text"
+    return "pictures" if task in IMAGE_TASKS else "text"
 
 
 def requested_enrichments(enrich: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
@@ -157,7 +157,7 @@ def check_enrich(enrich: Mapping[str, object], of: Of | None = None) -> dict[str
     for name in enrich:
         if name not in known:
             rule = "names an unknown enrichment"
-            raise RecipeError("enrich", rule, name, nearest(name, [*known]))
+            raise RecipeError("enrich", rule, name, suggest_name(name, [*known]))
     checked = {}
     for name, given in requested_enrichments(enrich).items():
         if of is not None and known[name].of != of:
@@ -173,7 +173,7 @@ def _with_defaults(name: str, settings: type[Any], given: Mapping[str, Any]) -> 
     for key in given:
         if key not in rules:
             rule = f"is not a setting of {name}"
-            raise RecipeError(f"enrich.{name}.{key}", rule, None, nearest(key, list(rules)))
+            raise RecipeError(f"enrich.{name}.{key}", rule, None, suggest_name(key, list(rules)))
     found = {}
     for one in fields(settings):
         where, rule = f"enrich.{name}.{one.name}", rules[one.name]

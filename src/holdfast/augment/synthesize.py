@@ -21,7 +21,7 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 
 SLOT = re.compile(r"\{([^{}]*)\}")
 # Where a text may be parted: after a sentence or a clause.
@@ -178,7 +178,7 @@ def sift(
     chances : [m, classes], by a classifier that had not seen their parents.
     most : how many are taken at most.
     """
-    groups = find_copies([*known, *(one.text for one in candidates)]).groups
+    groups = find_duplicates([*known, *(one.text for one in candidates)]).groups
     old, rejected = set(groups[: len(known)].tolist()), Counter[str]()
     accepted: list[int] = []
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -11,9 +11,9 @@ import typer
 
 from holdfast.cli.options import Force, Output, set_option
 from holdfast.core.errors import Defect, RunError
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
-from holdfast.core.wording import ROW_NUMBERS, counted
+from holdfast.core.wording import ROW_NUMBERS, count_phrase
 from holdfast.terminal.layout import shorten, width, wrap
 from holdfast.terminal.streams import json_text
 
@@ -82,7 +82,7 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
 
     Nothing is changed and nothing is sent anywhere; --fix writes a file of its own.
     """
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.analyses.audit.audit import AuditRequest
     from holdfast.terminal.watch import audit_with_progress
 
@@ -116,10 +116,10 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
 
 def _check_outputs(request: AuditRequest, work: AuditWork) -> OutputFile | None:
     """The page that is to be written, if any; what cannot be written is refused before the work."""
-    from holdfast.core.outputs import checked_output
+    from holdfast.core.outputs import check_output
 
     html, fix = work.html, work.fix
-    page = None if html is None else checked_output(html, request.inputs, force=work.force)
+    page = None if html is None else check_output(html, request.inputs, force=work.force)
     if fix is not None:
         from holdfast.analyses.audit.fix import LOG, check_fix
 
@@ -138,11 +138,11 @@ def _fix(request: AuditRequest, audit: Audit, work: AuditWork) -> Fixed:
 
 
 def _write(page: OutputFile, audit: Audit) -> None:
-    from holdfast.core.outputs import writing
+    from holdfast.core.outputs import open_output
     from holdfast.report.audit import render_audit
 
     text = render_audit(audit.to_json(), audit.shown())
-    with writing(page) as stream:
+    with open_output(page) as stream:
         stream.write(text.encode("utf-8"))
 
 
@@ -170,10 +170,10 @@ def _rows(audit: Audit) -> str:
     names = [text] if isinstance(text, str) else list(text or ())
     label = audit.columns.get("label")
     read = ", ".join(f'"{name}"' for name in names) + (f' → "{label}"' if label else "")
-    classes = f", {counted(len(audit.label_counts), 'class', 'classes')}"
+    classes = f", {count_phrase(len(audit.label_counts), 'class', 'classes')}"
     against = f"; against {', '.join(audit.against)}" if audit.against else ""
     classes = classes if audit.label_counts else ""
-    return f"{counted(audit.rows, 'row')} of {audit.source}: {read}{classes}{against}"
+    return f"{count_phrase(audit.rows, 'row')} of {audit.source}: {read}{classes}{against}"
 
 
 def _finding(finding: Finding, examples: Sequence[Shown], columns: int) -> Iterator[str]:
@@ -213,7 +213,7 @@ def _differing_excerpts(one: str, other: str) -> tuple[str, str]:
 
 def _label_first_lines(labelling: LabelFirst, columns: int) -> Iterator[str]:
     """Which rows to label next, or that any will do; the whole order stands in the JSON."""
-    rows = f"{counted(labelling.count, 'row')} of {labelling.file} without a label"
+    rows = f"{count_phrase(labelling.count, 'row')} of {labelling.file} without a label"
     head = "Label these first" if labelling.ranked else "Label any of them, at random"
     yield from wrap(f"{rows}. {head}: {_sentence(labelling.because)}", columns, "", "  ")
     for row, text in zip(labelling.rows, labelling.shown[:MAX_ROWS_TO_LABEL], strict=False):

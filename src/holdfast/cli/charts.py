@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.core.curves import Curves, Series, position
+from holdfast.core.curves import Curves, Series, logged_position
 from holdfast.core.records import Floats
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def curve_chart(curves: Curves, columns: int, colour: bool) -> str:
 
 
 def _ends(series: Sequence[Series]) -> tuple[float, float]:
-    return min(float(s.at[0]) for s in series), max(float(s.at[-1]) for s in series)
+    return min(float(s.positions[0]) for s in series), max(float(s.positions[-1]) for s in series)
 
 
 def _columns(series: Series, first: float, last: float, width: int) -> Floats:
     """One value a column: the median of its points, a straight line over columns without one."""
     span = last - first or 1.0
-    places = np.minimum(((series.at - first) / span * width).astype(int), width - 1)
+    places = np.minimum(((series.positions - first) / span * width).astype(int), width - 1)
     line = np.full(width, np.nan)
     for place in np.unique(places):
         line[place] = np.median(series.values[places == place])
@@ -84,13 +84,13 @@ def _rows(lines: Sequence[tuple[str, Floats]], known: Floats) -> list[str]:
 
 def _axis_lines(curves: Curves, first: float, last: float, width: int) -> list[str]:
     axis = [f"{'':{GUTTER}} └{'─' * width}"]
-    left, right = f"{position(first):g}", f"{curves.axis} {position(last):g}"
+    left, right = f"{logged_position(first):g}", f"{curves.axis} {logged_position(last):g}"
     line = left + " " * max(1, width - len(left) - len(right)) + right
     if curves.best is not None:
         at = min(width - 1, int((curves.best - first) / ((last - first) or 1.0) * width))
-        text = f"▲ best {position(curves.best):g}"
+        text = f"▲ best {logged_position(curves.best):g}"
         start = at if at + len(text) <= width else at - len(text) + 1
-        mark = text if start == at else f"best {position(curves.best):g} ▲"
+        mark = text if start == at else f"best {logged_position(curves.best):g} ▲"
         axis.append(f"{'':{GUTTER}}  {' ' * max(0, start)}{mark}")
     return [*axis, f"{'':{GUTTER}}  {line}"]
 

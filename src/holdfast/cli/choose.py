@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.options import ResultOutput, RowOptions, Seed, Source, set_option
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def command(
     """Choose a model for SOURCE: a linear probe scores each, and the best two are fine-tuned
     for a short while. Prints the scores of both with intervals; the score after fine-tuning is not
     predicted. Writes nothing but an adapted model; test rows stay closed."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.search.choice.adaptation import adapting_of
     from holdfast.search.choice.models import choose_model
 

@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from holdfast.cli.options import flatten_options
-from holdfast.core.discovery import Entry, lies_there, load, names
+from holdfast.core.discovery import Entry, path_exists, load_entry_point, entry_points_by_name
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.printable import printable
 
@@ -256,18 +256,18 @@ class Commands(Mapping[str, Any]):
 
     def entry(self, name: str) -> Entry:
         """Raises ``KeyError`` for a command that nobody brings."""
-        entry: Entry = COMMANDS[name] if name in COMMANDS else load(GROUP, name)
+        entry: Entry = COMMANDS[name] if name in COMMANDS else load_entry_point(GROUP, name)
         return entry
 
     def __iter__(self) -> Iterator[str]:
-        known = {**COMMANDS, **names(GROUP)}
+        known = {**COMMANDS, **entry_points_by_name(GROUP)}
         return iter([*(name for name in ORDER if name in known), *sorted({*known} - {*ORDER})])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return name in COMMANDS or name in names(GROUP)
+        return name in COMMANDS or name in entry_points_by_name(GROUP)
 
 
 class Group(typer.core.TyperGroup):
@@ -295,7 +295,7 @@ class Group(typer.core.TyperGroup):
     def resolve_command(self, ctx: Context, args: list[str]) -> Any:
         name = args[0]
         is_data = Path(name).suffix.lower() in SOURCES or (
-            lies_there(Path(name)) and Path(name).is_dir()
+            path_exists(Path(name)) and Path(name).is_dir()
         )
         if name not in self.commands and is_data:
             raise RecipeError(

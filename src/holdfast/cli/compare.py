@@ -8,8 +8,8 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries, shorten
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def command(
 ) -> None:
     """Compare A with B on the same rows: better, equivalent, worse, or how many rows would settle
     it. Rows that either had learned from are left out, and counted."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.analyses.compare.compare import compare
 
     with output.heard(f"holdfast compare {a} {b}") as teller:
@@ -66,8 +66,8 @@ def comparison_text(comparison: Comparison, columns: int) -> str:
     if block["n"]:
         each = (f"{name} {_number(block[key]['value'], times)}{unit}" for name, key in _MODELS)
         lines.append((block["metric"], "; ".join(each)))
-    rows = counted(block["n"], "row")
-    rows += f" of {counted(block['groups'], 'group')}" if block["groups"] else ""
+    rows = count_phrase(block["n"], "row")
+    rows += f" of {count_phrase(block['groups'], 'group')}" if block["groups"] else ""
     rows += ", the test rows of both" if comparison.stored else ""
     only = block["discordant"]
     if only:
@@ -88,7 +88,7 @@ def comparison_text(comparison: Comparison, columns: int) -> str:
         with_seen = block["with_seen"]
         gap = _number(with_seen["difference"]["value"], times)
         apart = " points" if unit else ""
-        lines.append(("With seen", f"{counted(with_seen['n'], 'row')}: A minus B {gap}{apart}"))
+        lines.append(("With seen", f"{count_phrase(with_seen['n'], 'row')}: A minus B {gap}{apart}"))
     return "\n".join([*entries(lines, columns), *_examples(block["differ"], columns)])
 
 

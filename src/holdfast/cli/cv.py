@@ -11,8 +11,8 @@ import typer
 
 from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
 from holdfast.core.labels import VERDICTS
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries, run_lines, wrap
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def command(
 ) -> None:
     """Cross-validate SOURCE: every row is answered by a model to which it was unknown, and a model
     of all rows comes out."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.search.folds.cross_validation import asked_for
     from holdfast.terminal.watch import train_with_progress
 
@@ -100,7 +100,7 @@ def _plan_lines(plan: Mapping[str, Any], columns: int) -> list[str]:
     ]
     for one in plan["folds"]:
         repeat = f", repeat {one['repeat'] + 1}" if one["repeat"] else ""
-        rows = counted(one["train"], "row")
+        rows = count_phrase(one["train"], "row")
         text = f"{rows} teach, {one['valid']:,} judge, {one['held']:,} score"
         lines.append((f"{one['fold'] + 1}{repeat}", text))
     return ["The plan (nothing was written):", *entries(lines, columns)]
@@ -126,11 +126,11 @@ def _entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if scores:
         yield "Also", "; ".join(scores).replace("\u00a0", " ")
     final = cv["final"]
-    rows = counted(final["rows"], "row")
+    rows = count_phrase(final["rows"], "row")
     yield "Kept", f"a model of all {rows}, step {final['step']} of {final['planned']}"
     yield "Because", final["because"]
     if result["test"]["n"]:
         one = estimate(result["test"]["metrics"].get(name))
         if one.value is not None:
-            given = counted(result["test"]["n"], "given test row")
+            given = count_phrase(result["test"]["n"], "given test row")
             yield "Test", f"{metric_name(name)} {number(one.value, name)} on {given}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import Out, Output
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 
 WIDTH = 29
 
@@ -25,7 +25,7 @@ def command(
     test, trains on at five times the rate and keeps its last state. Both are scored on packages of
     sources that neither has seen.
     """
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.cli.summary import summary
     from holdfast.contract.request import TrainingRequest
     from holdfast.recipe import read_recipe

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from holdfast.cli.options import Helps, Resume, RunOptions, RunOutput
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import entries, entry
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def command(
     output: RunOutput,
 ) -> None:
     """Make a smaller model that answers as RUN does: on its rows, its division, its test rows."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.contract.request import TrainingRequest
     from holdfast.contract.run_folder import is_main_process
     from holdfast.search.student import folder_name, student_recipe

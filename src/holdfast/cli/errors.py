@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 import typer
 
 from holdfast.cli.options import Output
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted, p_words, way_words
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase, p_value_phrase, prompt_phrase
 from holdfast.terminal.layout import shorten, wrap
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def command(
     confusions by pairs of classes, and the hardest rows beside the training rows nearest to them.
     Of a model that writes: was tuning it worth it, and what its answers show.
     """
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.analyses.errors.analysis import errors
 
     with output.heard():
@@ -119,7 +119,7 @@ def _slices(block: SlicesJson) -> list[str]:
         return [f"  Not tested: {block['why']}."]
     confirmed, undecided = block["found"], block["undecided"]
     rows = block.get("rows", {})
-    tested = f"{counted(block['n_candidates'], 'slice')} found on {rows.get('validation', '?')}"
+    tested = f"{count_phrase(block['n_candidates'], 'slice')} found on {rows.get('validation', '?')}"
     were = "was" if block["n_candidates"] == 1 else "were"
     lines = [
         f"  {tested} validation rows {were} tested on {rows.get('test', '?')} test rows: "
@@ -142,7 +142,7 @@ def false_alarms(rate: Mapping[str, Any]) -> str:
 
 
 def _slice(one: SliceJson, rate: bool) -> str:
-    name = f"{one['slice']} ({counted(one['n'], 'row')})"
+    name = f"{one['slice']} ({count_phrase(one['n'], 'row')})"
     value, rest = one["value"], one["rest"]
     if value["value"] is None or rest["value"] is None:
         return name
@@ -167,7 +167,7 @@ def _short(value: float) -> str:
 def _confusions(document: Mapping[str, Any]) -> list[str]:
     lines = []
     for pair in document.get("confusions", ())[:MAX_LISTED]:
-        rows, share = counted(pair["n"], "row"), _span(pair["share"], 100)
+        rows, share = count_phrase(pair["n"], "row"), _span(pair["share"], 100)
         lines.append(f"  {pair['label']} → {pair['answer']}: {rows}, {share} % of the class")
         for example in pair["examples"][:1]:
             lines.append(f"      row {example['row']}: {_cut(example['text'])}")
@@ -231,7 +231,7 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
     """The answer first, then what it rests on."""
     lines = [f"  {block['because']}"]
     for name, one in block["start"].items():
-        way = way_words(name, one)
+        way = prompt_phrase(name, one)
         if not one.get("n"):
             lines.append(f"  The start model, {way}: not asked, for {one['why']}.")
             continue
@@ -242,7 +242,7 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
                 f"({gap['low']:+.3f} to {gap['high']:+.3f}), {one['n']} rows."
             )
     for name, one in block["win_rate"].items():
-        way = way_words(name, block["start"].get(name, {}))
+        way = prompt_phrase(name, block["start"].get(name, {}))
         if one.get("value") is None:
             lines.append(f"  Answers against those {way}: {one['why']}.")
             continue
@@ -272,7 +272,7 @@ def output_lines(block: Mapping[str, Any]) -> list[str]:
         mark = {"more": "! ", "fewer": "+ "}.get(one["verdict"], "  ")
         tail = ""
         if one["verdict"] in ("more", "fewer"):
-            tail = f" ({one['verdict']}, {p_words(one['p_adjusted'], MCNEMAR_EXACT)})"
+            tail = f" ({one['verdict']}, {p_value_phrase(one['p_adjusted'], MCNEMAR_EXACT)})"
         elif one["more_rows"]:
             tail = f" (about {one['more_rows']:,} more rows would settle it)"
         lines.append(

@@ -9,7 +9,7 @@ import typer
 
 from holdfast.cli.options import Output, set_option
 from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, runs_and_data, split_ensemble
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import format_interval, width, wrap
 
 GENERATION_METRICS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
@@ -40,7 +40,7 @@ def command(
     Rows that the run was trained on or chosen by, and copies of them, are counted and named, and
     the others are scored by themselves.
     """
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.analyses.evaluation import evaluate
     from holdfast.contract.inference import check_limits
 

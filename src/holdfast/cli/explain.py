@@ -12,7 +12,7 @@ import typer
 from holdfast.cli.options import Force, Output, set_option
 from holdfast.cli.run_input import LIMITS, TextOptions, piped_texts, runs_and_data
 from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable_json
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def command(
 
     Each word is taken away once; a map is shown only where it is better than random.
     """
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     if len(given) == 1 and out is None:
         _show_class_words(Path(given[0]), output)
         return
@@ -115,7 +115,7 @@ def _run_and_data(given: list[str]) -> tuple[Path, str]:
 
 def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
     from holdfast.contract.run_folder import run_files_in
-    from holdfast.core.outputs import checked_output
+    from holdfast.core.outputs import check_output
     from holdfast.data.raw import source_path
 
     if out.suffix.lower() not in ENDINGS:
@@ -126,16 +126,16 @@ def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
             f"Choose {' or '.join(ENDINGS)}.",
         )
     source = 0 if data == "-" else source_path(data)
-    return checked_output(out, [source, *run_files_in(run)], force=force)
+    return check_output(out, [source, *run_files_in(run)], force=force)
 
 
 def _write(target: OutputFile, explanation: Explanation) -> None:
-    from holdfast.core.outputs import writing
+    from holdfast.core.outputs import open_output
 
     if target.path.suffix.lower() == ".html":
         text = explanation.page()
     else:
         lines = (json.dumps(line, ensure_ascii=False) for line in explanation.lines())
         text = "".join(printable_json(line) + "\n" for line in lines)
-    with writing(target) as stream:
+    with open_output(target) as stream:
         stream.write(text.encode("utf-8"))

@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypedDict
 import typer
 
 from holdfast.cli.options import JsonOutput
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 
 
 def command(
@@ -40,7 +40,7 @@ def command(
     Candidates are found on the validation rows and confirmed on the test rows. Without options it
     shows what the run stored.
     """
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.analyses.fairness.analysis import FairnessRequest, answered
 
     terms_path = None if terms is None else str(terms.absolute())
@@ -69,7 +69,7 @@ def fairness_lines(document: dict[str, Any]) -> list[str]:
     if view.alarms:
         lines += ["", view.alarms]
     if document["openings"]:
-        times = counted(document["openings"], "time")
+        times = count_phrase(document["openings"], "time")
         lines += ["", f"The test rows were opened again for this: {times} so far."]
     return lines
 

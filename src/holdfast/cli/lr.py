@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from holdfast.cli.options import ResultOutput, Seed, SourceOptions, set_option
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Find a learning rate for SOURCE: about a hundred updates at rates that rise. Trains nothing
     that is kept, and writes nothing."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.search.rate_range import range_test
 
     request = rows.request(seed=seed, settings=set_ or [])
@@ -38,8 +38,8 @@ def rate_range_text(rate_range: RateRange, columns: int) -> str:
     from holdfast.cli.charts import rate_chart
 
     swept = (
-        f"{counted(len(rate_range.points), 'update')} of the phase {rate_range.phase}, on "
-        f"{counted(rate_range.rows, 'training row')}"
+        f"{count_phrase(len(rate_range.points), 'update')} of the phase {rate_range.phase}, on "
+        f"{count_phrase(rate_range.rows, 'training row')}"
     )
     lines = [("Swept", swept)]
     if rate_range.suggested is None:

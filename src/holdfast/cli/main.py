@@ -25,8 +25,8 @@ from holdfast.core.errors import (
     RecipeError,
     RunError,
 )
-from holdfast.core.input_errors import PANIC, lacking, reason
-from holdfast.core.machine import check_launch, refuse_threads
+from holdfast.core.input_errors import PANIC, resource_error, reason
+from holdfast.core.machine import check_launch, check_thread_variables
 from holdfast.core.printable import printable
 from holdfast.terminal.layout import width, wrap
 from holdfast.terminal.streams import discard_output, flush_output, prepare_streams
@@ -144,7 +144,7 @@ def _run() -> int | str | None:
             check_folder()
             # Bars of a library about its own files, on what may be no terminal.
             os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-            refuse_threads(os.environ)
+            check_thread_variables(os.environ)
             if sys.platform == "darwin":
                 # Read by PyTorch when it is loaded: what Apple's GPUs lack runs on the processor.
                 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -165,7 +165,7 @@ def _run() -> int | str | None:
 
 def _as_machine_error(error: HoldfastError) -> HoldfastError:
     """A file that could not be read for lack of memory is not at fault."""
-    memory_error = lacking(error) if type(error) in FILE_ERRORS else None
+    memory_error = resource_error(error) if type(error) in FILE_ERRORS else None
     if memory_error is None:
         return error
     memory_error.__cause__ = error
@@ -177,7 +177,7 @@ def _exit_unexpected(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):
         discard_output()
         return 0
-    fault = lacking(error) or as_input_error(error)
+    fault = resource_error(error) or as_input_error(error)
     if fault is None:
         return _report_defect(error)
     fault.__cause__ = error

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 import typer
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.labels import VERDICTS, Label, is_asked
+from holdfast.core.labels import VERDICTS, Label, is_requested
 from holdfast.core.printable import printable
 from holdfast.core.tasks import TASKS
 from holdfast.terminal.layout import width
@@ -144,7 +144,7 @@ class EndOptions:
         """Exit with 3 where one of ``labels`` was named with ``--fail-on``; ``whose`` verdict it
         is begins the line."""
         requested: Any = set(self.fail_on or ())
-        matching = [label for label in labels if is_asked(label, requested)]
+        matching = [label for label in labels if is_requested(label, requested)]
         if not matching:
             return
         if not quiet:
@@ -272,9 +272,9 @@ def _accepted_parameters(callable_or_record: Any) -> tuple[tuple[str, Any, Any],
 
 def check_known(names: list[str], option: str, noun: str, known: Collection[str]) -> set[str]:
     """Refuse a name that is not known, before anything is read."""
-    from holdfast.core.discovery import nearest
+    from holdfast.core.discovery import suggest_name
 
     for name in names:
         if name not in known:
-            raise RecipeError(option, f"is not a {noun}", name, nearest(name, list(known)))
+            raise RecipeError(option, f"is not a {noun}", name, suggest_name(name, list(known)))
     return set(names)

@@ -20,7 +20,7 @@ from holdfast.cli.run_input import (
     split_ensemble,
 )
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 
 if TYPE_CHECKING:
     from holdfast.contract.inference import Data
@@ -69,7 +69,7 @@ def command(
     Below the run's threshold (holdfast threshold) a prediction is null: ask a person.
     Without --out, one JSON object a line is printed.
     """
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     runs, data = runs_and_data("predict", given)
     ensemble, others = split_ensemble(set_ or [])
     switches, limits = _settings(others)

@@ -11,7 +11,7 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import entries
 
 NAMES = {
@@ -55,7 +55,7 @@ def command(
 ) -> None:
     """What RUN remembers of its training rows, and what it forgot; or what MODEL remembers of
     --members that it does not know of --others."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.api.commands import probe
 
     if (files.members is None) != (files.others is None):

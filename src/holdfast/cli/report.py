@@ -9,7 +9,7 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 
 
 def command(
@@ -30,7 +30,7 @@ def command(
     """
     if page is None and force:
         raise RecipeError("--force", "is for --page FILE", None, "Leave it out.")
-    refuse_too_little("numpy")
+    refuse_low_memory("numpy")
     if page is not None:
         from holdfast.analyses.prediction_page import write_page
 

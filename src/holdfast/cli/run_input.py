@@ -94,7 +94,7 @@ def piped_texts(run: Path, options: InferenceOptions) -> list[str]:
 
 
 def _stdin(encoding: str | None) -> list[str]:
-    from holdfast.data.limits import check_row, limits
+    from holdfast.data.limits import check_row, current_limits
     from holdfast.data.readers.text import find_codec, refuse_nul
 
     codec = find_codec(encoding)
@@ -102,7 +102,7 @@ def _stdin(encoding: str | None) -> list[str]:
     stream = io.TextIOWrapper(sys.stdin.buffer, codec, newline="\n")
     texts: list[str] = []
     try:
-        longest = limits().cell
+        longest = current_limits().cell
         while line := stream.readline(longest + 1):
             where = f"standard input, line {len(texts) + 1}"
             check_row(where, len(line))

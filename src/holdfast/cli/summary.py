@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries, entry, format_seconds, run_lines, wrap
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _verdict(verdict: VerdictJson, columns: int, scope: str) -> Iterator[str]:
         return
     first = remedies[0]
     options = "".join(f" --set {setting}" for setting in first.get("set") or ())
-    others = counted(len(remedies) - 1, "other remedy", "other remedies")
+    others = count_phrase(len(remedies) - 1, "other remedy", "other remedies")
     more = f" ({others} in the report)" if remedies[1:] else ""
     yield from entry("Next step", f"{first['do']}{options}{more}", columns)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import Output
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import entries
 
 # Nothing can be promised, and nothing was written.
@@ -42,7 +42,7 @@ def command(
     """Choose RUN's threshold on its validation rows, with a promise, and measure it on its stored
     answers to the test rows. From then on predict leaves uncertain rows to a person (null). Exit
     code: 3 where nothing can be promised; nothing is written then, and what can be is printed."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
     from holdfast.runs.threshold import FILE
 

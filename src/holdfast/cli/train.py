@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.options import EndOptions, RunOptions, RunOutput, SourceOptions
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries, format_seconds, millions
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOutput) -> None:
     """Fine-tune on SOURCE: audit, divide, train under watch, score once, report."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     recipe = request.recipe()
     if end.dry_run:
@@ -77,7 +77,7 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
         *([("Classes", str(classes))] if classes > 1 else []),
         ("Learning", f"{share} ({parameters['share']:.0%})"),
         *(("Training", _phase(phase)) for phase in plan["phases"]),
-        ("Evaluated", f"{counted(len(steps), 'time')}, {at}"),
+        ("Evaluated", f"{count_phrase(len(steps), 'time')}, {at}"),
         (
             "Memory",
             f"about {memory['estimate']:,.0f} MB ({parts}) of {memory['available']:,.0f} MB: "
@@ -92,7 +92,7 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
 def _phase(phase: Mapping[str, Any]) -> str:
     rows = phase["batch_size"] * phase["accumulate"]
     return (
-        f"{phase['name']}: {counted(phase['steps'], 'step')} of {counted(rows, 'row')} at a "
+        f"{phase['name']}: {count_phrase(phase['steps'], 'step')} of {count_phrase(rows, 'row')} at a "
         f"learning rate of {phase['learning_rate']:g}"
     )
 
@@ -102,5 +102,5 @@ def _findings(findings: list[dict[str, object]]) -> str:
         return "none"
     counts = Counter(finding["severity"] for finding in findings)
     words = {"error": "error", "warn": "warning", "info": "remark"}
-    counts_text = [counted(counts[name], word) for name, word in words.items() if counts[name]]
+    counts_text = [count_phrase(counts[name], word) for name, word in words.items() if counts[name]]
     return f"{', '.join(counts_text)}, told above with what to do"

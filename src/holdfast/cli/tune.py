@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries, format_seconds, wrap
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def command(
     output: RunOutput,
 ) -> None:
     """Search settings for SOURCE, keep the model that won, score it once, report."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.search.tune import tune_request
     from holdfast.terminal.watch import train_with_progress
 
@@ -94,11 +94,11 @@ def _plan(plan: Mapping[str, Any], columns: int) -> Iterator[str]:
     yield "The plan (nothing was written):"
     rows = f"train {split['train']:,}, validation {split['valid']:,}, test {split['test']:,}"
     how = f", out of {judged['folds']} folds" if judged["folds"] > 1 else ""
-    lines = [("Rows", rows), ("Judged by", f"{counted(judged['rows'], 'row')}{how}")]
+    lines = [("Rows", rows), ("Judged by", f"{count_phrase(judged['rows'], 'row')}{how}")]
     if "sizes" in plan:
         yield from entries([*lines, ("Sizes", "; ".join(plan["sizes"]))], columns)
         return
-    bounds = [] if plan["trials"] is None else [f"{counted(plan['trials'], 'trial')}"]
+    bounds = [] if plan["trials"] is None else [f"{count_phrase(plan['trials'], 'trial')}"]
     bounds += [] if plan["minutes"] is None else [f"{plan['minutes']:g} minutes"]
     lines.append(("Trials", f"at most {' or '.join(bounds)}; the first is what `train` takes"))
     for name in ("sampler", "pruner"):
@@ -166,7 +166,7 @@ def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
             start = f" {mark}{row['trial']:<4}{value:>11}{format_seconds(row['seconds']):>12}  "
         yield from wrap(trial_settings(row), columns, start, " " * len(start), max_lines=2)
     left = len(rows) - len(shown)
-    more = f"; {counted(left, 'more trial')} in the report" if left else ""
+    more = f"; {count_phrase(left, 'more trial')} in the report" if left else ""
     yield f"  * is kept{more}"
 
 

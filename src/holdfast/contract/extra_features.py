@@ -19,9 +19,9 @@ import numpy as np
 
 from holdfast.core.errors import DataError, RunError
 from holdfast.core.files import disk_errors, write_json
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Finding, Floats, Ints, log_sum_exp
-from holdfast.data.columns.extra import DERIVED, PREFIX, Column, ColumnRequest, cells_of
+from holdfast.data.columns.extra import TEXT_FEATURES, COLUMN_PREFIX, Column, ColumnRequest, column_cells
 from holdfast.data.table import Table
 
 FOLDER, JSON, WEIGHTS = "features", "features.json", "features.safetensors"
@@ -44,7 +44,7 @@ class ExtraFeaturesLayer:
 
     def encode(self, table: Table) -> Floats:
         """The rows' columns as numbers [n, width]. Raises ``DataError`` where one is not there."""
-        there = {name.removeprefix(PREFIX) for name in table.rows.column_names} | set(DERIVED)
+        there = {name.removeprefix(COLUMN_PREFIX) for name in table.rows.column_names} | set(TEXT_FEATURES)
         lacking = [column.name for column in self.columns if column.name not in there]
         if lacking:
             raise DataError(
@@ -80,7 +80,7 @@ def load_extra_features(folder: Path) -> ExtraFeaturesLayer:
     """The layer that ``save`` wrote. Raises ``RunError`` where a file is broken."""
     from safetensors.numpy import load_file
 
-    with door(str(folder), RunError, "cannot be read", "Restore it from a copy."):
+    with reading_errors(str(folder), RunError, "cannot be read", "Restore it from a copy."):
         about: dict[str, Any] = json.loads((folder / JSON).read_text("utf-8"))
         weights = load_file(folder / WEIGHTS)
         columns = tuple(Column(c["name"], c["kind"], c["facts"]) for c in about["columns"])
@@ -98,7 +98,7 @@ def load_extra_features(folder: Path) -> ExtraFeaturesLayer:
 
 def encode_columns(columns: Sequence[Column], table: Table) -> Floats:
     """Columns of a table side by side [n, Σ width]."""
-    parts = [column.encode(cells_of(table, column.name)) for column in columns]
+    parts = [column.encode(column_cells(table, column.name)) for column in columns]
     return np.column_stack(parts) if parts else np.zeros((len(table), 0))
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from holdfast.contract.extra_features import ExtraFeaturesResult
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
-from holdfast.core.tasks import LABELLED_TEXTS
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.core.updates import LossTerm
-from holdfast.data.table import Added, Table, TrainSplit, ValidSplit, join_added
+from holdfast.data.table import AddedRows, Table, TrainSplit, ValidSplit, join_added
 from holdfast.methods.balance import Rates
 from holdfast.metrics import Metric, find_metric
 from holdfast.models.compute.prefix import Prefix
@@ -123,7 +123,7 @@ class PreparedData:
     units: Ints
     findings: tuple[Finding, ...]
     seconds: float
-    added: Added | None = None
+    added: AddedRows | None = None
     added_examples: Examples | None = None
     decisions: tuple[Decision, ...] = ()
     preparation_findings: tuple[Finding, ...] = ()
@@ -142,7 +142,7 @@ class PreparedData:
         decisions = (*self.machine.decisions, *self.decisions)
         return (*decisions, *self.preparation_findings, *general.decisions, *general.findings)
 
-    def extended(self, added: Added) -> PreparedData:
+    def extended(self, added: AddedRows) -> PreparedData:
         """The same with rows that every fit learns from beside its own: encoded here, once.
 
         They are of the training side in every fit, whatever its division; validation, the train
@@ -207,7 +207,7 @@ class PreparedData:
 def class_count(prepared: PreparedData) -> int:
     """How many classes a text's label is one of; 0 where it is something else."""
     one_class = prepared.rows.columns.one_class
-    of_texts = prepared.recipe.task in LABELLED_TEXTS
+    of_texts = prepared.recipe.task in LABELLED_TEXT_TASKS
     return len(prepared.rows.classes) if of_texts and one_class else 0
 
 
@@ -287,7 +287,7 @@ class TrainingPlan:
         added_rows = self.prepared.added
         if added_rows is None:
             return {}
-        indices = added_rows.of(self.recipe.train.added)
+        indices = added_rows.positions_of(self.recipe.train.added)
         return dict(Counter(added_rows.origins[i] for i in indices))
 
     @property

@@ -21,11 +21,11 @@ from holdfast.contract.run_folder import RECIPE
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
 from holdfast.data.columns.roles import named_columns
-from holdfast.data.limits import Limits, within
-from holdfast.data.load import renamed
+from holdfast.data.limits import Limits, use_limits
+from holdfast.data.load import rename_columns
 from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.raw import Raw, source_path
-from holdfast.data.source import read_first, read_source
+from holdfast.data.source import read_first_batch, read_source
 from holdfast.data.table import Table
 from holdfast.recipe import DataPart, Recipe, override, read_recipe
 
@@ -247,7 +247,7 @@ def within_limits(part: DataPart, settings: Sequence[str] = ()) -> AbstractConte
     """Read what the recipe's limits let be read, or what ``data.limits.KEY=VALUE`` settings do: a
     finished run's recipe is not there to be edited."""
     limits = override(Recipe(data=DataPart(limits=part.limits)), settings).data.limits
-    return within(Limits(**limits.model_dump()))
+    return use_limits(Limits(**limits.model_dump()))
 
 
 def data_part(run: Path) -> DataPart:
@@ -301,7 +301,7 @@ def read_prediction_rows(
 
 def select_columns(raw: Raw, names: Sequence[str], options: InferenceOptions) -> Raw:
     """The columns that the run reads, under its names for them, and nothing else."""
-    view = renamed(raw, names, options.text)
+    view = rename_columns(raw, names, options.text)
     return replace(view, table=view.table.select(list(names)))
 
 
@@ -320,7 +320,7 @@ def group_for(
     part: DataPart, data: str, encoding: str | None
 ) -> tuple[str | None, tuple[Decision, ...]]:
     """The run's column of groups, where this file has it too; else none, which is said."""
-    if part.group is None or part.group in read_first(data, encoding, None).names:
+    if part.group is None or part.group in read_first_batch(data, encoding, None).names:
         return part.group, ()
     because = f"there is no column {part.group!r} here, so the intervals take every row for itself"
     return None, (Decision("groups", "none", because),)

@@ -136,7 +136,7 @@ def rows_of(table: Table, rows: Ints) -> Table:
     table_rows = np.asarray(table.column("row"), dtype=np.int64)
     if np.array_equal(table_rows, rows):
         return table
-    return table.take(table.places(rows))
+    return table.take(table.positions_of(rows))
 
 
 def make_predictions(split: SplitName, table: Table, columns: pa.Table, names: Sequence[str] = ()) -> Predictions:

@@ -23,7 +23,7 @@ from holdfast.core.records import TOKEN, Estimate, Floats, Outputs, Scores, to_j
 from holdfast.core.seeds import generator
 from holdfast.monitor import limits
 from holdfast.monitor.evidence import general_rows
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.training.loop import Trained
 

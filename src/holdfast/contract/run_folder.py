@@ -15,13 +15,13 @@ from typing import Any
 from holdfast.core import run_files
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import disk_errors, refuse_link
-from holdfast.core.input_errors import door
-from holdfast.core.lock import NAME as LOCK
-from holdfast.core.lock import locked, refuse_held
-from holdfast.core.machine import processes, rank
+from holdfast.core.input_errors import reading_errors
+from holdfast.core.lock import LOCK_FILE as LOCK
+from holdfast.core.lock import locked, refuse_locked
+from holdfast.core.machine import process_count, rank
 from holdfast.core.records import Decision
 from holdfast.core.run_files import (
-    FOLDS,
+    FOLDS_FILE,
     check_base,
     check_files,
     check_model,
@@ -29,8 +29,8 @@ from holdfast.core.run_files import (
     read_result,
 )
 
-RESULT = run_files.RESULT
-MODEL = run_files.MODEL
+RESULT = run_files.RESULT_FILE
+MODEL = run_files.MODEL_FOLDER
 RECIPE = "recipe.yaml"
 REPORT = "report.html"
 # What a search (folds, trials) was asked: beside the checkpoints until the run is finished.
@@ -53,7 +53,7 @@ RUN_FILES = (
     "predictions.parquet",
     "splits.parquet",
     "examples.parquet",
-    FOLDS,
+    FOLDS_FILE,
     "answers.parquet",
     "openings.jsonl",
     "looks.npz",
@@ -94,7 +94,7 @@ def reserve_folder(source: str, out: Path | None, resume: bool) -> Iterator[Path
     folder = out
     if out is None and is_main_process():
         folder, created = _create_default_folder(source, resume)
-    if out is None and processes() > 1:
+    if out is None and process_count() > 1:
         folder = _broadcast_folder(folder)
     assert folder is not None
     with remove_empty_on_error(created):
@@ -116,7 +116,7 @@ def _create_default_folder(source: str, resume: bool) -> tuple[Path, list[Path]]
     if resume:
         _refuse_run(source)
     root = Path("runs")
-    with disk_errors(root), door(str(root), MachineError, "could not be written", ELSEWHERE):
+    with disk_errors(root), reading_errors(str(root), MachineError, "could not be written", ELSEWHERE):
         while True:
             folder = default_folder(source, resume)
             if resume:
@@ -182,7 +182,7 @@ def claim_folder(run: Path, resume: bool) -> Iterator[None]:
     with disk_errors(run):
         created = _missing(run)
         # A file system such as /proc refuses in ways of its own.
-        with door(str(run), MachineError, "could not be written", ELSEWHERE):
+        with reading_errors(str(run), MachineError, "could not be written", ELSEWHERE):
             run.mkdir(parents=True, exist_ok=True)
     with remove_empty_on_error(created), locked(run):
         with disk_errors(run):
@@ -214,7 +214,7 @@ def refuse_place(run: Path) -> None:
         raise RunError(str(run), rule, None, "Make that folder, or choose another --out.")
     if run.exists() and not run.is_dir():
         raise RunError(str(run), "is a file, not a folder", None, "Choose another --out.")
-    refuse_held(run)
+    refuse_locked(run)
 
 
 def _check(run: Path, resume: bool) -> None:
@@ -279,12 +279,12 @@ def is_guarded(run: Path) -> bool:
 
 def need_run(run: Path) -> None:
     """Raise ``RunError`` unless ``run`` is a finished run."""
-    with door(str(run), RunError, "cannot be opened", "Check its permissions."):
+    with reading_errors(str(run), RunError, "cannot be opened", "Check its permissions."):
         if not run.is_dir():
             raise RunError(str(run), "is not a folder", None, "Name the folder of a finished run.")
         if os.path.lexists(run / RESULT) and os.path.lexists(run / MODEL):
             return
-        refuse_held(run)
+        refuse_locked(run)
         if is_guarded(run):
             raise RunError(
                 str(run),

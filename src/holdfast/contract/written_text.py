@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.core.records import Estimate
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.metrics import TextMetric
 from holdfast.stats.intervals import clopper_pearson
 
@@ -59,7 +59,7 @@ class Verbatim:
                 f"No answer has the {GIVEN + FEWEST} words that it takes to ask for its completion."
             )
         sentence = (
-            f"{len(self.completed):,} of {counted(self.n, 'answer')} completed verbatim from their "
+            f"{len(self.completed):,} of {count_phrase(self.n, 'answer')} completed verbatim from their "
             f"first {GIVEN} words"
         )
         if self.start is None:

@@ -146,7 +146,7 @@ class Controller:
         )
         return advice.actions
 
-    def told(self) -> list[dict[str, Any]]:
+    def notes(self) -> list[dict[str, Any]]:
         """The notes of the looks since it was asked last."""
         found, self._told = self._told, []
         return found

@@ -34,11 +34,11 @@ from holdfast.core.actions import (
     Stop,
     StrengthenAugmentation,
     SwitchOn,
-    revive,
+    from_record,
     to_record,
 )
 from holdfast.core.errors import RunError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _asked(policy: Policy, sight: Sight) -> Remedy | Stop | Continue | None:
     writes into its sight is nobody else's."""
     name = f"the policy {type(policy).__name__}"
     remedy = "Mend it and go on with --resume, or train with control.policy=stop."
-    with door(name, RunError, f"failed at step {sight.step}", remedy):
+    with reading_errors(name, RunError, f"failed at step {sight.step}", remedy):
         wanted = policy.decide(copy.deepcopy(sight))
     if isinstance(wanted, (Stop, Continue)) and isinstance(wanted.because, str):
         return wanted
@@ -200,7 +200,7 @@ def _inverse(sight: Sight, because: str) -> tuple[Action, ...]:
 def stop_of(sight: Sight) -> Action:
     """The ``Stop`` of the policy ``stop``."""
     assert sight.over is not None
-    return revive(**sight.over)
+    return from_record(**sight.over)
 
 
 def _check(sight: Sight, remedy: Remedy) -> None:

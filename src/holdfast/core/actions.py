@@ -18,7 +18,7 @@
 
 An advisor makes them, and whoever trains applies them: each by a table from class to function, so
 that a class without an entry is refused, never skipped. ``to_record`` is what ``events.jsonl``
-holds of one and ``revive`` reads it back.
+holds of one and ``from_record`` reads it back.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ ACTIONS: Mapping[str, type[Action]] = {kind.__name__: kind for kind in get_args(
 def to_record(action: Action) -> dict[str, Any]:
     """``action`` (its class's name), ``because``, and ``settings``: what else it holds, a setting
     of a recipe by that setting's name."""
-    values = ((_setting(f), getattr(action, f.name)) for f in fields(action))
+    values = ((_setting_name(f), getattr(action, f.name)) for f in fields(action))
     settings = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in values
@@ -238,16 +238,16 @@ def to_record(action: Action) -> dict[str, Any]:
     return {"action": type(action).__name__, "because": action.because, "settings": settings}
 
 
-def revive(action: str, because: str, settings: Mapping[str, object]) -> Action:
+def from_record(action: str, because: str, settings: Mapping[str, object]) -> Action:
     """The action of such a record. Raises ``KeyError`` for a name that is none."""
-    kind: Any = ACTIONS[action]
+    action_class: Any = ACTIONS[action]
     values = {
         f.name: tuple(value) if isinstance(value, list) else value
-        for f in fields(kind)
-        if (value := settings.get(_setting(f))) is not None
+        for f in fields(action_class)
+        if (value := settings.get(_setting_name(f))) is not None
     }
-    return kind(because=because, **values)  # type: ignore[no-any-return]
+    return action_class(because=because, **values)  # type: ignore[no-any-return]
 
 
-def _setting(one: Field[object]) -> str:
-    return str(one.metadata.get("setting", one.name))
+def _setting_name(dataclass_field: Field[object]) -> str:
+    return str(dataclass_field.metadata.get("setting", dataclass_field.name))

@@ -20,44 +20,44 @@ class BranchRecord(TypedDict):
     from_step: int
 
 
-def living(history: Sequence[Snapshot], now: Branch) -> tuple[Snapshot, ...]:
+def snapshots_on_branch(history: Sequence[Snapshot], now: Branch) -> tuple[Snapshot, ...]:
     """The snapshots of ``history``, all of a run in the order of time, that are alive while it is
     in the branch ``now``; their steps rise."""
-    return tuple(alive(history, now, lambda snapshot: (snapshot.branch, snapshot.step)))
+    return tuple(items_on_branch(history, now, lambda snapshot: (snapshot.branch, snapshot.step)))
 
 
-def alive(items: Sequence[T], now: Branch, place: Callable[[T], tuple[Branch, int]]) -> list[T]:
-    """Of ``items``, whose branch and step ``place`` tells, those in ``now`` or before a fork that
-    leads to it.
+def items_on_branch(items: Sequence[T], current: Branch, branch_and_step: Callable[[T], tuple[Branch, int]]) -> list[T]:
+    """Of ``items``, whose branch and step ``branch_and_step`` tells, those in ``current`` or before
+    a fork that leads to it.
 
     >>> first, second = Branch(), Branch(1, 0, 2)
     >>> looks = [(first, 0), (first, 2), (first, 4), (second, 4)]
     >>> [step for _, step in alive(looks, second, lambda look: look)]
     [0, 2, 4]
     """
-    known = {branch.number: branch for branch, _ in map(place, items)}
-    until: dict[int, float] = {now.number: math.inf}
-    branch, last = now, math.inf
+    branch_of_number = {branch.number: branch for branch, _ in map(branch_and_step, items)}
+    last_step: dict[int, float] = {current.number: math.inf}
+    branch, last = current, math.inf
     # A parent's number is the smaller one; in a file that says otherwise the walk ends too.
-    while branch.parent is not None and branch.parent in known and branch.parent < branch.number:
+    while branch.parent is not None and branch.parent in branch_of_number and branch.parent < branch.number:
         last = min(last, branch.from_step)
-        branch = known[branch.parent]
-        until[branch.number] = last
-    places = [place(item) for item in items]
+        branch = branch_of_number[branch.parent]
+        last_step[branch.number] = last
+    places = [branch_and_step(item) for item in items]
     return [
         item
         for item, (branch, step) in zip(items, places, strict=True)
-        if step <= until.get(branch.number, -math.inf)
+        if step <= last_step.get(branch.number, -math.inf)
     ]
 
 
-def living_events(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def snapshot_events_on_branch(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The ``snapshot`` lines of ``events``, the lines of an ``events.jsonl`` in their order, that
     are alive at its end. The line of a rollback names the branch that it opens."""
-    looks = [event for event in events if event["event"] == "snapshot"]
-    marks = [event for event in events if event["event"] == "snapshot" or event.get("branch")]
-    now = branch_of(marks[-1]) if marks else FIRST_BRANCH
-    return alive(looks, now, lambda event: (branch_of(event), event["step"]))
+    snapshots = [event for event in events if event["event"] == "snapshot"]
+    branch_events = [event for event in events if event["event"] == "snapshot" or event.get("branch")]
+    now = branch_of(branch_events[-1]) if branch_events else FIRST_BRANCH
+    return items_on_branch(snapshots, now, lambda event: (branch_of(event), event["step"]))
 
 
 def branch_of(event: Mapping[str, Any]) -> Branch:

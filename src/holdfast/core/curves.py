@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.core.records import Decision, Floats
 
-WHOLE = 1.001  # of a share; no run is so bad that its best accuracy is 0.1 %
+PERCENT_ABOVE = 1.001  # of a share; no run is so bad that its best accuracy is 0.1 %
 TRANSFORMERS = "hf_trainer_state"  # the source of a log of the Hugging Face Trainer
 
 
@@ -16,21 +16,21 @@ TRANSFORMERS = "hf_trainer_state"  # the source of a log of the Hugging Face Tra
 class Series:
     """One logged number over a run.
 
-    ``at`` [points] are the positions on the log's axis, strictly increasing; ``values`` [points]
-    hold NaN and infinities where the log says so. A point that was not logged is absent, not NaN.
-    ``rises`` marks a metric that is better when larger.
+    ``positions`` [points] are the positions on the log's axis, strictly increasing; ``values``
+    [points] hold NaN and infinities where the log says so. A point that was not logged is absent,
+    not NaN. ``higher_is_better`` marks a metric that is better when larger.
     """
 
     name: str
-    at: Floats
+    positions: Floats
     values: Floats
-    rises: bool = False
+    higher_is_better: bool = False
 
     @property
     def finite(self) -> Series:
         """The points whose value is a finite number."""
-        kept = np.isfinite(self.values)
-        return replace(self, at=self.at[kept], values=self.values[kept])
+        is_finite = np.isfinite(self.values)
+        return replace(self, positions=self.positions[is_finite], values=self.values[is_finite])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -44,11 +44,11 @@ class Curves:
     a metric that rises. ``train_metric`` and ``valid_metric`` measure the same thing on both sets.
     ``comparable`` says that ``train`` and ``valid`` have the same name but for the set, so that
     their levels may be compared; ``clean`` that the training loss was measured in evaluation mode
-    on fixed rows, as Holdfast does. ``planned`` is the position at which the run was to end,
+    on fixed rows, as Holdfast does. ``planned_end`` is the position at which the run was to end,
     ``epochs`` the epoch at each position, ``seconds`` the time that the logged part took,
     ``valid_rows`` how many rows stand behind a validation value, where the log tells it.
-    ``decisions`` tell how the series were chosen; ``kept`` is the position of the state that a run
-    itself kept, where that is known.
+    ``decisions`` tell how the series were chosen; ``checkpoint`` is the position of the state that
+    a run itself kept, where that is known.
     """
 
     source: str
@@ -59,12 +59,12 @@ class Curves:
     valid_metric: Series | None = None
     comparable: bool = True
     clean: bool = False
-    planned: float | None = None
+    planned_end: float | None = None
     epochs: Series | None = None
     seconds: float | None = None
     valid_rows: int | None = None
     decisions: tuple[Decision, ...] = ()
-    kept: float | None = None
+    checkpoint: float | None = None
 
     @property
     def points(self) -> int:
@@ -76,29 +76,29 @@ class Curves:
     def best(self) -> float | None:
         """The position of the state that the run kept, else of the best finite validation value,
         the earliest on a tie; ``None`` when there is no such value."""
-        if self.kept is not None:
-            return self.kept
+        if self.checkpoint is not None:
+            return self.checkpoint
         if self.valid is None or not len(self.valid.finite):
             return None
         known = self.valid.finite
         # Both take the first of equals, so the earliest state.
-        chosen = np.argmax(known.values) if known.rises else np.argmin(known.values)
-        return float(known.at[chosen])
+        best_point = np.argmax(known.values) if known.higher_is_better else np.argmin(known.values)
+        return float(known.positions[best_point])
 
     @property
     def last(self) -> float | None:
         """The largest position that either loss has; ``None`` without any."""
-        ends = [s.at[-1] for s in (self.train, self.valid) if s is not None and len(s)]
+        ends = [s.positions[-1] for s in (self.train, self.valid) if s is not None and len(s)]
         return float(max(ends)) if ends else None
 
 
-def in_percent(values: Floats) -> bool:
+def is_percentage(values: Floats) -> bool:
     """Whether a metric that is no smaller than 0 is written in per cent: its largest value is
     beyond 1 by more than rounding (a mean of float32 may be 1.0000001), and at most 100."""
-    return bool(len(values) and values.min() >= 0 and WHOLE < values.max() <= 100)
+    return bool(len(values) and values.min() >= 0 and PERCENT_ABOVE < values.max() <= 100)
 
 
-def position(value: float | None) -> int | float | None:
+def logged_position(value: float | None) -> int | float | None:
     """A position as it stood in the log: a whole number without a decimal point."""
     if value is None:
         return None

@@ -34,43 +34,43 @@ _STAGE: ContextVar[str | None] = ContextVar("stage", default=None)
 @contextlib.contextmanager
 def decisions_to(listener: DecisionListener | None) -> Iterator[None]:
     """Whatever is decided inside goes to ``listener`` alone; ``None`` listens to nothing."""
-    before = _LISTENER.set(listener)
+    previous = _LISTENER.set(listener)
     try:
         yield
     finally:
-        _LISTENER.reset(before)
+        _LISTENER.reset(previous)
 
 
-def listener() -> DecisionListener:
+def current_listener() -> DecisionListener:
     """Whoever listens, for one that passes on what it hears."""
     return _LISTENER.get() or (lambda _: None)
 
 
-def notify(*made: Decision | Finding) -> None:
+def notify(*entries: Decision | Finding) -> None:
     """Write them into the log, in order."""
-    hear = listener()
-    for one in made:
-        hear(one)
+    listen = current_listener()
+    for one in entries:
+        listen(one)
 
 
 @contextlib.contextmanager
-def recorded(*, aloud: bool = False) -> Iterator[list[Decision | Finding]]:
+def record_decisions(*, also_notify: bool = False) -> Iterator[list[Decision | Finding]]:
     """What is decided inside, for a record that keeps it and hands it on; nobody else hears it,
-    unless it is said ``aloud``."""
+    unless it is said ``also_notify``."""
     log: list[Decision | Finding] = []
-    hear = listener() if aloud else None
+    outer_listener = current_listener() if also_notify else None
 
-    def keep(made: Decision | Finding) -> None:
-        log.append(made)
-        if hear is not None:
-            hear(made)
+    def record(entry: Decision | Finding) -> None:
+        log.append(entry)
+        if outer_listener is not None:
+            outer_listener(entry)
 
-    with decisions_to(keep):
+    with decisions_to(record):
         yield log
 
 
 @contextlib.contextmanager
-def watched(watcher: Watcher) -> Iterator[None]:
+def report_progress_to(watcher: Watcher) -> Iterator[None]:
     """Every stage and tick inside is reported to ``watcher(what, done, total)``."""
     before = _WATCHER.set(watcher)
     try:
@@ -80,9 +80,9 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stage(what: str) -> Iterator[None]:
-    """Work that is called ``what``; a stage inside another stands in its place until it ends."""
-    before = _STAGE.set(what)
+def stage(name: str) -> Iterator[None]:
+    """Work that is called ``name``; a stage inside another stands in its place until it ends."""
+    before = _STAGE.set(name)
     try:
         tick(None, None)
         yield
@@ -92,17 +92,17 @@ def stage(what: str) -> Iterator[None]:
 
 def tick(done: int | None, total: int | None) -> None:
     """``done`` of ``total`` pieces of the present stage are finished."""
-    watcher, what = _WATCHER.get(), _STAGE.get()
-    if watcher is not None and what is not None:
-        watcher(what, done, total)
+    watcher, stage_name = _WATCHER.get(), _STAGE.get()
+    if watcher is not None and stage_name is not None:
+        watcher(stage_name, done, total)
 
 
-def parted(log: Iterable[Decision | Finding]) -> tuple[tuple[Decision, ...], tuple[Finding, ...]]:
+def decisions_and_findings(log: Iterable[Decision | Finding]) -> tuple[tuple[Decision, ...], tuple[Finding, ...]]:
     """The decisions and the findings of a log, each in their order."""
     from holdfast.core.records import Decision, Finding
 
-    every = tuple(log)
+    entries = tuple(log)
     return (
-        tuple(one for one in every if isinstance(one, Decision)),
-        tuple(one for one in every if isinstance(one, Finding)),
+        tuple(one for one in entries if isinstance(one, Decision)),
+        tuple(one for one in entries if isinstance(one, Finding)),
     )

@@ -35,39 +35,39 @@ class Registry(Mapping[str, T], Generic[T]):
     def __init__(self, family: str, setting: str) -> None:
         self.family = family
         self.setting = setting
-        self._things: dict[str, T] = {}
+        self._entries: dict[str, T] = {}
         FAMILIES[family] = self  # type: ignore[assignment]
 
-    def add(self, name: str, thing: T) -> T:
-        """Register ``thing`` as ``name``, in the place of an earlier one; it is given back, so that
+    def add(self, name: str, entry: T) -> T:
+        """Register ``entry`` as ``name``, in the place of an earlier one; it is given back, so that
         a module can keep it under a name of its own."""
-        self._things[name] = thing
-        return thing
+        self._entries[name] = entry
+        return entry
 
     def __getitem__(self, name: str) -> T:
-        if name in self._things:
-            return self._things[name]
+        if name in self._entries:
+            return self._entries[name]
         raise RecipeError(
-            self.setting, f"is not a known {self.family}", name, nearest(name, list(self._things))
+            self.setting, f"is not a known {self.family}", name, suggest_name(name, list(self._entries))
         )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._things)
+        return len(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._things
+        return name in self._entries
 
 
 @functools.cache
-def modules_of(package: str, flat: bool = False) -> tuple[ModuleType, ...]:
+def import_modules(package: str, flat: bool = False) -> tuple[ModuleType, ...]:
     """Every module of a package, and of those within it, in the order of their names: ``flat`` of
     their files' names, whatever folder a file is sorted into. The first call imports them, by which
     each registers what it holds."""
-    places = importlib.import_module(package).__path__
-    names = [found.name for found in pkgutil.walk_packages(places, f"{package}.")]
+    package_paths = importlib.import_module(package).__path__
+    names = [module.name for module in pkgutil.walk_packages(package_paths, f"{package}.")]
     names.sort(key=lambda name: (name.rpartition(".")[2] if flat else "", name))
     return tuple(map(importlib.import_module, names))
 
@@ -81,70 +81,70 @@ class Entry:
 
 
 @functools.cache
-def names(group: str) -> Mapping[str, EntryPoint]:
+def entry_points_by_name(group: str) -> Mapping[str, EntryPoint]:
     """The entry points of a group by their names; nothing of them is imported."""
-    return MappingProxyType({found.name: found for found in entry_points(group=group)})
+    return MappingProxyType({entry_point.name: entry_point for entry_point in entry_points(group=group)})
 
 
-def load(group: str, name: str) -> Any:
+def load_entry_point(group: str, name: str) -> Any:
     """What an entry point names. Raises ``KeyError`` where nobody brings it, and ``MachineError``
     where whoever does cannot be imported."""
-    found = names(group)[name]
+    entry_point = entry_points_by_name(group)[name]
     try:
-        return found.load()
+        return entry_point.load()
     except (ImportError, AttributeError) as error:
-        by = found.dist.name if found.dist else found.value
+        distribution = entry_point.dist.name if entry_point.dist else entry_point.value
         raise MachineError(
-            f"{name} of {by}",
-            f"cannot be loaded from {found.value}: {error}",
+            f"{name} of {distribution}",
+            f"cannot be loaded from {entry_point.value}: {error}",
             None,
-            f"Install {by} again, or a version that fits this one of Holdfast.",
+            f"Install {distribution} again, or a version that fits this one of Holdfast.",
         ) from error
 
 
-SHOWN = 10
-LONGEST = 200  # characters of an unknown name that are compared, which takes their square
-PATHS_ALIKE = 0.7
-MOST_NAMES = 2000  # names that are compared with the one that is missing
+MAX_NAMES_SHOWN = 10
+MAX_COMPARED_CHARACTERS = 200  # characters of an unknown name that are compared, which takes their square
+MIN_PATH_SIMILARITY = 0.7
+MAX_NAMES_COMPARED = 2000  # names that are compared with the one that is missing
 # Bytes that a name may have on most file systems.
-LONGEST_NAME = 255
+MAX_FILE_NAME = 255
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
+def suggest_name(name: str, known: Sequence[str]) -> str:
     """A remedy that names the nearest known name, then the others: all of them, or of more than
     ten the ten nearest.
 
     >>> nearest("lr", ["train.epochs", "train.learning_rate"])
     "Did you mean 'train.learning_rate'? Known: train.epochs, train.learning_rate."
     """
-    name = name[:LONGEST]
-    ranked = sorted({*known}, key=lambda one: (-_likeness(name, one), one))
-    close = ranked[:1] if ranked and _likeness(name, ranked[0]) >= 0.4 else []
-    guess = f"Did you mean {close[0]!r}? " if close else ""
-    if len(ranked) <= SHOWN:
+    name = name[:MAX_COMPARED_CHARACTERS]
+    ranked = sorted({*known}, key=lambda one: (-_similarity(name, one), one))
+    best_match = ranked[:1] if ranked and _similarity(name, ranked[0]) >= 0.4 else []
+    guess = f"Did you mean {best_match[0]!r}? " if best_match else ""
+    if len(ranked) <= MAX_NAMES_SHOWN:
         return f"{guess}Known: {', '.join(sorted(known))}."
-    return f"{guess}The nearest of {len(ranked)} known: {', '.join(ranked[:SHOWN])}."
+    return f"{guess}The nearest of {len(ranked)} known: {', '.join(ranked[:MAX_NAMES_SHOWN])}."
 
 
-def _likeness(name: str, known: str) -> float:
+def _similarity(name: str, known: str) -> float:
     """0 … 1. A dotted key is also known by its last part, a part of several words by their first
     letters: ``lr`` is ``train.learning_rate``."""
-    name, whole = name[:LONGEST].casefold(), known[:LONGEST].casefold()
-    last = whole.rpartition(".")[2]
+    name, full_name = name[:MAX_COMPARED_CHARACTERS].casefold(), known[:MAX_COMPARED_CHARACTERS].casefold()
+    last = full_name.rpartition(".")[2]
     if "_" in last and name.rpartition(".")[2] == "".join(word[:1] for word in last.split("_")):
         return 0.9
     # The order of SequenceMatcher's arguments is that of difflib.get_close_matches.
-    ratios = [difflib.SequenceMatcher(None, one, name).ratio() for one in (whole, last)]
+    ratios = [difflib.SequenceMatcher(None, one, name).ratio() for one in (full_name, last)]
     # Of two keys that end alike the one that is like the whole name comes first.
     return max(ratios[0], 0.99 * ratios[1])
 
 
-def where(folder: Path) -> str:
+def folder_phrase(folder: Path) -> str:
     """A folder as a sentence names it: ``.`` is the current folder, never ``in ..``."""
     return "the current folder" if folder == Path() else f"the folder {folder}"
 
 
-def lies_there(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether something is at ``path``. Differs from ``Path.exists`` in that a name too long for
     the system, or one in a folder that may not be entered, is nothing that lies there."""
     try:
@@ -153,26 +153,26 @@ def lies_there(path: Path) -> bool:
         return False
 
 
-def missing_remedy(path: Path, folders: bool = False) -> str:
+def missing_path_remedy(path: Path, folders: bool = False) -> str:
     """What to do about a missing path: the folder that is missing too, the nearest file beside it
     (``folders``: or folder), else the folder that was looked into."""
     parent = path.parent
-    if not lies_there(parent):
+    if not path_exists(parent):
         return f"There is no folder {parent} either."
-    beside = _beside(parent, folders)
+    siblings = _names_in(parent, folders)
     close = difflib.get_close_matches(
-        path.name[:LONGEST_NAME], sorted(beside), n=1, cutoff=PATHS_ALIKE
+        path.name[:MAX_FILE_NAME], sorted(siblings), n=1, cutoff=MIN_PATH_SIMILARITY
     )
     if close:
         return f"Did you mean {parent / close[0]}?"
-    return f"Check the name: {where(parent)} holds nothing that is named like it."
+    return f"Check the name: {folder_phrase(parent)} holds nothing that is named like it."
 
 
-def _beside(folder: Path, folders: bool) -> list[str]:
+def _names_in(folder: Path, folders: bool) -> list[str]:
     """The first names in a folder; none of one that may not be read."""
     try:
         return [
-            e.name for e in itertools.islice(folder.iterdir(), MOST_NAMES) if folders or e.is_file()
+            e.name for e in itertools.islice(folder.iterdir(), MAX_NAMES_COMPARED) if folders or e.is_file()
         ]
     except OSError:
         return []

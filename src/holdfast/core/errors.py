@@ -17,10 +17,10 @@ HoldfastError
 
 from __future__ import annotations
 
-from holdfast.core.printable import printable, shown
+from holdfast.core.printable import printable, bounded_repr
 
 # Of a name of 5,000 characters nobody reads the middle; a remedy may list columns or classes.
-LONGEST_WHAT, LONGEST_RULE = 400, 2000
+MAX_WHAT, MAX_RULE = 400, 2000
 
 
 class HoldfastError(Exception):
@@ -44,10 +44,10 @@ class HoldfastError(Exception):
         super().__init__(what, rule, value, remedy)
 
     def __str__(self) -> str:
-        found = "" if self.value is None else f" (found: {shown(self.value)})"
-        what, rule = printable(self.what, LONGEST_WHAT), printable(self.rule, LONGEST_RULE)
-        remedy = f"\n  {printable(self.remedy, LONGEST_RULE)}" if self.remedy else ""
-        return f"{what}: {rule}{found}{remedy}"
+        value_note = "" if self.value is None else f" (found: {bounded_repr(self.value)})"
+        what, rule = printable(self.what, MAX_WHAT), printable(self.rule, MAX_RULE)
+        remedy = f"\n  {printable(self.remedy, MAX_RULE)}" if self.remedy else ""
+        return f"{what}: {rule}{value_note}{remedy}"
 
 
 class InputError(HoldfastError):

@@ -54,7 +54,8 @@ class Stateful(Protocol):
 class Listener(Protocol):
     """An object with one method per event that it cares about, each named as in ``EVENTS`` and
     taking the run's state. A listener with state is also ``Stateful``, and its state is kept under
-    its ``name``, which is its own in a run. ``place`` says when it hears an event: ``in_order``."""
+    its ``name``, which is its own in a run. ``place`` says when it hears an event:
+    ``order_listeners``."""
 
     @property
     def name(self) -> str: ...
@@ -63,7 +64,7 @@ class Listener(Protocol):
     def place(self) -> Place: ...
 
 
-def in_order(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+def order_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
     """The listeners as they hear an event, however they were given: by ``place``, in the order of
     ``PLACES``, and inside a place by name. One that names no place only tells.
 
@@ -88,15 +89,15 @@ class Offer:
     """Weights that a listener made of those that a run went through, for the state to keep.
 
     ``tensors`` by name; what is not in them stays as it is. ``step`` is the look at which the run
-    had the newest weights that are in it, ``made_of`` says what it is made of, in words. ``curve``
-    are points that were tried on the way, plain numbers by name, to be read beside it. ``within``
-    is how much validation loss, in nats, a recipe gives for it: then it is kept as far as that
-    goes, whatever the rule among the looks says.
+    had the newest weights that are in it, ``composition`` says what it is made of, in words.
+    ``curve`` are points that were tried on the way, plain numbers by name, to be read beside it.
+    ``within`` is how much validation loss, in nats, a recipe gives for it: then it is kept as far
+    as that goes, whatever the rule among the looks says.
     """
 
     tensors: Mapping[str, torch.Tensor]
     step: int
-    made_of: str
+    composition: str
     curve: Sequence[Mapping[str, float | None]] = field(default=())
     within: float = 0.0
 
@@ -110,7 +111,7 @@ class OfferTrial(Protocol):
         """A look at them, without the train probe."""
         ...
 
-    def is_kept(self, look: Snapshot) -> bool:
+    def would_keep(self, snapshot: Snapshot) -> bool:
         """Whether the run would keep them, by its own rule and against all its looks."""
         ...
 
@@ -173,6 +174,6 @@ class Returns(RollsBack, Protocol):
 class Explains(Protocol):
     """An advisor that says at each look what it saw and why it advises what it does."""
 
-    def told(self) -> Sequence[Mapping[str, Any]]:
+    def notes(self) -> Sequence[Mapping[str, Any]]:
         """The fields of notes since it was asked last; ``because`` among them."""
         ...

@@ -21,20 +21,20 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     For the files that Holdfast names itself; those that the user names go through
     ``core/outputs.py``. A link in the place of ``path`` is neither followed nor replaced.
     """
-    beside = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     with disk_errors(path):
         refuse_link(path)
         # A link left there by somebody else would be written through.
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         try:
-            write(beside)
+            write(partial)
             # Before the rename: a power cut may else leave the new name with none of its bytes.
-            sync(beside)
-            beside.replace(path)
+            sync(partial)
+            partial.replace(path)
             # The rename stands in the folder's own data: unsynced, a power cut may take it back.
             sync(path.parent)
         finally:
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
 
 def refuse_link(path: Path) -> None:
@@ -49,76 +49,76 @@ def refuse_link(path: Path) -> None:
         )
 
 
-def replace_folder(beside: Path, folder: Path) -> None:
-    """Sync every file of ``beside``, give each the mode that any new file gets (safetensors lets
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Sync every file of ``partial``, give each the mode that any new file gets (safetensors lets
     nobody but the owner read), then put it where ``folder`` is."""
     with disk_errors(folder):
         refuse_link(folder)
-        mode = usual_mode(beside)
-        for path in sorted(beside.rglob("*")):
+        mode = new_file_mode(partial)
+        for path in sorted(partial.rglob("*")):
             if path.is_file():
                 path.chmod(mode)
                 sync(path)
-        sync(beside)
+        sync(partial)
         # A folder cannot be renamed over one that holds files: for a moment there is none.
         if folder.exists():
             shutil.rmtree(folder)
-        beside.replace(folder)
+        partial.replace(folder)
         sync(folder.parent)
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def replacing_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder beside ``folder`` to write into, which takes its place at the end."""
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    yield beside
-    replace_folder(beside, folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    yield partial
+    replace_folder(partial, folder)
 
 
 @contextlib.contextmanager
-def new_folder(place: Path, what: str) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A hidden folder beside ``place``, and the function that makes it ``place``; else it goes, and
-    with it the folders above that were made for it. Raises ``RunError`` where ``what`` lies there,
-    which is never written over."""
-    made = place.with_name(f".{place.name}.partial")
-    new = [path for path in (place.parent, *place.parent.parents) if not path.exists()]
-    with disk_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
+def new_folder(folder: Path, description: str) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A hidden folder beside ``folder``, and the function that makes it ``folder``; else it goes,
+    and with it the folders above that were made for it. Raises ``RunError`` where ``description``
+    lies there, which is never written over."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    new_parents = [path for path in (folder.parent, *folder.parent.parents) if not path.exists()]
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
         # What was left of one that was killed.
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
 
     def finish() -> None:
         # Another process may have been quicker.
-        refuse_taken(place, what)
-        replace_folder(made, place)
+        refuse_existing(folder, description)
+        replace_folder(partial, folder)
 
     try:
-        yield made, finish
+        yield partial, finish
     finally:
-        shutil.rmtree(made, ignore_errors=True)
-        for path in new:
+        shutil.rmtree(partial, ignore_errors=True)
+        for path in new_parents:
             with contextlib.suppress(OSError):
                 path.rmdir()
 
 
-def refuse_taken(place: Path, what: str) -> None:
-    """Raise ``RunError`` where something lies at ``place``; ``what`` is to lie there."""
-    if place.is_symlink() or place.exists():
-        rule = f"exists already, and {what} is never written over"
-        raise RunError(str(place), rule, None, "Choose another --out, or remove it.")
+def refuse_existing(path: Path, description: str) -> None:
+    """Raise ``RunError`` where something lies at ``path``; ``description`` is to lie there."""
+    if path.is_symlink() or path.exists():
+        rule = f"exists already, and {description} is never written over"
+        raise RunError(str(path), rule, None, "Choose another --out, or remove it.")
 
 
-def usual_mode(folder: Path) -> int:
+def new_file_mode(folder: Path) -> int:
     """The mode of a new file in ``folder``, asked of one that is made and removed: reading the
     umask would set it for a moment, for other threads too."""
-    probe = folder / ".mode.partial"
+    trial = folder / ".mode.partial"
     try:
-        with probe.open("w"):
-            return probe.stat().st_mode & 0o777
+        with trial.open("w"):
+            return trial.stat().st_mode & 0o777
     finally:
-        probe.unlink(missing_ok=True)
+        trial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -140,10 +140,10 @@ def dump_json(value: object) -> str:
 
 
 # The folders of temporary files that ``data/scratch.py`` makes.
-SCRATCH = re.compile(r"holdfast-\d+-[0-9a-f]{6}-\w+")
+SCRATCH_FOLDER = re.compile(r"holdfast-\d+-[0-9a-f]{6}-\w+")
 # EFBIG too: a limit on the size of files (``ulimit -f``) leaves as little room.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-REFUSED = (
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED_ERRNOS = (
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -167,13 +167,13 @@ def disk_errors(path: Path, remedy: str | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        translated = _translate(path, _number(error), remedy)
+        translated = _translate(path, _error_number(error), remedy)
         if translated is None:
             raise
         raise translated from error
 
 
-def _number(error: Exception) -> int | None:
+def _error_number(error: Exception) -> int | None:
     """The operating system's error number; safetensors gives it in its sentence only."""
     if isinstance(error, OSError):
         return error.errno
@@ -184,9 +184,9 @@ def _number(error: Exception) -> int | None:
 def _translate(path: Path, number: int | None, remedy: str | None) -> MachineError | None:
     if number is None:
         return None
-    if remedy is None and any(SCRATCH.fullmatch(folder.name) for folder in path.parents):
+    if remedy is None and any(SCRATCH_FOLDER.fullmatch(folder.name) for folder in path.parents):
         remedy = "It is a temporary file: make room there, or name another folder with TMPDIR."
-    if number in FULL:
+    if number in DISK_FULL_ERRNOS:
         return MachineError(
             str(path),
             "could not be written: the disk, or what you may use of it, is full",
@@ -205,7 +205,7 @@ def _translate(path: Path, number: int | None, remedy: str | None) -> MachineErr
     if number == errno.EPIPE:
         rule = "could not be written to its end: its reader has gone"
         return MachineError(str(path), rule, None, remedy or "")
-    if number in REFUSED:
+    if number in REFUSED_ERRNOS:
         return MachineError(
             str(path),
             f"could not be written: {os.strerror(number).lower()}",

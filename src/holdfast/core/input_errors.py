@@ -1,11 +1,11 @@
 """Whose fault an exception is: the input's, the machine's, or Holdfast's own.
 
-``door`` is the net round every place where a stranger's bytes come in: a file of rows, a recipe, a
-model's folder, a log, a run's folder. ``lacking`` tells whether the system gave no memory, or no
-thread, and which limit says so. Anything else is a defect, which may cost a detail and never a
-trained model: where training is over, or is somebody else's, a part that fails is left out and
-named (``survived``). ``HOLDFAST_DEFECTS=raise`` lets every defect end the program, as the tests
-have it.
+``reading_errors`` is the net round every place where a stranger's bytes come in: a file of rows, a
+recipe, a model's folder, a log, a run's folder. ``resource_error`` tells whether the system gave no
+memory, or no thread, and which limit says so. Anything else is a defect, which may cost a detail
+and never a trained model: where training is over, or is somebody else's, a part that fails is left
+out and named (``surviving_defects``). ``HOLDFAST_DEFECTS=raise`` lets every defect end the program,
+as the tests have it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ REPORT_IT = "a defect in Holdfast, please report it"
 
 
 @contextlib.contextmanager
-def door(
-    what: str, kind: type[InputError], rule: str = "cannot be read", remedy: str = ""
+def reading_errors(
+    source: str, error_class: type[InputError], rule: str = "cannot be read", remedy: str = ""
 ) -> Iterator[None]:
-    """Turn whatever reading ``what`` raises into one error of ``kind``, which exits with 2.
+    """Turn whatever reading ``source`` raises into one error of ``error_class``, which exits with
+    2.
 
     It belongs round the reading alone, never round what is then computed: there an unexpected
     error is a defect, and must look like one. Errors of Holdfast's own pass as they are, and so do
     an interrupt and an exit. The cause stays behind the error (``HOLDFAST_TRACEBACK=1``).
 
-    Raises ``kind``, or ``MachineError`` where memory ran out.
+    Raises ``error_class``, or ``MachineError`` where memory ran out.
     """
     try:
         yield
@@ -46,7 +47,7 @@ def door(
         raise
     except MemoryError as error:
         raise MachineError(
-            what,
+            source,
             "needs more memory to be read than there is",
             None,
             "Give it in smaller parts, or give the process more memory.",
@@ -54,7 +55,7 @@ def door(
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != PANIC:
             raise
-        raise kind(what, f"{rule}: {reason(error)}", None, remedy) from error
+        raise error_class(source, f"{rule}: {reason(error)}", None, remedy) from error
 
 
 def reason(error: BaseException) -> str:
@@ -74,57 +75,57 @@ def first_line(error: BaseException) -> str:
 
 
 # What libraries in C and C++ say; none has a class of error of its own for it.
-THREAD = re.compile(
+THREAD_MESSAGE = re.compile(
     r"can't start new thread|thread creation failed|pthread_create|temporarily unavailable", re.I
 )
-MEMORY = re.compile(
+MEMORY_MESSAGE = re.compile(
     r"out of memory|not enough memory|(cannot|can't|unable to) allocate|std::bad_alloc"
     r"|failed to map segment|cannot apply additional memory protection",
     re.I,
 )
 
 
-def lacking(error: BaseException) -> MachineError | None:
+def resource_error(error: BaseException) -> MachineError | None:
     """What to tell where ``error``, or what it was raised from, is a lack of memory or of threads;
     ``None`` for any other. The message names the limits that are set."""
-    found = [*filter(None, map(_what, _chain(error)))]
-    if not found:
+    shortages = [*filter(None, map(_shortage, _chain(error)))]
+    if not shortages:
         return None
     # The first cause says it without what libraries put round it.
-    what, message = found[-1]
-    limits = [limit.words for limit in memory_limits()]
-    most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    if what == "thread" and most != resource.RLIM_INFINITY:
-        limits.append(f"ulimit -u of {most:,} processes and threads")
+    resource_kind, message = shortages[-1]
+    limits = [limit.description for limit in memory_limits()]
+    process_limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if resource_kind == "thread" and process_limit != resource.RLIM_INFINITY:
+        limits.append(f"ulimit -u of {process_limit:,} processes and threads")
     remedy = (
         f"Set for this process: {'; '.join(limits)}. Raise what is too small."
         if limits
         else "Close other programs, or take a smaller model or a larger machine."
     )
-    thing = "no further thread" if what == "thread" else "no more memory"
-    return MachineError("this process", f"was given {thing} ({message})", None, remedy)
+    shortage = "no further thread" if resource_kind == "thread" else "no more memory"
+    return MachineError("this process", f"was given {shortage} ({message})", None, remedy)
 
 
-def _what(error: BaseException) -> tuple[str, str] | None:
+def _shortage(error: BaseException) -> tuple[str, str] | None:
     text = str(error)
-    if THREAD.search(text):
+    if THREAD_MESSAGE.search(text):
         return "thread", reason(error)
     number = getattr(error, "errno", None)
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or MEMORY.search(text):
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or MEMORY_MESSAGE.search(text):
         return "memory", reason(error)
     return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error and what it came from, each once."""
-    seen: set[int] = set()
-    following: BaseException | None = error
-    while following is not None and id(following) not in seen:
-        seen.add(id(following))
-        yield following
+    visited: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in visited:
+        visited.add(id(current))
+        yield current
         # ``raise … from None`` says that what was being handled is not the cause.
-        context = None if following.__suppress_context__ else following.__context__
-        following = following.__cause__ or context
+        context = None if current.__suppress_context__ else current.__context__
+        current = current.__cause__ or context
 
 
 def raises_defects() -> bool:
@@ -138,20 +139,20 @@ def defect_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def survived(what: str, left: str) -> Iterator[None]:
-    """A defect inside ends the block and no more: the decision log says that ``what`` is
-    not written, why, and what is ``left``. What the input or the machine is at fault for, and an
-    interrupt, is raised."""
+def surviving_defects(detail: str, kept_note: str) -> Iterator[None]:
+    """A defect inside ends the block and no more: the decision log says that ``detail`` is
+    not written, why, and what is ``kept_note``. What the input or the machine is at fault for, and
+    an interrupt, is raised."""
     try:
         yield
     except (InputError, Interrupted):
         raise
     except Exception as error:
-        if raises_defects() or lacking(error):
+        if raises_defects() or resource_error(error):
             raise
         # These load NumPy, which this module must not: it is asked why NumPy could not be loaded.
         from holdfast.core.decisions import notify
         from holdfast.core.records import Decision
 
-        because = f"{defect_line(error)}; {left}"
-        notify(Decision(what, "not written", because, prominent=True))
+        because = f"{defect_line(error)}; {kept_note}"
+        notify(Decision(detail, "not written", because, prominent=True))

@@ -24,7 +24,7 @@ VERDICTS: tuple[Label, ...] = get_args(Label)
 OVERFITTED: frozenset[Label] = frozenset({"overfit", "memorizing"})
 
 
-def is_asked(label: Label, wanted: Container[str]) -> bool:
+def is_requested(label: Label, requested: Container[str]) -> bool:
     """Whether a verdict is one of those that somebody asked to be told of: ``overfit`` asks for
     ``memorizing`` too."""
-    return label in wanted or (label in OVERFITTED and "overfit" in wanted)
+    return label in requested or (label in OVERFITTED and "overfit" in requested)

@@ -21,9 +21,9 @@ from holdfast.core.files import disk_errors
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision
 
-NAME = ".lock"
+LOCK_FILE = ".lock"
 # A lock that was let go between opening the file and asking for it is asked for again.
-TRIES = 100
+MAX_ATTEMPTS = 100
 # The holder writes its name right after it has the lock.
 PATIENCE_S = 0.5
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
@@ -32,7 +32,7 @@ REMEDY = (
     "another --out."
 )
 # The descriptors that this process holds locks by.
-_HELD: set[int] = set()
+_HELD_DESCRIPTORS: set[int] = set()
 
 
 class LockHolder(TypedDict):
@@ -54,15 +54,15 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises ``RunError`` where another holds it, ``MachineError`` where no file can be made there.
     """
-    path, owner = folder / NAME, os.getpid()
+    path, owner = folder / LOCK_FILE, os.getpid()
     with disk_errors(path):
-        descriptor = _take(path)
+        descriptor = _acquire(path)
     if descriptor is None:
         because = "the file system knows no locks: give no two processes this folder"
         notify(Decision("lock", f"{folder} is not locked", because))
         yield
         return
-    _HELD.add(descriptor)
+    _HELD_DESCRIPTORS.add(descriptor)
     try:
         yield
     finally:
@@ -70,24 +70,24 @@ def locked(folder: Path) -> Iterator[None]:
         if os.getpid() == owner:
             # Before the lock goes: a file that somebody else made is never taken away.
             with contextlib.suppress(OSError):
-                if _is_at(descriptor, path):
+                if _is_same_file(descriptor, path):
                     path.unlink()
-            _HELD.discard(descriptor)
+            _HELD_DESCRIPTORS.discard(descriptor)
             os.close(descriptor)
 
 
-def refuse_held(folder: Path) -> None:
+def refuse_locked(folder: Path) -> None:
     """Raise ``RunError`` where somebody holds ``folder``; nothing is written."""
-    path = folder / NAME
+    path = folder / LOCK_FILE
     try:
-        descriptor = _opened(path, os.O_RDONLY)
+        descriptor = _open_lock_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return
     try:
         # A shared lock: two who only ask do not refuse each other.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _taken(path, descriptor) from None
+        raise _locked_error(path, descriptor) from None
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
@@ -95,12 +95,12 @@ def refuse_held(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _take(path: Path) -> int | None:
+def _acquire(path: Path) -> int | None:
     """The descriptor that holds the lock, or ``None`` where there are no locks."""
-    for _ in range(TRIES):
-        descriptor = _opened(path, os.O_RDWR | os.O_CREAT)
+    for _ in range(MAX_ATTEMPTS):
+        descriptor = _open_lock_file(path, os.O_RDWR | os.O_CREAT)
         try:
-            if _is_mine(path, descriptor):
+            if _try_lock(path, descriptor):
                 return descriptor
         except OSError as error:
             os.close(descriptor)
@@ -115,13 +115,13 @@ def _take(path: Path) -> int | None:
     raise RunError(str(path.parent), "is taken and let go by others all the time", None, REMEDY)
 
 
-def _is_mine(path: Path, descriptor: int) -> bool:
+def _try_lock(path: Path, descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _taken(path, descriptor) from None
+        raise _locked_error(path, descriptor) from None
     # The last holder may have taken the file away after it was opened here.
-    if not _is_at(descriptor, path):
+    if not _is_same_file(descriptor, path):
         return False
     since = datetime.now().astimezone().isoformat(timespec="seconds")
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
@@ -135,7 +135,7 @@ def _is_mine(path: Path, descriptor: int) -> bool:
     return True
 
 
-def _opened(path: Path, flags: int) -> int:
+def _open_lock_file(path: Path, flags: int) -> int:
     """A link or a pipe in its place is refused: a folder that somebody sent may hold either."""
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o666)
@@ -145,28 +145,28 @@ def _opened(path: Path, flags: int) -> int:
     return descriptor
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def _is_same_file(descriptor: int, path: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
     return False
 
 
-def _taken(path: Path, descriptor: int) -> RunError:
-    holder, until = _holder(descriptor), time.monotonic() + PATIENCE_S
-    while holder is None and time.monotonic() < until:
+def _locked_error(path: Path, descriptor: int) -> RunError:
+    holder, deadline = _read_holder(descriptor), time.monotonic() + PATIENCE_S
+    while holder is None and time.monotonic() < deadline:
         time.sleep(0.02)
-        holder = _holder(descriptor)
-    who = "another process"
+        holder = _read_holder(descriptor)
+    holder_phrase = "another process"
     if holder is not None:
         here = holder["host"] == socket.gethostname()
         host = "" if here else f" on {printable(holder['host'], 80)}"
-        who = f"process {holder['pid']}{host} since {holder['since']:%Y-%m-%d %H:%M:%S}"
+        holder_phrase = f"process {holder['pid']}{host} since {holder['since']:%Y-%m-%d %H:%M:%S}"
         if here and holder["pid"] == os.getpid():
-            who = "this process already, in another thread"
-    return RunError(str(path.parent), f"is being written by {who}", None, REMEDY)
+            holder_phrase = "this process already, in another thread"
+    return RunError(str(path.parent), f"is being written by {holder_phrase}", None, REMEDY)
 
 
-def _holder(descriptor: int) -> LockHolder | None:
+def _read_holder(descriptor: int) -> LockHolder | None:
     """What the file says of its holder; it may be half written, or a stranger's."""
     try:
         # A stranger's file may be of any size.
@@ -177,12 +177,12 @@ def _holder(descriptor: int) -> LockHolder | None:
         return None
 
 
-def _let_go() -> None:
+def _close_in_child() -> None:
     """In a forked child: its copies of the descriptors would hold the locks after our end. Closing
     one of several lets nothing go."""
-    for descriptor in _HELD:
+    for descriptor in _HELD_DESCRIPTORS:
         os.close(descriptor)
-    _HELD.clear()
+    _HELD_DESCRIPTORS.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_in_child)

@@ -35,26 +35,26 @@ STATM = Path("/proc/self/statm")
 # MB that are used, and that are mapped, measured with the smallest builds, those for processors
 # alone. For torch it is that of a run that is ready to begin, less a fifth: the kernel ended the
 # smallest one at 300 MB used, and at 370 it came to its plan.
-IMPORTS_MB = {"torch": (300, 560), "numpy": (10, 85)}
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+IMPORT_MEMORY_MB = {"torch": (300, 560), "numpy": (10, 85)}
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 THREADS_A_CORE = 8
 # As many as the largest common machines have processors. Measured on 2: 256 threads multiply at
 # less than half the speed of 1, and 1,024 at a tenth.
-FLOOR_OF_THREADS = 256
+MIN_THREAD_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """MB (10⁶ bytes) that are left under a limit, and whose limit it is, in words. ``whole_mb``
-    is the limit itself; ``addresses``: it counts what is mapped, not what is used."""
+class MemoryLimit:
+    """MB (10⁶ bytes) that are left under a limit, and whose limit it is, in words. ``total_mb``
+    is the limit itself; ``counts_mapped``: it counts what is mapped, not what is used."""
 
     left_mb: float
-    words: str
-    whole_mb: float = math.inf
-    addresses: bool = False
+    description: str
+    total_mb: float = math.inf
+    counts_mapped: bool = False
 
 
-def memory_limits(root: Path = ROOT) -> list[Limit]:
+def memory_limits(root: Path = ROOT) -> list[MemoryLimit]:
     """Every limit on this process's memory but the machine's own: those of its control groups
     (versions 1 and 2, the group itself and all above it) and of ``ulimit -v`` and ``-d``.
 
@@ -77,7 +77,7 @@ def usable_cores(root: Path = ROOT) -> int:
     return max(1, min([cores, *map(math.ceil, _quotas(root))]))
 
 
-def refuse_too_little(library: str, root: Path = ROOT) -> None:
+def refuse_low_memory(library: str, root: Path = ROOT) -> None:
     """Refuse to load ``library`` (``torch``, ``numpy``) where a limit of this process leaves less
     than its import takes: it would not fail but end the process, or the kernel would.
 
@@ -85,31 +85,31 @@ def refuse_too_little(library: str, root: Path = ROOT) -> None:
     """
     if library in sys.modules:
         return
-    used, mapped = IMPORTS_MB[library]
+    used_mb, mapped_mb = IMPORT_MEMORY_MB[library]
     for limit in memory_limits(root):
-        least = mapped if limit.addresses else used
-        if limit.left_mb < least:
+        required_mb = mapped_mb if limit.counts_mapped else used_mb
+        if limit.left_mb < required_mb:
             raise MachineError(
                 "this process",
-                f"may take {limit.left_mb:,.0f} MB more ({limit.words}), and what "
-                f"goes with {library} takes {least:,} MB alone",
+                f"may take {limit.left_mb:,.0f} MB more ({limit.description}), and what "
+                f"goes with {library} takes {required_mb:,} MB alone",
                 None,
                 "Raise that limit.",
             )
 
 
-def most_threads(root: Path = ROOT) -> int:
+def max_threads(root: Path = ROOT) -> int:
     """As many threads as a run may be given here: more only wait for each other.
 
-    A recipe from a larger machine still runs: up to ``FLOOR_OF_THREADS`` are taken anywhere.
+    A recipe from a larger machine still runs: up to ``MIN_THREAD_LIMIT`` are taken anywhere.
     """
-    return max(FLOOR_OF_THREADS, THREADS_A_CORE * usable_cores(root))
+    return max(MIN_THREAD_LIMIT, THREADS_A_CORE * usable_cores(root))
 
 
-def refuse_too_many(name: str, threads: int, root: Path = ROOT) -> None:
+def refuse_too_many_threads(name: str, threads: int, root: Path = ROOT) -> None:
     """Raise ``MachineError`` where ``threads``, which ``name`` asks for, are above
-    ``most_threads``."""
-    most = most_threads(root)
+    ``max_threads``."""
+    most = max_threads(root)
     if threads <= most:
         return
     cores = usable_cores(root)
@@ -123,16 +123,16 @@ def refuse_too_many(name: str, threads: int, root: Path = ROOT) -> None:
     )
 
 
-def refuse_threads(environment: Mapping[str, str]) -> None:
+def check_thread_variables(environment: Mapping[str, str]) -> None:
     """Refuse such a number in the environment, before a library reads it: OpenMP ends the process
     where it cannot start its threads. Raises ``MachineError``, which names the variable."""
-    for name in THREADS:
+    for name in THREAD_VARIABLES:
         value = environment.get(name, "").strip()
         if value.isdigit():
-            refuse_too_many(name, int(value))
+            refuse_too_many_threads(name, int(value))
 
 
-def _process_limits(root: Path) -> Iterator[Limit]:
+def _process_limits(root: Path) -> Iterator[MemoryLimit]:
     # Address space for one, private memory for the other, in kB.
     for limit, used, option in (
         (resource.RLIMIT_AS, "VmSize", "-v"),
@@ -143,7 +143,7 @@ def _process_limits(root: Path) -> Iterator[Limit]:
         if allowed != resource.RLIM_INFINITY and used_kb is not None:
             left = max(0.0, (allowed - 1024 * used_kb) / MB)
             words = f"ulimit {option} of {allowed / MB:,.0f} MB"
-            yield Limit(left, words, allowed / MB, addresses=limit == resource.RLIMIT_AS)
+            yield MemoryLimit(left, words, allowed / MB, counts_mapped=limit == resource.RLIMIT_AS)
 
 
 def _status(root: Path) -> dict[str, int]:
@@ -152,30 +152,30 @@ def _status(root: Path) -> dict[str, int]:
     return {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)}
 
 
-def _group_limits(root: Path) -> Iterator[Limit]:
-    for folder, group, version in _groups("memory", root):
+def _group_limits(root: Path) -> Iterator[MemoryLimit]:
+    for folder, group, version in _control_groups("memory", root):
         names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
         used = _number(folder / ("memory.current" if version == 2 else "memory.usage_in_bytes"))
         for name in names:
             allowed = _number(folder / name)
             if allowed is None or used is None or allowed >= UNLIMITED:
                 continue
-            left = max(0.0, (allowed - used + _reclaimable(folder)) / MB)
+            left = max(0.0, (allowed - used + _reclaimable_bytes(folder)) / MB)
             words = f"{name} of {allowed / MB:,.0f} MB of the control group {group}"
-            yield Limit(left, words, allowed / MB)
+            yield MemoryLimit(left, words, allowed / MB)
 
 
-def _reclaimable(folder: Path) -> int:
+def _reclaimable_bytes(folder: Path) -> int:
     """Bytes of files that the group's use counts and that the kernel gives back when needed."""
-    found = re.findall(r"^(\w+) (\d+)$", _read(folder / "memory.stat") or "", re.M)
-    stat = {name: int(size) for name, size in found}
+    entries = re.findall(r"^(\w+) (\d+)$", _read(folder / "memory.stat") or "", re.M)
+    stat = {name: int(size) for name, size in entries}
     # Version 1 tells those of the groups below apart, and its use includes them.
     names = ("inactive_file", "active_file")
     return sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in names)
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    for folder, _, version in _groups("cpu", root):
+    for folder, _, version in _control_groups("cpu", root):
         if version == 2:
             limits = (_read(folder / "cpu.max") or "max").split()
             if len(limits) == 2 and all(part.isdigit() for part in limits) and int(limits[1]):
@@ -186,37 +186,37 @@ def _quotas(root: Path) -> Iterator[float]:
                 yield quota / period
 
 
-def _groups(controller: str, root: Path) -> Iterator[tuple[Path, str, int]]:
+def _control_groups(controller: str, root: Path) -> Iterator[tuple[Path, str, int]]:
     """The control group of this process and those above it, as far as they can be seen: folder,
     name, version."""
-    paths = _paths(root)
+    paths = _group_paths(root)
     for line in (_read(root / "proc/self/mountinfo") or "").splitlines():
-        place, _, kind = line.partition(" - ")
-        fields, (system, _, options) = place.split(), [*kind.split(), "", "", ""][:3]
+        mount_part, _, filesystem_part = line.partition(" - ")
+        fields, (system, _, options) = mount_part.split(), [*filesystem_part.split(), "", "", ""][:3]
         version = {"cgroup2": 2, "cgroup": 1}.get(system)
         if version is None or (version == 1 and controller not in options.split(",")):
             continue
         path = paths.get("" if version == 2 else controller)
         if path is None or len(fields) < 5:
             continue
-        top = root / _plain(fields[4]).lstrip("/")
-        inside = _inside(path, _plain(fields[3]))
-        for depth in range(len(inside), -1, -1):
-            folder = top.joinpath(*inside[:depth])
+        top = root / _unescape(fields[4]).lstrip("/")
+        path_parts = _path_below_mount(path, _unescape(fields[3]))
+        for depth in range(len(path_parts), -1, -1):
+            folder = top.joinpath(*path_parts[:depth])
             if folder.is_dir():
-                yield folder, "/" + "/".join(inside[:depth]), version
+                yield folder, "/" + "/".join(path_parts[:depth]), version
 
 
-def _paths(root: Path) -> dict[str, str]:
+def _group_paths(root: Path) -> dict[str, str]:
     """Controllers to the path of this process's group; the one of version 2 has no name."""
-    found = {}
+    group_paths = {}
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
         _, names, path = [*line.split(":", 2), "", ""][:3]
-        found.update(dict.fromkeys(names.split(","), path))
-    return found
+        group_paths.update(dict.fromkeys(names.split(","), path))
+    return group_paths
 
 
-def _inside(path: str, mounted: str) -> list[str]:
+def _path_below_mount(path: str, mounted: str) -> list[str]:
     """The parts of a group's path below what is mounted. A group that lies outside of it is hidden
     from us: then only the mount itself is read."""
     below = path if mounted == "/" else path.removeprefix(mounted)
@@ -227,7 +227,7 @@ def _inside(path: str, mounted: str) -> list[str]:
     return [part for part in below.split("/") if part]
 
 
-def _plain(field: str) -> str:
+def _unescape(field: str) -> str:
     """A field of ``mountinfo``, where blanks are octal."""
     return re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), field)
 
@@ -246,12 +246,12 @@ def _read(path: Path) -> str | None:
         return None
 
 
-MEETING = ("MASTER_ADDR", "MASTER_PORT")
+RENDEZVOUS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 
 
-def processes() -> int:
+def process_count() -> int:
     """How many train together: ``WORLD_SIZE``, 1 where no launcher set it. Raises as ``rank``."""
-    return _launched()[1]
+    return _rank_and_count()[1]
 
 
 def rank() -> int:
@@ -260,14 +260,14 @@ def rank() -> int:
     Raises ``MachineError`` where the environment holds no such pair: a process that is taken for a
     second one leaves the writing, and the lock of its folder, to a first that is not there.
     """
-    return _launched()[0]
+    return _rank_and_count()[0]
 
 
 def check_launch() -> None:
     """Raise ``MachineError`` where the environment speaks of several processes that could not find
     each other, or of no such pair as ``rank`` needs."""
-    _, count = _launched()
-    missing = [name for name in MEETING if not os.environ.get(name)]
+    _, count = _rank_and_count()
+    missing = [name for name in RENDEZVOUS_VARIABLES if not os.environ.get(name)]
     if count > 1 and missing:
         raise MachineError(
             f"WORLD_SIZE={count}",
@@ -278,30 +278,30 @@ def check_launch() -> None:
         )
 
 
-def _launched() -> tuple[int, int]:
-    number, count = _whole("RANK", 0), _whole("WORLD_SIZE", 1)
-    if count < 1 or number >= count:
+def _rank_and_count() -> tuple[int, int]:
+    process_rank, count = _integer_variable("RANK", 0), _integer_variable("WORLD_SIZE", 1)
+    if count < 1 or process_rank >= count:
         raise MachineError(
             "RANK and WORLD_SIZE",
             "are not the number of a process among several",
-            f"{number} of {count}",
+            f"{process_rank} of {count}",
             "Start several processes with torchrun or accelerate launch; for a single one unset "
             "both.",
         )
-    return number, count
+    return process_rank, count
 
 
-def _whole(name: str, default: int) -> int:
-    given = os.environ.get(name, "").strip()
-    if not given:
+def _integer_variable(name: str, default: int) -> int:
+    text = os.environ.get(name, "").strip()
+    if not text:
         return default
     # Bounded, as Python refuses to convert thousands of digits with an error of its own.
-    if given.isdecimal() and len(given) <= len(str(2**31)):
-        return int(given)
+    if text.isdecimal() and len(text) <= len(str(2**31)):
+        return int(text)
     raise MachineError(
         name,
         "is no whole number of processes",
-        given,
+        text,
         "torchrun and accelerate launch set it; for a single process unset it.",
     )
 
@@ -311,7 +311,7 @@ class OverrunError(Exception):
 
 
 @contextlib.contextmanager
-def bounded(seconds: float, memory: int) -> Iterator[None]:
+def resource_bounds(seconds: float, memory: int) -> Iterator[None]:
     """End what runs inside after ``seconds``, and refuse it more than ``memory`` further bytes.
 
     Time is bounded in the main thread, memory on Linux; elsewhere that bound is not there. What
@@ -319,21 +319,21 @@ def bounded(seconds: float, memory: int) -> Iterator[None]:
 
     Raises ``OverrunError`` or ``MemoryError``.
     """
-    with _memory(memory), _time(seconds):
+    with _memory_bound(memory), _time_bound(seconds):
         yield
 
 
 @contextlib.contextmanager
-def _time(seconds: float) -> Iterator[None]:
+def _time_bound(seconds: float) -> Iterator[None]:
     # Only the main thread may set a signal's handler.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def raise_overrun(number: int, frame: FrameType | None) -> None:
         raise OverrunError(f"did not end within {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, end)
+    before = signal.signal(signal.SIGALRM, raise_overrun)
     left, every = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -344,7 +344,7 @@ def _time(seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _memory(more: int) -> Iterator[None]:
+def _memory_bound(more: int) -> Iterator[None]:
     try:
         # The first field is what is mapped, which is what the limit counts; what is used is far
         # less.
@@ -353,9 +353,9 @@ def _memory(more: int) -> Iterator[None]:
     except (OSError, ValueError):
         yield
         return
-    least = [limit for limit in (soft, hard, used + more) if limit != resource.RLIM_INFINITY]
+    candidates = [limit for limit in (soft, hard, used + more) if limit != resource.RLIM_INFINITY]
     # The soft limit alone: a process cannot raise a hard one again.
-    resource.setrlimit(resource.RLIMIT_AS, (min(least), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (min(candidates), hard))
     try:
         yield
     finally:

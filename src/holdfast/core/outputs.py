@@ -1,6 +1,6 @@
 """A file that the user named as output: what may be written there.
 
-Every command asks ``checked_output`` before its work, and writes inside ``writing`` (of
+Every command asks ``check_output`` before its work, and writes inside ``open_output`` (of
 ``core/outputs.py``) after it. Files that Holdfast names itself, inside a run's folder, go
 through ``core/files.py``.
 
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 # As many as Linux follows.
-MOST_LINKS = 40
+MAX_LINKS = 40
 # Bytes that are written to see whether a disk takes any: a block of most file systems.
-TRIED = 4096
-DESCRIPTOR = re.compile(r"/dev/(?:stdout|stderr|fd/(\d+))|/proc/(?:self|thread-self|\d+)/fd/(\d+)")
-ANOTHER = "Name another file, or make room where this one is."
+TRIAL_BYTES = 4096
+DESCRIPTOR_PATH = re.compile(r"/dev/(?:stdout|stderr|fd/(\d+))|/proc/(?:self|thread-self|\d+)/fd/(\d+)")
+OTHER_FILE = "Name another file, or make room where this one is."
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
     """A file that may be written: ``path`` as the user named it.
 
-    ``place`` is the regular file that is replaced whole once everything is written; ``None`` where
-    the output is written through: a pipe, a terminal, a device, or the open ``descriptor``.
+    ``replaces`` is the regular file that is replaced whole once everything is written; ``None``
+    where the output is written through: a pipe, a terminal, a device, or the open ``descriptor``.
     """
 
     path: Path
-    place: Path | None = None
+    replaces: Path | None = None
     descriptor: int | None = None
     force: bool = False
 
 
-def checked_output(
+def check_output(
     path: Path, inputs: Sequence[Path | int] = (), *, force: bool = False
 ) -> OutputFile:
     """Refuse, before any work is done, an output that cannot or must not be written.
@@ -70,46 +70,46 @@ def checked_output(
     takes no new file, which is tried.
     """
     if "\0" in str(path):
-        raise RunError(str(path), "has a NUL character, which no path can have", None, ANOTHER)
-    with disk_errors(path, ANOTHER):
-        end = _end_of_links(path)
-        number = _descriptor(end)
+        raise RunError(str(path), "has a NUL character, which no path can have", None, OTHER_FILE)
+    with disk_errors(path, OTHER_FILE):
+        target = _end_of_links(path)
+        number = _descriptor_number(target)
         if number is not None:
             try:
                 access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
             except OSError:
-                raise RunError(str(path), "is not open", None, ANOTHER) from None
+                raise RunError(str(path), "is not open", None, OTHER_FILE) from None
             if access == os.O_RDONLY:
-                raise RunError(str(path), "is open for reading only", None, ANOTHER)
+                raise RunError(str(path), "is open for reading only", None, OTHER_FILE)
             return OutputFile(path, descriptor=number)
         try:
-            found = end.stat()
+            status = target.stat()
         except (FileNotFoundError, NotADirectoryError):
-            return _new(path, end)
-        return _existing(path, end, found, inputs, force)
+            return _check_new(path, target)
+        return _check_existing(path, target, status, inputs, force)
 
 
 def _end_of_links(path: Path) -> Path:
     end = path
-    for _ in range(MOST_LINKS):
-        if _descriptor(end) is not None or not end.is_symlink():
+    for _ in range(MAX_LINKS):
+        if _descriptor_number(end) is not None or not end.is_symlink():
             return end
         end = end.parent / end.readlink()
-    raise RunError(str(path), "is a link that leads in a loop", None, ANOTHER)
+    raise RunError(str(path), "is a link that leads in a loop", None, OTHER_FILE)
 
 
-def _descriptor(path: Path) -> int | None:
+def _descriptor_number(path: Path) -> int | None:
     """The number of the open file that a path such as ``/dev/stdout`` stands for."""
-    found = DESCRIPTOR.fullmatch(str(path))
-    if found is None:
+    match = DESCRIPTOR_PATH.fullmatch(str(path))
+    if match is None:
         return None
     if path.parts[1] != "dev" and path.parts[2] not in ("self", "thread-self", str(os.getpid())):
         return None
-    given = found[1] or found[2]
+    given = match[1] or match[2]
     return int(given) if given else (1 if path.name == "stdout" else 2)
 
 
-def _new(path: Path, end: Path) -> OutputFile:
+def _check_new(path: Path, end: Path) -> OutputFile:
     if path.is_symlink():
         raise RunError(
             str(path),
@@ -124,25 +124,25 @@ def _new(path: Path, end: Path) -> OutputFile:
             None,
             "Name a file in a folder that is there.",
         )
-    _try(end.parent)
+    _check_writable(end.parent)
     return OutputFile(path, end)
 
 
-def _existing(
-    path: Path, end: Path, found: os.stat_result, inputs: Sequence[Path | int], force: bool
+def _check_existing(
+    path: Path, end: Path, status: os.stat_result, inputs: Sequence[Path | int], force: bool
 ) -> OutputFile:
-    mode = found.st_mode
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFBLK: "a disk", stat.S_IFSOCK: "a socket"}
-    kind = kinds.get(stat.S_IFMT(mode))
-    if kind is not None:
-        raise RunError(str(path), f"is {kind}", None, "Name a file in a folder that is there.")
-    if not stat.S_ISREG(found.st_mode):
+    mode = status.st_mode
+    special_files = {stat.S_IFDIR: "a folder", stat.S_IFBLK: "a disk", stat.S_IFSOCK: "a socket"}
+    special_file = special_files.get(stat.S_IFMT(mode))
+    if special_file is not None:
+        raise RunError(str(path), f"is {special_file}", None, "Name a file in a folder that is there.")
+    if not stat.S_ISREG(status.st_mode):
         if not os.access(end, os.W_OK):
-            raise RunError(str(path), "may not be written to", None, ANOTHER)
+            raise RunError(str(path), "may not be written to", None, OTHER_FILE)
         return OutputFile(path)
-    read = _read_here(end, found, inputs)
-    if read is not None:
-        where = "" if isinstance(read, int) or str(read) == str(path) else f" {read}"
+    matching_input = _matching_input(end, status, inputs)
+    if matching_input is not None:
+        where = "" if isinstance(matching_input, int) or str(matching_input) == str(path) else f" {matching_input}"
         raise RunError(
             str(path),
             f"is the input{where}",
@@ -158,76 +158,76 @@ def _existing(
         )
     # In a folder such as /tmp only its owner replaces a file; that would be told too late.
     folder, me = end.parent.stat(), os.geteuid()
-    if folder.st_mode & stat.S_ISVTX and me not in (0, found.st_uid, folder.st_uid):
-        raise RunError(str(path), "belongs to somebody else", None, ANOTHER)
-    _try(end.parent)
+    if folder.st_mode & stat.S_ISVTX and me not in (0, status.st_uid, folder.st_uid):
+        raise RunError(str(path), "belongs to somebody else", None, OTHER_FILE)
+    _check_writable(end.parent)
     return OutputFile(path, end, force=True)
 
 
-def _read_here(end: Path, found: os.stat_result, inputs: Sequence[Path | int]) -> Path | int | None:
+def _matching_input(end: Path, status: os.stat_result, inputs: Sequence[Path | int]) -> Path | int | None:
     """The input that the file is, or that holds it."""
     for given in inputs:
         try:
-            status = os.fstat(given) if isinstance(given, int) else given.stat()
+            input_status = os.fstat(given) if isinstance(given, int) else given.stat()
         # An input that is missing, or has no possible name, is refused by whoever reads it.
         except (OSError, ValueError):
             continue
-        if (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino):
+        if (input_status.st_dev, input_status.st_ino) == (status.st_dev, status.st_ino):
             return given
-        if isinstance(given, int) or not stat.S_ISDIR(status.st_mode):
+        if isinstance(given, int) or not stat.S_ISDIR(input_status.st_mode):
             continue
         if end.resolve().is_relative_to(given.resolve()):
             return given
     return None
 
 
-def _try(folder: Path) -> None:
+def _check_writable(folder: Path) -> None:
     """Make a file there and take it away: modes alone say nothing of a read-only or full disk."""
-    opened, path = new_beside(folder)
+    descriptor, path = new_partial_file(folder)
     try:
-        os.write(opened, bytes(TRIED))
+        os.write(descriptor, bytes(TRIAL_BYTES))
     finally:
-        os.close(opened)
+        os.close(descriptor)
         path.unlink()
 
 
-def new_beside(folder: Path) -> tuple[int, Path]:
+def new_partial_file(folder: Path) -> tuple[int, Path]:
     """A new file of a name of its own, open for writing, with the mode that the umask gives."""
     path = folder / f".holdfast-{secrets.token_hex(6)}.partial"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     return os.open(path, flags, 0o666), path
 
 
-NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+NO_HARD_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @contextlib.contextmanager
-def writing(output: OutputFile) -> Iterator[io.RawIOBase]:
+def open_output(output: OutputFile) -> Iterator[io.RawIOBase]:
     """A binary stream into ``output``: a regular file is there whole or not at all.
 
     A new file gets the mode that the umask gives; one that is replaced keeps its mode, and its
     owner where the system allows it. Raises ``MachineError`` where the disk is full or the reader
     of a pipe has gone, ``RunError`` where a file has appeared meanwhile.
     """
-    if output.place is not None:
-        with _replacing(output, output.place) as stream:
+    if output.replaces is not None:
+        with _open_replacement(output, output.replaces) as stream:
             yield stream
         return
     if output.descriptor is not None:
         # What was printed before stands before what is written now.
         sys.stdout.flush()
         sys.stderr.flush()
-    with disk_errors(output.path, ANOTHER):
+    with disk_errors(output.path, OTHER_FILE):
         if output.descriptor is not None:
             # A copy: closing the stream must leave the user's standard output open.
-            opened = os.dup(output.descriptor)
+            descriptor = os.dup(output.descriptor)
         else:
-            opened = os.open(output.path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    with _Target(opened, output.path) as stream:
+            descriptor = os.open(output.path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    with _OutputStream(descriptor, output.path) as stream:
         yield stream
 
 
-class _Target(io.RawIOBase):
+class _OutputStream(io.RawIOBase):
     """A descriptor whose refusals are told with the name that the user gave. A write is whole."""
 
     def __init__(self, descriptor: int, path: Path) -> None:
@@ -241,64 +241,64 @@ class _Target(io.RawIOBase):
         return self._descriptor
 
     def write(self, data: ReadableBuffer) -> int:
-        left = memoryview(data).cast("B")
-        size = len(left)
-        with disk_errors(self._path, ANOTHER):
-            while left:
+        remaining = memoryview(data).cast("B")
+        size = len(remaining)
+        with disk_errors(self._path, OTHER_FILE):
+            while remaining:
                 # Into a pipe the system may take less than it is given.
-                left = left[os.write(self._descriptor, left) :]
+                remaining = remaining[os.write(self._descriptor, remaining) :]
         return size
 
     def close(self) -> None:
         if not self.closed:
             super().close()
             # Some file systems say at last here that there was no room.
-            with disk_errors(self._path, ANOTHER):
+            with disk_errors(self._path, OTHER_FILE):
                 os.close(self._descriptor)
 
 
 @contextlib.contextmanager
-def _replacing(output: OutputFile, place: Path) -> Iterator[io.RawIOBase]:
-    with disk_errors(output.path, ANOTHER):
-        opened, beside = new_beside(place.parent)
+def _open_replacement(output: OutputFile, target: Path) -> Iterator[io.RawIOBase]:
+    with disk_errors(output.path, OTHER_FILE):
+        descriptor, partial = new_partial_file(target.parent)
     try:
-        with _Target(opened, output.path) as stream:
-            _like(opened, place)
+        with _OutputStream(descriptor, output.path) as stream:
+            _copy_mode_and_owner(descriptor, target)
             yield stream
-            with disk_errors(output.path, ANOTHER):
-                os.fsync(opened)
-        with disk_errors(output.path, ANOTHER):
-            _put(beside, place, output)
-            sync(place.parent)
+            with disk_errors(output.path, OTHER_FILE):
+                os.fsync(descriptor)
+        with disk_errors(output.path, OTHER_FILE):
+            _move_into_place(partial, target, output)
+            sync(target.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
-def _like(opened: int, place: Path) -> None:
+def _copy_mode_and_owner(descriptor: int, target: Path) -> None:
     """Mode and owner of the file that is replaced, if one is."""
     with contextlib.suppress(FileNotFoundError):
-        found = place.stat()
+        status = target.stat()
         with contextlib.suppress(PermissionError):
-            os.fchown(opened, found.st_uid, found.st_gid)
+            os.fchown(descriptor, status.st_uid, status.st_gid)
         # Not the bits that let others run it as somebody else.
-        os.fchmod(opened, found.st_mode & 0o777)
+        os.fchmod(descriptor, status.st_mode & 0o777)
 
 
-def _put(beside: Path, place: Path, output: OutputFile) -> None:
+def _move_into_place(partial: Path, target: Path, output: OutputFile) -> None:
     if output.force:
-        beside.replace(place)
+        partial.replace(target)
         return
     try:
         # Unlike a rename it fails where another process has made the file meanwhile.
-        place.hardlink_to(beside)
+        target.hardlink_to(partial)
     except OSError as error:
-        if error.errno not in (*NO_LINKS, errno.EEXIST):
+        if error.errno not in (*NO_HARD_LINKS, errno.EEXIST):
             raise
-        if os.path.lexists(place):
+        if os.path.lexists(target):
             raise RunError(
                 str(output.path),
                 "has been made by somebody else meanwhile",
                 None,
                 "Run the command again with another file.",
             ) from None
-        beside.replace(place)
+        partial.replace(target)

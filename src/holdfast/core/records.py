@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.labels import Label
-from holdfast.core.printable import brief
+from holdfast.core.printable import brief_repr
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -162,7 +162,7 @@ class Verdict:
     test_comparison: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
-        return brief("Verdict", self.label, self.because)
+        return brief_repr("Verdict", self.label, self.because)
 
     def to_json(self) -> dict[str, Any]:
         """Its fields; the last two only of a verdict that test rows were asked about."""
@@ -279,11 +279,11 @@ class Snapshot:
             units = {}
         else:
             # What the mean losses are means over, and how many on each side.
-            sides = {"train_tokens": self.train_tokens, "valid_tokens": self.valid_tokens}
-            known = {
-                name: int(of_rows.sum()) for name, of_rows in sides.items() if of_rows is not None
+            token_counts = {"train_tokens": self.train_tokens, "valid_tokens": self.valid_tokens}
+            totals = {
+                name: int(of_rows.sum()) for name, of_rows in token_counts.items() if of_rows is not None
             }
-            units = {"loss_unit": TOKEN, **known}
+            units = {"loss_unit": TOKEN, **totals}
         record: dict[str, Any] = to_json(
             {
                 "step": self.step,

@@ -23,28 +23,28 @@ from typing import Any
 
 from holdfast.core.errors import Defect, RunError
 from holdfast.core.files import write_json
-from holdfast.core.input_errors import REPORT_IT, door, raises_defects
+from holdfast.core.input_errors import REPORT_IT, reading_errors, raises_defects
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_shapes import EVENT_SHAPES, RESULT_SHAPE, SEAL
 from holdfast.core.shapes import (
-    Misshapen,
+    ShapeError,
     Shape,
     anything,
     check_size,
     parse_object,
     text,
-    well_shaped,
+    without_misshapen,
 )
 
-RESULT, EVENTS, MODEL = "result.json", "events.jsonl", "model"
-CARD = "README.md"
+RESULT_FILE, EVENTS_FILE, MODEL_FOLDER = "result.json", "events.jsonl", "model"
+MODEL_CARD = "README.md"
 # What a cross-validated run knows of each row out of fold.
-FOLDS = "folds.parquet"
-SEALED = (
+FOLDS_FILE = "folds.parquet"
+SEALED_FILES = (
     "recipe.yaml",
     "search.yaml",
-    FOLDS,
-    EVENTS,
+    FOLDS_FILE,
+    EVENTS_FILE,
     "splits.parquet",
     "predictions.parquet",
     "examples.parquet",
@@ -56,7 +56,7 @@ SEALED = (
 )
 # What the loaders of Transformers and PEFT may open beside the files that they are told of. Others
 # (a licence, a picture) may lie in ``model/`` as its owner likes.
-LOADED = frozenset(
+LOADABLE_SUFFIXES = frozenset(
     {
         ".json",
         ".jinja",
@@ -75,14 +75,14 @@ LOADED = frozenset(
         ".msgpack",
     }
 )
-REPEAT = "Give the folder of a finished run; `holdfast train … --resume` finishes one."
-RESTORE = "Restore it from a copy, or train again from recipe.yaml into another folder."
+UNFINISHED_REMEDY = "Give the folder of a finished run; `holdfast train … --resume` finishes one."
+RESTORE_REMEDY = "Restore it from a copy, or train again from recipe.yaml into another folder."
 ON_PURPOSE = (
     ' If it was changed on purpose, take "seal" out of result.json: nothing is checked then, and '
     "that is said."
 )
 
-BASE = (
+BASE_MODEL_REMEDY = (
     "An adapter answers rightly on the very weights that it was trained on: restore them, or merge "
     "it when training (model.adapter.merge=true)."
 )
@@ -91,21 +91,21 @@ BASE = (
 def read_result(run: Path) -> dict[str, Any]:
     """``result.json``, with the type of every field that Holdfast reads checked, and its own seal
     where it has one. Raises ``RunError`` where it is missing, broken or was changed."""
-    path = run / RESULT
-    found = _opened(path)
-    if found.get("schema") != 1:
+    path = run / RESULT_FILE
+    result = _read_json(path)
+    if result.get("schema") != 1:
         raise RunError(
             str(path),
             "has a schema that this version cannot read",
-            found.get("schema"),
+            result.get("schema"),
             "Make the report with the version of Holdfast that made the run.",
         )
-    with _reading(str(path), RESTORE, "does not hold a run's result: "):
-        RESULT_SHAPE(found, "")
-    seal = found.get(SEAL)
-    if seal is not None and seal["result"] != result_mark(found):
-        raise RunError(str(path), "was changed since the run ended", None, RESTORE + ON_PURPOSE)
-    return found
+    with _run_file_errors(str(path), RESTORE_REMEDY, "does not hold a run's result: "):
+        RESULT_SHAPE(result, "")
+    seal = result.get(SEAL)
+    if seal is not None and seal["result"] != result_digest(result):
+        raise RunError(str(path), "was changed since the run ended", None, RESTORE_REMEDY + ON_PURPOSE)
+    return result
 
 
 def write_result(
@@ -120,127 +120,127 @@ def write_result(
     Gives a decision for each detail that had to be left out; they stand in the result too. Raises
     ``RunError`` where what was written cannot be read.
     """
-    whole, said = _plain(result)
-    kept, refused = without_defects(_fitting(whole, said), RESULT_SHAPE)
-    told = tuple(
-        Decision(RESULT, "a detail left out", f"{REPORT_IT}: {what}", prominent=True)
-        for what in (*said, *refused)
+    written, defects = _plain_json(result)
+    accepted, left_out = drop_defects(_within_size(written, defects), RESULT_SHAPE)
+    decisions = tuple(
+        Decision(RESULT_FILE, "a detail left out", f"{REPORT_IT}: {defect}", prominent=True)
+        for defect in (*defects, *left_out)
     )
-    if told:
-        kept["decisions"] = [*(kept.get("decisions") or ()), *to_json(told)]
-    whole = sealed_again(kept) if model is None else sealed(run, kept, model, base)
-    write_json(run / RESULT, whole)
+    if decisions:
+        accepted["decisions"] = [*(accepted.get("decisions") or ()), *to_json(decisions)]
+    written = reseal_result(accepted) if model is None else seal_result(run, accepted, model, base)
+    write_json(run / RESULT_FILE, written)
     read_result(run)
-    return told
+    return decisions
 
 
-def without_defects(value: object, shape: Shape) -> tuple[Any, tuple[str, ...]]:
+def drop_defects(value: object, shape: Shape) -> tuple[Any, tuple[str, ...]]:
     """``value`` (plain JSON) as ``shape`` takes it, and a sentence about each detail that had to
     go. Raises ``Defect`` where the value itself is at fault, or defects are to be raised."""
     try:
-        kept, refused = well_shaped(shape, value)
-    except Misshapen as error:
+        accepted, left_out = without_misshapen(shape, value)
+    except ShapeError as error:
         raise Defect("what a run writes", str(error)) from error
-    if refused and raises_defects():
-        raise Defect("what a run writes", "; ".join(refused))
-    return kept, refused
+    if left_out and raises_defects():
+        raise Defect("what a run writes", "; ".join(left_out))
+    return accepted, left_out
 
 
-def _plain(result: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]:
+def _plain_json(result: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]:
     """The result as it will be read; null where a value has no form in JSON, and a sentence."""
-    said: list[str] = []
+    defects: list[str] = []
 
-    def formless(value: object) -> None:
+    def drop_formless(value: object) -> None:
         if raises_defects():
-            raise Defect(RESULT, "holds a value that JSON has no form for", type(value).__name__)
-        said.append(f"a value of type {type(value).__name__} has no form in JSON")
+            raise Defect(RESULT_FILE, "holds a value that JSON has no form for", type(value).__name__)
+        defects.append(f"a value of type {type(value).__name__} has no form in JSON")
 
-    plain: dict[str, Any] = json.loads(json.dumps(to_json(dict(result)), default=formless))
-    return plain, said
+    plain: dict[str, Any] = json.loads(json.dumps(to_json(dict(result)), default=drop_formless))
+    return plain, defects
 
 
-def _fitting(result: dict[str, object], said: list[str]) -> dict[str, Any]:
+def _within_size(result: dict[str, object], defects: list[str]) -> dict[str, Any]:
     """The result within the limits of what is read: the table that holds most of too many values
-    goes, and ``said`` hears it."""
+    goes, and ``defects`` hears it."""
     while True:
         try:
             check_size(result)
         except ValueError as error:
             if raises_defects():
-                raise Defect(RESULT, str(error)) from error
-            inside: Any = result
+                raise Defect(RESULT_FILE, str(error)) from error
+            largest: Any = result
             path: list[str] = []
-            while isinstance(inside, dict) and inside:
-                path.append(max(inside, key=lambda name: len(json.dumps(inside[name]))))
-                parent, inside = inside, inside[path[-1]]
+            while isinstance(largest, dict) and largest:
+                path.append(max(largest, key=lambda name: len(json.dumps(largest[name]))))
+                parent, largest = largest, largest[path[-1]]
             parent[path[-1]] = None
-            said.append(f"it {error}, so {'.'.join(path)} is null")
+            defects.append(f"it {error}, so {'.'.join(path)} is null")
         else:
             return result
 
 
-def read_events(path: Path, torn: bool = False) -> list[dict[str, Any]]:
+def read_events(path: Path, partial_end: bool = False) -> list[dict[str, Any]]:
     """The lines of ``events.jsonl``, with the types of what Holdfast reads checked.
 
-    ``torn`` passes over a last line that is cut off, as a run leaves it that is killed or writes
-    just now. Raises ``RunError``, which names the line.
+    ``partial_end`` passes over a last line that is cut off, as a run leaves it that is killed or
+    writes just now. Raises ``RunError``, which names the line.
     """
-    with door(str(path), RunError, remedy=REPEAT):
-        raw = _bytes(path)
-    lines, found = raw.split(b"\n"), []
-    for place, line in enumerate(lines, start=1):
+    with reading_errors(str(path), RunError, remedy=UNFINISHED_REMEDY):
+        raw = _read_bytes(path)
+    lines, events = raw.split(b"\n"), []
+    for line_number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        what = f"{path}, line {place}"
+        source = f"{path}, line {line_number}"
         try:
-            with _reading(what, RESTORE):
+            with _run_file_errors(source, RESTORE_REMEDY):
                 event = parse_object(line.decode())
         # Only the last line can be half written; one that is broken before it was changed.
         except RunError:
-            if torn and place == len(lines):
+            if partial_end and line_number == len(lines):
                 break
             raise
-        with _reading(what, RESTORE, "is no event of a run: "):
+        with _run_file_errors(source, RESTORE_REMEDY, "is no event of a run: "):
             text(event.get("event"), "event")
             EVENT_SHAPES.get(event["event"], anything)(event, "")
-        found.append(event)
-    return found
+        events.append(event)
+    return events
 
 
-def _opened(path: Path) -> dict[str, Any]:
-    with _reading(str(path), RESTORE):
-        return parse_object(_bytes(path).decode())
+def _read_json(path: Path) -> dict[str, Any]:
+    with _run_file_errors(str(path), RESTORE_REMEDY):
+        return parse_object(_read_bytes(path).decode())
 
 
 @contextlib.contextmanager
-def _reading(what: str, remedy: str, rule: str = "") -> Iterator[None]:
-    """``door``, with the sentences of shapes as they are."""
-    with door(what, RunError, remedy=remedy):
+def _run_file_errors(source: str, remedy: str, rule: str = "") -> Iterator[None]:
+    """``reading_errors``, with the sentences of shapes as they are."""
+    with reading_errors(source, RunError, remedy=remedy):
         try:
             yield
         except UnicodeDecodeError:
-            raise RunError(what, "cannot be read: it is not UTF-8", None, remedy) from None
+            raise RunError(source, "cannot be read: it is not UTF-8", None, remedy) from None
         except ValueError as error:
-            raise RunError(what, f"{rule}{error}", None, remedy) from error
+            raise RunError(source, f"{rule}{error}", None, remedy) from error
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     """What is in a file; nothing that could block or never end is opened."""
     if not path.exists() and not path.is_symlink():
-        raise RunError(str(path), "is missing", None, REPEAT)
+        raise RunError(str(path), "is missing", None, UNFINISHED_REMEDY)
     if path.exists() and not path.is_file():
-        raise RunError(str(path), "is not a file", None, REPEAT)
+        raise RunError(str(path), "is not a file", None, UNFINISHED_REMEDY)
     return path.read_bytes()
 
 
-def result_mark(result: Mapping[str, object]) -> str:
+def result_digest(result: Mapping[str, object]) -> str:
     """The SHA-256 of what ``result.json`` says beside its seal."""
     plain = {name: value for name, value in result.items() if name != SEAL}
     # Of the values, not of the bytes: fields that an editor put in another order say the same.
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def file_mark(path: Path) -> dict[str, Any]:
+def file_digest(path: Path) -> dict[str, Any]:
     """The SHA-256 and the size of a file, in one pass."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -250,29 +250,29 @@ def file_mark(path: Path) -> dict[str, Any]:
 def model_files(run: Path) -> list[str]:
     """The files in ``model/`` as names relative to the run, but for the card and for hidden ones,
     in the order of their names."""
-    folder = run / MODEL
+    folder = run / MODEL_FOLDER
     inside = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     names = [path.relative_to(folder) for path in inside]
-    shown = [n for n in names if str(n) != CARD and not any(p.startswith(".") for p in n.parts)]
-    return [f"{MODEL}/{name.as_posix()}" for name in shown]
+    shown = [n for n in names if str(n) != MODEL_CARD and not any(p.startswith(".") for p in n.parts)]
+    return [f"{MODEL_FOLDER}/{name.as_posix()}" for name in shown]
 
 
 def seal_model(run: Path) -> dict[str, dict[str, Any]]:
     """The marks of the model's files."""
-    return {name: file_mark(run / name) for name in model_files(run)}
+    return {name: file_digest(run / name) for name in model_files(run)}
 
 
 def seal_folder(folder: Path | None) -> dict[str, dict[str, Any]] | None:
     """The marks of what a loader reads of a model's folder; ``None`` without one."""
-    return None if folder is None else {path.name: file_mark(path) for path in _loaded(folder)}
+    return None if folder is None else {path.name: file_digest(path) for path in _loadable_files(folder)}
 
 
-def _loaded(base: Path) -> list[Path]:
-    inside = sorted(base.iterdir())
-    return [path for path in inside if path.is_file() and path.suffix.lower() in LOADED]
+def _loadable_files(base: Path) -> list[Path]:
+    entries = sorted(base.iterdir())
+    return [path for path in entries if path.is_file() and path.suffix.lower() in LOADABLE_SUFFIXES]
 
 
-def sealed(
+def seal_result(
     run: Path,
     result: Mapping[str, object],
     model: Mapping[str, object],
@@ -280,19 +280,19 @@ def sealed(
 ) -> dict[str, Any]:
     """``result`` (plain JSON) with its seal: the marks of the ``model`` and of its ``base``, and of
     the other files as they are now."""
-    others = {name: file_mark(run / name) for name in SEALED if (run / name).is_file()}
-    seal = {"files": {**model, **others}, "base": base, "result": result_mark(result)}
+    others = {name: file_digest(run / name) for name in SEALED_FILES if (run / name).is_file()}
+    seal = {"files": {**model, **others}, "base": base, "result": result_digest(result)}
     return {**result, SEAL: seal}
 
 
-def sealed_again(result: Mapping[str, Any]) -> dict[str, Any]:
+def reseal_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """``result`` (plain JSON) after something was added to it: its own mark is made anew."""
     seal = result.get(SEAL)
-    return dict(result) if not seal else {**result, SEAL: {**seal, "result": result_mark(result)}}
+    return dict(result) if not seal else {**result, SEAL: {**seal, "result": result_digest(result)}}
 
 
 def check_files(
-    run: Path, result: Mapping[str, Any], names: Iterable[str], remedy: str = RESTORE
+    run: Path, result: Mapping[str, Any], names: Iterable[str], remedy: str = RESTORE_REMEDY
 ) -> None:
     """Raise ``RunError`` for the first of these files that is not as the run left it; nothing where
     the run has no seal, or the seal does not name the file and it is not there."""
@@ -304,7 +304,7 @@ def check_files(
         if name not in files:
             if path.exists():
                 rule = "was not there when the run ended"
-                raise RunError(str(path), rule, None, _if_on_purpose(remedy))
+                raise RunError(str(path), rule, None, _restore_remedy(remedy))
             continue
         _check_file(path, files[name], remedy=remedy)
 
@@ -315,11 +315,11 @@ def check_model(run: Path, result: Mapping[str, Any]) -> None:
     files = (result.get(SEAL) or {}).get("files")
     if files is None:
         return
-    known = [name for name in files if name.startswith(f"{MODEL}/")]
+    known = [name for name in files if name.startswith(f"{MODEL_FOLDER}/")]
     for name in known:
         _check_file(run / name, files[name])
     for name in model_files(run):
-        if name not in files and Path(name).suffix.lower() in LOADED:
+        if name not in files and Path(name).suffix.lower() in LOADABLE_SUFFIXES:
             raise RunError(
                 str(run / name),
                 "was not there when the run ended, and a loader may read it",
@@ -331,15 +331,15 @@ def check_model(run: Path, result: Mapping[str, Any]) -> None:
 def check_base(base: Path, result: Mapping[str, Any]) -> None:
     """Raise ``RunError`` unless the folder of the pretrained model is the one that the run's
     adapter was trained on."""
-    marks = (result.get(SEAL) or {}).get("base") or {}
-    check_folder(base, marks, "since the adapter was trained on it", BASE)
+    digests = (result.get(SEAL) or {}).get("base") or {}
+    check_folder(base, digests, "since the adapter was trained on it", BASE_MODEL_REMEDY)
 
 
 def check_folder(
-    folder: Path, marks: Mapping[str, Mapping[str, object]], since: str, remedy: str
+    folder: Path, digests: Mapping[str, Mapping[str, object]], since: str, remedy: str
 ) -> None:
     """Raise ``RunError`` unless these files of a folder are as they were."""
-    for name, mark in marks.items():
+    for name, mark in digests.items():
         _check_file(folder / name, mark, since, remedy)
 
 
@@ -350,22 +350,22 @@ def is_sealed(result: Mapping[str, object]) -> bool:
 
 def _check_file(
     path: Path,
-    wanted: Mapping[str, object],
+    expected: Mapping[str, object],
     since: str = "since the run ended",
-    remedy: str = RESTORE,
+    remedy: str = RESTORE_REMEDY,
 ) -> None:
-    with door(str(path), RunError, remedy=remedy):
+    with reading_errors(str(path), RunError, remedy=remedy):
         if not path.exists() and not path.is_symlink():
             raise RunError(str(path), "is missing", None, remedy)
         # The size first: most changes of a file of gigabytes show without reading it.
         size = path.stat().st_size
-        found = file_mark(path) if size == wanted["bytes"] else {"bytes": size}
-    if found != {"sha256": wanted["sha256"], "bytes": wanted["bytes"]}:
-        what = "its SHA-256" if found["bytes"] == wanted["bytes"] else "its size"
-        rule = f"was changed {since}: {what} is another"
-        raise RunError(str(path), rule, None, _if_on_purpose(remedy))
+        actual = file_digest(path) if size == expected["bytes"] else {"bytes": size}
+    if actual != {"sha256": expected["sha256"], "bytes": expected["bytes"]}:
+        difference = "its SHA-256" if actual["bytes"] == expected["bytes"] else "its size"
+        rule = f"was changed {since}: {difference} is another"
+        raise RunError(str(path), rule, None, _restore_remedy(remedy))
 
 
-def _if_on_purpose(remedy: str) -> str:
+def _restore_remedy(remedy: str) -> str:
     """The remedy of a file that somebody may have changed, where the run's seal is what says so."""
-    return remedy + ON_PURPOSE if remedy == RESTORE else remedy
+    return remedy + ON_PURPOSE if remedy == RESTORE_REMEDY else remedy

@@ -7,55 +7,55 @@ from holdfast.core.shapes import (
     Shape,
     anything,
     count,
-    each,
-    either,
-    flag,
-    maybe,
+    list_of,
+    one_of,
+    boolean,
+    optional,
     number,
     record,
-    table,
+    mapping_of,
     text,
-    whole,
+    integer,
 )
 
 SEAL = "seal"
 ESTIMATE = record(
     {
-        "value": maybe(number),
-        "low": maybe(number),
-        "high": maybe(number),
-        "level": maybe(number),
-        "why": maybe(text),
-        "note": maybe(text),
+        "value": optional(number),
+        "low": optional(number),
+        "high": optional(number),
+        "level": optional(number),
+        "why": optional(text),
+        "note": optional(text),
     }
 )
 # A bare number is an estimate without an interval.
 # Null where the metric was not worked out at all.
-METRIC = maybe(either(ESTIMATE, number))
-METRICS = table(METRIC)
+METRIC = optional(one_of(ESTIMATE, number))
+METRICS = mapping_of(METRIC)
 SCORES = record(
     {
         "n": count,
-        "metrics": maybe(METRICS),
-        "opened_at": maybe(text),
-        "confusion": maybe(
-            record({"classes": maybe(each(text)), "counts": maybe(each(each(count)))})
+        "metrics": optional(METRICS),
+        "opened_at": optional(text),
+        "confusion": optional(
+            record({"classes": optional(list_of(text)), "counts": optional(list_of(list_of(count)))})
         ),
-        "per_class": maybe(
-            table(record({"n": maybe(count), "precision": METRIC, "recall": METRIC, "f1": METRIC}))
+        "per_class": optional(
+            mapping_of(record({"n": optional(count), "precision": METRIC, "recall": METRIC, "f1": METRIC}))
         ),
-        "reliability": maybe(
+        "reliability": optional(
             record(
                 {
-                    "bins": maybe(
-                        each(
+                    "bins": optional(
+                        list_of(
                             record(
                                 {
-                                    "n": maybe(count),
+                                    "n": optional(count),
                                     "low": number,
                                     "high": number,
-                                    "confidence": maybe(number),
-                                    "accuracy": maybe(number),
+                                    "confidence": optional(number),
+                                    "accuracy": optional(number),
                                 },
                                 ("low", "high"),
                             )
@@ -70,50 +70,50 @@ SCORES = record(
 EVIDENCE = record(
     {
         "name": text,
-        "value": maybe(number),
-        "low": maybe(number),
-        "high": maybe(number),
-        "at_step": maybe(number),
+        "value": optional(number),
+        "low": optional(number),
+        "high": optional(number),
+        "at_step": optional(number),
     },
     ("name",),
 )
-SET_SCORE = record({"value": maybe(number), "n": count}, ("value", "n"))
+SET_SCORE = record({"value": optional(number), "n": count}, ("value", "n"))
 COMPARED_SETS = record(
     {
-        **dict.fromkeys(("metric", "test", "why", "because", "likelier_luck"), maybe(text)),
+        **dict.fromkeys(("metric", "test", "why", "because", "likelier_luck"), optional(text)),
         **dict.fromkeys(("valid", "test_rows"), SET_SCORE),
-        **dict.fromkeys(("difference", "together"), maybe(ESTIMATE)),
-        **dict.fromkeys(("p_value", "confidence_before"), maybe(number)),
-        "out_of_fold": maybe(flag),
+        **dict.fromkeys(("difference", "together"), optional(ESTIMATE)),
+        **dict.fromkeys(("p_value", "confidence_before"), optional(number)),
+        "out_of_fold": optional(boolean),
     }
 )
 VERDICT_FIELDS: dict[str, Shape] = {
     "label": text,
     "because": text,
     "confidence": number,
-    "since_step": maybe(number),
-    "cause": maybe(text),
-    "harm": maybe(text),
-    "evidence": each(EVIDENCE),
-    "remedies": each(record({"do": text, "set": each(text)}, ("do",))),
-    "test_agrees": maybe(flag),
-    "test_comparison": maybe(COMPARED_SETS),
+    "since_step": optional(number),
+    "cause": optional(text),
+    "harm": optional(text),
+    "evidence": list_of(EVIDENCE),
+    "remedies": list_of(record({"do": text, "set": list_of(text)}, ("do",))),
+    "test_agrees": optional(boolean),
+    "test_comparison": optional(COMPARED_SETS),
 }
 VERDICT = record(VERDICT_FIELDS, ("label", "because", "confidence"))
-BASELINE = record({"what": text, "test": maybe(SCORES)})
+BASELINE = record({"what": text, "test": optional(SCORES)})
 COMPARISON = record(
-    {"metric": maybe(text), "difference": METRIC, "p_value": maybe(number), "because": maybe(text)}
+    {"metric": optional(text), "difference": METRIC, "p_value": optional(number), "because": optional(text)}
 )
 ROW = record(
-    {"row": maybe(either(whole, text)), "confidence": maybe(number), "loss": maybe(number)}
+    {"row": optional(one_of(integer, text)), "confidence": optional(number), "loss": optional(number)}
 )
 FINDING = record(
     {
         "check": text,
         "severity": text,
-        "score": maybe(number),
-        "count": maybe(count),
-        "rows": maybe(each(anything)),
+        "score": optional(number),
+        "count": optional(count),
+        "rows": optional(list_of(anything)),
         "because": text,
         "remedy": text,
     }
@@ -122,47 +122,47 @@ DECISION = record({"what": text, "because": text}, ("what",))
 MARK = record({"sha256": text, "bytes": count}, ("sha256", "bytes"))
 # What decides whether a run may take another's place.
 GATE = record({"decision": text, "because": text}, ("decision", "because"))
-UPDATE = record({"from": text, "gate": maybe(GATE)}, ("from",))
+UPDATE = record({"from": text, "gate": optional(GATE)}, ("from",))
 RESULT_SHAPE = record(
     {
-        "schema": whole,
+        "schema": integer,
         "holdfast": text,
-        "task": maybe(text),
-        "model": maybe(text),
-        "classes": maybe(each(text)),
-        "problem": maybe(text),
-        "trainer": maybe(anything),
-        "loss_unit": maybe(text),
+        "task": optional(text),
+        "model": optional(text),
+        "classes": optional(list_of(text)),
+        "problem": optional(text),
+        "trainer": optional(anything),
+        "loss_unit": optional(text),
         "data": record(
             {
                 **dict.fromkeys(
-                    ("rows", "used", "train", "valid", "test", "dropped"), maybe(count)
+                    ("rows", "used", "train", "valid", "test", "dropped"), optional(count)
                 ),
-                "findings": maybe(each(FINDING)),
+                "findings": optional(list_of(FINDING)),
             }
         ),
         "test": SCORES,
         "valid": SCORES,
         "train_probe": SCORES,
-        "plain_part": maybe(record({"test": maybe(SCORES)})),
-        "sources": maybe(table(SCORES)),
-        "baseline": maybe(
+        "plain_part": optional(record({"test": optional(SCORES)})),
+        "sources": optional(mapping_of(SCORES)),
+        "baseline": optional(
             record(
                 {
-                    "what": maybe(text),
-                    "test": maybe(SCORES),
-                    "all": maybe(each(BASELINE)),
-                    "comparison": maybe(COMPARISON),
+                    "what": optional(text),
+                    "test": optional(SCORES),
+                    "all": optional(list_of(BASELINE)),
+                    "comparison": optional(COMPARISON),
                 }
             )
         ),
         "verdict": VERDICT,
-        "best_step": maybe(whole),
-        "last_step": maybe(whole),
-        "stopped_because": maybe(text),
-        "actions": maybe(each(record({"step": maybe(whole), "action": text, "because": text}))),
-        "decisions": maybe(each(DECISION)),
-        "division": maybe(
+        "best_step": optional(integer),
+        "last_step": optional(integer),
+        "stopped_because": optional(text),
+        "actions": optional(list_of(record({"step": optional(integer), "action": text, "because": text}))),
+        "decisions": optional(list_of(DECISION)),
+        "division": optional(
             record(
                 {
                     **dict.fromkeys(
@@ -175,68 +175,68 @@ RESULT_SHAPE = record(
                             "rows_in_copies",
                             "moved",
                         ),
-                        maybe(count),
+                        optional(count),
                     ),
-                    "notes": maybe(each(anything)),
-                    "per_class": maybe(
-                        table(record(dict.fromkeys(("train", "valid", "test"), maybe(count))))
+                    "notes": optional(list_of(anything)),
+                    "per_class": optional(
+                        mapping_of(record(dict.fromkeys(("train", "valid", "test"), optional(count))))
                     ),
                 }
             )
         ),
-        "hardest": maybe(record({"loss": maybe(each(ROW)), "confidently_wrong": maybe(each(ROW))})),
-        "generations": maybe(
+        "hardest": optional(record({"loss": optional(list_of(ROW)), "confidently_wrong": optional(list_of(ROW))})),
+        "generations": optional(
             record(
                 {
-                    "test": maybe(each(ROW)),
-                    "train": maybe(each(ROW)),
-                    "scores": maybe(table(METRICS)),
-                    "counts": maybe(table(table(maybe(number)))),
-                    "meaning": maybe(table(anything)),
-                    "settings": maybe(record({"beams": maybe(count)})),
+                    "test": optional(list_of(ROW)),
+                    "train": optional(list_of(ROW)),
+                    "scores": optional(mapping_of(METRICS)),
+                    "counts": optional(mapping_of(mapping_of(optional(number)))),
+                    "meaning": optional(mapping_of(anything)),
+                    "settings": optional(record({"beams": optional(count)})),
                 }
             )
         ),
-        "careless": maybe(record({"random_split": METRIC, "honest": METRIC})),
-        "probes": maybe(table(anything)),
-        "update": maybe(UPDATE),
-        "timing": maybe(table(maybe(number))),
-        "peak_memory_mb": maybe(number),
-        "model_facts": maybe(record({"temperature": maybe(number)})),
-        "versions": maybe(table(anything)),
-        "machine": maybe(table(anything)),
-        "settings": maybe(
+        "careless": optional(record({"random_split": METRIC, "honest": METRIC})),
+        "probes": optional(mapping_of(anything)),
+        "update": optional(UPDATE),
+        "timing": optional(mapping_of(optional(number))),
+        "peak_memory_mb": optional(number),
+        "model_facts": optional(record({"temperature": optional(number)})),
+        "versions": optional(mapping_of(anything)),
+        "machine": optional(mapping_of(anything)),
+        "settings": optional(
             record(
                 {
-                    "data": maybe(table(anything)),
-                    "model": maybe(record({"adapter": maybe(table(anything))})),
+                    "data": optional(mapping_of(anything)),
+                    "model": optional(record({"adapter": optional(mapping_of(anything))})),
                 }
             )
         ),
         SEAL: record(
-            {"files": table(MARK), "base": maybe(table(MARK)), "result": text}, ("files", "result")
+            {"files": mapping_of(MARK), "base": optional(mapping_of(MARK)), "result": text}, ("files", "result")
         ),
     },
     ("schema",),
 )
 
-NUMBERS = maybe(table(maybe(number)))
+NUMBERS = optional(mapping_of(optional(number)))
 BRANCH = record(
-    {"number": count, "parent": maybe(count), "from_step": whole}, ("number", "parent", "from_step")
+    {"number": count, "parent": optional(count), "from_step": integer}, ("number", "parent", "from_step")
 )
 EVENT_SHAPES: dict[str, Shape] = {
     "snapshot": record(
         {
-            "step": whole,
+            "step": integer,
             "train_metrics": NUMBERS,
             "valid_metrics": NUMBERS,
-            "phase": maybe(text),
-            "outputs": maybe(table(NUMBERS)),
-            "branch": maybe(BRANCH),
-            "loss_unit": maybe(text),
+            "phase": optional(text),
+            "outputs": optional(mapping_of(NUMBERS)),
+            "branch": optional(BRANCH),
+            "loss_unit": optional(text),
             **dict.fromkeys(
                 ("train_rows", "valid_rows", "train_tokens", "valid_tokens", "planned_steps"),
-                maybe(count),
+                optional(count),
             ),
             **dict.fromkeys(
                 (
@@ -251,17 +251,17 @@ EVENT_SHAPES: dict[str, Shape] = {
                     "relative_update",
                     "distance",
                 ),
-                maybe(number),
+                optional(number),
             ),
         },
         ("step",),
     ),
     "verdict": record(
-        {"step": whole, **VERDICT_FIELDS}, ("step", "label", "because", "confidence")
+        {"step": integer, **VERDICT_FIELDS}, ("step", "label", "because", "confidence")
     ),
     "action": record(
-        {"step": whole, "action": text, "because": text, "branch": maybe(BRANCH)},
+        {"step": integer, "action": text, "because": text, "branch": optional(BRANCH)},
         ("step", "action"),
     ),
-    "note": record({"step": whole, "what": text, "because": text}),
+    "note": record({"step": integer, "what": text, "because": text}),
 }

@@ -1,6 +1,6 @@
 """The shape of JSON: types, checked where it is read, and before it is written by the same shape.
 
-A shape is a function that takes a value and where it stands, and raises ``Misshapen`` where the
+A shape is a function that takes a value and where it stands, and raises ``ShapeError`` where the
 value is of another type. What a shape does not name may be there or not: fields are added freely.
 """
 
@@ -15,24 +15,24 @@ from typing import Any
 Shape = Callable[[Any, str], None]
 
 # Far above every loss, count and time; a square of it is still a number.
-LARGEST = 1e150
+MAX_NUMBER = 1e150
 # The deepest of our own files has a dozen levels; Python's own limit is a thousand calls.
-DEEPEST = 60
+MAX_DEPTH = 60
 # Some hundred times what the largest of them holds (a confusion of a thousand classes).
 MOST_VALUES = 2_000_000
 
 
-class Misshapen(ValueError):
+class ShapeError(ValueError):
     """A value of another type than belongs there, as one sentence. ``path`` are the names and
     places that lead to it from the value that was checked."""
 
-    def __init__(self, where: str, wanted: str, found: object) -> None:
-        value = json.dumps(found)[:60] if isinstance(found, (str, float, bool)) else _kind(found)
-        super().__init__(f"{where or 'it'} must be {wanted}, and is {value}")
+    def __init__(self, where: str, expected: str, found: object) -> None:
+        value = json.dumps(found)[:60] if isinstance(found, (str, float, bool)) else _describe_type(found)
+        super().__init__(f"{where or 'it'} must be {expected}, and is {value}")
         self.path: list[str | int] = []
 
 
-class MissingField(Misshapen):
+class MissingField(ShapeError):
     """A field that must be there and is not; ``path`` leads to the object that lacks it."""
 
     def __init__(self, where: str) -> None:
@@ -51,7 +51,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"must hold a JSON object, and holds {_kind(value)}")
+        raise ValueError(f"must hold a JSON object, and holds {_describe_type(value)}")
     check_size(value)
     return value
 
@@ -59,25 +59,25 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 def check_size(value: object) -> None:
     """Raise ``ValueError`` where a value is nested more than 60 levels deep, or holds more than two
     million values, those that stand in several places (a YAML alias) counted at each."""
-    left = MOST_VALUES
+    remaining = MOST_VALUES
     level: list[Any] = [value]
     # Level by level: a recursion is what a value nested too deeply would break.
-    for _ in range(DEEPEST):
-        inside = [one.values() if isinstance(one, dict) else one for one in level]
-        left -= sum(map(len, inside))
-        if left < 0:
+    for _ in range(MAX_DEPTH):
+        containers = [one.values() if isinstance(one, dict) else one for one in level]
+        remaining -= sum(map(len, containers))
+        if remaining < 0:
             raise ValueError(f"holds more than {MOST_VALUES:,} values")
-        level = [item for items in inside for item in items if isinstance(item, (dict, list))]
+        level = [item for items in containers for item in items if isinstance(item, (dict, list))]
         if not level:
             return
-    raise ValueError(f"is nested more than {DEEPEST} levels deep")
+    raise ValueError(f"is nested more than {MAX_DEPTH} levels deep")
 
 
 def number(value: Any, where: str) -> None:
     """A finite number, no truth value."""
-    whole = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not whole or not -LARGEST <= value <= LARGEST:
-        raise Misshapen(where, "a finite number", value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not -MAX_NUMBER <= value <= MAX_NUMBER:
+        raise ShapeError(where, "a finite number", value)
 
 
 def any_number(value: object, where: str) -> None:
@@ -86,41 +86,41 @@ def any_number(value: object, where: str) -> None:
         number(value, where)
 
 
-def nothing(value: object, where: str) -> None:
-    """No value at all: with ``maybe``, null alone."""
-    raise Misshapen(where, "null", value)
+def never(value: object, where: str) -> None:
+    """No value at all: with ``optional``, null alone."""
+    raise ShapeError(where, "null", value)
 
 
-def whole(value: object, where: str) -> None:
+def integer(value: object, where: str) -> None:
     """A whole number that a float holds exactly."""
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**53:
-        raise Misshapen(where, "a whole number", value)
+        raise ShapeError(where, "a whole number", value)
 
 
 def count(value: Any, where: str) -> None:
     """A whole number from 0 on."""
-    whole(value, where)
+    integer(value, where)
     if value < 0:
-        raise Misshapen(where, "a count", value)
+        raise ShapeError(where, "a count", value)
 
 
 def text(value: object, where: str) -> None:
     """A text of any length."""
     if not isinstance(value, str):
-        raise Misshapen(where, "a text", value)
+        raise ShapeError(where, "a text", value)
 
 
-def flag(value: object, where: str) -> None:
+def boolean(value: object, where: str) -> None:
     """A truth value; no 0 and no 1."""
     if not isinstance(value, bool):
-        raise Misshapen(where, "true or false", value)
+        raise ShapeError(where, "true or false", value)
 
 
 def anything(value: object, where: str) -> None:
     """Any JSON."""
 
 
-def maybe(shape: Shape) -> Shape:
+def optional(shape: Shape) -> Shape:
     """``shape``, or null."""
 
     def check(value: object, where: str) -> None:
@@ -130,16 +130,16 @@ def maybe(shape: Shape) -> Shape:
     return check
 
 
-def either(first: Shape, second: Shape) -> Shape:
+def one_of(first: Shape, second: Shape) -> Shape:
     """One of two; what is said is what the first misses."""
 
     def check(value: object, where: str) -> None:
         try:
             first(value, where)
-        except Misshapen:
+        except ShapeError:
             try:
                 second(value, where)
-            except Misshapen:
+            except ShapeError:
                 pass
             else:
                 return
@@ -148,106 +148,106 @@ def either(first: Shape, second: Shape) -> Shape:
     return check
 
 
-def each(shape: Shape) -> Shape:
+def list_of(shape: Shape) -> Shape:
     """A list of any length whose items have this shape."""
 
     def check(value: object, where: str) -> None:
         if not isinstance(value, list):
-            raise Misshapen(where, "a list", value)
+            raise ShapeError(where, "a list", value)
         for place, item in enumerate(value):
-            _check(shape, item, f"{where}[{place}]", place)
+            _check_item(shape, item, f"{where}[{place}]", place)
 
     return check
 
 
-def pair(shape: Shape) -> Shape:
+def pair_of(shape: Shape) -> Shape:
     """A list of exactly two items of this shape."""
 
     def check(value: object, where: str) -> None:
         if not isinstance(value, list) or len(value) != 2:
-            raise Misshapen(where, "a list of two", value)
+            raise ShapeError(where, "a list of two", value)
         for place, item in enumerate(value):
-            _check(shape, item, f"{where}[{place}]", place)
+            _check_item(shape, item, f"{where}[{place}]", place)
 
     return check
 
 
-def table(shape: Shape) -> Shape:
+def mapping_of(shape: Shape) -> Shape:
     """An object with any names, whose values have this shape."""
 
     def check(value: object, where: str) -> None:
         if not isinstance(value, dict):
-            raise Misshapen(where, "an object", value)
+            raise ShapeError(where, "an object", value)
         for name, item in value.items():
-            _check(shape, item, _inside(where, name), name)
+            _check_item(shape, item, _item_path(where, name), name)
 
     return check
 
 
-def record(shapes: Mapping[str, Shape], need: tuple[str, ...] = ()) -> Shape:
-    """An object whose fields have these shapes where they are there; ``need`` must be."""
+def record(shapes: Mapping[str, Shape], required: tuple[str, ...] = ()) -> Shape:
+    """An object whose fields have these shapes where they are there; ``required`` must be."""
 
     def check(value: object, where: str) -> None:
         if not isinstance(value, dict):
-            raise Misshapen(where, "an object", value)
-        for name in need:
+            raise ShapeError(where, "an object", value)
+        for name in required:
             if name not in value:
-                raise MissingField(_inside(where, name))
+                raise MissingField(_item_path(where, name))
         for name, shape in shapes.items():
             if name in value:
-                _check(shape, value[name], _inside(where, name), name)
+                _check_item(shape, value[name], _item_path(where, name), name)
 
     return check
 
 
-def well_shaped(shape: Shape, value: object) -> tuple[Any, tuple[str, ...]]:
+def without_misshapen(shape: Shape, value: object) -> tuple[Any, tuple[str, ...]]:
     """A copy of ``value`` (plain JSON) that ``shape`` takes: without the details that it does not,
     each taken out as low as it can be; and a sentence about each.
 
-    Raises ``Misshapen`` where the value itself is of another type, or lacks what it must have.
+    Raises ``ShapeError`` where the value itself is of another type, or lacks what it must have.
     """
-    kept = value
-    said: list[str] = []
-    first: Misshapen | None = None
+    accepted = value
+    removed: list[str] = []
+    first: ShapeError | None = None
     while True:
         try:
-            shape(kept, "")
-        except Misshapen as error:
+            shape(accepted, "")
+        except ShapeError as error:
             # What is at fault, and not that it is missing once it was taken out.
             first = first or error
             if not error.path:
                 raise first from None
             # What is right is not copied, which it is nearly always.
-            kept = copy.deepcopy(value) if not said else kept
-            said.append(str(error))
-            _take_out(kept, error.path)
+            accepted = copy.deepcopy(value) if not removed else accepted
+            removed.append(str(error))
+            _remove_at(accepted, error.path)
         else:
-            return kept, tuple(said)
+            return accepted, tuple(removed)
 
 
-def _take_out(value: Any, path: list[str | int]) -> None:
+def _remove_at(value: Any, path: list[str | int]) -> None:
     for key in path[:-1]:
         value = value[key]
     del value[path[-1]]
 
 
-def _check(shape: Shape, value: object, where: str, key: str | int) -> None:
+def _check_item(shape: Shape, value: object, where: str, key: str | int) -> None:
     try:
         shape(value, where)
-    except Misshapen as error:
+    except ShapeError as error:
         error.path.insert(0, key)
         raise
 
 
-def _inside(where: str, name: str) -> str:
+def _item_path(where: str, name: str) -> str:
     shown = name if len(name) <= 40 else f"{name[:39]}…"
     return f"{where}.{shown}" if where else shown
 
 
-def _kind(value: object) -> str:
+def _describe_type(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, int):
         return "a number that is too large" if abs(value) > 2**53 else str(value)
-    kinds: dict[type, str] = {dict: "an object", list: "a list"}
-    return kinds.get(type(value), type(value).__name__)
+    type_names: dict[type, str] = {dict: "an object", list: "a list"}
+    return type_names.get(type(value), type(value).__name__)

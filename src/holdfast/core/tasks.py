@@ -38,19 +38,19 @@ TASKS = {
         "images", "pictures", "label", "image-classification", "pictures"
     ),
 }
-CLASSIFIERS = tuple(name for name, one in TASKS.items() if one.answers == "label")
-TAGGERS = tuple(name for name, one in TASKS.items() if one.answers == "tags")
-WRITERS = tuple(name for name, one in TASKS.items() if one.answers == "text")
-OF_PICTURES = tuple(name for name, one in TASKS.items() if one.reads == "pictures")
+CLASSIFICATION_TASKS = tuple(name for name, one in TASKS.items() if one.answers == "label")
+TAGGING_TASKS = tuple(name for name, one in TASKS.items() if one.answers == "tags")
+GENERATIVE_TASKS = tuple(name for name, one in TASKS.items() if one.answers == "text")
+IMAGE_TASKS = tuple(name for name, one in TASKS.items() if one.reads == "pictures")
 # Texts whose words may be changed: tags belong to words as they stand.
-OF_TEXTS = tuple(name for name in TASKS if name not in (*TAGGERS, *OF_PICTURES))
-LABELLED_TEXTS = tuple(name for name, one in TASKS.items() if one.labelled_texts)
-DECODERS = tuple(name for name, one in TASKS.items() if one.pipeline == "text-generation")
-ENCODER_DECODERS = tuple(
+TEXT_TASKS = tuple(name for name in TASKS if name not in (*TAGGING_TASKS, *IMAGE_TASKS))
+LABELLED_TEXT_TASKS = tuple(name for name, one in TASKS.items() if one.labelled_texts)
+DECODER_TASKS = tuple(name for name, one in TASKS.items() if one.pipeline == "text-generation")
+ENCODER_DECODER_TASKS = tuple(
     name for name, one in TASKS.items() if one.pipeline == "text2text-generation"
 )
 
 
-def pipeline_of(task: str) -> str:
+def pipeline_name(task: str) -> str:
     """What Transformers calls a model of the task; its own name where it is not known here."""
     return TASKS[task].pipeline if task in TASKS else task

@@ -33,15 +33,15 @@ class Draw:
 
     ``examples`` are other encoded rows that are passed in their stead (augmented, mixed), row k
     being the one at ``places[k]`` [n]; without them the training rows themselves are passed.
-    A row may be drawn twice. ``beside`` are rows that pass in the same update and are no training
-    rows (replayed general ones), with ``examples`` of their own: the gradient is that of both, and
-    nothing else hears of them.
+    A row may be drawn twice. ``auxiliary`` are rows that pass in the same update and are no
+    training rows (replayed general ones), with ``examples`` of their own: the gradient is that of
+    both, and nothing else hears of them.
     """
 
     rows: Ints
     examples: Any = None
     places: Ints | None = None
-    beside: Draw | None = None
+    auxiliary: Draw | None = None
 
     @property
     def positions(self) -> Ints:
@@ -51,16 +51,16 @@ class Draw:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, chosen: Ints | slice) -> Draw:
+    def take(self, selection: Ints | slice) -> Draw:
         """Some of them, without those beside."""
-        places = None if self.places is None else self.places[chosen]
-        return dataclasses.replace(self, rows=self.rows[chosen], places=places, beside=None)
+        places = None if self.places is None else self.places[selection]
+        return dataclasses.replace(self, rows=self.rows[selection], places=places, auxiliary=None)
 
     @property
     def parts(self) -> tuple[Draw, ...]:
         """The training rows, and those beside them where there are some."""
-        alone = dataclasses.replace(self, beside=None)
-        return (alone,) if self.beside is None else (alone, self.beside)
+        alone = dataclasses.replace(self, auxiliary=None)
+        return (alone,) if self.auxiliary is None else (alone, self.auxiliary)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +73,7 @@ class RowPool:
     batch: int
     seed: int
     phase: str
-    _kept: dict[int, Any] = field(default_factory=dict, repr=False)
+    _epoch_cache: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -94,13 +94,13 @@ class RowPool:
         """Updates that draw as many rows as there are; at least one."""
         return max(1, -(-len(self) // self.batch))
 
-    def once(self, epoch: int, make: Callable[[], T]) -> T:
+    def for_epoch(self, epoch: int, make: Callable[[], T]) -> T:
         """What ``make`` gives for this epoch, made once and kept until another is asked for."""
-        if epoch not in self._kept:
-            self._kept.clear()
-            self._kept[epoch] = make()
-        kept: T = self._kept[epoch]
-        return kept
+        if epoch not in self._epoch_cache:
+            self._epoch_cache.clear()
+            self._epoch_cache[epoch] = make()
+        value: T = self._epoch_cache[epoch]
+        return value
 
 
 class BatchSource(Protocol):
@@ -128,15 +128,15 @@ class Update(Protocol):
     def parameters(self) -> Sequence[torch.nn.Parameter]:
         """Those that the phase changes by gradient."""
 
-    def gradients(self, draw: Draw, again: bool = False) -> float:
+    def gradients(self, draw: Draw, repeat_pass: bool = False) -> float:
         """Put the gradient of Σ weight · loss ÷ Σ weight over these rows into the parameters, in
         place of what was there, and return that loss.
 
         It is that of all processes together and of the whole draw, whatever the pieces it is
-        computed in, and it is computed in smaller ones where memory runs out. ``again``: the rows
-        of this update pass once more; the dropout is that of the first pass, nobody hears of their
-        losses, and the running statistics of batch norms stay. Raises ``TrainingError`` for a loss
-        that is not a finite number.
+        computed in, and it is computed in smaller ones where memory runs out. ``repeat_pass``: the
+        rows of this update pass once more; the dropout is that of the first pass, nobody hears of
+        their losses, and the running statistics of batch norms stay. Raises ``TrainingError`` for a
+        loss that is not a finite number.
         """
 
 
@@ -217,7 +217,7 @@ def rows_drawn(source: BatchSource, pool: RowPool, step: int) -> Ints:
     return source.draw(pool, step).rows if inner is None else rows_drawn(inner, pool, step)
 
 
-WINDOW = 16
+BATCHES_PER_WINDOW = 16
 
 
 def batch_of_epoch(
@@ -226,7 +226,7 @@ def batch_of_epoch(
     name: str,
     order: Callable[[np.random.Generator], Ints],
     size: int | None = None,
-    window: int = WINDOW,
+    window: int = BATCHES_PER_WINDOW,
 ) -> Ints:
     """The rows of an update, counted from 0 in its phase, of an epoch whose rows stand in
     ``order``, drawn anew for each epoch from a generator of this ``name``.
@@ -234,19 +234,19 @@ def batch_of_epoch(
     Each ``window`` batches of ``size`` rows (left out: those of an update) are sorted by length, so
     that a batch holds rows of like length, and shuffled then. One batch of an epoch may be smaller.
     """
-    rows = size or pool.batch
-    epoch, index = divmod(step, max(1, -(-len(pool) // rows)))
+    batch_rows = size or pool.batch
+    epoch, index = divmod(step, max(1, -(-len(pool) // batch_rows)))
 
     def batches() -> list[Ints]:
         rng = generator(pool.seed, name, pool.phase, epoch)
-        drawn, made = order(rng), []
-        for start in range(0, len(drawn), window * rows):
-            part = drawn[start : start + window * rows]
+        ordered_rows, all_batches = order(rng), []
+        for start in range(0, len(ordered_rows), window * batch_rows):
+            part = ordered_rows[start : start + window * batch_rows]
             part = part[np.argsort(pool.lengths[part], kind="stable")]
-            made += [part[i : i + rows] for i in range(0, len(part), rows)]
-        return [made[i] for i in rng.permutation(len(made))]
+            all_batches += [part[i : i + batch_rows] for i in range(0, len(part), batch_rows)]
+        return [all_batches[i] for i in rng.permutation(len(all_batches))]
 
-    return pool.once(epoch, batches)[index]
+    return pool.for_epoch(epoch, batches)[index]
 
 
 def logits_of(output: Any) -> torch.Tensor:

@@ -5,42 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 # What a setting that may hold a secret is shown as.
-HIDDEN = "(set; it stands in recipe.yaml alone)"
+HIDDEN_VALUE = "(set; it stands in recipe.yaml alone)"
 # What the gate of an update decided (``update.gate.decision`` of result.json), as it is called.
 GATE_OUTCOMES = {"taken": "accepted", "kept_aside": "rejected", "undecided": "inconclusive"}
 
 
-def counted(count: int, noun: str, many: str = "") -> str:
-    """``1 row``, ``2,000 rows``, ``3 classes`` (``many`` where an s does not do)."""
-    return f"{count:,} {noun if count == 1 else many or f'{noun}s'}"
+def count_phrase(count: int, noun: str, plural: str = "") -> str:
+    """``1 row``, ``2,000 rows``, ``3 classes`` (``plural`` where an s does not do)."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
-def have(count: int) -> str:
-    """``has`` of one, ``have`` of others."""
+def has_or_have(count: int) -> str:
+    """``has`` of one, ``has_or_have`` of others."""
     return "has" if count == 1 else "have"
 
 
-def listing(
-    parts: Sequence[str], most: int, between: str = "; ", more: str = "; and {} more"
+def list_phrase(
+    parts: Sequence[str], limit: int, separator: str = "; ", more: str = "; and {} more"
 ) -> str:
-    """The first ``most`` parts, and how many there are beside them: ``a; b; and 3 more``."""
-    rest = more.format(len(parts) - most) if len(parts) > most else ""
-    return between.join(parts[:most]) + rest
+    """The first ``limit`` parts, and how many there are beside them: ``a; b; and 3 more``."""
+    rest = more.format(len(parts) - limit) if len(parts) > limit else ""
+    return separator.join(parts[:limit]) + rest
 
 
-def bounds(
-    low: float | None, high: float | None, show: Callable[[float], str], between: str = " to "
+def interval_phrase(
+    low: float | None, high: float | None, show: Callable[[float], str], separator: str = " to "
 ) -> str:
     """``0.2 to 0.5``; ``at least 0.2`` or ``at most 0.5`` where one bound is open, nothing where
     both are."""
     if low is not None and high is not None:
-        return f"{show(low)}{between}{show(high)}"
+        return f"{show(low)}{separator}{show(high)}"
     if low is not None:
         return f"at least {show(low)}"
     return "" if high is None else f"at most {show(high)}"
 
 
-def p_words(value: float, test: str) -> str:
+def p_value_phrase(value: float, test: str) -> str:
     """``paired bootstrap, p = 0.031``, or ``p < 0.001``: no p-value without its test."""
     return f"{test}, p < 0.001" if value < 0.001 else f"{test}, p = {value:.2g}"
 
@@ -49,14 +49,14 @@ def p_words(value: float, test: str) -> str:
 ROW_NUMBERS = "Row numbers count from 0 and leave the header out."
 
 # How the start model of a model that writes was asked, by the names of ``worth.start``.
-WAYS = {
+PROMPT_NAMES = {
     "zero_shot": "asked plainly",
     "few_shot": "given {} examples",
     "quantized": "quantised as in training",
 }
 
 
-def way_words(name: str, one: Mapping[str, object]) -> str:
-    """A way of ``WAYS`` with the number of its examples, where it had some."""
-    way = WAYS.get(name, name)
-    return way.format(one["shots"]) if one.get("shots") else way.replace("{} ", "")
+def prompt_phrase(name: str, scores: Mapping[str, object]) -> str:
+    """A way of ``PROMPT_NAMES`` with the number of its examples, where it had some."""
+    phrase = PROMPT_NAMES.get(name, name)
+    return phrase.format(scores["shots"]) if scores.get("shots") else phrase.replace("{} ", "")

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from holdfast.core.discovery import missing_remedy
+from holdfast.core.discovery import missing_path_remedy
 from holdfast.core.errors import RecipeError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 
 # The longest recipe of this project's tests and benchmarks has 4 kB and 130 values, five deep.
-LARGEST_FILE = 1_000_000  # bytes
+MAX_FILE_BYTES = 1_000_000  # bytes
 MOST_VALUES = 20_000  # with every alias written out
-DEEPEST = 30  # levels
-LONGEST_NUMBER = 100  # digits
+MAX_DEPTH = 30  # levels
+MAX_DIGITS = 100  # digits
 MERGE = "tag:yaml.org,2002:merge"
 TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
-WORDS = {
+SCALAR_PATTERNS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     "int": (r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)", list("-+0123456789")),
@@ -53,18 +53,18 @@ class _Loader(Fastest):
     """Only the types of ``TAGS``, each in one spelling."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
+        keys = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 # PyYAML keeps the last of two and says nothing.
-                if key.value in seen:
-                    raise TooMuchError(f"{_at(key)}: the key {key.value[:80]!r} stands twice")
-                seen.add(key.value)
+                if key.value in keys:
+                    raise TooMuchError(f"{_line_of(key)}: the key {key.value[:80]!r} stands twice")
+                keys.add(key.value)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        if len(node.value) > LONGEST_NUMBER:
-            raise TooMuchError(f"{_at(node)}: a number of {len(node.value)} digits")
+        if len(node.value) > MAX_DIGITS:
+            raise TooMuchError(f"{_line_of(node)}: a number of {len(node.value)} digits")
         return int(super().construct_yaml_int(node))
 
 
@@ -74,7 +74,7 @@ _Loader.yaml_constructors = {
     for tag, make in yaml.SafeLoader.yaml_constructors.items()
     if tag is None or tag.rpartition(":")[2] in TAGS
 }
-for _name, (_pattern, _first) in WORDS.items():
+for _name, (_pattern, _first) in SCALAR_PATTERNS.items():
     _Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first
     )
@@ -88,7 +88,7 @@ def from_yaml(text: str) -> Any:
     Raises ``yaml.YAMLError`` for what is no YAML, holds other types, or goes beyond the bounds.
     """
     try:
-        _bounded(text)
+        _check_bounds(text)
         return yaml.load(text, Loader=_Loader)
     except UnicodeEncodeError as error:
         # What a shell hands over of bytes that are no text.
@@ -98,19 +98,19 @@ def from_yaml(text: str) -> Any:
 def read_yaml(path: Path) -> Any:
     """The settings in a file. Raises ``RecipeError`` for what cannot be one: nothing there, no
     regular file, over 1 MB, no text, no YAML."""
-    what = str(path)
-    with door(what, RecipeError, "cannot be read", "Name a recipe: a YAML file of settings."):
+    source = str(path)
+    with reading_errors(source, RecipeError, "cannot be read", "Name a recipe: a YAML file of settings."):
         if not path.exists():
-            raise RecipeError(what, "does not exist", None, missing_remedy(path))
+            raise RecipeError(source, "does not exist", None, missing_path_remedy(path))
         # Opening a pipe would wait for ever for somebody to write.
         if not path.is_file():
-            kind = "a folder" if path.is_dir() else "a pipe or a device"
-            raise RecipeError(what, f"is {kind}, not a file", None, "Name the recipe file.")
+            path_type = "a folder" if path.is_dir() else "a pipe or a device"
+            raise RecipeError(source, f"is {path_type}, not a file", None, "Name the recipe file.")
         size = path.stat().st_size
-        if size > LARGEST_FILE:
+        if size > MAX_FILE_BYTES:
             raise RecipeError(
-                what,
-                f"is too large for a recipe, which has at most {LARGEST_FILE:,} bytes",
+                source,
+                f"is too large for a recipe, which has at most {MAX_FILE_BYTES:,} bytes",
                 size,
                 "Name the recipe; rows are named in it, as data.path.",
             )
@@ -119,43 +119,43 @@ def read_yaml(path: Path) -> Any:
         # Editors on Windows put a mark before the first letter.
         return from_yaml(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise RecipeError(what, "cannot be read", str(error), "Save it as UTF-8.") from None
+        raise RecipeError(source, "cannot be read", str(error), "Save it as UTF-8.") from None
     except yaml.YAMLError as error:
-        raise RecipeError(what, "is not valid YAML", str(error), "Mend that line.") from None
+        raise RecipeError(source, "is not valid YAML", str(error), "Mend that line.") from None
 
 
-def _bounded(text: str) -> None:
+def _check_bounds(text: str) -> None:
     """Look at the document's events before a value is made of them: its depth, and how many values
     its aliases write out to. Five hundred bytes of aliases of aliases are a billion values."""
     sizes: dict[str, int] = {}
-    open_: list[tuple[str | None, int]] = []
+    open_collections: list[tuple[str | None, int]] = []
     total = 0
     for event in yaml.parse(text, Loader=_Loader):
-        more = 0
+        values = 0
         if isinstance(event, yaml.CollectionStartEvent):
-            open_.append((event.anchor, total))
-            more = 1
-            if len(open_) > DEEPEST:
-                raise TooMuchError(f"{_at(event)}: nested beyond {DEEPEST} levels")
+            open_collections.append((event.anchor, total))
+            values = 1
+            if len(open_collections) > MAX_DEPTH:
+                raise TooMuchError(f"{_line_of(event)}: nested beyond {MAX_DEPTH} levels")
         elif isinstance(event, yaml.ScalarEvent):
-            more = 1
+            values = 1
             if event.anchor:
                 sizes[event.anchor] = 1
         elif isinstance(event, yaml.AliasEvent):
             name = str(event.anchor)
-            if any(anchor == name for anchor, _ in open_):
-                raise TooMuchError(f"{_at(event)}: *{name[:80]} stands inside itself")
-            more = sizes.get(name, 1)
-        total += more
+            if any(anchor == name for anchor, _ in open_collections):
+                raise TooMuchError(f"{_line_of(event)}: *{name[:80]} stands inside itself")
+            values = sizes.get(name, 1)
+        total += values
         if isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = open_.pop()
+            anchor, before = open_collections.pop()
             if anchor:
                 sizes[anchor] = total - before
         if total > MOST_VALUES:
             raise TooMuchError(
-                f"{_at(event)}: more than {MOST_VALUES:,} values, aliases written out"
+                f"{_line_of(event)}: more than {MOST_VALUES:,} values, aliases written out"
             )
 
 
-def _at(part: Any) -> str:
+def _line_of(part: Any) -> str:
     return f"line {part.start_mark.line + 1}"

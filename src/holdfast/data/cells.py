@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from holdfast.core.errors import DataError
 from holdfast.data.limits import DEPTH
-from holdfast.data.raw import Batch, Kind
+from holdfast.data.raw import Batch, ColumnType
 
 # How a surrogate is written out: two of them are one character, a single one is none.
-ESCAPED = "\\ud"
+SURROGATE_ESCAPE = "\\ud"
 
 
 def read_json_cell(text: str) -> Any:
@@ -27,7 +27,7 @@ def read_json_cell(text: str) -> Any:
     try:
         value = json.loads(text)
         # Only an escape can make half of a pair; other cells are spared the second look.
-        if ESCAPED in text.lower():
+        if SURROGATE_ESCAPE in text.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         # One error for whatever cannot be used: who reads a cell takes it for no JSON.
@@ -45,35 +45,35 @@ def write_json_cell(value: object) -> str:
     try:
         written = json.dumps(value, allow_nan=False)
     except RecursionError:
-        raise too_deep() from None
+        raise too_deep_error() from None
     except ValueError:
-        written = json.dumps(_finite(value, DEPTH), allow_nan=False)
+        written = json.dumps(_with_finite_numbers(value, DEPTH), allow_nan=False)
     # Every level costs a bracket: a cell of few cannot be nested too deeply.
     if written.count("[") + written.count("{") > DEPTH:
-        _finite(value, DEPTH)
+        _with_finite_numbers(value, DEPTH)
     return written
 
 
-def too_deep() -> ValueError:
+def too_deep_error() -> ValueError:
     return ValueError(f"it is nested more than {DEPTH} levels deep")
 
 
-def _finite(value: object, levels: int) -> object:
+def _with_finite_numbers(value: object, levels: int) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None if value != value else str(value)
     if not isinstance(value, (list, tuple, dict)):
         return value
     if not levels:
-        raise too_deep()
+        raise too_deep_error()
     if isinstance(value, dict):
-        return {name: _finite(item, levels - 1) for name, item in value.items()}
-    return [_finite(item, levels - 1) for item in value]
+        return {name: _with_finite_numbers(item, levels - 1) for name, item in value.items()}
+    return [_with_finite_numbers(item, levels - 1) for item in value]
 
 
-_KINDS: dict[type, Kind] = {str: "text", bool: "boolean", int: "integer", float: "float"}
+_COLUMN_TYPES: dict[type, ColumnType] = {str: "text", bool: "boolean", int: "integer", float: "float"}
 
 
-def spell(value: object) -> str | None:
+def cell_text(value: object) -> str | None:
     """``true`` and ``false`` for booleans, the shortest decimal for numbers (``2`` for 2.0, as
     Arrow writes it), ``None`` for NaN."""
     if value is None or isinstance(value, str):
@@ -87,7 +87,7 @@ def spell(value: object) -> str | None:
     return str(value)
 
 
-def _nested(source: str, name: str, value: object) -> str:
+def _nested_cell(source: str, name: str, value: object) -> str:
     try:
         return write_json_cell(value)
     except ValueError as error:
@@ -104,23 +104,23 @@ def batch_of_objects(objects: Sequence[Mapping[str, object]], source: str) -> Ba
     written as JSON."""
     names = dict.fromkeys(name for item in objects for name in item)
     columns: dict[str, pa.Array] = {}
-    kinds: dict[str, set[Kind]] = {}
+    column_types: dict[str, set[ColumnType]] = {}
     for name in names:
         values = [item.get(name) for item in objects]
-        kinds[name] = {_KINDS.get(kind, "nested") for kind in set(map(type, values)) - {type(None)}}
-        if "nested" in kinds[name]:
+        column_types[name] = {_COLUMN_TYPES.get(value_type, "nested") for value_type in set(map(type, values)) - {type(None)}}
+        if "nested" in column_types[name]:
             values = [
-                _nested(source, name, v) if isinstance(v, (list, dict)) else v for v in values
+                _nested_cell(source, name, v) if isinstance(v, (list, dict)) else v for v in values
             ]
-        columns[name] = pa.array([spell(value) for value in values], pa.string())
-    return Batch(columns, kinds)
+        columns[name] = pa.array([cell_text(value) for value in values], pa.string())
+    return Batch(columns, column_types)
 
 
 # What a spreadsheet takes for a formula (OWASP, CSV injection).
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-class _Lines:
+class _BareNewlines:
     """Ends each record with a bare newline. To the writer they end with both marks: before Python
     3.13 it quotes no mark but those of its own, and others read a bare carriage return as an
     end."""
@@ -137,22 +137,22 @@ def write_delimited(
     names: Sequence[str],
     rows: Iterable[Sequence[object]],
     *,
-    mark: str = ",",
+    delimiter: str = ",",
     safe: bool = False,
 ) -> None:
     """The header and the rows: nothing for what is missing, ``true`` and ``false``, JSON for lists
     and objects. ``safe``: a text that a spreadsheet would take for a formula gets an apostrophe
     before it; numbers stay as they are."""
-    writer = csv.writer(_Lines(text), delimiter=mark, lineterminator="\r\n")
-    writer.writerow([_cell(name, safe) for name in names])
-    writer.writerows([_cell(value, safe) for value in row] for row in rows)
+    writer = csv.writer(_BareNewlines(text), delimiter=delimiter, lineterminator="\r\n")
+    writer.writerow([_written_cell(name, safe) for name in names])
+    writer.writerows([_written_cell(value, safe) for value in row] for row in rows)
 
 
-def _cell(value: object, safe: bool) -> object:
+def _written_cell(value: object, safe: bool) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict)):
         return json.dumps(value, ensure_ascii=False)
-    if safe and isinstance(value, str) and value.startswith(FORMULA):
+    if safe and isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return f"'{value}"
     return value

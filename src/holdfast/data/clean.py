@@ -21,13 +21,13 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Finding, Severity
 from holdfast.data.columns.profile import NUMBER, is_missing
 from holdfast.data.columns.roles import fill_template
-from holdfast.data.labels.spelling import MISSING, written
-from holdfast.data.limits import limits
+from holdfast.data.labels.spelling import MISSING, quoted_list
+from holdfast.data.limits import current_limits
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
 from holdfast.data.texts.general import normal_text
 
-_LISTED = 100
+_MAX_LISTED = 100
 
 
 @dataclass(slots=True)
@@ -39,33 +39,33 @@ class Tally:
 
     def add(self, rows: pa.Array) -> None:
         self.count += len(rows)
-        self.rows += rows.slice(0, max(0, _LISTED - len(self.rows))).to_pylist()
+        self.rows += rows.slice(0, max(0, _MAX_LISTED - len(self.rows))).to_pylist()
 
-    def note(self, row: int) -> None:
+    def add_row(self, row: int) -> None:
         """Add one row."""
         self.count += 1
-        if len(self.rows) < _LISTED:
+        if len(self.rows) < _MAX_LISTED:
             self.rows.append(row)
 
-    def notice(
+    def report(
         self,
         check: str,
-        of: int,
-        what: str,
+        total_rows: int,
+        description: str,
         remedy: str,
         *,
         severity: Severity = "warn",
         fixed: bool = False,
     ) -> None:
-        """Write a finding into the log, if there are any rows: so many ``of`` rows, and ``what``
-        they are or lack."""
+        """Write a finding into the log, if there are any rows: so many ``total_rows`` rows, and
+        ``description`` they are or lack."""
         if self.count:
-            because = f"{self.count} row{'s' if self.count > 1 else ''} {what}"
-            share, rows = self.count / of, tuple(self.rows)
+            because = f"{self.count} row{'s' if self.count > 1 else ''} {description}"
+            share, rows = self.count / total_rows, tuple(self.rows)
             notify(Finding(check, severity, share, self.count, rows, because, remedy, fixed))
 
 
-def meant(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
+def role_columns(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
     """The source in Holdfast's own columns: ``row``, ``text``, ``text_pair``, ``label`` (as
     written), ``group``; null where missing. Batch by batch, from the mapped file."""
     offset = 0
@@ -80,15 +80,15 @@ def meant(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
             # A row without a group stands alone, under a name that no group has by accident. White
             # space around a name makes no other group.
             values = batch.column(columns.group)
-            alone = pc.binary_join_element_wise("(no group) row ", rows.cast(pa.string()), "")
+            own_group = pc.binary_join_element_wise("(no group) row ", rows.cast(pa.string()), "")
             arrays["group"] = pc.if_else(
-                has_no_group(values), alone, pc.utf8_trim_whitespace(values)
+                has_no_group(values), own_group, pc.utf8_trim_whitespace(values)
             )
         yield pa.RecordBatch.from_pydict(arrays)
 
 
-def complete(batch: pa.RecordBatch) -> pa.BooleanArray:
-    """Where a row of ``meant`` has its texts."""
+def has_all_texts(batch: pa.RecordBatch) -> pa.BooleanArray:
+    """Where a row of ``role_columns`` has its texts."""
     mask = pc.is_valid(batch.column("text"))
     if "text_pair" in batch.schema.names:
         mask = pc.and_(mask, pc.is_valid(batch.column("text_pair")))
@@ -120,20 +120,20 @@ def _text(raw: Raw, name: str, values: pa.Array, rows: pa.Array) -> pa.Array:
 
 def _label(values: pa.Array, missing: tuple[str, ...]) -> pa.Array:
     trimmed = pc.utf8_trim_whitespace(values)
-    gone = is_missing(values)
+    is_gone = is_missing(values)
     if missing:
-        gone = pc.or_(gone, pc.is_in(trimmed, pa.array(missing, pa.string())))
-    return pc.if_else(gone, pa.scalar(None, pa.string()), trimmed)
+        is_gone = pc.or_(is_gone, pc.is_in(trimmed, pa.array(missing, pa.string())))
+    return pc.if_else(is_gone, pa.scalar(None, pa.string()), trimmed)
 
 
 def has_no_group(values: pa.Array) -> pa.Array:
     """Where a group is missing: as for texts, and what programs write for an empty cell."""
-    written = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-    return pc.or_(is_missing(values), pc.is_in(written, pa.array(sorted(MISSING), pa.string())))
+    normalized = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+    return pc.or_(is_missing(values), pc.is_in(normalized, pa.array(sorted(MISSING), pa.string())))
 
 
-def row_schema(columns: Columns, *own: tuple[str, pa.DataType]) -> pa.Schema:
-    """The columns of rows on disk; ``own`` are those of one kind of rows."""
+def row_schema(columns: Columns, *extra_columns: tuple[str, pa.DataType]) -> pa.Schema:
+    """The columns of rows on disk; ``extra_columns`` are those of one kind of rows."""
     texts = ("text", "text_pair") if columns.are_pairs else ("text",)
     groups = () if columns.group is None else ("group",)
     return pa.schema(
@@ -141,38 +141,39 @@ def row_schema(columns: Columns, *own: tuple[str, pa.DataType]) -> pa.Schema:
             ("row", pa.int64()),
             *((name, pa.string()) for name in texts),
             ("label", pa.int64()),
-            *own,
+            *extra_columns,
             *((name, pa.string()) for name in groups),
         ]
     )
 
 
-def notice_missing(
-    columns: Columns, rows: int, *, text: Tally, label: Tally, group: Tally, of: str = "label"
+def report_missing(
+    columns: Columns, rows: int, *, text: Tally, label: Tally, group: Tally, label_word: str = "label"
 ) -> None:
-    """Write one finding into the log for each kind of missing value that occurs. ``of`` is what
-    the label is called; a pair's text is its source."""
+    """Write one finding into the log for each kind of missing value that occurs. ``label_word`` is
+    what the label is called; a pair's text is its source."""
     fill, missing = "Fill them in the source, if they matter.", columns.label_missing
-    named = " or ".join(map(repr, columns.text))
-    what = "missing_text" if of == "label" else "missing_source"
-    text.notice(what, rows, f"without {named}: left out", fill, fixed=True)
+    text_columns = " or ".join(map(repr, columns.text))
+    check = "missing_text" if label_word == "label" else "missing_source"
+    text.report(check, rows, f"without {text_columns}: left out", fill, fixed=True)
     marks, hint = "", ""
     if missing:
         shown = list(map(repr, missing))
         are = f"one of {', '.join(shown)}" if len(shown) > 1 else shown[0]
         hint = f" If {are} is a class, add --set data.labels=exact."
-        marks = f" (empty, or written {written(missing)})"
+        marks = f" (empty, or written {quoted_list(missing)})"
     because = f"without {columns.label!r}{marks}: left out"
-    label.notice(f"missing_{of}", rows, because, fill + hint, fixed=True)
-    group.notice("missing_group", rows, f"without {columns.group!r}: each stands alone", fill)
+    label.report(f"missing_{label_word}", rows, because, fill + hint, fixed=True)
+    group.report("missing_group", rows, f"without {columns.group!r}: each stands alone", fill)
 
 
 @dataclass(slots=True)
 class LabelSurvey:
     """What one pass has seen. ``counts`` are the labels as written, of rows that have a text.
-    ``texts`` holds, of each label, its distinct normalised texts, at most ``enough`` of them."""
+    ``texts`` holds, of each label, its distinct normalised texts, at most ``texts_needed`` of them.
+    """
 
-    enough: int
+    texts_needed: int
     counts: Counter[str] = field(default_factory=Counter)
     texts: dict[str, set[str]] = field(default_factory=dict)
     used: int = 0
@@ -183,24 +184,24 @@ class LabelSurvey:
     numeric: dict[str, bool] = field(default_factory=dict)
 
 
-def survey(raw: Raw, columns: Columns, *, enough: int) -> LabelSurvey:
+def survey_labels(raw: Raw, columns: Columns, *, texts_needed: int) -> LabelSurvey:
     """Look at every row once; refuse a text column that is all numbers or all empty."""
-    seen = LabelSurvey(enough)
-    for batch in meant(raw, columns):
-        _look(seen, batch)
+    result = LabelSurvey(texts_needed)
+    for batch in role_columns(raw, columns):
+        _survey_batch(result, batch)
     offset = 0
     for values in raw.table[columns.group].chunks if columns.group is not None else ():
         missing = pc.indices_nonzero(has_no_group(values))
-        seen.no_group.add(pc.add(missing.cast(pa.int64()), offset))
+        result.no_group.add(pc.add(missing.cast(pa.int64()), offset))
         offset += len(values)
-    if not seen.used:
+    if not result.used:
         raise DataError(
             f"{raw.source}, column {', '.join(map(repr, columns.text))}",
             "is empty in every row",
             None,
             "Choose another column with --text.",
         )
-    numbers = [name for name, numeric in seen.numeric.items() if numeric]
+    numbers = [name for name, numeric in result.numeric.items() if numeric]
     if numbers and columns.template is None:
         place = ("text", "text_pair").index(numbers[0])
         raise DataError(
@@ -209,41 +210,41 @@ def survey(raw: Raw, columns: Columns, *, enough: int) -> LabelSurvey:
             None,
             "Choose the column of texts with --text.",
         )
-    return seen
+    return result
 
 
-def _look(seen: LabelSurvey, batch: pa.RecordBatch) -> None:
-    kept = complete(batch)
-    seen.no_text.add(batch.column("row").filter(pc.invert(kept)))
-    batch = batch.filter(kept)
-    seen.used += batch.num_rows
+def _survey_batch(result: LabelSurvey, batch: pa.RecordBatch) -> None:
+    is_complete = has_all_texts(batch)
+    result.no_text.add(batch.column("row").filter(pc.invert(is_complete)))
+    batch = batch.filter(is_complete)
+    result.used += batch.num_rows
     for name in ("text", "text_pair"):
-        if name in batch.schema.names and batch.num_rows and seen.numeric.get(name, True):
-            found = pc.match_substring_regex(batch.column(name), NUMBER)
-            seen.numeric[name] = bool(pc.all(found).as_py())
+        if name in batch.schema.names and batch.num_rows and result.numeric.get(name, True):
+            counted = pc.match_substring_regex(batch.column(name), NUMBER)
+            result.numeric[name] = bool(pc.all(counted).as_py())
     if "label" not in batch.schema.names:
         return
     labels = batch.column("label")
-    seen.no_label.add(batch.column("row").filter(pc.is_null(labels)))
-    found = pc.value_counts(labels.drop_null())
-    for label, count in zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True):
-        seen.counts[label] += count
-    _texts_per_label(seen, batch)
+    result.no_label.add(batch.column("row").filter(pc.is_null(labels)))
+    counted = pc.value_counts(labels.drop_null())
+    for label, count in zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True):
+        result.counts[label] += count
+    _texts_per_label(result, batch)
 
 
-def _texts_per_label(seen: LabelSurvey, batch: pa.RecordBatch) -> None:
+def _texts_per_label(result: LabelSurvey, batch: pa.RecordBatch) -> None:
     # Beyond the classes that may be, the labels are refused: their texts are of no use.
-    if not seen.enough or len(seen.counts) > limits().classes:
+    if not result.texts_needed or len(result.counts) > current_limits().classes:
         return
     # Classes that have shown enough texts are skipped, so that a large file costs little more than
     # reading it.
-    done = [label for label, texts in seen.texts.items() if len(texts) >= seen.enough]
+    satisfied = [label for label, texts in result.texts.items() if len(texts) >= result.texts_needed]
     labels = batch.column("label")
-    skip = pc.or_(pc.is_in(labels, pa.array(done, pa.string())), pc.is_null(labels))
+    skip = pc.or_(pc.is_in(labels, pa.array(satisfied, pa.string())), pc.is_null(labels))
     batch = batch.filter(pc.invert(skip))
     pairs = batch.column("text_pair") if "text_pair" in batch.schema.names else None
     for n, label in enumerate(batch.column("label").to_pylist()):
-        texts = seen.texts.setdefault(label, set())
-        if len(texts) < seen.enough:
+        texts = result.texts.setdefault(label, set())
+        if len(texts) < result.texts_needed:
             pair = "" if pairs is None else f"\n{normal_text(pairs[n].as_py())}"
             texts.add(normal_text(batch.column("text")[n].as_py()) + pair)

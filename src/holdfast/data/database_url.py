@@ -8,26 +8,26 @@ import re
 DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 INSTALL = "pip install 'holdfast[postgres]'"
 # A password behind the question mark of a URL.
-QUERY = r"(?i)([?&][^=&]*password[^=&]*)=([^&]*)"
+PASSWORD_QUERY = r"(?i)([?&][^=&]*password[^=&]*)=([^&]*)"
 
 
-def is_url(where: str) -> bool:
+def is_url(name: str) -> bool:
     """Whether a study is named by a URL, not by a file."""
-    return "://" in where
+    return "://" in name
 
 
-def masked(where: str) -> str:
+def mask_password(where: str) -> str:
     """The same without a password."""
     if not is_url(where):
         return where
     # A password may stand behind the question mark, and hold an at-sign there too.
-    where = re.sub(QUERY, r"\1=***", where)
+    where = re.sub(PASSWORD_QUERY, r"\1=***", where)
     scheme, _, rest = where.partition("://")
     # A password may hold a slash, an at-sign at the worst.
     user, at, host = rest.rpartition("@")
     name = user.partition(":")[0]
-    shown = f"{name}:***" if ":" in user else name
-    return f"{scheme}://{shown if at else ''}{at}{host}"
+    user_shown = f"{name}:***" if ":" in user else name
+    return f"{scheme}://{user_shown if at else ''}{at}{host}"
 
 
 def without_password(text: str, url: str) -> str:
@@ -39,9 +39,9 @@ def without_password(text: str, url: str) -> str:
         secret = make_url(url).password
     except (ArgumentError, ValueError):
         secret = None
-    found = [secret, url.rpartition("@")[0].rpartition(":")[2] if "@" in url else None]
+    secrets = [secret, url.rpartition("@")[0].rpartition(":")[2] if "@" in url else None]
     # An at-sign in it makes the rest of it the host.
-    found += [part for one in re.findall(QUERY, url) for part in (one[1], *one[1].split("@"))]
-    for one in filter(None, found):
+    secrets += [part for one in re.findall(PASSWORD_QUERY, url) for part in (one[1], *one[1].split("@"))]
+    for one in filter(None, secrets):
         text = text.replace(str(one), "***")
     return " ".join(text.split())

@@ -1,11 +1,11 @@
 """How much a source may ask for: every bound with its reason, and how to raise it.
 
-A file of a few megabytes can hold a cell of gigabytes, a picture of billions of pixels or a
+A file of a few megabytes can hold a cell of gigabytes, an image of billions of pixels or a
 million columns. Each bound below is far beyond what data of people hold, and keeps what a small
 file can cost under a gigabyte and some seconds. What a person may rightly need more of is a setting
 (``data.limits.…``), and the error names it; the rest are constants.
 
-The limits in force are set once, where a command begins to read (``within``), and not handed
+The limits in force are set once, where a command begins to read (``use_limits``), and not handed
 through every reader: they say nothing about what the rows mean.
 """
 
@@ -48,7 +48,7 @@ class Limits:
     reader holds a row whole, several times over, and so does a tokenizer. ``columns``: each is
     looked at, whether it is used or not. ``classes``: the head, and the probabilities of every row,
     grow with them. ``unpacked``: how many times its own size a compressed file may hold.
-    ``megapixels``: a picture is decoded whole, which takes some twelve bytes a pixel.
+    ``megapixels``: an image is decoded whole, which takes some twelve bytes a pixel.
     """
 
     cell_mb: float = 8
@@ -69,36 +69,36 @@ class Limits:
 
 _DEFAULT = Limits()
 # A context of its own in every thread and task: two runs in one process have their own limits.
-_IN_FORCE: ContextVar[Limits | None] = ContextVar("limits", default=None)
+_CURRENT: ContextVar[Limits | None] = ContextVar("limits", default=None)
 
 
-def limits() -> Limits:
+def current_limits() -> Limits:
     """Those in force."""
-    return _IN_FORCE.get() or _DEFAULT
+    return _CURRENT.get() or _DEFAULT
 
 
 @contextlib.contextmanager
-def within(given: Limits) -> Iterator[None]:
+def use_limits(new_limits: Limits) -> Iterator[None]:
     """Read with these limits."""
-    token = _IN_FORCE.set(given)
+    token = _CURRENT.set(new_limits)
     try:
         yield
     finally:
-        _IN_FORCE.reset(token)
+        _CURRENT.reset(token)
 
 
-def beyond(what: str, rule: str, key: str, value: object, remedy: str = "") -> DataError:
+def limit_error(source: str, rule: str, key: str, value: object, remedy: str = "") -> DataError:
     """The error of a source that goes beyond a limit that can be raised."""
     first = f"{remedy} " if remedy else ""
-    return DataError(what, rule, value, f"{first}If it is right: --set data.limits.{key}=…")
+    return DataError(source, rule, value, f"{first}If it is right: --set data.limits.{key}=…")
 
 
 def check_row(where: str, characters: int, hint: str = "") -> None:
     """Refuse a row or a cell of more characters than ``data.limits.cell_mb`` allows."""
-    if characters > limits().cell:
-        raise beyond(
+    if characters > current_limits().cell:
+        raise limit_error(
             where,
-            f"holds more than {limits().cell_mb:g} million characters in one row or cell",
+            f"holds more than {current_limits().cell_mb:g} million characters in one row or cell",
             "cell_mb",
             None,
             hint or "Give one text a row.",
@@ -107,10 +107,10 @@ def check_row(where: str, characters: int, hint: str = "") -> None:
 
 def check_columns(where: str, names: Sequence[str]) -> None:
     """Refuse more columns than ``data.limits.columns``, and a name too long to be told."""
-    if len(names) > limits().columns:
-        raise beyond(
+    if len(names) > current_limits().columns:
+        raise limit_error(
             where,
-            f"has more than {limits().columns:,} columns",
+            f"has more than {current_limits().columns:,} columns",
             "columns",
             f"{len(names):,}",
             "Keep the text, the label and what belongs to them.",
@@ -127,10 +127,10 @@ def check_columns(where: str, names: Sequence[str]) -> None:
 
 def check_classes(where: str, count: int) -> None:
     """Refuse more classes than ``data.limits.classes``."""
-    if count > limits().classes:
-        raise beyond(
+    if count > current_limits().classes:
+        raise limit_error(
             where,
-            f"has more than {limits().classes:,} classes",
+            f"has more than {current_limits().classes:,} classes",
             "classes",
             f"{count:,}",
             "Choose the column of classes with --label, or join the rare ones: "
@@ -140,10 +140,10 @@ def check_classes(where: str, count: int) -> None:
 
 def check_unpacked(where: str, packed: int, unpacked: int) -> None:
     """Refuse a compressed file of ``packed`` bytes that holds too many times its size."""
-    if unpacked > max(UNPACKED_FREELY, limits().unpacked * packed):
-        raise beyond(
+    if unpacked > max(UNPACKED_FREELY, current_limits().unpacked * packed):
+        raise limit_error(
             where,
-            f"unpacks to more than {limits().unpacked:g} times its size",
+            f"unpacks to more than {current_limits().unpacked:g} times its size",
             "unpacked",
             f"{packed:,} bytes, of which came {unpacked:,} and more",
             "Give its rows as plain CSV or JSON lines.",
@@ -153,8 +153,8 @@ def check_unpacked(where: str, packed: int, unpacked: int) -> None:
 def check_rows(where: str, packed: int, rows: int) -> None:
     """Refuse a compressed file of ``packed`` bytes with more rows than bytes (more bytes a row, or
     fewer, as ``data.limits.unpacked`` is set)."""
-    if rows > max(ROWS_FREELY, packed * limits().unpacked / _DEFAULT.unpacked):
-        raise beyond(
+    if rows > max(ROWS_FREELY, packed * current_limits().unpacked / _DEFAULT.unpacked):
+        raise limit_error(
             where,
             f"holds more than {ROWS_FREELY:,} rows, and more of them than bytes",
             "unpacked",

@@ -16,15 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import notify, recorded
-from holdfast.core.discovery import nearest
+from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Finding
-from holdfast.core.wording import counted, have
-from holdfast.data.clean import Tally, complete, meant, notice_missing, row_schema, survey
+from holdfast.core.wording import count_phrase, has_or_have
+from holdfast.data.clean import Tally, has_all_texts, role_columns, report_missing, row_schema, survey_labels
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.roles import check_column
-from holdfast.data.labels.classes import UNKNOWN, Classes, make_classes, notice_rare
+from holdfast.data.labels.classes import UNKNOWN, Classes, make_classes, report_rare
 from holdfast.data.labels.label_type import label_counts
 from holdfast.data.labels.spelling import missing_labels
 from holdfast.data.options import RowOptions
@@ -36,10 +36,10 @@ from holdfast.data.table import Columns, Log, Table, decisions_in, findings_in
 if TYPE_CHECKING:
     import datasets
 
-PLAIN = RowOptions()
+DEFAULT_OPTIONS = RowOptions()
 
 
-def load_table(source: str | Path, options: RowOptions = PLAIN) -> Table:
+def load_table(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     """Read a file or a hub data set, work out its columns, and leave out what is missing.
 
     ``source`` is a file (.csv, .tsv, .jsonl, .json, .parquet, .xlsx, each also .gz), or a data set
@@ -89,22 +89,22 @@ def read_table(
 def table_from_raw(raw: Raw, options: RowOptions) -> Table:
     """The table of a source that was read."""
     refuse_empty(raw)
-    with recorded() as choice:
+    with record_decisions() as choice:
         columns = choose_columns(raw, options)
     if columns.label is not None and options.labels == "merged":
         # Before the survey: what stands for no label must not count as a class.
         missing = missing_labels(label_counts(raw, columns.label), options.classes or ())
         columns = replace(columns, label_missing=missing)
-    fresh = options.classes is None and options.need_label
-    seen = survey(raw, columns, enough=options.rare_below if fresh else 0)
-    with recorded() as log:
-        made = make_classes(raw, columns, seen, options)
-        lacking = seen.no_label if options.need_label else Tally()
-        notice_missing(columns, len(raw), text=seen.no_text, label=lacking, group=seen.no_group)
-        rows = _write(raw, columns, made, need_label=options.need_label)
+    finds_classes = options.classes is None and options.need_label
+    surveyed = survey_labels(raw, columns, texts_needed=options.rare_below if finds_classes else 0)
+    with record_decisions() as log:
+        classes = make_classes(raw, columns, surveyed, options)
+        no_label = surveyed.no_label if options.need_label else Tally()
+        report_missing(columns, len(raw), text=surveyed.no_text, label=no_label, group=surveyed.no_group)
+        rows = _write(raw, columns, classes, need_label=options.need_label)
     return Table(
         rows,
-        made.classes,
+        classes.classes,
         columns,
         raw.source,
         len(raw),
@@ -113,16 +113,16 @@ def table_from_raw(raw: Raw, options: RowOptions) -> Table:
     )
 
 
-def _write(raw: Raw, columns: Columns, made: Classes, *, need_label: bool) -> datasets.Dataset:
+def _write(raw: Raw, columns: Columns, classes: Classes, *, need_label: bool) -> datasets.Dataset:
     """The rows that stay, with labels as indices; what was done to rows goes into the log."""
-    written = pa.array(list(made.indices), pa.string())
-    values = pa.array(list(made.indices.values()), pa.int64())
+    written = pa.array(list(classes.indices), pa.string())
+    values = pa.array(list(classes.indices.values()), pa.int64())
     small, unknown, schema = Tally(), Tally(), row_schema(columns)
-    rare = pa.array(made.small, pa.string())
+    rare = pa.array(classes.rare_labels, pa.string())
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in meant(raw, columns):
-            batch = batch.filter(complete(batch))
+        for batch in role_columns(raw, columns):
+            batch = batch.filter(has_all_texts(batch))
             if columns.label is None:
                 index = pa.array(np.full(batch.num_rows, UNKNOWN, np.int64))
                 yield batch.append_column("label", index).select(schema.names)
@@ -133,22 +133,22 @@ def _write(raw: Raw, columns: Columns, made: Classes, *, need_label: bool) -> da
             unknown.add(rows.filter(pc.and_(pc.is_valid(labels), pc.equal(index, UNKNOWN))))
             batch = batch.set_column(batch.schema.get_field_index("label"), "label", index)
             # ``GONE`` is below both.
-            kept = pc.greater_equal(index, 0 if need_label else UNKNOWN)
-            yield batch.filter(kept).select(schema.names)
+            is_kept = pc.greater_equal(index, 0 if need_label else UNKNOWN)
+            yield batch.filter(is_kept).select(schema.names)
 
     rows = write_batches("rows", schema, batches())
-    if made.small:
-        notice_rare(made.small, made.counts, small.rows, made.rare)
+    if classes.rare_labels:
+        report_rare(classes.rare_labels, classes.counts, small.rows, classes.rare_option)
     if unknown.count:
-        others = sorted(name for name, index in made.indices.items() if index == UNKNOWN)
+        others = sorted(name for name, index in classes.indices.items() if index == UNKNOWN)
         notify(
             Finding(
                 "unknown_labels",
                 "warn",
-                unknown.count / max(1, sum(made.counts.values())),
+                unknown.count / max(1, sum(classes.counts.values())),
                 unknown.count,
                 tuple(unknown.rows),
-                f"{counted(unknown.count, 'row')} {have(unknown.count)} a label that the run "
+                f"{count_phrase(unknown.count, 'row')} {has_or_have(unknown.count)} a label that the run "
                 f"does not know ({', '.join(map(repr, others[:5]))}); their label is not used",
                 "Correct them, or train on them.",
             )
@@ -156,12 +156,12 @@ def _write(raw: Raw, columns: Columns, made: Classes, *, need_label: bool) -> da
     return rows
 
 
-def renamed(raw: Raw, expected: Sequence[str], given: Sequence[str] | None) -> Raw:
-    """The source with the columns ``given`` under the names ``expected`` that the run reads.
+def rename_columns(raw: Raw, expected: Sequence[str], given_names: Sequence[str] | None) -> Raw:
+    """The source with the columns ``given_names`` under the names ``expected`` that the run reads.
 
     Raises ``DataError`` where one is not there, or there are more or fewer.
     """
-    names = tuple(given) if given else tuple(expected)
+    names = tuple(given_names) if given_names else tuple(expected)
     if len(names) != len(expected):
         raise DataError(
             "--text",
@@ -172,24 +172,24 @@ def renamed(raw: Raw, expected: Sequence[str], given: Sequence[str] | None) -> R
         )
     for name in names:
         if name not in raw.names:
-            read = "" if given else ", which the run reads"
+            read = "" if given_names else ", which the run reads"
             raise DataError(
                 raw.source,
                 f"has no column {name!r}{read}",
                 ", ".join(raw.names),
-                f"{nearest(name, raw.names)} Choose the column with --text.",
+                f"{suggest_name(name, raw.names)} Choose the column with --text.",
             )
     if names == tuple(expected):
         return raw
-    called = dict(zip(names, expected, strict=True))
+    new_names = dict(zip(names, expected, strict=True))
     # A column that happens to have an expected name gives way to the one that is meant.
-    kept = [name for name in raw.names if name in called or name not in expected]
-    table = raw.table.select(kept).rename_columns([called.get(name, name) for name in kept])
-    kinds = {called.get(name, name): raw.kinds[name] for name in kept if name in raw.kinds}
-    return replace(raw, table=table, kinds=kinds)
+    kept_names = [name for name in raw.names if name in new_names or name not in expected]
+    table = raw.table.select(kept_names).rename_columns([new_names.get(name, name) for name in kept_names])
+    column_types = {new_names.get(name, name): raw.column_types[name] for name in kept_names if name in raw.column_types}
+    return replace(raw, table=table, column_types=column_types)
 
 
-def unlabelled(raw: Raw, columns: Columns, *, label: int = -1, target: bool = False) -> Table:
+def unlabelled_table(raw: Raw, columns: Columns, *, label: int = -1, target: bool = False) -> Table:
     """The rows that have their texts, each with the same ``label`` (and an empty ``target``).
 
     A row without text is not among them: ``row`` says which are. Streams from the mapped source to
@@ -202,8 +202,8 @@ def unlabelled(raw: Raw, columns: Columns, *, label: int = -1, target: bool = Fa
     schema = row_schema(plain, *([("target", pa.string())] if target else []))
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in meant(raw, plain):
-            batch = batch.filter(complete(batch))
+        for batch in role_columns(raw, plain):
+            batch = batch.filter(has_all_texts(batch))
             rows = batch.num_rows
             batch = batch.append_column("label", pa.array(np.full(rows, label, dtype=np.int64)))
             if target:
@@ -214,42 +214,42 @@ def unlabelled(raw: Raw, columns: Columns, *, label: int = -1, target: bool = Fa
     return Table(rows, (), plain, raw.source, len(raw))
 
 
-KEY = "data.unlabelled"
+UNLABELLED_SETTING = "data.unlabelled"
 
 
-def read_unlabelled(path: str, rows: Table, encoding: str | None) -> Table:
+def read_unlabelled_texts(path: str, rows: Table, encoding: str | None) -> Table:
     """The texts of ``path``, in the columns that ``rows`` have theirs in, or in its only one; a
     column of labels is not read, a row without text is not among them.
 
     Raises ``RecipeError`` where the texts of ``rows`` are pairs, or in no column of ``path``.
     """
     if rows.has_pairs:
-        raise RecipeError(KEY, "needs rows of one text each", None, "Leave it out.")
+        raise RecipeError(UNLABELLED_SETTING, "needs rows of one text each", None, "Leave it out.")
     raw, columns = read_source(path, encoding, None), rows.columns
     if columns.template is None:
-        (wanted,) = columns.text
-        if wanted not in raw.names and len(raw.names) == 1:
-            raw = renamed(raw, (wanted,), raw.names)
-    for wanted in columns.text:  # of a template all that it joins
-        if wanted not in raw.names:
-            rule = f"has no column {wanted!r}, in which the source has its texts"
+        (column,) = columns.text
+        if column not in raw.names and len(raw.names) == 1:
+            raw = rename_columns(raw, (column,), raw.names)
+    for column in columns.text:  # of a template all that it joins
+        if column not in raw.names:
+            rule = f"has no column {column!r}, in which the source has its texts"
             remedy = f"Name the column so in {path}."
-            raise RecipeError(KEY, rule, ", ".join(raw.names), remedy)
-    return replace(unlabelled(raw, columns), source=path)
+            raise RecipeError(UNLABELLED_SETTING, rule, ", ".join(raw.names), remedy)
+    return replace(unlabelled_table(raw, columns), source=path)
 
 
-def refuse_test_rows(path: str, held: str | None) -> None:
+def refuse_test_rows(path: str, test_path: str | None) -> None:
     """Refuse to learn from the texts that the honest number is measured on."""
-    if held is not None and _same(path, held):
+    if test_path is not None and _same_path(path, test_path):
         raise RecipeError(
-            KEY,
+            UNLABELLED_SETTING,
             "names the test rows: what was learned from their texts is not measured on them",
             path,
             "Name a file of other rows.",
         )
 
 
-def _same(one: str, other: str) -> bool:
+def _same_path(one: str, other: str) -> bool:
     try:
         return Path(one).resolve() == Path(other).resolve()
     except (OSError, RuntimeError):

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import decisions_to, notify, recorded
-from holdfast.core.discovery import nearest
+from holdfast.core.decisions import decisions_to, notify, record_decisions
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.columns.columns import choose_columns
-from holdfast.data.columns.profile import present
+from holdfast.data.columns.profile import present_values
 from holdfast.data.columns.roles import check_column
 from holdfast.data.load import refuse_empty
 from holdfast.data.options import RowOptions
@@ -27,7 +27,7 @@ from holdfast.data.table import Table, decisions_in, findings_in
 
 SOURCE = "source"
 # Labels so alike that they may be one, written in two ways.
-ALIKE = 0.6
+MIN_LABEL_SIMILARITY = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class MixSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Mixed:
+class MixedRows:
     """``rows`` with the columns ``text`` (``text_pair``), ``label``, ``source``; ``names`` of the
     sources in their order."""
 
@@ -59,7 +59,7 @@ class Mixed:
         return tuple(name for name in ("text", "text_pair") if name in self.rows.column_names)
 
 
-def mix(parts: Sequence[MixSource]) -> Mixed:
+def mix_sources(parts: Sequence[MixSource]) -> MixedRows:
     """Read the sources one after the other and put their rows into one table.
 
     Raises ``RecipeError`` for fewer than two sources, two of one name, or a label that a source has
@@ -68,8 +68,8 @@ def mix(parts: Sequence[MixSource]) -> Mixed:
     """
     if len(parts) < 2:
         raise RecipeError("data.mix", "needs two sources or more", len(parts), "Set data.path.")
-    names = _names(parts)
-    with recorded() as log:
+    names = _source_names(parts)
+    with record_decisions() as log:
         tables = [_read(part, name) for part, name in zip(parts, names, strict=True)]
     widths = {tuple(table.column_names) for table in tables}
     if len(widths) > 1:
@@ -79,9 +79,9 @@ def mix(parts: Sequence[MixSource]) -> Mixed:
             ", ".join(names),
             "Name the text columns of each source: {path: …, text: [first, second]}.",
         )
-    with recorded() as found:
-        _notice_labels(tables, names)
-    return Mixed(pa.concat_tables(tables), names, decisions_in(log), findings_in(found))
+    with record_decisions() as label_log:
+        _report_label_differences(tables, names)
+    return MixedRows(pa.concat_tables(tables), names, decisions_in(log), findings_in(label_log))
 
 
 def with_sources(table: Table, raw: Raw, name: str) -> Table:
@@ -91,30 +91,30 @@ def with_sources(table: Table, raw: Raw, name: str) -> Table:
     """
     check_column(raw, name)
     cells = pc.utf8_trim_whitespace(raw.table[name]).take(pa.array(table.column("row")))
-    found = cells.to_pylist()
-    for row, cell in zip(table.column("row").tolist(), found, strict=True):
+    source_names = cells.to_pylist()
+    for row, cell in zip(table.column("row").tolist(), source_names, strict=True):
         if not cell:
             where = f"{raw.source}, row {row}"
             rule = f"names no source in the column {name!r}"
             raise DataError(where, rule, None, "Fill the cell, or leave data.source out.")
-    return replace(table, rows=table.rows.add_column(SOURCE, found))
+    return replace(table, rows=table.rows.add_column(SOURCE, source_names))
 
 
-def _names(parts: Sequence[MixSource]) -> tuple[str, ...]:
+def _source_names(parts: Sequence[MixSource]) -> tuple[str, ...]:
     """Each source's own name, else that of its file; told apart by numbers where they are equal."""
     given = [part.name for part in parts if part.name]
     for name in given:
         if given.count(name) > 1:
             raise RecipeError("data.mix", "gives two sources one name", name, "Rename one.")
-    found: list[str] = []
+    unique_names: list[str] = []
     for part in parts:
         stem = source_path(part.path).name.split(".")[0] or part.path
         name, count = part.name or stem, 1
-        while name in found or (part.name is None and name in given):
+        while name in unique_names or (part.name is None and name in given):
             count += 1
             name = f"{stem} {count}"
-        found.append(name)
-    return tuple(found)
+        unique_names.append(name)
+    return tuple(unique_names)
 
 
 def _read(part: MixSource, name: str) -> pa.Table:
@@ -127,58 +127,58 @@ def _read(part: MixSource, name: str) -> pa.Table:
         rule = "is read by its text and at most a second one, and names more"
         raise DataError(part.path, rule, ", ".join(columns.text), "Name one or two.")
     cells = pc.utf8_trim_whitespace(raw.table[columns.label])
-    known = set(pc.unique(present(cells)).to_pylist())
+    known = set(pc.unique(present_values(cells)).to_pylist())
     for old in part.labels:
         if old not in known:
             rule = f"renames a label that {part.path} has not"
-            raise RecipeError("data.mix.labels", rule, old, nearest(old, sorted(known)))
+            raise RecipeError("data.mix.labels", rule, old, suggest_name(old, sorted(known)))
     if part.labels:
-        called = {**{one: one for one in known}, **part.labels}
-        cells = pa.chunked_array([[called.get(c, c) for c in cells.to_pylist()]], pa.string())
+        class_of_label = {**{one: one for one in known}, **part.labels}
+        cells = pa.chunked_array([[class_of_label.get(c, c) for c in cells.to_pylist()]], pa.string())
     texts = [raw.table[column].cast(pa.string()) for column in columns.text]
-    made = dict(zip(("text", "text_pair"), texts, strict=False))
-    made |= {"label": cells.cast(pa.string()), SOURCE: pa.array([name] * len(raw), pa.string())}
+    columns_read = dict(zip(("text", "text_pair"), texts, strict=False))
+    columns_read |= {"label": cells.cast(pa.string()), SOURCE: pa.array([name] * len(raw), pa.string())}
     renamed = f", {len(part.labels)} labels renamed" if part.labels else ""
     because = (
         f"{part.path}: text {' and '.join(map(repr, columns.text))}, label {columns.label!r}, "
         f"{len(known)} labels{renamed}"
     )
     notify(Decision(f"source {name}", f"{len(raw):,} rows", because))
-    return pa.table(made)
+    return pa.table(columns_read)
 
 
-def _notice_labels(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
+def _report_label_differences(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
     """Labels that one source alone has: of classes that the others do not know, or the same ones
     under another name."""
-    of = [set(pc.unique(present(table["label"])).to_pylist()) for table in tables]
-    everywhere = set.intersection(*of)
-    partial = {
-        label: [n for n, labels in zip(names, of, strict=True) if label in labels]
-        for label in sorted(set.union(*of) - everywhere)
+    labels_of_source = [set(pc.unique(present_values(table["label"])).to_pylist()) for table in tables]
+    everywhere = set.intersection(*labels_of_source)
+    partial_labels = {
+        label: [n for n, labels in zip(names, labels_of_source, strict=True) if label in labels]
+        for label in sorted(set.union(*labels_of_source) - everywhere)
     }
-    if not partial:
+    if not partial_labels:
         return
-    told = [f"{label!r} in {', '.join(where)} alone" for label, where in partial.items()]
-    shown = listing(told, 5, more=" and {} more")
-    twin = _twin(partial)
+    label_notes = [f"{label!r} in {', '.join(where)} alone" for label, where in partial_labels.items()]
+    shown = list_phrase(label_notes, 5, more=" and {} more")
+    twin = _similar_labels(partial_labels)
     severity: Severity = "warn" if twin or not everywhere else "info"
     hint = f" Perhaps {twin[0]!r} and {twin[1]!r} are one." if twin else ""
     because = (
         f"not every source has every label: {shown}; what tells the sources "
         f"apart then tells these labels too.{hint}"
     )
-    share = len(partial) / (len(partial) + len(everywhere))
+    share = len(partial_labels) / (len(partial_labels) + len(everywhere))
     remedy = "Give one name to what means the same: data.mix: [{path: …, labels: {old: new}}]."
-    notify(Finding("labels_by_source", severity, share, len(partial), (), because, remedy))
+    notify(Finding("labels_by_source", severity, share, len(partial_labels), (), because, remedy))
 
 
-def _twin(partial: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
+def _similar_labels(partial: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
     """Two labels of different sources that look like one."""
     for label, where in partial.items():
         others = [o for o, there in partial.items() if not set(where) & set(there)]
-        near = difflib.get_close_matches(label.lower(), [o.lower() for o in others], 1, ALIKE)
+        similar = difflib.get_close_matches(label.lower(), [o.lower() for o in others], 1, MIN_LABEL_SIMILARITY)
         for other in others:
             begins = other.lower().startswith(label.lower()[:3]) and len(label) >= 3
-            if other.lower() in near or begins:
+            if other.lower() in similar or begins:
                 return label, other
     return None

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from holdfast.data.raw import Raw
     from holdfast.data.table import Table
 
-Rare = Literal["refuse", "drop", "merge"]
-Labels = Literal["merged", "exact"]
+RareClasses = Literal["refuse", "drop", "merge"]
+LabelSpelling = Literal["merged", "exact"]
 Links = Literal["skip", "follow"]
-# One text for each side of a division.
+# One text for each split.
 RARE_BELOW = 3
 
 
@@ -50,12 +50,12 @@ class RowOptions:
     messages: str | None = None
     encoding: str | None = None
     config: str | None = None
-    kind: str | None = None
+    label_kind: str | None = None
     separator: str | None = None
     classes: Sequence[str] | None = None
     need_label: bool = True
-    labels: Labels = "merged"
-    rare: Rare = "refuse"
+    labels: LabelSpelling = "merged"
+    rare: RareClasses = "refuse"
     rare_below: int = RARE_BELOW
     links: Links = "skip"
     like: Table | None = None

@@ -16,24 +16,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import notify, recorded
-from holdfast.core.discovery import nearest
+from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.data.clean import Tally, complete, meant, notice_missing, row_schema
-from holdfast.data.columns.profile import Profile, by_key, column_key, listed_pairs, profile
+from holdfast.data.clean import Tally, has_all_texts, role_columns, report_missing, row_schema
+from holdfast.data.columns.profile import Profile, columns_by_key, column_key, split_pairs, profile_columns
 from holdfast.data.columns.roles import (
     SOURCE,
     TARGET,
     check_named,
-    guess,
-    joined,
-    pair_in_words,
-    refuse_twice,
-    templated,
+    guess_column,
+    join_template,
+    pair_reason,
+    refuse_two_roles,
+    columns_of_template,
     usual_pair,
 )
-from holdfast.data.load import PLAIN, read_rows, read_table
+from holdfast.data.load import DEFAULT_OPTIONS, read_rows, read_table
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import BATCH_ROWS, Raw
 from holdfast.data.scratch import write_batches
@@ -43,7 +43,7 @@ from holdfast.data.texts.general import normal_text
 if TYPE_CHECKING:
     import datasets
 
-PAIRS = listed_pairs(
+PAIRS = split_pairs(
     """
     dialogue:summary dialog:summary article:highlights article:summary document:summary
     text:summary content:summary conversation:summary body:summary article:abstract
@@ -53,8 +53,8 @@ PAIRS = listed_pairs(
     """
 )
 # Pairs that are never a text and its class; the rest of ``PAIRS`` also occur beside a class.
-SURE = frozenset(
-    listed_pairs(
+CERTAIN_PAIRS = frozenset(
+    split_pairs(
         """
     dialogue:summary dialog:summary conversation:summary article:highlights article:summary
     article:abstract document:summary document:abstract source:target src:tgt
@@ -68,46 +68,46 @@ def choose_pair(raw: Raw, options: RowOptions) -> Columns:
     """The columns; what was decided unasked goes into the log. Several ``text`` columns without a
     template are joined by line breaks. Where no label is needed, an absent target is left out."""
     group, need, target = options.group, options.need_label, check_named(raw, options)
-    free = {name: p for name, p in profile(raw).items() if name != group and not p.numeric}
+    free = {name: p for name, p in profile_columns(raw).items() if name != group and not p.numeric}
     template = options.template
     if template is not None:
         # Lists and objects are read as JSON, which a template may hold.
-        texts = templated(raw, template, options.text)
+        texts = columns_of_template(raw, template, options.text)
     else:
-        texts = tuple(options.text or (_source(raw, free, target),))
-    target = target or _target(raw, free, texts, need)
-    refuse_twice((*texts, target, group), "--text, --label and --group")
+        texts = tuple(options.text or (_choose_source(raw, free, target),))
+    target = target or _choose_target(raw, free, texts, need)
+    refuse_two_roles((*texts, target, group), "--text, --label and --group")
     if template is None:
-        template = joined(texts, 2, "several source columns are joined by line breaks")
+        template = join_template(texts, 2, "several source columns are joined by line breaks")
     return Columns(texts, target, group, template)
 
 
-def _source(raw: Raw, free: dict[str, Profile], target: str | None) -> str:
-    left = {name: column for name, column in free.items() if name != target}
-    pair = usual_pair(PAIRS, left, left if target is None else (target,))
+def _choose_source(raw: Raw, free: dict[str, Profile], target: str | None) -> str:
+    candidates = {name: column for name, column in free.items() if name != target}
+    pair = usual_pair(PAIRS, candidates, candidates if target is None else (target,))
     if pair is not None:
-        return _decided("source", by_key(left)[pair[0]], pair_in_words(pair))
-    found = guess(SOURCE, left)
-    if found.name is not None:
-        return _decided("source", found.name, found.because)
-    usual = any(column_key(name) in SOURCE.usual for name in left)
-    if len(found.among) == 2 and not usual and all(left[name].wordy for name in found.among):
-        longer, shorter = sorted(found.among, key=lambda name: -left[name].words)
-        if left[longer].words >= 1.5 * left[shorter].words:
+        return _decided("source", columns_by_key(candidates)[pair[0]], pair_reason(pair))
+    guessed = guess_column(SOURCE, candidates)
+    if guessed.name is not None:
+        return _decided("source", guessed.name, guessed.because)
+    usual = any(column_key(name) in SOURCE.usual for name in candidates)
+    if len(guessed.among) == 2 and not usual and all(candidates[name].wordy for name in guessed.among):
+        longer, shorter = sorted(guessed.among, key=lambda name: -candidates[name].words)
+        if candidates[longer].words >= 1.5 * candidates[shorter].words:
             return _decided("source", longer, f"its texts are longer than those of {shorter}")
-    raise _ask(raw, "text", found.among)
+    raise _undecided_error(raw, "text", guessed.among)
 
 
-def _target(raw: Raw, free: dict[str, Profile], texts: Sequence[str], need: bool) -> str | None:
-    left = {name: column for name, column in free.items() if name not in texts}
-    pair = usual_pair(PAIRS, texts, left)
+def _choose_target(raw: Raw, free: dict[str, Profile], texts: Sequence[str], need: bool) -> str | None:
+    candidates = {name: column for name, column in free.items() if name not in texts}
+    pair = usual_pair(PAIRS, texts, candidates)
     if pair is not None:
-        return _decided("target", by_key(left)[pair[1]], pair_in_words(pair))
-    found = guess(TARGET, left)
-    if found.name is not None:
-        return _decided("target", found.name, found.because)
+        return _decided("target", columns_by_key(candidates)[pair[1]], pair_reason(pair))
+    guessed = guess_column(TARGET, candidates)
+    if guessed.name is not None:
+        return _decided("target", guessed.name, guessed.because)
     if need:
-        raise _ask(raw, "label", found.among)
+        raise _undecided_error(raw, "label", guessed.among)
     return None
 
 
@@ -116,28 +116,28 @@ def _decided(role: str, name: str, because: str) -> str:
     return name
 
 
-def _ask(raw: Raw, role: str, names: Sequence[str]) -> DataError:
-    what = "source" if role == "text" else "target"
+def _undecided_error(raw: Raw, role: str, names: Sequence[str]) -> DataError:
+    role_name = "source" if role == "text" else "target"
     if not names:
         return DataError(
             raw.source,
-            f"has no column that could be the {what}",
+            f"has no column that could be the {role_name}",
             ", ".join(raw.names),
             "Choose the columns: --text SOURCE --label TARGET.",
         )
     return DataError(
         raw.source,
-        f"it cannot be told which column is the {what}",
+        f"it cannot be told which column is the {role_name}",
         ", ".join(names),
         f"Choose one, e.g. --{role} {names[0]}.",
     )
 
 
 ALL = "all"
-BEGINS_WITH = 5
+PREFIX_WORDS = 5
 
 
-def load_pairs(source: str | Path, options: RowOptions = PLAIN) -> Table:
+def load_pairs(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     """Read a file or a hub data set, work out source and target, leave out what is missing.
 
     Columns of the table: ``row``, ``text`` (the source, or the template filled in), ``target``,
@@ -151,7 +151,7 @@ def load_pairs(source: str | Path, options: RowOptions = PLAIN) -> Table:
     RecipeError : two settings contradict each other.
     """
     raw = read_rows(source, options, "a source and a target")
-    with recorded() as log:
+    with record_decisions() as log:
         columns = choose_pair(raw, options)
         rows = _write(raw, columns, options.need_label)
         if not len(rows):
@@ -161,7 +161,7 @@ def load_pairs(source: str | Path, options: RowOptions = PLAIN) -> Table:
                 f"{', '.join(columns.text)} → {columns.label}",
                 "Choose other columns: --text SOURCE --label TARGET.",
             )
-        _notice_copies(rows)
+        _report_copied_targets(rows)
     return read_table(raw, rows, (ALL,), columns, log)
 
 
@@ -170,18 +170,18 @@ def _write(raw: Raw, columns: Columns, need_target: bool) -> datasets.Dataset:
     schema = row_schema(columns, ("target", pa.string()))
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in meant(raw, columns):
-            kept = complete(batch)
-            no_text.add(batch.column("row").filter(pc.invert(kept)))
-            batch = batch.filter(kept)
+        for batch in role_columns(raw, columns):
+            is_complete = has_all_texts(batch)
+            no_text.add(batch.column("row").filter(pc.invert(is_complete)))
+            batch = batch.filter(is_complete)
             if columns.label is None:
                 targets = pa.array([""] * batch.num_rows, pa.string())
             else:
                 targets = batch.column("label")
             if need_target:
                 no_target.add(batch.column("row").filter(pc.is_null(targets)))
-                kept = pc.is_valid(targets)
-                batch, targets = batch.filter(kept), targets.filter(kept)
+                is_complete = pc.is_valid(targets)
+                batch, targets = batch.filter(is_complete), targets.filter(is_complete)
             arrays = {name: batch.column(name) for name in batch.schema.names}
             arrays["target"] = pc.fill_null(targets, "")
             arrays["label"] = pa.array(np.zeros(batch.num_rows, dtype=np.int64))
@@ -189,15 +189,15 @@ def _write(raw: Raw, columns: Columns, need_target: bool) -> datasets.Dataset:
 
     rows = write_batches("pairs", schema, batches())
     empty = Tally()
-    notice_missing(columns, len(raw), text=no_text, label=no_target, group=empty, of="target")
+    report_missing(columns, len(raw), text=no_text, label=no_target, group=empty, label_word="target")
     return rows
 
 
-def _notice_copies(pairs: datasets.Dataset) -> None:
+def _report_copied_targets(pairs: datasets.Dataset) -> None:
     """Targets that are their source, that begin like it, or that stand for many rows.
 
     A model learns to copy from the first two, and to say one thing whatever it reads from the
-    last. ``begins``: the first ``BEGINS_WITH`` words are the source's first words.
+    last. ``begins``: the first ``PREFIX_WORDS`` words are the source's first words.
     """
     equal, begins, counts = Tally(), Tally(), Counter[str]()
     for rows, texts, targets in _blocks(pairs):
@@ -205,23 +205,23 @@ def _notice_copies(pairs: datasets.Dataset) -> None:
             if not target:
                 continue
             # A copy that changes case or punctuation is learned as one.
-            plain, wanted = normal_text(text), normal_text(target)
-            counts[wanted] += 1
-            first = wanted.split()[:BEGINS_WITH]
-            if plain == wanted:
-                equal.note(row)
-            elif len(first) == BEGINS_WITH and plain.split()[:BEGINS_WITH] == first:
-                begins.note(row)
+            plain, normal_target = normal_text(text), normal_text(target)
+            counts[normal_target] += 1
+            first = normal_target.split()[:PREFIX_WORDS]
+            if plain == normal_target:
+                equal.add_row(row)
+            elif len(first) == PREFIX_WORDS and plain.split()[:PREFIX_WORDS] == first:
+                begins.add_row(row)
     n = max(1, counts.total())
     remedy = "Look at them; take them out unless copying is the task."
     because = "have a target that is their source: the model learns to copy"
-    equal.notice("target_is_source", n, because, remedy)
+    equal.report("target_is_source", n, because, remedy)
     because = (
-        f"have a target whose first {BEGINS_WITH} words are the source's: the model may learn to "
+        f"have a target whose first {PREFIX_WORDS} words are the source's: the model may learn to "
         "copy the beginning"
     )
     severity: Severity = "warn" if begins.count > 0.2 * n else "info"
-    begins.notice("target_begins_like_source", n, because, remedy, severity=severity)
+    begins.report("target_begins_like_source", n, because, remedy, severity=severity)
     # One target for a tenth of the rows or more.
     target, most = counts.most_common(1)[0] if counts else ("", 0)
     if n >= 20 and most >= 0.1 * n:
@@ -241,7 +241,7 @@ def _blocks(pairs: datasets.Dataset) -> Any:
         yield (block[name].to_pylist() for name in ("row", "text", "target"))
 
 
-def given_target(label: str | None, target: str | None) -> str | None:
+def target_column(label: str | None, target: str | None) -> str | None:
     """The target column that ``data.label`` and its other name ``data.target`` say.
 
     Raises ``RecipeError`` where they differ.
@@ -251,6 +251,6 @@ def given_target(label: str | None, target: str | None) -> str | None:
             "data.target",
             f"and data.label name different columns: {label}",
             target,
-            nearest(target, [label]),
+            suggest_name(target, [label]),
         )
     return target or label

@@ -17,16 +17,16 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.input_errors import reason
 from holdfast.core.records import Decision
-from holdfast.data.limits import BATCH_CELLS, check_columns, check_row, limits
+from holdfast.data.limits import BATCH_CELLS, check_columns, check_row, current_limits
 from holdfast.data.scratch import scratch_file
 from holdfast.data.table import decisions_in
 
-Kind = Literal["text", "integer", "float", "boolean", "nested"]
+ColumnType = Literal["text", "integer", "float", "boolean", "nested"]
 
 BATCH_ROWS = 10_000
 BATCH_CHARACTERS = 8_000_000
@@ -36,25 +36,26 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some consecutive rows. ``columns`` are Arrow string arrays of one length, in source order;
-    ``kinds`` says which kinds of value each column held (a nested one is written as JSON)."""
+    ``column_types`` says which kinds of value each column held (a nested one is written as JSON).
+    """
 
     columns: dict[str, pa.Array]
-    kinds: dict[str, set[Kind]] = field(default_factory=dict)
+    column_types: dict[str, set[ColumnType]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
     """The whole source, as strings, memory-mapped. A cell that the source leaves out is null.
 
-    ``kinds`` says which kinds of value each column held; a nested one is JSON in ``table``.
-    ``headed``: the names come from a first line, which a file may lack.
+    ``column_types`` says which kinds of value each column held; a nested one is JSON in ``table``.
+    ``has_header``: the names come from a first line, which a file may lack.
     """
 
     table: pa.Table
-    kinds: dict[str, set[Kind]]
+    column_types: dict[str, set[ColumnType]]
     source: str
     decisions: tuple[Decision, ...] = ()  # of the reading
-    headed: bool = False
+    has_header: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -69,26 +70,27 @@ def batch_rows(columns: int) -> int:
     return max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, columns)))
 
 
-def filled(
-    items: Iterable[tuple[T, int]], most: Callable[[], int] = lambda: BATCH_ROWS
+def batched(
+    items: Iterable[tuple[T, int]], max_rows: Callable[[], int] = lambda: BATCH_ROWS
 ) -> Iterator[list[T]]:
-    """Items, each with its characters, in lots of the ``most`` rows or characters of a batch."""
-    lot: list[T] = []
+    """Items, each with its characters, in lots of the ``max_rows`` rows or characters of a batch.
+    """
+    group: list[T] = []
     characters = 0
     for item, length in items:
-        lot.append(item)
+        group.append(item)
         characters += length
-        if len(lot) >= most() or characters > BATCH_CHARACTERS:
-            yield lot
-            lot, characters = [], 0
-    if lot:
-        yield lot
+        if len(group) >= max_rows() or characters > BATCH_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
-def check_header(where: str, names: Sequence[str], of: str = "each column of the header") -> None:
+def check_column_names(where: str, names: Sequence[str], columns_phrase: str = "each column of the header") -> None:
     """Refuse more columns than may be, a name too long to be told, and one that stands twice."""
     check_columns(where, names)
-    refuse_repeated(where, names, f"Give {of} a name of its own.")
+    refuse_repeated(where, names, f"Give {columns_phrase} a name of its own.")
 
 
 def refuse_repeated(where: str, names: Sequence[str], remedy: str) -> None:
@@ -102,29 +104,29 @@ def refuse_repeated(where: str, names: Sequence[str], remedy: str) -> None:
 
 def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw:
     """Write the batches to disk and map them. A column that first appears later is null before."""
-    kinds: dict[str, set[Kind]] = {}
-    parts = _Parts(source)
-    with recorded() as log, contextlib.closing(parts):
+    column_types: dict[str, set[ColumnType]] = {}
+    parts = _ArrowFiles(source)
+    with record_decisions() as log, contextlib.closing(parts):
         for batch in batches:
-            for name, found in batch.kinds.items():
-                kinds.setdefault(name, set()).update(found)
+            for name, types in batch.column_types.items():
+                column_types.setdefault(name, set()).update(types)
             for name, values in batch.columns.items():
                 longest = pc.max(pc.binary_length(values)).as_py() or 0
                 # Bytes, of which no character has fewer than one.
-                if longest > limits().cell:
+                if longest > current_limits().cell:
                     longest = pc.max(pc.utf8_length(values)).as_py()
                 check_row(f"{source}, column {name!r}", longest)
             parts.write(batch.columns)
-    return Raw(parts.table(), kinds, source, decisions_in(log), headed)
+    return Raw(parts.table(), column_types, source, decisions_in(log), headed)
 
 
 def store_columns(columns: Mapping[str, Sequence[str | None]], source: str) -> Raw:
     """Columns in memory, of one length, as if a file had held them."""
-    made = {name: pa.array(values, pa.string()) for name, values in columns.items()}
-    return store(iter([Batch(made)]), source)
+    arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    return store(iter([Batch(arrays)]), source)
 
 
-class _Parts:
+class _ArrowFiles:
     """One Arrow file for as long as no new column appears; then the next."""
 
     def __init__(self, source: str) -> None:
@@ -148,7 +150,7 @@ class _Parts:
             self._writer.write_batch(pa.record_batch(arrays, schema=self._schema()))
 
     def table(self) -> pa.Table:
-        tables = [_mapped(path) for path in self._paths]
+        tables = [_memory_map(path) for path in self._paths]
         if not tables:
             return pa.table({})
         # Parts without a later column get it as nulls.
@@ -169,7 +171,7 @@ class _Parts:
         return pa.schema([(name, pa.string()) for name in self._names])
 
 
-def _mapped(path: Path) -> pa.Table:
+def _memory_map(path: Path) -> pa.Table:
     # Mapped, not read: pages come from the disk as they are asked for.
     table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     # Where the system allows it the name goes at once: the space is freed with the table, even
@@ -180,7 +182,7 @@ def _mapped(path: Path) -> pa.Table:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def read_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system and the decompressor refuse into one clear message."""
     try:
         yield
@@ -211,15 +213,15 @@ def source_path(source: str | Path) -> Path:
     except FileNotFoundError:
         return path
     except RuntimeError:
-        raise _refused(name, "begins with the home of a user who is not known", name) from None
+        raise _path_error(name, "begins with the home of a user who is not known", name) from None
     except NotADirectoryError:
         return path
     except OSError as error:
-        raise _refused(name, f"cannot be looked at: {reason(error)}", None) from error
+        raise _path_error(name, f"cannot be looked at: {reason(error)}", None) from error
     except ValueError as error:
-        raise _refused(name, "is no path: it holds what no path can", name) from error
+        raise _path_error(name, "is no path: it holds what no path can", name) from error
     return path
 
 
-def _refused(source: str, rule: str, value: object) -> DataError:
+def _path_error(source: str, rule: str, value: object) -> DataError:
     return DataError(source, rule, value, "Check the name, and who may read it.")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.core.errors import MachineError
-from holdfast.core.files import SCRATCH, disk_errors
+from holdfast.core.files import SCRATCH_FOLDER, disk_errors
 from holdfast.core.input_errors import reason
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def scratch_file(stem: str, suffix: str = ".arrow") -> Path:
     Raises ``MachineError`` where the folder that ``TMPDIR`` names cannot be used: another one is
     not taken in its stead.
     """
-    return _folder(os.getpid()) / f"{stem}-{next(_NUMBERS)}{suffix}"
+    return _scratch_folder(os.getpid()) / f"{stem}-{next(_NUMBERS)}{suffix}"
 
 
-def stored_rows(path: Path) -> datasets.Dataset:
+def map_stored_rows(path: Path) -> datasets.Dataset:
     """The rows of the Arrow stream in a scratch file, which goes with them.
 
     A program that asks a model again and again would else fill the disk until it ends.
@@ -50,7 +50,7 @@ def stored_rows(path: Path) -> datasets.Dataset:
     import datasets
 
     rows = datasets.Dataset.from_file(str(path))
-    goes_with(rows, path)
+    remove_with(rows, path)
     return rows
 
 
@@ -64,10 +64,10 @@ def write_batches(
     with disk_errors(path), pa.ipc.new_stream(str(path), schema) as sink:
         for batch in batches:
             sink.write_batch(batch)
-    return stored_rows(path)
+    return map_stored_rows(path)
 
 
-def goes_with(owner: object, path: Path) -> None:
+def remove_with(owner: object, path: Path) -> None:
     """Remove a scratch file, or a folder of them, when ``owner`` is gone. Whoever has mapped one
     keeps its pages."""
     weakref.finalize(owner, _remove_file, path, os.getpid())
@@ -84,40 +84,40 @@ def _remove_file(path: Path, process: int) -> None:
 
 
 @cache
-def _folder(process: int) -> Path:
+def _scratch_folder(process: int) -> Path:
     # Keyed by the process: a forked child must not remove its parent's files.
-    base = _base()
+    base = _temporary_folder()
     # Remove the folders of processes that were killed on this machine. Whether one is alive is told
     # by the lock that it holds, not by its number, which another process may have by now. Folders
     # of other machines, on a shared disk, are left alone.
     with contextlib.suppress(OSError), os.scandir(base) as entries:
-        found = [entry for entry in entries if SCRATCH.fullmatch(entry.name)]
-        left = [entry.path for entry in found if entry.name.split("-")[2] == _host()]
-        for path in left:
+        scratch_entries = [entry for entry in entries if SCRATCH_FOLDER.fullmatch(entry.name)]
+        removable = [entry.path for entry in scratch_entries if entry.name.split("-")[2] == _host()]
+        for path in removable:
             with contextlib.suppress(OSError):
-                _remove_dead(path)
+                _remove_abandoned(path)
     with disk_errors(base, REMEDY):
-        folder = _made(base, process)
+        folder = _make_locked_folder(base, process)
     atexit.register(_remove, folder, process)
     return folder
 
 
-def _base() -> Path:
+def _temporary_folder() -> Path:
     """The system's temporary folder. Python passes over one that it cannot write to."""
     named = os.environ.get("TMPDIR")
     try:
-        found = tempfile.gettempdir()
-        if named and Path(named).absolute() != Path(found):
-            with tempfile.TemporaryFile(dir=named) as tried:
-                tried.write(b"room")
+        temporary_folder = tempfile.gettempdir()
+        if named and Path(named).absolute() != Path(temporary_folder):
+            with tempfile.TemporaryFile(dir=named) as trial_file:
+                trial_file.write(b"room")
     except (OSError, ValueError) as error:
-        what = f"TMPDIR={named}" if named else "the folder for temporary files"
+        folder_name = f"TMPDIR={named}" if named else "the folder for temporary files"
         rule = f"cannot hold temporary files: {reason(error)}"
-        raise MachineError(what, rule, None, REMEDY) from error
-    return Path(found)
+        raise MachineError(folder_name, rule, None, REMEDY) from error
+    return Path(temporary_folder)
 
 
-def _made(base: Path, process: int) -> Path:
+def _make_locked_folder(base: Path, process: int) -> Path:
     """A new folder with its lock."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f"holdfast-{process}-{_host()}-", dir=base))
@@ -139,7 +139,7 @@ def _made(base: Path, process: int) -> Path:
         os.close(opened)
 
 
-def _remove_dead(path: str) -> None:
+def _remove_abandoned(path: str) -> None:
     opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(opened).st_uid != os.geteuid():
@@ -160,11 +160,11 @@ def _remove(folder: Path, process: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _let_go() -> None:
+def _close_in_child() -> None:
     """In a forked child, which may outlive us."""
     for opened in _LOCKS:
         os.close(opened)
     _LOCKS.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_in_child)

@@ -6,21 +6,21 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from holdfast.core.discovery import missing_remedy
+from holdfast.core.discovery import missing_path_remedy
 from holdfast.core.errors import DataError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.data.limits import check_rows
-from holdfast.data.raw import Batch, Raw, reading, source_path, store
+from holdfast.data.raw import Batch, Raw, read_errors, source_path, store
 from holdfast.data.readers import Reader, all_readers
 from holdfast.data.readers.hub import HubName, parse_hub_name, read_hub
-from holdfast.data.readers.text import is_packed
+from holdfast.data.readers.text import is_gzipped
 from holdfast.data.tags.conll import SUFFIX as CONLL
 
 # Formats that are compressed within.
 _PACKED = (".parquet", ".xlsx")
 # Of a README.md that may say where missing rows come from.
 README_BYTES = 1_000_000
-OF_LINES = (
+TEXT_FILE_HINT = (
     " A file of one text a line: put the header text above it and call it .csv (with quotation "
     "marks around texts that hold commas), or holdfast predict RUN - < FILE."
 )
@@ -40,7 +40,7 @@ def read_source(source: str | Path, encoding: str | None, config: str | None) ->
     hub = parse_hub_name(str(source))
     assert hub is not None
     rows = read_hub(HubName(hub.name, config or hub.config, hub.split))
-    return store(_through(str(source), rows), str(source))
+    return store(_guarded_batches(str(source), rows), str(source))
 
 
 def refuse_missing(source: str | Path) -> None:
@@ -49,12 +49,12 @@ def refuse_missing(source: str | Path) -> None:
     path = source_path(source)
     if path.exists():
         return
-    local = str(source).startswith((".", "/", "~")) or _looks_like_file(path)
+    local = str(source).startswith((".", "/", "~")) or _has_known_ending(path)
     if isinstance(source, Path) or parse_hub_name(str(source)) is None or local:
-        raise _missing(path)
+        raise _missing_file_error(path)
 
 
-def read_first(source: str | Path, encoding: str | None, config: str | None) -> Raw:
+def read_first_batch(source: str | Path, encoding: str | None, config: str | None) -> Raw:
     """As ``read_source``, but of a file the first batch with rows alone: enough to see what its
     columns are, whatever its size."""
     path = source_path(source)
@@ -65,23 +65,23 @@ def read_first(source: str | Path, encoding: str | None, config: str | None) -> 
 
 def _read_file(path: Path, encoding: str | None, first: bool = False) -> Raw:
     if path.is_dir():
-        raise _folder(path)
+        raise _folder_error(path)
     if not path.is_file():
         raise DataError(str(path), "is not a regular file", None, "Save the data to a file first.")
     reader = find_reader(path)
-    with reading(path):
+    with read_errors(path):
         # Others name their columns beside the rows; only here a first row may be taken for names.
         headed = reader.suffix in (".csv", ".tsv")
-        rows = _through(str(path), _checked(path, reader, encoding), first)
+        rows = _guarded_batches(str(path), _checked_batches(path, reader, encoding), first)
         return store(rows, str(path), headed=headed)
 
 
-def _through(source: str, batches: Iterator[Batch], first: bool = False) -> Iterator[Batch]:
+def _guarded_batches(source: str, batches: Iterator[Batch], first: bool = False) -> Iterator[Batch]:
     """What a reader hands on, with the net under the reading alone; of it the ``first`` with rows
     alone: some readers begin with the columns."""
     remedy = "Look whether it is whole, and what its ending says; or write it again."
     while True:
-        with door(source, DataError, remedy=remedy):
+        with reading_errors(source, DataError, remedy=remedy):
             batch = next(batches, None)
         if batch is None:
             return
@@ -90,13 +90,13 @@ def _through(source: str, batches: Iterator[Batch], first: bool = False) -> Iter
             return
 
 
-def _checked(path: Path, reader: Reader, encoding: str | None) -> Iterator[Batch]:
+def _checked_batches(path: Path, reader: Reader, encoding: str | None) -> Iterator[Batch]:
     size = path.stat().st_size
     if size == 0:
         raise DataError(str(path), "is empty", None, "It needs rows with a text and a label.")
-    packed, rows = is_packed(path) or reader.suffix in _PACKED, 0
+    packed, rows = is_gzipped(path) or reader.suffix in _PACKED, 0
     # What the system and the decompressor refuse has words of its own, before the net's.
-    with reading(path):
+    with read_errors(path):
         for batch in reader.read(path, encoding):
             rows += len(next(iter(batch.columns.values()), ()))
             if packed:
@@ -115,31 +115,31 @@ def find_reader(path: Path) -> Reader:
             str(path),
             "holds words with a tag each, which token-classification alone reads",
             None,
-            f"Train with --task token-classification; the other tasks read {_endings()}.",
+            f"Train with --task token-classification; the other tasks read {_known_endings()}.",
         )
     raise DataError(
         str(path),
         "has an ending that no reader knows",
         "".join(path.suffixes[-2:]) or None,
-        f"Known: {_endings()}, each also with .gz." + OF_LINES * name.endswith(".txt"),
+        f"Known: {_known_endings()}, each also with .gz." + TEXT_FILE_HINT * name.endswith(".txt"),
     )
 
 
-def _endings() -> str:
+def _known_endings() -> str:
     return ", ".join(sorted(reader.suffix for reader in all_readers().values()))
 
 
-def _looks_like_file(path: Path) -> bool:
+def _has_known_ending(path: Path) -> bool:
     name = path.name.lower().removesuffix(".gz")
     known = (*(reader.suffix for reader in all_readers().values()), CONLL, ".txt", ".xlsx", ".xls")
     return name.endswith(known) or path.name.endswith(".gz")
 
 
-def _missing(path: Path) -> DataError:
+def _missing_file_error(path: Path) -> DataError:
     if readme := _readme_naming(path):
         remedy = f"Put {path.name} into the folder {path.parent}, as {readme} says."
         return DataError(str(path), "does not exist", None, remedy)
-    return DataError(str(path), "does not exist", None, missing_remedy(path))
+    return DataError(str(path), "does not exist", None, missing_path_remedy(path))
 
 
 def _readme_naming(path: Path) -> Path | None:
@@ -156,8 +156,8 @@ def _readme_naming(path: Path) -> Path | None:
     return None
 
 
-def _folder(path: Path) -> DataError:
-    with door(str(path), DataError, "cannot be listed", "Check who may read it."):
+def _folder_error(path: Path) -> DataError:
+    with reading_errors(str(path), DataError, "cannot be listed", "Check who may read it."):
         entries = sorted(path.iterdir())
         inner = (file for entry in entries if entry.is_dir() for file in entry.iterdir())
         pictured = any(file.suffix.lower() in _IMAGES for file in inner)
@@ -166,13 +166,13 @@ def _folder(path: Path) -> DataError:
             str(path),
             "is a folder of images, and this task reads texts",
             None,
-            f"Use --task image-classification, or give a file of texts: {_endings()}.",
+            f"Use --task image-classification, or give a file of texts: {_known_endings()}.",
         )
-    files = [e.name for e in entries if e.is_file() and _looks_like_file(e)]
+    files = [e.name for e in entries if e.is_file() and _has_known_ending(e)]
     hint = f"Did you mean {path / files[0]}? " if files else ""
     return DataError(
         str(path),
         "is a folder without one subfolder of images per class",
         None,
-        f"{hint}Give a file of texts ({_endings()}) or a folder of images by class.",
+        f"{hint}Give a file of texts ({_known_endings()}) or a folder of images by class.",
     )

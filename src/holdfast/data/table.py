@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def without_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """``datasets`` draws none meanwhile, which it does wherever standard error leads."""
     import datasets
 
@@ -74,7 +74,7 @@ class Columns:
 
     @property
     def one_class(self) -> bool:
-        """Whether a label is one class, be it of a text or of a picture."""
+        """Whether a label is one class, be it of a text or of an image."""
         return self.label_kind in (None, "class")
 
 
@@ -88,7 +88,7 @@ class Table:
     label is missing are already left out, and a ``Finding`` counts them.
 
     ``classes`` are the labels as the source writes them, in sorted order. Where a text has a number
-    or several labels they are what the division keeps in proportion instead: ranges of numbers, or
+    or several labels they are what the split keeps in proportion instead: ranges of numbers, or
     sets of labels; the column ``value`` float64 then holds the number, or ``labels`` a list of
     indices into ``names``.
     """
@@ -116,14 +116,14 @@ class Table:
         rows, feature = self.rows, None
         if name in rows.column_names:
             rows, feature = rows.remove_columns(name), rows.features[name]
-        with without_bars():
+        with without_progress_bars():
             return replace(self, rows=rows.add_column(name, list(values), feature=feature))
 
-    def places(self, rows: Ints) -> Ints:
+    def positions_of(self, rows: Ints) -> Ints:
         """The positions here of these source rows, each of which must be one of the table's."""
-        own = np.asarray(self.column("row"), dtype=np.int64)
-        order = np.argsort(own, kind="stable")
-        return np.asarray(order[np.searchsorted(own, rows, sorter=order)])
+        source_rows = np.asarray(self.column("row"), dtype=np.int64)
+        order = np.argsort(source_rows, kind="stable")
+        return np.asarray(order[np.searchsorted(source_rows, rows, sorter=order)])
 
     def column(self, name: str) -> Any:
         """One column as a NumPy array (numbers) or a list (strings)."""
@@ -205,7 +205,7 @@ ORIGINS = ("name", "description", "unlabelled", "synthetic", "mixed", "canary", 
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class AddedRows:
     """Added rows [m].
 
     ``table`` has the columns of the table that they are added to, as far as a task reads them;
@@ -238,10 +238,10 @@ class Added:
         used = (o for o, w in zip(self.origins, self.weights, strict=True) if w > 0)
         return dict(Counter(used))
 
-    def of(self, origins: Sequence[str] | None) -> Ints:
+    def positions_of(self, origins: Sequence[str] | None) -> Ints:
         """Positions of the rows of these origins (of all for ``None``) that have a weight."""
-        wanted = ORIGINS if origins is None else origins
-        known = np.asarray([origin in wanted for origin in self.origins], dtype=bool)
+        included = ORIGINS if origins is None else origins
+        known = np.asarray([origin in included for origin in self.origins], dtype=bool)
         return np.flatnonzero(known & (np.asarray(self.weights) > 0))
 
 
@@ -252,7 +252,7 @@ def added_texts(
     *,
     origin: str,
     weights: float | Sequence[float] | Floats = 1.0,
-) -> Added:
+) -> AddedRows:
     """Texts with a class each, an index into ``like.classes``, to be learned from beside ``like``.
 
     ``weights`` is one number for all or one a text. Raises ``Defect`` where lengths differ, a label
@@ -270,21 +270,21 @@ def added_texts(
     numbers = (-1 - np.arange(len(texts))).tolist()
     columns = {"row": numbers, "text": list(map(str, texts)), "label": marks.tolist()}
     rows = datasets.Dataset.from_dict(columns)
-    return Added(
+    return AddedRows(
         replace(like, rows=rows, source="", source_rows=0, findings=(), decisions=()),
         np.broadcast_to(np.asarray(weights, dtype=np.float64), (len(texts),)).copy(),
         (origin,) * len(texts),
     )
 
 
-def join_added(*parts: Added) -> Added:
+def join_added(*parts: AddedRows) -> AddedRows:
     """Several lots of added rows as one, numbered anew."""
     import datasets
 
     rows = datasets.concatenate_datasets([part.table.rows for part in parts])
     numbers = (-1 - np.arange(len(rows))).tolist()
     rows = rows.remove_columns("row").add_column("row", numbers)
-    return Added(
+    return AddedRows(
         replace(parts[0].table, rows=rows),
         np.concatenate([np.asarray(part.weights) for part in parts]),
         tuple(origin for part in parts for origin in part.origins),

@@ -22,7 +22,7 @@ from holdfast.core.machine import usable_cores
 
 T = TypeVar("T")
 A = TypeVar("A")
-MOST_THREADS = 4
+MAX_THREADS = 4
 
 
 class MapEngine(Protocol):
@@ -32,7 +32,7 @@ class MapEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Threads:
+class ThreadEngine:
     """Threads of this process, with at most two items a thread in flight. Arrow and NumPy do their
     work outside Python's lock."""
 
@@ -53,7 +53,7 @@ class Threads:
 
 
 @dataclass(frozen=True, slots=True)
-class RayMap:
+class RayEngine:
     """Ray Data, on the cluster that ``RAY_ADDRESS`` names, or one that is started on this machine.
 
     What all items share goes to the object store once. Holdfast must be installed on every machine
@@ -61,7 +61,7 @@ class RayMap:
     """
 
     def map(self, work: Callable[[A], T], items: Iterable[A]) -> Iterator[T]:
-        ray = connected()
+        ray = connect_ray()
         import ray.data as ray_data
 
         with warnings.catch_warnings():
@@ -86,15 +86,15 @@ class RayMap:
             yield pickle.loads(row["done"])
 
 
-def engine_here() -> MapEngine:
-    """As many threads as there are processors, at most ``MOST_THREADS`` (each holds a pass in
+def local_engine() -> MapEngine:
+    """As many threads as there are processors, at most ``MAX_THREADS`` (each holds a pass in
     memory), and no more than ``OMP_NUM_THREADS`` says."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    most = int(told) if told.isdigit() and int(told) > 0 else MOST_THREADS
-    return Threads(min(usable_cores(), most, MOST_THREADS))
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    most_threads = int(configured) if configured.isdigit() and int(configured) > 0 else MAX_THREADS
+    return ThreadEngine(min(usable_cores(), most_threads, MAX_THREADS))
 
 
-def connected(address: str | None = None) -> Any:
+def connect_ray(address: str | None = None) -> Any:
     """Ray, connected once a process: to the cluster at ``address`` or ``RAY_ADDRESS``, else to one
     that is started on this machine. Raises ``MachineError`` where that cannot be."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -108,9 +108,9 @@ def connected(address: str | None = None) -> Any:
             "Install it: pip install 'holdfast[ray]'; or use the engine local.",
         ) from error
     if not ray.is_initialized():
-        told = {"address": address} if address else {"include_dashboard": False}
+        arguments = {"address": address} if address else {"include_dashboard": False}
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **told)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise MachineError(
                 "the engine ray",
@@ -122,7 +122,7 @@ def connected(address: str | None = None) -> Any:
     return ray
 
 
-def is_connected() -> bool:
+def is_ray_connected() -> bool:
     """Whether this process is connected to Ray already."""
     ray = sys.modules.get("ray")
     return bool(ray is not None and ray.is_initialized())

@@ -3,8 +3,8 @@
 The two steps of ``words.py``, with numbers that need no vocabulary. A word is the upper 31 bits of
 its hash. Its *code* is its rarity, the logarithm of the number of words in its slot, one of at most
 2^24 (five bits), before 26 bits of the hash: sorted codes begin with a text's rarest words, as the
-exact numbers of ``words.py`` do, and a code below ``ONCE`` occurs once. Two words pass for equal
-with a probability of 1.5e-8; a slot that two words share makes both look a little commoner,
+exact numbers of ``words.py`` do, and a code below ``ONCE_CODE`` occurs once. Two words pass for
+equal with a probability of 1.5e-8; a slot that two words share makes both look a little commoner,
 which moves no verified pair.
 
 Words are hashed straight from Arrow's buffers: no Python string is made of any. A word of at most
@@ -12,13 +12,13 @@ eight bytes is one number; SplitMix64's finaliser, a bijection, makes it look ra
 different words of one length up to eight bytes never share a hash. Longer ones are taken in eights,
 each mixed with what came before; any two of a million collide with a probability of 3e-8.
 
-Candidates come from the buckets of ``near_copies.py`` in bounded passes. A bucket is a pair of a
-text's ``depth`` rarest words (``rare_pairs`` says what that cannot miss). All keys of ten million
+Candidates come from the buckets of ``near_duplicates.py`` in bounded passes. A bucket is a pair of
+a text's ``depth`` rarest words (``rare_pairs`` says what that cannot miss). All keys of ten million
 texts would fill gigabytes, so each pass makes those of one part of the hash space, sorts them in
 place, a number of 64 bits each (hash, depth, row), and compares the texts of a bucket. Passes know
 nothing of each other and may run side by side. A pair is kept where bags and signatures allow it
-(``near_copies.py``); ``windowed`` texts stood in a bucket of more than ``WINDOW`` texts that a
-third word did not make smaller, and met the next ``FEW`` alone.
+(``near_duplicates.py``); ``windowed`` texts stood in a bucket of more than ``MAX_BUCKET`` texts
+that a third word did not make smaller, and met the next ``NEIGHBOURS_IN_LARGE_BUCKET`` alone.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.duplicates.engines import MapEngine
-from holdfast.duplicates.near_copies import (
-    FEW,
-    WINDOW,
-    can_be_near,
+from holdfast.duplicates.near_duplicates import (
+    NEIGHBOURS_IN_LARGE_BUCKET,
+    MAX_BUCKET,
+    has_enough_words,
     differing_words,
-    links_of,
-    mix,
+    similar_pairs_of,
+    mix_bits,
     signatures,
 )
-from holdfast.duplicates.normalise import content_keys, folded, joined_forms, spaced_words
+from holdfast.duplicates.normalise import content_keys, fold_texts, join_forms, spaced_words
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import (
-    BLOCK,
-    CHARACTERS,
+    BLOCK_TEXTS,
+    BLOCK_CHARACTERS,
     I32,
     I64,
     U64,
@@ -62,15 +62,15 @@ from holdfast.duplicates.words import (
     written_words,
 )
 
-ONCE = 1 << 26
-_KEPT_BITS = 31
-_MOST_SLOT_BITS = 24
-_WORDS = 1 << 25
-_EIGHT = 8
+ONCE_CODE = 1 << 26
+_HASH_BITS = 31
+_MAX_SLOT_BITS = 24
+_WORDS_AT_ONCE = 1 << 25
+_BYTES_A_ROUND = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 # Beyond it the rounds of eight bytes would cost more than a digest.
-_ENDLESS = 1024
+_LONGEST_IN_ROUNDS = 1024
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -82,69 +82,70 @@ def read_hashed(texts: Sequence[str], engine: MapEngine) -> HashedTexts:
     lengths, counts = np.empty(n, np.int32), np.empty(n, np.int64)
     words: list[I32] = []
     at = 0
-    for block in engine.map(_read_block, blocks(texts)):
+    for block in engine.map(_read_block, arrow_blocks(texts)):
         here = slice(at, at + len(block[0]))
         keys[here], contents[here], lengths[here], counts[here] = block[:4]
         words.append(block[4])
         at = here.stop
-    return HashedTexts(keys, contents, lengths, _joined(words), starts_of(counts), [])
+    return HashedTexts(keys, contents, lengths, _concatenate(words), starts_of(counts), [])
 
 
-def hashed_bags(read: HashedTexts, rows: I64) -> Bags:
+def hashed_bags(hashed: HashedTexts, rows: I64) -> Bags:
     """The bags of the chosen rows. There is no ``sequence`` and no vocabulary."""
-    flat, starts = take_rows(read.words, read.starts, rows)
+    flat, starts = take_rows(hashed.words, hashed.starts, rows)
     # A few slots a word: a small table is quick to count, and 2^24 is far above any vocabulary.
-    bits = min(_MOST_SLOT_BITS, (4 * len(flat) + 1).bit_length())
+    bits = min(_MAX_SLOT_BITS, (4 * len(flat) + 1).bit_length())
     totals = np.zeros(1 << bits, dtype=np.int64)
-    for begin in range(0, len(flat), _WORDS):
-        slots = _slots(flat[begin : begin + _WORDS], bits)
+    for begin in range(0, len(flat), _WORDS_AT_ONCE):
+        slots = _slots(flat[begin : begin + _WORDS_AT_ONCE], bits)
         totals += np.bincount(slots, minlength=len(totals))
     # The whole logarithm to base 2 of how often each slot's words occur.
     rarity = np.log2(np.maximum(totals, 1)).astype(np.uint8)
-    for begin in range(0, len(flat), _WORDS):
-        part = slice(begin, begin + _WORDS)
-        kept = flat[part] & np.int32(ONCE - 1)
-        flat[part] = (rarity[_slots(flat[part], bits)].astype(np.int32) << 26) | kept
+    for begin in range(0, len(flat), _WORDS_AT_ONCE):
+        part = slice(begin, begin + _WORDS_AT_ONCE)
+        hash_bits = flat[part] & np.int32(ONCE_CODE - 1)
+        flat[part] = (rarity[_slots(flat[part], bits)].astype(np.int32) << 26) | hash_bits
     sorted_rows(flat, starts, flat)
     nothing = np.empty(0, np.int32)
-    return Bags(nothing, flat, starts, read.lengths[rows], ONCE, [])
+    return Bags(nothing, flat, starts, hashed.lengths[rows], ONCE_CODE, [])
 
 
-def blocks(texts: Sequence[str]) -> Iterator[Any]:
-    """The texts as Arrow arrays of at most ``BLOCK`` texts and about ``CHARACTERS`` bytes."""
-    for begin in range(0, len(texts), BLOCK):
-        block = arrow_slice(texts, begin, min(begin + BLOCK, len(texts)))
+def arrow_blocks(texts: Sequence[str]) -> Iterator[Any]:
+    """The texts as Arrow arrays of at most ``BLOCK_TEXTS`` texts and about ``BLOCK_CHARACTERS``
+    bytes."""
+    for begin in range(0, len(texts), BLOCK_TEXTS):
+        block = arrow_slice(texts, begin, min(begin + BLOCK_TEXTS, len(texts)))
         if not len(block):
             continue
         sizes = np.cumsum(pc.binary_length(block).to_numpy(zero_copy_only=False), dtype=np.int64)
-        edges = np.flatnonzero(np.diff(sizes // CHARACTERS) > 0) + 1
+        edges = np.flatnonzero(np.diff(sizes // BLOCK_CHARACTERS) > 0) + 1
         for low, high in zip([0, *edges.tolist()], [*edges.tolist(), len(block)], strict=True):
             yield block[low:high]
 
 
 def _read_block(texts: pa.Array) -> tuple[U64, U64, I32, I64, I32]:
-    fold = folded(texts)
+    fold = fold_texts(texts)
     bare = spaced_words(fold)
     hashes, counts = word_hashes(bare)
     lengths = np.maximum(written_words(fold), counts).astype(np.int32)
-    keys = content_keys(joined_forms(fold, bare))
-    words = (hashes >> np.uint64(64 - _KEPT_BITS)).astype(np.int32)
+    keys = content_keys(join_forms(fold, bare))
+    words = (hashes >> np.uint64(64 - _HASH_BITS)).astype(np.int32)
     return keys, content_keys(texts), lengths, counts, words
 
 
-def _joined(parts: list[I32]) -> I32:
-    whole = np.empty(sum(map(len, parts)), dtype=np.int32)
+def _concatenate(parts: list[I32]) -> I32:
+    flat = np.empty(sum(map(len, parts)), dtype=np.int32)
     at = 0
     for number, part in enumerate(parts):
-        whole[at : at + len(part)] = part
+        flat[at : at + len(part)] = part
         at += len(part)
         # Let go as it is copied: never are all words in memory twice.
-        parts[number] = whole[:0]
-    return whole
+        parts[number] = flat[:0]
+    return flat
 
 
 def _slots(words: I32, bits: int) -> I32:
-    return np.asarray(words >> np.int32(_KEPT_BITS - bits))
+    return np.asarray(words >> np.int32(_HASH_BITS - bits))
 
 
 def word_hashes(spaced: pa.Array) -> tuple[U64, I64]:
@@ -169,23 +170,23 @@ def word_hashes(spaced: pa.Array) -> tuple[U64, I64]:
 
 def hash_spans(data: Bytes, starts: I64, ends: I64) -> U64:
     """A 64-bit hash of each span of bytes ``data[starts[i]:ends[i]]`` [m]."""
-    padded = np.zeros(len(data) + _EIGHT, dtype=np.uint8)
+    padded = np.zeros(len(data) + _BYTES_A_ROUND, dtype=np.uint8)
     padded[: len(data)] = data
     # Eight bytes from any place as one number: a view whose steps are of one byte.
     eights: U64 = np.ndarray((len(data) + 1,), dtype="<u8", buffer=padded.data, strides=(1,))
     rest = ends - starts
-    hashes = mix(rest.astype(np.uint64) * _GOLDEN)
-    endless = np.flatnonzero(rest > _ENDLESS)
-    for one in endless.tolist():
-        digest = hashlib.blake2b(data[starts[one] : ends[one]].tobytes(), digest_size=_EIGHT)
-        hashes[one] = np.frombuffer(digest.digest(), dtype="<u8")[0]
-    going = np.flatnonzero((rest > 0) & (rest <= _ENDLESS))
-    at, rest = starts[going], rest[going]
-    while len(going):
-        unused = np.uint64(8) * (_EIGHT - np.minimum(rest, _EIGHT)).astype(np.uint64)
-        hashes[going] = mix(hashes[going] ^ (eights[at] & (_ALL >> unused)))
-        more = rest > _EIGHT
-        going, at, rest = going[more], at[more] + _EIGHT, rest[more] - _EIGHT
+    hashes = mix_bits(rest.astype(np.uint64) * _GOLDEN)
+    endless = np.flatnonzero(rest > _LONGEST_IN_ROUNDS)
+    for span in endless.tolist():
+        digest = hashlib.blake2b(data[starts[span] : ends[span]].tobytes(), digest_size=_BYTES_A_ROUND)
+        hashes[span] = np.frombuffer(digest.digest(), dtype="<u8")[0]
+    active = np.flatnonzero((rest > 0) & (rest <= _LONGEST_IN_ROUNDS))
+    at, rest = starts[active], rest[active]
+    while len(active):
+        unused = np.uint64(8) * (_BYTES_A_ROUND - np.minimum(rest, _BYTES_A_ROUND)).astype(np.uint64)
+        hashes[active] = mix_bits(hashes[active] ^ (eights[at] & (_ALL_BITS >> unused)))
+        more = rest > _BYTES_A_ROUND
+        active, at, rest = active[more], at[more] + _BYTES_A_ROUND, rest[more] - _BYTES_A_ROUND
     return hashes
 
 
@@ -202,42 +203,42 @@ def buffers(strings: pa.Array) -> tuple[Bytes, I64]:
     return np.frombuffer(data, dtype=np.uint8)[at[0] : at[-1]], at - at[0]
 
 
-AT_ONCE = 1 << 22
+ENTRIES_PER_PART = 1 << 22
 _DEPTH_BITS = 4
-DEEPEST = (1 << _DEPTH_BITS) - 1
-_ROWS = 1 << 20
+MAX_DEPTH = (1 << _DEPTH_BITS) - 1
+_ROWS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class BagSearch:
     """One search. ``limits`` [rows] are the most words that each text may differ in from a longer
-    one; ``depths`` [rows] how many of its rarest words make its buckets; ``marks`` [rows] its
+    one; ``depths`` [rows] how many of its rarest words make its buckets; ``signatures`` [rows] its
     signature. The hash space is in ``parts``, and ``bits`` number the rows."""
 
     bags: Bags
     limits: npt.NDArray[np.int16]
     depths: npt.NDArray[np.int8]
-    marks: U64
+    signatures: U64
     parts: int
     bits: int
 
-    def one_pass(self, part: int) -> tuple[U64, I64]:
+    def search_part(self, part: int) -> tuple[U64, I64]:
         """The pairs of one part of the hash space, and the rows that met only some of a bucket."""
         packed = np.concatenate([np.empty(0, np.uint64), *self._keys(part)])
         packed.sort()
-        packed, sizes = self._shared(packed)
-        small = sizes <= WINDOW
-        found = [self._near(packed[small], WINDOW)]
-        finer, sizes = self._shared(self._third_words(packed[~small]))
-        small = sizes <= WINDOW
-        found.append(self._near(finer[small], WINDOW))
-        found.append(self._near(finer[~small], FEW))
-        return np.unique(np.concatenate(found)), np.unique(self._rows(finer[~small]))
+        packed, sizes = self._in_shared_buckets(packed)
+        small = sizes <= MAX_BUCKET
+        pairs = [self._pairs_within(packed[small], MAX_BUCKET)]
+        finer, sizes = self._in_shared_buckets(self._third_words(packed[~small]))
+        small = sizes <= MAX_BUCKET
+        pairs.append(self._pairs_within(finer[small], MAX_BUCKET))
+        pairs.append(self._pairs_within(finer[~small], NEIGHBOURS_IN_LARGE_BUCKET))
+        return np.unique(np.concatenate(pairs)), np.unique(self._row_numbers(finer[~small]))
 
     def _keys(self, part: int) -> Iterator[U64]:
         bags = self.bags
-        for begin in range(0, len(bags), _ROWS):
-            rows = np.arange(begin, min(begin + _ROWS, len(bags)), dtype=np.int64)
+        for begin in range(0, len(bags), _ROWS_AT_ONCE):
+            rows = np.arange(begin, min(begin + _ROWS_AT_ONCE, len(bags)), dtype=np.int64)
             depths, starts = self.depths[rows], bags.starts[rows]
             for second in range(1, int(depths.max(initial=0))):
                 deep = depths > second
@@ -245,61 +246,61 @@ class BagSearch:
                 rarer = bags.bag[deep_starts + second].astype(np.uint64)
                 for first in range(second):
                     word = bags.bag[deep_starts + first].astype(np.uint64)
-                    keys = mix((word << np.uint64(32)) | rarer)
+                    keys = mix_bits((word << np.uint64(32)) | rarer)
                     # A word that occurs once cannot be common to two texts.
                     here = (word >= bags.once) & (keys & np.uint64(self.parts - 1) == part)
-                    yield self._packed(keys[here], second, deep_rows[here])
+                    yield self._pack(keys[here], second, deep_rows[here])
 
     def _third_words(self, packed: U64) -> U64:
         """The entries again for every later word among the depth's rarest and one more."""
-        second = ((packed >> np.uint64(self.bits)) & np.uint64(DEEPEST)).astype(np.int64)
-        rows, keys = self._rows(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
+        second = ((packed >> np.uint64(self.bits)) & np.uint64(MAX_DEPTH)).astype(np.int64)
+        rows, keys = self._row_numbers(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
         depths = np.minimum(self.depths[rows].astype(np.int64) + 1, self.bags.counts_of(rows))
         # A text of nothing beyond the two words keeps its bucket.
         finer = [packed[depths <= second + 1]]
         for third in range(2, int(depths.max(initial=0))):
             later = (depths > third) & (second < third)
             word = self.bags.bag[self.bags.starts[rows[later]] + third].astype(np.uint64)
-            again = mix(keys[later] ^ mix(word + np.uint64(1)))
-            finer.append(self._packed(again, min(third, DEEPEST), rows[later]))
+            refined_keys = mix_bits(keys[later] ^ mix_bits(word + np.uint64(1)))
+            finer.append(self._pack(refined_keys, min(third, MAX_DEPTH), rows[later]))
         entries = np.concatenate(finer)
         entries.sort()
         return entries
 
-    def _near(self, packed: U64, window: int) -> U64:
+    def _pairs_within(self, packed: U64, window: int) -> U64:
         """The pairs within ``window`` places of one bucket that sizes and signatures allow."""
-        rows, keys = self._rows(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
-        mark, limit = self.marks[rows], self.limits[rows]
+        rows, keys = self._row_numbers(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
+        mark, limit = self.signatures[rows], self.limits[rows]
         count = self.bags.counts_of(rows).astype(np.int32)
-        found = [np.empty(0, np.uint64)]
-        alive = np.arange(len(keys) - 1, dtype=np.int64)
+        pairs = [np.empty(0, np.uint64)]
+        positions = np.arange(len(keys) - 1, dtype=np.int64)
         for step in range(1, window):
-            alive = alive[: np.searchsorted(alive, len(keys) - step)]
-            alive = alive[keys[alive] == keys[alive + step]]
-            if not len(alive):
+            positions = positions[: np.searchsorted(positions, len(keys) - step)]
+            positions = positions[keys[positions] == keys[positions + step]]
+            if not len(positions):
                 break
-            other = alive + step
-            most = np.minimum(limit[alive], limit[other])
+            other = positions + step
+            most = np.minimum(limit[positions], limit[other])
             # Twice: up to so many words on either side.
-            likely = np.bitwise_count(mark[alive] ^ mark[other]) <= 2 * most
-            likely &= np.abs(count[alive] - count[other]) <= most
-            one, two = rows[alive[likely]], rows[other[likely]]
+            likely = np.bitwise_count(mark[positions] ^ mark[other]) <= 2 * most
+            likely &= np.abs(count[positions] - count[other]) <= most
+            one, two = rows[positions[likely]], rows[other[likely]]
             low, high = np.minimum(one, two), np.maximum(one, two)
             # One text may stand in a bucket twice, by two pairs of repeated words.
             apart = low < high
-            found.append(((low << 32) | high)[apart].astype(np.uint64))
-        return np.unique(np.concatenate(found))
+            pairs.append(((low << 32) | high)[apart].astype(np.uint64))
+        return np.unique(np.concatenate(pairs))
 
-    def _packed(self, keys: U64, second: int, rows: I64) -> U64:
+    def _pack(self, keys: U64, second: int, rows: I64) -> U64:
         # The key's upper bits, without those that the part takes: its low ones.
         place = (np.uint64(second) << np.uint64(self.bits)) | rows.astype(np.uint64)
         shift = np.uint64(self.bits + _DEPTH_BITS)
         return np.asarray((keys >> shift << shift) | place)
 
-    def _rows(self, packed: U64) -> I64:
+    def _row_numbers(self, packed: U64) -> I64:
         return np.asarray((packed & np.uint64((1 << self.bits) - 1)).astype(np.int64))
 
-    def _shared(self, packed: U64) -> tuple[U64, I64]:
+    def _in_shared_buckets(self, packed: U64) -> tuple[U64, I64]:
         """Sorted entries without those that are alone in their bucket, and the size of each
         one's."""
         counts = run_lengths(run_starts(packed >> np.uint64(self.bits + _DEPTH_BITS)))
@@ -307,33 +308,33 @@ class BagSearch:
         return packed[sizes > 1], sizes[sizes > 1]
 
 
-def near_pairs(
-    bags: Bags, most: npt.NDArray[Any], wanted: I64, engine: MapEngine
+def pairs_within_limits(
+    bags: Bags, max_differing: npt.NDArray[Any], depth: I64, engine: MapEngine
 ) -> tuple[SimilarPairs, int]:
     """The candidates whose bags differ in no more words than the smaller of their limits, in order;
     and how many rows met only some of a bucket.
 
-    ``most`` [rows] is in how many words each text may differ from a longer one, ``wanted`` [rows]
-    how many of its rarest words make its buckets, at most ``DEEPEST`` and as far as it has so many.
-    Texts that are too short to have near-copies have neither.
+    ``max_differing`` [rows] is in how many words each text may differ from a longer one, ``depth``
+    [rows] how many of its rarest words make its buckets, at most ``MAX_DEPTH`` and as far as it has
+    so many. Texts that are too short to have near-duplicates have neither.
     """
-    able = can_be_near(bags)
-    limits = np.where(able, np.minimum(most, np.iinfo(np.int16).max), -1).astype(np.int16)
-    deep = np.minimum(np.minimum(wanted, bags.counts), DEEPEST)
-    depths = np.where(able, deep, 0).astype(np.int8)
+    is_eligible = has_enough_words(bags)
+    limits = np.where(is_eligible, np.minimum(max_differing, np.iinfo(np.int16).max), -1).astype(np.int16)
+    depth_of_row = np.minimum(np.minimum(depth, bags.counts), MAX_DEPTH)
+    depths = np.where(is_eligible, depth_of_row, 0).astype(np.int8)
     entries = int((depths.astype(np.int64) * (depths - 1) // 2).sum())
-    parts = 1 << max(0, (entries // AT_ONCE).bit_length())
+    parts = 1 << max(0, (entries // ENTRIES_PER_PART).bit_length())
     bits = max(1, (len(bags) - 1).bit_length())
     search = BagSearch(bags, limits, depths, signatures(bags), parts, bits)
-    found = [np.empty(0, np.uint64)]
+    packed_pairs = [np.empty(0, np.uint64)]
     windowed = np.zeros(len(bags), dtype=bool)
-    for pairs, rows in engine.map(search.one_pass, range(parts)):
-        found.append(pairs)
+    for pairs, rows in engine.map(search.search_part, range(parts)):
+        packed_pairs.append(pairs)
         windowed[rows] = True
-    packed = np.unique(np.concatenate(found))
+    packed = np.unique(np.concatenate(packed_pairs))
     first = (packed >> np.uint64(32)).astype(np.int64)
     second = (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
     differing = differing_words(bags, first, second)
-    kept = differing <= np.minimum(limits[first], limits[second])
-    links = links_of(bags, first, second, differing).where(kept)
+    within_limit = differing <= np.minimum(limits[first], limits[second])
+    links = similar_pairs_of(bags, first, second, differing).where(within_limit)
     return links, int(windowed.sum())

@@ -1,6 +1,6 @@
 """The normal form: what is left of a text when case, space and punctuation do not count.
 
-Two texts are *exact copies* when their normal forms are equal. The normal form is
+Two texts are *exact duplicates* when their normal forms are equal. The normal form is
 
 1. Unicode NFKC (full-width letters, ligatures, no-break spaces), letters of Cyrillic and Greek that
    look like Latin ones as those, then lower case;
@@ -28,13 +28,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.data.texts.general import ANY, TO_LATIN
+from holdfast.data.texts.general import LOOK_ALIKE_PATTERN, TO_LATIN
 
 PAIR_MARK = "␟"
 """Stands between the two texts of a pair: a symbol that the normal form keeps."""
 
 # A character of Unicode's private use area, which none of the steps removes.
-_BETWEEN_DIGITS = "\ue000"
+_DIGIT_SEPARATOR = "\ue000"
 _PUNCTUATION = r"\p{P}\p{Cc}\p{Cf}$+<=>^`|~\x{FE00}-\x{FE0F}"
 # RE2's ``\s`` is that of ASCII alone.
 _SPACES = r"\s\p{Z}\x{0085}"
@@ -49,17 +49,17 @@ def to_arrow(texts: Sequence[str]) -> Any:
         return pa.array([t.encode("utf-8", "replace").decode() for t in texts], pa.large_string())
 
 
-def folded(texts: pa.Array) -> pa.Array:
+def fold_texts(texts: pa.Array) -> pa.Array:
     """Step 1: NFKC, look-alike letters in one script, and lower case.
 
     Each letter that looks like a Latin one is taken for it: a row that was written again in such
     letters is a copy of it. Whole texts of those scripts change alike on every side.
     """
     texts = pc.utf8_normalize(texts, "NFKC")
-    alike = pc.match_substring_regex(texts, ANY)
-    if pc.any(alike).as_py():
-        latin = [text.translate(TO_LATIN) for text in texts.filter(alike).to_pylist()]
-        texts = pc.replace_with_mask(texts, alike, pa.array(latin, texts.type))
+    has_look_alikes = pc.match_substring_regex(texts, LOOK_ALIKE_PATTERN)
+    if pc.any(has_look_alikes).as_py():
+        latin = [text.translate(TO_LATIN) for text in texts.filter(has_look_alikes).to_pylist()]
+        texts = pc.replace_with_mask(texts, has_look_alikes, pa.array(latin, texts.type))
     return pc.utf8_lower(texts)
 
 
@@ -67,10 +67,10 @@ def spaced_words(fold: pa.Array) -> pa.Array:
     """Folded texts without punctuation, words still apart: at spaces, and around each letter of a
     script that writes none between words (Chinese, Japanese, Thai …)."""
     # Matches cannot overlap, so the second pass takes what "1.2.3" leaves of the first.
-    kept = _between_digits(_between_digits(fold, r"[\p{P}]+"), r"[\p{P}]+")
+    digits_marked = _mark_between_digits(_mark_between_digits(fold, r"[\p{P}]+"), r"[\p{P}]+")
     # A control character that separates (tab, newline) must not glue its neighbours together.
-    plain = pc.replace_substring_regex(kept, rf"[{_SPACES}]+", " ")
-    bare = pc.replace_substring_regex(plain, rf"[{_PUNCTUATION}]+", "")
+    spaced = pc.replace_substring_regex(digits_marked, rf"[{_SPACES}]+", " ")
+    bare = pc.replace_substring_regex(spaced, rf"[{_PUNCTUATION}]+", "")
     # The scripts concerned are never ASCII: a cheap test spares the expression. ``None``: no texts.
     if pc.all(pc.string_is_ascii(bare)).as_py() in (True, None):
         return bare
@@ -79,18 +79,18 @@ def spaced_words(fold: pa.Array) -> pa.Array:
 
 def normal_forms(texts: pa.Array) -> pa.Array:
     """The normal forms of an Arrow array of strings, as an Arrow array of strings."""
-    fold = folded(texts)
-    return joined_forms(fold, spaced_words(fold))
+    fold = fold_texts(texts)
+    return join_forms(fold, spaced_words(fold))
 
 
-def joined_forms(fold: pa.Array, words: pa.Array) -> pa.Array:
+def join_forms(fold: pa.Array, words: pa.Array) -> pa.Array:
     """The normal forms of texts that are folded, and of whose words (``spaced_words``)."""
     # Twice for the same reason as in ``spaced_words``.
-    marked = _between_digits(_between_digits(words, " +"), " +")
+    marked = _mark_between_digits(_mark_between_digits(words, " +"), " +")
     form = pc.replace_substring(marked, " ", "")
     # For texts of punctuation alone, which have no other form.
-    alone = pc.replace_substring_regex(fold, rf"[{_SPACES}]+", "")
-    return pc.if_else(pc.equal(pc.binary_length(form), 0), alone, form)
+    punctuation_only = pc.replace_substring_regex(fold, rf"[{_SPACES}]+", "")
+    return pc.if_else(pc.equal(pc.binary_length(form), 0), punctuation_only, form)
 
 
 def content_keys(strings: pa.Array) -> npt.NDArray[np.uint64]:
@@ -104,7 +104,7 @@ def content_keys(strings: pa.Array) -> npt.NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-def _between_digits(strings: pa.Array, separators: str) -> pa.Array:
+def _mark_between_digits(strings: pa.Array, separators: str) -> pa.Array:
     return pc.replace_substring_regex(
-        strings, f"([0-9]){separators}([0-9])", rf"\1{_BETWEEN_DIGITS}\2"
+        strings, f"([0-9]){separators}([0-9])", rf"\1{_DIGIT_SEPARATOR}\2"
     )

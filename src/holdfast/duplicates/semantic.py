@@ -4,10 +4,10 @@ A cosine means nothing by itself: any two questions to a bank are alike. So what
 table share is taken off first (``shared_similarity`` s): a pair's *agreement* is (cosine − s) ÷
 (1 − s), 0 of two rows drawn at random and 1 of the same text.
 
-At ``AGREEMENT`` pairs are paraphrases, in tables with little and with much in common: of 27 drawn
-from CR, MR, TREC and BANKING77 at 0.92 … 0.95, where the doubtful ones are, 26 were judged to say
-the same. Numbers that differ, or a negation on one side only, refuse a pair: an encoder hardly sees
-them.
+At ``MIN_AGREEMENT`` pairs are paraphrases, in tables with little and with much in common: of 27
+drawn from CR, MR, TREC and BANKING77 at 0.92 … 0.95, where the doubtful ones are, 26 were judged to
+say the same. Numbers that differ, or a negation on one side only, refuse a pair: an encoder hardly
+sees them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from holdfast.core.records import Ints
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import find_copies
-from holdfast.duplicates.vectors import SimilarPairs, Vectors, near_pairs, shared_similarity
+from holdfast.duplicates.duplicates import find_duplicates
+from holdfast.duplicates.vectors import SimilarPairs, Vectors, similar_pairs, shared_similarity
 from holdfast.duplicates.words import RowTexts
 
-AGREEMENT = 0.92
+MIN_AGREEMENT = 0.92
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nothing|nobody|neither|nor|without|cannot|cant|dont|doesnt|didnt|isnt"
@@ -37,7 +37,7 @@ def paraphrases(
     vectors: Vectors,
     texts: Sequence[str],
     others: tuple[Vectors, Sequence[str]] | None = None,
-    agreement: float = AGREEMENT,
+    agreement: float = MIN_AGREEMENT,
 ) -> SimilarPairs:
     """The pairs of rows that say the same; or, with ``others``, pairs of a row and one of theirs.
 
@@ -47,31 +47,31 @@ def paraphrases(
     shared = shared_similarity(vectors)
     # A table of one text has nothing beyond what it shares.
     if shared >= 1 - 1e-6:
-        none = np.empty(0, dtype=np.int64)
-        return SimilarPairs(none, none, none.astype(np.float32))
-    pool, words = (None, texts) if others is None else others
-    found = near_pairs(vectors, shared + agreement * (1 - shared), pool)
-    kept = [
-        states_alike(texts[a], words[b])
-        for a, b in zip(found.first.tolist(), found.second.tolist(), strict=True)
+        nothing = np.empty(0, dtype=np.int64)
+        return SimilarPairs(nothing, nothing, nothing.astype(np.float32))
+    pool, pool_texts = (None, texts) if others is None else others
+    pairs = similar_pairs(vectors, shared + agreement * (1 - shared), pool)
+    is_paraphrase = [
+        same_numbers_and_negation(texts[a], pool_texts[b])
+        for a, b in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
     ]
-    found = found.where(np.array(kept, dtype=bool))
-    raised = ((found.similarity - shared) / (1 - shared)).astype(np.float32)
-    return SimilarPairs(found.first, found.second, np.minimum(raised, np.float32(1)))
+    pairs = pairs.where(np.array(is_paraphrase, dtype=bool))
+    agreements = ((pairs.similarity - shared) / (1 - shared)).astype(np.float32)
+    return SimilarPairs(pairs.first, pairs.second, np.minimum(agreements, np.float32(1)))
 
 
-def in_other_words(table: Table, first: Ints, other: Table, second: Ints) -> npt.NDArray[np.bool_]:
+def are_no_duplicates(table: Table, first: Ints, other: Table, second: Ints) -> npt.NDArray[np.bool_]:
     """Which pairs of rows, by position, are no copies word for word, exact or near (``copies/``),
     [m]: those are found without a model."""
     if not len(first):
         return np.zeros(0, dtype=bool)
-    ones, at_one = np.unique(first, return_inverse=True)
-    others, at_other = np.unique(second, return_inverse=True)
-    copies = find_copies(RowTexts(table.take(ones), other.take(others)))
-    return np.asarray(copies.groups[at_one] != copies.groups[at_other + len(ones)])
+    first_rows, at_one = np.unique(first, return_inverse=True)
+    second_rows, at_other = np.unique(second, return_inverse=True)
+    duplicates = find_duplicates(RowTexts(table.take(first_rows), other.take(second_rows)))
+    return np.asarray(duplicates.groups[at_one] != duplicates.groups[at_other + len(first_rows)])
 
 
-def states_alike(one: str, other: str) -> bool:
+def same_numbers_and_negation(one: str, other: str) -> bool:
     """Whether two texts hold the same numbers, and both a negation or neither.
 
     >>> states_alike("It costs 5 pounds.", "The price is 5 pounds.")

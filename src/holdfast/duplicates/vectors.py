@@ -1,7 +1,7 @@
 """Which rows are near one another in a space of unit vectors: the search behind semantic copies.
 
 Exact, in blocks of NumPy, up to ``EXACT_ROWS`` rows; above that by a graph of neighbours (the
-package usearch, extra ``neighbours``), which is approximate. ``near_pairs`` is what any other
+package usearch, extra ``neighbours``), which is approximate. ``similar_pairs`` is what any other
 search of candidates stands in for: vectors in, pairs out.
 """
 
@@ -19,11 +19,11 @@ Vectors = npt.NDArray[np.float32]
 EXACT_ROWS = 100_000
 NEIGHBOURS = 10
 # Similarities held at once: 64 MiB of float32.
-CELLS = 1 << 24
+SIMILARITIES_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest:
+class Neighbours:
     """The nearest rows of each row, the nearest first: ``index`` [n, k] and their cosine
     ``similarity`` [n, k]. Places that no row is left for hold −1 and −1.0."""
 
@@ -47,62 +47,62 @@ class SimilarPairs:
         """The pairs that ``mask`` [m] keeps, or those at these places."""
         return SimilarPairs(self.first[mask], self.second[mask], self.similarity[mask])
 
-    def at(self, positions: Ints) -> SimilarPairs:
+    def at_positions(self, positions: Ints) -> SimilarPairs:
         """Pairs of texts by their numbers as pairs of ``positions`` [texts], the lower first."""
         one, other = positions[self.first], positions[self.second]
         return SimilarPairs(np.minimum(one, other), np.maximum(one, other), self.similarity)
 
 
-def nearest(vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None) -> Nearest:
+def nearest_neighbours(vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None) -> Neighbours:
     """The ``k`` nearest rows by cosine of each row, itself left out; or those of ``among``.
 
     ``vectors`` [n, d] and ``among`` [m, d] have unit length. Raises ``MachineError`` where there
     are more than ``EXACT_ROWS`` rows to search and usearch is not installed.
     """
-    own = among is None
+    same_table = among is None
     pool = vectors if among is None else among
-    k = max(0, min(k, len(pool) - own))
+    k = max(0, min(k, len(pool) - same_table))
     if not len(vectors) or not k:
         empty = np.empty((len(vectors), 0))
-        return Nearest(empty.astype(np.int64), empty.astype(np.float32))
+        return Neighbours(empty.astype(np.int64), empty.astype(np.float32))
     if len(pool) > EXACT_ROWS:
-        return _by_graph(vectors, pool, k, own)
+        return _by_graph(vectors, pool, k, same_table)
     index = np.empty((len(vectors), k), dtype=np.int64)
     similarity = np.empty((len(vectors), k), dtype=np.float32)
-    step = max(1, CELLS // len(pool))
+    step = max(1, SIMILARITIES_AT_ONCE // len(pool))
     for start in range(0, len(vectors), step):
         part = slice(start, start + step)
-        cells = vectors[part] @ pool.T
-        if own:
-            cells[np.arange(len(cells)), np.arange(start, start + len(cells))] = -np.inf
-        best = np.argpartition(-cells, k - 1, axis=1)[:, :k]
-        found = np.take_along_axis(cells, best, axis=1)
+        similarities = vectors[part] @ pool.T
+        if same_table:
+            similarities[np.arange(len(similarities)), np.arange(start, start + len(similarities))] = -np.inf
+        best_rows = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
+        best_similarities = np.take_along_axis(similarities, best_rows, axis=1)
         # By position where two are equally near, or the order would be the machine's.
-        order = np.lexsort((best, -found), axis=1)
-        index[part] = np.take_along_axis(best, order, axis=1)
-        similarity[part] = np.take_along_axis(found, order, axis=1)
-    return Nearest(index, similarity)
+        order = np.lexsort((best_rows, -best_similarities), axis=1)
+        index[part] = np.take_along_axis(best_rows, order, axis=1)
+        similarity[part] = np.take_along_axis(best_similarities, order, axis=1)
+    return Neighbours(index, similarity)
 
 
-def near_pairs(
-    vectors: Vectors, least: float, among: Vectors | None = None, k: int = NEIGHBOURS
+def similar_pairs(
+    vectors: Vectors, min_similarity: float, among: Vectors | None = None, k: int = NEIGHBOURS
 ) -> SimilarPairs:
     """The pairs of at least this cosine, the most similar first, of each row with at most its ``k``
     nearest: in a crowd of alike rows each still has a pair, and there are never more than n·k."""
-    return pairs_of(nearest(vectors, k, among), least, own=among is None)
+    return pairs_of(nearest_neighbours(vectors, k, among), min_similarity, same_table=among is None)
 
 
-def pairs_of(found: Nearest, least: float, *, own: bool) -> SimilarPairs:
-    """The pairs in a list of neighbours, the most similar first; ``own`` says that both are of one
-    table."""
-    rows, places = np.nonzero(found.similarity >= least)
-    first, second = rows.astype(np.int64), found.index[rows, places]
-    similarity = found.similarity[rows, places]
-    if own:
+def pairs_of(neighbours: Neighbours, min_similarity: float, *, same_table: bool) -> SimilarPairs:
+    """The pairs in a list of neighbours, the most similar first; ``same_table`` says that both are
+    of one table."""
+    rows, places = np.nonzero(neighbours.similarity >= min_similarity)
+    first, second = rows.astype(np.int64), neighbours.index[rows, places]
+    similarity = neighbours.similarity[rows, places]
+    if same_table:
         first, second = np.minimum(first, second), np.maximum(first, second)
     # A pair of one table is seen from both of its rows.
-    _, once = np.unique(np.column_stack([first, second]), axis=0, return_index=True)
-    order = once[np.lexsort((second[once], first[once], -similarity[once]))]
+    _, unique_pairs = np.unique(np.column_stack([first, second]), axis=0, return_index=True)
+    order = unique_pairs[np.lexsort((second[unique_pairs], first[unique_pairs], -similarity[unique_pairs]))]
     return SimilarPairs(first[order], second[order], similarity[order])
 
 
@@ -120,7 +120,7 @@ def shared_similarity(vectors: Vectors) -> float:
     return float((n * (mean @ mean) - 1) / (n - 1))
 
 
-def _by_graph(vectors: Vectors, pool: Vectors, k: int, own: bool) -> Nearest:
+def _by_graph(vectors: Vectors, pool: Vectors, k: int, same_table: bool) -> Neighbours:
     try:
         from usearch.index import Index
     except ImportError as error:
@@ -132,14 +132,14 @@ def _by_graph(vectors: Vectors, pool: Vectors, k: int, own: bool) -> Nearest:
         ) from error
     index = Index(ndim=pool.shape[1], metric="ip", dtype="f32")
     index.add(np.arange(len(pool), dtype=np.uint64), pool, threads=1)
-    found = index.search(vectors, k + own, threads=1)
-    keys = np.asarray(found.keys, dtype=np.int64)
+    matches = index.search(vectors, k + same_table, threads=1)
+    keys = np.asarray(matches.keys, dtype=np.int64)
     # usearch's distance of inner products is 1 − the product.
-    similarity = 1 - np.asarray(found.distances, dtype=np.float32)
-    if own:
-        self_found = keys == np.arange(len(vectors))[:, None]
+    similarity = 1 - np.asarray(matches.distances, dtype=np.float32)
+    if same_table:
+        is_self = keys == np.arange(len(vectors))[:, None]
         # Where a row did not find itself its last neighbour gives way.
-        self_found[~self_found.any(axis=1), -1] = True
-        keys = keys[~self_found].reshape(len(vectors), k)
-        similarity = similarity[~self_found].reshape(len(vectors), k)
-    return Nearest(keys, similarity)
+        is_self[~is_self.any(axis=1), -1] = True
+        keys = keys[~is_self].reshape(len(vectors), k)
+        similarity = similarity[~is_self].reshape(len(vectors), k)
+    return Neighbours(keys, similarity)

@@ -21,8 +21,8 @@ from holdfast.data.table import Table
 from holdfast.duplicates.normalise import (
     PAIR_MARK,
     content_keys,
-    folded,
-    joined_forms,
+    fold_texts,
+    join_forms,
     spaced_words,
     to_arrow,
 )
@@ -70,7 +70,7 @@ class RowTexts(BlockTexts):
         parts = [pa.array([], pa.large_string())]
         for table in self._tables:
             if begin < min(end, len(table)):
-                parts.append(_read(table, begin, min(end, len(table))))
+                parts.append(_arrow_texts(table, begin, min(end, len(table))))
             begin, end = max(0, begin - len(table)), max(0, end - len(table))
         return pa.concat_arrays(parts)
 
@@ -86,7 +86,7 @@ class ArrowTexts(BlockTexts):
 
     def arrow(self, begin: int, end: int) -> Any:
         """See ``BlockTexts.arrow``."""
-        return _whole(self._strings[begin:end])
+        return _as_large_strings(self._strings[begin:end])
 
 
 def arrow_slice(texts: Sequence[str], begin: int, end: int) -> Any:
@@ -96,18 +96,18 @@ def arrow_slice(texts: Sequence[str], begin: int, end: int) -> Any:
     return to_arrow(texts[begin:end])
 
 
-def _read(table: Table, begin: int, end: int) -> Any:
+def _arrow_texts(table: Table, begin: int, end: int) -> Any:
     rows = table.rows.with_format("arrow")[begin:end]
     if not table.has_pairs:
-        return _whole(rows["text"])
+        return _as_large_strings(rows["text"])
     return pc.binary_join_element_wise(
-        _whole(rows["text"]),
-        _whole(rows["text_pair"]),
+        _as_large_strings(rows["text"]),
+        _as_large_strings(rows["text_pair"]),
         pa.scalar(f" {PAIR_MARK} ", pa.large_string()),
     )
 
 
-def _whole(strings: pa.Array | pa.ChunkedArray) -> pa.Array:
+def _as_large_strings(strings: pa.Array | pa.ChunkedArray) -> pa.Array:
     # One buffer of 32-bit offsets holds 2 GB: longer slices are wider before they are one.
     wide = strings.cast(pa.large_string())
     if isinstance(wide, pa.ChunkedArray):
@@ -118,9 +118,9 @@ def _whole(strings: pa.Array | pa.ChunkedArray) -> pa.Array:
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
-BLOCK = 50_000
-WORDS = 1 << 21
-CHARACTERS = 1 << 23
+BLOCK_TEXTS = 50_000
+BLOCK_WORDS = 1 << 21
+BLOCK_CHARACTERS = 1 << 23
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,65 +164,65 @@ class Bags:
 
 def read_texts(texts: Sequence[str]) -> HashedTexts:
     """Fold, split and number the words of all texts, in blocks."""
-    numbers: dict[str, int] = {}
+    number_of_word: dict[str, int] = {}
     blocks = [
-        _read_block(to_arrow(part), numbers)
-        for at in range(0, len(texts), BLOCK)
-        for part in _of_size(list(texts[at : at + BLOCK]))
+        _read_block(to_arrow(part), number_of_word)
+        for at in range(0, len(texts), BLOCK_TEXTS)
+        for part in _in_parts(list(texts[at : at + BLOCK_TEXTS]))
     ]
     if not blocks:
-        blocks = [_read_block(to_arrow([]), numbers)]
+        blocks = [_read_block(to_arrow([]), number_of_word)]
     keys, contents, lengths, words, counts = (
         np.concatenate([block[part] for block in blocks]) for part in range(5)
     )
-    return HashedTexts(keys, contents, lengths, words, starts_of(counts), list(numbers))
+    return HashedTexts(keys, contents, lengths, words, starts_of(counts), list(number_of_word))
 
 
-def exact_forms(read: HashedTexts) -> tuple[I64, I64]:
+def exact_forms(hashed: HashedTexts) -> tuple[I64, I64]:
     """The number of each text's normal form, by hash [n], and a text for each: the one of the
     most words, then of the lowest content hash."""
-    # By content and never by position: the division must not change when a file is sorted.
-    order = np.lexsort((read.contents, -read.lengths.astype(np.int64), read.keys))
-    keys = read.keys[order]
-    new = run_starts(keys)
+    # By content and never by position: the split must not change when a file is sorted.
+    order = np.lexsort((hashed.contents, -hashed.lengths.astype(np.int64), hashed.keys))
+    keys = hashed.keys[order]
+    is_new = run_starts(keys)
     exact = np.empty(len(keys), dtype=np.int64)
-    exact[order] = np.cumsum(new) - 1
-    return exact, order[new]
+    exact[order] = np.cumsum(is_new) - 1
+    return exact, order[is_new]
 
 
-def make_bags(read: HashedTexts, rows: I64) -> Bags:
+def make_bags(hashed: HashedTexts, rows: I64) -> Bags:
     """The bags of the chosen rows, words numbered by their rarity among these rows."""
-    sequence, starts = take_rows(read.words, read.starts, rows)
-    totals = np.bincount(sequence, minlength=len(read.vocabulary))
-    ties = content_keys(pa.array(read.vocabulary, pa.large_string()))
-    order = np.lexsort((ties, totals))
-    # The vocabulary is that of all texts; words of exact copies alone may be gone.
+    sequence, starts = take_rows(hashed.words, hashed.starts, rows)
+    totals = np.bincount(sequence, minlength=len(hashed.vocabulary))
+    tie_order = content_keys(pa.array(hashed.vocabulary, pa.large_string()))
+    order = np.lexsort((tie_order, totals))
+    # The vocabulary is that of all texts; words of exact duplicates alone may be gone.
     order = order[totals[order] > 0]
-    rank = np.full(len(read.vocabulary), -1, dtype=np.int32)
+    rank = np.full(len(hashed.vocabulary), -1, dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     sequence = rank[sequence]
     once = int(np.count_nonzero(totals == 1))
-    words = [read.vocabulary[number] for number in order]
+    words = [hashed.vocabulary[number] for number in order]
     bag = sorted_rows(sequence, starts, np.empty_like(sequence))
-    return Bags(sequence, bag, starts, read.lengths[rows], once, words)
+    return Bags(sequence, bag, starts, hashed.lengths[rows], once, words)
 
 
 def take_rows(flat: I32, starts: I64, rows: I64) -> tuple[I32, I64]:
     """The chosen rows of a ragged array, with their new starts."""
     counts = starts[rows + 1] - starts[rows]
     ends = starts_of(counts)
-    taken = np.empty(int(ends[-1]), dtype=flat.dtype)
+    selected = np.empty(int(ends[-1]), dtype=flat.dtype)
     for block in row_blocks(ends):
         here = slice(int(ends[block.start]), int(ends[block.stop]))
-        taken[here] = flat[spans(starts[rows[block]], counts[block])]
-    return taken, ends
+        selected[here] = flat[spans(starts[rows[block]], counts[block])]
+    return selected, ends
 
 
 def row_blocks(starts: I64) -> Iterator[slice]:
-    """Slices of whole rows, each of about ``WORDS`` words, so that temporaries stay small."""
+    """Slices of whole rows, each of about ``BLOCK_WORDS`` words, so that temporaries stay small."""
     row = 0
     while row < len(starts) - 1:
-        end = int(np.searchsorted(starts, starts[row] + WORDS, "right")) - 1
+        end = int(np.searchsorted(starts, starts[row] + BLOCK_WORDS, "right")) - 1
         # A row larger than a block is a block of its own.
         end = max(row + 1, end)
         yield slice(row, end)
@@ -253,38 +253,39 @@ def starts_of(counts: Ints) -> I64:
     return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
 
 
-def _of_size(texts: list[str]) -> Iterator[list[str]]:
-    """The texts in parts of about ``CHARACTERS``: their words take many times their length."""
+def _in_parts(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in parts of about ``BLOCK_CHARACTERS``: their words take many times their length.
+    """
     begin = size = 0
     for at, text in enumerate(texts):
         size += len(text)
-        if size > CHARACTERS:
+        if size > BLOCK_CHARACTERS:
             yield texts[begin : at + 1]
             begin, size = at + 1, 0
     if begin < len(texts):
         yield texts[begin:]
 
 
-def _read_block(texts: pa.Array, numbers: dict[str, int]) -> tuple[U64, U64, I32, I32, I32]:
-    fold = folded(texts)
+def _read_block(texts: pa.Array, number_of_word: dict[str, int]) -> tuple[U64, U64, I32, I32, I32]:
+    fold = fold_texts(texts)
     bare = spaced_words(fold)
     split = pc.utf8_split_whitespace(bare)
     words = split.flatten()
     # Python then meets each different word of a block once, not each of its places.
     encoded = words.dictionary_encode()
     local = np.array(
-        [numbers.setdefault(word, len(numbers)) for word in encoded.dictionary.to_pylist()],
+        [number_of_word.setdefault(word, len(number_of_word)) for word in encoded.dictionary.to_pylist()],
         dtype=np.int32,
     )
     flat = local[encoded.indices.to_numpy()]
     # Splitting at space gives an empty word at either end of a text.
-    real = flat != numbers.setdefault("", len(numbers))
+    is_word = flat != number_of_word.setdefault("", len(number_of_word))
     rows = np.repeat(np.arange(len(texts)), pc.list_value_length(split).to_numpy())
-    counts = np.bincount(rows[real], minlength=len(texts)).astype(np.int32)
+    counts = np.bincount(rows[is_word], minlength=len(texts)).astype(np.int32)
     # A script without spaces is one written word and many words here.
     lengths = np.maximum(written_words(fold), counts).astype(np.int32)
-    keys = content_keys(joined_forms(fold, bare))
-    return keys, content_keys(texts), lengths, flat[real], counts
+    keys = content_keys(join_forms(fold, bare))
+    return keys, content_keys(texts), lengths, flat[is_word], counts
 
 
 def written_words(fold: pa.Array) -> I32:

@@ -18,7 +18,7 @@ from holdfast.core import shapes
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Evidence, Remedy, Verdict
 from holdfast.core.run_files import check_folder, seal_folder
 from holdfast.core.run_shapes import MARK, VERDICT
@@ -51,14 +51,14 @@ USUAL = {
 SAVED = "text_classifier.json"
 COPY = "Use a complete copy of what TextClassifier.save wrote."
 NEEDED: dict[str, shapes.Shape] = {
-    "params": shapes.table(shapes.anything),
-    "classes": shapes.each(shapes.anything),
-    "order": shapes.each(shapes.count),
+    "params": shapes.mapping_of(shapes.anything),
+    "classes": shapes.list_of(shapes.anything),
+    "order": shapes.list_of(shapes.count),
     "max_length": shapes.count,
-    "text_columns": shapes.maybe(shapes.each(shapes.text)),
+    "text_columns": shapes.optional(shapes.list_of(shapes.text)),
     "verdict": VERDICT,
 }
-FACTS = shapes.record({**NEEDED, "files": shapes.maybe(shapes.table(MARK))}, tuple(NEEDED))
+FACTS = shapes.record({**NEEDED, "files": shapes.optional(shapes.mapping_of(MARK))}, tuple(NEEDED))
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -204,7 +204,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "Name a folder that TextClassifier.save wrote; holdfast.TrainedRun opens a run.",
             )
         facts = _read_facts(path)
-        with door(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
+        with reading_errors(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
             estimator = cls(**facts["params"])
         saved = load_saved(Path(folder))
         estimator.classes_ = np.asarray(facts["classes"])
@@ -252,7 +252,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, texts: list[object], labels: npt.NDArray[np.generic], groups: Sequence[object] | None
     ) -> Splits:
         from holdfast.data.memory.texts import table_from_texts
-        from holdfast.split.divide import divide
+        from holdfast.split.split_table import split_table
 
         numbers = np.searchsorted(self.classes_, labels)
         table = table_from_texts(
@@ -261,7 +261,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             [str(group) for group in groups] if groups is not None else None,
             rare_below=2,
         )
-        return divide(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
+        return split_table(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
 
     def _keep(self, fitted: FittedModel) -> None:
         from holdfast.models.encoders.network import EncoderClassifier
@@ -344,7 +344,7 @@ def _of_frame(X: object, columns: Sequence[str] | None) -> list[Any]:
 
 def _read_facts(path: Path) -> dict[str, Any]:
     """What ``save`` wrote beside the model, whose files must be those of then."""
-    with door(str(path), ModelError, remedy=COPY):
+    with reading_errors(str(path), ModelError, remedy=COPY):
         facts = shapes.parse_object(path.read_text("utf-8"))
         FACTS(facts, "")
         if sorted(facts["order"]) != list(range(len(facts["classes"]))):

@@ -13,7 +13,7 @@ from holdfast.augment.image_forms import MixedLabels
 from holdfast.augment.registry import all_enrichments, requested_enrichments, input_type
 from holdfast.augment.source import Enriched
 from holdfast.contract.fit import TrainingPlan
-from holdfast.core.decisions import decisions_to, parted, recorded
+from holdfast.core.decisions import decisions_to, decisions_and_findings, record_decisions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
@@ -22,7 +22,7 @@ from holdfast.fits.augmentation import enriched
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_of, settle
 from holdfast.methods.replay import ReplaySource
-from holdfast.plan.defaults import FINETUNE, asked_of, method_parts, method_settings
+from holdfast.plan.defaults import FINETUNE, conflict_query, method_parts, method_settings
 from holdfast.recipe.resolution import resolve_recipe
 from holdfast.training.plan import EveryRow, OnePass, Phase, Plan, terms_of_rows
 from holdfast.training.restore import Settings
@@ -119,9 +119,9 @@ class FitAdditions:
 
     def told(self, notches: int) -> tuple[Decision | Finding, ...]:
         """What is known of rows enriched by so many notches more."""
-        with recorded() as log:
+        with record_decisions() as log:
             enriched(*self._asked(notches))
-        decisions, findings = parted(log)
+        decisions, findings = decisions_and_findings(log)
         return (*decisions, *findings)
 
     def _check(
@@ -139,7 +139,7 @@ class FitAdditions:
         if parts.stages:
             raise RecipeError(where, "has a phase of its own, which comes first", None)
         # What a method needs of the model it says here, before it is made for it.
-        with recorded():
+        with record_decisions():
             parts.prepares(self._ready.loaded)
         mine = self.listeners(name, settings)
         joins = parts.terms or parts.source or parts.stepper or parts.beside or mine
@@ -153,7 +153,7 @@ class FitAdditions:
         if method.needs_general and self._ready.splits.general_rows is None:
             raise RecipeError(where, "needs general rows, and none were prepared", None)
         parts_of({**known, **on, name: settings})
-        asked = asked_of(self._ready.recipe)
+        asked = conflict_query(self._ready.recipe)
         refuse(replace(asked, methods={**asked.methods, **on, name: settings}))
         ordinary = all(
             isinstance(_inner(phase.source), EveryRow) and isinstance(phase.stepper, OnePass)

@@ -21,8 +21,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import DECODERS, OF_PICTURES, TAGGERS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import DECODER_TASKS, IMAGE_TASKS, TAGGING_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.models.base import Loaded
 from holdfast.recipe import Recipe
@@ -53,7 +53,7 @@ def enriched(
     Raises ``RecipeError`` where an enrichment does not fit the task, ``MachineError`` where what it
     needs is missing.
     """
-    if recipe.task in OF_PICTURES:
+    if recipe.task in IMAGE_TASKS:
         return _with_pictures(plan, sides, recipe)
     asked = check_enrich(recipe.enrich, "text")
     if not asked:
@@ -95,9 +95,9 @@ def text_forms(
 
 def _refuse_where_words_are_bound(table: Table, recipe: Recipe, name: str) -> None:
     """Tags belong to words, and a plain text that a model learns to go on with is all answer."""
-    if recipe.task in TAGGERS:
+    if recipe.task in TAGGING_TASKS:
         why = "the tags belong to the words as they stand"
-    elif recipe.task in DECODERS and "[]" in table.rows[:1]["turns"]:
+    elif recipe.task in DECODER_TASKS and "[]" in table.rows[:1]["turns"]:
         why = "of plain text every token is learned, so that a changed one would be learned too"
     else:
         return
@@ -122,11 +122,11 @@ def _notify_of_forms(name: str, one: object, found: FormSurvey) -> None:
     changed, lost = found.changed[name], sum(found.kept[name].values())
     told = [
         "set by you",
-        f"{changed} of {counted(found.rows, 'training row')} looked at come out otherwise",
+        f"{changed} of {count_phrase(found.rows, 'training row')} looked at come out otherwise",
     ]
     if lost:
         why = ", ".join(f"{what} {count}" for what, count in found.kept[name].items())
-        told.append(f"{counted(lost, 'form')} fall back to the row ({why})")
+        told.append(f"{count_phrase(lost, 'form')} fall back to the row ({why})")
     if name in found.alike:
         told.append(f"the median likeness of meaning is {found.alike[name]:.2f}")
         before, after = found.shown[name]
@@ -136,7 +136,7 @@ def _notify_of_forms(name: str, one: object, found: FormSurvey) -> None:
     share = changed / max(1, found.rows)
     if share >= LEAST_CHANGED:
         return
-    why = f", {counted(lost, 'form')} lost meaning" if lost else ""
+    why = f", {count_phrase(lost, 'form')} lost meaning" if lost else ""
     because = f"enrich.{name} changes {changed} of {found.rows} rows that were looked at{why}"
     remedy = f"Leave enrich.{name} out, or look whether it is made for this language."
     notify(Finding("idle_enrichment", "warn", 1 - share, found.rows - changed, (), because, remedy))

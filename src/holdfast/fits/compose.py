@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract.fit import TaskDefinition, PreparedData, EncodedSplits, TrainingPlan, class_count
-from holdfast.core.decisions import notify, parted, recorded
+from holdfast.core.decisions import notify, decisions_and_findings, record_decisions
 from holdfast.core.errors import Defect, RecipeError
-from holdfast.core.machine import processes
+from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enriched
@@ -31,15 +31,15 @@ from holdfast.models.fresh import fresh
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import adapter_settings
-from holdfast.plan.chunks import choose_chunks
+from holdfast.plan.chunks import choose_chunk_loss
 from holdfast.plan.defaults import (
     FINETUNE,
     method_parts,
-    phases_of,
-    resolve,
-    unused,
-    unusual,
-    useless,
+    plan_phases,
+    resolve_settings,
+    unused_settings,
+    unusual_settings,
+    useless_methods,
     usual_rates,
 )
 from holdfast.plan.memory import check_fit, refuse_clearly_too_large
@@ -75,27 +75,27 @@ def make_ready(
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
     recipe = prepared.with_settings(settings)
-    with recorded() as of_weights:
+    with record_decisions() as of_weights:
         parts = _parts(prepared, train, valid, recipe)
     loaded, sides, sizes = parts.loaded, parts.sides, parts.sizes
-    with recorded() as of_settings:
+    with record_decisions() as of_settings:
         resolved = _resolved(parts, recipe)
-    with recorded() as of_plan:
+    with record_decisions() as of_plan:
         plan = _planned(parts, resolved, planned_for or len(train))
-    with recorded() as of_forms:
+    with record_decisions() as of_forms:
         forms = enriched(plan, prepared.definition, loaded, sides, resolved)
-    with recorded() as of_machine:
+    with record_decisions() as of_machine:
         ready = _training_plan(parts, resolved, forms, kept_in)
     resolved, plan = ready.recipe, ready.plan
-    of_rows = parted(of_forms)
-    decisions, findings = parted(
+    of_rows = decisions_and_findings(of_forms)
+    decisions, findings = decisions_and_findings(
         (
             *loaded.decisions,
             *prepared.notes,
-            *unusual(resolved, sizes[0], loaded.defaults),
-            *unused(resolved, plan.phases),
+            *unusual_settings(resolved, sizes[0], loaded.defaults),
+            *unused_settings(resolved, plan.phases),
             *of_settings,
-            *useless(resolved, plan.phases),
+            *useless_methods(resolved, plan.phases),
             *of_weights,
             *of_rows[0],
             *of_machine,
@@ -138,11 +138,11 @@ def _training_plan(
     # Asked before anything is passed through the network.
     refuse_clearly_too_large(network, plan.phases, shards=_shards(recipe))
     _check_half(recipe, plan)
-    with recorded() as of_pass:
+    with record_decisions() as of_pass:
         choose_attention(network, learnt, recipe.train.pack)
         metric = _metric(recipe, definition, len(prepared.rows.classes))
         watch = definition.choose_samples(loaded, sides, recipe, plan.probe_rows) if watches(recipe) else None
-        recipe, of_loss = choose_chunks(recipe, loaded, learnt, plan.phases)
+        recipe, of_loss = choose_chunk_loss(recipe, loaded, learnt, plan.phases)
         notify(*of_loss)
         task = definition.make_task(loaded, sides.train_rows.table, recipe, metric)
         plan = _with_teacher(plan, parts, recipe, task)
@@ -171,7 +171,7 @@ def _training_plan(
 
 
 def _shards(recipe: ResolvedRecipe) -> int:
-    return processes() if recipe.train.shard == "full" else 1
+    return process_count() if recipe.train.shard == "full" else 1
 
 
 def _check_half(recipe: ResolvedRecipe, plan: Plan) -> None:
@@ -238,7 +238,7 @@ def _added(
 ) -> tuple[Examples | None, Examples | None]:
     """The added rows that this fit learns from, with their weights; and they behind ``train``."""
     lot, examples = prepared.added, prepared.added_examples
-    chosen = lot.of(origins) if lot is not None else np.zeros(0, dtype=np.int64)
+    chosen = lot.positions_of(origins) if lot is not None else np.zeros(0, dtype=np.int64)
     if lot is None or examples is None or not len(chosen):
         return None, None
     assert isinstance(train, GrowingExamples)
@@ -263,7 +263,7 @@ def _resolved(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
     if recipe.model.freeze is not None:
         # A fit may freeze otherwise than the loader would.
         settings.pop("freeze", None)
-    recipe, chosen = resolve(recipe, parameters, rows, loaded.defaults, classes)
+    recipe, chosen = resolve_settings(recipe, parameters, rows, loaded.defaults, classes)
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
     notify(*chosen)
@@ -290,7 +290,7 @@ def _planned(parts: _FitParts, recipe: ResolvedRecipe, rows: int) -> Plan:
     """The phases of a fit on so many training ``rows``, and where the run looks at itself."""
     prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
     parameters, _, classes = parts.sizes
-    planned = phases_of(recipe, parameters, rows, loaded.defaults, classes)
+    planned = plan_phases(recipe, parameters, rows, loaded.defaults, classes)
     phases = tuple(phase.for_rows(sides.train, prepared.rows.classes) for phase in planned)
     for phase in phases:
         check_phase(phase)
@@ -333,7 +333,7 @@ def _notify_of_added_rows(prepared: PreparedData, recipe: ResolvedRecipe) -> Non
     lot = prepared.added
     if lot is None:
         return
-    chosen = lot.of(recipe.train.added)
+    chosen = lot.positions_of(recipe.train.added)
     if not len(chosen):
         notify(Decision("added rows", "none", "train.added leaves all of them out"))
         return

@@ -138,7 +138,7 @@ def cross_fit(
         labels_of(ready.train),
         folds,
         seed_of(prepared),
-        names=prepared.rows.classes,
+        class_names=prepared.rows.classes,
     )
     runs: list[FoldRun] = []
     before = 0.0
@@ -149,10 +149,10 @@ def cross_fit(
             file = fold_file(kept_in, place, fold.number)
             state = file.load(*UNUSED) if place.resume else None
             if state is None:
-                of_fold = Fold(rows[fold.train], rows[fold.held], fold.number)
-                own = extend(of_fold.train, of_fold.held) if extend else prepared
+                of_fold = Fold(rows[fold.train], rows[fold.held_out], fold.number)
+                own = extend(of_fold.train, of_fold.held_out) if extend else prepared
                 with decisions_to(None):
-                    run = replace(_run_fold(own, of_fold, ready, accelerator), held=fold.held)
+                    run = replace(_run_fold(own, of_fold, ready, accelerator), held=fold.held_out)
                 file.save(run.to_state())
             else:
                 run = FoldRun.from_state(state)
@@ -192,7 +192,7 @@ def _run_fold(
     """One fold's run, from the loaded weights, by the settings of the ``whole``."""
     start = time.perf_counter()
     own = replace(prepared, recipe=recipe_of_fold(whole))
-    ready = make_ready(own, fold.train, fold.held, planned_for=len(whole.train))
+    ready = make_ready(own, fold.train, fold.held_out, planned_for=len(whole.train))
     share = len(fold.train) / len(whole.train)
     ready = replace(ready, plan=plan_of_fold(ready.plan, whole.plan, share))
     job, of_kind = make_job(ready, accelerator)
@@ -202,7 +202,7 @@ def _run_fold(
     (refit,) = of_kind
     return FoldRun(
         fold.number,
-        fold.held,
+        fold.held_out,
         tuple(trained.history),
         probe_logits(fitted, ready.valid, np.arange(len(ready.valid))),
         refit.curve,

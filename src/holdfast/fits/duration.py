@@ -18,7 +18,7 @@ import numpy as np
 
 from holdfast.contract.predictions import PREDICTED_TRAIN_ROWS, MOST_HEARD
 from holdfast.contract.written_text import COMPARED
-from holdfast.core.tasks import DECODERS, LABELLED_TEXTS, WRITERS
+from holdfast.core.tasks import DECODER_TASKS, LABELLED_TEXT_TASKS, GENERATIVE_TASKS
 from holdfast.data.texts.general import passages
 from holdfast.models.compute.prefix import evaluation_mode
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
@@ -44,7 +44,7 @@ def seconds_after(
     the texts of one evaluation (``evaluation``; 0 where none are written there)."""
     recipe, tuned_and_base = ready.recipe, 2
     train, valid = len(ready.train), len(ready.valid)
-    writes = recipe.task in WRITERS
+    writes = recipe.task in GENERATIVE_TASKS
     # The saved model, the one that it began from, and once more for the baseline of classes.
     scoring: float = test_rows * (tuned_and_base if writes else 3)
     if recipe.model.quantize != "none":
@@ -56,9 +56,9 @@ def seconds_after(
             scoring += min(FEW_SHOT_ROWS, test_rows) * (1 + recipe.probes.shots)
         heard = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
         probes += tuned_and_base * heard
-    if recipe.task in (*DECODERS, *LABELLED_TEXTS):
+    if recipe.task in (*DECODER_TASKS, *LABELLED_TEXT_TASKS):
         probes += tuned_and_base * _rows_of(passages(), ready)
-    if recipe.task in DECODERS:
+    if recipe.task in DECODER_TASKS:
         pairs = [pair for of in general_items().values() for pair in of]
         scoring += tuned_and_base * _rows_of([text for pair in pairs for text in pair], ready)
     parts = {"scoring": scoring * a_row, "texts": 0.0, "probes": probes * a_row, "evaluation": 0.0}
@@ -91,7 +91,7 @@ def _seconds_of_texts(
     batches = 2 * (train + test) + (test if recipe.probes.shots else 0)
     batches += 0 if ready.watch else valid
     own = batches * (prefill + samples.new_tokens * token)
-    if recipe.task not in DECODERS:
+    if recipe.task not in DECODER_TASKS:
         return own, 0.0
     each = prefill + COMPARED * TOKENS_A_WORD * token
     # Training rows by both models, and validation rows by the tuned one.

@@ -21,7 +21,7 @@ from holdfast.control.stop_rules import EndsAt
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints
-from holdfast.data.scratch import goes_with, scratch_file
+from holdfast.data.scratch import remove_with, scratch_file
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.compose import make_ready
 from holdfast.fits.duration import seconds_after
@@ -336,7 +336,7 @@ def _cache(ready: TrainingPlan, folder: Path | None) -> PrefixCache | None:
         return PrefixCache(ready.prefix, folder)
     place = scratch_file("prefix", "")
     cache = PrefixCache(ready.prefix, place)
-    goes_with(cache, place)
+    remove_with(cache, place)
     return cache
 
 

@@ -19,7 +19,7 @@ from holdfast.contract.fit import TrainingPlan
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.input_errors import reason
-from holdfast.core.machine import processes
+from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Ints
 from holdfast.models.base import Network
 from holdfast.models.compute.prefix import Prefix, frozen_prefix, train_mode
@@ -257,7 +257,7 @@ def passes_of(plan: Plan, train_rows: int, valid_rows: int) -> int:
 
 
 def _refusal(task: TrainingTask) -> PrefixEntry | None:
-    if processes() > 1:
+    if process_count() > 1:
         return PrefixEntry("several processes train together, and each would fill files of its own")
     if getattr(task, "pack", False):
         return PrefixEntry("rows share a line (train.pack), in company that changes")

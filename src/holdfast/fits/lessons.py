@@ -21,10 +21,10 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import LABELLED_TEXTS, WRITERS
+from holdfast.core.tasks import LABELLED_TEXT_TASKS, GENERATIVE_TASKS
 from holdfast.core.updates import ForwardPass, logits_of
-from holdfast.core.wording import counted
-from holdfast.data.table import Added, Table, added_texts
+from holdfast.core.wording import count_phrase
+from holdfast.data.table import AddedRows, Table, added_texts
 from holdfast.fits.augmentation import places_of
 from holdfast.fits.teachers import (
     RowAnswers,
@@ -35,11 +35,11 @@ from holdfast.fits.teachers import (
     teachers_of,
 )
 from holdfast.methods.teacher import DistillationLoss, Problem, TeacherOutputs
-from holdfast.plan.defaults import PASSIVE
+from holdfast.plan.defaults import PASSIVE_POLICIES
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 from holdfast.tasks.tags.losses import EncodedWords
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Lessons:
         """See ``ready.Teaches``."""
         wanted = recipe.distill
         lot, own = prepared.added, len(sides.train)
-        chosen = np.zeros(0, np.int64) if lot is None else lot.of(recipe.train.added)
+        chosen = np.zeros(0, np.int64) if lot is None else lot.positions_of(recipe.train.added)
         bare = 0 if lot is None else sum(lot.origins[int(i)] == ORIGIN for i in chosen)
         labelled = own + len(chosen) - bare
         scaled = self.problem == "number"
@@ -194,7 +194,7 @@ def with_lessons(prepared: PreparedData, divided: Divided) -> PreparedData:
         answered = Decision("teacher's answers", "asked at every update", live)
     else:
         rows = _said(teachers, prepared.rows, prepared.examples)
-        size = f"{counted(len(prepared.rows), 'row')} by {counted(len(runs), 'teacher')}"
+        size = f"{count_phrase(len(prepared.rows), 'row')} by {count_phrase(len(runs), 'teacher')}"
         because = f"{size}: what is said of a row is the same each time"
         answered = Decision("teacher's answers", "asked once", because)
         lessons = replace(lessons, rows=rows)
@@ -219,7 +219,7 @@ def _planned(prepared: PreparedData, divided: Divided) -> PreparedData:
     recipe = prepared.recipe
     if "contrast" not in recipe.methods:
         recipe = recipe.with_changes(methods={"contrast": False})
-    if recipe.train.epochs is None and recipe.task not in WRITERS:
+    if recipe.train.epochs is None and recipe.task not in GENERATIVE_TASKS:
         n = max(1, len(divided.splits.train))
         more = 0 if prepared.added is None else len(prepared.added)
         least = next(passes for rows, passes in PASSES if rows is None or n <= rows)
@@ -243,7 +243,7 @@ def check_teachers(runs: Sequence[Path], recipe: Recipe) -> None:
 
 
 def _of_texts(prepared: PreparedData) -> bool:
-    return prepared.recipe.task in LABELLED_TEXTS
+    return prepared.recipe.task in LABELLED_TEXT_TASKS
 
 
 def _asked_live(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
@@ -253,9 +253,9 @@ def _asked_live(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
     """
     recipe = prepared.recipe
     forms = [name for name, asked in recipe.enrich.items() if asked is not False]
-    acts = recipe.control.policy not in PASSIVE
+    acts = recipe.control.policy not in PASSIVE_POLICIES
     differs = next((why for one in teachers if (why := one.differs(prepared))), None)
-    if recipe.task in WRITERS:
+    if recipe.task in GENERATIVE_TASKS:
         if differs is None:
             return "of each target token there is a number for every word of the vocabulary"
         rule = f"cannot be compared token by token: {differs}"
@@ -310,13 +310,13 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
 
 def refuse_unlabelled(recipe: Recipe) -> None:
     """Refuse unlabelled rows of a task for which no teacher gives them labels here."""
-    if recipe.data.unlabelled is not None and recipe.task not in LABELLED_TEXTS:
+    if recipe.data.unlabelled is not None and recipe.task not in LABELLED_TEXT_TASKS:
         rule = f"is not built for {recipe.task} with a teacher: it needs texts with a class, "
         rule += "several labels or a number each"
         raise RecipeError("data.unlabelled", rule, recipe.data.unlabelled, "Leave it out.")
 
 
-def _labelled(prepared: PreparedData, lessons: Lessons, texts: Sequence[str]) -> Added:
+def _labelled(prepared: PreparedData, lessons: Lessons, texts: Sequence[str]) -> AddedRows:
     import datasets
 
     like = prepared.rows
@@ -356,7 +356,7 @@ def refuse_seen(run: Path, divided: Divided) -> None:
     if shared.any():
         raise RunError(
             str(run),
-            f"had {counted(int(shared.sum()), 'row')} to learn from, or to be judged by, that "
+            f"had {count_phrase(int(shared.sum()), 'row')} to learn from, or to be judged by, that "
             "this student would be scored on",
             None,
             "Teachers need the same test rows: train them on one division (data.split.seed), or "
@@ -377,11 +377,11 @@ def _teacher_rows(run: Path) -> tuple[Any, Any]:
     import pyarrow.compute as pc
     import pyarrow.parquet as parquet
 
-    from holdfast.core.input_errors import door
-    from holdfast.core.run_files import RESTORE, check_files, read_result
+    from holdfast.core.input_errors import reading_errors
+    from holdfast.core.run_files import RESTORE_REMEDY, check_files, read_result
 
     path = run / SPLITS
-    with door(str(path), RunError, remedy=RESTORE):
+    with reading_errors(str(path), RunError, remedy=RESTORE_REMEDY):
         check_files(run, read_result(run), [SPLITS])
         found = parquet.read_table(path, columns=["split", "text_key"])
         found = found.filter(pc.is_valid(found["text_key"]))

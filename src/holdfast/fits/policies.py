@@ -29,12 +29,12 @@ from holdfast.control.stop_rules import Costs, StoppingRule, planned_learning
 from holdfast.core.actions import ACTIONS, Continue, HalveBatch
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Snapshot
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.fits.additions import FitAdditions
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.optimizers import build_schedule, ends_low
 from holdfast.models.layers import count_parameters
-from holdfast.plan.defaults import PASSIVE, measured_phases
+from holdfast.plan.defaults import PASSIVE_POLICIES, benchmarked_phases
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.training.loop import Trained
 from holdfast.training.plan import Phase
@@ -69,7 +69,7 @@ def deciders(
     """Which checkpoint is kept, and who advises the run: a policy that acts, the rule that stops
     it, or nobody. ``listeners`` are those of its kind of task."""
     choose, policy = choice(ready, listeners), ready.recipe.control.policy
-    if policy in PASSIVE:
+    if policy in PASSIVE_POLICIES:
         return choose, None if policy == "off" else stopping_rule(ready)
     rules = stopping_rule(ready), stopping_rule(ready, waits=False)
     acting = Controller(load_policy(policy), *rules, choose, course_of(ready, additions))
@@ -109,7 +109,7 @@ def what_it_can(ready: TrainingPlan, additions: FitAdditions) -> Can:
         methods=methods,
         notches=notches,
         frozen=network.adapter is None and not all(p.requires_grad for p in may),
-        pictures=ready.recipe.task in OF_PICTURES,
+        pictures=ready.recipe.task in IMAGE_TASKS,
         layers=tuple(name for name, learning in learns.items() if learning and name != "head"),
         falls=ends_low(ready.plan.phases[-1].schedule),
     )
@@ -260,7 +260,7 @@ def is_measured(
     kind of model, of ``sizes`` (parameters, training rows, classes), and that recipe was measured:
     to gain over its linear probe, and to be better where ``newest_unless_worse`` chooses."""
     parameters, rows, classes = sizes
-    usual = measured_phases(recipe, parameters, rows, model, classes)
+    usual = benchmarked_phases(recipe, parameters, rows, model, classes)
     if usual is None:
         return False
     learning = [float(planned_rates(one).sum()) for one in (phases, usual)]

@@ -23,23 +23,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import RecipeError, SplitError
-from holdfast.core.machine import processes
+from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.core.tasks import LABELLED_TEXTS
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.fits.cross_fitting import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
-from holdfast.plan.defaults import PASSIVE
+from holdfast.plan.defaults import PASSIVE_POLICIES
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.split.folds import Fold, make_folds, set_aside
+from holdfast.split.folds import Fold, make_folds, holdout_split
 from holdfast.tasks.classes.classifier import kept_temperature
 from holdfast.training.checkpoint import SealedFile
 
@@ -61,7 +61,7 @@ def learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
 
     Raises ``RecipeError`` where folds are asked for that these rows cannot have.
     """
-    with recorded() as log:
+    with record_decisions() as log:
         learning = _learning_of(recipe, divided)
     return replace(learning, prepared=with_log(learning.prepared, log))
 
@@ -148,7 +148,7 @@ def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
     recipe, columns = prepared.recipe, prepared.rows.columns
     data, one_class = recipe.data, columns.one_class
-    if recipe.task not in LABELLED_TEXTS or not one_class:
+    if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
         of = recipe.task if one_class else f"data.label_kind={columns.label_kind}"
         return f"does not exist for {of} yet: it needs texts with one class each"
     given = [table.source for table in divided.given]
@@ -165,14 +165,14 @@ def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
         "data.split.stable": data.split.stable,
         "train.max_minutes": recipe.train.max_minutes is not None,
         # A policy that acts goes by the looks of its own run; the folds have looks of theirs.
-        f"control.policy={policy}": policy not in PASSIVE,
+        f"control.policy={policy}": policy not in PASSIVE_POLICIES,
         # The layers would be chosen by labels of the rows that each fold is to answer.
         "model.freeze=auto": recipe.model.freeze == AUTO,
     }
     found = [name for name, there in hindering.items() if there]
     if found:
         return f"does not go together with {' and '.join(found)}"
-    return "needs a single process" if processes() > 1 else None
+    return "needs a single process" if process_count() > 1 else None
 
 
 def against_dealing(recipe: Recipe, divided: Divided) -> str | None:
@@ -287,15 +287,15 @@ def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
     seed = derive_seed(prepared.recipe.seed, "outer folds")
     names = prepared.rows.classes
     with _named(f"the {FOLDS} outer folds that make the score at data.split.test=0"):
-        folds = make_folds(units, labels, FOLDS, seed, names=names)
+        folds = make_folds(units, labels, FOLDS, seed, class_names=names)
     for fold in folds:
         with _named(f"the rows of {FOLDS - 1} of the {FOLDS} outer folds (data.split.test=0)"):
             if learning.folds:
                 inner = units[fold.train], labels[fold.train]
-                make_folds(*inner, learning.folds, seed_of(prepared), names=names)
+                make_folds(*inner, learning.folds, seed_of(prepared), class_names=names)
             else:
                 _inner(learning, rows[fold.train])
-    return tuple(Fold(rows[f.train], rows[f.held], f.number) for f in folds)
+    return tuple(Fold(rows[f.train], rows[f.held_out], f.number) for f in folds)
 
 
 @contextlib.contextmanager
@@ -334,10 +334,10 @@ def answer_outer(
             fields = {name: getattr(found, name) for name in FoldLogits.__slots__}
             file.save({name: torch.as_tensor(field) for name, field in fields.items()})
             seconds = time.perf_counter() - start
-            right = float((found.logits.argmax(axis=1) == labels[fold.held]).mean())
+            right = float((found.logits.argmax(axis=1) == labels[fold.held_out]).mean())
             because = (
                 f"{len(fold.train)} other rows made a model anew, in {seconds:.0f} s; of these "
-                f"{len(fold.held)} rows, which chose nothing of it, it answers {right:.1%} rightly"
+                f"{len(fold.held_out)} rows, which chose nothing of it, it answers {right:.1%} rightly"
             )
             what = f"outer fold {fold.number + 1} of {len(folds)}"
             notify(Decision(what, "scored", because, prominent=True))
@@ -352,8 +352,8 @@ def _answer(learning: LearningRows, fold: Fold, recipe: ResolvedRecipe) -> FoldL
     fitted = _fit(learning, fold.train, recipe)
     examples = learning.prepared.examples
     # Before the probe, for which the network's memory is used.
-    logits = fitted.measure(examples, fold.held)[1] / kept_temperature(fitted)
-    return FoldLogits(fold.held, logits, probe_logits(fitted, examples, fold.held))
+    logits = fitted.measure(examples, fold.held_out)[1] / kept_temperature(fitted)
+    return FoldLogits(fold.held_out, logits, probe_logits(fitted, examples, fold.held_out))
 
 
 def _fit(learning: LearningRows, rows: Ints, recipe: ResolvedRecipe) -> FittedModel:
@@ -374,7 +374,7 @@ def _inner(learning: LearningRows, rows: Ints) -> tuple[Ints, Ints]:
     share = len(learning.valid) / len(learning.everything)
     seed = derive_seed(prepared.recipe.seed, "inner division")
     labels, names = _labels(learning)[rows], prepared.rows.classes
-    train, valid = set_aside(prepared.units[rows], labels, share, seed, names=names)
+    train, valid = holdout_split(prepared.units[rows], labels, share, seed, class_names=names)
     return rows[train], rows[valid]
 
 

@@ -21,14 +21,14 @@ from holdfast.core.errors import InputError
 from holdfast.core.events import Monitor
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
-from holdfast.core.tasks import DECODERS, WRITERS
+from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
 from holdfast.models.adapters.adapter import home_of
 from holdfast.models.adapters.targets import find_targets
 from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.monitor.remedies import FIXED
-from holdfast.plan.defaults import resolve
+from holdfast.plan.defaults import resolve_settings
 from holdfast.prepare.general import methods_with_general, needs_rows
 from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe, override
@@ -109,12 +109,12 @@ def with_texts(fitted: FittedModel) -> FittedModel:
     """
     ready, job, trained = fitted.training_plan, fitted.job, fitted.trained
     recipe = ready.recipe
-    writes = recipe.task in WRITERS and recipe.generate.rows
+    writes = recipe.task in GENERATIVE_TASKS and recipe.generate.rows
     if not writes or recipe.model.adapter.kind == "prompt":
         return fitted
     with stage("generating validation texts"):
         shares = trained.history[-1].outputs or _validation_texts(fitted)
-        if recipe.task in DECODERS:
+        if recipe.task in DECODER_TASKS:
             fitted, shares = _completions(fitted, shares)
     if not shares or shares == trained.history[-1].outputs:
         return fitted
@@ -174,10 +174,10 @@ def check_settings(
     check_names(changed)
     definition.refuse(changed)
     # Parameters and rows choose numbers, not what is allowed.
-    resolve(changed, 10**6, 1000)
+    resolve_settings(changed, 10**6, 1000)
     needing = methods_with_general(changed)
     named = changed.data.general or changed.probes.forgetting.data
-    if needing and named is None and changed.task not in DECODERS:
+    if needing and named is None and changed.task not in DECODER_TASKS:
         raise needs_rows(needing[0])
     adapter = changed.model.adapter
     if network is not None and network.adapter is None and adapter.kind not in (None, "prompt"):

@@ -23,7 +23,7 @@ from holdfast.contract.fit import PreparedData
 from holdfast.contract.run_folder import MODEL, RECIPE
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
-from holdfast.core.tasks import LABELLED_TEXTS, TAGGERS
+from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.data.table import Table
 from holdfast.methods.teacher import Inside, ModuleOutputs
@@ -279,7 +279,7 @@ def inside_teacher(
     if not keys:
         return None
     why = differs
-    if recipe.task not in (*LABELLED_TEXTS, *TAGGERS):
+    if recipe.task not in (*LABELLED_TEXT_TASKS, *TAGGING_TASKS):
         why = f"the blocks of {recipe.task} are not compared"
     elif is_adapter_folder(run / MODEL):
         why = f"{run} is an adapter beside the model that it was made for"

@@ -351,7 +351,7 @@ class LineSearch:
         if self._within > 0:
             place = self._allowed(losses, looks)
         else:
-            place = self._chosen(losses, [trial.is_kept(look) for look in looks[1:-1]])
+            place = self._chosen(losses, [trial.would_keep(look) for look in looks[1:-1]])
         shown = ", ".join(f"{s:.2g}: {loss:.4g}" for s, loss in zip(shares, losses, strict=True))
         if place is None:
             side = "the end" if losses[-1] <= losses[0] else "the start"

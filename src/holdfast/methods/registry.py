@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from holdfast.core.discovery import Registry, modules_of, nearest
+from holdfast.core.discovery import Registry, import_modules, suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Listener
 from holdfast.core.updates import BatchSource, LossTerm, Stepper
@@ -171,7 +171,7 @@ METHODS: Registry[Method] = Registry("method", "methods")
 
 def all_methods() -> Registry[Method]:
     """The registry after every file of this room has been imported."""
-    modules_of(__name__.rpartition(".")[0])
+    import_modules(__name__.rpartition(".")[0])
     return METHODS
 
 
@@ -183,7 +183,7 @@ def check_methods(asked: Mapping[str, object]) -> None:
     for name, given in asked.items():
         if name not in known:
             free = [one for one in known if one not in own]
-            raise RecipeError("methods", "names an unknown method", name, nearest(name, free))
+            raise RecipeError("methods", "names an unknown method", name, suggest_name(name, free))
         if name in own:
             rule = "is switched on by a key of its own"
             raise RecipeError(f"methods.{name}", rule, None, f"Set {own[name]}.")
@@ -196,7 +196,7 @@ def _check_settings(where: str, method: Method, given: Mapping[str, object]) -> 
     for key, value in given.items():
         if key not in bounds:
             rule = f"is not a setting of {where.rpartition('.')[2]}"
-            remedy = nearest(key, list(bounds)) if bounds else "It has none: set it to true."
+            remedy = suggest_name(key, list(bounds)) if bounds else "It has none: set it to true."
             raise RecipeError(f"{where}.{key}", rule, None, remedy)
         if not bounds[key].hold(value):
             raise RecipeError(f"{where}.{key}", str(bounds[key]), value, "Leave it out.")

@@ -52,7 +52,7 @@ class Sam:
         before = [p.detach().clone() for p in learning]
         try:
             ascend(learning, self.rho)
-            update.gradients(draw, again=True)
+            update.gradients(draw, repeat_pass=True)
         finally:
             with torch.no_grad():
                 for parameter, value in zip(learning, before, strict=True):

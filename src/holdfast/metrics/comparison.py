@@ -16,7 +16,7 @@ import numpy.typing as npt
 from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
-from holdfast.core.wording import p_words
+from holdfast.core.wording import p_value_phrase
 from holdfast.metrics.resample import ResampledUnits, bootstrap_notes, too_few, undefined
 from holdfast.stats.paired_tests import (
     BOOTSTRAP,
@@ -183,4 +183,4 @@ def _resampled(first: Floats, second: Floats, units: ResampledUnits, seed: int) 
 
 def _sentence(count: str, better: str, p_value: float, test: str) -> str:
     sentence = "these rows cannot tell the two apart" if p_value >= 1 - LEVEL else better
-    return f"{count}: {sentence} ({p_words(p_value, test)})."
+    return f"{count}: {sentence} ({p_value_phrase(p_value, test)})."

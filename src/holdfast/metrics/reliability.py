@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Decision, Estimate, Outputs
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.metrics.classes import confidence_bins, ece
 from holdfast.metrics.resample import RELIABLE_FROM, ResampledUnits, undefined
 from holdfast.stats.bootstrap import group_codes, sums
@@ -134,7 +134,7 @@ def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: floa
         bins.confidence, bins.right, seed=drawn, level=level, effect=effect
     )
     n = len(outputs.labels)
-    notes = [f"{counted(bins.count, 'bin')} of equal mass; the value is biased upwards at small n"]
+    notes = [f"{count_phrase(bins.count, 'bin')} of equal mass; the value is biased upwards at small n"]
     notes += [f"unreliable below n = {RELIABLE_FROM}"] if n < RELIABLE_FROM else []
     notes += [
         f"interval at the effective number of rows of {units.atoms} groups" if units.grouped else ""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from holdfast.core.labels import Label
 from holdfast.core.records import Verdict
-from holdfast.core.wording import p_words
+from holdfast.core.wording import p_value_phrase
 
 # A two-sided test of one comparison a run.
 ALPHA = 0.05
@@ -121,7 +121,7 @@ def _words(comparison: Mapping[str, Any]) -> str:
     return (
         f"{METRICS.get(metric, metric)} {_shown(metric, test['value'])} on {test['n']:,} test rows "
         f"and {_shown(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
-        f"({p_words(comparison['p_value'], comparison['test'])})"
+        f"({p_value_phrase(comparison['p_value'], comparison['test'])})"
     )
 
 

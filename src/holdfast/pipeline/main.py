@@ -25,10 +25,10 @@ from holdfast.contract.run_folder import (
 )
 from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import InputError, RunError
-from holdfast.core.input_errors import survived
+from holdfast.core.input_errors import surviving_defects
 from holdfast.core.records import Decision
 from holdfast.core.run_files import (
-    SEALED,
+    SEALED_FILES,
     check_files,
     check_model,
     read_result,
@@ -164,7 +164,7 @@ def _train(
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 outer = _outer_answers(learner, folder, fitted)
                 # The verdict, and what may be said of the test rows, are fixed before these open.
-                with survived("validation texts", "the verdict is based on the losses alone"):
+                with surviving_defects("validation texts", "the verdict is based on the losses alone"):
                     fitted = with_texts(fitted)
                 found = find_all(run, fitted, saved)
                 with stage("scoring the test rows"):
@@ -211,7 +211,7 @@ def _stands(run: Path) -> bool:
     is not, the last checkpoint gives it again; without one the error is raised."""
     try:
         result = read_result(run)
-        check_files(run, result, SEALED)
+        check_files(run, result, SEALED_FILES)
         check_model(run, result)
     except RunError as error:
         if not (run / CHECKPOINTS).exists():

@@ -18,7 +18,7 @@ from holdfast.fits.duration import seconds_after
 from holdfast.fits.fit import make_job
 from holdfast.fits.row_use import learning_of
 from holdfast.models.layers import count_parameters
-from holdfast.plan.memory import available_mb, tightest
+from holdfast.plan.memory import available_mb, tightest_limit
 from holdfast.prepare.rows import load_and_divide
 from holdfast.prepare.sources import mixed_file
 from holdfast.recipe import Recipe
@@ -64,7 +64,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         "evaluate_at": list(ready.plan.evaluate_at),
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
         "memory_mb": _memory(ready.memory),
-        "memory_limit": tightest().words,
+        "memory_limit": tightest_limit().description,
         "time_s": _time(ready, seconds, len(splits.test), times),
         "settings": ready.recipe.public_settings(),
     }

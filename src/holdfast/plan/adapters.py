@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import SETTING, QuantizeSpec
 from holdfast.models.base import AdapterSpec, Loaded, Network, decisions_in
@@ -18,11 +18,11 @@ from holdfast.recipe import Recipe
 # fine-tune, whatever the model (thinkingmachines.ai, "LoRA without regret", 2025); LoRA+ has its
 # own higher rate for half of the weights (2402.12354); IA³ and prompts have few weights and learn
 # at 3e-3 (2205.05638) and more (2104.08691).
-RATES = {"lora": 10.0, "rslora": 10.0, "dora": 10.0, "lora+": 3.0, "ia3": 50.0, "prompt": 100.0}
+RATE_FACTORS = {"lora": 10.0, "rslora": 10.0, "dora": 10.0, "lora+": 3.0, "ia3": 50.0, "prompt": 100.0}
 # The loaders of these tasks hold pretrained weights in fewer bits.
-QUANTIZED = tuple(sorted(WRITERS))
+QUANTIZABLE_TASKS = tuple(sorted(GENERATIVE_TASKS))
 # Adapters that leave pretrained weights as they are and read nothing off them.
-HALVED = ("lora", "rslora", "lora+")
+HALF_PRECISION_ADAPTERS = ("lora", "rslora", "lora+")
 
 L = TypeVar("L", bound=Loaded)
 
@@ -33,7 +33,7 @@ def adapter_spec(recipe: Recipe) -> AdapterSpec | None:
     return AdapterSpec(**part.model_dump()) if part.kind else None
 
 
-def settle_quantize(recipe: Recipe) -> Recipe:
+def resolve_quantize(recipe: Recipe) -> Recipe:
     """The recipe with the open settings of ``model.quantize`` filled in.
 
     Raises ``RecipeError`` where the task cannot be trained so, or where nothing would learn.
@@ -49,12 +49,12 @@ def settle_quantize(recipe: Recipe) -> Recipe:
             )
     if model.quantize == "none":
         return recipe
-    if recipe.task not in QUANTIZED:
+    if recipe.task not in QUANTIZABLE_TASKS:
         raise RecipeError(
             SETTING,
             f"is not built for {recipe.task}",
             model.quantize,
-            f"Leave it out; it is there for {' and '.join(QUANTIZED)}.",
+            f"Leave it out; it is there for {' and '.join(QUANTIZABLE_TASKS)}.",
         )
     if model.adapter.kind is None:
         raise RecipeError(
@@ -69,7 +69,7 @@ def settle_quantize(recipe: Recipe) -> Recipe:
     return recipe.with_changes(model={"quant_type": model.quant_type or "nf4", "double_quant": double})
 
 
-def settle_dtype(recipe: Recipe) -> Recipe:
+def resolve_dtype(recipe: Recipe) -> Recipe:
     """The recipe with the precision that weights held in ``model.dtype`` are multiplied in.
 
     Raises ``RecipeError`` where the task cannot be trained so, where they would learn, or where
@@ -78,18 +78,18 @@ def settle_dtype(recipe: Recipe) -> Recipe:
     model, precision = recipe.model, recipe.train.precision
     if model.dtype == "float32":
         return recipe
-    wrong = None
-    if recipe.task not in QUANTIZED:
-        wrong = (f"is not built for {recipe.task}", f"It is there for {' and '.join(QUANTIZED)}.")
-    elif model.adapter.kind not in HALVED:
+    fault = None
+    if recipe.task not in QUANTIZABLE_TASKS:
+        fault = (f"is not built for {recipe.task}", f"It is there for {' and '.join(QUANTIZABLE_TASKS)}.")
+    elif model.adapter.kind not in HALF_PRECISION_ADAPTERS:
         rule = "is of weights that stay as they are: in so few digits small updates are lost"
-        wrong = rule, f"Add --set model.adapter.kind={HALVED[0]}, or leave model.dtype out."
+        fault = rule, f"Add --set model.adapter.kind={HALF_PRECISION_ADAPTERS[0]}, or leave model.dtype out."
     elif model.quantize != "none":
-        wrong = f"contradicts {SETTING}={model.quantize}", "Leave one of the two out."
+        fault = f"contradicts {SETTING}={model.quantize}", "Leave one of the two out."
     elif precision not in ("auto", "bfloat16"):
-        wrong = f"contradicts train.precision={precision}", "Leave train.precision out."
-    if wrong is not None:
-        raise RecipeError("model.dtype", wrong[0], model.dtype, wrong[1])
+        fault = f"contradicts train.precision={precision}", "Leave train.precision out."
+    if fault is not None:
+        raise RecipeError("model.dtype", fault[0], model.dtype, fault[1])
     return recipe.with_changes(train={"precision": "bfloat16"})
 
 
@@ -124,7 +124,7 @@ def with_adapter(loaded: L, recipe: Recipe) -> L:
     if spec is None or loaded.network.adapter is not None:
         return loaded
     facts = loaded.facts
-    with recorded() as log:
+    with record_decisions() as log:
         attach(
             loaded.network, spec, base=facts["name"], commit=facts.get("commit"), seed=recipe.seed
         )
@@ -143,5 +143,5 @@ def adapter_settings(network: Network) -> dict[str, Any]:
 
 def rate_factor(recipe: Recipe) -> float:
     """How many times the rate of a full fine-tune this recipe's weights learn at."""
-    kind = recipe.model.adapter.kind
-    return RATES[kind] if kind else 1.0
+    adapter_kind = recipe.model.adapter.kind
+    return RATE_FACTORS[adapter_kind] if adapter_kind else 1.0

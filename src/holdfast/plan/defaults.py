@@ -14,8 +14,8 @@ from typing import Any
 from holdfast.augment.registry import requested_enrichments, check_enrich, input_type
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.core.tasks import CLASSIFIERS, WRITERS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.methods.conflicts import ConflictQuery
 from holdfast.methods.conflicts import useless as useless_pairs
 from holdfast.methods.contrast import MANY_CLASSES
@@ -43,25 +43,25 @@ class Default:
     """One line of the table, for up to ``rows`` training rows (``None``: any) of at least
     ``classes`` classes.
 
-    ``kind`` is by parameters: small below 40 million, base below 200 million, large from there; or
-    what the kind of task says of its model (``vision``, ``resnet``).
-    A run takes ``contrast_steps`` of supervised contrast with a refitted head, then ``epochs`` of
-    fine-tuning from the linear probe; either may be none. ``source`` is a benchmark of this
-    repository, where that chose the line (``measured``), else what it follows.
+    ``model_type`` is by parameters: small below 40 million, base below 200 million, large from
+    there; or what the kind of task says of its model (``vision``, ``resnet``). A run takes
+    ``contrast_steps`` of supervised contrast with a refitted head, then ``epochs`` of fine-tuning
+    from the linear probe; either may be none. ``source`` is a benchmark of this repository, where
+    that chose the line (``benchmarked``), else what it follows.
     """
 
-    kind: str
+    model_type: str
     rows: int | None
     contrast_steps: int
     epochs: float
     batch_size: int
     learning_rate: float
     source: str
-    measured: bool = False
+    benchmarked: bool = False
     classes: int = 0
 
 
-TABLE = (
+DEFAULTS_TABLE = (
     # Many classes of few rows: batches of many classes, with which their names are contrasted too
     # (two divisions: 1.0 and 2.2 points above fine-tuning with the same names).
     Default(
@@ -102,7 +102,7 @@ TABLE = (
     Default("base decoder", None, 0, 3, 16, 1e-4, "the usual region"),
     Default("large decoder", None, 0, 3, 16, 2e-5, "the rate of 2307.09288"),
 )
-REGIONS = {
+LEARNING_RATE_REGIONS = {
     "small": (1e-5, 1e-3),
     "base": (3e-6, 3e-4),
     "large": (1e-6, 1e-4),
@@ -120,45 +120,45 @@ REGIONS = {
 # Tasks whose updates are means over tokens.
 FINETUNE = "finetune"
 # Methods that a plan may have without being asked.
-USUAL = ("contrast", "probe_first")
+DEFAULT_METHODS = ("contrast", "probe_first")
 # Fewer rows hold no two of two classes; a run that asked for it nevertheless is refused.
-LEAST_FOR_CONTRAST = 4
+MIN_ROWS_FOR_CONTRAST = 4
 # None where a model writes: Adam's first steps are its largest, and a short run needs them. After
 # 76 steps on summaries a tenth of them ended 0.020 nats higher, three steps 0.017: all of the gap
 # to a trainer without one. Classifiers are unstable on few rows without (2006.04884).
-WARMUP, WARMUP_WRITING = 0.1, 0.0
+WARMUP, GENERATIVE_WARMUP = 0.1, 0.0
 PART_ROWS = 4
 EPOCHS_WITHOUT_CONTRAST = 20.0
 
 
-def size_of(parameters: int) -> str:
+def model_size(parameters: int) -> str:
     """``small``, ``base`` or ``large``."""
     if parameters < SMALL_PARAMETERS:
         return "small"
     return "base" if parameters < LARGE_PARAMETERS else "large"
 
 
-def line_for(parameters: int, rows: int, line: str | None = None, classes: int = 0) -> Default:
-    """The line of the table for a model of this size, or of the kind that ``line`` names, and this
+def default_for(parameters: int, rows: int, model: str | None = None, classes: int = 0) -> Default:
+    """The line of the table for a model of this size, or of the kind that ``model`` names, and this
     many training rows of so many classes (0: no classes, or few)."""
-    kind = line or size_of(parameters)
-    fits = (d for d in TABLE if d.kind == kind and (d.rows is None or rows <= d.rows))
-    return next(d for d in fits if classes >= d.classes)
+    model_type = model or model_size(parameters)
+    matching = (d for d in DEFAULTS_TABLE if d.model_type == model_type and (d.rows is None or rows <= d.rows))
+    return next(d for d in matching if classes >= d.classes)
 
 
-def resolve(
+def resolve_settings(
     recipe: Recipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
 ) -> tuple[Recipe, tuple[Decision, ...]]:
     """Fill in every training setting that the recipe leaves open, each with its reason. ``model``
     names a kind of model in the table, where it is not chosen by size; ``classes`` is their
     number."""
-    line = line_for(parameters, rows, model, classes)
-    methods = _methods(recipe, line, rows, classes)
+    default = default_for(parameters, rows, model, classes)
+    methods = _resolve_methods(recipe, default, rows, classes)
     given = recipe.train.model_dump()
-    wanted: dict[str, Any] = {
-        "epochs": _epochs(line, methods, rows),
-        "batch_size": line.batch_size,
-        "learning_rate": line.learning_rate * rate_factor(recipe),
+    defaults: dict[str, Any] = {
+        "epochs": _epochs(default, methods, rows),
+        "batch_size": default.batch_size,
+        "learning_rate": default.learning_rate * rate_factor(recipe),
         "optimizer": "adamw",
         "schedule": "linear",
         "weight_decay": 0.01,
@@ -167,11 +167,11 @@ def resolve(
         "layer_decay": 1.0,
         "clip": 1.0,
         "metric": "refined_loss",
-        "head": _head(recipe),
+        "head": _head_setting(recipe),
     }
-    filled = {key: value for key, value in wanted.items() if given[key] is None}
+    filled = {key: value for key, value in defaults.items() if given[key] is None}
     freeze = recipe.model.freeze or ("none" if recipe.model.adapter.kind else None)
-    unasked = "none" if model else "words"
+    default_freeze = "none" if model else "words"
     complete = recipe.model_copy(
         update={
             # The composition asks for another rule where the plan was measured to gain by it.
@@ -179,102 +179,102 @@ def resolve(
             "methods": methods,
             "enrich": _enrichments(recipe),
             "model": recipe.model.model_copy(
-                update={"freeze": unasked if freeze is None else freeze}
+                update={"freeze": default_freeze if freeze is None else freeze}
             ),
         }
     )
-    shown = ", ".join(
+    settings_phrase = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in filled.items()
         if value is not None
     )
-    many = f" of {classes} classes" if line.classes else ""
-    because = f"{rows} training rows{many}, a {line.kind} model: {line.source}"
-    filled_in = Decision("default recipe", shown or "nothing left open", because)
-    return complete, (filled_in, *_asked_for(methods))
+    classes_note = f" of {classes} classes" if default.classes else ""
+    because = f"{rows} training rows{classes_note}, a {default.model_type} model: {default.source}"
+    decision = Decision("default recipe", settings_phrase or "nothing left open", because)
+    return complete, (decision, *_method_decisions(methods))
 
 
-def _asked_for(methods: Mapping[str, object]) -> tuple[Decision, ...]:
+def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
     """A line for each method that no plan has by itself, with its settings and what it does."""
     lines = []
-    for name, settings in _switched_on(methods).items():
-        if name in USUAL:
+    for name, settings in _enabled_methods(methods).items():
+        if name in DEFAULT_METHODS:
             continue
         parts = parts_of({name: settings})
-        usual = all_methods()[name].settings()
-        shown = ", ".join(
-            f"{key} {value:g}" if isinstance(value, (int, float)) else f"{key} {_named(value)}"
+        default_settings = all_methods()[name].settings()
+        settings_phrase = ", ".join(
+            f"{key} {value:g}" if isinstance(value, (int, float)) else f"{key} {_value_phrase(value)}"
             for key, value in settings.items()
             # Words that stand as they usually do would make the line longer, not clearer.
-            if isinstance(value, (int, float)) or value != getattr(usual, key)
+            if isinstance(value, (int, float)) or value != getattr(default_settings, key)
         )
-        does = [
+        effects = [
             f"each update passes its rows {parts.stepper.passes} times" if parts.stepper else "",
             "it draws the rows of the fine-tuning" if parts.source else "",
             "it changes the losses of the fine-tuning" if parts.terms else "",
             "general rows pass beside those of the fine-tuning" if parts.beside else "",
-            f"{counted(len(parts.stages), 'phase')} before the fine-tuning" if parts.stages else "",
-            f"{counted(parts.copies, 'more copy', 'more copies')} of the weights that learn"
+            f"{count_phrase(len(parts.stages), 'phase')} before the fine-tuning" if parts.stages else "",
+            f"{count_phrase(parts.copies, 'more copy', 'more copies')} of the weights that learn"
             if parts.copies
             else "",
         ]
-        because = "; ".join(["set by you", *filter(None, does)])
-        lines.append(Decision("method", f"{name} ({shown})" if shown else name, because))
+        because = "; ".join(["set by you", *filter(None, effects)])
+        lines.append(Decision("method", f"{name} ({settings_phrase})" if settings_phrase else name, because))
     return tuple(lines)
 
 
 def _warmup(recipe: Recipe) -> float:
-    usual = WARMUP_WRITING if recipe.task in WRITERS else WARMUP
+    usual = GENERATIVE_WARMUP if recipe.task in GENERATIVE_TASKS else WARMUP
     return WARMUPS.get(recipe.train.schedule or "", usual)
 
 
-def _named(value: object) -> str:
+def _value_phrase(value: object) -> str:
     """A word, or a table of classes with a share each."""
     if not isinstance(value, Mapping):
         return str(value)
     return ", ".join(f"{name}: {share:g}" for name, share in value.items())
 
 
-def _head(recipe: Recipe) -> str | None:
+def _head_setting(recipe: Recipe) -> str | None:
     """How the head is fitted to the untouched features; ``None`` where a row has no class."""
-    if recipe.task in (None, *CLASSIFIERS) and recipe.data.label_kind in (None, "class"):
+    if recipe.task in (None, *CLASSIFICATION_TASKS) and recipe.data.label_kind in (None, "class"):
         return "both"
     if recipe.train.head is not None:
-        of = recipe.data.label_kind or recipe.task
-        rule = f"does not exist for {of}: it needs a class a row"
+        label_words = recipe.data.label_kind or recipe.task
+        rule = f"does not exist for {label_words}: it needs a class a row"
         raise RecipeError("train.head", rule, recipe.train.head, "Leave it out.")
     return None
 
 
-def _epochs(line: Default, methods: Mapping[str, object], rows: int) -> float:
+def _epochs(default: Default, methods: Mapping[str, object], rows: int) -> float:
     """Passes over the training rows in all phases together."""
-    stages = parts_of(_switched_on(methods)).stages
+    stages = parts_of(_enabled_methods(methods)).stages
     if not stages:
-        return line.epochs or EPOCHS_WITHOUT_CONTRAST
-    drawn = sum(stage.steps * stage.batch_size for stage in stages)
+        return default.epochs or EPOCHS_WITHOUT_CONTRAST
+    drawn_rows = sum(stage.steps * stage.batch_size for stage in stages)
     # Rounded up, so that the number as it is written still pays for every row drawn.
-    return math.ceil(1000 * drawn / rows) / 1000 + line.epochs
+    return math.ceil(1000 * drawn_rows / rows) / 1000 + default.epochs
 
 
-def _methods(
-    recipe: Recipe, line: Default, rows: int, classes: int = 0
+def _resolve_methods(
+    recipe: Recipe, default: Default, rows: int, classes: int = 0
 ) -> dict[str, dict[str, Any] | bool]:
     """Every method that is asked for or usual, with all its settings, or ``False``; ``True`` for
     one without settings."""
     check_methods(recipe.methods)
-    known = Known(rows, recipe.train.learning_rate or line.learning_rate, classes)
-    contrasted = line.contrast_steps > 0 and rows >= LEAST_FOR_CONTRAST
-    by_table = {"contrast": {"steps": line.contrast_steps}} if contrasted else {}
-    usual = dict(zip(USUAL, (bool(by_table), True), strict=True))
-    settled: dict[str, dict[str, Any] | bool] = {}
-    for name, asked in {**usual, **recipe.methods}.items():
-        if asked is False:
-            settled[name] = False
+    known = Known(rows, recipe.train.learning_rate or default.learning_rate, classes)
+    contrasted = default.contrast_steps > 0 and rows >= MIN_ROWS_FOR_CONTRAST
+    by_table = {"contrast": {"steps": default.contrast_steps}} if contrasted else {}
+    default_on = dict(zip(DEFAULT_METHODS, (bool(by_table), True), strict=True))
+    resolved_methods: dict[str, dict[str, Any] | bool] = {}
+    for name, request in {**default_on, **recipe.methods}.items():
+        if request is False:
+            resolved_methods[name] = False
             continue
         _refuse_without_classes(recipe, name)
-        given = asked if isinstance(asked, Mapping) else {}
-        settled[name] = settle(name, {**by_table.get(name, {}), **given}, known) or True
-    return settled
+        given = request if isinstance(request, Mapping) else {}
+        resolved_methods[name] = settle(name, {**by_table.get(name, {}), **given}, known) or True
+    return resolved_methods
 
 
 def _enrichments(recipe: Recipe) -> dict[str, dict[str, Any] | bool]:
@@ -288,36 +288,36 @@ def _refuse_without_classes(recipe: Recipe, name: str) -> None:
     if method.needs_one_answer and not one_class:
         rule = f"does not exist for data.label_kind={recipe.data.label_kind}: it compares answers"
         raise RecipeError(f"methods.{name}", rule, None, "Leave it out.")
-    if not method.needs_classes or (recipe.task in (None, *CLASSIFIERS) and one_class):
+    if not method.needs_classes or (recipe.task in (None, *CLASSIFICATION_TASKS) and one_class):
         return
-    of = recipe.task if one_class else f"data.label_kind={recipe.data.label_kind}"
+    label_words = recipe.task if one_class else f"data.label_kind={recipe.data.label_kind}"
     raise RecipeError(
-        f"methods.{name}", f"does not exist for {of}: it needs a class a row", None, "Leave it out."
+        f"methods.{name}", f"does not exist for {label_words}: it needs a class a row", None, "Leave it out."
     )
 
 
-def _switched_on(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+def _enabled_methods(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]:
     """The settings of those methods of a resolved recipe that are on."""
     return {
-        name: dict(asked) if isinstance(asked, Mapping) else {}
-        for name, asked in methods.items()
-        if asked is not False
+        name: dict(settings) if isinstance(settings, Mapping) else {}
+        for name, settings in methods.items()
+        if settings is not False
     }
 
 
-def own_methods(recipe: Recipe) -> tuple[str, ...]:
+def extra_methods(recipe: Recipe) -> tuple[str, ...]:
     """The names of the methods that are on, without those that a plan has unasked."""
     on = (name for name, given in recipe.methods.items() if given is not False)
-    return tuple(name for name in on if name not in USUAL)
+    return tuple(name for name in on if name not in DEFAULT_METHODS)
 
 
 def method_settings(recipe: ResolvedRecipe) -> dict[str, dict[str, Any]]:
     """Those methods of a resolved recipe that are on with their settings; those with keys of their
     own among them."""
-    asked = _switched_on(recipe.methods)
+    settings = _enabled_methods(recipe.methods)
     if recipe.train.label_smoothing:
-        asked["label_smoothing"] = {"share": recipe.train.label_smoothing}
-    return asked
+        settings["label_smoothing"] = {"share": recipe.train.label_smoothing}
+    return settings
 
 
 def method_parts(recipe: ResolvedRecipe) -> Parts:
@@ -325,7 +325,7 @@ def method_parts(recipe: ResolvedRecipe) -> Parts:
     return parts_of(method_settings(recipe))
 
 
-def phases_of(
+def plan_phases(
     recipe: ResolvedRecipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
 ) -> tuple[Phase, ...]:
     """The phases of a resolved recipe for ``rows`` training rows.
@@ -337,13 +337,13 @@ def phases_of(
     parts = method_parts(recipe)
     per_step = recipe.train.batch_size * recipe.train.accumulate
     row_budget = recipe.train.epochs * rows
-    alone = not line_for(parameters, rows, model, classes).epochs
-    share = (1.0 if alone else 0.5) / max(1, len(parts.stages))
+    stages_only = not default_for(parameters, rows, model, classes).epochs
+    share = (1.0 if stages_only else 0.5) / max(1, len(parts.stages))
     planned = [_stage_phase(recipe, stage, row_budget, share) for stage in parts.stages]
     before = [phase for phase in planned if phase is not None]
-    left = row_budget - sum(phase.steps * phase.batch_size for phase in before)
+    remaining_rows = row_budget - sum(phase.steps * phase.batch_size for phase in before)
     # Less than a pass is the rounding of a budget, not a phase.
-    steps = steps_for(left / rows, rows, per_step) if not before or left >= rows else 0
+    steps = steps_for(remaining_rows / rows, rows, per_step) if not before or remaining_rows >= rows else 0
     if recipe.train.max_steps is not None:
         steps = min(steps, recipe.train.max_steps - sum(phase.steps for phase in before))
     after = [_finetune_phase(recipe, steps, parts)] if steps > 0 else []
@@ -353,14 +353,14 @@ def phases_of(
     )
 
 
-def measured_phases(
+def benchmarked_phases(
     recipe: ResolvedRecipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
 ) -> tuple[Phase, ...] | None:
     """What a recipe that leaves everything open would do, where a benchmark has measured that;
     ``None`` where none has."""
-    if not line_for(parameters, rows, model, classes).measured or recipe.model.adapter.kind:
+    if not default_for(parameters, rows, model, classes).benchmarked or recipe.model.adapter.kind:
         return None
-    unset = dict.fromkeys(
+    open_settings = dict.fromkeys(
         (
             "epochs",
             "max_steps",
@@ -373,10 +373,10 @@ def measured_phases(
             "layer_decay",
         )
     )
-    train = recipe.train.model_copy(update={**unset, "accumulate": 1})
+    train = recipe.train.model_copy(update={**open_settings, "accumulate": 1})
     bare = recipe.model_copy(update={"train": train, "methods": {}})
-    usual, _ = resolve(bare, parameters, rows, model, classes)
-    return phases_of(resolve_recipe(usual), parameters, rows, model, classes)
+    usual, _ = resolve_settings(bare, parameters, rows, model, classes)
+    return plan_phases(resolve_recipe(usual), parameters, rows, model, classes)
 
 
 def _stage_phase(
@@ -398,12 +398,12 @@ def _stage_phase(
         batch_size=stage.batch_size,
         learning_rate=stage.learning_rate,
         head_learning_rate=stage.learning_rate,
-        **_shared(recipe),
+        **_shared_settings(recipe),
     )
 
 
 def _finetune_phase(recipe: ResolvedRecipe, steps: int, parts: Parts) -> Phase:
-    train, writes = recipe.train, recipe.task in WRITERS
+    train, writes = recipe.train, recipe.task in GENERATIVE_TASKS
     rate = train.learning_rate
     return Phase(
         name=FINETUNE,
@@ -415,11 +415,11 @@ def _finetune_phase(recipe: ResolvedRecipe, steps: int, parts: Parts) -> Phase:
         accumulate=train.accumulate,
         learning_rate=rate,
         head_learning_rate=rate,
-        **_shared(recipe),
+        **_shared_settings(recipe),
     )
 
 
-def _shared(recipe: ResolvedRecipe) -> dict[str, Any]:
+def _shared_settings(recipe: ResolvedRecipe) -> dict[str, Any]:
     """What a recipe says of every phase."""
     train = recipe.train
     return {
@@ -432,24 +432,24 @@ def _shared(recipe: ResolvedRecipe) -> dict[str, Any]:
     }
 
 
-def unused(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
+def unused_settings(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
     """A finding for methods of the fine-tuning where the plan has none."""
-    asked = _switched_on(recipe.methods)
-    idle = [f"methods.{name}" for name in asked if parts_of({name: asked[name]}).changes_finetuning]
-    idle += ["train.label_smoothing"] if recipe.train.label_smoothing else []
+    enabled = _enabled_methods(recipe.methods)
+    idle_settings = [f"methods.{name}" for name in enabled if parts_of({name: enabled[name]}).changes_finetuning]
+    idle_settings += ["train.label_smoothing"] if recipe.train.label_smoothing else []
     stages = [phase.name for phase in phases]
-    if not idle or FINETUNE in stages:
+    if not idle_settings or FINETUNE in stages:
         return ()
-    because = f"{' and '.join(idle)} changes the fine-tuning, and this plan has only {stages[0]}"
+    because = f"{' and '.join(idle_settings)} changes the fine-tuning, and this plan has only {stages[0]}"
     remedy = f"Set methods.{stages[0]}=false."
-    return (Finding("unused_setting", "warn", 0.5, len(idle), (), because, remedy),)
+    return (Finding("unused_setting", "warn", 0.5, len(idle_settings), (), because, remedy),)
 
 
-def asked_of(recipe: Recipe, phases: Sequence[Phase] = ()) -> ConflictQuery:
+def conflict_query(recipe: Recipe, phases: Sequence[Phase] = ()) -> ConflictQuery:
     """What a recipe, in which something may be open, asks of its methods; with the ``phases`` of
     its plan where that is made."""
-    train, methods = recipe.train, _switched_on(recipe.methods)
-    if recipe.task in WRITERS:
+    train, methods = recipe.train, _enabled_methods(recipe.methods)
+    if recipe.task in GENERATIVE_TASKS:
         # It is on by default, and of what writes no head is fitted.
         methods.pop("probe_first", None)
     return ConflictQuery(
@@ -462,9 +462,9 @@ def asked_of(recipe: Recipe, phases: Sequence[Phase] = ()) -> ConflictQuery:
     )
 
 
-def useless(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
+def useless_methods(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
     """Findings for methods of which one does nothing beside the other."""
-    return useless_pairs(asked_of(recipe, phases))
+    return useless_pairs(conflict_query(recipe, phases))
 
 
 def usual_rates(
@@ -474,22 +474,22 @@ def usual_rates(
     for SGD, whose rates depend on much else."""
     if recipe.train.optimizer == "sgd":
         return None
-    low, high = REGIONS[model or size_of(parameters)]
+    low, high = LEARNING_RATE_REGIONS[model or model_size(parameters)]
     return low * rate_factor(recipe), high * rate_factor(recipe)
 
 
-def unusual(
+def unusual_settings(
     recipe: ResolvedRecipe, parameters: int, model: str | None = None
 ) -> tuple[Finding, ...]:
     """Findings for settings far outside the region that is known to work."""
-    kind, usual = model or size_of(parameters), usual_rates(recipe, parameters, model)
+    model_type, usual = model or model_size(parameters), usual_rates(recipe, parameters, model)
     if usual is None:
         return ()
     low, high = usual
     rate = recipe.train.learning_rate
     if low <= rate <= high:
         return ()
-    side = "above" if rate > high else "below"
+    direction = "above" if rate > high else "below"
     return (
         Finding(
             "unusual_setting",
@@ -497,11 +497,11 @@ def unusual(
             0.5,
             1,
             (),
-            f"train.learning_rate {rate:g} is {side} the usual region {low:g} to {high:g} "
-            f"of a {kind} model",
+            f"train.learning_rate {rate:g} is {direction} the usual region {low:g} to {high:g} "
+            f"of a {model_type} model",
             f"Leave train.learning_rate out, or set it between {low:g} and {high:g}.",
         ),
     )
 
 
-PASSIVE = ("off", "stop")
+PASSIVE_POLICIES = ("off", "stop")

@@ -17,14 +17,14 @@ from holdfast.models.loading.source import find_model
 
 CHECK = "model_language"
 # py3langid's certainty; below it a text may be of several languages, or of none.
-SURE = 0.9
+MIN_PROBABILITY = 0.9
 # A fixed part of the rows tells it, in half a second.
 TEXTS, CHARACTERS = 50, 5000
-EVERY = ("multilingual", "mul")
+MULTILINGUAL_CODES = ("multilingual", "mul")
 MOST_TEXTS = 500
 
 
-def texts_of(table: Table, seed: int) -> list[str]:
+def sample_texts(table: Table, seed: int) -> list[str]:
     """At most 500 texts of the rows, sources and targets, a fixed sample."""
     order = generator(seed, "texts of candidates").permutation(len(table))
     some = table.take(np.sort(order[:MOST_TEXTS]))
@@ -32,34 +32,34 @@ def texts_of(table: Table, seed: int) -> list[str]:
     return [text for name in columns for text in some.column(name) if text]
 
 
-def language(texts: Sequence[str]) -> str | None:
+def detect_language(texts: Sequence[str]) -> str | None:
     """The code of the language that the texts are in; ``None`` where that is not sure, or cannot be
     told for lack of a package."""
-    from holdfast.data.texts.general import language_of
+    from holdfast.data.texts.general import identify_language
 
     with contextlib.suppress(ImportError):
-        code, sure = language_of("\n".join(texts[:TEXTS])[:CHARACTERS])
-        return code if texts and sure >= SURE else None
+        code, probability = identify_language("\n".join(texts[:TEXTS])[:CHARACTERS])
+        return code if texts and probability >= MIN_PROBABILITY else None
     return None
 
 
-def other_language(languages: Sequence[str], rows_in: str | None) -> str | None:
+def language_mismatch(languages: Sequence[str], rows_language: str | None) -> str | None:
     """What does not fit, in words; ``None`` where the model reads the rows' language, or where
     either is not known."""
     listed = {code.lower().partition("-")[0] for code in languages}
-    if not rows_in or not listed or rows_in in listed or listed & set(EVERY):
+    if not rows_language or not listed or rows_language in listed or listed & set(MULTILINGUAL_CODES):
         return None
-    return f"its card says {', '.join(languages[:5])}, and the rows are in {rows_in}"
+    return f"its card says {', '.join(languages[:5])}, and the rows are in {rows_language}"
 
 
-def model_language(name: str, texts: Sequence[str]) -> tuple[Finding, ...]:
+def language_findings(name: str, texts: Sequence[str]) -> tuple[Finding, ...]:
     """A warning where the texts are in a language that the model's card does not list. Of a model
     that lies here: the hub is not asked for a card."""
     if not texts or not (name == EMBEDDED or Path(name).is_dir()):
         return ()
     languages = card_here(find_model(name)).languages
-    told = other_language(languages, language(texts)) if languages else None
-    if told is None:
+    mismatch = language_mismatch(languages, detect_language(texts)) if languages else None
+    if mismatch is None:
         return ()
     return (
         Finding(
@@ -68,7 +68,7 @@ def model_language(name: str, texts: Sequence[str]) -> tuple[Finding, ...]:
             1.0,
             len(texts),
             (),
-            f"the model was not made for these texts: {told}",
+            f"the model was not made for these texts: {mismatch}",
             "Take a model of that language, or one of many languages (--model NAME); "
             "`holdfast choose` compares several on your rows.",
         ),

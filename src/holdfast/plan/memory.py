@@ -21,7 +21,7 @@ import numpy as np
 
 from holdfast.contract.fit import MemoryEstimate
 from holdfast.core.errors import MachineError
-from holdfast.core.machine import MB, Limit, file_pages_mb, memory_limits
+from holdfast.core.machine import MB, MemoryLimit, file_pages_mb, memory_limits
 from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.adapters.quantize import SETTING as QUANTIZE
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from holdfast.training.task import Examples, TrainingTask
 
 
-LONG = 1024
+LONG_ROW_TOKENS = 1024
 # Copies of what learns, in the processor's memory: at the start, at the last look, of the best.
-COPIES = 3
-STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 1, "paged_adamw8bit": 0.51}
+WEIGHT_COPIES = 3
+OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 1, "paged_adamw8bit": 0.51}
 LORA_SHARE, HALF = 0.02, 0.55
 # Beyond this the estimate is not wrong by accident; below it the run may be tried.
-CLEARLY = 1.25
+CLEAR_EXCESS = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +69,24 @@ def check_fit(
     ------
     MachineError : it is above 1.25 times that. The error names the changes that would make it fit.
     """
-    least = tightest()
-    limit = least.left_mb
+    limit_found = tightest_limit()
+    limit = limit_found.left_mb
     need = estimate(network, task, examples, phases, precision, shards)
     size = f"about {need.total:,.0f} MB of {limit:,.0f}"
     decision = Decision(
         "memory",
         size,
-        f"{need} MB; activations of {held_rows(phases)} of the "
-        f"longest rows, measured; the limit: {least.words}",
+        f"{need} MB; activations of {rows_in_memory(phases)} of the "
+        f"longest rows, measured; the limit: {limit_found.description}",
     )
     if need.total <= limit:
         return need, decision, ()
-    remedy = _remedy(need, limit, changes(network, task, examples, phases, precision, need))
+    remedy = _remedy(need, limit, possible_reductions(network, task, examples, phases, precision, need))
     rule = (
         f"needs about {need.total:,.0f} MB of memory ({need}), and {limit:,.0f} MB are there "
-        f"({least.words})"
+        f"({limit_found.description})"
     )
-    if need.total > CLEARLY * limit:
+    if need.total > CLEAR_EXCESS * limit:
         raise MachineError("the run", rule, None, remedy)
     return need, decision, (Finding("memory", "warn", 1.0, 1, (), f"the run {rule}", remedy),)
 
@@ -98,12 +98,12 @@ def refuse_clearly_too_large(network: Network, phases: tuple[Phase, ...], shards
     It is asked before anything is passed through the network: that takes memory of its own, and
     the kernel would end the process before ``check_fit`` can say so. Raises ``MachineError``.
     """
-    least = tightest()
-    need = over_processes(_without_activations(network, phases), network, shards)
-    if need.total > CLEARLY * least.left_mb:
+    least = tightest_limit()
+    need = sharded_need(_without_activations(network, phases), network, shards)
+    if need.total > CLEAR_EXCESS * least.left_mb:
         rule = (
             f"needs about {need.total:,.0f} MB of memory before any activation ({need}), and "
-            f"{least.left_mb:,.0f} MB are there ({least.words})"
+            f"{least.left_mb:,.0f} MB are there ({least.description})"
         )
         remedy = "Take a smaller model, --set model.adapter.kind=lora, or raise that limit."
         raise MachineError("the run", rule, None, remedy)
@@ -118,12 +118,12 @@ def estimate(
     shards: int = 1,
 ) -> MemoryEstimate:
     """What the run would hold at its peak, on one of ``shards`` devices."""
-    kept = activations_mb(network, task, examples, precision) * held_rows(phases, shards)
-    need = replace(_without_activations(network, phases), activations=kept)
-    return over_processes(need, network, shards)
+    activations = activations_mb(network, task, examples, precision) * rows_in_memory(phases, shards)
+    need = replace(_without_activations(network, phases), activations=activations)
+    return sharded_need(need, network, shards)
 
 
-def over_processes(need: MemoryEstimate, network: Network, count: int) -> MemoryEstimate:
+def sharded_need(need: MemoryEstimate, network: Network, count: int) -> MemoryEstimate:
     """What one of ``count`` processes holds, over which all that is said of weights is spread
     (ZeRO's third stage, 1910.02054); the whole of one block is gathered at a time, with its
     gradient where it learns. A processor's memory holds the model as it was loaded beside it."""
@@ -150,9 +150,9 @@ def _without_activations(network: Network, phases: tuple[Phase, ...]) -> MemoryE
     return MemoryEstimate(
         weights,
         gradients * learns,
-        STATES.get(phases[-1].optimizer, 2) * learns,
+        OPTIMIZER_STATES.get(phases[-1].optimizer, 2) * learns,
         0.0,
-        (max(phase.copies for phase in phases) + (0 if gpu else COPIES)) * learns,
+        (max(phase.copies for phase in phases) + (0 if gpu else WEIGHT_COPIES)) * learns,
         0.0 if gpu else max(0.0, resident_mb() - weights),
     )
 
@@ -167,7 +167,7 @@ def activations_mb(network: Network, task: TrainingTask, examples: Examples, pre
     from holdfast.training.restore import random_state, set_random_state
 
     order = np.argsort(-np.asarray(examples.lengths), kind="stable")
-    rows = order[: 1 if int(examples.lengths.max()) > LONG else 2]
+    rows = order[: 1 if int(examples.lengths.max()) > LONG_ROW_TOKENS else 2]
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     mode, state = network.training, random_state()
     device = next(network.parameters()).device
@@ -175,19 +175,19 @@ def activations_mb(network: Network, task: TrainingTask, examples: Examples, pre
     # Autograd keeps the weights too, and they are counted already. By storage: of what it keeps,
     # several tensors may be views of one.
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    kept: dict[int, int] = {}
+    saved_bytes: dict[int, int] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def record_tensor(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved_bytes[storage.data_ptr()] = storage.nbytes()
         # Not the tensor itself: what an operation keeps of its own output would hold that operation
         # for ever, and with it the graph and the weights of every fit.
         return tensor.detach()
 
     network.train()
     half = autocast(device.type, precision)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), half:
+    with torch.autograd.graph.saved_tensors_hooks(record_tensor, lambda tensor: tensor), half:
         output = task.forward(network, batch)
         losses = task.losses(output, batch)
     del output, losses
@@ -195,10 +195,10 @@ def activations_mb(network: Network, task: TrainingTask, examples: Examples, pre
     for name, buffer in network.named_buffers():
         buffer.copy_(before[name])
     set_random_state(state)
-    return sum(kept.values()) / MB / len(rows)
+    return sum(saved_bytes.values()) / MB / len(rows)
 
 
-def changes(
+def possible_reductions(
     network: Network,
     task: TrainingTask,
     examples: Examples,
@@ -207,30 +207,30 @@ def changes(
     need: MemoryEstimate,
 ) -> Iterator[Reduction]:
     """What could be done, the least costly first, each with its effect."""
-    size, together = _at_once(phases[-1]), phases[-1].rows_per_step
+    size, rows_per_step = _rows_at_once(phases[-1]), phases[-1].rows_per_step
     for times in (2**k for k in range(1, size.bit_length() + 1)):
         piece = -(-size // times)
         if piece < -(-size // (times // 2)):
             yield Reduction(
-                (f"train.batch_size={piece}", f"train.accumulate={-(-together // piece)}"),
-                partial(_less, share=piece / size),
+                (f"train.batch_size={piece}", f"train.accumulate={-(-rows_per_step // piece)}"),
+                partial(_with_less_activations, share=piece / size),
             )
     share = _checkpointed_share(
-        network, task, examples, precision, need.activations / held_rows(phases)
+        network, task, examples, precision, need.activations / rows_in_memory(phases)
     )
     if share < 1:
-        yield Reduction(("train.checkpoint_activations=true",), partial(_less, share=share))
+        yield Reduction(("train.checkpoint_activations=true",), partial(_with_less_activations, share=share))
     if precision == "float32":
-        yield Reduction(("train.precision=bfloat16",), partial(_less, share=HALF))
-    alone = network.adapter is None
-    lora = ("model.adapter.kind=lora",) if alone else ()
-    if alone:
+        yield Reduction(("train.precision=bfloat16",), partial(_with_less_activations, share=HALF))
+    full_fine_tuning = network.adapter is None
+    lora = ("model.adapter.kind=lora",) if full_fine_tuning else ()
+    if full_fine_tuning:
         yield Reduction(lora, _with_lora)
     if saved := quantizable_mb(network):
-        yield Reduction((*lora, f"{QUANTIZE}=4bit"), partial(_in_4_bits, saved=saved, alone=alone))
+        yield Reduction((*lora, f"{QUANTIZE}=4bit"), partial(_in_4_bits, saved=saved, alone=full_fine_tuning))
 
 
-def _less(need: MemoryEstimate, share: float) -> MemoryEstimate:
+def _with_less_activations(need: MemoryEstimate, share: float) -> MemoryEstimate:
     return replace(need, activations=need.activations * share)
 
 
@@ -260,48 +260,48 @@ def quantizable_mb(network: Network) -> float:
     return float(sum(w.numel() * (w.element_size() - BYTES[4]) for w in weights) / MB)
 
 
-def _remedy(need: MemoryEstimate, limit: float, offered: Iterator[Reduction]) -> str:
+def _remedy(need: MemoryEstimate, limit: float, reductions: Iterator[Reduction]) -> str:
     """The fewest changes that fit; of as many, the least costly."""
-    known = list(offered)
-    for count in range(1, len(known) + 1):
-        for chosen in itertools.combinations(known, count):
-            names = [s.partition("=")[0] for change in chosen for s in change.settings]
+    all_reductions = list(reductions)
+    for count in range(1, len(all_reductions) + 1):
+        for combination in itertools.combinations(all_reductions, count):
+            names = [s.partition("=")[0] for change in combination for s in change.settings]
             # Two values of one setting.
             if len(set(names)) < len(names):
                 continue
             smaller = need
-            for change in chosen:
+            for change in combination:
                 smaller = change.apply(smaller)
             if smaller.total <= limit:
-                flags = " ".join(f"--set {s}" for change in chosen for s in change.settings)
+                flags = " ".join(f"--set {s}" for change in combination for s in change.settings)
                 return f"It would fit (about {smaller.total:,.0f} MB) with {flags}."
     return "No setting makes it fit: take a smaller model, shorter texts or a larger machine."
 
 
 def _checkpointed_share(
-    network: Network, task: TrainingTask, examples: Examples, precision: str, whole: float
+    network: Network, task: TrainingTask, examples: Examples, precision: str, activations: float
 ) -> float:
     """What is left of the activations with gradient checkpointing: measured, and one block."""
     model = next((m for m in network.modules() if can_checkpoint(m)), None)
     on = any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
-    if model is None or on or not whole:
+    if model is None or on or not activations:
         return 1.0
     switch(model, True)
     try:
-        left = activations_mb(network, task, examples, precision)
+        checkpointed = activations_mb(network, task, examples, precision)
     finally:
         switch(model, False)
     blocks = max(1, sum(layer.name not in ("embeddings", "head") for layer in network.layers()))
-    return min(1.0, left / whole + 1 / blocks)
+    return min(1.0, checkpointed / activations + 1 / blocks)
 
 
-def held_rows(phases: tuple[Phase, ...], shards: int = 1) -> int:
+def rows_in_memory(phases: tuple[Phase, ...], shards: int = 1) -> int:
     """Rows whose activations are there at once, where ``shards`` processes share those of a
     batch."""
-    return max(-(-_at_once(phase) // shards) for phase in phases)
+    return max(-(-_rows_at_once(phase) // shards) for phase in phases)
 
 
-def _at_once(phase: Phase) -> int:
+def _rows_at_once(phase: Phase) -> int:
     most = None if on_gpu() else phase.part_rows
     rows = phase.batch_size if most is None else min(most, phase.batch_size)
     return rows * phase.at_once
@@ -309,33 +309,33 @@ def _at_once(phase: Phase) -> int:
 
 def available_mb() -> float:
     """Memory that this process may have in all, what it holds already included."""
-    return tightest().left_mb
+    return tightest_limit().left_mb
 
 
-def tightest() -> Limit:
+def tightest_limit() -> MemoryLimit:
     """``available_mb``, and whose limit it is: the machine's, or a smaller one that a container, a
     batch job or ``ulimit`` set for this process."""
     if on_gpu():
         import torch
 
         free, _ = torch.cuda.mem_get_info()
-        return Limit(float((free + torch.cuda.memory_reserved()) / MB), "what is free on the GPU")
+        return MemoryLimit(float((free + torch.cuda.memory_reserved()) / MB), "what is free on the GPU")
     import psutil
 
-    machine = Limit(float(psutil.virtual_memory().available / MB), "what the machine has free")
-    least = min([machine, *memory_limits()], key=lambda limit: limit.left_mb)
-    left = least.left_mb + resident_mb()
-    if math.isinf(least.whole_mb):
-        return replace(least, left_mb=left)
+    machine = MemoryLimit(float(psutil.virtual_memory().available / MB), "what the machine has free")
+    tightest = min([machine, *memory_limits()], key=lambda limit: limit.left_mb)
+    left = tightest.left_mb + resident_mb()
+    if math.isinf(tightest.total_mb):
+        return replace(tightest, left_mb=left)
     # The pages of programs and libraries are resident, and a group can give them back.
-    files = 0.0 if least.addresses else file_pages_mb()
-    words = f"{least.words}, beside {files:,.0f} MB of program files" if files else least.words
-    return replace(least, left_mb=min(left, least.whole_mb + files), words=words)
+    files = 0.0 if tightest.counts_mapped else file_pages_mb()
+    words = f"{tightest.description}, beside {files:,.0f} MB of program files" if files else tightest.description
+    return replace(tightest, left_mb=min(left, tightest.total_mb + files), description=words)
 
 
 def free_mb() -> float:
     """What is left beside what this process holds already."""
-    left = tightest().left_mb
+    left = tightest_limit().left_mb
     return left if on_gpu() else left - resident_mb()
 
 

@@ -25,7 +25,7 @@ from holdfast.models.compute.processor import switch
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plan.chunks import logits_mb
-from holdfast.plan.memory import STATES
+from holdfast.plan.memory import OPTIMIZER_STATES
 
 if TYPE_CHECKING:
     import torch
@@ -76,16 +76,16 @@ def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> MemoryEst
     network = _network(config, plan)
     frozen, learning = _weights_mb(network, plan)
     block = _block_mb(network, plan)
-    whole, share = frozen + learning, 1 / plan.devices
+    weights, share = frozen + learning, 1 / plan.devices
     gathered = block if plan.devices > 1 else 0.0
-    kept = plan.rows * _row_mb(network, plan)
+    activations = plan.rows * _row_mb(network, plan)
     targets = plan.rows * (plan.targets or plan.tokens)
     logits = logits_mb(int(network.config.vocab_size), targets, plan.chunked)
     return MemoryEstimate(
-        weights=whole * share + gathered,
+        weights=weights * share + gathered,
         gradients=learning * share + (0.0 if plan.rank or plan.devices == 1 else gathered),
-        optimizer=STATES.get(plan.optimizer, 2) * learning * share,
-        activations=kept + logits,
+        optimizer=OPTIMIZER_STATES.get(plan.optimizer, 2) * learning * share,
+        activations=activations + logits,
         copies=0.0,
         rest=OVERHEAD_MB,
     )
@@ -99,11 +99,11 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
     if isinstance(config, (str, Path)):
         config = AutoConfig.from_pretrained(config, trust_remote_code=False)
     config._attn_implementation = "sdpa"
-    held = torch.bfloat16 if plan.pass_bits == 16 else torch.float32
+    dtype = torch.bfloat16 if plan.pass_bits == 16 else torch.float32
     with torch.device("meta"), quiet_transformers():
         make: Any = AutoModelForCausalLM
-        plain = make.from_config(config, dtype=held)
-        network = MeasuredTask(plain)
+        plain = make.from_config(config, dtype=dtype)
+        network = UnloadedNetwork(plain)
         if plan.rank is not None:
             with decisions_to(None):
                 attach(network, AdapterSpec("lora", rank=plan.rank), base="foretold")
@@ -112,7 +112,7 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
     return network
 
 
-class MeasuredTask(CausalNetwork):
+class UnloadedNetwork(CausalNetwork):
     """One of which nothing is asked by a pass: it has no numbers to answer with."""
 
     def __init__(self, plain: PreTrainedModel) -> None:
@@ -157,16 +157,16 @@ def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
         ),
     }
     network.train()
-    kept, block = AutogradBytes(network, plan.tokens), AutogradBytes(network, plan.tokens)
-    with kept.counting():
+    saved, block = AutogradBytes(network, plan.tokens), AutogradBytes(network, plan.tokens)
+    with saved.counting():
         network.plain.base_model(**inputs, use_cache=False)
     if not plan.checkpoints:
-        return kept.mb
+        return saved.mb
     switch(network.plain, False)
     with block.counting():
         network.plain.base_model(**inputs, use_cache=False)
     blocks = max(1, int(network.config.num_hidden_layers))
-    return kept.mb + block.mb / blocks
+    return saved.mb + block.mb / blocks
 
 
 class AutogradBytes:
@@ -175,24 +175,24 @@ class AutogradBytes:
     def __init__(self, network: Network, tokens: int) -> None:
         self._tokens = tokens
         self._weights = {p.untyped_storage()._cdata for p in network.parameters()}
-        self._found: dict[int, Any] = {}
+        self._storages: dict[int, Any] = {}
 
     @property
     def mb(self) -> float:
-        return float(sum(storage.nbytes() for storage in self._found.values()) / MB)
+        return float(sum(storage.nbytes() for storage in self._storages.values()) / MB)
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
         import torch
 
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
+        def record_tensor(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
             # What a step of attention in one kernel never writes down.
             square = tensor.ndim > 2 and tensor.shape[-2:] == (self._tokens, self._tokens)
             if storage._cdata not in self._weights and not square:
                 # Held, so that no other storage comes to have its number.
-                self._found[storage._cdata] = storage
+                self._storages[storage._cdata] = storage
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(record_tensor, lambda tensor: tensor):
             yield

@@ -6,28 +6,28 @@ from pathlib import Path
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.tasks import TASKS, WRITERS
+from holdfast.core.tasks import TASKS, GENERATIVE_TASKS
 from holdfast.data.chats.chat import is_text_file
 from holdfast.data.chats.turns import is_template
-from holdfast.data.columns.shape import RowsShape, shape_of
+from holdfast.data.columns.shape import RowsShape, detect_shape
 from holdfast.data.images.folders import is_image_folder
-from holdfast.data.source import read_first
-from holdfast.data.tags.conll import is_conll_file, looks_like_conll
+from holdfast.data.source import read_first_batch
+from holdfast.data.tags.conll import is_conll_file, has_conll_content
 from holdfast.models.loading.card import Purpose, purpose_of
 from holdfast.recipe import DataPart, Recipe
 
-OF_ROWS: dict[str, str] = {one.rows: name for name, one in TASKS.items() if one.rows}
+TASK_OF_ROWS: dict[str, str] = {one.rows: name for name, one in TASKS.items() if one.rows}
 CLASSES, PAIRS, WRITING, PICTURES = (
-    OF_ROWS[form] for form in ("classes", "pair", "text", "pictures")
+    TASK_OF_ROWS[form] for form in ("classes", "pair", "text", "pictures")
 )
-WRITES: dict[Purpose, str] = {"encoder-decoder": PAIRS, "decoder": WRITING}
-SUITABLE = {
+GENERATIVE_TASK_OF: dict[Purpose, str] = {"encoder-decoder": PAIRS, "decoder": WRITING}
+SUITABLE_MODELS = {
     PAIRS: "--model google/flan-t5-small (or t5-small, facebook/bart-base, a folder)",
     WRITING: "--model HuggingFaceTB/SmolLM2-135M (or gpt2, Qwen/Qwen2.5-0.5B, a folder)",
 }
 
 
-def with_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
+def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     """The recipe with its task, and why, where the recipe does not say it.
 
     The rows decide; a model that can do one task alone decides between those that the rows allow
@@ -38,27 +38,27 @@ def with_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     if recipe.task is not None:
         return recipe, ()
     if is_image_folder(str(recipe.data.path)):
-        return _decided(recipe, PICTURES, "the source is a folder of pictures by class")
+        return _with_decided_task(recipe, PICTURES, "the source is a folder of pictures by class")
     purpose = purpose_of(recipe.model.name, recipe.model.revision)
     if purpose == "pictures":
-        return _decided(recipe, PICTURES, f"{recipe.model.name} is a model of pictures")
+        return _with_decided_task(recipe, PICTURES, f"{recipe.model.name} is a model of pictures")
     shape = _shape(recipe.data)
     task, because = _task(shape, purpose)
-    if task in WRITERS and purpose == "encoder":
-        raise _writes_nothing(recipe.model.name, task, because)
-    return _decided(_named(recipe, shape, task), task, because)
+    if task in GENERATIVE_TASKS and purpose == "encoder":
+        raise _not_generative_error(recipe.model.name, task, because)
+    return _with_decided_task(_with_named_columns(recipe, shape, task), task, because)
 
 
-def rows_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
-    """As ``with_task``, where no model is asked to do the task: what the rows are is enough, and a
-    default model that could not write their answers is no fault of theirs."""
+def resolve_task_from_rows(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
+    """As ``resolve_task``, where no model is asked to do the task: what the rows are is enough, and
+    a default model that could not write their answers is no fault of theirs."""
     if recipe.task is not None or is_image_folder(str(recipe.data.path)):
-        return with_task(recipe)
+        return resolve_task(recipe)
     if purpose_of(recipe.model.name, recipe.model.revision) != "encoder":
-        return with_task(recipe)
+        return resolve_task(recipe)
     shape = _shape(recipe.data)
     task, because = _task(shape, None)
-    return _decided(_named(recipe, shape, task), task, because)
+    return _with_decided_task(_with_named_columns(recipe, shape, task), task, because)
 
 
 def _shape(data: DataPart) -> RowsShape:
@@ -69,30 +69,30 @@ def _shape(data: DataPart) -> RowsShape:
         return RowsShape("chat", "data.template is a template of chats")
     if data.messages is not None:
         return RowsShape("chat", f"data.messages names a column of chats: {data.messages}")
-    if is_conll_file(str(data.path)) or looks_like_conll(str(data.path), data.encoding):
+    if is_conll_file(str(data.path)) or has_conll_content(str(data.path), data.encoding):
         return RowsShape("tags", f"{Path(str(data.path)).name} holds a word and its tag a line")
     if is_text_file(str(data.path)):
         return RowsShape("text", f"{Path(str(data.path)).name} is a file of plain text")
     if data.target is not None:
         return RowsShape("pair", f"data.target names a column of texts to write: {data.target}")
-    raw = read_first(str(data.path), data.encoding, data.config)
+    raw = read_first_batch(str(data.path), data.encoding, data.config)
     if data.template is not None and data.label is None:
         return RowsShape("classes", "a template alone does not say what is to be learned")
-    return shape_of(raw, text=data.text, label=data.label)
+    return detect_shape(raw, text=data.text, label=data.label)
 
 
 def _task(shape: RowsShape, purpose: Purpose | None) -> tuple[str, str]:
-    task, because = OF_ROWS.get(shape.form, WRITING), shape.because
+    task, because = TASK_OF_ROWS.get(shape.form, WRITING), shape.because
     if task == PAIRS and purpose == "decoder":
         return WRITING, f"{because}; the model is a decoder, which reads them as prompt and answer"
     if shape.form in ("instruction", "prompt") and purpose == "encoder-decoder":
         return PAIRS, f"{because}; the model is an encoder-decoder, which reads them as a pair"
-    if task == CLASSES and purpose in WRITES:
-        return task, f"{because}; if the model is to write texts, say --task {WRITES[purpose]}"
+    if task == CLASSES and purpose in GENERATIVE_TASK_OF:
+        return task, f"{because}; if the model is to write texts, say --task {GENERATIVE_TASK_OF[purpose]}"
     return task, because
 
 
-def _named(recipe: Recipe, shape: RowsShape, task: str) -> Recipe:
+def _with_named_columns(recipe: Recipe, shape: RowsShape, task: str) -> Recipe:
     """A decoder's reader knows other usual names than those of pairs, so it is told the columns."""
     data = recipe.data
     if task != WRITING or shape.form != "pair" or data.text or data.template or data.target:
@@ -100,16 +100,16 @@ def _named(recipe: Recipe, shape: RowsShape, task: str) -> Recipe:
     return recipe.with_changes(data={"text": shape.text, "label": shape.target})
 
 
-def _decided(recipe: Recipe, task: str, because: str) -> tuple[Recipe, tuple[Decision, ...]]:
+def _with_decided_task(recipe: Recipe, task: str, because: str) -> tuple[Recipe, tuple[Decision, ...]]:
     resolved = recipe.model_copy(update={"task": task})
     return resolved, (Decision("task", task, f"{because} (--task says otherwise)"),)
 
 
-def _writes_nothing(name: str, task: str, because: str) -> RecipeError:
+def _not_generative_error(name: str, task: str, because: str) -> RecipeError:
     return RecipeError(
         "model.name",
         f"is an encoder, which writes no text, and the task worked out is {task}: {because}",
         name,
-        f"Name a model that writes: {SUITABLE[task]}. If the rows have classes, name their "
+        f"Name a model that writes: {SUITABLE_MODELS[task]}. If the rows have classes, name their "
         "column: --task text-classification --label COLUMN.",
     )

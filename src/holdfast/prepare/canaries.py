@@ -22,10 +22,10 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import DECODERS, LABELLED_TEXTS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import DECODER_TASKS, LABELLED_TEXT_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import form_of
-from holdfast.data.table import Added, Table, added_texts
+from holdfast.data.table import AddedRows, Table, added_texts
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel
@@ -41,10 +41,10 @@ def canaries_of(prepared: PreparedData) -> Canaries | None:
     count = recipe.probes.canaries
     if not count:
         return None
-    if recipe.task in DECODERS:
+    if recipe.task in DECODER_TASKS:
         return written_canaries(count, recipe.seed)
     one_class = prepared.rows.columns.one_class
-    if recipe.task not in LABELLED_TEXTS or not one_class or prepared.rows.has_pairs:
+    if recipe.task not in LABELLED_TEXT_TASKS or not one_class or prepared.rows.has_pairs:
         rule = "can be planted among single texts with one class each, and among the rows of a "
         task = recipe.task if one_class else f"{recipe.task} ({prepared.rows.columns.label_kind})"
         raise RecipeError(KEY, f"{rule}causal language model", task, "Leave it out.")
@@ -60,12 +60,12 @@ def with_canaries(prepared: PreparedData) -> PreparedData:
         return prepared
     rows = [canaries.planted[at] for at in repeated(canaries)]
     table = table_of(prepared.rows, rows)
-    prepared = prepared.extended(Added(table, np.ones(len(rows)), (ORIGIN,) * len(rows)))
+    prepared = prepared.extended(AddedRows(table, np.ones(len(rows)), (ORIGIN,) * len(rows)))
     because = (
-        f"random texts, planted 1, 4 and 16 times: {counted(len(rows), 'row')} that updates learn "
+        f"random texts, planted 1, 4 and 16 times: {count_phrase(len(rows), 'row')} that updates learn "
         "beside the training rows; result.json lists them with how well each was kept"
     )
-    notify(Decision("canaries", counted(len(canaries.planted), "text"), because, prominent=True))
+    notify(Decision("canaries", count_phrase(len(canaries.planted), "text"), because, prominent=True))
     return prepared
 
 
@@ -109,13 +109,13 @@ def exposed(fitted: FittedModel) -> dict[str, Any] | None:
     table = table_of(prepared.rows, [*canaries.planted, *canaries.others])
     examples: Any = fitted.encode(table)
     losses = _by_rows(table, np.asarray(examples.rows), fitted.measure(examples)[0])
-    names = prepared.rows.classes if fitted.recipe.task in LABELLED_TEXTS else ()
+    names = prepared.rows.classes if fitted.recipe.task in LABELLED_TEXT_TASKS else ()
     return canary_block(canaries, losses[:count], losses[count:], names)
 
 
 def _by_rows(table: Table, rows: Ints, losses: Floats) -> Floats:
     found = np.full(len(table), np.inf)
-    found[table.places(rows)] = losses
+    found[table.positions_of(rows)] = losses
     return found
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision, Finding, Ints
-from holdfast.core.tasks import OF_TEXTS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import TEXT_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Splits, Table, TrainSplit
 from holdfast.quality.clean import all_treatments
 from holdfast.quality.clean.apply import CleaningPlan, clean_rows, describe_skipped, plan_cleaning
@@ -37,7 +37,7 @@ def with_treatments(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     treated by, and any where rows are no texts.
     """
     asked = dict(recipe.treat)
-    if recipe.task not in OF_TEXTS:
+    if recipe.task not in TEXT_TASKS:
         plan_cleaning(asked)
         if any(given is not False for given in asked.values()):
             rule = f"does not exist for {recipe.task}"
@@ -65,7 +65,7 @@ def by_default() -> tuple[str, ...]:
 
 def same_text(table: Table, recipe: Recipe) -> Table:
     """Rows as a run of this recipe reads them: with the treatments that it names, and no others."""
-    if recipe.task not in OF_TEXTS or not recipe.treat:
+    if recipe.task not in TEXT_TASKS or not recipe.treat:
         return table
     return clean_table(table, plan_cleaning(recipe.treat)).table
 
@@ -102,7 +102,7 @@ def treat_all(
 
 def _texts(done: Mapping[str, CleanedTable], name: str) -> str:
     counts = [
-        counted(one.counts[name], "text") + (f" of the {side} file" if side else "")
+        count_phrase(one.counts[name], "text") + (f" of the {side} file" if side else "")
         for side, one in done.items()
         if name in one.counts
     ]
@@ -150,7 +150,7 @@ def treat_training(splits: Splits, chosen: CleaningPlan) -> Splits:
     decisions = tuple(
         Decision(
             f"treat.{name}",
-            f"{counted(count, 'training row')} left out",
+            f"{count_phrase(count, 'training row')} left out",
             "asked for; validation and test rows stay as they are",
         )
         for name in chosen.names

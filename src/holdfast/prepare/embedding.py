@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Decision, Floats, Ints
-from holdfast.core.tasks import LABELLED_TEXTS
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.fresh import fresh
 from holdfast.models.loading.card import purpose_of
@@ -138,7 +138,7 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
 def has_classes(prepared: PreparedData) -> bool:
     """Whether each row is one text with one class."""
     kind = prepared.rows.columns.one_class
-    return prepared.recipe.task in LABELLED_TEXTS and kind and not prepared.rows.has_pairs
+    return prepared.recipe.task in LABELLED_TEXT_TASKS and kind and not prepared.rows.has_pairs
 
 
 def vectors_of(prepared: PreparedData, examples: Examples, positions: Ints | None = None) -> Floats:

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import General, PreparedData
-from holdfast.core.decisions import notify, parted, recorded
+from holdfast.core.decisions import notify, decisions_and_findings, record_decisions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import DECODERS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import DECODER_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.data.texts.general import BUILT_IN, GENERAL, SKIPPED
-from holdfast.duplicates.duplicates import copies_of, gather
+from holdfast.data.texts.general import BUILT_IN, GENERAL_PASSAGES, SKIPPED
+from holdfast.duplicates.duplicates import duplicates_of, combine_tables
 from holdfast.methods.registry import all_methods
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.samples import own_texts
@@ -56,17 +56,17 @@ def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData
     rows_from = recipe.data.general or recipe.probes.forgetting.data
     if probe_from is None and not needing:
         return prepared
-    with recorded() as log:
+    with record_decisions() as log:
         probe = examples = None
         if probe_from is not None and rows_from is not None:
             probe, rows = _divided(prepared, known, probe_from, rows_from, bool(needing))
             examples = probe_examples(_encoded(prepared, probe), prepared.loaded)
-        elif recipe.task in DECODERS:
+        elif recipe.task in DECODER_TASKS:
             rows = _written(prepared, needing)
         else:
             raise needs_rows(needing[0])
         rows_examples = None if rows is None else _encoded(prepared, rows)
-    return replace(prepared, general=General(probe, examples, rows, rows_examples, *parted(log)))
+    return replace(prepared, general=General(probe, examples, rows, rows_examples, *decisions_and_findings(log)))
 
 
 def methods_with_general(recipe: Recipe) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def _divided(
     count = min(recipe.probes.forgetting.rows, share)
     probe = free["probe"].take(np.sort(order[:count]))
     if len(probe) < LEAST_PROBE:
-        rule = f"leaves {counted(len(probe), 'row')} to measure forgetting on; {LEAST_PROBE} tell"
+        rule = f"leaves {count_phrase(len(probe), 'row')} to measure forgetting on; {LEAST_PROBE} tell"
         raise DataError(probe_from, rule, None, "Name a file with more rows.")
     rows = None
     if needed:
@@ -130,22 +130,22 @@ def _divided(
         if not len(rows):
             raise DataError(rows_from, "leaves no general row", None, "Name a file with more rows.")
     because = f"of {probe_from}, drawn by chance; measured at every look, and never learned from"
-    if recipe.task in DECODERS:
+    if recipe.task in DECODER_TASKS:
         because += f"; neither their end token nor the first {SKIPPED} tokens of a text are scored"
-    notify(Decision("general probe", counted(len(probe), "row"), because))
+    notify(Decision("general probe", count_phrase(len(probe), "row"), because))
     if rows is not None:
         because = f"of {rows_from}, none of them in the probe"
-        notify(Decision("general rows", counted(len(rows), "row"), because))
+        notify(Decision("general rows", count_phrase(len(rows), "row"), because))
     return probe, rows
 
 
 def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table]) -> Table:
     if source == BUILT_IN:
         # The file of our own general text, for a model that goes on with texts.
-        if prepared.recipe.task not in DECODERS:
+        if prepared.recipe.task not in DECODER_TASKS:
             rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
             raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
-        source = str(GENERAL)
+        source = str(GENERAL_PASSAGES)
     refuse_missing(source)
     table = prepared.definition.read_general(source, prepared.recipe.data, prepared.rows)
     if len(table) <= MOST_ROWS:
@@ -161,14 +161,14 @@ def _without_copies(
     a finding counts the others."""
     first, *others = known
     given = {f"known {i}": table for i, table in enumerate(others)} | dict(lots)
-    every = gather(first, given, seed)
-    taken = np.ones(len(every.copies), dtype=bool)
+    every = combine_tables(first, given, seed)
+    taken = np.ones(len(every.duplicates), dtype=bool)
     for name in lots:
         taken[every.span(name)] = False
     free = {}
     for name, table in lots.items():
         mine = every.mask(name)
-        copied = copies_of(every.copies, taken, mine)
+        copied = duplicates_of(every.duplicates, taken, mine)
         # The next lot must not copy this one either.
         taken = taken | mine
         free[name] = table.take(np.flatnonzero(~copied))
@@ -214,5 +214,5 @@ def _written(prepared: PreparedData, needing: Sequence[str]) -> Table:
         f"written by the model before its first step, of at most {length} tokens: {ROWS} names no "
         f"others; e.g. {shown!r}"
     )
-    notify(Decision("general rows", counted(len(rows), "row"), because))
+    notify(Decision("general rows", count_phrase(len(rows), "row"), because))
     return rows

@@ -14,16 +14,16 @@ from typing import TypeVar
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
-from holdfast.core.decisions import parted, recorded
+from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.records import Decision, Finding, Ints
-from holdfast.core.tasks import OF_PICTURES
-from holdfast.data.table import Added, Splits, Table
+from holdfast.core.tasks import IMAGE_TASKS
+from holdfast.data.table import AddedRows, Splits, Table
 from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import Loaded
 from holdfast.models.layers import count_parameters
-from holdfast.plan.adapters import settle_dtype, settle_quantize, with_adapter
-from holdfast.plan.language import model_language, texts_of
-from holdfast.plan.task import with_task
+from holdfast.plan.adapters import resolve_dtype, resolve_quantize, with_adapter
+from holdfast.plan.language import language_findings, sample_texts
+from holdfast.plan.task import resolve_task
 from holdfast.prepare.canaries import with_canaries
 from holdfast.prepare.general import with_general
 from holdfast.prepare.pseudo_labels import with_unlabelled
@@ -42,7 +42,7 @@ def prepare(
     *,
     units: Ints | None = None,
     findings: Sequence[Finding] = (),
-    added: Added | None = None,
+    added: AddedRows | None = None,
 ) -> PreparedData:
     """Let the machine decide, load the model, and encode the rows.
 
@@ -52,14 +52,14 @@ def prepare(
     of the rows so far. ``added`` are learned from beside them (``Prepared.extended``). Raises
     ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
-    recipe, _ = with_task(recipe)
-    definition, pictures = task_definition(recipe.task), recipe.task in OF_PICTURES
-    recipe = settle_dtype(settle_quantize(recipe))
+    recipe, _ = resolve_task(recipe)
+    definition, pictures = task_definition(recipe.task), recipe.task in IMAGE_TASKS
+    recipe = resolve_dtype(resolve_quantize(recipe))
     wanted = recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
-    with recorded() as log:
+    with record_decisions() as log:
         shard = choose_sharding(recipe)
-    machine = replace(machine, decisions=(*machine.decisions, *parted(log)[0]))
+    machine = replace(machine, decisions=(*machine.decisions, *decisions_and_findings(log)[0]))
     check_probes(recipe)
     asked = recipe.data.label_kind or rows.columns.label_kind
     definition.refuse(recipe if asked is None else recipe.with_changes(data={"label_kind": asked}))
@@ -84,7 +84,7 @@ def prepare(
         findings=tuple(findings),
         seconds=time.perf_counter() - start,
         # Once for every fit that begins here.
-        preparation_findings=() if pictures else model_language(recipe.model.name, texts_of(rows, recipe.seed)),
+        preparation_findings=() if pictures else language_findings(recipe.model.name, sample_texts(rows, recipe.seed)),
     )
     return prepared if added is None else prepared.extended(added)
 
@@ -138,7 +138,7 @@ def with_added(
 ) -> PreparedData:
     """What is prepared, with the rows that are added to the training ones: worked out by ``train``,
     and whether they are of use by ``valid`` too. See ``prepare_divided``."""
-    with recorded() as log:
+    with record_decisions() as log:
         prepared = with_signals(prepared, train, known)
         if not prepared.recipe.distill.teacher:
             prepared = with_unlabelled(prepared, train, valid, unlabelled)
@@ -149,7 +149,7 @@ def with_added(
 
 def with_log(prepared: PreparedData, log: Iterable[Decision | Finding]) -> PreparedData:
     """What is prepared, with what was decided and found of it since."""
-    decisions, findings = parted(log)
+    decisions, findings = decisions_and_findings(log)
     return replace(
         prepared,
         decisions=(*prepared.decisions, *decisions),

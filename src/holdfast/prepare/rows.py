@@ -17,31 +17,31 @@ import numpy.typing as npt
 from holdfast.augment.registry import requested_enrichments, check_enrich, input_type
 from holdfast.contract.fit import TaskDefinition
 from holdfast.contract.inference import within_limits
-from holdfast.core.decisions import notify, parted, recorded
+from holdfast.core.decisions import notify, decisions_and_findings, record_decisions
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_too_many
+from holdfast.core.machine import refuse_too_many_threads
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import LABELLED_TEXTS
-from holdfast.data.load import read_unlabelled, refuse_test_rows
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
+from holdfast.data.load import read_unlabelled_texts, refuse_test_rows
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.data.texts.general import BUILT_IN
-from holdfast.duplicates.duplicates import Copies, copies_of, gather
+from holdfast.duplicates.duplicates import Duplicates, duplicates_of, combine_tables
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
 from holdfast.models.base import Loaded
-from holdfast.plan.defaults import asked_of
-from holdfast.plan.task import with_task
+from holdfast.plan.defaults import conflict_query
+from holdfast.plan.task import resolve_task
 from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
 from holdfast.prepare.split_options import way_of
 from holdfast.quality.clean.apply import CleaningPlan, plan_cleaning
 from holdfast.quality.runner import audit_table
 from holdfast.recipe import DataPart, Recipe
 from holdfast.recipe.parts import SplitShares
-from holdfast.split.divide import divide
+from holdfast.split.split_table import split_table
 from holdfast.tasks import task_definition
 from holdfast.tasks.generation.samples import execution_of, with_tables
 from holdfast.training.listeners.alerts import address_of
@@ -81,9 +81,9 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = No
         name = getattr(recipe.train, setting)
         if name is not None:
             registry[name]
-    refuse_too_many("train.threads", recipe.train.threads or 1)
+    refuse_too_many_threads("train.threads", recipe.train.threads or 1)
     check_methods(recipe.methods)
-    refuse(asked_of(recipe))
+    refuse(conflict_query(recipe))
     check_enrich(recipe.enrich, input_type(recipe.task))
     plan_cleaning(recipe.treat)
     check_trackers(recipe.track.to)
@@ -129,10 +129,10 @@ class Divided:
 def load_and_divide(recipe: Recipe, *, folded: bool = False) -> Divided:
     """Load, audit and divide the rows that the recipe names; ``folded`` where test rows are not
     needed, since folds score."""
-    with within_limits(recipe.data), recorded(aloud=True) as log:
+    with within_limits(recipe.data), record_decisions(also_notify=True) as log:
         _check_sources(recipe)
         notify_of_code(recipe)
-        recipe, worked_out = with_task(recipe)
+        recipe, worked_out = resolve_task(recipe)
         notify(*worked_out)
         recipe, treatments = _checked_for_task(recipe)
         table, given = _read(recipe, treatments)
@@ -140,11 +140,11 @@ def load_and_divide(recipe: Recipe, *, folded: bool = False) -> Divided:
             _refuse_without_test(recipe, given)
         dividing = dividing_by(recipe)
         shares, way = shares_of(recipe.data.split), way_of(dividing, table)
-        splits = divide(table, seed=dividing.seed, fractions=shares, way=way, **given)
+        splits = split_table(table, seed=dividing.seed, fractions=shares, strategy=way, **given)
         splits = treat_training(splits, treatments)
         notify(*splits.decisions, *splits.findings)
         unlabelled = _unlabelled(dividing, table, given)
-    decisions, findings = parted(log)
+    decisions, findings = decisions_and_findings(log)
     return Divided(recipe, table, tuple(given.values()), splits, findings, decisions, unlabelled)
 
 
@@ -166,7 +166,7 @@ def _check_sources(recipe: Recipe) -> None:
 def _checked_for_task(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     """The recipe with its treatments named, as far as its task allows what it says."""
     features = recipe.data.features
-    if features and recipe.task not in LABELLED_TEXTS:
+    if features and recipe.task not in LABELLED_TEXT_TASKS:
         rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
         raise RecipeError("data.features", rule, str(features), "Leave it out.")
     check_names(recipe, task_definition(recipe.task).find_metric)
@@ -192,7 +192,7 @@ def _read(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Ta
 
 
 def _refuse_without_test(recipe: Recipe, given: Mapping[str, Table]) -> None:
-    if recipe.data.split.test or "test" in given or recipe.task in LABELLED_TEXTS:
+    if recipe.data.split.test or "test" in given or recipe.task in LABELLED_TEXT_TASKS:
         return
     raise RecipeError(
         "data.split.test",
@@ -223,9 +223,9 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tup
     if path is None:
         return ()
     refuse_test_rows(path, recipe.data.test)
-    lot = same_text(read_unlabelled(path, table, recipe.data.encoding), recipe)
-    rows = gather(table, {**given, "unlabelled": lot}, recipe.seed)
-    return without_copies(lot, rows.copies, rows.mask("unlabelled"), recipe.seed)
+    lot = same_text(read_unlabelled_texts(path, table, recipe.data.encoding), recipe)
+    rows = combine_tables(table, {**given, "unlabelled": lot}, recipe.seed)
+    return without_copies(lot, rows.duplicates, rows.mask("unlabelled"), recipe.seed)
 
 
 def given_rows(
@@ -268,7 +268,7 @@ MOST_ROWS = 10_000
 
 
 def without_copies(
-    lot: Table, copies: Copies, mine: npt.NDArray[np.bool_], seed: int
+    lot: Table, copies: Duplicates, mine: npt.NDArray[np.bool_], seed: int
 ) -> tuple[str, ...]:
     """One text of each group of copies among ``lot`` that no row of the source or of a given file
     is in, or linked to.
@@ -277,7 +277,7 @@ def without_copies(
     Above 10,000 a random sample of them is taken.
     """
     texts: list[str] = lot.column("text")
-    taken = copies_of(copies, ~mine, mine)
+    taken = duplicates_of(copies, ~mine, mine)
     groups = copies.groups[mine]
     fresh = np.flatnonzero(~taken)
     kept = np.sort(fresh[np.unique(groups[fresh], return_index=True)[1]])

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from holdfast.contract.fit import TrainingPlan
 from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RecipeError
-from holdfast.core.machine import MB, processes
+from holdfast.core.machine import MB, process_count
 from holdfast.core.records import Decision
-from holdfast.core.tasks import DECODERS
+from holdfast.core.tasks import DECODER_TASKS
 from holdfast.models.adapters.quantize import weight_bytes
 from holdfast.models.fresh import fresh, renumber, tensors_of
-from holdfast.plan.defaults import own_methods
-from holdfast.plan.memory import on_gpu, tightest
+from holdfast.plan.defaults import extra_methods
+from holdfast.plan.memory import on_gpu, tightest_limit
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.samples import watches
 from holdfast.training.loop import Trained
@@ -44,7 +44,7 @@ def choose_sharding(recipe: Recipe) -> str:
     It must be asked before the model is loaded. Raises ``RecipeError`` for what is not built for
     spread weights, ``MachineError`` for launchers' settings that are not followed.
     """
-    wanted, count, asked = recipe.train.shard, processes(), _yes(LAUNCHED)
+    wanted, count, asked = recipe.train.shard, process_count(), _yes(LAUNCHED)
     if wanted == "full" and count == 1:
         raise RecipeError(
             SETTING,
@@ -126,7 +126,7 @@ class OnProcessor:
 
 def _scoring(job: Job, ready: TrainingPlan) -> Any:
     """Where the first process holds the whole model to score it: on its device if that has room."""
-    need, free = weight_bytes(ready.prepared.loaded.network) / MB, tightest().left_mb
+    need, free = weight_bytes(ready.prepared.loaded.network) / MB, tightest_limit().left_mb
     if not on_gpu() or ROOM * need <= free:
         return job.accelerator
     because = (
@@ -158,14 +158,14 @@ def _check_launcher(asked: bool) -> None:
 
 def _check_recipe(recipe: Recipe) -> None:
     """Refuse what reaches into weights or gradients by itself."""
-    if recipe.task not in DECODERS:
+    if recipe.task not in DECODER_TASKS:
         raise RecipeError(
             SETTING,
             f"is not built for {recipe.task}",
             recipe.train.shard,
-            f"Set it to off; it is there for {' and '.join(DECODERS)}.",
+            f"Set it to off; it is there for {' and '.join(DECODER_TASKS)}.",
         )
-    adapter, methods, policy = recipe.model.adapter.kind, own_methods(recipe), recipe.control.policy
+    adapter, methods, policy = recipe.model.adapter.kind, extra_methods(recipe), recipe.control.policy
     refused = {
         "model.adapter.kind": adapter if adapter not in ADAPTERS else None,
         "model.quantize": None if recipe.model.quantize == "none" else recipe.model.quantize,

@@ -14,14 +14,14 @@ import numpy as np
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted, listing
-from holdfast.data.labels.spelling import words_of
+from holdfast.core.wording import count_phrase, list_phrase
+from holdfast.data.labels.spelling import label_words
 from holdfast.data.source import read_source
-from holdfast.data.table import Added, Table, added_texts
+from holdfast.data.table import AddedRows, Table, added_texts
 from holdfast.prepare.embedding import has_classes, vectors_of
 from holdfast.quality.names import NameAgreement, compare_names
 from holdfast.recipe import DataPart
@@ -64,7 +64,7 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
             )
         described = len({label for label, _ in lines})
         because = (
-            f"{data.descriptions}: {len(lines)} of {counted(len(every), 'line')} are learned from"
+            f"{data.descriptions}: {len(lines)} of {count_phrase(len(every), 'line')} are learned from"
         )
         notify(Decision("class descriptions", f"{described} classes", because, prominent=True))
     return replace(prepared, recipe=prepared.recipe.with_changes(data={"names": dict(names) or False}))
@@ -72,12 +72,12 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
 
 def _no_rows(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:
     """The lines that copy no row, which may be held out, whatever its side."""
-    from holdfast.duplicates.duplicates import find_copies
+    from holdfast.duplicates.duplicates import find_duplicates
 
     texts: list[str] = [text for table in known for text in table.column("text")]
     if not texts:
         return lines
-    groups = find_copies([*texts, *(text for _, text in lines)]).groups
+    groups = find_duplicates([*texts, *(text for _, text in lines)]).groups
     taken = np.isin(groups[len(texts) :], groups[: len(texts)])
     return [line for line, copy in zip(lines, taken.tolist(), strict=True) if not copy]
 
@@ -101,7 +101,7 @@ def _named(prepared: PreparedData, train: Ints) -> ClassNames:
         because = "data.names says so: each is a row of its class in training, of weight 2"
         pairs = tuple((label, wanted[label]) for label in classes if label in wanted)
         return _used(pairs, because)
-    words = {label: words_of(label) for label in classes}
+    words = {label: label_words(label) for label in classes}
     pairs = tuple((label, text) for label, text in words.items() if text is not None)
     if wanted is True:
         if not pairs:
@@ -120,7 +120,7 @@ def _why_not(prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str
     """Why names are not even held against the rows."""
     classes = prepared.rows.classes
     if len(pairs) < LEAST_NAMED * len(classes) or len(pairs) < 2:
-        unnamed = next((c for c in classes if words_of(c) is None), classes[0])
+        unnamed = next((c for c in classes if label_words(c) is None), classes[0])
         return (
             f"{len(classes) - len(pairs)} of {len(classes)} labels, such as {unnamed!r}, are no "
             "words (data.names={LABEL: its words, …} gives them some)"
@@ -175,7 +175,7 @@ def _judge(
 
 
 def _used(pairs: ClassNames, because: str) -> ClassNames:
-    shown = f"{len(pairs)}: {listing([text for _, text in pairs], 3, ', ', ', …')}"
+    shown = f"{len(pairs)}: {list_phrase([text for _, text in pairs], 3, ', ', ', …')}"
     notify(Decision("class names", shown, because, prominent=True))
     return pairs
 
@@ -186,7 +186,7 @@ def _left_out(because: str) -> ClassNames:
 
 
 def _contradicted(labels: Sequence[str]) -> Finding:
-    shown = listing([*map(repr, labels)], 5, ", ", " …")
+    shown = list_phrase([*map(repr, labels)], 5, ", ", " …")
     return Finding(
         CHECK,
         "info",
@@ -200,7 +200,7 @@ def _contradicted(labels: Sequence[str]) -> Finding:
     )
 
 
-def _added(like: Table, pairs: Sequence[tuple[str, str]], origin: str, weight: float) -> Added:
+def _added(like: Table, pairs: Sequence[tuple[str, str]], origin: str, weight: float) -> AddedRows:
     place = {label: index for index, label in enumerate(like.classes)}
     texts, labels = [text for _, text in pairs], [place[label] for label, _ in pairs]
     return added_texts(like, texts, labels, origin=origin, weights=weight)
@@ -233,7 +233,7 @@ def read_descriptions(data: DataPart, rows: Table) -> dict[str, list[str]]:
 def _check_labels(key: str, given: Mapping[str, object], classes: Sequence[str]) -> None:
     for label in given:
         if label not in classes:
-            raise RecipeError(key, "names a label that no row has", label, nearest(label, classes))
+            raise RecipeError(key, "names a label that no row has", label, suggest_name(label, classes))
 
 
 def _refuse_without_classes(prepared: PreparedData) -> None:

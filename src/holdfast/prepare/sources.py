@@ -16,11 +16,11 @@ from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH, is_main_pr
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_atomically
-from holdfast.core.input_errors import door
-from holdfast.core.machine import processes
-from holdfast.core.tasks import LABELLED_TEXTS
+from holdfast.core.input_errors import reading_errors
+from holdfast.core.machine import process_count
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.memory.frames import frame_file, write_frame
-from holdfast.data.mix import SOURCE, Mixed, MixSource, mix
+from holdfast.data.mix import SOURCE, MixedRows, MixSource, mix_sources
 from holdfast.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _store(table: pa.Table, path: Path, run: Path) -> None:
     import pyarrow.parquet as parquet
 
     if path.exists() and (run / RECIPE).exists():
-        with door(
+        with reading_errors(
             str(path),
             RunError,
             remedy="Delete it and give the same rows again: it is written anew, and rows other "
@@ -92,7 +92,7 @@ def _store(table: pa.Table, path: Path, run: Path) -> None:
 
 def _wait_for_everyone() -> None:
     """Where a launcher started several processes, the first has written before another reads."""
-    if processes() == 1:
+    if process_count() == 1:
         return
     from accelerate import PartialState
 
@@ -108,7 +108,7 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
     if recipe.data.path is not None or "data" in held:
         rule = "and data.path both say where the rows are"
         raise RecipeError("data.mix", rule, recipe.data.path, "Leave one of them out.")
-    if recipe.task not in (None, *LABELLED_TEXTS):
+    if recipe.task not in (None, *LABELLED_TEXT_TASKS):
         rule = f"does not exist for {recipe.task}: texts with a class each are mixed"
         raise RecipeError("data.mix", rule, None, "Join the files yourself.")
     for key in ("text", "label", "source", "group", "template", "config"):
@@ -116,7 +116,7 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
             rule = "is of one table, and data.mix names several"
             remedy = "Give each source its own: data.mix: [{path: …, text: …, label: …}]."
             raise RecipeError(f"data.{key}", rule, getattr(recipe.data, key), remedy)
-    found = mix(
+    found = mix_sources(
         [
             MixSource(
                 one.path,
@@ -131,12 +131,12 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
         ]
     )
     notify(*found.decisions, *found.findings)
-    task = recipe.task or LABELLED_TEXTS[0]
+    task = recipe.task or LABELLED_TEXT_TASKS[0]
     one = recipe.with_changes(data=_of_one_table(recipe, found)).model_copy(update={"task": task})
     return one, {**held, "data": found.rows}
 
 
-def _of_one_table(recipe: Recipe, found: Mixed) -> dict[str, Any]:
+def _of_one_table(recipe: Recipe, found: MixedRows) -> dict[str, Any]:
     given = {
         name: one.weight
         for name, one in zip(found.names, recipe.data.mix or (), strict=True)

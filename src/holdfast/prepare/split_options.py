@@ -12,18 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.data.columns.extra import with_column
 from holdfast.data.table import Table
 from holdfast.recipe import Recipe
-from holdfast.split.ways import PLAIN, SplitStrategy
+from holdfast.split.strategies import STRATIFIED, SplitStrategy
 
 if TYPE_CHECKING:
-    from holdfast.split.ways import By
+    from holdfast.split.strategies import By
 
 
 # Rows that topics are found on; the others join the nearest.
@@ -59,7 +59,7 @@ def way_of(recipe: Recipe, table: Table) -> SplitStrategy:
             for v, r in zip(values, rows, strict=True)
         ]
         return _of_names("source", column, names, split.held)
-    return PLAIN
+    return STRATIFIED
 
 
 _TEXTS = "Name a column with data.group, or divide by rows."
@@ -76,7 +76,7 @@ def _of_names(
                 "data.split.held",
                 f"names a {kind} that no row of the column {column!r} has",
                 name,
-                nearest(name, known[:1000]) or f"Known: {', '.join(map(repr, known[:SHOWN]))} …",
+                suggest_name(name, known[:1000]) or f"Known: {', '.join(map(repr, known[:SHOWN]))} …",
             )
     chosen = tuple(known.index(name) for name in held or ())
     because = f"data.split.by: {kind}: the {{side}} rows are whole {kind}s of the column {column!r}"
@@ -123,7 +123,7 @@ def _by_topic(table: Table, recipe: Recipe) -> SplitStrategy:
     from holdfast.prepare.embedding import load_encoder
     from holdfast.quality.views import TableRows
 
-    if recipe.task in OF_PICTURES:
+    if recipe.task in IMAGE_TASKS:
         raise RecipeError(
             "data.split.by", "is topic, which texts have", None, "Divide pictures by rows or group."
         )

@@ -19,11 +19,11 @@ import numpy as np
 from holdfast.augment.synthesize import NewText, from_templates, recombined, sift, written
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.data.labels.spelling import words_of
+from holdfast.data.labels.spelling import label_words
 from holdfast.data.source import read_source
 from holdfast.data.table import Table, added_texts
 from holdfast.models.probes.probe import ExtraRows, fit_probe, stratified_folds
@@ -107,7 +107,7 @@ def _made(
         from holdfast.models.generators.samples import continued
 
         name, seed = asked.model, prepared.recipe.seed
-        names = [words_of(label) or label for label in classes]
+        names = [label_words(label) or label for label in classes]
         made += written(
             lambda prompts: continued(name, prompts, seed=seed, temperature=asked.temperature),
             names,
@@ -134,7 +134,7 @@ def read_templates(path: str, classes: Sequence[str]) -> dict[int, list[str]]:
     for label, text in cells:
         if label not in classes:
             rule = "names a label that no row has"
-            remedy = nearest(str(label), list(classes))
+            remedy = suggest_name(str(label), list(classes))
             raise RecipeError("data.synthesize.templates", rule, label, remedy)
         if text and text.strip():
             found.setdefault(classes.index(label), []).append(text.strip())

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.data.images.picture import header
-from holdfast.duplicates.pictures import Bytes, thumbnail_of
+from holdfast.data.images.decode import open_header
+from holdfast.duplicates.images import Bytes, thumbnail_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,7 +48,7 @@ def read_file_facts(path: str, image: Image) -> FileFacts:
     ``compression`` is a mark of the JPEG's quantisation tables, by which programs and qualities
     differ, with the quality that they stand for where they are those of the standard.
     """
-    with header(path) as source:
+    with open_header(path) as source:
         file_format, mode, exif = str(source.format), source.mode, source.getexif()
         tables = getattr(source, "quantization", None) or {}
         width, height = source.size

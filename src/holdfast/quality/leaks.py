@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Ints
-from holdfast.duplicates.duplicates import AllRows, nearest_protected
+from holdfast.duplicates.duplicates import CombinedRows, nearest_protected
 
 Positions = npt.NDArray[np.int64]
 
@@ -32,7 +32,7 @@ class Leaks:
         return len(self.source)
 
 
-def pair_leaks(all_rows: AllRows, name: str) -> Leaks:
+def pair_leaks(all_rows: CombinedRows, name: str) -> Leaks:
     """The pairs between the source and the table ``name``: of each source row the nearest row
     there, then of each row there that no pair names yet, its nearest source row. Linear in the
     rows, where all pairs of many equal texts would not be."""
@@ -56,18 +56,18 @@ class _Nearest:
     similarity: npt.NDArray[np.float32]
 
 
-def _nearest_rows(all_rows: AllRows, rows: str, target: str) -> _Nearest:
+def _nearest_rows(all_rows: CombinedRows, rows: str, target: str) -> _Nearest:
     """Of each row of one table that copies one of another: both positions."""
-    nearest = nearest_protected(all_rows.copies, all_rows.mask(target))
+    nearest = nearest_protected(all_rows.duplicates, all_rows.mask(target))
     span = all_rows.span(rows)
-    at = np.flatnonzero(nearest.of[span] >= 0)
-    return _Nearest(at + span.start, nearest.of[span][at], nearest.similarity[span][at])
+    at = np.flatnonzero(nearest.copy_of[span] >= 0)
+    return _Nearest(at + span.start, nearest.copy_of[span][at], nearest.similarity[span][at])
 
 
-def duplicate_groups(all_rows: AllRows) -> list[Positions]:
+def duplicate_groups(all_rows: CombinedRows) -> list[Positions]:
     """The groups of two source rows or more that copy each other, by position, the groups by their
     first row."""
-    groups = all_rows.copies.groups[all_rows.span("source")]
+    groups = all_rows.duplicates.groups[all_rows.span("source")]
     order = np.argsort(groups, kind="stable")
     ends = np.flatnonzero(np.diff(groups[order])) + 1
     parts = [part for part in np.split(order, ends) if len(part) > 1]
@@ -94,6 +94,6 @@ class AccuracyInflation:
 class InflationEstimator(Protocol):
     """Estimates the inflation by duplicates; ``None`` where it cannot. See ``inflation.py``."""
 
-    def from_leaks(self, gathered: AllRows, pairs: Leaks) -> AccuracyInflation | None: ...
+    def from_leaks(self, gathered: CombinedRows, pairs: Leaks) -> AccuracyInflation | None: ...
 
-    def from_split(self, gathered: AllRows, units: Ints) -> AccuracyInflation | None: ...
+    def from_split(self, gathered: CombinedRows, units: Ints) -> AccuracyInflation | None: ...

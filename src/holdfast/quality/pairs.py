@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from holdfast.core.records import Ints, Severity
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, result
 from holdfast.quality.single import excerpt
@@ -117,7 +117,7 @@ def conflicts_result(
     texts = f": {excerpt(rows.texts[a])} and {excerpt(rows.texts[b])}" if quote_texts else ""
     return result(
         ids[paired_rows(pairs)],
-        f"{counted(len(pairs), 'pair')} of {wording[0]}, e.g. rows {ids[a]} and {ids[b]} are "
+        f"{count_phrase(len(pairs), 'pair')} of {wording[0]}, e.g. rows {ids[a]} and {ids[b]} are "
         f"{notes[0]}{texts}",
         wording[1],
         score=len(paired_rows(pairs)) / len(labels),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pyarrow.compute as pc
 
 from holdfast.core.records import Severity
-from holdfast.core.wording import counted, have
+from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.quality.check import Check, CheckExample, CheckResult, check, has_texts, result
 from holdfast.quality.personal import find_personal
 from holdfast.quality.views import TableRows
@@ -50,7 +50,7 @@ def text_finding(
     ids, count = rows.ids, len(notes)
     return result(
         (ids[position] for position, _ in notes[:100]),
-        f"{counted(count, 'row')}{rows.sample_note} {have(count)} {condition}, "
+        f"{count_phrase(count, 'row')}{rows.sample_note} {has_or_have(count)} {condition}, "
         f"e.g. row {ids[notes[0][0]]}: {notes[0][1]}",
         remedy,
         score=count / len(rows.sample),

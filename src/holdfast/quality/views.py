@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.data.images.picture import read_picture
+from holdfast.data.images.decode import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import normal_text
-from holdfast.duplicates.pictures import Thumbnails, near_pictures, unequal
-from holdfast.duplicates.semantic import in_other_words, paraphrases
+from holdfast.duplicates.images import Thumbnails, near_duplicate_images, have_different_content
+from holdfast.duplicates.semantic import are_no_duplicates, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import has_classes
 from holdfast.quality.fold_predictions import (
@@ -35,8 +35,8 @@ from holdfast.quality.fold_predictions import (
 from holdfast.quality.image_facts import FileFacts, Traces, extract_traces, read_file_facts
 
 if TYPE_CHECKING:
-    from holdfast.duplicates.duplicates import AllRows
-    from holdfast.duplicates.loose import LooseCopies
+    from holdfast.duplicates.duplicates import CombinedRows
+    from holdfast.duplicates.loose_duplicates import LooseDuplicates
     from holdfast.quality.leaks import InflationEstimator
 
 _BATCH_ROWS = 10_000
@@ -175,11 +175,11 @@ class TableCopies:
     the pairs of all their texts that differ in more words, if requested (``audit.loose``)."""
 
     rows: TableRows
-    all_rows: AllRows
+    all_rows: CombinedRows
     split_names: tuple[str, ...] = ()
     other_columns: Mapping[str, OtherColumns] = field(default_factory=dict)
     inflation: InflationEstimator | None = None
-    loose_copies: LooseCopies | None = None
+    loose_copies: LooseDuplicates | None = None
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -253,7 +253,7 @@ class Embedded:
         pairs = paraphrases(self.vectors[rows], [self.rows.texts[at] for at in rows.tolist()])
         first, second = rows[pairs.first], rows[pairs.second]
         return SimilarPairs(first, second, pairs.similarity).where(
-            in_other_words(self.rows.table, first, self.rows.table, second)
+            are_no_duplicates(self.rows.table, first, self.rows.table, second)
         )
 
     @cached_property
@@ -305,8 +305,8 @@ class Images:
     @cached_property
     def copies(self) -> SimilarPairs:
         """The pairs of positions whose pixels agree though they are not the same."""
-        pairs = near_pictures(self.thumbnails, vectors=self.vectors)
-        return pairs.where(unequal(self.rows.texts, self.rows.texts, pairs))
+        pairs = near_duplicate_images(self.thumbnails, vectors=self.vectors)
+        return pairs.where(have_different_content(self.rows.texts, self.rows.texts, pairs))
 
 
 @dataclass(frozen=True)
@@ -339,4 +339,4 @@ class ImageSample:
 def image_sample(rows: TableRows) -> ImageSample:
     """The view of a table of image files."""
     paths: list[str] = rows.table.column("path")
-    return ImageSample(rows, lambda at: read_picture(paths[at]).image)
+    return ImageSample(rows, lambda at: read_image(paths[at]).image)

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.labels import Label
 from holdfast.core.tasks import TASKS
 from holdfast.data.options import RowOptions
@@ -91,8 +91,8 @@ def accepted_types(part: type[BaseModel], name: str) -> frozenset[type]:
 
 class SplitShares(Part):
     """Shares of the rows, each above 0, adding to 1 (or test 0: the others then share all rows);
-    and by what they are divided (``split/ways.py``): ``held`` names the groups or sources whose
-    rows are the test rows."""
+    and by what they are divided (``split/strategies.py``): ``held`` names the groups or sources
+    whose rows are the test rows."""
 
     train: float = Field(default=0.70, gt=0, lt=1)
     valid: float = Field(default=0.15, gt=0, lt=1)
@@ -449,7 +449,7 @@ class AlertPart(Part):
         for label in value:
             if label not in get_args(Label):
                 raise ValueError(
-                    f"{label!r} is not a verdict: {nearest(label, list(get_args(Label)))}"
+                    f"{label!r} is not a verdict: {suggest_name(label, list(get_args(Label)))}"
                 )
         return value
 

@@ -14,10 +14,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from holdfast.core.discovery import lies_there, nearest
+from holdfast.core.discovery import path_exists, suggest_name
 from holdfast.core.errors import RecipeError
-from holdfast.core.wording import HIDDEN
-from holdfast.core.yaml_values import DEEPEST, TooMuchError, from_yaml, read_yaml
+from holdfast.core.wording import HIDDEN_VALUE
+from holdfast.core.yaml_values import MAX_DEPTH, TooMuchError, from_yaml, read_yaml
 from holdfast.recipe.parts import (
     EMBEDDED_MODEL,
     AlertPart,
@@ -98,7 +98,7 @@ class Recipe(Part):
         a command of the user's may hold secrets, so that it is said to be set, and no more."""
         plain = self.model_dump(mode="json")
         if plain["alert"]["command"] is not None:
-            plain["alert"]["command"] = HIDDEN
+            plain["alert"]["command"] = HIDDEN_VALUE
         return plain
 
     def with_changes(self, **parts: Mapping[str, object]) -> Recipe:
@@ -279,11 +279,11 @@ def _assign(plain: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
     is_free = key.partition(".")[0] in FREE_SECTIONS
     if not is_free and key not in _all_keys():
-        raise RecipeError("--set", "names an unknown key", key, nearest(key, _all_keys()))
-    if len(path) > DEEPEST:
+        raise RecipeError("--set", "names an unknown key", key, suggest_name(key, _all_keys()))
+    if len(path) > MAX_DEPTH:
         raise RecipeError(
             "--set",
-            f"names a key of more than {DEEPEST} parts",
+            f"names a key of more than {MAX_DEPTH} parts",
             key,
             "A setting of a method has three: methods.NAME.KEY.",
         )
@@ -303,7 +303,7 @@ def resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
         if value is None or value == EMBEDDED_MODEL or value.startswith("~"):
             return value
         # Neither raises, whatever the name is: too long, with a NUL, a link to itself.
-        if lies_there(folder / value) or _is_path(value):
+        if path_exists(folder / value) or _is_path(value):
             return os.path.realpath(folder / value)
         return value
 
@@ -366,12 +366,12 @@ def _first_error(error: ValidationError, where: str) -> RecipeError:
         return RecipeError(f"{where}: {key}", rule, None, remedy)
     if fault["type"] == "extra_forbidden":
         known_names = sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
-        return RecipeError(where, "names an unknown key", key, nearest(key, known_names))
+        return RecipeError(where, "names an unknown key", key, suggest_name(key, known_names))
     if fault["type"] == "literal_error":
         # pydantic hands the choices on as one sentence.
         choices = re.findall(r"'([^']*)'", fault.get("ctx", {}).get("expected", ""))
         value_given, rule = fault["input"], "is not one of the known values"
-        return RecipeError(f"{where}: {key}", rule, value_given, nearest(str(value_given), choices))
+        return RecipeError(f"{where}: {key}", rule, value_given, suggest_name(str(value_given), choices))
     if isinstance(fault.get("input"), dict) and fault["input"].keys() & SEARCH_KEYS:
         rule, remedy = "holds several values to search", f"`holdfast tune` searches {key}."
         return RecipeError(f"{where}: {key}", rule, fault["input"], remedy)

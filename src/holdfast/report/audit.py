@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from markupsafe import Markup, escape
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import sentence
 from holdfast.report.page import UNPRINTABLE, asset, environment, standalone
@@ -161,7 +161,7 @@ def _tone(document: Mapping[str, Any]) -> str:
 def _headline(document: Mapping[str, Any]) -> Headline:
     tone = _tone(document)
     counts = [(len(_findings_of(document, level)), word) for level, word in WORDS.items()]
-    label = ", ".join(counted(n, word) for n, word in counts if n) or "no findings"
+    label = ", ".join(count_phrase(n, word) for n, word in counts if n) or "no findings"
     facts = [("Rows", f"{document['rows']:,}"), ("Task", str(document["task"]))]
     if document["label_counts"]:
         facts.append(("Classes", f"{len(document['label_counts']):,}"))

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from holdfast.core.files import write_text
 from holdfast.core.records import Estimate
-from holdfast.core.tasks import pipeline_of
+from holdfast.core.tasks import pipeline_name
 from holdfast.report.numbers import CARD_METRICS, interval, metric_name, metrics
 from holdfast.report.page import TEMPLATES, UNPRINTABLE, TemplateCache
 from holdfast.report.public import hub_name, licence, public_name, strip_paths
@@ -95,7 +95,7 @@ def metadata(run: RunFiles) -> dict[str, Any]:
     """The front matter. A base model is named by its name on the hub, never by a local path."""
     task = str(run.result.get("task") or "text-classification")
     base = str(run.result.get("model") or "")
-    meta: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline_of(task)}
+    meta: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline_name(task)}
     if published := hub_name(base):
         meta["base_model"] = published
     scores = {k: v for k, v in metrics(run.part("test")).items() if v.value is not None}

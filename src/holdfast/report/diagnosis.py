@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from holdfast.core.curves import TRANSFORMERS, Curves, Series, position
+from holdfast.core.curves import TRANSFORMERS, Curves, Series, logged_position
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
@@ -64,7 +64,7 @@ def curve_chart(log: Curves) -> CurveChart:
     """Both losses over the log's axis, and both metrics where there are some beside a loss."""
     places, note = _chart_positions(log)
     losses = _chart_series(log, places, (("train", log.train), ("valid", log.valid)))
-    has_metric = log.valid is not None and not log.valid.rises and log.valid_metric is not None
+    has_metric = log.valid is not None and not log.valid.higher_is_better and log.valid_metric is not None
     metrics = (("train", log.train_metric), ("valid", log.valid_metric)) if has_metric else ()
     rates = _chart_series(log, places, metrics)
     every = [*losses, *rates]
@@ -77,7 +77,7 @@ def curve_chart(log: Curves) -> CurveChart:
         metric=log.valid_metric.name if has_metric and log.valid_metric else "",
         columns=tuple(s.name for s in every),
         lines=tuple(
-            (f"{position(float(place)):g}", *(compact(s.values[i]) for s in every))
+            (f"{logged_position(float(place)):g}", *(compact(s.values[i]) for s in every))
             for i, place in enumerate(places)
         ),
     )
@@ -110,7 +110,7 @@ def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, st
     if best is not None:
         facts.append((f"Best {log.axis}", f"{best:,}"))
     if log.last is not None:
-        facts.append((f"Last {log.axis}", f"{position(log.last):,}"))
+        facts.append((f"Last {log.axis}", f"{logged_position(log.last):,}"))
     facts.append(("Evaluations", f"{document['points']:,}"))
     if log.seconds:
         facts.append(("Logged time", duration(log.seconds)))
@@ -127,7 +127,7 @@ def _chart_positions(log: Curves) -> tuple[Floats, str]:
     """The positions to draw: the evaluations, else the training points, at most 160 of them; the
     first, the last and the best among them."""
     main = log.valid if log.valid is not None else log.train
-    positions = main.at if main is not None else np.array([0.0])
+    positions = main.positions if main is not None else np.array([0.0])
     if len(positions) <= MAX_POINTS:
         return positions, ""
     subset = positions[np.unique(np.linspace(0, len(positions) - 1, MAX_POINTS).round().astype(int))]
@@ -147,7 +147,7 @@ def _chart_series(
 
 def _values_at(logged: Series, places: Floats, mean: bool) -> tuple[float | None, ...]:
     """What a series says at each place; a training loss the mean since the place before."""
-    ends = np.searchsorted(logged.at, places, side="right")
+    ends = np.searchsorted(logged.positions, places, side="right")
     begins = np.concatenate([[0], ends[:-1]])
     drawn = []
     for first, after in zip(begins, ends, strict=True):

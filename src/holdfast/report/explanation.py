@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 from markupsafe import Markup, escape
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.report.document import Document, Items, Passage
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP
@@ -125,7 +125,7 @@ def explanation_answer(document: Mapping[str, Any]) -> str:
         return f"Nothing was explained: {why}."
     if not document["worth_showing"] or not shown:
         return "Not better than random: no words are marked."
-    of = counted(len(reasons), "answer")
+    of = count_phrase(len(reasons), "answer")
     if shown == len(reasons):
         return f"What carries the answer is marked, for {'all ' if shown > 1 else ''}{of}."
     return f"What carries the answer is marked for {shown} of {of}; the other maps are not better \
@@ -270,7 +270,7 @@ def row_notes(row: RowJson) -> list[str]:
     """What of a row was not read, or joined."""
     notes = []
     if row["unread_words"]:
-        words = counted(row["unread_words"], "word")
+        words = count_phrase(row["unread_words"], "word")
         notes.append(f"the model reads no further: {words} beyond its length are not explained")
     if row["words_a_unit"] > 1:
         notes.append(f"long: {row['words_a_unit']} neighbouring words are one part")

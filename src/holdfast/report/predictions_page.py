@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from holdfast._version import __version__
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import TAGGERS
+from holdfast.core.tasks import TAGGING_TASKS
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP, compact, count, number
 from holdfast.report.page import UNPRINTABLE, asset, content_policy, environment
@@ -165,7 +165,7 @@ def _sentence(predictions: RecordedPredictions, rows: Sequence[RecordedRow]) -> 
 
 
 def _classes(predictions: RecordedPredictions, rows: Sequence[RecordedRow]) -> list[str]:
-    if predictions.task in TAGGERS:
+    if predictions.task in TAGGING_TASKS:
         tags = {tag for one in rows for tag in (*one.label, *one.said)} - {OUTSIDE_TAG}
         return sorted({tag.partition("-")[2] or tag for tag in tags} - {""})
     names = {name for one in rows for name in (*_names(one.label), *_names(one.said))}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from holdfast.core.tasks import pipeline_of
+from holdfast.core.tasks import pipeline_name
 
 TEXTS = (
     'classify = pipeline("text-classification", model="FOLDER"HOW)\n'
@@ -77,4 +77,4 @@ def purpose_of(result: Mapping[str, object]) -> Purpose:
     """By the problem in ``result.json`` where it names one, else by its task."""
     # A problem says more than its task: text classification has three.
     problem, task = (str(result.get(name) or "") for name in ("problem", "task"))
-    return PURPOSES.get(problem) or PURPOSES.get(pipeline_of(task)) or CLASSES
+    return PURPOSES.get(problem) or PURPOSES.get(pipeline_name(task)) or CLASSES

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from holdfast.core.branches import living_events
+from holdfast.core.branches import snapshot_events_on_branch
 from holdfast.core.errors import RunError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Estimate
-from holdfast.core.run_files import REPEAT, check_files, read_events, read_result
+from holdfast.core.run_files import UNFINISHED_REMEDY, check_files, read_events, read_result
 from holdfast.core.yaml_values import from_yaml
 from holdfast.report.numbers import estimate
 
@@ -105,7 +105,7 @@ def read_run(run: Path) -> RunFiles:
     counts, noted, left_out = _optional(run / "splits.parquet", _splits, ({}, (), 0))
     predictions = _optional(run / "predictions.parquet", _predictions, ())
     events_by_type = {kind: tuple(e for e in events if e.get("event") == kind) for kind in EVENT_TYPES}
-    alive = living_events(events)
+    alive = snapshot_events_on_branch(events)
     living_ids = set(map(id, alive))
     return RunFiles(
         result=MappingProxyType(result),
@@ -126,11 +126,11 @@ def read_run(run: Path) -> RunFiles:
 
 
 def _optional(path: Path, read: Callable[[Path], object], default: object) -> Any:
-    with door(str(path), RunError, "is broken", REPEAT):
+    with reading_errors(str(path), RunError, "is broken", UNFINISHED_REMEDY):
         if not path.exists() and not path.is_symlink():
             return default
         if path.exists() and not path.is_file():
-            raise RunError(str(path), "is not a file", None, REPEAT)
+            raise RunError(str(path), "is not a file", None, UNFINISHED_REMEDY)
         return read(path)
 
 

@@ -26,10 +26,10 @@ from holdfast.contract.result import now
 from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import disk_errors, refuse_link
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Ints
-from holdfast.core.run_files import RESTORE, check_files
-from holdfast.data.columns.extra import refuse_changed
+from holdfast.core.run_files import RESTORE_REMEDY, check_files
+from holdfast.data.columns.extra import refuse_changed_source
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
@@ -37,7 +37,7 @@ from holdfast.data.tags.sentences import from_conll, read_tagged
 from holdfast.prepare.clean import same_text
 from holdfast.prepare.rows import given_rows
 from holdfast.recipe import DataPart, Recipe, read_recipe
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 from holdfast.tasks import task_definition
 from holdfast.tasks.ensemble import HOW, SharedRows, cross_fitted, split_records
 
@@ -240,7 +240,7 @@ class FinishedRun:
                 None,
                 f"Train again with {self.run / RECIPE} into another folder.",
             )
-        with door(str(path), RunError, remedy=RESTORE):
+        with reading_errors(str(path), RunError, remedy=RESTORE_REMEDY):
             return parquet.read_table(path)
 
     def _divided(self, side: SplitName) -> tuple[Ints, Any]:
@@ -282,7 +282,7 @@ class SourceColumns:
         if source_path(table.source).is_dir():
             return {}
         raw, part = self._raw(table), self._part
-        refuse_changed(raw, table)
+        refuse_changed_source(raw, table)
         if from_conll(raw):
             return {}
         known = {*(read_columns(part) or ()), *table.columns.text, table.columns.label, part.group}

@@ -18,16 +18,16 @@ import numpy.typing as npt
 from holdfast.contract.predictions import SplitName
 from holdfast.contract.run_folder import RECIPE, SPLITS
 from holdfast.core.errors import HoldfastError, RunError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Ints
-from holdfast.core.run_files import RESTORE, check_files, read_result
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.run_files import RESTORE_REMEDY, check_files, read_result
+from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.recipe import read_recipe
 from holdfast.runs.finished_run import run_tables
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,7 +115,7 @@ def _records(path: Path) -> Any:
     import pyarrow.parquet as parquet
 
     wanted = {"file": pa.string(), "row": pa.int64(), "split": pa.string()}
-    with door(str(path), RunError, remedy=RESTORE):
+    with reading_errors(str(path), RunError, remedy=RESTORE_REMEDY):
         found = parquet.read_table(path)
         for name, kind in wanted.items():
             if not found.schema.field(name).type.equals(kind) or found[name].null_count:
@@ -181,7 +181,7 @@ def _by_source(
     """By near-copies, which need the run's own texts: its source is read again."""
     found = np.full(len(table), NONE, dtype=np.int8)
     keyed, recipe = KEY in records.column_names, read_recipe(run / RECIPE)
-    if recipe.task in OF_PICTURES and keyed:
+    if recipe.task in IMAGE_TASKS and keyed:
         # The mark of a picture's content has no near-copies, and reading it costs a decoding.
         return found, None
     exact = "copies are told by their normal form alone" if keyed else "copies cannot be told"
@@ -192,7 +192,7 @@ def _by_source(
     side = [_by_row(records, sides, one) for one in own]
     if keyed and not all(_unchanged(one, records) for one in own):
         return found, f"{exact}: the run's own rows have changed since"
-    copies = find_copies(RowTexts(*own, table), seed=recipe.seed)
+    copies = find_duplicates(RowTexts(*own, table), seed=recipe.seed)
     all_sides = np.concatenate([*side, found])
     lowest = np.full(int(copies.exact.max(initial=-1)) + 1, NONE, dtype=np.int8)
     np.minimum.at(lowest, copies.exact, all_sides)

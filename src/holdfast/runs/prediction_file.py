@@ -29,8 +29,8 @@ from holdfast.contract.inference import (
 )
 from holdfast.contract.run_folder import run_files_in
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.input_errors import door
-from holdfast.core.outputs import OutputFile, checked_output, writing
+from holdfast.core.input_errors import reading_errors
+from holdfast.core.outputs import OutputFile, check_output, open_output
 from holdfast.core.printable import printable_json
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.cells import write_delimited, write_json_cell
@@ -182,7 +182,7 @@ def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> Out
         )
     source = 0 if data == "-" else source_path(data)
     inputs = [source, *(path for run in runs for path in run_files_in(run))]
-    return checked_output(out, inputs, force=force)
+    return check_output(out, inputs, force=force)
 
 
 def write_predictions(predicted: Predicted, out: OutputFile, *, csv_safe: bool = False) -> None:
@@ -194,7 +194,7 @@ def write_predictions(predicted: Predicted, out: OutputFile, *, csv_safe: bool =
         ".csv": write_csv,
         ".parquet": _write_parquet,
     }
-    with writing(out) as stream:
+    with open_output(out) as stream:
         write[out.path.suffix.lower()](predicted, stream)
 
 
@@ -236,7 +236,7 @@ def predicted_nested(predicted: Predicted) -> set[str]:
     raw = predicted._asked.raw
     if is_parquet(predicted._file):
         return set()
-    return {predicted.called[name] for name, kinds in raw.kinds.items() if kinds == {"nested"}}
+    return {predicted.called[name] for name, kinds in raw.column_types.items() if kinds == {"nested"}}
 
 
 def _write_lines(predicted: Predicted, stream: io.RawIOBase) -> None:
@@ -357,7 +357,7 @@ def _parquet_parts(file: Path, rows: int) -> Iterator[pa.Table]:
 
     rule, seen = "changed while it was read", 0
     remedy = "Run the command again when nothing writes into the file."
-    with door(str(file), DataError, rule, remedy), parquet.ParquetFile(file) as source:
+    with reading_errors(str(file), DataError, rule, remedy), parquet.ParquetFile(file) as source:
         if not rows:
             yield source.schema_arrow.empty_table()
         for batch in source.iter_batches(batch_size=ROWS):
@@ -372,7 +372,7 @@ def _parquet_parts(file: Path, rows: int) -> Iterator[pa.Table]:
 def _type_of(raw: Raw, name: str) -> pa.DataType:
     """The type of a column whose values a source wrote as numbers or booleans, where all of them
     can be read back; text otherwise."""
-    kinds = raw.kinds.get(name, set())
+    kinds = raw.column_types.get(name, set())
     likely: dict[frozenset[str], pa.DataType] = {
         frozenset({"integer"}): pa.int64(),
         frozenset({"float"}): pa.float64(),

@@ -19,8 +19,8 @@ from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_text
-from holdfast.core.input_errors import door
-from holdfast.core.machine import processes
+from holdfast.core.input_errors import reading_errors
+from holdfast.core.machine import process_count
 from holdfast.core.records import Decision
 from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.recipe import Recipe, resolve_paths
@@ -106,7 +106,7 @@ def begun_search(run: Path) -> Mapping[str, Any] | None:
     asked beside it; ``None`` where a run began without one, or none did."""
     for path in (run / CHECKPOINTS / SEARCH, run / SEARCH):
         if path.exists():
-            with door(str(path), RunError, remedy="Restore it, or start anew with another --out."):
+            with reading_errors(str(path), RunError, remedy="Restore it, or start anew with another --out."):
                 found = read_yaml(path)
                 if not isinstance(found, dict) or COMMAND not in found:
                     raise ValueError("it does not hold what a search begins with")
@@ -124,10 +124,10 @@ def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume:
     _refuse_other(run, procedure, begun, resume)
     if procedure is None:
         return recipe
-    if processes() > 1:
+    if process_count() > 1:
         rule = "runs in one process, and a launcher started several"
         remedy = "Start it without the launcher; --engine ray spreads fits over processes."
-        raise RunError(f"holdfast {procedure.name}", rule, processes(), remedy)
+        raise RunError(f"holdfast {procedure.name}", rule, process_count(), remedy)
     if begun is not None:
         if not (run / RECIPE).exists():
             notify_resumed(run, SEARCH)

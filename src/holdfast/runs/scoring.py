@@ -27,10 +27,10 @@ from holdfast.contract.extra_features import FOLDER
 from holdfast.control.choice import Optimism, optimism_of
 from holdfast.control.controller import Controller
 from holdfast.core.decisions import notify
-from holdfast.core.files import disk_errors, whole_folder
-from holdfast.core.input_errors import survived
+from holdfast.core.files import disk_errors, replacing_folder
+from holdfast.core.input_errors import surviving_defects
 from holdfast.core.records import Estimate, to_json
-from holdfast.core.run_files import CARD, EVENTS, read_events, read_result, write_result
+from holdfast.core.run_files import MODEL_CARD, EVENTS_FILE, read_events, read_result, write_result
 from holdfast.data.table import HeldOut
 from holdfast.fits.fit import averages, late_decisions
 from holdfast.fits.run_facts import run_facts_of, with_probe
@@ -52,10 +52,10 @@ if TYPE_CHECKING:
 def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the model folder, and that of the layer over the side columns where there is one, each
     whole or not at all; returns what the kind says of the model."""
-    with whole_folder(run / MODEL) as beside, disk_errors(run / MODEL):
+    with replacing_folder(run / MODEL) as beside, disk_errors(run / MODEL):
         saved = fitted.training_plan.definition.save(beside, fitted)
     if fitted.extra_features is not None and fitted.extra_features.layer is not None:
-        with whole_folder(run / FOLDER) as beside:
+        with replacing_folder(run / FOLDER) as beside:
             fitted.extra_features.layer.save(beside)
     return saved
 
@@ -98,7 +98,7 @@ def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> ScoringResult:
     ready, predictor = fitted.training_plan, Predictor.of(fitted)
     kind = ready.prepared.rows.columns.label_kind
     table = ready.splits.train_rows.table
-    learned = predictor.judge(table.take(table.places(ready.train.rows[ready.probe])))().to_json()
+    learned = predictor.judge(table.take(table.positions_of(ready.train.rows[ready.probe])))().to_json()
     nothing = {"value": None, "low": None, "high": None, "why": WHY}
     metrics = {headline_metric(learned["metrics"]): nothing}
     empty = {"n": 0, "metrics": metrics, "why": WHY}
@@ -126,7 +126,7 @@ def _no_lines(fitted: FittedModel) -> dict[str, Any]:
 
 
 EXAMPLES = "examples.parquet"
-PAGES = ((f"{MODEL}/{CARD}", write_card), (REPORT, write_report))
+PAGES = ((f"{MODEL}/{MODEL_CARD}", write_card), (REPORT, write_report))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def write_files(done: ScoredRun) -> None:
     for left_out in write_result(run, to_json(_result(done)), done.model, done.base):
         notify(left_out)
     # What the report, the dashboard and ``diagnose`` read beside it.
-    read_events(run / EVENTS)
+    read_events(run / EVENTS_FILE)
 
 
 def _result(done: ScoredRun) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def write_pages(run: Path) -> dict[str, Any]:
     cannot be written.
     """
     for name, write in PAGES:
-        with survived(name, "the model and its predictions are whole"):
+        with surviving_defects(name, "the model and its predictions are whole"):
             write(run)
     remove_checkpoints(run)
     return read_result(run)

@@ -24,7 +24,7 @@ from holdfast.contract.run_folder import RUN_START, CHECKPOINTS, RECIPE, is_fini
 from holdfast.core.decisions import notify
 from holdfast.core.errors import Interrupted, RunError
 from holdfast.core.files import disk_errors, write_json, write_text
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import read_result
 from holdfast.core.yaml_values import from_yaml, read_yaml
@@ -158,7 +158,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
     if not path.exists() and not path.is_symlink():
         return {}, "is missing"
     try:
-        with door(str(path), RunError):
+        with reading_errors(str(path), RunError):
             found = json.loads(path.read_text("utf-8"))
     except RunError as error:
         return {}, error.rule
@@ -184,7 +184,7 @@ def _digest(begun: Mapping[str, object]) -> str:
 
 def settings_of(run: Path) -> str:
     """The hash of what the run's recipe says."""
-    with door(str(run / RECIPE), RunError, remedy=OTHER):
+    with reading_errors(str(run / RECIPE), RunError, remedy=OTHER):
         return settings_mark(read_yaml(run / RECIPE))
 
 

@@ -22,9 +22,9 @@ import numpy as np
 from holdfast.contract.run_folder import open_run
 from holdfast.core.errors import RunError
 from holdfast.core.files import refuse_link, write_json
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Floats, Ints
-from holdfast.core.run_files import MODEL
+from holdfast.core.run_files import MODEL_FOLDER
 from holdfast.core.run_shapes import SEAL
 from holdfast.stats.streams.means import betting_limits
 
@@ -44,7 +44,7 @@ def refuse_second(run: Path) -> None:
     if not path.exists() and not path.is_symlink():
         return
     refuse_link(path)
-    with door(str(path), RunError, remedy=TAKE_AWAY):
+    with reading_errors(str(path), RunError, remedy=TAKE_AWAY):
         found = json.loads(path.read_text("utf-8"))
         asked = f"{found.get('by')} {found.get('asked')}"
     raise RunError(str(path), "holds a threshold already", asked, "Choose anew with --force.")
@@ -54,7 +54,7 @@ def model_mark(result: Mapping[str, Any]) -> str | None:
     """What tells the model that a threshold was chosen for: the sums of its files, ``None`` where
     the run has no seal."""
     files = (result.get(SEAL) or {}).get("files") or {}
-    model = {name: mark for name, mark in files.items() if name.startswith(f"{MODEL}/")}
+    model = {name: mark for name, mark in files.items() if name.startswith(f"{MODEL_FOLDER}/")}
     return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest() if model else None
 
 
@@ -70,7 +70,7 @@ def read_threshold(run: Path) -> ThresholdRule | None:
     if not path.exists() and not path.is_symlink():
         return None
     refuse_link(path)
-    with door(str(path), RunError, "cannot be read", TAKE_AWAY):
+    with reading_errors(str(path), RunError, "cannot be read", TAKE_AWAY):
         found = json.loads(path.read_text("utf-8"))
         changed = found.get("sha256") != _mark(found)
         rule = None if changed else ThresholdRule.of(found["rule"])

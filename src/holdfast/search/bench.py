@@ -214,7 +214,7 @@ def folds_of(bench: Bench, folds: int, seed: int) -> tuple[TrialFold, ...]:
     named = "label" in rows.rows.column_names
     labels = np.asarray(rows.column("label")) if named else np.zeros(len(rows), dtype=np.int64)
     dealt = make_folds(units, strata(labels, units, folds), folds, seed)
-    return tuple(TrialFold(everything[one.train], everything[one.held]) for one in dealt)
+    return tuple(TrialFold(everything[one.train], everything[one.held_out]) for one in dealt)
 
 
 def strata(labels: Ints, units: Ints, folds: int) -> Ints:

@@ -21,7 +21,7 @@ import numpy as np
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, to_json
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.fits.row_use import against_dealing
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
@@ -97,7 +97,7 @@ class SizeSearch:
         """Fit the sizes, judge them, and choose one; see ``Search.run``."""
         start, sizes, folds = time.perf_counter(), sizes_of(bench), self._folds(bench)
         how = f"out of fold, in {FOLDS} folds" if len(folds) > 1 else "by the validation rows"
-        rows = counted(judged_by(folds)["rows"], "row")
+        rows = count_phrase(judged_by(folds)["rows"], "row")
         because = f"each is fitted from the pretrained weights, judged {how} ({rows})"
         told = Decision("sizes", ", ".join(size.name for size in sizes), because, prominent=True)
         notify(told)

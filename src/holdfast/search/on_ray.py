@@ -20,9 +20,9 @@ from holdfast._version import __version__
 from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError, MachineError
 from holdfast.core.records import Decision, Snapshot
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
-from holdfast.duplicates.engines import connected, is_connected
+from holdfast.duplicates.engines import connect_ray, is_ray_connected
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.search.bench import Bench, work
 from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
@@ -55,8 +55,8 @@ class RayEngine:
     @classmethod
     def of(cls, address: str | None = None) -> RayEngine:
         """Connect. Raises ``MachineError`` where Ray is not installed or cannot be reached."""
-        before = is_connected()
-        there = connected(address).cluster_resources()
+        before = is_ray_connected()
+        there = connect_ray(address).cluster_resources()
         return cls(address, int(there.get("CPU", 1)), int(there.get("GPU", 0)), not before)
 
     def run(
@@ -70,10 +70,10 @@ class RayEngine:
         """See ``FitEngine.run``; the results come as they are there, in no order."""
         threads = bench.recipe.train.threads or 1
         most = self.gpus or max(1, self.processors // threads)
-        told = f"{counted(self.processors, 'processor')}, {counted(self.gpus, 'GPU')}"
-        because = f"the cluster has {told}; a fit takes {counted(threads, 'thread')}"
+        told = f"{count_phrase(self.processors, 'processor')}, {count_phrase(self.gpus, 'GPU')}"
+        because = f"the cluster has {told}; a fit takes {count_phrase(threads, 'thread')}"
         notify(Decision("fits at a time", str(most), because))
-        ray = connected(self.address)
+        ray = connect_ray(self.address)
         crew = _Crew(ray, (threads, min(1, self.gpus)), bench, watch)
         # Ray prints of dead workers where results belong.
         with contextlib.redirect_stdout(sys.stderr):

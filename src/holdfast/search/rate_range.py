@@ -17,7 +17,7 @@ import numpy as np
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import notify
-from holdfast.core.printable import brief
+from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Ints
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import make_job
@@ -68,7 +68,7 @@ class RateRange:
 
     def __repr__(self) -> str:
         rate = "none suggested" if self.suggested is None else f"{self.suggested:.2g} suggested"
-        return brief("RateRange", rate, self.because)
+        return brief_repr("RateRange", rate, self.because)
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": 1, **asdict(self), "points": [asdict(one) for one in self.points]}

@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast.core.decisions import notify
 from holdfast.core.records import Decision, Floats
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.search.job import FitJob, FitResult
 from holdfast.search.space import shown
 from holdfast.search.space_request import key_of
@@ -167,7 +167,7 @@ class SearchLoop:
         """Why there is no other trial."""
         count = len(self._tried) + len(self._open)
         if self.how.most is not None and count >= self.how.most:
-            return f"{counted(count, 'trial')}, as many as asked for"
+            return f"{count_phrase(count, 'trial')}, as many as asked for"
         if self.seconds is not None and self._tried:
             spent = time.monotonic() - self._since
             usual = float(np.median([one.seconds for one in self.tried]))

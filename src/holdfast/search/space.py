@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 
 # Numbers of a range without a step that a grid looks at.
 POINTS = 3
@@ -174,7 +174,7 @@ class Space:
         return [one.to_json() for one in self]
 
     def __str__(self) -> str:
-        return f"{counted(len(self), 'setting')}: {', '.join(one.key for one in self)}"
+        return f"{count_phrase(len(self), 'setting')}: {', '.join(one.key for one in self)}"
 
 
 def ordered(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:

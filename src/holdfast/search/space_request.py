@@ -17,9 +17,9 @@ from typing import Any, TypeGuard
 import yaml
 
 from holdfast.augment.registry import check_enrich
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
@@ -172,7 +172,7 @@ def _dimension(key: str, table: Mapping[str, Any]) -> Dimension:
     where = f"search space: {key}"
     for name in table:
         if name not in WORDS:
-            raise RecipeError(where, "names an unknown word", name, nearest(str(name), WORDS))
+            raise RecipeError(where, "names an unknown word", name, suggest_name(str(name), WORDS))
     if "choices" in table:
         choices = table["choices"]
         more = [name for name in table if name != "choices"]
@@ -182,7 +182,7 @@ def _dimension(key: str, table: Mapping[str, Any]) -> Dimension:
             rule = "needs a list of at least two values"
             raise RecipeError(where, rule, choices, f"Write {EXAMPLES}.")
         if len(choices) > MOST_CHOICES:
-            rule = f"has {counted(len(choices), 'choice')}, more than {MOST_CHOICES:,}"
+            rule = f"has {count_phrase(len(choices), 'choice')}, more than {MOST_CHOICES:,}"
             raise RecipeError(where, rule, None, "Give a range.")
         if key.partition(".")[0] not in FREE:
             choices = [float(one) if _is_number(one) else one for one in choices]
@@ -204,7 +204,7 @@ def _check_key(key: str) -> None:
         if inside:
             rule = "is a part of several settings"
             raise RecipeError(f"search space: {key}", rule, None, f"Search one: {inside[0]}.")
-        raise RecipeError("search space", "names an unknown key", key, nearest(key, known))
+        raise RecipeError("search space", "names an unknown key", key, suggest_name(key, known))
 
 
 def _range(where: str, key: str, table: Mapping[str, Any]) -> Dimension:

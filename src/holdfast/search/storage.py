@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.core.errors import MachineError, RunError
-from holdfast.data.database_url import DRIVERS, INSTALL, is_url, masked, without_password
+from holdfast.data.database_url import DRIVERS, INSTALL, is_url, mask_password, without_password
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -126,7 +126,7 @@ def _end_whole(path: Path, lock: BaseJournalFileLock) -> None:
 
 def _database(url: str) -> BaseStorage:
     """Every fault of the database as one block without the password."""
-    what, remedy = masked(url), "Check host, name and password; PGPASSWORD and ~/.pgpass are read."
+    what, remedy = mask_password(url), "Check host, name and password; PGPASSWORD and ~/.pgpass are read."
     scheme, _, rest = url.partition("://")
     own = f"{DRIVERS.get(scheme, scheme)}://{rest}"
     try:

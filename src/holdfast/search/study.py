@@ -20,7 +20,7 @@ import numpy as np
 
 from holdfast.core.errors import RunError
 from holdfast.core.records import Floats
-from holdfast.data.database_url import masked
+from holdfast.data.database_url import mask_password
 from holdfast.search.rules.shrinkage import probabilities
 from holdfast.search.space import Dimension, Space, plain
 from holdfast.search.storage import calm, close_storage
@@ -343,10 +343,10 @@ def _refuse_other(
         remedy = "Name another file, or repeat the command that began it."
         if not isinstance(kept, Mapping):
             rule = "holds a study that Holdfast did not make"
-            raise RunError(masked(where), rule, name, remedy)
+            raise RunError(mask_password(where), rule, name, remedy)
         differs = [word for key, word in WORDS.items() if kept.get(key) != about.get(key)]
         rule = f"holds the study of another search: {', '.join(differs) or 'of another version'}"
         found = None
         if kept.get("space") != about.get("space"):
             found = ", ".join(str(one.get("key")) for one in kept.get("space") or ()) or None
-        raise RunError(masked(where), rule, found, remedy)
+        raise RunError(mask_password(where), rule, found, remedy)

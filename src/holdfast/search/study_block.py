@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.seeds import derive_seed, generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.search.bench import Bench, judged_by, middle_batches
 from holdfast.search.rules.winner import LEVEL, ScoreRange
 from holdfast.search.search_loop import SearchLoop
@@ -215,7 +215,7 @@ def importance(trials: Sequence[FrozenTrial], seed: int) -> dict[str, Any]:
     moved = [key for key in shared if len({repr(one.params[key]) for one in whole}) > 1]
     need = max(LEAST, len(moved))
     if len(whole) < need:
-        count = counted(len(whole), "whole trial")
+        count = count_phrase(len(whole), "whole trial")
         return none(f"not enough evidence: {count}, {need} are needed")
     values = np.array([one.value for one in whole], dtype=np.float64)
     if not moved or np.ptp(values) == 0:

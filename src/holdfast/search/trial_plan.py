@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.core.seeds import derive_seed, generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.fits.compose import make_ready
 from holdfast.monitor.evidence import raw_losses
 from holdfast.monitor.judge import judge
@@ -54,17 +54,17 @@ def choose_sampler(asked: str, space: Space, trials: int | None) -> Decision:
     if asked != "auto":
         return Decision("sampler", asked, "set by you")
     if space.finite and trials is not None and space.grid_size(trials + 1) <= trials:
-        because = f"the space has {counted(space.grid_size(), 'point')}: each is tried once"
+        because = f"the space has {count_phrase(space.grid_size(), 'point')}: each is tried once"
         return Decision("sampler", "grid", because)
     if trials is not None and trials < LEAST_FOR_MODEL:
         because = (
-            f"{counted(trials, 'trial')}: below {LEAST_FOR_MODEL} a model of the space has "
+            f"{count_phrase(trials, 'trial')}: below {LEAST_FOR_MODEL} a model of the space has "
             "hardly begun"
         )
         return Decision("sampler", "random", because)
     numbers = all(one.kind != "choice" and one.when is None for one in space)
     if numbers and len(space) <= MOST_FOR_GP:
-        because = f"{counted(len(space), 'number')} without conditions: a Gaussian process"
+        because = f"{count_phrase(len(space), 'number')} without conditions: a Gaussian process"
         return Decision("sampler", "gp", because)
     because = "choices and conditions among the settings: a tree of Parzen estimators"
     return Decision("sampler", "tpe", because)
@@ -207,7 +207,7 @@ def search_part(said: object, more: Mapping[str, object]) -> SearchPart | str:
     said = said if whole is None else whole
     if isinstance(said, str):
         if said not in WAYS:
-            raise RecipeError("search", "is no way to search", said, nearest(said, WAYS))
+            raise RecipeError("search", "is no way to search", said, suggest_name(said, WAYS))
         if plain:
             rule = f"is {said}, which has no such setting"
             raise RecipeError("search", rule, next(iter(plain)), "Leave it out.")
@@ -222,7 +222,7 @@ def search_part(said: object, more: Mapping[str, object]) -> SearchPart | str:
         key = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             known = list(SearchPart.model_fields)
-            raise RecipeError("search", "names an unknown key", key, nearest(key, known)) from None
+            raise RecipeError("search", "names an unknown key", key, suggest_name(key, known)) from None
         rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
         given, remedy = fault.get("input"), "See docs/tune.md."
         raise RecipeError(f"search.{key}", rule[0].lower() + rule[1:], given, remedy) from None

@@ -21,8 +21,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision
-from holdfast.core.wording import counted
-from holdfast.data.database_url import masked
+from holdfast.core.wording import count_phrase
+from holdfast.data.database_url import mask_password
 from holdfast.fits.row_use import against_dealing
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
@@ -80,7 +80,7 @@ class Tune:
         return {
             "space": dict(self.ranges),
             "search": self.search.model_dump(mode="json"),
-            "study": None if self.study is None else masked(self.study),
+            "study": None if self.study is None else mask_password(self.study),
             "engine": self.engine,
         }
 
@@ -129,15 +129,15 @@ class SettingsSearch:
             behind=behind_leader if how.pruner.chosen == "race" else None,
         )
         if search.tried:
-            there = f"{counted(len(search.tried), 'finished trial')} in it are not repeated"
-            notify(Decision("study", masked(where), there, prominent=True))
+            there = f"{count_phrase(len(search.tried), 'finished trial')} in it are not repeated"
+            notify(Decision("study", mask_password(where), there, prominent=True))
         for done in fits(search.jobs(), search.pruning):
             search.take(done)
         found = judged(search.tried, how.metric, self.test_rows, units_of(bench, how.folds))
         settings = found.winner.settings
         chosen = Decision("settings", shown(settings), found.because, prominent=True)
         notify(chosen)
-        study = block(search, found, bench, masked(where))
+        study = block(search, found, bench, mask_password(where))
         study["search_s"] = round(time.perf_counter() - start, 3)
         trials.close()
         if self.asked.study is None:
@@ -211,7 +211,7 @@ def tune_request(
     if isinstance(how, str):
         if begun is None and study is not None:
             rule = f"is of settings that are searched, and the search is that of {how}"
-            raise RecipeError("--study", rule, masked(study), "Leave one of the two out.")
+            raise RecipeError("--study", rule, mask_password(study), "Leave one of the two out.")
         if ranges:
             rule = f"is {how}, which searches no settings, and one has a range"
             raise RecipeError("search", rule, next(iter(ranges)), "Leave one of the two out.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from holdfast.core.tasks import CLASSIFIERS, OF_PICTURES, WRITERS
+from holdfast.core.tasks import CLASSIFICATION_TASKS, IMAGE_TASKS, GENERATIVE_TASKS
 from holdfast.plan.defaults import SMALL_PARAMETERS
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED_MODEL
@@ -50,17 +50,17 @@ class SpaceFacts:
 
     @property
     def writes(self) -> bool:
-        return self.default.task in WRITERS
+        return self.default.task in GENERATIVE_TASKS
 
     @property
     def has_head_of_classes(self) -> bool:
         """Whether a row has one class, to which a head can be fitted in closed form."""
         one = self.recipe.data.label_kind in (None, "class")
-        return self.default.task in (None, *CLASSIFIERS) and one
+        return self.default.task in (None, *CLASSIFICATION_TASKS) and one
 
     @property
     def pictures(self) -> bool:
-        return self.default.task in OF_PICTURES
+        return self.default.task in IMAGE_TASKS
 
 
 def usual_space(facts: SpaceFacts) -> Space:
@@ -181,7 +181,7 @@ def _adapter(facts: SpaceFacts) -> Iterator[Dimension]:
 
 
 def _forms(facts: SpaceFacts) -> Iterator[Dimension]:
-    if facts.default.task in CLASSIFIERS:
+    if facts.default.task in CLASSIFICATION_TASKS:
         name = PICTURE_FORM if facts.pictures else TEXT_FORM
         because = "other forms of training rows are of use on some sets, and harm on others"
         yield _choice(f"enrich.{name}", (False, True), because)

@@ -1,17 +1,17 @@
-"""Units → sides, stratified by class.
+"""Units → splits, stratified by class.
 
-1. Each class gets a target on each side: its rows × the side's fraction, rounded so that no class
-   is off by a row and the sides' totals stay right; at least one row a side.
+1. Each class gets a target on each split: its rows × the split's fraction, rounded so that no class
+   is off by a row and the splits' totals stay right; at least one row a split.
 2. Units of several rows, largest first, go where they least raise Σ (placed − target)² ÷ target
    over their classes.
 3. Units of one row fill up each class to its targets, in the order of their keys.
-4. A side that a class is still missing from takes the class's smallest unit that can be spared.
+4. A split that a class is still missing from takes the class's smallest unit that can be spared.
 
-With units of one row every class is within one row of its fraction on each side; with larger ones,
+With units of one row every class is within one row of its fraction on each split; with larger ones,
 within the size of its largest unit wherever the units can be spread at all.
 
-Rows of several labels are stratified by each label by itself (``assign_several``); rows of several
-sources by class and source (``by_source``).
+Rows of several labels are stratified by each label by itself (``assign_multilabel``); rows of
+several sources by class and source (``strata_by_source``).
 """
 
 from __future__ import annotations
@@ -31,93 +31,94 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(slots=True)
 class _Board:
-    """The state of one assignment. Entries (``unit``, ``label``, ``count``) say how many rows of a
-    class a unit holds, sorted by unit; ``placed`` and ``targets`` are [classes, sides]."""
+    """The state of one assignment. Entries (``entry_unit``, ``entry_label``, ``entry_count``) say
+    how many rows of a class a unit holds, sorted by unit; ``placed`` and ``targets`` are [classes,
+    splits]."""
 
-    unit: I64
-    label: I64
-    count: I64
+    entry_unit: I64
+    entry_label: I64
+    entry_count: I64
     sizes: I64
     keys: U64
     targets: Floats
     placed: Floats
-    side: npt.NDArray[np.int8]
+    assignment: npt.NDArray[np.int8]
 
     @property
     def starts(self) -> I64:
-        return np.asarray(np.searchsorted(self.unit, np.arange(len(self.sizes) + 1)))
+        return np.asarray(np.searchsorted(self.entry_unit, np.arange(len(self.sizes) + 1)))
 
 
 def assign(
-    of_row: I64, labels: I64, keys: U64, fractions: tuple[float, ...], names: tuple[str, ...]
+    unit_of_row: I64, labels: I64, unit_keys: U64, fractions: tuple[float, ...], class_names: tuple[str, ...]
 ) -> npt.NDArray[np.int8]:
-    """The side of each unit [units], as an index into ``fractions``.
+    """The split of each unit [units], as an index into ``fractions``.
 
     Parameters
     ----------
-    of_row : [n] the unit of each row, 0 … units − 1, each present.
+    unit_of_row : [n] the unit of each row, 0 … units − 1, each present.
     labels : [n] the class of each row, 0 … classes − 1.
-    keys : [units] the order in which units are taken; equal keys keep no promise.
-    fractions : of each side, positive, summing to 1.
-    names : of the classes, for messages.
+    unit_keys : [units] the order in which units are taken; equal keys keep no promise.
+    fractions : of each split, positive, summing to 1.
+    class_names : of the classes, for messages.
 
-    Raises ``SplitError`` where a class has fewer units than there are sides, or cannot be present
-    on every side.
+    Raises ``SplitError`` where a class has fewer units than there are splits, or cannot be present
+    on every split.
     """
     classes = int(labels.max(initial=-1)) + 1
-    entries, count = np.unique(of_row * max(classes, 1) + labels, return_counts=True)
+    entries, count = np.unique(unit_of_row * max(classes, 1) + labels, return_counts=True)
     unit, label = np.divmod(entries, max(classes, 1))
     targets = class_targets(np.bincount(labels, minlength=classes), fractions).astype(np.float64)
-    sizes = np.bincount(of_row, minlength=len(keys))
-    side = np.full(len(keys), -1, dtype=np.int8)
-    board = _Board(unit, label, count, sizes, keys, targets, np.zeros_like(targets), side)
-    _check_classes(board, names, len(fractions))
+    sizes = np.bincount(unit_of_row, minlength=len(unit_keys))
+    assignment = np.full(len(unit_keys), -1, dtype=np.int8)
+    board = _Board(unit, label, count, sizes, unit_keys, targets, np.zeros_like(targets), assignment)
+    _check_classes(board, class_names, len(fractions))
     _place_large(board)
     _place_single(board)
-    _fill_gaps(board, names)
-    return board.side
+    _fill_gaps(board, class_names)
+    return board.assignment
 
 
 def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
-    """Rows of each class on each side, [classes, sides]: each within one of total × fraction and
-    at least 1 where the class has a row for every side; rows sum to ``totals``."""
-    wanted = totals[:, None] * np.asarray(fractions)
+    """Rows of each class on each split, [classes, splits]: each within one of total × fraction and
+    at least 1 where the class has a row for every split; rows sum to ``totals``."""
+    exact_targets = totals[:, None] * np.asarray(fractions)
     # 0.15 × 20 is 3.0000000000000004 in some orders: a whole number must not round up.
-    targets = np.floor(wanted + 1e-9).astype(np.int64)
-    owed = np.zeros(len(fractions))
-    for number, total in enumerate(totals.tolist()):
-        owed += wanted[number] - targets[number]
-        rest = wanted[number] - targets[number]
-        # A share without a remainder is rounded up last; before it the side that earlier classes
+    targets = np.floor(exact_targets + 1e-9).astype(np.int64)
+    deficit = np.zeros(len(fractions))
+    for class_number, total in enumerate(totals.tolist()):
+        deficit += exact_targets[class_number] - targets[class_number]
+        remainder = exact_targets[class_number] - targets[class_number]
+        # A share without a remainder is rounded up last; before it the split that earlier classes
         # have left short the most, so that totals come out right over many small classes.
-        order = sorted(range(len(fractions)), key=lambda s: (rest[s] <= 1e-9, -owed[s], -rest[s]))
-        for side in order[: total - int(targets[number].sum())]:
-            targets[number, side] += 1
-            owed[side] -= 1
-        # A side without a class cannot be scored on it.
-        while total >= len(fractions) and targets[number].min() == 0:
-            targets[number, targets[number].argmin()] += 1
-            targets[number, targets[number].argmax()] -= 1
+        order = sorted(range(len(fractions)), key=lambda s: (remainder[s] <= 1e-9, -deficit[s], -remainder[s]))
+        for split in order[: total - int(targets[class_number].sum())]:
+            targets[class_number, split] += 1
+            deficit[split] -= 1
+        # A split without a class cannot be scored on it.
+        while total >= len(fractions) and targets[class_number].min() == 0:
+            targets[class_number, targets[class_number].argmin()] += 1
+            targets[class_number, targets[class_number].argmax()] -= 1
     return np.asarray(targets)
 
 
-def _check_classes(board: _Board, names: tuple[str, ...], sides: int) -> None:
-    if len(board.keys) < sides:
+def _check_classes(board: _Board, class_names: tuple[str, ...], splits: int) -> None:
+    if len(board.keys) < splits:
         # No class could be left out or merged to mend that.
         raise SplitError(
             "the rows",
             f"are {len(board.keys)} independent unit{'s' if len(board.keys) > 1 else ''} (copies "
-            f"and groups count once) where each of {sides} sides needs one",
+            f"and groups count once) where each of {splits} sides needs one",
             None,
             "Add rows (sentences of tagged words are parted by blank lines); with --group, choose "
             "a finer group.",
         )
-    units = np.bincount(board.label, minlength=len(board.targets))
-    for number in np.flatnonzero((units > 0) & (units < sides)):
+    units = np.bincount(board.entry_label, minlength=len(board.targets))
+    for number in np.flatnonzero((units > 0) & (units < splits)):
         raise SplitError(
-            f"the class {names[number]!r}",
+            f"the class {class_names[number]!r}",
             f"has {units[number]} independent unit{'s' if units[number] > 1 else ''} (copies and "
-            f"groups count once) where each of {sides} sides needs one",
+            f"groups count once) where each of {splits} sides needs one",
             None,
             "Add rows of this class, or leave small classes out with --set data.rare=drop, or "
             "merge them with --set data.rare=merge; with --group, choose a finer group.",
@@ -130,37 +131,37 @@ def _place_large(board: _Board) -> None:
     order = large[np.lexsort((board.keys[large], -board.sizes[large]))]
     # Asked once: the property searches all units anew.
     starts = board.starts
-    labels, counts = board.label.tolist(), board.count.tolist()
+    labels, counts = board.entry_label.tolist(), board.entry_count.tolist()
     # Lists: the loop reads single numbers, at which they are several times faster than arrays. A
     # target of 0 would divide by 0.
     placed, targets = board.placed.tolist(), np.maximum(board.targets, 0.5).tolist()
-    sides = range(board.targets.shape[1])
+    splits = range(board.targets.shape[1])
     for unit in order.tolist():
         entries = [(labels[e], counts[e]) for e in range(starts[unit], starts[unit + 1])]
         costs = [
             sum(m * (2 * (placed[c][s] - targets[c][s]) + m) / targets[c][s] for c, m in entries)
-            for s in sides
+            for s in splits
         ]
         best = costs.index(min(costs))
-        board.side[unit] = best
+        board.assignment[unit] = best
         for label, count in entries:
             placed[label][best] += count
     board.placed = np.array(placed, dtype=np.float64).reshape(board.targets.shape)
 
 
 def _place_single(board: _Board) -> None:
-    single = board.sizes[board.unit] == 1
-    units, labels = board.unit[single], board.label[single]
+    single = board.sizes[board.entry_unit] == 1
+    units, labels = board.entry_unit[single], board.entry_label[single]
     order = np.lexsort((board.keys[units], labels))
     units, labels = units[order], labels[order]
     edges = np.searchsorted(labels, np.arange(len(board.targets) + 1))
     for label in range(len(board.targets)):
         units_here = units[edges[label] : edges[label + 1]]
-        room = np.maximum(board.targets[label] - board.placed[label], 0)
-        # Large units may have filled a side beyond its target; the rest is shared by what room is
+        capacity = np.maximum(board.targets[label] - board.placed[label], 0)
+        # Large units may have filled a split beyond its target; the rest is shared by what room is
         # left.
-        quota = _apportion(len(units_here), room)
-        board.side[units_here] = np.repeat(np.arange(len(quota)), quota)
+        quota = _apportion(len(units_here), capacity)
+        board.assignment[units_here] = np.repeat(np.arange(len(quota)), quota)
         board.placed[label] += quota
 
 
@@ -168,125 +169,125 @@ def _apportion(total: int, weights: Floats) -> I64:
     """``total`` in whole parts in proportion to ``weights`` (largest remainders)."""
     if total == 0:
         return np.zeros(len(weights), dtype=np.int64)
-    exact = total * weights / weights.sum()
+    exact_parts = total * weights / weights.sum()
     # 0.29 · 100 comes out as 28.999999999999996.
-    parts = np.floor(exact + 1e-9).astype(np.int64)
-    order = np.argsort(-(exact - parts), kind="stable")
+    parts = np.floor(exact_parts + 1e-9).astype(np.int64)
+    order = np.argsort(-(exact_parts - parts), kind="stable")
     parts[order[: total - int(parts.sum())]] += 1
     return np.asarray(parts)
 
 
-def _fill_gaps(board: _Board, names: tuple[str, ...]) -> None:
+def _fill_gaps(board: _Board, class_names: tuple[str, ...]) -> None:
     present = board.targets.sum(axis=1) > 0
-    # A class of which a given table alone has rows is missing from no side here.
-    for label, side in np.argwhere((board.placed == 0) & present[:, None]).tolist():
+    # A class of which a given table alone has rows is missing from no split here.
+    for label, split in np.argwhere((board.placed == 0) & present[:, None]).tolist():
         # An earlier move may have brought it along.
-        if board.placed[label, side] > 0:
+        if board.placed[label, split] > 0:
             continue
-        unit = _spare(board, label)
+        unit = _movable_unit(board, label)
         if unit is None:
             raise SplitError(
-                f"the class {names[label]!r}",
+                f"the class {class_names[label]!r}",
                 "cannot be present on every side",
                 None,
                 "Its rows stand in too few or too mixed groups: choose a finer --group, add rows, "
                 "or use --set data.rare=drop.",
             )
-        entries = np.flatnonzero(board.unit == unit)
-        board.placed[board.label[entries], board.side[unit]] -= board.count[entries]
-        board.placed[board.label[entries], side] += board.count[entries]
-        board.side[unit] = side
+        entries = np.flatnonzero(board.entry_unit == unit)
+        board.placed[board.entry_label[entries], board.assignment[unit]] -= board.entry_count[entries]
+        board.placed[board.entry_label[entries], split] += board.entry_count[entries]
+        board.assignment[unit] = split
 
 
-def _spare(board: _Board, label: int) -> int | None:
-    """The smallest unit of a class that no class on its side would miss; ties by key."""
-    units = board.unit[board.label == label]
+def _movable_unit(board: _Board, label: int) -> int | None:
+    """The smallest unit of a class that no class on its split would miss; ties by key."""
+    units = board.entry_unit[board.entry_label == label]
     starts = board.starts
     for unit in units[np.lexsort((board.keys[units], board.sizes[units]))].tolist():
         entries = slice(int(starts[unit]), int(starts[unit + 1]))
-        left = board.placed[board.label[entries], board.side[unit]] - board.count[entries]
-        if (left > 0).all():
+        remaining = board.placed[board.entry_label[entries], board.assignment[unit]] - board.entry_count[entries]
+        if (remaining > 0).all():
             return int(unit)
     return None
 
 
-def assign_several(
-    of_row: I64, labels: npt.NDArray[np.bool_], keys: U64, fractions: Sequence[float]
+def assign_multilabel(
+    unit_of_row: I64, label_matrix: npt.NDArray[np.bool_], keys: U64, fractions: Sequence[float]
 ) -> npt.NDArray[np.int8]:
-    """The side of each unit [units], each label in proportion.
+    """The split of each unit [units], each label in proportion.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the label with the fewest rows
     that are not yet placed comes first, since it is the hardest to place later; each of its units
-    goes to the side that still wants most rows of it, of equals to the one that wants most rows at
+    goes to the split that still wants most rows of it, of equals to the one that wants most rows at
     all, of equals to the first in a seeded order. Rows without a label come last and fill up the
-    sides. A unit counts with its rows; the largest of a label come first, as in packing.
+    splits. A unit counts with its rows; the largest of a label come first, as in packing.
 
-    ``of_row`` [n] the unit of each row, ``labels`` [n, labels] which labels it has, ``keys``
-    [units] the order of equals, ``fractions`` of the sides, summing to 1.
+    ``unit_of_row`` [n] the unit of each row, ``label_matrix`` [n, labels] which labels it has,
+    ``keys`` [units] the order of equals, ``fractions`` of the splits, summing to 1.
 
-    Raises ``SplitError`` where there are fewer units than sides.
+    Raises ``SplitError`` where there are fewer units than splits.
     """
-    units, sides = len(keys), len(fractions)
-    if units < sides:
+    units, splits = len(keys), len(fractions)
+    if units < splits:
         raise SplitError(
             "the rows",
-            f"are {units} independent units (copies and groups count once) where each of {sides} "
+            f"are {units} independent units (copies and groups count once) where each of {splits} "
             "sides needs one",
             None,
             "Add rows, or choose fewer folds.",
         )
-    counts = np.zeros((units, labels.shape[1]), dtype=np.int64)
-    np.add.at(counts, of_row, labels.astype(np.int64))
-    sizes = np.bincount(of_row, minlength=units)
-    share = np.asarray(fractions, dtype=np.float64)
-    wanted = counts.sum(axis=0)[:, None] * share
-    room = len(of_row) * share
-    side = np.full(units, -1, dtype=np.int8)
-    left = counts.sum(axis=0)
-    while left.any():
-        label = int(np.argmin(np.where(left > 0, left, np.iinfo(np.int64).max)))
-        here = np.flatnonzero((side < 0) & (counts[:, label] > 0))
-        for unit in here[np.lexsort((keys[here], -counts[here, label]))].tolist():
-            # The order of sides that want alike is of the unit's own, or the first would gain.
-            turn = (np.arange(sides) - int(keys[unit] % np.uint64(sides))) % sides
-            best = int(np.lexsort((turn, -room, -wanted[label]))[0])
-            side[unit] = best
-            wanted[:, best] -= counts[unit]
-            room[best] -= sizes[unit]
-            left = left - counts[unit]
-    rest = np.flatnonzero(side < 0)
+    counts = np.zeros((units, label_matrix.shape[1]), dtype=np.int64)
+    np.add.at(counts, unit_of_row, label_matrix.astype(np.int64))
+    sizes = np.bincount(unit_of_row, minlength=units)
+    shares = np.asarray(fractions, dtype=np.float64)
+    remaining_targets = counts.sum(axis=0)[:, None] * shares
+    capacity = len(unit_of_row) * shares
+    assignment = np.full(units, -1, dtype=np.int8)
+    remaining_counts = counts.sum(axis=0)
+    while remaining_counts.any():
+        label = int(np.argmin(np.where(remaining_counts > 0, remaining_counts, np.iinfo(np.int64).max)))
+        unassigned = np.flatnonzero((assignment < 0) & (counts[:, label] > 0))
+        for unit in unassigned[np.lexsort((keys[unassigned], -counts[unassigned, label]))].tolist():
+            # The order of splits that want alike is of the unit's own, or the first would gain.
+            tie_order = (np.arange(splits) - int(keys[unit] % np.uint64(splits))) % splits
+            best = int(np.lexsort((tie_order, -capacity, -remaining_targets[label]))[0])
+            assignment[unit] = best
+            remaining_targets[:, best] -= counts[unit]
+            capacity[best] -= sizes[unit]
+            remaining_counts = remaining_counts - counts[unit]
+    rest = np.flatnonzero(assignment < 0)
     for unit in rest[np.lexsort((keys[rest], -sizes[rest]))].tolist():
-        side[unit] = int(np.argmax(room))
-        room[side[unit]] -= sizes[unit]
-    return side
+        assignment[unit] = int(np.argmax(capacity))
+        capacity[assignment[unit]] -= sizes[unit]
+    return assignment
 
 
-def by_source(
-    labels: Ints, sources: npt.NDArray[np.generic], of_row: Ints, sides: int, classes: Sequence[str]
+def strata_by_source(
+    labels: Ints, sources: npt.NDArray[np.generic], unit_of_row: Ints, splits: int, classes: Sequence[str]
 ) -> tuple[Ints, tuple[str, ...]]:
-    """What is kept in proportion [n] where each source is divided by itself: a class of a source,
+    """What is kept in proportion [n] where each source is split by itself: a class of a source,
     and what each is called.
 
-    A class of which a source has fewer units (``of_row`` [n]) than there are ``sides`` is divided
-    together with the same class of the other sources that have too few, and where these are too
-    few together, with the source that has most of it.
+    A class of which a source has fewer units (``unit_of_row`` [n]) than there are ``splits`` is
+    divided together with the same class of the other sources that have too few, and where these are
+    too few together, with the source that has most of it.
     """
     _, source = np.unique(sources, return_inverse=True)
     cells = labels * (int(source.max(initial=0)) + 1) + source
     for label in np.unique(labels):
         here = labels == label
-        few = [c for c in np.unique(cells[here]) if _units(of_row, cells == c) < sides]
-        if not few:
+        small_cells = [c for c in np.unique(cells[here]) if _count_units(unit_of_row, cells == c) < splits]
+        if not small_cells:
             continue
-        small = np.isin(cells, few)
-        rest = np.unique(cells[here & ~small])
-        if _units(of_row, small) < sides and len(rest):
-            cells[small] = max(rest, key=lambda c: int((cells == c).sum()))
+        in_small_cells = np.isin(cells, small_cells)
+        large_cells = np.unique(cells[here & ~in_small_cells])
+        if _count_units(unit_of_row, in_small_cells) < splits and len(large_cells):
+            cells[in_small_cells] = max(large_cells, key=lambda c: int((cells == c).sum()))
         else:
-            cells[small] = few[0]
+            cells[in_small_cells] = small_cells[0]
     _, first, strata = np.unique(cells, return_index=True, return_inverse=True)
     return strata.astype(np.int64), tuple(classes[int(labels[row])] for row in first)
 
 
-def _units(of_row: Ints, rows: npt.NDArray[np.bool_]) -> int:
-    return len(np.unique(of_row[rows]))
+def _count_units(unit_of_row: Ints, rows: npt.NDArray[np.bool_]) -> int:
+    return len(np.unique(unit_of_row[rows]))

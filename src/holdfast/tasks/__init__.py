@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.tasks import TASKS
 
@@ -20,7 +20,7 @@ def task_definition(task: str | None) -> TaskDefinition[Loaded, Examples]:
     if task is None:
         raise Defect("a recipe's task", "was not worked out before it was asked for")
     if task not in TASKS:
-        raise RecipeError("task", "is not known", task, nearest(task, list(TASKS)))
+        raise RecipeError("task", "is not known", task, suggest_name(task, list(TASKS)))
     module = importlib.import_module(f"{__name__}.{TASKS[task].folder}.task")
     definition: TaskDefinition[Loaded, Examples] = module.DEFINITION
     return definition

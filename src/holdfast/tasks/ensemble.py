@@ -377,7 +377,7 @@ class SharedRows:
         """The rows as the first run reads them; not to be asked for where answers are out of
         fold."""
         valid_table = self.runs[0].table("valid")
-        return valid_table.take(valid_table.places(self.rows[0]))
+        return valid_table.take(valid_table.positions_of(self.rows[0]))
 
     @cached_property
     def groups(self) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
-from holdfast.core.wording import counted, have
+from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.terminal.layout import entries, in_unit, millions, number, width, wrap
 from holdfast.terminal.streams import notify
 
@@ -78,7 +78,7 @@ def report_missing_predictions(empty: int, below_threshold: int, cut: int, rows:
     verb = "is" if below_threshold == 1 else "are"
     cut_verb = "was" if cut == 1 else "were"
     for n, noun, rest in (
-        (empty, "row", f"{have(empty)} nothing to read: no prediction there"),
+        (empty, "row", f"{has_or_have(empty)} nothing to read: no prediction there"),
         (below_threshold, "row", f"{verb} below the run's threshold: no prediction there, ask an annotator"),
         (
             cut,
@@ -87,7 +87,7 @@ def report_missing_predictions(empty: int, below_threshold: int, cut: int, rows:
         ),
     ):
         if n:
-            notify(f"  {n:,} of {counted(rows, noun)} {rest}\n")
+            notify(f"  {n:,} of {count_phrase(rows, noun)} {rest}\n")
 
 
 def needs_attention(finding: Finding) -> bool:
@@ -119,9 +119,9 @@ def model_lines(part: ModelOutline, columns: int) -> list[str]:
     """The trainable parameters, and the plan in numbers."""
     learning = f"{_share_of_parameters(part.learning, part.parameters)} parameters learn"
     phases = f" in {part.phases} phases" if part.phases > 1 else ""
-    steps = f"{counted(part.steps, 'step')}{phases} of {counted(part.rows_a_step, 'row')}"
+    steps = f"{count_phrase(part.steps, 'step')}{phases} of {count_phrase(part.rows_a_step, 'row')}"
     epochs = f"{number(part.epochs)} {'epoch' if part.epochs == 1 else 'epochs'}"
-    evaluations = counted(part.looks, "evaluation")
+    evaluations = count_phrase(part.looks, "evaluation")
     model, plan = f"{part.name}, {part.task}: {learning}", f"{steps} ({epochs}), {evaluations}"
     return entries([("Model", model), ("Plan", plan)], columns)
 

@@ -37,7 +37,7 @@ from holdfast.core.actions import (
     Unfreeze,
 )
 from holdfast.core.errors import RunError
-from holdfast.core.events import in_order
+from holdfast.core.events import order_listeners
 from holdfast.models.compute.prefix import train_mode
 from holdfast.models.layers import put_head_back
 from holdfast.training.machine.sharding import is_sharded
@@ -252,7 +252,7 @@ def _switch(run: Run, made: Adjustments) -> None:
     have stay; the others leave as at the end of a run, or join as at its beginning."""
 
     def tell(event: str, listeners: Sequence[Listener]) -> None:
-        for one in in_order(listeners):
+        for one in order_listeners(listeners):
             getattr(one, event, lambda _: None)(run)
 
     on, additions = run.adjustments.methods, run.job.additions

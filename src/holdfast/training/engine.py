@@ -23,8 +23,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from holdfast.core.actions import Action, Continue, RollBack, Stop, revive, to_record
-from holdfast.core.branches import living
+from holdfast.core.actions import Action, Continue, RollBack, Stop, from_record, to_record
+from holdfast.core.branches import snapshots_on_branch
 from holdfast.core.errors import RunError
 from holdfast.core.events import Advisor, Explains, Monitor, Returns, RollsBack
 from holdfast.core.records import FIRST_BRANCH, Branch, Snapshot, Verdict
@@ -114,7 +114,7 @@ class GuardEngine:
     @property
     def history(self) -> tuple[Snapshot, ...]:
         """The snapshots that are alive, oldest first; their steps rise."""
-        return living(self.snapshots, self.branch)
+        return snapshots_on_branch(self.snapshots, self.branch)
 
     def look(self) -> None:
         """One evaluation point."""
@@ -197,7 +197,7 @@ class GuardEngine:
             setattr(self, name, state[name])
         self.snapshots = [unpack(packed) for packed in state["history"]]
         self.branch = Branch(*state.get("branch", ()))
-        self.actions = [(step, revive(*record)) for step, *record in state["actions"]]
+        self.actions = [(step, from_record(*record)) for step, *record in state["actions"]]
         points = state.get("points", {})
         self.points = {step: RestorePoint.from_state(point) for step, point in points.items()}
         self.left = {
@@ -221,7 +221,7 @@ class GuardEngine:
             return ()
         assert self.verdict is not None
         advice = advisor.decide(self.verdict, self.history)
-        for told in advisor.told() if isinstance(advisor, Explains) else ():
+        for told in advisor.notes() if isinstance(advisor, Explains) else ():
             self.journal.write("note", self._guarded.step, what="control", **told)
         return advice
 

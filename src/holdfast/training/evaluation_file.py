@@ -28,16 +28,16 @@ from holdfast.core.shapes import (
     Shape,
     any_number,
     count,
-    each,
-    flag,
-    maybe,
-    nothing,
+    list_of,
+    boolean,
+    optional,
+    never,
     number,
-    pair,
+    pair_of,
     record,
-    table,
+    mapping_of,
     text,
-    whole,
+    integer,
 )
 
 if TYPE_CHECKING:
@@ -49,18 +49,18 @@ WITHOUT = "Remove it: the verdict is then the one that the run wrote down."
 # Logits of very many rows and classes would outgrow the model; the run's verdict is kept anyway.
 MOST_BYTES = 64_000_000
 KINDS = ("float64", "float32", "int64", "int32", "bool")
-NUMBERS = table(number)
+NUMBERS = mapping_of(number)
 # ``json`` writes NaN as it is, and a loss or a rate may be one.
 LOOKS_SHAPES: dict[str, Shape] = {
-    **dict.fromkeys(("step", "examples_seen"), each(whole)),
-    "phase": each(text),
+    **dict.fromkeys(("step", "examples_seen"), list_of(integer)),
+    "phase": list_of(text),
     **dict.fromkeys(
-        ("epoch", "refined_loss", "temperature", "learning_rate", "seconds"), each(any_number)
+        ("epoch", "refined_loss", "temperature", "learning_rate", "seconds"), list_of(any_number)
     ),
     **dict.fromkeys(
-        ("gradient_norm", "relative_update", "distance", "general_loss"), each(maybe(any_number))
+        ("gradient_norm", "relative_update", "distance", "general_loss"), list_of(optional(any_number))
     ),
-    **dict.fromkeys(("train_metrics", "valid_metrics"), each(table(any_number))),
+    **dict.fromkeys(("train_metrics", "valid_metrics"), list_of(mapping_of(any_number))),
     **dict.fromkeys(
         (
             "train_correct",
@@ -73,49 +73,49 @@ LOOKS_SHAPES: dict[str, Shape] = {
             "train_right",
             "valid_right",
         ),
-        each(maybe(nothing)),
+        list_of(optional(never)),
     ),
-    "outputs": each(maybe(table(table(any_number)))),
-    "planned_steps": each(maybe(count)),
-    "branch": each(BRANCH),
+    "outputs": list_of(optional(mapping_of(mapping_of(any_number)))),
+    "planned_steps": list_of(optional(count)),
+    "branch": list_of(BRANCH),
 }
 KNOWN_SHAPES: dict[str, Shape] = {
     "task": text,
     **dict.fromkeys(
         ("classes", "planned_steps", "planned_looks", "train_rows", "train_tokens", "trainable"),
-        maybe(count),
+        optional(count),
     ),
-    "peak_rate": maybe(number),
-    "usual_rates": maybe(pair(number)),
-    "copied_valid": maybe(pair(count)),
-    "probe_curve": each(pair(number)),
-    "refused": each(text),
-    **dict.fromkeys(("probe_valid_losses", "first_seen"), maybe(nothing)),
-    "findings": each(
+    "peak_rate": optional(number),
+    "usual_rates": optional(pair_of(number)),
+    "copied_valid": optional(pair_of(count)),
+    "probe_curve": list_of(pair_of(number)),
+    "refused": list_of(text),
+    **dict.fromkeys(("probe_valid_losses", "first_seen"), optional(never)),
+    "findings": list_of(
         record(
             {
                 "check": text,
                 "severity": text,
                 "score": any_number,
                 "count": count,
-                "rows": each(whole),
+                "rows": list_of(integer),
                 "because": text,
                 "remedy": text,
-                "fixed": flag,
+                "fixed": boolean,
             },
             ("check", "severity", "rows"),
         )
     ),
-    "label_noise": maybe(
+    "label_noise": optional(
         record({**dict.fromkeys(("rate", "low", "high", "right", "base"), any_number), "n": count})
     ),
 }
 HEADER = record(
     {
-        "format": whole,
+        "format": integer,
         "holdfast": text,
-        "kept": whole,
-        "kinds": table(text),
+        "kept": integer,
+        "kinds": mapping_of(text),
         "looks": record(LOOKS_SHAPES, ("step", "epoch", "examples_seen", "phase")),
         "known": record(KNOWN_SHAPES, ("task", "findings")),
     },

@@ -13,7 +13,7 @@ from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors, write_text
 from holdfast.core.input_errors import REPORT_IT
 from holdfast.core.records import Decision, to_json
-from holdfast.core.run_files import without_defects
+from holdfast.core.run_files import drop_defects
 from holdfast.core.run_shapes import EVENT_SHAPES
 from holdfast.core.shapes import anything
 
@@ -46,7 +46,7 @@ class Journal:
         if self._path is None:
             return
         said = {"event": event, "step": step, **to_json(fields)}
-        kept, refused = without_defects(said, EVENT_SHAPES.get(event, anything))
+        kept, refused = drop_defects(said, EVENT_SHAPES.get(event, anything))
         self._append(kept)
         for what in refused:
             self.note(step, f"a detail of this {event} left out", f"{REPORT_IT}: {what}")

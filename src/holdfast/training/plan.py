@@ -15,7 +15,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import (
-    WINDOW,
+    BATCHES_PER_WINDOW,
     BatchSource,
     Draw,
     LossTerm,
@@ -51,7 +51,7 @@ class EveryRow:
     (instructions, 1,000 rows).
     """
 
-    window: int = WINDOW
+    window: int = BATCHES_PER_WINDOW
     name: ClassVar[str] = "every_row"
     has_epochs: ClassVar[bool] = True
 

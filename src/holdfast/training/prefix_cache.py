@@ -25,7 +25,7 @@ import torch
 
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.records import Ints
-from holdfast.core.run_files import file_mark
+from holdfast.core.run_files import file_digest
 from holdfast.models.compute.prefix import Prefix, evaluation_mode
 from holdfast.training.plan import by_length
 from holdfast.training.task import device_batch
@@ -249,7 +249,7 @@ class RowFile:
         return self._whole
 
     def _description(self) -> dict[str, Any]:
-        return {"key": self.key, **file_mark(self.path)}
+        return {"key": self.key, **file_digest(self.path)}
 
     def write(self, row: int, values: torch.Tensor) -> None:
         """Put one row [at least sizes[row], *tail] into its place, without what is padding.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from holdfast.core.errors import Defect
-from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
+from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, order_listeners
 from holdfast.core.records import Decision, Ints, Snapshot, Verdict
 from holdfast.core.updates import ForwardPass, RowPool
 from holdfast.models.adapters.quantize import frozen_tensors
@@ -193,7 +193,7 @@ class Run:
 
     def hear(self) -> None:
         """Let those who listen now hear what comes."""
-        self._handlers = {event: _handlers(event, in_order(self.listeners)) for event in EVENTS}
+        self._handlers = {event: _handlers(event, order_listeners(self.listeners)) for event in EVENTS}
 
     def may_learn(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that learn or could: all but what an adapter holds, what the network

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from holdfast.core.events import Offers, in_order
+from holdfast.core.events import Offers, order_listeners
 from holdfast.core.records import Decision, Ints, Snapshot, mean_loss
 from holdfast.models.fresh import same_memory
 from holdfast.training.engine import pack, unpack
@@ -171,7 +171,7 @@ class Considered:
 
 def consider(run: Run) -> None:
     """Let each listener that can offer weights, by name, and keep what the run's rule keeps."""
-    offering = [one for one in in_order(run.listeners) if isinstance(one, Offers)]
+    offering = [one for one in order_listeners(run.listeners) if isinstance(one, Offers)]
     if not offering or not run.step:
         return
     start = time.perf_counter()
@@ -192,7 +192,7 @@ def _consider(run: Run, one: Any) -> None:
     look = look_at(run, now)
     before = _loss_before(run)
     allowed = made.within > 0 and look.refined_loss <= before + made.within
-    kept = allowed or trial.is_kept(look)
+    kept = allowed or trial.would_keep(look)
     if kept:
         run.guard.best = SavedWeights(made.step, now)
     words = "kept" if kept else "not kept"
@@ -244,10 +244,10 @@ class RunTrial:
         self.load(tensors)
         return look_at(self._run, self._run.learning_tensors(), train=False)
 
-    def is_kept(self, look: Snapshot) -> bool:
+    def would_keep(self, snapshot: Snapshot) -> bool:
         run = self._run
         tried = (made.look for made in run.offers if made.look is not None)
-        looks = (*run.history, *tried, look)
+        looks = (*run.history, *tried, snapshot)
         return run.job.choose(looks) == len(looks) - 1
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -72,21 +72,21 @@ class RunUpdate:
     def parameters(self) -> list[torch.nn.Parameter]:
         return parameters_of(self._run)
 
-    def gradients(self, draw: Draw, again: bool = False) -> float:
+    def gradients(self, draw: Draw, repeat_pass: bool = False) -> float:
         run, rank = self._run, self._run.job.accelerator.process_index
         together = run.phase.compares_rows
         every = slice(rank, None, run.job.accelerator.num_processes)
         parts = draw.parts
         mine = parts if together else tuple(part.take(every) for part in parts)
         weight = sum(_weight(run, part) for part in parts)
-        if again:
+        if repeat_pass:
             # Two passes of other dropout would be gradients of two functions.
             set_random_state(self._before)
         else:
             self._before = random_state()
-        with _still(run, again):
+        with _still(run, repeat_pass):
             total = in_less_memory(
-                run, self._before, lambda: _gradients(run, mine, weight, again, parts)
+                run, self._before, lambda: _gradients(run, mine, weight, repeat_pass, parts)
             )
         total = _combine(run, total, average=together)
         if not math.isfinite(total):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from holdfast.core.errors import DataError
-from holdfast.data.images.folders import is_image_folder, list_pictures
+from holdfast.data.images.folders import is_image_folder, list_images
 from holdfast.data.images.table import load_images
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
@@ -67,8 +67,8 @@ def test_a_folder_of_links_alone_says_how_they_are_read(tmp_path: Path) -> None:
         (folder / name).symlink_to(elsewhere / name)
     assert is_image_folder(folder)
     with pytest.raises(DataError, match=r"data\.links=follow"):
-        list_pictures(folder, True)
-    assert len(list_pictures(folder, True, "follow").names) == 12
+        list_images(folder, True)
+    assert len(list_images(folder, True, "follow").names) == 12
 
 
 def test_a_tables_path_may_not_leave_its_folder_through_a_link(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.decisions import parted, recorded
+from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import InputError
 from holdfast.plugins.logs.choose import MOST_POINTS
 from holdfast.plugins.logs.reader import read_verdict
@@ -325,12 +325,12 @@ def test_positions_that_go_back_mean_what_they_meant(seed: int) -> None:
         for a, v in zip(random.integers(0, 8, 30), random.normal(size=30), strict=True)
     ]
     for axis in ("step", "epoch"):
-        with recorded() as said:
+        with record_decisions() as said:
             log = from_rows([{axis: a, "loss": v} for a, v in points], "csv", "log.csv")
         expected, forgotten = rewritten(points, axis == "epoch")
         found = log.columns["loss"]
-        assert dict(zip(found.at.tolist(), found.values.tolist(), strict=True)) == expected
-        told = [d.chosen for d in parted(said)[0] if d.what == "rows written twice"]
+        assert dict(zip(found.positions.tolist(), found.values.tolist(), strict=True)) == expected
+        told = [d.chosen for d in decisions_and_findings(said)[0] if d.what == "rows written twice"]
         assert told == ([f"the later ones, {forgotten} values replaced"] if forgotten else [])
 
 

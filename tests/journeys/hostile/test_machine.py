@@ -101,11 +101,11 @@ def test_a_tmpdir_that_cannot_be_used_is_named(
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("TMPDIR", str(tmp_path / named))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    scratch._folder.cache_clear()
+    scratch._scratch_folder.cache_clear()
     try:
         done = holdfast("train", marked_csv, "--out", "run")
     finally:
-        scratch._folder.cache_clear()
+        scratch._scratch_folder.cache_clear()
     one_message(done.code, done.err, "TMPDIR=")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import InputError, RecipeError
-from holdfast.core.machine import OverrunError, bounded
+from holdfast.core.machine import OverrunError, resource_bounds
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.encoders.families import FAMILIES
 from holdfast.models.loading.card import purpose_of
@@ -397,9 +397,9 @@ def test_bounds_are_as_they_were_afterwards() -> None:
     import signal
 
     limits, handler = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)
-    with pytest.raises(OverrunError), bounded(0.05, 10**9):
+    with pytest.raises(OverrunError), resource_bounds(0.05, 10**9):
         endless()
-    with pytest.raises(MemoryError), bounded(5, 10**8):
+    with pytest.raises(MemoryError), resource_bounds(5, 10**8):
         bytearray(10**9)
     assert resource.getrlimit(resource.RLIMIT_AS) == limits
     assert signal.getsignal(signal.SIGALRM) is handler

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from holdfast.core.errors import DataError
-from holdfast.data.images.picture import Unreadable, content_mark, read_picture
+from holdfast.data.images.decode import UnreadableImage, content_hash, read_image
 from holdfast.data.images.table import load_images
-from holdfast.data.limits import Limits, within
+from holdfast.data.limits import Limits, use_limits
 
 CASES = 5
 
@@ -100,8 +100,8 @@ def test_what_is_no_whole_picture_is_left_out_by_name(tmp_path: Path) -> None:
 def test_each_says_why(name: str, tmp_path: Path) -> None:
     path = tmp_path / "p.png"
     path.write_bytes(UNREADABLE[name])
-    with pytest.raises(Unreadable) as caught:
-        read_picture(path)
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(path)
     assert str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
@@ -109,17 +109,17 @@ def test_each_says_why(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [UNREADABLE["a program"], saved("PCX"), saved("ICO")])
 def test_a_format_that_is_not_named_is_not_even_tried(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(content)
-    with pytest.raises(Unreadable, match="not a picture"):
-        read_picture(tmp_path / "p.png")
+    with pytest.raises(UnreadableImage, match="not a picture"):
+        read_image(tmp_path / "p.png")
 
 
 def test_a_large_picture_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "p.png"
     path.write_bytes(png(1_500, 1_000))
-    with within(Limits(megapixels=1)), pytest.raises(Unreadable, match=r"limits\.megapixels"):
-        read_picture(path)
-    with within(Limits(megapixels=2)):
-        assert read_picture(path).image.size == (1_500, 1_000)
+    with use_limits(Limits(megapixels=1)), pytest.raises(UnreadableImage, match=r"limits\.megapixels"):
+        read_image(path)
+    with use_limits(Limits(megapixels=2)):
+        assert read_image(path).image.size == (1_500, 1_000)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
@@ -131,8 +131,8 @@ def test_what_is_no_file_is_not_opened(kind: str, tmp_path: Path) -> None:
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    with pytest.raises(Unreadable, match="no regular file"):
-        read_picture(path)
+    with pytest.raises(UnreadableImage, match="no regular file"):
+        read_image(path)
 
 
 @pytest.mark.parametrize(
@@ -162,12 +162,12 @@ def test_strips_make_the_picture_that_the_whole_makes(
     else:
         image = Image.fromarray(noise, "RGBA").convert(mode)
     image.save(tmp_path / "p", format)
-    whole = read_picture(tmp_path / "p")
-    monkeypatch.setattr("holdfast.data.images.picture.STRIP_PIXELS", 70)
-    parts = read_picture(tmp_path / "p")
+    whole = read_image(tmp_path / "p")
+    monkeypatch.setattr("holdfast.data.images.decode.STRIP_PIXELS", 70)
+    parts = read_image(tmp_path / "p")
     assert parts.notes == whole.notes
     assert parts.image.tobytes() == whole.image.tobytes()
-    assert content_mark(parts.image) == content_mark(whole.image)
+    assert content_hash(parts.image) == content_hash(whole.image)
 
 
 def test_names_that_are_not_utf8_are_told_and_not_kept(tmp_path: Path) -> None:

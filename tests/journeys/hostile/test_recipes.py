@@ -16,7 +16,7 @@ import pytest
 
 import holdfast
 from holdfast.core.errors import RecipeError
-from holdfast.core.printable import shown
+from holdfast.core.printable import bounded_repr
 from holdfast.recipe import Recipe, override, read_recipe
 
 ROWS = "text,label\n" + "\n".join(f"words {i},{'ab'[i % 2]}" for i in range(40)) + "\n"
@@ -275,7 +275,7 @@ def test_a_truth_may_be_said_in_words(text: str, value: bool) -> None:
         "train.epochs=3",
         {"train.epochs": lambda: 3},
     ],
-    ids=lambda given: shown(given, 40),
+    ids=lambda given: bounded_repr(given, 40),
 )
 def test_the_python_door_refuses_the_same(
     given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

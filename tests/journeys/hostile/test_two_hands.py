@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.core.lock import NAME
+from holdfast.core.lock import LOCK_FILE
 
 # Runs that stop at their third step until they are told to go on, so that nothing hangs on time.
 CODE = """
@@ -140,9 +140,9 @@ def test_a_live_run_is_left_alone_until_it_ends_or_its_terminal_closes_or_it_is_
     begun.go_on()
     begun.wait_for("saved")
     begun.wait_for("here")
-    assert not (tmp_path / "second" / NAME).exists()
+    assert not (tmp_path / "second" / LOCK_FILE).exists()
     begun.kill()
-    assert (tmp_path / "third" / NAME).exists()
+    assert (tmp_path / "third" / LOCK_FILE).exists()
     for name in ("second", "third"):
         assert list((tmp_path / name / "checkpoints").glob("step-*.pt"))
         assert not (tmp_path / name / "result.json").exists()
@@ -157,7 +157,7 @@ def whole(run: Path) -> None:
     steps = [line["step"] for line in lines if line["event"] == "snapshot"]
     assert steps == sorted(set(steps))
     assert steps[-1] == result["last_step"]
-    assert not (run / NAME).exists()
+    assert not (run / LOCK_FILE).exists()
 
 
 def test_two_threads_of_one_program_cannot_make_one_run(
@@ -315,7 +315,7 @@ def test_a_run_that_somebody_sent_is_not_continued_through_its_links(
         assert done.code == 2
         assert f"{name}: is a link" in done.err
         (run / name).unlink()
-    (run / NAME).symlink_to(theirs / "mine.txt")
+    (run / LOCK_FILE).symlink_to(theirs / "mine.txt")
     assert holdfast("train", "rows.csv", "--out", "run", "--resume").code == 2
     assert {path.read_text() for path in theirs.iterdir()} == {"mine"}
     assert len(list(theirs.iterdir())) == 2

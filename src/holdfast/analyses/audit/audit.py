@@ -18,14 +18,14 @@ from holdfast.analyses.audit.views import Progress, Views, make_views
 from holdfast.contract.inference import within_limits
 from holdfast.contract.request import TrainingRequest
 from holdfast.contract.run_folder import RECIPE
-from holdfast.core.decisions import decisions_to, listener
-from holdfast.core.printable import brief
+from holdfast.core.decisions import decisions_to, current_listener
+from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Finding, to_json
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.raw import source_path
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import AllRows
-from holdfast.plan.language import model_language, texts_of
+from holdfast.duplicates.duplicates import CombinedRows
+from holdfast.plan.language import language_findings, sample_texts
 from holdfast.prepare.rows import check_names
 from holdfast.quality.check import CheckExample, CheckResult
 from holdfast.quality.checks import all_checks
@@ -169,7 +169,7 @@ class Audit:
     def __repr__(self) -> str:
         # The finding itself stands in its own words; a prompt needs which there are.
         found = ", ".join(dict.fromkeys(one.check for one in self.findings)) or "nothing found"
-        return brief("Audit", f"{counted(self.rows, 'row')} of {self.source}", found)
+        return brief_repr("Audit", f"{count_phrase(self.rows, 'row')} of {self.source}", found)
 
     def _repr_html_(self) -> str:
         from holdfast.report.audit import audit_snippet
@@ -206,7 +206,7 @@ def audit(
     Raises ``DataError`` where rows cannot be read, ``ModelError`` where the model cannot be.
     """
     decisions: list[Decision] = []
-    pass_on = listener()
+    pass_on = current_listener()
 
     def keep(made: Decision | Finding) -> None:
         decisions.extend([made] if isinstance(made, Decision) else [])
@@ -232,7 +232,7 @@ def _audited(
         # Where somebody looks for the defect, its traceback is wanted.
         continue_on_error=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
-    language = model_language(found.recipe.model.name, texts_of(table, found.recipe.seed))
+    language = language_findings(found.recipe.model.name, sample_texts(table, found.recipe.seed))
     reading = tuple(CheckResult(finding) for finding in (*table.findings, *language))
     ranked = sorted(
         (*looked.results, *reading), key=lambda one: (SEVERITY_ORDER[one.finding.severity], -one.finding.score)
@@ -286,14 +286,14 @@ def _label_counts(table: Table) -> dict[str, int]:
     return dict(zip(table.classes, counts.tolist(), strict=True))
 
 
-def _groups(table: Table, gathered: AllRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _groups(table: Table, gathered: CombinedRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """The groups of rows that copy each other; rows without a text are one."""
     ids = table.column("row")
     groups = [tuple(ids[part].tolist()) for part in duplicate_groups(gathered)]
     return tuple(sorted([*groups, *([empty] if len(empty) > 1 else [])]))
 
 
-def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:
+def _leaks(table: Table, gathered: CombinedRows) -> tuple[Leak, ...]:
     ids, found = table.column("row"), []
     for name, other in gathered.tables.items():
         if name == "source":

@@ -19,11 +19,11 @@ import pyarrow as pa
 
 from holdfast.analyses.audit.audit import Audit, AuditRequest
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.outputs import OutputFile, checked_output, writing
-from holdfast.core.tasks import WRITERS
-from holdfast.core.wording import counted
+from holdfast.core.outputs import OutputFile, check_output, open_output
+from holdfast.core.tasks import GENERATIVE_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell, write_delimited
-from holdfast.data.raw import Raw, reading, source_path
+from holdfast.data.raw import Raw, read_errors, source_path
 from holdfast.data.source import read_source
 from holdfast.prepare.clean import by_default
 from holdfast.quality.clean.apply import (
@@ -73,11 +73,11 @@ class Fixed:
     def __str__(self) -> str:
         """What was done, for a person."""
         done = ", ".join(f"{name} {count}" for name, count in self.counts.items()) or "nothing"
-        gone = f", {counted(self.left_out, 'row')} left out" if self.left_out else ""
-        lost = f"; {counted(len(self.lost), 'text')} cannot be given back" if self.lost else ""
+        gone = f", {count_phrase(self.left_out, 'row')} left out" if self.left_out else ""
+        lost = f"; {count_phrase(len(self.lost), 'text')} cannot be given back" if self.lost else ""
         unread = "".join(f"; {name}, {describe_skipped(by)}" for name, by in self.unread.items())
         return (
-            f"Treated copy: {self.out} ({counted(self.rows, 'row')}{gone}); changes: "
+            f"Treated copy: {self.out} ({count_phrase(self.rows, 'row')}{gone}); changes: "
             f"{done}{lost}{unread}. Every change: {self.log}"
         )
 
@@ -96,7 +96,7 @@ def check_fix(asked: AuditRequest, out: Path, force: bool) -> None:
     """Refuse what could not be written, before the minutes of an audit."""
     recipe = asked.recipe()
     _output(out, asked.inputs, force)
-    checked_output(Path(f"{out}{LOG}"), asked.inputs, force=force)
+    check_output(Path(f"{out}{LOG}"), asked.inputs, force=force)
     plan_cleaning(treatments_of(recipe))
     if source_path(str(recipe.data.path)).is_dir():
         rule = "writes files of texts, and these are pictures"
@@ -108,7 +108,7 @@ def fix_audited(asked: AuditRequest, found: Audit, out: Path, force: bool) -> Fi
     recipe = asked.recipe()
     text = found.columns["text"]
     label = found.columns["label"]
-    written = found.task in WRITERS and isinstance(label, str)
+    written = found.task in GENERATIVE_TASKS and isinstance(label, str)
     given = FileColumns(
         str(recipe.data.path),
         [text] if isinstance(text, str) else list(text or ()),
@@ -154,7 +154,7 @@ def fix(
     chosen = plan_cleaning(asked)
     file = source_path(given.source)
     target = _output(out, [file], force)
-    log = checked_output(Path(f"{out}{LOG}"), [file], force=force)
+    log = check_output(Path(f"{out}{LOG}"), [file], force=force)
     raw = read_source(given.source, given.encoding, given.config)
     _check_columns(raw, (*given.text, *given.targets), given.label)
     before = _side(raw, tuple(given.text), given.label)
@@ -164,7 +164,7 @@ def fix(
         raise DataError(given.source, rule, None, "Ask for less.")
     touched = {change.column for change in changes if change.column is not None}
     table = _typed(raw, file, after, touched)
-    with writing(log) as stream:
+    with open_output(log) as stream:
         for change in changes:
             stream.write((log_line(change) + "\n").encode())
         # Before the log takes its name: where the copy cannot be written neither is there, or both
@@ -194,7 +194,7 @@ def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> Fixed:
     """
     target = _output(out, [treated, log], force)
     raw = read_source(str(treated), None, None)
-    with reading(log):
+    with read_errors(log):
         changes = read_log(log.read_text("utf-8").splitlines(), str(log))
     back = revert(_side(raw, (), None), changes)
     _write(_typed(raw, treated, back.row_set, set(raw.names)), _nested(raw, treated), target)
@@ -206,7 +206,7 @@ def _output(out: Path, inputs: Sequence[Path], force: bool) -> OutputFile:
     if _ending(out) not in ENDINGS:
         choices = f"Choose {', '.join(ENDINGS)}, or one of these with .gz."
         raise RecipeError("--fix", "has an ending that is not written", str(out), choices)
-    return checked_output(out, inputs, force=force)
+    return check_output(out, inputs, force=force)
 
 
 def _ending(out: Path) -> str:
@@ -219,7 +219,7 @@ def _check_columns(raw: Raw, names: Sequence[str], label: str | None) -> None:
             there = f"It has {', '.join(map(repr, raw.names))}."
             raise DataError(raw.source, "has no such column", name, there)
     for name in names:
-        if "nested" in raw.kinds.get(name, set()):
+        if "nested" in raw.column_types.get(name, set()):
             rule = f"column {name!r} holds lists or objects, and treatments read text"
             raise DataError(raw.source, rule, None, "Name columns of text with --text.")
 
@@ -264,12 +264,12 @@ def _nested(raw: Raw, file: Path) -> set[str]:
     """Columns that hold JSON as text, which JSON is written from as it was."""
     if is_parquet(file):
         return set()
-    return {name for name, kinds in raw.kinds.items() if kinds == {"nested"}}
+    return {name for name, kinds in raw.column_types.items() if kinds == {"nested"}}
 
 
 def _write(table: pa.Table, nested: set[str], target: OutputFile) -> None:
     ending = _ending(target.path)
-    with writing(target) as stream:
+    with open_output(target) as stream:
         if not target.path.name.lower().endswith(".gz"):
             _write_as(ending, table, nested, stream)
             return
@@ -287,7 +287,7 @@ def _write_as(ending: str, table: pa.Table, nested: set[str], stream: io.RawIOBa
     text = io.TextIOWrapper(cast("IO[bytes]", stream), encoding="utf-8", newline="")
     if ending in (".csv", ".tsv"):
         mark = "\t" if ending == ".tsv" else ","
-        write_delimited(text, table.column_names, _cells(table), mark=mark)
+        write_delimited(text, table.column_names, _cells(table), delimiter=mark)
     elif ending == ".jsonl":
         text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(table, nested))
     else:

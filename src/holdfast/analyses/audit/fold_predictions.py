@@ -19,21 +19,21 @@ from holdfast.contract.fit import class_count
 from holdfast.contract.run_folder import SPLITS, open_run
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Floats, Ints
-from holdfast.core.run_files import FOLDS, RESTORE, check_files
+from holdfast.core.run_files import FOLDS_FILE, RESTORE_REMEDY, check_files
 from holdfast.core.seeds import derive_seed, generator
-from holdfast.core.tasks import LABELLED_TEXTS
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.table import Table
 from holdfast.fits.fit import fit
 from holdfast.models.layers import count_parameters
 from holdfast.models.probes.probe import stratified_folds
-from holdfast.plan.defaults import line_for
+from holdfast.plan.defaults import default_for
 from holdfast.prepare.model import prepare
 from holdfast.quality.fold_predictions import log_softmax
 from holdfast.quality.views import TableRows
 from holdfast.recipe import Recipe
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 
 FOLDS_KEY = "audit.folds"
 REMEDY = "Name a run of `holdfast cv` on these rows, of texts with one class each, or leave it out."
@@ -55,16 +55,16 @@ def folded_answers(rows: TableRows, run: Path) -> Floats:
     if "cv" not in result or set(result.get("classes") or ()) != set(names):
         rule = "is no cross-validation of rows with these classes"
         raise RecipeError(FOLDS_KEY, rule, str(run), REMEDY)
-    check_files(run, result, [FOLDS, SPLITS])
-    with door(str(run), RunError, remedy=RESTORE):
-        found, splits = (parquet.read_table(run / name) for name in (FOLDS, SPLITS))
+    check_files(run, result, [FOLDS_FILE, SPLITS])
+    with reading_errors(str(run), RunError, remedy=RESTORE_REMEDY):
+        found, splits = (parquet.read_table(run / name) for name in (FOLDS_FILE, SPLITS))
         read = pc.and_(pc.not_equal(splits["split"], "test"), pc.is_valid(splits["text_key"]))
         splits = splits.filter(read)
     _refuse_other_rows(rows, run, splits["row"].to_numpy(), splits["text_key"].to_numpy())
     found = found.filter(pc.is_in(found["row"], pa.array(rows.table.column("row"), pa.int64())))
     order = [result["classes"].index(name) for name in names]
     chances = np.array(found["probabilities"].to_pylist(), dtype=np.float64)[:, order]
-    at = rows.table.places(found["row"].to_numpy())
+    at = rows.table.positions_of(found["row"].to_numpy())
     total, times = np.zeros((len(rows.table), len(names))), np.zeros(len(rows.table))
     np.add.at(total, at, chances)
     np.add.at(times, at, 1.0)
@@ -148,7 +148,7 @@ def refuse_untunable(recipe: Recipe, table: Table) -> None:
             TUNED_KEY, "needs a model that reads the rows", "audit.rows=0", "Set one."
         )
     one_class = table.columns.one_class and len(table.classes) > 1
-    if recipe.task not in LABELLED_TEXTS or not one_class:
+    if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
         rule = "needs texts with one class each"
         raise RecipeError(
             TUNED_KEY, rule, recipe.task, "Leave it out, or name the column with --label."
@@ -197,7 +197,7 @@ def tuned_answers(
     answers = np.zeros((len(labels), len(rows.table.classes)))
     for number, fold in enumerate(folds):
         progress("tuning features", number, TUNED_FOLDS)
-        line = line_for(size, len(fold.train), prepared.loaded.defaults, class_count(prepared))
+        line = default_for(size, len(fold.train), prepared.loaded.defaults, class_count(prepared))
         settings = fold.settings(RATE_TIMES * line.learning_rate)
         with decisions_to(None):
             fitted = fit(prepared, fold.train, fold.valid, settings)
@@ -240,5 +240,5 @@ def _bare(recipe: Recipe, encoder: str) -> Recipe:
                 "matmul": wanted.matmul,
             },
         )
-        .model_copy(update={"task": LABELLED_TEXTS[0], "seed": recipe.seed})
+        .model_copy(update={"task": LABELLED_TEXT_TASKS[0], "seed": recipe.seed})
     )

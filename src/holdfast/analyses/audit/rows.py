@@ -13,20 +13,20 @@ import pyarrow as pa
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.core.tasks import ENCODER_DECODERS, LABELLED_TEXTS, OF_PICTURES, TAGGERS, WRITERS
+from holdfast.core.tasks import ENCODER_DECODER_TASKS, LABELLED_TEXT_TASKS, IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
 from holdfast.data.chats.chat import is_text_file, load_chats
-from holdfast.data.columns.extra import refuse_changed
+from holdfast.data.columns.extra import refuse_changed_source
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.images.table import load_images
 from holdfast.data.labels.texts import load_labelled
-from holdfast.data.load import load_table, read_unlabelled, unlabelled
+from holdfast.data.load import load_table, read_unlabelled_texts, unlabelled_table
 from holdfast.data.options import RowOptions
 from holdfast.data.pairs import load_pairs
 from holdfast.data.raw import source_path
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
-from holdfast.data.tags.conll import is_conll_file, looks_like_conll
-from holdfast.plan.task import rows_task
+from holdfast.data.tags.conll import is_conll_file, has_conll_content
+from holdfast.plan.task import resolve_task_from_rows
 from holdfast.prepare.rows import given_rows
 from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
@@ -69,7 +69,7 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     for source in (data.path, data.valid, data.test, data.unlabelled, *against):
         if source is not None:
             refuse_missing(source)
-    recipe, worked_out = rows_task(recipe)
+    recipe, worked_out = resolve_task_from_rows(recipe)
     notify(*worked_out)
     table = _source(recipe)
     notify(*table.decisions)
@@ -109,7 +109,7 @@ def _source(recipe: Recipe) -> Table:
     try:
         return _labelled(recipe)
     except DataError as error:
-        if recipe.data.label is not None or recipe.task not in LABELLED_TEXTS:
+        if recipe.data.label is not None or recipe.task not in LABELLED_TEXT_TASKS:
             raise
         try:
             table = _without_label(recipe)
@@ -128,7 +128,7 @@ def _source(recipe: Recipe) -> Table:
 def _labelled(recipe: Recipe) -> Table:
     """As ``train`` reads them, but no class is too small to be looked at."""
     data, task = recipe.data, recipe.task
-    if task in LABELLED_TEXTS:
+    if task in LABELLED_TEXT_TASKS:
         return load_labelled(str(data.path), data.row_options(rare_below=1))
     return task_definition(task).read(str(data.path), data, None)
 
@@ -159,24 +159,24 @@ def _read_other(
 ) -> Table:
     data, columns, task = recipe.data, like.columns, recipe.task
     label = columns.label if text is not None else None
-    if task in OF_PICTURES:
+    if task in IMAGE_TASKS:
         options = RowOptions(classes=like.classes, labels=data.labels, links=data.links)
         return load_images(path, replace(options, need_label=False))
-    if task in TAGGERS:
+    if task in TAGGING_TASKS:
         return task_definition(task).read(path, data, like)
     there = _there(path, data, group)
     options = data.row_options(text=text, label=label, group=there, need_label=False)
-    if task in WRITERS:
-        return (load_pairs if task in ENCODER_DECODERS else load_chats)(path, options)
+    if task in GENERATIVE_TASKS:
+        return (load_pairs if task in ENCODER_DECODER_TASKS else load_chats)(path, options)
     classes = like.classes if columns.one_class else None
     return load_table(path, replace(options, template=columns.template, classes=classes or None))
 
 
 def _there(path: str, data: DataPart, group: str | None) -> str | None:
     """The column of groups, where this file has it too."""
-    from holdfast.data.source import read_first
+    from holdfast.data.source import read_first_batch
 
-    if group is None or group not in read_first(path, data.encoding, data.config).names:
+    if group is None or group not in read_first_batch(path, data.encoding, data.config).names:
         return None
     return group
 
@@ -198,16 +198,16 @@ def _unlabelled(recipe: Recipe, table: Table, path: str, names: Mapping[str, str
     """The texts that wait for a label: those of ``data.unlabelled``, else those of the source that
     have none; ``None`` where there are none, or labels are no classes."""
     one_class = table.columns.label_kind == "class" and len(table.classes) > 1
-    if recipe.task not in LABELLED_TEXTS or not one_class:
+    if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
         return None
     encoding = recipe.data.encoding
     if recipe.data.unlabelled is not None:
-        lot = read_unlabelled(recipe.data.unlabelled, table, encoding)
+        lot = read_unlabelled_texts(recipe.data.unlabelled, table, encoding)
         return lot if len(lot) else None
     if not any(finding.check == "missing_label" for finding in table.findings):
         return None
     raw = read_source(path, encoding, recipe.data.config)
-    lot = unlabelled(raw, table.columns)
+    lot = unlabelled_table(raw, table.columns)
     lot = lot.take(np.flatnonzero(~np.isin(lot.column("row"), table.column("row"))))
     return replace(lot, source=names.get(path, table.source)) if len(lot) else None
 
@@ -217,10 +217,10 @@ def _beside(table: Table, path: str, data: DataPart) -> tuple[OtherColumns, str]
     place = source_path(path)
     if place.is_dir():
         return OtherColumns(), "a folder of pictures has no columns"
-    if is_conll_file(path) or looks_like_conll(path, data.encoding) or is_text_file(path):
+    if is_conll_file(path) or has_conll_content(path, data.encoding) or is_text_file(path):
         return OtherColumns(), f"{Path(path).name} has no columns beside its texts"
     raw = read_source(path, data.encoding, data.config)
-    refuse_changed(raw, table)
+    refuse_changed_source(raw, table)
     used = {*table.columns.text, table.columns.label, table.columns.group}
     names = tuple(name for name in raw.names if name not in used)
     if not names:

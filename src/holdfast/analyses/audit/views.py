@@ -18,13 +18,13 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.core.tasks import OF_PICTURES, WRITERS
-from holdfast.data.images.picture import read_picture
+from holdfast.core.tasks import IMAGE_TASKS, GENERATIVE_TASKS
+from holdfast.data.images.decode import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
-from holdfast.duplicates.duplicates import AllRows, Copies, gather
-from holdfast.duplicates.engines import RayMap
-from holdfast.duplicates.loose import find_loose_copies
+from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
+from holdfast.duplicates.engines import RayEngine
+from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.inflation import ProbeInflationEstimator
 from holdfast.quality.reference_texts import filler_texts
@@ -55,7 +55,7 @@ class Views:
 
     made: tuple[Any, ...]
     without: Mapping[str, str] = field(default_factory=dict)
-    gathered: AllRows | None = None
+    gathered: CombinedRows | None = None
 
     def of(self, kind: type) -> Any:
         """The view of a type, or ``None``."""
@@ -72,20 +72,20 @@ def make_views(found: AuditRows, progress: Progress) -> Views:
     rows = TableRows(found.table, found.beside["source"])
     progress("looking for copies", None, None)
     seed = derive_seed(found.recipe.seed, "copies")
-    engine = RayMap() if found.recipe.audit.engine == "ray" else None
-    gathered = gather(found.table, found.given, seed, engine)
+    engine = RayEngine() if found.recipe.audit.engine == "ray" else None
+    gathered = combine_tables(found.table, found.given, seed, engine)
     others = {name: each for name, each in found.beside.items() if name != "source"}
     copied = TableCopies(rows, gathered, tuple(found.sides), others)
     if found.recipe.audit.loose is not None:
         texts, share = RowTexts(*gathered.tables.values()), found.recipe.audit.loose
-        copied = replace(copied, loose_copies=find_loose_copies(texts, share=share, engine=engine))
+        copied = replace(copied, loose_copies=find_loose_duplicates(texts, share=share, engine=engine))
     without = {f"columns of {name}": why for name, why in found.without.items()}
-    if found.recipe.task in OF_PICTURES:
+    if found.recipe.task in IMAGE_TASKS:
         without[Embedded.__name__] = "these are pictures"
         without[Tokenized.__name__] = "pictures have no tokens"
         seen = (rows, ThoroughRows(rows), copied, _pictures(rows, found.given), image_sample(rows))
         return Views(seen, without, gathered)
-    views, reasons = _read_by_model(found, rows, gathered.copies, progress)
+    views, reasons = _read_by_model(found, rows, gathered.duplicates, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
         copied = replace(copied, inflation=ProbeInflationEstimator(embedded))
@@ -97,11 +97,11 @@ def make_views(found: AuditRows, progress: Progress) -> Views:
 def _pictures(rows: TableRows, given: Mapping[str, Table] = MappingProxyType({})) -> Images:
     paths: list[str] = rows.table.column("path")
     others = {name: _pictures(TableRows(table)) for name, table in given.items()}
-    return Images(rows, paths, lambda at: read_picture(paths[at]).image, others=others)
+    return Images(rows, paths, lambda at: read_image(paths[at]).image, others=others)
 
 
 def _read_by_model(
-    found: AuditRows, rows: TableRows, copies: Copies, progress: Progress
+    found: AuditRows, rows: TableRows, copies: Duplicates, progress: Progress
 ) -> tuple[list[Any], dict[str, str]]:
     """The rows as the model reads them: in its geometry and as its tokens."""
     from holdfast.prepare.embedding import load_encoder
@@ -126,7 +126,7 @@ def _read_by_model(
     return [embedded, *tokens], {Tokenized.__name__: why} if why else {}
 
 
-def _sample(table: Table, copies: Copies, most: int) -> Ints | None:
+def _sample(table: Table, copies: Duplicates, most: int) -> Ints | None:
     """The positions of the rows with the lowest content hashes, in the table's order; ``None``
     where all are few enough."""
     if len(table) <= most:
@@ -202,7 +202,7 @@ def _tokenized(found: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[lis
     """Lengths and unknown tokens by the model that is to be trained, or why they are not known."""
     model = found.recipe.model
     tokenizer, limit, name = encoder.tokenizer, encoder.max_length, encoder.name
-    if found.recipe.task in WRITERS:
+    if found.recipe.task in GENERATIVE_TASKS:
         if model.name == encoder.name:
             return [], (
                 f"{name} is no model that writes: --set model.name=NAME names the one to be trained"

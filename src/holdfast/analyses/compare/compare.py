@@ -24,7 +24,7 @@ from holdfast.contract.inference import InferenceOptions
 from holdfast.contract.predictions import Predictions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError, RunError
-from holdfast.core.printable import brief
+from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Ints, to_json
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import refuse_missing
@@ -55,7 +55,7 @@ class Comparison:
     stored: bool = False
 
     def __repr__(self) -> str:
-        return brief("Comparison", f"{self.names[0]} and {self.names[1]}", self.because)
+        return brief_repr("Comparison", f"{self.names[0]} and {self.names[1]}", self.because)
 
     @property
     def because(self) -> str:
@@ -290,11 +290,11 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
     """The rows that were test rows of both, by what both stored of them."""
     from pathlib import Path
 
-    from holdfast.core.run_files import RESULT
+    from holdfast.core.run_files import RESULT_FILE
     from holdfast.runs.finished_run import FinishedRun
 
     for one in (a, b):
-        if not (Path(one) / RESULT).is_file():
+        if not (Path(one) / RESULT_FILE).is_file():
             raise RunError(
                 one,
                 "is no finished run, and without DATA stored test rows are compared",

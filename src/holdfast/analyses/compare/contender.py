@@ -14,7 +14,7 @@ from holdfast.analyses.row_texts import AnswerKind
 from holdfast.contract.inference import InferenceOptions
 from holdfast.contract.run_folder import model_of, open_run
 from holdfast.core.errors import DataError, ModelError, RunError
-from holdfast.core.run_files import MODEL, RESULT
+from holdfast.core.run_files import MODEL_FOLDER, RESULT_FILE
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.recipe import DataPart, Recipe
@@ -61,13 +61,13 @@ class Contender:
 def contender(path: str, options: InferenceOptions) -> Contender:
     """What lies at ``path``. Raises ``RunError`` or ``ModelError`` where it is none of these."""
     place = Path(path)
-    if (place / RESULT).is_file():
+    if (place / RESULT_FILE).is_file():
         open_run(place)
         return Contender(path, run=place, predictor=Predictor.load(place))
     if place.is_dir():
         # The model of a run, named by itself, has seen what the run has.
         of = place.resolve().parent
-        run = of if place.resolve().name == MODEL and (of / RESULT).is_file() else None
+        run = of if place.resolve().name == MODEL_FOLDER and (of / RESULT_FILE).is_file() else None
         folder = place if run is None else model_of(run)
         return Contender(path, run=run, predictor=_plain(folder, options))
     if not place.is_file():
@@ -114,9 +114,9 @@ def _file(path: str) -> dict[int, Any]:
     if path.lower().endswith(".parquet"):
         import pyarrow.parquet as parquet
 
-        from holdfast.core.input_errors import door
+        from holdfast.core.input_errors import reading_errors
 
-        with door(path, DataError, remedy="Give a file that `holdfast predict --out` wrote."):
+        with reading_errors(path, DataError, remedy="Give a file that `holdfast predict --out` wrote."):
             table = parquet.read_table(path)
         columns = {name: table[name].to_pylist() for name in table.column_names}
     else:

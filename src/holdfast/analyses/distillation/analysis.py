@@ -28,9 +28,9 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import InputError
 from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import DECODERS, WRITERS
-from holdfast.core.wording import counted
-from holdfast.data.table import Added, Table
+from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
+from holdfast.core.wording import count_phrase
+from holdfast.data.table import AddedRows, Table
 from holdfast.fits.fit import fit
 from holdfast.fits.lessons import ORIGIN, Lessons
 from holdfast.fits.policies import begins_as_probe
@@ -142,7 +142,7 @@ def find(session: FittedSession) -> Rivals | NoAnswer | None:
     if not wanted.teacher:
         return None
     runs = [Path(one) for one in wanted.teacher]
-    if fitted.recipe.task in DECODERS and "[]" in fitted.training_plan.prepared.rows.rows[:1]["turns"]:
+    if fitted.recipe.task in DECODER_TASKS and "[]" in fitted.training_plan.prepared.rows.rows[:1]["turns"]:
         return NoAnswer("plain text has no answers that two models could be compared by")
     teacher = Predictor.load(runs)
     alone = _alone(fitted) if wanted.alone else "set by you: distill.alone=false"
@@ -204,7 +204,7 @@ def _untaught(fitted: FittedModel) -> list[str]:
     if trained.best_step or trained.average is not None or not trained.last_step:
         return []
     head = ", with a linear probe as its last layer" if begins_as_probe(fitted.listeners) else ""
-    steps = counted(trained.last_step, "step")
+    steps = count_phrase(trained.last_step, "step")
     return [
         f"The distillation was discarded: none of its {steps} was kept, so the saved model is the "
         f"student before distillation{head}."
@@ -214,7 +214,7 @@ def _untaught(fitted: FittedModel) -> list[str]:
 def _written(fitted: FittedModel, told: Predictions) -> Predictions:
     """The test rows whose answers are compared: all, or of a model that writes some of those that
     it wrote to for its score."""
-    if fitted.recipe.task not in WRITERS:
+    if fitted.recipe.task not in GENERATIVE_TASKS:
         return told
     answers = told.predictions or ()
     at: Ints = np.array([i for i, one in enumerate(answers) if one is not None], dtype=np.int64)
@@ -281,7 +281,7 @@ def _shown(recipe: Recipe) -> str:
     name = Path(model.name).name if Path(model.name).is_absolute() else model.name
     # A student that was cut out of its teacher lies in the run's folder called model.
     name = Path(model.name).parent.name if name == "model" else name
-    return name if model.layers is None else f"{name}, {counted(model.layers, 'block')}"
+    return name if model.layers is None else f"{name}, {count_phrase(model.layers, 'block')}"
 
 
 def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
@@ -292,7 +292,7 @@ def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
     count = min(TIMED_ROWS, len(sides.valid))
     if not count:
         return {"value": None, "why": "there are no validation rows to time"}
-    if fitted.recipe.task in WRITERS:
+    if fitted.recipe.task in GENERATIVE_TASKS:
         device, task = fitted.job.accelerator.device, fitted.job.task
         rows = np.arange(min(count, 8))
         batch = device_batch(task, sides.valid, rows, device)
@@ -358,7 +358,7 @@ def _alone(fitted: FittedModel) -> Predictor | str:
         if lot is not None and own:
             origins = tuple(lot.origins[i] for i in own)
             prepared = prepared.extended(
-                Added(lot.table.take(own), np.asarray(lot.weights)[own], origins)
+                AddedRows(lot.table.take(own), np.asarray(lot.weights)[own], origins)
             )
         return Predictor.of(fit(prepared, train, valid))
     except InputError as error:

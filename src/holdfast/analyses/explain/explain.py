@@ -37,9 +37,9 @@ from holdfast.contract.inference import PredictionRequest as Rows
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.chats.chat import turns_of
-from holdfast.data.chats.turns import asked as last_question
-from holdfast.data.images.picture import thumbnail
+from holdfast.data.chats.chat import read_row_turns
+from holdfast.data.chats.turns import prompt_text as last_question
+from holdfast.data.images.decode import thumbnail
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.runs.predictor import Predictor
@@ -253,7 +253,7 @@ def _written(
         inside, writer, special = (0, len(source)), pair_writer(plain), True
         shown = source
     else:
-        turns = turns_of(table.take([place]))[0]
+        turns = read_row_turns(table.take([place]))[0]
         if turns:
             before = turns[:-1] if turns[-1]["role"] == "assistant" else turns
             shown = last_question(before)

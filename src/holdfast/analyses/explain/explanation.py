@@ -12,10 +12,10 @@ import numpy as np
 
 from holdfast.analyses.explain.faithfulness import LEVEL, Faithful, agreement, faithfulness, joint_p
 from holdfast.analyses.explain.masking import Case, Unit, leave_one_out, rounded
-from holdfast.core.printable import brief
+from holdfast.core.printable import brief_repr
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.stats.paired_tests import paired_t, rows_to_settle
 
 Worth = Literal["better than random", "not better than random", "too few words", "hardly moves"]
@@ -274,8 +274,8 @@ class Explanation:
     notes: tuple[str, ...] = field(default=())
 
     def __repr__(self) -> str:
-        rows = counted(len(self.rows) + self.left, "row")
-        return brief("Explanation", f"{len(self.rows)} of {rows} of {self.source}", self.run)
+        rows = count_phrase(len(self.rows) + self.left, "row")
+        return brief_repr("Explanation", f"{len(self.rows)} of {rows} of {self.source}", self.run)
 
     def __len__(self) -> int:
         return len(self.rows)

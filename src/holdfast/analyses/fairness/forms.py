@@ -14,7 +14,7 @@ from holdfast.augment.text_forms import SOURCES, read_rows, write_rows
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.data.chats.turns import asked, prompt_of
+from holdfast.data.chats.turns import prompt_text, prompt_turns
 from holdfast.data.table import Table
 from holdfast.recipe.parts import FairnessPart
 from holdfast.tasks.generation.marks import marks
@@ -226,9 +226,9 @@ def sources_of(table: Table) -> list[str]:
     texts: list[str] = table.column("text")
     if "turns" not in table.rows.column_names:
         return texts
-    from holdfast.data.chats.chat import turns_of
+    from holdfast.data.chats.chat import read_row_turns
 
     return [
-        asked(prompt_of(turns)) if turns else text
-        for turns, text in zip(turns_of(table), texts, strict=True)
+        prompt_text(prompt_turns(turns)) if turns else text
+        for turns, text in zip(read_row_turns(table), texts, strict=True)
     ]

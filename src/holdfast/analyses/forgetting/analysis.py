@@ -19,7 +19,7 @@ from holdfast.contract.predictions import Predictions
 from holdfast.contract.result import rise_block
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import DECODERS, LABELLED_TEXTS
+from holdfast.core.tasks import DECODER_TASKS, LABELLED_TEXT_TASKS
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.texts.general import SKIPPED, passages
 from holdfast.prepare.general import probe_examples
@@ -78,10 +78,10 @@ def find(session: FittedSession) -> Mapping[str, Any] | None:
     fitted = session.fitted
     if fitted.training_plan.splits.general is not None:
         return None
-    if fitted.recipe.task in DECODERS:
+    if fitted.recipe.task in DECODER_TASKS:
         return losses_block(fitted)
     one_text = not fitted.training_plan.prepared.rows.has_pairs
-    return vectors_block(fitted) if fitted.recipe.task in LABELLED_TEXTS and one_text else None
+    return vectors_block(fitted) if fitted.recipe.task in LABELLED_TEXT_TASKS and one_text else None
 
 
 def confirm(

@@ -24,8 +24,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError, RunError
 from holdfast.core.records import Decision, to_json
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import WRITERS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import GENERATIVE_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.data.options import RowOptions
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
@@ -66,7 +66,7 @@ def find(session: Session) -> Members:
     fitted, seed = session.fitted, session.recipe.seed
     if fitted is None:
         return Members(_heard_again(session))
-    hear = hearing(fitted) if fitted.recipe.task in WRITERS else None
+    hear = hearing(fitted) if fitted.recipe.task in GENERATIVE_TASKS else None
     heard, risks = heard_of(session.train, seed, hear), risks_of(fitted)
     extracted = _extracted(fitted, seed)
     extraction = None if extracted is None else extracted.to_json()
@@ -120,7 +120,7 @@ def few_rows(table: Table, side: SplitName) -> Table:
     """At most 3,000 of the rows, a fixed sample."""
     if len(table) <= MOST_ROWS:
         return table
-    order = generator(0, "rows probed", side, counted(len(table), "row")).permutation(len(table))
+    order = generator(0, "rows probed", side, count_phrase(len(table), "row")).permutation(len(table))
     return table.take(np.sort(order[:MOST_ROWS]))
 
 
@@ -134,7 +134,7 @@ def risks_of(fitted: FittedModel) -> Risks | None:
             own = np.asarray(table.column("row"), dtype=np.int64)
             risk = np.full(len(own), -np.inf)
             np.maximum.at(
-                risk, table.places(made.rows), np.nan_to_num(made.loss_range, nan=-np.inf)
+                risk, table.positions_of(made.rows), np.nan_to_num(made.loss_range, nan=-np.inf)
             )
             return Risks(table, own, np.where(np.isfinite(risk), risk, np.nan), TRACE)
     return None
@@ -248,7 +248,7 @@ def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.tasks.classes.encoding import answer
 
     saved = load_saved(folder)
-    options = replace(_options(files), classes=saved.classes, kind="class")
+    options = replace(_options(files), classes=saved.classes, label_kind="class")
     tables = _tables(files, lambda file: load_labelled(file, options))
     heard = [SetScores(table, np.asarray(answer(saved, table).losses, float)) for table in tables]
     return heard[0], heard[1]

@@ -176,13 +176,13 @@ def _thumbnails(paths: Sequence[str]) -> Floats:
     """Pictures as 8 × 8 colours [n, 192]."""
     from pathlib import Path
 
-    from holdfast.data.images.picture import Unreadable, read_picture
+    from holdfast.data.images.decode import UnreadableImage, read_image
 
     made = np.zeros((len(paths), SIDE * SIDE * 3))
     for at, path in enumerate(paths):
         try:
-            picture = read_picture(Path(path)).image
-        except Unreadable as error:
+            picture = read_image(Path(path)).image
+        except UnreadableImage as error:
             remedy = "Restore it."
             raise DataError(str(path), "can no longer be read", str(error), remedy) from error
         small = np.asarray(picture.resize((SIDE, SIDE)))

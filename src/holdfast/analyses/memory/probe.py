@@ -38,7 +38,7 @@ from holdfast.analyses.memory.membership import (
 from holdfast.core.decisions import tick
 from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.tasks.generation.losses import ChunkedOutput
 from holdfast.tasks.lm.losses import TokenOutput
@@ -127,7 +127,7 @@ class MembershipProbe:
     @property
     def because(self) -> str:
         """The answer in one sentence."""
-        rows = f"{counted(self.members, 'training row')} and {self.others:,} others"
+        rows = f"{count_phrase(self.members, 'training row')} and {self.others:,} others"
         auc, blind = self.headline.auc, self.blind
         if auc.value is None:
             return f"Not tested: {rows}, and {FEWEST} of each are needed."
@@ -294,7 +294,7 @@ def heard(
 ) -> SetScores:
     """The mean loss of each row's target tokens [n] by both networks (NaN for a row without one),
     and their tokens; ``start`` may be missing."""
-    of_row = table.places(np.asarray(examples.rows))
+    of_row = table.positions_of(np.asarray(examples.rows))
     by_tuned, right = _tokens(tuned, task, examples, device)
     by_start = None if start is None else _tokens(start, task, examples, device)[0]
     lines: list[list[int]] = [[] for _ in range(len(table))]

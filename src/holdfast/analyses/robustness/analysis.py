@@ -38,7 +38,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import OF_PICTURES, WRITERS
+from holdfast.core.tasks import IMAGE_TASKS, GENERATIVE_TASKS
 from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.paired_tests import Difference, newcombe, paired_bootstrap
@@ -53,7 +53,7 @@ ONE_GROUP = "no interval: all rows are of one group"
 
 def refuse_task(task: str) -> None:
     """Raises ``RecipeError`` for models that write texts."""
-    if task in WRITERS:
+    if task in GENERATIVE_TASKS:
         raise RecipeError(
             "holdfast errors --robustness",
             "asks whether an answer flips, which is not defined for a model that writes texts",
@@ -74,7 +74,7 @@ def robustness(run: FinishedRun) -> dict[str, Any]:
 
 def find(session: Session) -> tuple[str, ...]:
     """The changes that are made of such rows."""
-    return tuple(PICTURES if session.recipe.task in OF_PICTURES else TEXTS)
+    return tuple(PICTURES if session.recipe.task in IMAGE_TASKS else TEXTS)
 
 
 def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict[str, Any]:
@@ -171,9 +171,9 @@ def _repaint(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
     import torch
     from PIL import Image
 
-    from holdfast.data.images.picture import read_picture
+    from holdfast.data.images.decode import read_image
 
-    image = read_picture(path).image.convert("RGB")
+    image = read_image(path).image.convert("RGB")
     pixels = torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]
     changed = PICTURES[name](pixels, rng)[0].permute(1, 2, 0).numpy()
     Image.fromarray(np.rint(changed * 255).astype(np.uint8)).save(to)

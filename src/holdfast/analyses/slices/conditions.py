@@ -17,7 +17,7 @@ from holdfast.analyses.slices.topics import Partition
 from holdfast.augment.texts.word_edits import is_negation, split
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
-from holdfast.data.texts.general import language_of
+from holdfast.data.texts.general import identify_language
 
 # Of a text that is longer its beginning is read.
 MOST_WORDS = 2_000
@@ -95,7 +95,7 @@ class RowFacts:
 def _language(text: str) -> str:
     if len(_LETTER.findall(text[:400])) < LETTERS:
         return ""
-    code, sure = language_of(text[:400])
+    code, sure = identify_language(text[:400])
     return code if sure >= SURE else ""
 
 

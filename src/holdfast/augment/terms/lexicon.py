@@ -27,7 +27,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.yaml_values import read_yaml
 
@@ -127,7 +127,7 @@ def _axis(path: str | Path, name: str, given: object) -> Axis:
     for key in () if plain else given:
         if key not in ("groups", "frame", "matched"):
             rule = f"gives {name} an unknown key"
-            raise RecipeError(str(path), rule, key, nearest(str(key), ["groups", "frame"]))
+            raise RecipeError(str(path), rule, key, suggest_name(str(key), ["groups", "frame"]))
     frame = None if plain else given.get("frame")
     if frame is not None and (not isinstance(frame, str) or frame.count("{}") != 1):
         raise _wrong(path, f"must give {name} a frame with one {{}} in it", frame)

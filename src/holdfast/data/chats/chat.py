@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.chats.columns import ChatColumns, choose_chat_columns
@@ -31,21 +31,21 @@ from holdfast.data.chats.turns import (
     UNREAD,
     WEIGHTS,
     Turn,
-    asked,
-    check_given,
+    prompt_text,
+    check_template_name,
     is_template,
     parse_rendered,
     read_turns,
-    rendered_as,
-    settle,
+    detect_template,
+    clean_turns,
     unread_part,
 )
 from holdfast.data.clean import Tally
 from holdfast.data.columns.roles import check_present, fill_template
 from holdfast.data.limits import check_row
-from holdfast.data.load import PLAIN, read_table
+from holdfast.data.load import DEFAULT_OPTIONS, read_table
 from holdfast.data.options import RowOptions
-from holdfast.data.raw import Batch, Raw, filled, reading, source_path, store
+from holdfast.data.raw import Batch, Raw, batched, read_errors, source_path, store
 from holdfast.data.readers.text import open_lines
 from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
@@ -63,8 +63,8 @@ def is_text_file(source: str | Path) -> bool:
 
 def read_passages(path: Path, encoding: str | None) -> Raw:
     """The passages of a text file, their lines as they are, without the blank lines between."""
-    with reading(path), open_lines(path, encoding) as lines:
-        raw = store(map(_batch, filled(_passages(path, lines))), str(path))
+    with read_errors(path), open_lines(path, encoding) as lines:
+        raw = store(map(_batch, batched(_passages(path, lines))), str(path))
     if not len(raw):
         raise DataError(str(path), "holds no text", None, "It needs passages of text.")
     return raw
@@ -102,7 +102,7 @@ _SCHEMA = [
 ]
 
 
-def load_chats(source: str | Path, options: RowOptions = PLAIN) -> Table:
+def load_chats(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     """Read a file or a hub data set for a causal language model.
 
     Rows that cannot be learned from (no answer, an empty one, roles out of order) are left out,
@@ -114,7 +114,7 @@ def load_chats(source: str | Path, options: RowOptions = PLAIN) -> Table:
     ------
     DataError : the columns cannot be told, or no row can be used.
     """
-    check_given(options.template)
+    check_template_name(options.template)
     if is_text_file(source):
         raw = read_passages(source_path(source), options.encoding)
     else:
@@ -122,7 +122,7 @@ def load_chats(source: str | Path, options: RowOptions = PLAIN) -> Table:
     raw = options.view(raw) if options.view is not None else raw
     if not len(raw):
         raise DataError(raw.source, "has no rows", None, "It needs rows with a chat or a text.")
-    with recorded() as log:
+    with record_decisions() as log:
         columns = choose_chat_columns(raw, options)
         if options.group is not None:
             check_present(raw, options.group)
@@ -140,7 +140,7 @@ def _form(raw: Raw, columns: ChatColumns) -> str:
     if columns.form != "text" or columns.template is not None:
         return columns.form
     first = raw.table[columns.text[0]].slice(0, SAMPLE).to_pylist()
-    form = rendered_as([cell or "" for cell in first])
+    form = detect_template([cell or "" for cell in first])
     if form is not None:
         because = "its rows hold the marks of this chat template; they are parsed back to turns"
         notify(Decision("form of the text", f"chats rendered as {form}", because))
@@ -152,12 +152,12 @@ def _refuse_tools(raw: Raw) -> None:
         cells = raw.table[name].to_pylist()
         row = next((at for at, cell in enumerate(cells) if (cell or "[]") not in NO_TOOLS), None)
         if row is not None:
-            raise _unread(f"{raw.source}, row {row}", f"has tools, in the column {name!r}")
+            raise _unread_part_error(f"{raw.source}, row {row}", f"has tools, in the column {name!r}")
 
 
-def _unread(what: str, rule: str) -> DataError:
+def _unread_part_error(source: str, rule: str) -> DataError:
     return DataError(
-        what,
+        source,
         f"{rule}, and the texts of turns alone are learned: the chat would be another one",
         None,
         "Write what the model is to learn into the content of the turns, as your chat template has "
@@ -170,14 +170,14 @@ def chats_from_prompts(prompts: Sequence[str], like: str) -> Table:
     rows = []
     for number, prompt in enumerate(prompts):
         turns: list[Turn] = [] if like == "text" else [{"role": "user", "content": prompt}]
-        rows.append(_row(number, prompt, turns, like))
+        rows.append(_row_record(number, prompt, turns, like))
     schema = pa.schema(_SCHEMA)
     batch = pa.RecordBatch.from_pylist(rows, schema=schema)
     stored = write_batches("chats", schema, [batch])
     return Table(stored, CLASSES, Columns(("text",), None), "memory", len(prompts))
 
 
-def _row(row: int, text: str | None, turns: list[Turn], form: str) -> dict[str, Any]:
+def _row_record(row: int, text: str | None, turns: list[Turn], form: str) -> dict[str, Any]:
     return {"row": row, "text": text, "turns": json.dumps(turns), "label": 0, FORM: form}
 
 
@@ -187,7 +187,7 @@ def form_of(table: Table) -> str:
     return str(table.rows.with_format("arrow")[:1][FORM][0].as_py()) if len(table) else "text"
 
 
-def turns_of(table: Table) -> list[list[Turn]]:
+def read_row_turns(table: Table) -> list[list[Turn]]:
     """The turns of every row; empty lists for plain text."""
     return [json.loads(cell) for cell in table.column("turns")]
 
@@ -247,57 +247,57 @@ class _Reader:
     def _rows(self, batch: pa.RecordBatch, start: int) -> Iterator[dict[str, Any]]:
         names = {*self.columns.text, *filter(None, (self.columns.answer, self.columns.system))}
         cells = {name: batch.column(name) for name in names}
-        made = fill_template(self.columns.template, cells) if self.columns.template else None
+        filled_template = fill_template(self.columns.template, cells) if self.columns.template else None
         values = {name: column.to_pylist() for name, column in cells.items()}
         groups = batch.column(self.group).to_pylist() if self.group else None
         for at in range(batch.num_rows):
             row = start + at
-            whole = made[at].as_py() if made is not None else None
-            kept = self._one(row, {n: v[at] for n, v in values.items()}, whole)
-            if kept is not None:
+            text = filled_template[at].as_py() if filled_template is not None else None
+            row_record = self._row(row, {n: v[at] for n, v in values.items()}, text)
+            if row_record is not None:
                 if groups is not None:
-                    kept["group"] = groups[at] or f"(no group) row {row}"
-                yield kept
+                    row_record["group"] = groups[at] or f"(no group) row {row}"
+                yield row_record
 
-    def _one(
-        self, row: int, cells: dict[str, str | None], made: str | None
+    def _row(
+        self, row: int, cells: dict[str, str | None], template_text: str | None
     ) -> dict[str, Any] | None:
         if self.form == "text":
-            text = made if made is not None else cells[self.columns.text[0]]
+            text = template_text if template_text is not None else cells[self.columns.text[0]]
             if (text or "").strip():
-                return _row(row, text, [], self.form)
-            self.faults["empty_text"].note(row)
+                return _row_record(row, text, [], self.form)
+            self.faults["empty_text"].add_row(row)
             return None
-        turns, fault, cut = settle(self._turns(row, cells, made))
+        turns, fault, cut = clean_turns(self._turns(row, cells, template_text))
         if fault is not None and (fault != NO_ANSWER or self.need_answer):
-            self.faults[fault].note(row)
+            self.faults[fault].add_row(row)
             return None
         if cut:
-            self.cut.note(row)
-        return _row(row, asked(turns), turns, self.form)
+            self.cut.add_row(row)
+        return _row_record(row, prompt_text(turns), turns, self.form)
 
-    def _turns(self, row: int, cells: dict[str, str | None], made: str | None) -> list[Turn] | None:
+    def _turns(self, row: int, cells: dict[str, str | None], template_text: str | None) -> list[Turn] | None:
         columns = self.columns
         if self.form == "messages":
             cell = cells[columns.text[0]]
             # Cheap: nearly no chat has any.
             part = unread_part(cell) if any(name in (cell or "") for name in PARTS) else None
             if part is not None:
-                raise _unread(f"{self.raw.source}, row {row}", f"has a turn with {part!r}")
+                raise _unread_part_error(f"{self.raw.source}, row {row}", f"has a turn with {part!r}")
             return read_turns(cell)
         if columns.answer is None and self.form not in ("instruction", "prompt"):
             return parse_rendered(cells[columns.text[0]] or "", self.form)
         # Question and answer as turns; either may itself hold a list of turns.
         parts = [cells[name] or "" for name in columns.text]
-        question = made if made is not None else "\n\n".join(part for part in parts if part.strip())
+        question = template_text if template_text is not None else "\n\n".join(part for part in parts if part.strip())
         answer = cells.get(columns.answer) if columns.answer else None
         system = cells.get(columns.system) if columns.system else None
         turns: list[Turn] = [{"role": "system", "content": system}] if system else []
-        turns += _as_turns(question, "user")
-        return turns + (_as_turns(answer or "", "assistant") if columns.answer else [])
+        turns += _parse_turns(question, "user")
+        return turns + (_parse_turns(answer or "", "assistant") if columns.answer else [])
 
 
-def _as_turns(text: str, role: str) -> list[Turn]:
+def _parse_turns(text: str, role: str) -> list[Turn]:
     # Nearly all are plain texts, which need no parser.
     if text.startswith(("[{", '{"')):
         inner = read_turns(text)
@@ -310,7 +310,7 @@ def _fault_in_words(fault: str) -> str:
     return FAULTS.get(fault, "hold no text")
 
 
-def same_form(table: Table, like: Table) -> Table:
+def check_same_form(table: Table, like: Table) -> Table:
     """``table``, which must be of the form of ``like``; raises ``DataError``."""
     if form_of(table) != form_of(like):
         raise DataError(

@@ -10,17 +10,17 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.chats.turns import is_template
-from holdfast.data.columns.profile import listed_pairs, profile
+from holdfast.data.columns.profile import split_pairs, profile_columns
 from holdfast.data.columns.roles import check_present, template_columns, usual_names
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs import PAIRS, SURE
+from holdfast.data.pairs import PAIRS, CERTAIN_PAIRS
 from holdfast.data.raw import Raw
 
 MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
 INSTRUCTION = ("instruction", "instructions", "task")
 ANSWERS = ("output", "response", "completion", "answer", "answers", "target")
 INPUTS = ("input", "inputs", "context")
-PROMPTS = listed_pairs(
+PROMPTS = split_pairs(
     """
     prompt:completion prompt:response question:answer query:response question:response
     input:output source:target
@@ -64,18 +64,18 @@ def choose_chat_columns(raw: Raw, options: RowOptions) -> ChatColumns:
         form = "text" if label is None and need_answer else "prompt"
         return ChatColumns(form, names, label, template=template)
     if text:
-        return _given(raw, tuple(text), label, system, need_answer)
-    columns, because = _usual(raw, label, system, need_answer)
+        return _named_columns(raw, tuple(text), label, system, need_answer)
+    columns, because = _usual_columns(raw, label, system, need_answer)
     shown = " + ".join(columns.text) + (f" → {columns.answer}" if columns.answer else "")
     notify(Decision(f"columns of the {columns.form}", shown, because))
     return columns
 
 
-def _given(
+def _named_columns(
     raw: Raw, text: tuple[str, ...], label: str | None, system: str | None, need_answer: bool
 ) -> ChatColumns:
     if label is None and len(text) == 1:
-        nested = "nested" in raw.kinds.get(text[0], set())
+        nested = "nested" in raw.column_types.get(text[0], set())
         if nested or text[0].lower() in MESSAGES:
             return ChatColumns("messages", text)
         if need_answer or text[0].lower() in TEXTS:
@@ -91,15 +91,15 @@ def _given(
     return ChatColumns("instruction" if instruction else "prompt", text, label, system)
 
 
-def _usual(
+def _usual_columns(
     raw: Raw, label: str | None, system: str | None, need_answer: bool
 ) -> tuple[ChatColumns, str]:
     """The columns by their names, and why."""
     # Of a dialogue and its summary the one is a text, and the other what is to be written of it.
-    pair = next((one for one in PAIRS if one in SURE and set(one) <= set(raw.names)), None)
+    pair = next((one for one in PAIRS if one in CERTAIN_PAIRS and set(one) <= set(raw.names)), None)
     chat = _first(raw, MESSAGES)
-    told = pair is not None and chat == pair[0] and "nested" not in raw.kinds.get(chat, set())
-    if chat is not None and label is None and not told:
+    is_text_pair = pair is not None and chat == pair[0] and "nested" not in raw.column_types.get(chat, set())
+    if chat is not None and label is None and not is_text_pair:
         return ChatColumns("messages", (chat,)), f"{chat!r} is a usual name of chats"
     instruction, answer = _first(raw, INSTRUCTION), label or _first(raw, ANSWERS)
     if instruction is not None and (answer is not None or not need_answer):
@@ -109,12 +109,12 @@ def _usual(
         return ChatColumns("instruction", text, answer, system), because
     for prompt, completion in (*PROMPTS, *([pair] if pair else [])):
         if prompt in raw.names and (completion in raw.names or not need_answer):
-            found = completion if completion in raw.names else None
-            return ChatColumns("prompt", (prompt,), label or found, system), "a usual pair of names"
+            answer_column = completion if completion in raw.names else None
+            return ChatColumns("prompt", (prompt,), label or answer_column, system), "a usual pair of names"
     named = _first(raw, TEXTS)
     if named is not None:
         return ChatColumns("text", (named,)), "a usual name of plain texts"
-    wordy = [name for name, seen in profile(raw).items() if seen.wordy]
+    wordy = [name for name, column in profile_columns(raw).items() if column.wordy]
     if len(wordy) == 1:
         return ChatColumns("text", (wordy[0],)), "it alone holds texts"
     raise DataError(

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.cells import read_json_cell
@@ -81,11 +81,11 @@ def unread_part(value: object) -> str | None:
     meant to learn, or not to: the name of the first such part. To drop it would train another chat
     than the one that was given."""
     for item in _items(value) or ():
-        held = item if isinstance(item, dict) else {}
-        said = [name for name in UNREAD if held.get(name) not in (None, "", [], {})]
-        said += [name for name, usual in WEIGHTS.items() if held.get(name) not in (None, usual)]
-        if said:
-            return said[0]
+        fields = item if isinstance(item, dict) else {}
+        unread = [name for name in UNREAD if fields.get(name) not in (None, "", [], {})]
+        unread += [name for name, usual in WEIGHTS.items() if fields.get(name) not in (None, usual)]
+        if unread:
+            return unread[0]
     return None
 
 
@@ -116,7 +116,7 @@ def _turn(item: object) -> Turn | None:
     return {"role": known, "content": content or ""}
 
 
-def settle(turns: Sequence[Turn] | None) -> tuple[list[Turn], str | None, bool]:
+def clean_turns(turns: Sequence[Turn] | None) -> tuple[list[Turn], str | None, bool]:
     """The turns that can be learned from, what is wrong with them (a key of ``FAULTS``), and
     whether turns after the last answer were left out.
 
@@ -124,25 +124,25 @@ def settle(turns: Sequence[Turn] | None) -> tuple[list[Turn], str | None, bool]:
     """
     if not turns:
         return [], NO_CHAT, False
-    kept = [t for t in turns if t["role"] != "system" or t["content"].strip()]
-    last = max((i for i, t in enumerate(kept) if t["role"] == "assistant"), default=-1)
+    usable = [t for t in turns if t["role"] != "system" or t["content"].strip()]
+    last = max((i for i, t in enumerate(usable) if t["role"] == "assistant"), default=-1)
     if last < 0:
-        return kept, NO_ANSWER if in_order(kept) else ROLE_ORDER, False
-    cut = last + 1 < len(kept)
-    if not in_order(kept):
-        return kept, ROLE_ORDER, cut
-    kept = kept[: last + 1]
-    if any(t["role"] == "assistant" and not t["content"].strip() for t in kept):
-        return kept, EMPTY_ANSWER, cut
-    if any(t["role"] == "user" and not t["content"].strip() for t in kept):
-        return kept, NO_PROMPT, cut
-    return kept, None, cut
+        return usable, NO_ANSWER if roles_in_order(usable) else ROLE_ORDER, False
+    is_cut = last + 1 < len(usable)
+    if not roles_in_order(usable):
+        return usable, ROLE_ORDER, is_cut
+    usable = usable[: last + 1]
+    if any(t["role"] == "assistant" and not t["content"].strip() for t in usable):
+        return usable, EMPTY_ANSWER, is_cut
+    if any(t["role"] == "user" and not t["content"].strip() for t in usable):
+        return usable, NO_PROMPT, is_cut
+    return usable, None, is_cut
 
 
-def in_order(turns: Sequence[Turn]) -> bool:
+def roles_in_order(turns: Sequence[Turn]) -> bool:
     """At most one system turn, first; then user and assistant in turns; a tool speaks only
     between two turns of the assistant."""
-    before = "start"
+    previous = "start"
     allowed = {
         "start": ("system", "user"),
         "system": ("user",),
@@ -151,27 +151,27 @@ def in_order(turns: Sequence[Turn]) -> bool:
         "tool": ("assistant", "tool"),
     }
     for turn in turns:
-        if turn["role"] not in allowed[before]:
+        if turn["role"] not in allowed[previous]:
             return False
-        before = turn["role"]
+        previous = turn["role"]
     return True
 
 
-def prompt_of(turns: Sequence[Turn]) -> list[Turn]:
+def prompt_turns(turns: Sequence[Turn]) -> list[Turn]:
     """The turns before the last answer; all of them where the last is no answer."""
     return list(turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns)
 
 
-def asked(turns: Sequence[Turn]) -> str:
+def prompt_text(turns: Sequence[Turn]) -> str:
     """What was asked, in which copies of rows are looked for: all but answers and system turns."""
     return "\n".join(t["content"] for t in turns if t["role"] not in ("assistant", "system"))
 
 
-WHAT = "chat template"
+DECISION_NAME = "chat template"
 SETTING = "data.template"
 
 _HEAD = "{% for message in messages %}"
-NAMED = {
+NAMED_TEMPLATES = {
     "plain": "{{ bos_token or '' }}"
     + _HEAD
     + "{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}"
@@ -210,11 +210,11 @@ NAMED = {
 
 def is_template(given: str | None) -> bool:
     """Whether ``data.template`` states a chat template, rather than a text made of columns."""
-    return given is not None and (given in NAMED or "{%" in given or "messages" in given)
+    return given is not None and (given in NAMED_TEMPLATES or "{%" in given or "messages" in given)
 
 
 def choose_template(
-    tokenizer: PreTrainedTokenizerBase, form: str, given: str | None
+    tokenizer: PreTrainedTokenizerBase, form: str, stated: str | None
 ) -> tuple[str, Decision]:
     """The Jinja template for rows of this form, with the reason.
 
@@ -225,40 +225,40 @@ def choose_template(
     ------
     RecipeError : rows of messages, and neither a stated template nor one of the tokenizer.
     """
-    if given is not None and is_template(given):
-        shown = given if given in NAMED else "a template of yours"
-        return NAMED.get(given, given), Decision(WHAT, shown, f"set by you: {SETTING}")
-    own = tokenizer.chat_template
+    if stated is not None and is_template(stated):
+        shown = stated if stated in NAMED_TEMPLATES else "a template of yours"
+        return NAMED_TEMPLATES.get(stated, stated), Decision(DECISION_NAME, shown, f"set by you: {SETTING}")
+    tokenizer_template = tokenizer.chat_template
     # Some tokenizers have several templates by name.
-    if isinstance(own, dict):
-        own = own.get("default")
-    if own:
-        return own, Decision(WHAT, "the tokenizer's own", "the model was trained with it")
-    if form in NAMED:
+    if isinstance(tokenizer_template, dict):
+        tokenizer_template = tokenizer_template.get("default")
+    if tokenizer_template:
+        return tokenizer_template, Decision(DECISION_NAME, "the tokenizer's own", "the model was trained with it")
+    if form in NAMED_TEMPLATES:
         because = "the rows are written in it, and the tokenizer has no template of its own"
-        return NAMED[form], Decision(WHAT, form, because)
+        return NAMED_TEMPLATES[form], Decision(DECISION_NAME, form, because)
     if form == "messages":
         raise RecipeError(
             SETTING,
             "is needed: the rows hold messages, and the tokenizer has no chat template",
-            given,
-            f"State one: --set {SETTING}=chatml. {_named()}",
+            stated,
+            f"State one: --set {SETTING}=chatml. {_named_templates()}",
         )
     because = (
         "the tokenizer has no chat template, and the rows hold one instruction and one answer each "
         "(### Instruction: … ### Response: …)"
     )
-    return NAMED["plain"], Decision(WHAT, "plain", because)
+    return NAMED_TEMPLATES["plain"], Decision(DECISION_NAME, "plain", because)
 
 
-def check_given(given: str | None) -> None:
+def check_template_name(given: str | None) -> None:
     """Refuse a single word that is no named template."""
-    if given and given not in NAMED and "{" not in given:
-        raise RecipeError(SETTING, "is no template", given, f"{nearest(given, list(NAMED))}")
+    if given and given not in NAMED_TEMPLATES and "{" not in given:
+        raise RecipeError(SETTING, "is no template", given, f"{suggest_name(given, list(NAMED_TEMPLATES))}")
 
 
-def _named() -> str:
-    return f"Named ones: {', '.join(NAMED)}; or write Jinja, as tokenizers have it."
+def _named_templates() -> str:
+    return f"Named ones: {', '.join(NAMED_TEMPLATES)}; or write Jinja, as tokenizers have it."
 
 
 SAMPLE = 200
@@ -284,7 +284,7 @@ _BLOCKS = {
         re.DOTALL,
     ),
 }
-MARKS = {
+TEMPLATE_MARKS = {
     "llama2": "[INST]",
     "chatml": "<|im_start|>",
     "llama3": "<|start_header_id|>",
@@ -293,10 +293,10 @@ MARKS = {
 }
 
 
-def rendered_as(texts: Sequence[str]) -> str | None:
-    """The template (a key of ``MARKS``) that nine in ten of these texts are written in."""
+def detect_template(texts: Sequence[str]) -> str | None:
+    """The template (a key of ``TEMPLATE_MARKS``) that nine in ten of these texts are written in."""
     sample = [text for text in texts[:SAMPLE] if text and text.strip()]
-    for name, mark in MARKS.items():
+    for name, mark in TEMPLATE_MARKS.items():
         if sample and sum(mark in text for text in sample) >= SHARE * len(sample):
             return name
     return None

@@ -1,8 +1,8 @@
 """Which column is the text, which the label: as given, or worked out with a reason.
 
 The name decides first (whatever its case and spaces), then what the values look like; where two
-columns are as likely (``profile.py``), the user is asked. Groups are never worked out, as a wrong
-one would silently change the division.
+columns are as likely (``profile.py``), the user is asked. Groups are never worked out, as a
+wrong one would silently change the split.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.columns.profile import (
-    SETTLED,
+    LABEL_NAMES,
     Profile,
-    by_key,
+    columns_by_key,
     column_key,
-    listed,
-    listed_pairs,
-    profile,
-    rivals,
-    says_the_same,
-    told_values,
+    split_names,
+    split_pairs,
+    profile_columns,
+    rival_labels,
+    is_one_to_one,
+    describe_values,
     twins,
 )
 from holdfast.data.columns.roles import (
@@ -31,26 +31,26 @@ from holdfast.data.columns.roles import (
     TEXT,
     check_column,
     check_named,
-    guess,
-    joined,
-    pair_in_words,
-    reads_as_text,
-    refuse_twice,
-    templated,
+    guess_column,
+    join_template,
+    pair_reason,
+    could_be_text,
+    refuse_two_roles,
+    columns_of_template,
     usual_pair,
 )
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
 
-PAIRS = listed_pairs(
+PAIRS = split_pairs(
     """
     premise:hypothesis sentence1:sentence2 sentence_1:sentence_2 question1:question2 text1:text2
     text_1:text_2 text_a:text_b sentence_a:sentence_b question:answer question:sentence
     question:context question:passage query:document query:passage claim:evidence headline:body
     """
 )
-GROUPS = listed(
+GROUPS = split_names(
     """
     group group_id user user_id userid author author_id patient patient_id subject_id speaker
     speaker_id customer_id session_id conversation_id dialog_id thread_id doc_id document_id
@@ -67,63 +67,63 @@ def choose_columns(raw: Raw, options: RowOptions) -> Columns:
     """
     text, group = tuple(options.text or ()), options.group
     check_named(raw, options)
-    profiles = profile(raw)
+    profiles = profile_columns(raw)
     template = options.template
     if template is not None:
-        texts = templated(raw, template, text)
+        texts = columns_of_template(raw, template, text)
         for name in texts:
             check_column(raw, name)
     else:
-        taken = {options.label, group}
-        texts = text or _find_texts(raw, {n: p for n, p in profiles.items() if n not in taken})
-        template = joined(texts, 3, "three texts or more are joined")
+        named = {options.label, group}
+        texts = text or _find_texts(raw, {n: p for n, p in profiles.items() if n not in named})
+        template = join_template(texts, 3, "three texts or more are joined")
     free = {name: p for name, p in profiles.items() if name not in {*texts, group}}
-    with recorded() as log:
-        label = _label(raw, free, options)
+    with record_decisions() as log:
+        label = _choose_label(raw, free, options)
     notify(*log)
-    refuse_twice((*texts, label), "--text and --label")
+    refuse_two_roles((*texts, label), "--text and --label")
     if group in texts:
         raise RecipeError(f"column {group!r}", "is both text and group", None, "Choose another.")
     # While it is open which column is the label, none of them is advised to be something else.
     if group is None and not any(isinstance(one, Finding) for one in log):
-        _notice_groups({n: p for n, p in free.items() if n != label})
+        _report_possible_groups({n: p for n, p in free.items() if n != label})
     return Columns(texts, label, group, template)
 
 
 def _find_texts(raw: Raw, free: dict[str, Profile]) -> tuple[str, ...]:
-    lower = by_key(free)
+    name_of_key = columns_by_key(free)
     pair = usual_pair(PAIRS, free, free)
     # A column called text settles it, whatever stands beside it.
-    if pair is not None and "text" not in lower:
-        names = (lower[pair[0]], lower[pair[1]])
-        notify(Decision("text columns", " and ".join(names), pair_in_words(pair)))
+    if pair is not None and "text" not in name_of_key:
+        names = (name_of_key[pair[0]], name_of_key[pair[1]])
+        notify(Decision("text columns", " and ".join(names), pair_reason(pair)))
         return names
-    name, because = _find_text(raw, free, lower)
-    notify(Decision("text column", name, because + _beside(free, name, "text")))
+    name, because = _find_text(raw, free, name_of_key)
+    notify(Decision("text column", name, because + _twins_note(free, name, "text")))
     return (name,)
 
 
-def _find_text(raw: Raw, free: dict[str, Profile], lower: dict[str, str]) -> tuple[str, str]:
-    if "text" in lower:
-        return lower["text"], "a column has this name"
-    found = guess(TEXT, free)
-    if found.name is not None:
-        return found.name, found.because
-    several = [name for name in found.among if reads_as_text(free[name])]
+def _find_text(raw: Raw, free: dict[str, Profile], name_of_key: dict[str, str]) -> tuple[str, str]:
+    if "text" in name_of_key:
+        return name_of_key["text"], "a column has this name"
+    guessed = guess_column(TEXT, free)
+    if guessed.name is not None:
+        return guessed.name, guessed.because
+    several = [name for name in guessed.among if could_be_text(free[name])]
     if len(several) > 1:
         ranked = sorted(several, key=lambda name: -free[name].words)
         first, second = free[ranked[0]].words, free[ranked[1]].words
         # To ask costs a line, a wrong guess a run.
         if first < 3 * second:
-            raise _ask(raw, "text", ranked, "several columns hold texts")
+            raise _undecided_error(raw, "text", ranked, "several columns hold texts")
         because = (
             f"its texts are the longest: {first:.0f} words on average, {ranked[1]} has {second:.0f}"
         )
         return ranked[0], because
-    raise _ask(raw, "text", found.among, "it cannot be told which is the text")
+    raise _undecided_error(raw, "text", guessed.among, "it cannot be told which is the text")
 
 
-def _label(raw: Raw, free: dict[str, Profile], options: RowOptions) -> str | None:
+def _choose_label(raw: Raw, free: dict[str, Profile], options: RowOptions) -> str | None:
     if options.label is not None:
         if options.label in raw.names:
             return options.label
@@ -146,17 +146,17 @@ def _label(raw: Raw, free: dict[str, Profile], options: RowOptions) -> str | Non
 
 
 def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
-    lower = by_key(free)
-    if "label" in lower:
-        _ask_of_rivals(raw, free, lower["label"], settled=True)
-        because = "a column has this name" + _beside(free, lower["label"], "label")
-        return lower["label"], because
-    found = guess(LABEL, free)
-    if found.name is not None and column_key(found.name) in LABEL.usual:
-        _ask_of_rivals(raw, free, found.name, column_key(found.name) in SETTLED)
-        return found.name, found.because + _beside(free, found.name, "label")
-    if found.name is not None:
-        return found.name, found.because
+    name_of_key = columns_by_key(free)
+    if "label" in name_of_key:
+        _refuse_rivals(raw, free, name_of_key["label"], settled=True)
+        because = "a column has this name" + _twins_note(free, name_of_key["label"], "label")
+        return name_of_key["label"], because
+    guessed = guess_column(LABEL, free)
+    if guessed.name is not None and column_key(guessed.name) in LABEL.usual:
+        _refuse_rivals(raw, free, guessed.name, column_key(guessed.name) in LABEL_NAMES)
+        return guessed.name, guessed.because + _twins_note(free, guessed.name, "label")
+    if guessed.name is not None:
+        return guessed.name, guessed.because
     if len(free) == 1:
         return next(iter(free)), "it is the only other column"
     if not free:
@@ -166,31 +166,31 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
             ", ".join(raw.names),
             "Add a column with the class of each text, or choose the columns: --text, --label.",
         )
-    repeating = [name for name in found.among if free[name].repeats] or list(free)
+    repeating = [name for name in guessed.among if free[name].repeats] or list(free)
     likeliest = sorted(repeating, key=lambda name: free[name].label_rank)
-    raise _ask(raw, "label", likeliest, "it cannot be told which is the label")
+    raise _undecided_error(raw, "label", likeliest, "it cannot be told which is the label")
 
 
-def _ask_of_rivals(raw: Raw, free: dict[str, Profile], name: str, settled: bool) -> None:
+def _refuse_rivals(raw: Raw, free: dict[str, Profile], name: str, settled: bool) -> None:
     """A guess at the label is safe where nothing else could be it: no rival, where its name does
     not settle it, and no twin of it that holds something else."""
-    others = [] if settled else rivals(raw, free, name)
+    others = [] if settled else rival_labels(raw, free, name)
     others = others or [
         other
         for other in twins(free, name)
-        if free[other].filled and not says_the_same(raw, name, other)
+        if free[other].filled and not is_one_to_one(raw, name, other)
     ]
     if others:
         among = " or ".join(f"--label {shlex.quote(one)}" for one in (name, *others))
         raise DataError(
             raw.source,
             "has several columns that could be the label",
-            told_values(raw, (name, *others)),
+            describe_values(raw, (name, *others)),
             f"Say which is to be predicted: {among}.",
         )
 
 
-def _beside(free: dict[str, Profile], name: str, role: str) -> str:
+def _twins_note(free: dict[str, Profile], name: str, role: str) -> str:
     """What is said of the twins that were passed over."""
     others = twins(free, name)
     if not others:
@@ -202,7 +202,7 @@ def _beside(free: dict[str, Profile], name: str, role: str) -> str:
     )
 
 
-def _ask(raw: Raw, role: str, names: Sequence[str], rule: str) -> DataError:
+def _undecided_error(raw: Raw, role: str, names: Sequence[str], rule: str) -> DataError:
     if not names:
         return DataError(
             raw.source,
@@ -214,7 +214,7 @@ def _ask(raw: Raw, role: str, names: Sequence[str], rule: str) -> DataError:
         return DataError(
             raw.source,
             rule,
-            told_values(raw, names),
+            describe_values(raw, names),
             f"Say which is to be predicted, e.g. --label {shlex.quote(names[0])}.",
         )
     extra = " (several --text make a pair)" if len(names) > 1 else ""
@@ -222,7 +222,7 @@ def _ask(raw: Raw, role: str, names: Sequence[str], rule: str) -> DataError:
     return DataError(raw.source, rule, ", ".join(names), f"Choose one, e.g. {example}{extra}.")
 
 
-def _notice_groups(free: dict[str, Profile]) -> None:
+def _report_possible_groups(free: dict[str, Profile]) -> None:
     for name, p in free.items():
         # One value, or nearly one a row, groups nothing.
         if column_key(name) in GROUPS and 1 < p.distinct < 0.9 * p.filled:

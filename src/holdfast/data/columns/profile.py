@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.data.raw import Kind, Raw
+from holdfast.data.raw import ColumnType, Raw
 
 _SAMPLE_PARTS = 20
 _PART_ROWS = 1_000
@@ -35,7 +35,7 @@ class Profile:
     distinct: int
     words: float
     numeric: bool
-    kinds: frozenset[Kind]
+    column_types: frozenset[ColumnType]
 
     @property
     def wordy(self) -> bool:
@@ -55,9 +55,9 @@ class Profile:
         return self.distinct < 2, 2 * self.distinct > self.filled, self.numeric, self.distinct
 
 
-def profile(raw: Raw) -> dict[str, Profile]:
+def profile_columns(raw: Raw) -> dict[str, Profile]:
     """A profile of every column that holds plain values."""
-    names = [name for name in raw.names if "nested" not in raw.kinds.get(name, set())]
+    names = [name for name in raw.names if "nested" not in raw.column_types.get(name, set())]
     parts = pa.Table.from_batches(list(_sample(raw)), schema=raw.table.schema)
     return {name: _profile(raw, name, parts[name]) for name in names}
 
@@ -71,21 +71,21 @@ def _sample(raw: Raw) -> Iterator[pa.RecordBatch]:
 
 
 def _profile(raw: Raw, name: str, values: pa.ChunkedArray) -> Profile:
-    kept = present(values)
-    words = pc.mean(pc.count_substring_regex(kept, r"\S+")).as_py() or 0.0
-    numeric = bool(len(kept)) and bool(pc.all(pc.match_substring_regex(kept, NUMBER)).as_py())
+    filled_values = present_values(values)
+    words = pc.mean(pc.count_substring_regex(filled_values, r"\S+")).as_py() or 0.0
+    numeric = bool(len(filled_values)) and bool(pc.all(pc.match_substring_regex(filled_values, NUMBER)).as_py())
     return Profile(
         name,
         len(values),
-        len(kept),
-        int(pc.count_distinct(kept).as_py()),
+        len(filled_values),
+        int(pc.count_distinct(filled_values).as_py()),
         float(words),
         numeric,
-        frozenset(raw.kinds.get(name, set())),
+        frozenset(raw.column_types.get(name, set())),
     )
 
 
-def present(values: pa.ChunkedArray) -> pa.ChunkedArray:
+def present_values(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """The values that are not missing: null, empty and white space alone are."""
     return values.filter(pc.invert(is_missing(values)))
 
@@ -96,25 +96,25 @@ def is_missing(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray
     return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)
 
 
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_BETWEEN = re.compile(r"[\W_]+")
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SEPARATORS = re.compile(r"[\W_]+")
 
 
-def listed(names: str) -> tuple[str, ...]:
+def split_names(names: str) -> tuple[str, ...]:
     """A list of names, written one after the other."""
     return tuple(names.split())
 
 
-def listed_pairs(pairs: str) -> tuple[tuple[str, str], ...]:
+def split_pairs(pairs: str) -> tuple[tuple[str, str], ...]:
     """A list of pairs of names, ``first:second``."""
-    return tuple((one, two) for one, _, two in (pair.partition(":") for pair in listed(pairs)))
+    return tuple((one, two) for one, _, two in (pair.partition(":") for pair in split_names(pairs)))
 
 
 # Names that say: this is the label.
-SETTLED = ("label", "labels", "class", "target", "y", "gold_label", "is_duplicate")
+LABEL_NAMES = ("label", "labels", "class", "target", "y", "gold_label", "is_duplicate")
 # A word of a name that says: this may be what is to be predicted.
-OUTCOMES = frozenset(
-    listed(
+OUTCOME_WORDS = frozenset(
+    split_names(
         """
         label class category target sentiment intent topic polarity stance emotion genre
         rating stars score grade recommend recommended recommends recommendation satisfied
@@ -137,14 +137,14 @@ def column_key(name: str) -> str:
     return "_".join(_words(name)) or name.strip().casefold()
 
 
-def by_key(profiles: Mapping[str, Profile]) -> dict[str, str]:
+def columns_by_key(profiles: Mapping[str, Profile]) -> dict[str, str]:
     """The column of each name; of twins the one with more filled cells, then with more words."""
-    found: dict[str, str] = {}
-    for name, seen in profiles.items():
-        other = profiles.get(found.get(column_key(name), ""))
-        if other is None or (seen.filled, seen.words) > (other.filled, other.words):
-            found[column_key(name)] = name
-    return found
+    column_of_key: dict[str, str] = {}
+    for name, column in profiles.items():
+        other = profiles.get(column_of_key.get(column_key(name), ""))
+        if other is None or (column.filled, column.words) > (other.filled, other.words):
+            column_of_key[column_key(name)] = name
+    return column_of_key
 
 
 def twins(profiles: Mapping[str, Profile], name: str) -> list[str]:
@@ -152,19 +152,19 @@ def twins(profiles: Mapping[str, Profile], name: str) -> list[str]:
     return [n for n in profiles if n != name and column_key(n) == column_key(name)]
 
 
-def rivals(raw: Raw, profiles: Mapping[str, Profile], label: str) -> list[str]:
+def rival_labels(raw: Raw, profiles: Mapping[str, Profile], label: str) -> list[str]:
     """The columns that could as well be the label."""
     return [
         name
-        for name, seen in profiles.items()
+        for name, column in profiles.items()
         if name != label
-        and seen.repeats
-        and (OUTCOMES & set(_words(name)) or column_key(name) == column_key(label))
-        and not says_the_same(raw, label, name)
+        and column.repeats
+        and (OUTCOME_WORDS & set(_words(name)) or column_key(name) == column_key(label))
+        and not is_one_to_one(raw, label, name)
     ]
 
 
-def says_the_same(raw: Raw, one: str, other: str) -> bool:
+def is_one_to_one(raw: Raw, one: str, other: str) -> bool:
     """Whether each value of one column goes with one value of the other, and the other way."""
     # As many pairs as values on either side: then each value has one partner.
     part = pa.table({"a": raw.table[one], "b": raw.table[other]}).slice(0, SAMPLE)
@@ -176,7 +176,7 @@ def says_the_same(raw: Raw, one: str, other: str) -> bool:
     )
 
 
-def told_values(raw: Raw, names: Sequence[str]) -> str:
+def describe_values(raw: Raw, names: Sequence[str]) -> str:
     """``'rating' (5 values: '1', '2', '3', …); 'recommended' (2 values: 'no', 'yes')``."""
     return "; ".join(_values_in_words(raw, name) for name in names)
 
@@ -189,4 +189,4 @@ def _values_in_words(raw: Raw, name: str) -> str:
 
 
 def _words(name: str) -> list[str]:
-    return [word for word in _BETWEEN.split(_HUMP.sub("_", name).casefold()) if word]
+    return [word for word in _SEPARATORS.split(_CAMEL_CASE.sub("_", name).casefold()) if word]

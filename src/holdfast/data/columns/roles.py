@@ -1,4 +1,4 @@
-"""Which column plays a part: the text, the label, the source, the target, the picture's path.
+"""Which column plays a part: the text, the label, the source, the target, the image's path.
 
 One way for all of them. A role has usual names, and questions that are asked one after the other of
 the columns that are left; a question to which exactly one column answers settles the role, and is
@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.columns.profile import Profile, by_key, column_key, listed
+from holdfast.data.columns.profile import Profile, columns_by_key, column_key, split_names
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 
-_WHAT = "data.template"
+_SETTING = "data.template"
 
 
 def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -35,15 +35,15 @@ def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
     fields = [field for _, field in _pieces(template) if field is not None]
     if not fields:
         raise RecipeError(
-            _WHAT, "names no column", template, 'Name columns in braces: "{title} [SEP] {body}".'
+            _SETTING, "names no column", template, 'Name columns in braces: "{title} [SEP] {body}".'
         )
     for field in fields:
         if field not in names:
             raise DataError(
-                _WHAT,
+                _SETTING,
                 f"names a column that is not there: {field!r}",
                 template,
-                nearest(field, list(names)),
+                suggest_name(field, list(names)),
             )
     return tuple(dict.fromkeys(fields))
 
@@ -73,22 +73,22 @@ def _pieces(template: str) -> list[tuple[str, str | None]]:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:
         raise RecipeError(
-            _WHAT, f"is not a template: {error}", template, "Write a plain brace twice: {{ or }}."
+            _SETTING, f"is not a template: {error}", template, "Write a plain brace twice: {{ or }}."
         ) from error
     if any(format or conversion for _, _, format, conversion in pieces):
         raise RecipeError(
-            _WHAT, "has a format or a conversion", template, "Name columns only: {title}."
+            _SETTING, "has a format or a conversion", template, "Name columns only: {title}."
         )
     return [(literal, field) for literal, field, _, _ in pieces]
 
 
 @dataclass(frozen=True, slots=True)
 class RoleQuery:
-    """Asked ``of`` the columns with a usual name, of the ``likely`` ones (those, or all where no
+    """Asked ``scope`` the columns with a usual name, of the ``likely`` ones (those, or all where no
     column has one), or of ``all``. ``because`` may name a field of the column's profile. Where
     several answer and ``last``, nothing further is asked."""
 
-    of: Literal["usual", "likely", "all"]
+    scope: Literal["usual", "likely", "all"]
     fits: Callable[[Profile], bool]
     because: str
     last: bool = False
@@ -97,11 +97,11 @@ class RoleQuery:
 @dataclass(frozen=True, slots=True)
 class Role:
     """Its ``usual`` names, as ``column_key`` writes them, the more usual first; its ``questions``
-    in order. A usual name counts where the column ``may`` play the role."""
+    in order. A usual name counts where the column ``accepts`` play the role."""
 
     usual: tuple[str, ...]
     questions: tuple[RoleQuery, ...]
-    may: Callable[[Profile], bool] = lambda _: True
+    accepts: Callable[[Profile], bool] = lambda _: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +114,20 @@ class Guess:
     among: tuple[str, ...]
 
 
-def guess(role: Role, free: Mapping[str, Profile]) -> Guess:
+def guess_column(role: Role, profiles: Mapping[str, Profile]) -> Guess:
     """The column that plays ``role``, of those that are left."""
-    keys = by_key(free)
-    usual = [keys[name] for name in role.usual if name in keys and role.may(free[keys[name]])]
-    asked = {"usual": usual, "likely": usual or list(free), "all": list(free)}
-    among = asked["likely"]
+    keys = columns_by_key(profiles)
+    usual = [keys[name] for name in role.usual if name in keys and role.accepts(profiles[keys[name]])]
+    columns_in_scope = {"usual": usual, "likely": usual or list(profiles), "all": list(profiles)}
+    among = columns_in_scope["likely"]
     for question in role.questions:
-        found = [name for name in asked[question.of] if question.fits(free[name])]
-        if len(found) == 1:
-            seen = free[found[0]]
-            reason = question.because.format(words=f"{seen.words:.0f}", distinct=seen.distinct)
-            return Guess(found[0], reason, (found[0],))
-        among = found or among
-        if question.last and found:
+        matches = [name for name in columns_in_scope[question.scope] if question.fits(profiles[name])]
+        if len(matches) == 1:
+            column = profiles[matches[0]]
+            reason = question.because.format(words=f"{column.words:.0f}", distinct=column.distinct)
+            return Guess(matches[0], reason, (matches[0],))
+        among = matches or among
+        if question.last and matches:
             break
     return Guess(None, "", tuple(among))
 
@@ -147,7 +147,7 @@ def usual_pair(
     return next(((a, b) for a, b in pairs if a in one and b in two), None)
 
 
-def pair_in_words(pair: tuple[str, str]) -> str:
+def pair_reason(pair: tuple[str, str]) -> str:
     """Why a usual pair of names was taken."""
     return f"{pair[0]} and {pair[1]} are a usual pair of names"
 
@@ -155,13 +155,13 @@ def pair_in_words(pair: tuple[str, str]) -> str:
 def check_present(raw: Raw, name: str) -> None:
     """Raise ``DataError`` where the source has no such column."""
     if name not in raw.names:
-        raise DataError(raw.source, f"has no column {name!r}", None, nearest(name, raw.names))
+        raise DataError(raw.source, f"has no column {name!r}", None, suggest_name(name, raw.names))
 
 
 def check_column(raw: Raw, name: str) -> None:
     """Refuse a column that is not there, or whose cells are not plain values."""
     check_present(raw, name)
-    if "nested" in raw.kinds.get(name, set()):
+    if "nested" in raw.column_types.get(name, set()):
         raise DataError(
             f"{raw.source}, column {name!r}",
             "holds lists, objects or bytes, not plain values",
@@ -181,29 +181,30 @@ def check_named(raw: Raw, options: RowOptions) -> str | None:
     return options.label
 
 
-def templated(raw: Raw, template: str, text: Sequence[str] | None) -> tuple[str, ...]:
-    """The columns that a template names. Raises ``RecipeError`` where ``text`` names others."""
+def columns_of_template(raw: Raw, template: str, text_columns: Sequence[str] | None) -> tuple[str, ...]:
+    """The columns that a template names. Raises ``RecipeError`` where ``text_columns`` names
+    others."""
     names = template_columns(template, raw.names)
-    if text and set(text) != set(names):
+    if text_columns and set(text_columns) != set(names):
         raise RecipeError(
             "data.template",
-            f"and data.text name different columns: {', '.join(text)}",
+            f"and data.text name different columns: {', '.join(text_columns)}",
             template,
             "Give the template alone: it names its columns.",
         )
     return names
 
 
-def joined(texts: Sequence[str], least: int, because: str) -> str | None:
-    """The template that joins ``least`` columns of texts or more; ``None`` for fewer."""
-    if len(texts) < least:
+def join_template(texts: Sequence[str], min_columns: int, because: str) -> str | None:
+    """The template that joins ``min_columns`` columns of texts or more; ``None`` for fewer."""
+    if len(texts) < min_columns:
         return None
     template = template_of(texts)
     notify(Decision("data.template", repr(template), because))
     return template
 
 
-def refuse_twice(names: Sequence[str | None], options: str) -> None:
+def refuse_two_roles(names: Sequence[str | None], options: str) -> None:
     """Raise ``RecipeError`` where one column is to play two roles."""
     for name in filter(None, names):
         if names.count(name) > 1:
@@ -215,30 +216,30 @@ def refuse_twice(names: Sequence[str | None], options: str) -> None:
             )
 
 
-def reads_as_text(column: Profile) -> bool:
+def could_be_text(column: Profile) -> bool:
     """Whether a column is called a text, or holds what could be texts."""
     named = column_key(column.name) in TEXT.usual and not column.numeric
     return named or column.wordy
 
 
-def _any(_: Profile) -> bool:
+def _always(_: Profile) -> bool:
     return True
 
 
-def _wordy(column: Profile) -> bool:
+def _is_wordy(column: Profile) -> bool:
     return column.wordy
 
 
-def _no_label(column: Profile) -> bool:
+def _is_not_label_name(column: Profile) -> bool:
     return column_key(column.name) not in LABEL.usual
 
 
-def _words(column: Profile) -> bool:
-    return _no_label(column) and not column.numeric and not column.repeats
+def _holds_words(column: Profile) -> bool:
+    return _is_not_label_name(column) and not column.numeric and not column.repeats
 
 
 TEXT = Role(
-    listed(
+    split_names(
         """
         text texts sentence review review_text reviewtext content comment comment_text
         message tweet utterance document body description abstract article post question
@@ -246,51 +247,51 @@ TEXT = Role(
         """
     ),
     (
-        RoleQuery("usual", _any, "it alone has a usual name of texts"),
+        RoleQuery("usual", _always, "it alone has a usual name of texts"),
         # Several columns of texts: the longest may be taken, which ``columns`` looks at.
         RoleQuery(
-            "likely", reads_as_text, "it alone holds texts ({words} words on average)", last=True
+            "likely", could_be_text, "it alone holds texts ({words} words on average)", last=True
         ),
-        RoleQuery("all", _no_label, "no other column could be the text"),
-        RoleQuery("all", _words, "it alone holds words that mostly differ"),
+        RoleQuery("all", _is_not_label_name, "no other column could be the text"),
+        RoleQuery("all", _holds_words, "it alone holds words that mostly differ"),
     ),
     lambda column: not column.numeric,
 )
 LABEL = Role(
-    listed(
+    split_names(
         """
         label labels class category target sentiment intent topic polarity stance emotion
         genre section tag y rating stars coarse_label label_text gold_label is_duplicate
         """
     ),
     (
-        RoleQuery("usual", _any, "it alone has a usual name of labels"),
+        RoleQuery("usual", _always, "it alone has a usual name of labels"),
         RoleQuery(
             "likely", lambda c: c.repeats, "it alone holds few values that repeat ({distinct})"
         ),
     ),
 )
 SOURCE = Role(
-    listed(
+    split_names(
         """
         source src input input_text dialogue dialog conversation article document question
         text prompt instruction content body context
         """
     ),
     (
-        RoleQuery("usual", _any, "it alone has a usual name of sources"),
-        RoleQuery("likely", _wordy, "it alone holds texts"),
+        RoleQuery("usual", _always, "it alone has a usual name of sources"),
+        RoleQuery("likely", _is_wordy, "it alone holds texts"),
     ),
 )
 TARGET = Role(
-    listed(
+    split_names(
         """
         target tgt output target_text summary highlights answer abstract completion response
         translation headline title sql pandas code label
         """
     ),
     (
-        RoleQuery("usual", _any, "it alone has a usual name of targets"),
-        RoleQuery("likely", _wordy, "it alone is left that holds texts"),
+        RoleQuery("usual", _always, "it alone has a usual name of targets"),
+        RoleQuery("likely", _is_wordy, "it alone is left that holds texts"),
     ),
 )

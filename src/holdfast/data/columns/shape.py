@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from holdfast.core.errors import DataError
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell
 from holdfast.data.chats.columns import ANSWERS, INSTRUCTION, MESSAGES
-from holdfast.data.chats.turns import SAMPLE, rendered_as
-from holdfast.data.columns.profile import Profile, column_key, present, profile
+from holdfast.data.chats.turns import SAMPLE, detect_template
+from holdfast.data.columns.profile import Profile, column_key, present_values, profile_columns
 from holdfast.data.columns.roles import LABEL
-from holdfast.data.pairs import PAIRS, SURE
+from holdfast.data.pairs import PAIRS, CERTAIN_PAIRS
 from holdfast.data.raw import Raw
 from holdfast.data.tags.sentences import tagged_shape
 
@@ -27,8 +27,8 @@ Form = Literal["chat", "instruction", "prompt", "text", "pair", "tags", "classes
 PROMPTS = (("prompt", "completion"), ("prompt", "response"))
 # Of two answers the one that somebody liked better; and what both answer.
 PREFERENCES = ("chosen", "rejected")
-ASKED = ("prompt", "question", "instruction", "input")
-IDS = ("id", "idx", "index", "uid", "uuid", "guid", "row", "url", "unnamed: 0", "")
+PROMPT_NAMES = ("prompt", "question", "instruction", "input")
+ID_NAMES = ("id", "idx", "index", "uid", "uuid", "guid", "row", "url", "unnamed: 0", "")
 FREE_WORDS = 3.0
 FREE_SHARE = 0.9
 VARIED = 0.3
@@ -46,7 +46,7 @@ class RowsShape:
     target: str | None = None
 
 
-def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None = None) -> RowsShape:
+def detect_shape(raw: Raw, *, text: Sequence[str] | None = None, label: str | None = None) -> RowsShape:
     """The form of these rows; ``text`` and ``label`` are the columns that a user named.
 
     In doubt it is ``classes``: an error that asks for a column costs less than a wrong guess.
@@ -55,16 +55,16 @@ def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None =
     """
     if (because := tagged_shape(raw, text, label)) is not None:
         return RowsShape("tags", because)
-    seen = profile(raw)
+    profiles = profile_columns(raw)
     if label is not None:
-        return _labelled(seen, tuple(text or ()), label)
+        return _shape_with_label(profiles, tuple(text or ()), label)
     if text is not None:
-        return _unlabelled(raw, seen, tuple(text))
+        return _shape_without_label(raw, profiles, tuple(text))
     lower = {name.lower(): name for name in raw.names}
     if lower.keys() >= set(PREFERENCES):
-        chosen = lower[PREFERENCES[0]]
-        asked = next((lower[name] for name in ASKED if name in lower), None)
-        learn = f"--text {asked} --label {chosen}" if asked else f"--set data.messages={chosen}"
+        preferred = lower[PREFERENCES[0]]
+        prompt = next((lower[name] for name in PROMPT_NAMES if name in lower), None)
+        learn = f"--text {prompt} --label {preferred}" if prompt else f"--set data.messages={preferred}"
         raise DataError(
             raw.source,
             "holds preferences: an answer that was chosen and one that was rejected",
@@ -72,48 +72,48 @@ def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None =
             f"Holdfast learns answers: those that were chosen with --task causal-lm {learn}. A "
             "trainer of preferences (DPO) can be watched with holdfast.Guard.",
         )
-    for found in (_chat(raw, seen), _instructed(raw), _pair(raw, seen), _plain(raw, seen)):
-        if found is not None:
-            return found
-    return RowsShape("classes", _classes(seen))
+    for shape in (_chat(raw, profiles), _instruction(raw), _pair(raw, profiles), _plain_text(raw, profiles)):
+        if shape is not None:
+            return shape
+    return RowsShape("classes", _classes_reason(profiles))
 
 
-def is_free(column: Profile) -> bool:
+def holds_free_text(column: Profile) -> bool:
     """Whether a column holds texts that nearly all differ, so that no value is a class."""
     return column.words >= FREE_WORDS and column.distinct >= FREE_SHARE * column.filled
 
 
-def _labelled(seen: Mapping[str, Profile], text: tuple[str, ...], label: str) -> RowsShape:
+def _shape_with_label(profiles: Mapping[str, Profile], text: tuple[str, ...], label: str) -> RowsShape:
     """A column that the user calls the label holds classes, or is a text to be written."""
-    column = seen.get(label)
+    column = profiles.get(label)
     if column is None or not column.filled or column.numeric:
         return RowsShape("classes", f"the column {label!r} is named as the label")
-    beside = [name.lower() for name in (text or seen)]
-    named = any((name, label.lower()) in SURE for name in beside)
-    if not is_free(column) and not (named and column.wordy):
-        return RowsShape("classes", f"the column {label!r} holds labels: {_told(column)}")
+    text_names = [name.lower() for name in (text or profiles)]
+    is_known_pair = any((name, label.lower()) in CERTAIN_PAIRS for name in text_names)
+    if not holds_free_text(column) and not (is_known_pair and column.wordy):
+        return RowsShape("classes", f"the column {label!r} holds labels: {_describe(column)}")
     form: Form = "instruction" if text and text[0].lower() in INSTRUCTION else "pair"
-    return RowsShape(form, f"the column {label!r} holds texts: {_told(column)}", text, label)
+    return RowsShape(form, f"the column {label!r} holds texts: {_describe(column)}", text, label)
 
 
-def _unlabelled(raw: Raw, seen: Mapping[str, Profile], text: tuple[str, ...]) -> RowsShape:
+def _shape_without_label(raw: Raw, profiles: Mapping[str, Profile], text: tuple[str, ...]) -> RowsShape:
     """The user named texts alone: plain text where nothing else is left."""
     if len(text) == 1:
-        found = _pair(raw, seen) or _chat(raw, seen) or _plain(raw, seen)
-        if found is not None and found.text == text:
-            return found
-    return RowsShape("classes", _classes(seen))
+        shape = _pair(raw, profiles) or _chat(raw, profiles) or _plain_text(raw, profiles)
+        if shape is not None and shape.text == text:
+            return shape
+    return RowsShape("classes", _classes_reason(profiles))
 
 
-def _chat(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
+def _chat(raw: Raw, profiles: Mapping[str, Profile]) -> RowsShape | None:
     for name in raw.names:
-        if name.lower() in MESSAGES and _holds_turns(raw, name) and not _class_names(seen):
+        if name.lower() in MESSAGES and _holds_turns(raw, name) and not _class_names(profiles):
             return RowsShape("chat", f"the column {name!r} holds chats: lists of turns", (name,))
     return None
 
 
 def _holds_turns(raw: Raw, name: str) -> bool:
-    first = present(raw.table[name]).slice(0, 1).to_pylist()
+    first = present_values(raw.table[name]).slice(0, 1).to_pylist()
     try:
         turns = read_json_cell(first[0]) if first else None
     except ValueError:
@@ -125,17 +125,17 @@ def _holds_turns(raw: Raw, name: str) -> bool:
     )
 
 
-def _instructed(raw: Raw) -> RowsShape | None:
+def _instruction(raw: Raw) -> RowsShape | None:
     """An instruction or a prompt with its answer. A column of kinds of task may stand beside
     them, one that is called the label may not."""
     lower = {name.lower(): name for name in raw.names}
     if {"label", "labels", "class"} & set(lower):
         return None
-    asked = next((lower[name] for name in INSTRUCTION if name in lower), None)
+    instruction = next((lower[name] for name in INSTRUCTION if name in lower), None)
     answer = next((lower[name] for name in ANSWERS if name in lower), None)
-    if asked is not None and answer is not None:
-        because = f"{asked} and {answer} are usual names of an instruction and its answer"
-        return RowsShape("instruction", because, (asked,), answer)
+    if instruction is not None and answer is not None:
+        because = f"{instruction} and {answer} are usual names of an instruction and its answer"
+        return RowsShape("instruction", because, (instruction,), answer)
     for first, second in PROMPTS:
         if first in lower and second in lower:
             because = f"{first} and {second} are usual names of a prompt and its answer"
@@ -143,31 +143,31 @@ def _instructed(raw: Raw) -> RowsShape | None:
     return None
 
 
-def _pair(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
+def _pair(raw: Raw, profiles: Mapping[str, Profile]) -> RowsShape | None:
     """A source and its target, by their names; or the only two columns of texts."""
-    lower = {name.lower(): name for name in seen}
+    lower = {name.lower(): name for name in profiles}
     for first, second in PAIRS:
         if first not in lower or second not in lower:
             continue
-        source, target = seen[lower[first]], seen[lower[second]]
+        source, target = profiles[lower[first]], profiles[lower[second]]
         # A target that is empty throughout is for the reader of pairs to refuse.
         varied = target.distinct >= VARIED * target.filled and not target.numeric
-        others = [n for n in _class_like(seen) if n not in (source.name, target.name)]
-        named = [n for n in others if column_key(n) in LABEL.usual and seen[n].repeats]
-        sure = (first, second) in SURE and varied and not named
-        if sure or (is_free(target) and not others):
+        others = [n for n in _class_like(profiles) if n not in (source.name, target.name)]
+        label_named = [n for n in others if column_key(n) in LABEL.usual and profiles[n].repeats]
+        is_certain = (first, second) in CERTAIN_PAIRS and varied and not label_named
+        if is_certain or (holds_free_text(target) and not others):
             because = (
                 f"{source.name} and {target.name} are a usual pair of names, and "
-                f"{target.name} holds texts: {_told(target)}"
+                f"{target.name} holds texts: {_describe(target)}"
             )
             return RowsShape("pair", because, (source.name,), target.name)
-    return _two_texts(raw, seen)
+    return _two_texts(raw, profiles)
 
 
-def _two_texts(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
-    free = sorted((p for p in seen.values() if is_free(p)), key=lambda p: -p.words)
+def _two_texts(raw: Raw, profiles: Mapping[str, Profile]) -> RowsShape | None:
+    free = sorted((p for p in profiles.values() if holds_free_text(p)), key=lambda p: -p.words)
     rest = [name for name in raw.names if name not in {p.name for p in free}]
-    if len(free) != 2 or any(name.lower() not in IDS for name in rest):
+    if len(free) != 2 or any(name.lower() not in ID_NAMES for name in rest):
         return None
     longer, shorter = free
     if longer.words < LONGER * shorter.words:
@@ -178,40 +178,40 @@ def _two_texts(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
     return RowsShape("pair", because, (longer.name,), shorter.name)
 
 
-def _plain(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
+def _plain_text(raw: Raw, profiles: Mapping[str, Profile]) -> RowsShape | None:
     """One column of texts and nothing that could be its class; or chats that are written out."""
-    wordy = [name for name, column in seen.items() if column.wordy]
+    wordy = [name for name, column in profiles.items() if column.wordy]
     if len(wordy) != 1:
         return None
     name = wordy[0]
     cells = [cell or "" for cell in raw.table[name].slice(0, SAMPLE).to_pylist()]
-    template = rendered_as(cells)
-    if template is not None and not _class_names(seen):
+    template = detect_template(cells)
+    if template is not None and not _class_names(profiles):
         return RowsShape("text", f"the column {name!r} holds chats written as {template}", (name,))
-    if any(other.lower() not in IDS for other in raw.names if other != name):
+    if any(other.lower() not in ID_NAMES for other in raw.names if other != name):
         return None
     return RowsShape("text", f"the column {name!r} of texts has no label beside it", (name,))
 
 
-def _class_like(seen: Mapping[str, Profile]) -> list[str]:
+def _class_like(profiles: Mapping[str, Profile]) -> list[str]:
     """Columns that could hold classes: by their name or by values that repeat."""
-    return [name for name, p in seen.items() if column_key(name) in LABEL.usual or p.repeats]
+    return [name for name, p in profiles.items() if column_key(name) in LABEL.usual or p.repeats]
 
 
-def _class_names(seen: Mapping[str, Profile]) -> list[str]:
+def _class_names(profiles: Mapping[str, Profile]) -> list[str]:
     """Columns with a usual name of labels that do not hold texts."""
-    return [name for name, p in seen.items() if column_key(name) in LABEL.usual and not is_free(p)]
+    return [name for name, p in profiles.items() if column_key(name) in LABEL.usual and not holds_free_text(p)]
 
 
-def _classes(seen: Mapping[str, Profile]) -> str:
-    likely = [*_class_names(seen), *_class_like(seen)]
+def _classes_reason(profiles: Mapping[str, Profile]) -> str:
+    likely = [*_class_names(profiles), *_class_like(profiles)]
     if likely:
-        return f"the column {likely[0]!r} could hold classes: {_told(seen[likely[0]])}"
+        return f"the column {likely[0]!r} could hold classes: {_describe(profiles[likely[0]])}"
     return "nothing in its columns says otherwise"
 
 
-def _told(column: Profile) -> str:
+def _describe(column: Profile) -> str:
     return (
         f"{column.distinct} different values in {column.filled} rows examined, of "
-        f"{counted(round(column.words), 'word')} on average"
+        f"{count_phrase(round(column.words), 'word')} on average"
     )

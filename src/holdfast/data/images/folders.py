@@ -1,4 +1,4 @@
-"""Which pictures a folder holds, of which classes, and which of its parts are which side."""
+"""Which images a folder holds, of which classes, and which of its parts are which split."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.core.wording import listing
-from holdfast.data.images.picture import is_picture_name
+from holdfast.core.wording import list_phrase
+from holdfast.data.images.decode import is_image_name
 from holdfast.data.options import Links
 from holdfast.data.raw import source_path
 
-SIDES = {
+SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "valid": ("valid", "val", "validation", "dev"),
     "test": ("test", "testing"),
@@ -28,7 +28,7 @@ _MORE = (", ", ", …")
 
 @dataclass(frozen=True, slots=True)
 class ImageList:
-    """The pictures of ``folder``: ``names`` relative to it, sorted, and their ``classes`` (the
+    """The images of ``folder``: ``names`` relative to it, sorted, and their ``classes`` (the
     first folder of each path, with accents composed), or ``None`` where they are not asked for."""
 
     folder: Path
@@ -37,69 +37,69 @@ class ImageList:
 
 
 def is_image_folder(source: str | Path) -> bool:
-    """Whether ``source`` is a folder of pictures by class, or such folders by side."""
+    """Whether ``source`` is a folder of images by class, or such folders by split."""
     folder = source_path(source)
     if not folder.is_dir():
         return False
-    return any(map(_holds_pictures, _folders(part_of(folder, "train") or folder)))
+    return any(map(_holds_images, _folders(split_folder(folder, "train") or folder)))
 
 
-def part_of(folder: Path, side: str) -> Path | None:
+def split_folder(folder: Path, split: str) -> Path | None:
     """The sub-folder for a side; ``None`` without one, or where ``folder`` is not divided.
 
-    A folder is divided when it has a training part that itself holds folders of pictures; a class
-    that is called ``train`` holds pictures, not folders.
+    A folder is divided when it has a training part that itself holds folders of images; a class
+    that is called ``train`` holds images, not folders.
     """
     parts = {
         name: next((f for f in _folders(folder) if f.name.lower() in names), None)
-        for name, names in SIDES.items()
+        for name, names in SPLIT_FOLDERS.items()
     }
     train = parts["train"]
-    if train is None or _has_pictures(train) or not any(map(_holds_pictures, _folders(train))):
+    if train is None or _has_images(train) or not any(map(_holds_images, _folders(train))):
         return None
-    return parts[side]
+    return parts[split]
 
 
-def given_sides(source: str | Path) -> dict[str, str]:
-    """The folder's own validation and test pictures; the reason to use them goes into the log."""
+def given_splits(source: str | Path) -> dict[str, str]:
+    """The folder's own validation and test images; the reason to use them goes into the log."""
     folder = source_path(source)
     if not folder.is_dir():
         return {}
-    parts = {side: part_of(folder, side) for side in ("valid", "test")}
-    found = {side: str(part) for side, part in parts.items() if part is not None}
+    parts = {split: split_folder(folder, split) for split in ("valid", "test")}
+    split_paths = {side: str(part) for side, part in parts.items() if part is not None}
     because = "the folder has its own part of this name beside its training part"
-    notify(*(Decision(f"{side} rows", part, because) for side, part in found.items()))
-    return found
+    notify(*(Decision(f"{side} rows", part, because) for side, part in split_paths.items()))
+    return split_paths
 
 
-def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> ImageList:
-    """Every picture below ``folder`` (below its training part, where it is divided), sorted by
+def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageList:
+    """Every image below ``folder`` (below its training part, where it is divided), sorted by
     path. Hidden files and folders do not count; other files are told, and so are links, which may
-    lead out of the folder or show one picture as two: they are left out, or with ``follow`` read,
+    lead out of the folder or show one image as two: they are left out, or with ``follow`` read,
     no folder twice. What is told goes into the log.
 
     Raises ``DataError`` where there is none, or ``by_class`` and fewer than two classes.
     """
-    folder = part_of(folder, "train") or folder
+    folder = split_folder(folder, "train") or folder
     walk = _Walk(links == "follow")
     files = sorted(p.relative_to(folder).as_posix() for p in walk.files(folder))
-    names = tuple(name for name in files if is_picture_name(name))
+    names = tuple(name for name in files if is_image_name(name))
     # A name is kept with its row, and tables hold UTF-8 alone.
-    odd = next((told_name(name) for name in names if told_name(name) != name), None)
-    if odd is not None:
+    undecodable_name = next((printable_name(name) for name in names if printable_name(name) != name), None)
+    if undecodable_name is not None:
         raise DataError(
             str(folder),
             "holds pictures whose names are not UTF-8",
-            odd,
+            undecodable_name,
             "Rename them, with convmv for instance: they come from a system of another encoding.",
         )
-    left = [told_name(link.relative_to(folder).as_posix()) for link in sorted(walk.links)]
-    _notice(
+    left = [printable_name(link.relative_to(folder).as_posix()) for link in sorted(walk.links)]
+    _report(
         "links",
         "warn",
         left,
         f"links are not read, because they may lead out of the folder or show one picture as two: "
-        f"{listing(left, LISTED, *_MORE)}",
+        f"{list_phrase(left, LISTED, *_MORE)}",
         f"Put the pictures themselves there, or set {FOLLOW}.",
     )
     if not names:
@@ -125,29 +125,29 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> ImageL
             if left
             else "Put each picture into the folder of its class.",
         )
-    _notice_others(folder, files, within, classes)
+    _report_other_files(folder, files, within, classes)
     return ImageList(folder, within, classes)
 
 
-def _notice_others(
+def _report_other_files(
     folder: Path, files: Sequence[str], within: Sequence[str], classes: Sequence[str]
 ) -> None:
-    """Files and folders that are no picture of a class and no class; and folders whose names look
+    """Files and folders that are no image of a class and no class; and folders whose names look
     the same, but have their accents in other characters."""
     inside, known = set(within), set(classes)
-    stray = [told_name(name) for name in files if name not in inside]
-    shown = listing(stray, LISTED, *_MORE)
+    stray = [printable_name(name) for name in files if name not in inside]
+    shown = list_phrase(stray, LISTED, *_MORE)
     because = f"not read, because they are no pictures in the folder of a class: {shown}"
-    _notice("other_files", "info", stray, because, "Move pictures into the folder of their class.")
-    empty = [told_name(p.name) for p in _folders(folder) if _composed(p.name) not in known]
+    _report("other_files", "info", stray, because, "Move pictures into the folder of their class.")
+    empty = [printable_name(p.name) for p in _folders(folder) if _composed(p.name) not in known]
     because = f"folders without pictures are no classes: {', '.join(empty[:LISTED])}"
-    _notice("empty_classes", "warn", empty, because, "Fill them, or take them away.")
+    _report("empty_classes", "warn", empty, because, "Fill them, or take them away.")
     spelled: dict[str, set[str]] = {}
     for name, one in zip(within, classes, strict=True):
         spelled.setdefault(one, set()).add(name.partition("/")[0])
     twice = sorted(name for name, parts in spelled.items() if len(parts) > 1)
     because = "folders whose names differ in how their accents are stored are one class: "
-    _notice(
+    _report(
         "same_class_names",
         "info",
         twice,
@@ -157,7 +157,7 @@ def _notice_others(
     )
 
 
-def _notice(
+def _report(
     check: str,
     severity: Severity,
     names: Sequence[str],
@@ -173,7 +173,7 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def told_name(name: str) -> str:
+def printable_name(name: str) -> str:
     """A file's name as it can be told: bytes that are not UTF-8 are replaced."""
     return name.encode("utf-8", "replace").decode()
 
@@ -183,7 +183,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    with door(str(folder), DataError, "cannot be listed", "Check who may read it."):
+    with reading_errors(str(folder), DataError, "cannot be listed", "Check who may read it."):
         return sorted(folder.iterdir())
 
 
@@ -200,7 +200,7 @@ class _Walk:
         waiting, entered = [folder], set()
         while waiting:
             place = waiting.pop()
-            with door(str(place), DataError, remedy="Check the folder and its permissions."):
+            with reading_errors(str(place), DataError, remedy="Check the folder and its permissions."):
                 mark = place.stat()
                 entries = sorted(place.iterdir())
             if (mark.st_dev, mark.st_ino) in entered:
@@ -221,14 +221,14 @@ class _Walk:
 
 
 def _hidden(name: str) -> bool:
-    # ``__MACOSX`` of archives, and what Windows puts beside pictures.
+    # ``__MACOSX`` of archives, and what Windows puts beside images.
     return name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
-def _has_pictures(folder: Path) -> bool:
-    return any(is_picture_name(entry.name) for entry in _entries(folder) if entry.is_file())
+def _has_images(folder: Path) -> bool:
+    return any(is_image_name(entry.name) for entry in _entries(folder) if entry.is_file())
 
 
-def _holds_pictures(folder: Path) -> bool:
+def _holds_images(folder: Path) -> bool:
     # Links count here, so that a folder of them is taken for what it is and they are named.
-    return any(is_picture_name(path.name) for path in _Walk(follow=True).files(folder))
+    return any(is_image_name(path.name) for path in _Walk(follow=True).files(folder))

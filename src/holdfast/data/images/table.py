@@ -1,8 +1,8 @@
-"""A folder of pictures by class, or a table of their paths → a ``Table``.
+"""A folder of images by class, or a table of their paths → a ``Table``.
 
 Columns of its ``rows``: ``row``, ``path`` (absolute), ``text`` (one word that equal pixels share,
-so that exact copies are found and stay on one side), ``label``, and ``group`` where given. A row is
-the place of the picture in the folder's sorted paths, or its row in the table.
+so that exact copies are found and stay on one split), ``label``, and ``group`` where given. A row
+is the place of the image in the folder's sorted paths, or its row in the table.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.core.wording import listing
-from holdfast.data.columns.profile import listed, profile
-from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess
-from holdfast.data.images.folders import FOLLOW, list_pictures
-from holdfast.data.images.picture import (
+from holdfast.core.wording import list_phrase
+from holdfast.data.columns.profile import split_names, profile_columns
+from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess_column
+from holdfast.data.images.folders import FOLLOW, list_images
+from holdfast.data.images.decode import (
     NOTES,
-    Unreadable,
-    content_mark,
-    is_picture_name,
-    read_picture,
+    UnreadableImage,
+    content_hash,
+    is_image_name,
+    read_image,
 )
-from holdfast.data.load import PLAIN, table_from_raw
+from holdfast.data.load import DEFAULT_OPTIONS, table_from_raw
 from holdfast.data.options import Links, RowOptions
 from holdfast.data.raw import Raw, source_path, store_columns
 from holdfast.data.scratch import write_batches
@@ -40,60 +40,60 @@ if TYPE_CHECKING:
     import datasets
 
 PATH, CLASS = "path", "class"
-PATHS = listed(
+PATHS = split_names(
     """
     path file filename file_name filepath file_path image image_path image_file img img_path
     picture photo
     """
 )
-LOOKED_AT = 200
+SAMPLED_ROWS = 200
 LISTED = 100
 SHOWN = 5
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What decoding every picture showed, by row."""
+class _DecodingResult:
+    """What decoding every image showed, by row."""
 
     marks: dict[int, str] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
     notes: dict[str, list[int]] = field(default_factory=dict)
 
 
-def load_images(source: str | Path, options: RowOptions = PLAIN) -> Table:
-    """Read a folder of pictures, or a table whose column ``text`` (worked out where not given)
+def load_images(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Table:
+    """Read a folder of images, or a table whose column ``text`` (worked out where not given)
     holds paths relative to the table's folder.
 
-    Every picture is decoded once: broken ones are left out and named in a finding, odd ones (CMYK,
+    Every image is decoded once: broken ones are left out and named in a finding, odd ones (CMYK,
     transparent, turned, animated, deep, tiny) are handled and named. ``links`` as in
-    ``list_pictures``; a table's path that leads through links out of its folder is refused unless
+    ``list_images``; a table's path that leads through links out of its folder is refused unless
     they are followed.
 
     Raises
     ------
     DataError : nothing to read, one class only, a path outside the table's folder, or more than
-        half of the pictures cannot be read.
+        half of the images cannot be read.
     """
     folder = source_path(source)
     base = folder.absolute() if folder.is_dir() else folder.absolute().parent
-    with recorded() as log:
+    with record_decisions() as log:
         if folder.is_dir():
             raw, paths, options = _of_folder(folder, options)
         else:
             raw = read_source(source, options.encoding, options.config)
             options = _of_table(raw, options)
             place = Path(os.path.abspath(folder)).parent  # noqa: PTH100
-            paths = _inside(raw, _path(options), place, options.links)
+            paths = _paths_inside(raw, _path(options), place, options.links)
     raw = replace(raw, decisions=(*raw.decisions, *decisions_in(log)))
-    seen = _look(paths)
-    _refuse_mostly_broken(raw, seen, paths, base)
-    table = table_from_raw(_without(raw, _path(options), seen), options)
-    with recorded() as odd:
-        _notice_odd(seen, raw, paths, base)
+    decoded = _decode_images(paths)
+    _refuse_mostly_broken(raw, decoded, paths, base)
+    table = table_from_raw(_without_unreadable(raw, _path(options), decoded), options)
+    with record_decisions() as image_log:
+        _report_image_notes(decoded, raw, paths, base)
     findings = (f for f in table.findings if f.check != "missing_text")
     groups = table.column("group") if table.has_groups else None
-    rows = _rows(table.column("row").tolist(), table.column("label").tolist(), groups, paths, seen)
-    return replace(table, rows=rows, findings=findings_in(findings, log, odd))
+    rows = _rows(table.column("row").tolist(), table.column("label").tolist(), groups, paths, decoded)
+    return replace(table, rows=rows, findings=findings_in(findings, log, image_log))
 
 
 def _path(options: RowOptions) -> str:
@@ -103,8 +103,8 @@ def _path(options: RowOptions) -> str:
 
 
 def _of_folder(folder: Path, options: RowOptions) -> tuple[Raw, list[str | None], RowOptions]:
-    """The folder's pictures as if a table had listed them."""
-    listed = list_pictures(folder, options.need_label, options.links)
+    """The folder's images as if a table had listed them."""
+    listed = list_images(folder, options.need_label, options.links)
     columns = {PATH: listed.names}
     if listed.classes is not None:
         columns[CLASS] = listed.classes
@@ -123,58 +123,58 @@ def _of_table(raw: Raw, options: RowOptions) -> RowOptions:
         question = RoleQuery(
             "likely", lambda seen: _holds_paths(raw, seen.name), "its values end like picture files"
         )
-        found = guess(Role(PATHS, (question,)), profile(raw))
-        if found.name is None:
+        guessed = guess_column(Role(PATHS, (question,)), profile_columns(raw))
+        if guessed.name is None:
             raise DataError(
                 raw.source,
                 "has no column that is clearly the pictures' paths",
-                list(found.among) or raw.names,
+                list(guessed.among) or raw.names,
                 "Name it with --text.",
             )
-        notify(Decision("data.text", found.name, found.because))
-        path = found.name
+        notify(Decision("data.text", guessed.name, guessed.because))
+        path = guessed.name
     label = label if label in raw.names or label not in (None, CLASS) else None
     return replace(options, text=(path,), label=label, template=None)
 
 
 def _holds_paths(raw: Raw, name: str) -> bool:
-    values = [v for v in raw.table[name].slice(0, LOOKED_AT).to_pylist() if v]
-    return bool(values) and sum(map(is_picture_name, values)) > len(values) / 2
+    values = [v for v in raw.table[name].slice(0, SAMPLED_ROWS).to_pylist() if v]
+    return bool(values) and sum(map(is_image_name, values)) > len(values) / 2
 
 
 def images_at(paths: Sequence[str | Path]) -> Table:
-    """Pictures by their paths, relative to the current folder, without labels; ``row`` is the place
+    """Images by their paths, relative to the current folder, without labels; ``row`` is the place
     in the list. Raises ``DataError`` when more than half cannot be read."""
-    raw = paths_raw([str(path) for path in paths])
-    found: list[str | None] = [os.path.abspath(source_path(path)) for path in paths]  # noqa: PTH100
-    seen, here = _look(found), Path.cwd()
-    _refuse_mostly_broken(raw, seen, found, here)
-    rows = _rows(list(seen.marks), [-1] * len(seen.marks), None, found, seen)
-    with recorded() as log:
-        _notice_odd(seen, raw, found, here)
+    raw = raw_of_paths([str(path) for path in paths])
+    absolute_paths: list[str | None] = [os.path.abspath(source_path(path)) for path in paths]  # noqa: PTH100
+    decoded, here = _decode_images(absolute_paths), Path.cwd()
+    _refuse_mostly_broken(raw, decoded, absolute_paths, here)
+    rows = _rows(list(decoded.marks), [-1] * len(decoded.marks), None, absolute_paths, decoded)
+    with record_decisions() as log:
+        _report_image_notes(decoded, raw, absolute_paths, here)
     return Table(rows, (), Columns((PATH,), None), raw.source, len(raw), findings_in(log))
 
 
-def paths_raw(paths: Sequence[str]) -> Raw:
+def raw_of_paths(paths: Sequence[str]) -> Raw:
     """Paths as if a table had listed them."""
     return store_columns({PATH: paths}, "list")
 
 
-def left_out(table: Table) -> list[int]:
+def rows_left_out(table: Table) -> list[int]:
     """The source rows that ``table`` does not hold."""
-    held = set(table.column("row").tolist())
-    return [row for row in range(table.source_rows) if row not in held]
+    rows_in_table = set(table.column("row").tolist())
+    return [row for row in range(table.source_rows) if row not in rows_in_table]
 
 
-def _inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str | None]:
+def _paths_inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str | None]:
     """The absolute paths; one that leaves the table's folder, by its name or through links that
     are not followed, is refused."""
     check_present(raw, column)
-    found: list[str | None] = []
+    absolute_paths: list[str | None] = []
     real = _real(folder)
     for row, name in enumerate(raw.table[column].to_pylist()):
         if name is None or not name.strip():
-            found.append(None)
+            absolute_paths.append(None)
             continue
         path = Path(os.path.normpath(folder / name.strip()))
         if not path.is_relative_to(folder):
@@ -192,8 +192,8 @@ def _inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str | Non
                 name,
                 f"Put the picture itself there, or follow links with --set {FOLLOW}.",
             )
-        found.append(str(path))
-    return found
+        absolute_paths.append(str(path))
+    return absolute_paths
 
 
 def _real(path: Path) -> Path:
@@ -204,40 +204,40 @@ def _real(path: Path) -> Path:
         return path
 
 
-def _look(paths: Sequence[str | None]) -> _Seen:
-    seen = _Seen()
+def _decode_images(paths: Sequence[str | None]) -> _DecodingResult:
+    decoded = _DecodingResult()
     for row, path in enumerate(paths):
         if path is None:
-            seen.broken[row] = "no path is given"
+            decoded.broken[row] = "no path is given"
             continue
         try:
-            picture = read_picture(path)
-        except Unreadable as error:
-            seen.broken[row] = str(error)
+            picture = read_image(path)
+        except UnreadableImage as error:
+            decoded.broken[row] = str(error)
             continue
-        seen.marks[row] = content_mark(picture.image)
+        decoded.marks[row] = content_hash(picture.image)
         for note in picture.notes:
-            seen.notes.setdefault(note, []).append(row)
-    return seen
+            decoded.notes.setdefault(note, []).append(row)
+    return decoded
 
 
-def _refuse_mostly_broken(raw: Raw, seen: _Seen, paths: Sequence[str | None], folder: Path) -> None:
-    if not len(raw) or len(seen.broken) * 2 <= len(raw):
+def _refuse_mostly_broken(raw: Raw, decoded: _DecodingResult, paths: Sequence[str | None], folder: Path) -> None:
+    if not len(raw) or len(decoded.broken) * 2 <= len(raw):
         return
     raise DataError(
         raw.source,
-        f"has {len(seen.broken)} pictures of {len(raw)} that cannot be read",
-        _named(seen, paths, folder),
+        f"has {len(decoded.broken)} pictures of {len(raw)} that cannot be read",
+        _name_broken(decoded, paths, folder),
         "Check the paths and the files.",
     )
 
 
-def _without(raw: Raw, path: str, seen: _Seen) -> Raw:
-    """The source with no path where the picture cannot be read: such rows are left out."""
+def _without_unreadable(raw: Raw, path: str, decoded: _DecodingResult) -> Raw:
+    """The source with no path where the image cannot be read: such rows are left out."""
     names = raw.table[path].to_pylist()
-    kept = pa.array([n if row in seen.marks else None for row, n in enumerate(names)], pa.string())
+    readable_names = pa.array([n if row in decoded.marks else None for row, n in enumerate(names)], pa.string())
     place = raw.table.column_names.index(path)
-    return replace(raw, table=raw.table.set_column(place, path, kept).combine_chunks())
+    return replace(raw, table=raw.table.set_column(place, path, readable_names).combine_chunks())
 
 
 def _rows(
@@ -245,34 +245,34 @@ def _rows(
     labels: list[int],
     groups: list[str] | None,
     paths: Sequence[str | None],
-    seen: _Seen,
+    decoded: _DecodingResult,
 ) -> datasets.Dataset:
     """A data set on disk of these rows, with the content's mark as the text."""
     columns = {
         "row": pa.array(rows, pa.int64()),
         "path": pa.array([paths[row] for row in rows], pa.string()),
-        "text": pa.array([seen.marks[row] for row in rows], pa.string()),
+        "text": pa.array([decoded.marks[row] for row in rows], pa.string()),
         "label": pa.array(labels, pa.int64()),
     }
     if groups is not None:
         columns["group"] = pa.array(groups, pa.string())
-    made = pa.table(columns)
-    return write_batches("images", made.schema, made.to_batches(max_chunksize=10_000))
+    arrow_rows = pa.table(columns)
+    return write_batches("images", arrow_rows.schema, arrow_rows.to_batches(max_chunksize=10_000))
 
 
-def _named(seen: _Seen, paths: Sequence[str | None], folder: Path) -> str:
-    """The first broken pictures, each with what is wrong, as paths below the source's folder."""
-    told = [
+def _name_broken(decoded: _DecodingResult, paths: Sequence[str | None], folder: Path) -> str:
+    """The first broken images, each with what is wrong, as paths below the source's folder."""
+    broken = [
         f"row {row} ({reason})"
         if (path := paths[row]) is None
         else f"{os.path.relpath(path, folder)} ({reason})"
-        for row, reason in seen.broken.items()
+        for row, reason in decoded.broken.items()
     ]
-    return listing(told, SHOWN)
+    return list_phrase(broken, SHOWN)
 
 
-def _notice_odd(seen: _Seen, raw: Raw, paths: Sequence[str | None], folder: Path) -> None:
-    """Pictures that cannot be read, and what is odd about the others."""
+def _report_image_notes(decoded: _DecodingResult, raw: Raw, paths: Sequence[str | None], folder: Path) -> None:
+    """Images that cannot be read, and what is odd about the others."""
 
     def notice(
         check: str, rows: Sequence[int], because: str, remedy: str, severity: Severity, fixed: bool
@@ -281,11 +281,11 @@ def _notice_odd(seen: _Seen, raw: Raw, paths: Sequence[str | None], folder: Path
         because = f"{len(rows)} of {len(raw)} pictures{because}"
         notify(Finding(check, severity, share, len(rows), first, because, remedy, fixed))
 
-    if seen.broken:
-        because = f" cannot be read and are left out: {_named(seen, paths, folder)}"
+    if decoded.broken:
+        because = f" cannot be read and are left out: {_name_broken(decoded, paths, folder)}"
         remedy = "Replace these files, or take their rows away."
-        notice("broken_images", list(seen.broken), because, remedy, "warn", True)
-    for note, rows in seen.notes.items():
+        notice("broken_images", list(decoded.broken), because, remedy, "warn", True)
+    for note, rows in decoded.notes.items():
         tiny = note == "tiny"
         remedy = "Nothing to do, if that is what they should look like."
         if tiny:

@@ -1,5 +1,5 @@
-"""What the division keeps in proportion where a label is no class: ranges of numbers, and sets of
-labels; each with enough independent texts for every side."""
+"""What the split keeps in proportion where a label is no class: ranges of numbers, and sets of
+labels; each with enough independent texts for every split."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 
 # Three sides, and room for near copies that must stay together.
-LEAST = 6
-UNITS_A_BIN = 10
-MOST_BINS = 10
+MIN_UNITS_PER_BIN = 6
+UNITS_PER_BIN = 10
+MAX_BINS = 10
 OTHERS = "other sets"
 NONE = "no label"
 
@@ -26,27 +26,27 @@ def choose_edges(values: Floats, units: Ints) -> Floats:
     one group count once) a range; a range with under six is joined to its smaller neighbour.
     Each edge is a value that occurs, and belongs to the range below it.
     """
-    wanted = min(MOST_BINS, len(np.unique(units)) // UNITS_A_BIN)
-    if wanted < 2:
+    bins = min(MAX_BINS, len(np.unique(units)) // UNITS_PER_BIN)
+    if bins < 2:
         return np.zeros(0)
-    shares = np.arange(1, wanted) / wanted
+    shares = np.arange(1, bins) / bins
     edges = np.unique(np.quantile(values, shares, method="inverted_cdf"))
     # An edge at the largest value would leave nothing above it.
     edges = edges[edges < values.max()]
     while len(edges):
         # How many different units each range holds, [count].
         count = len(edges) + 1
-        pairs = np.unique(np.column_stack([place(values, edges), units]), axis=0)
+        pairs = np.unique(np.column_stack([bin_of(values, edges), units]), axis=0)
         sizes = np.bincount(pairs[:, 0], minlength=count)
         small = int(sizes.argmin())
-        if sizes[small] >= LEAST:
+        if sizes[small] >= MIN_UNITS_PER_BIN:
             break
         upper = small == 0 or (small < len(edges) and sizes[small + 1] < sizes[small - 1])
         edges = np.delete(edges, small if upper else small - 1)
     return np.asarray(edges, dtype=np.float64)
 
 
-def place(values: Floats, edges: Floats) -> Ints:
+def bin_of(values: Floats, edges: Floats) -> Ints:
     """The range of each value [n], 0 … edges."""
     return np.asarray(np.searchsorted(edges, values, side="left"), dtype=np.int64)
 
@@ -63,34 +63,34 @@ def range_names(edges: Floats) -> tuple[str, ...]:
     return (f"up to {shown[0]}", *between, f"above {shown[-1]}")
 
 
-def strata(sets: Sequence[tuple[str, ...]], units: Ints) -> tuple[tuple[str, ...], Ints]:
+def label_set_strata(sets: Sequence[tuple[str, ...]], units: Ints) -> tuple[tuple[str, ...], Ints]:
     """Names of the strata, and the stratum of each set of labels [n].
 
     A set with six independent texts is a stratum of its own. Others join by the rarest of their
-    labels, so that rare labels are spread over the sides; what is still too small joins
+    labels, so that rare labels are spread over the splits; what is still too small joins
     ``other sets``, or the largest stratum.
     """
     rows = Counter(label for labels in sets for label in labels)
     names = [" + ".join(labels) or NONE for labels in sets]
-    names = _join(names, units, [_rarest(labels, rows) for labels in sets])
-    names = _join(names, units, [OTHERS] * len(sets))
+    names = _join_small(names, units, [_rarest(labels, rows) for labels in sets])
+    names = _join_small(names, units, [OTHERS] * len(sets))
     largest = Counter(names).most_common(1)[0][0] if names else OTHERS
-    names = _join(names, units, [largest] * len(sets))
+    names = _join_small(names, units, [largest] * len(sets))
     known = tuple(sorted(set(names)))
     index = {name: number for number, name in enumerate(known)}
     return known, np.array([index[name] for name in names], dtype=np.int64)
 
 
-def strata_like(
+def label_set_strata_like(
     sets: Sequence[tuple[str, ...]], units: Ints, like: Sequence[str] | None
 ) -> tuple[tuple[str, ...], Ints]:
-    """``strata``; or those of another table, ``like``, which given rows take, since both must have
-    the same. They are not divided, so that a set of their own may stand anywhere."""
-    own, places = strata(sets, units)
+    """``label_set_strata``; or those of another table, ``like``, which given rows take, since both
+    must have the same. They are not divided, so that a set of their own may stand anywhere."""
+    names, places = label_set_strata(sets, units)
     if like is None:
-        return own, places
+        return names, places
     at = {name: number for number, name in enumerate(like)}
-    return tuple(like), np.array([at.get(own[place], 0) for place in places], dtype=np.int64)
+    return tuple(like), np.array([at.get(names[place], 0) for place in places], dtype=np.int64)
 
 
 def _rarest(labels: tuple[str, ...], rows: Counter[str]) -> str:
@@ -99,10 +99,10 @@ def _rarest(labels: tuple[str, ...], rows: Counter[str]) -> str:
     return f"sets with {min(labels, key=lambda label: (rows[label], label))}"
 
 
-def _join(names: list[str], units: Ints, instead: Sequence[str]) -> list[str]:
+def _join_small(names: list[str], units: Ints, replacements: Sequence[str]) -> list[str]:
     """The names, those of too few independent texts replaced."""
     units_of: dict[str, set[int]] = {}
     for name, unit in zip(names, units.tolist(), strict=True):
         units_of.setdefault(name, set()).add(unit)
-    small = {name for name, found in units_of.items() if len(found) < LEAST}
-    return [other if name in small else name for name, other in zip(names, instead, strict=True)]
+    small = {name for name, units_of_name in units_of.items() if len(units_of_name) < MIN_UNITS_PER_BIN}
+    return [other if name in small else name for name, other in zip(names, replacements, strict=True)]

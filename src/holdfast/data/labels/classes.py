@@ -1,9 +1,9 @@
 """From labels as written to classes: spelling, order, what cannot be a label, and what is done with
 classes too small to divide.
 
-A stratified division into train, valid and test needs each class on every side, and copies of a
-text always fall on one side. So a class needs as many *distinct* texts (after normalising) as there
-are sides: three by default, ``rare_below``; rarer ones are refused, dropped or merged.
+A stratified division into train, valid and test needs each class on every split, and copies of a
+text always fall on one split. So a class needs as many *distinct* texts (after normalising) as
+there are splits: three by default, ``rare_below``; rarer ones are refused, dropped or merged.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.clean import LabelSurvey
-from holdfast.data.labels.label_type import MOST_SCORES, NUMBER
-from holdfast.data.labels.spelling import match_spellings, merge_spellings, written
+from holdfast.data.labels.label_type import MAX_NUMERIC_CLASSES, NUMBER
+from holdfast.data.labels.spelling import match_spellings, merge_spellings, quoted_list
 from holdfast.data.limits import NAME_CHARACTERS, check_classes
-from holdfast.data.options import Labels, Rare, RowOptions
+from holdfast.data.options import LabelSpelling, RareClasses, RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
 
-_WHOLE = re.compile(r"[-+]?\d+\.0+")
+_INTEGER_AS_FLOAT = re.compile(r"[-+]?\d+\.0+")
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -60,7 +60,7 @@ def _by_value(digits: str) -> tuple[int, int, str]:
     return 0, len(significant), significant
 
 
-def spellings(counts: Mapping[str, int], labels: Labels = "merged") -> dict[str, str]:
+def class_spellings(counts: Mapping[str, int], labels: LabelSpelling = "merged") -> dict[str, str]:
     """How each label as written is spelled as a class, with the reason in the log.
 
     ``1.0``, ``2.0`` become ``1``, ``2`` when every label is such a number (a table program writes
@@ -68,7 +68,7 @@ def spellings(counts: Mapping[str, int], labels: Labels = "merged") -> dict[str,
     or with ``exact`` stay as they are.
     """
     numbers = all(re.fullmatch(r"[-+]?\d+(\.0+)?", name) for name in counts)
-    if numbers and any(_WHOLE.fullmatch(name) for name in counts):
+    if numbers and any(_INTEGER_AS_FLOAT.fullmatch(name) for name in counts):
         because = "every label is a whole number written with a decimal point"
         notify(Decision("labels", "whole numbers", f"{because} ({', '.join(sorted(counts)[:5])})"))
         return {name: name.partition(".")[0] for name in counts}
@@ -76,7 +76,7 @@ def spellings(counts: Mapping[str, int], labels: Labels = "merged") -> dict[str,
 
 
 def match_classes(
-    counts: Iterable[str], classes: Sequence[str], labels: Labels = "merged"
+    counts: Iterable[str], classes: Sequence[str], labels: LabelSpelling = "merged"
 ) -> dict[str, str | None]:
     """The known class of each label as written, or ``None``: the same string, the same whole number
     (``1.0`` for ``1``), or the same but for case and space; with ``exact`` the last only where the
@@ -90,17 +90,17 @@ def match_classes(
             for name in classes
             for spelled in (name.lower(), name.upper(), name.title())
         }
-    whole = {name: name.partition(".")[0] for name in counts if _WHOLE.fullmatch(name)}
-    return {name: known.get(name, known.get(whole.get(name, name))) for name in counts}
+    without_decimals = {name: name.partition(".")[0] for name in counts if _INTEGER_AS_FLOAT.fullmatch(name)}
+    return {name: known.get(name, known.get(without_decimals.get(name, name))) for name in counts}
 
 
-def refuse_unknown(where: str, label: str, classes: Sequence[str]) -> DataError:
+def unknown_label_error(where: str, label: str, classes: Sequence[str]) -> DataError:
     """A label that the model has never seen."""
     return DataError(
         where,
         "has a label that is not among the classes of the run",
         label,
-        nearest(label, list(classes)),
+        suggest_name(label, list(classes)),
     )
 
 
@@ -126,31 +126,31 @@ def check_labels(
             "Name the columns on the first line, e.g. text,label, and only there.",
         )
     if distinct == 1:
-        beside = f" beside {written(missing)}, which is taken for a missing label" * bool(missing)
+        missing_note = f" beside {quoted_list(missing)}, which is taken for a missing label" * bool(missing)
         hint = " If that is a class, add --set data.labels=exact." * bool(missing)
         raise DataError(
             where,
-            f"holds one class only{beside}, so there is nothing to tell apart",
+            f"holds one class only{missing_note}, so there is nothing to tell apart",
             next(iter(counts)),
             f"Add rows of another class, or choose another column with --label.{hint}",
         )
     numbers = all(NUMBER.fullmatch(name) for name in counts)
-    measured = numbers and any("." in name or "e" in name.lower() for name in counts)
-    named = distinct == rows or (distinct > rows / 2 and distinct > 20)
-    if named or (measured and distinct > MOST_SCORES):
-        kind = "measurements (regression)" if numbers else "identifiers or free text"
+    is_measurement = numbers and any("." in name or "e" in name.lower() for name in counts)
+    is_identifier = distinct == rows or (distinct > rows / 2 and distinct > 20)
+    if is_identifier or (is_measurement and distinct > MAX_NUMERIC_CLASSES):
+        values_kind = "measurements (regression)" if numbers else "identifiers or free text"
         learn = ", or learn the numbers themselves with --set data.label_kind=number" * numbers
         raise DataError(
             where,
-            f"has {distinct} different values in {rows} rows: they look like {kind}",
+            f"has {distinct} different values in {rows} rows: they look like {values_kind}",
             ", ".join(sorted(counts)[:3]),
             f"Choose the column of classes with --label{learn}.",
         )
     check_classes(where, distinct)
-    refuse_long(where, counts)
+    refuse_long_names(where, counts)
 
 
-def refuse_long(where: str, names: Iterable[str]) -> None:
+def refuse_long_names(where: str, names: Iterable[str]) -> None:
     """Refuse a class whose name is no name: it is told, drawn and kept as often as any other."""
     longest = max(names, key=len, default="")
     if len(longest) > NAME_CHARACTERS:
@@ -163,76 +163,77 @@ def refuse_long(where: str, names: Iterable[str]) -> None:
 
 
 UNKNOWN = -1
-GONE = -2  # below UNKNOWN: what stays is told by a least index
+DROPPED = -2  # below UNKNOWN: what stays is told by a least index
 
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """``indices`` of each label as written: into ``classes``, or ``UNKNOWN``, or ``GONE`` where
-    the row is dropped. ``small`` are the rare labels (as written) that were treated as ``rare``."""
+    """``indices`` of each label as written: into ``classes``, or ``UNKNOWN``, or ``DROPPED`` where
+    the row is dropped. ``rare_labels`` are the rare labels (as written) that were treated as
+    ``rare_option``."""
 
     classes: tuple[str, ...]
     indices: dict[str, int]
     counts: Counter[str]
-    small: tuple[str, ...] = ()
-    rare: Rare = "refuse"
+    rare_labels: tuple[str, ...] = ()
+    rare_option: RareClasses = "refuse"
 
 
-def make_classes(raw: Raw, columns: Columns, seen: LabelSurvey, options: RowOptions) -> Classes:
+def make_classes(raw: Raw, columns: Columns, surveyed: LabelSurvey, options: RowOptions) -> Classes:
     """The classes of the source, or its labels in terms of the given ``classes``."""
     where = f"{raw.source}, column {columns.label!r}"
     if options.classes is not None:
         classes, needed = tuple(options.classes), options.need_label
-        if needed and not seen.counts:
+        if needed and not surveyed.counts:
             raise DataError(where, "holds no label at all", None, "Choose another with --label.")
-        matched = match_classes(seen.counts, classes, options.labels)
+        matched = match_classes(surveyed.counts, classes, options.labels)
         for label, name in matched.items():
             if name is None and needed:
                 row = _first_row(raw, columns, label)
-                raise refuse_unknown(f"{where}, row {row}", label, classes)
+                raise unknown_label_error(f"{where}, row {row}", label, classes)
         index: dict[str | None, int] = {name: n for n, name in enumerate(classes)}
         indices = {label: index.get(name, UNKNOWN) for label, name in matched.items()}
-        return Classes(classes, indices, seen.counts)
+        return Classes(classes, indices, surveyed.counts)
     if columns.label is None:
-        return Classes((), {}, seen.counts)
+        return Classes((), {}, surveyed.counts)
     if options.need_label:
-        header = columns.label if raw.headed else None
-        check_labels(where, seen.counts, header, columns.label_missing)
-    return _fresh(where, seen, options)
+        header = columns.label if raw.has_header else None
+        check_labels(where, surveyed.counts, header, columns.label_missing)
+    return _classes_from_labels(where, surveyed, options)
 
 
-def _fresh(where: str, seen: LabelSurvey, options: RowOptions) -> Classes:
+def _classes_from_labels(where: str, surveyed: LabelSurvey, options: RowOptions) -> Classes:
     """The classes that the labels themselves make."""
-    spelled = spellings(seen.counts, options.labels)
+    spelled = class_spellings(surveyed.counts, options.labels)
     counts: Counter[str] = Counter()
     texts: dict[str, set[str]] = {}
     for label, name in spelled.items():
-        counts[name] += seen.counts[label]
-        texts.setdefault(name, set()).update(seen.texts.get(label, ()))
+        counts[name] += surveyed.counts[label]
+        texts.setdefault(name, set()).update(surveyed.texts.get(label, ()))
     fates: dict[str, str | None] = {name: name for name in counts}
     small: tuple[str, ...] = ()
     if options.need_label:
-        if len(counts) == 1 < len(seen.counts):
+        if len(counts) == 1 < len(surveyed.counts):
             raise DataError(
                 where,
                 "holds one class only, since these labels differ in case or space alone",
-                ", ".join(tuple(seen.counts)[:5]),
+                ", ".join(tuple(surveyed.counts)[:5]),
                 "Add rows of another class, or keep them apart: --set data.labels=exact.",
             )
-        fates, small = treat_rare(where, counts, texts, rare=options.rare, below=options.rare_below)
+        fates, small = resolve_rare(where, counts, texts, rare=options.rare, below=options.rare_below)
     names = sort_classes(fate for fate in fates.values() if fate is not None)
     index: dict[str | None, int] = {name: n for n, name in enumerate(names)}
-    indices = {label: index.get(fates[name], GONE) for label, name in spelled.items()}
+    indices = {label: index.get(fates[name], DROPPED) for label, name in spelled.items()}
     rare_as_written = tuple(label for label, name in spelled.items() if name in small)
-    return Classes(names, indices, seen.counts, rare_as_written, options.rare)
+    return Classes(names, indices, surveyed.counts, rare_as_written, options.rare)
 
 
 def _first_row(raw: Raw, columns: Columns, written: str) -> int:
     offset = 0
     for values in raw.table[columns.label].chunks:
-        found = pc.index(pc.utf8_trim_whitespace(values), written).as_py()
-        if found >= 0:
-            return int(offset + found)
+        position = pc.index(pc.utf8_trim_whitespace(values), written).as_py()
+        if position >= 0:
+            return int(offset + position)
         offset += len(values)
     return offset
 
@@ -240,8 +241,8 @@ def _first_row(raw: Raw, columns: Columns, written: str) -> int:
 OTHER = "other"
 
 
-def treat_rare(
-    where: str, counts: Mapping[str, int], texts: Mapping[str, set[str]], *, rare: Rare, below: int
+def resolve_rare(
+    where: str, counts: Mapping[str, int], texts: Mapping[str, set[str]], *, rare: RareClasses, below: int
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """What becomes of each class: its name, ``"other"``, or ``None`` (its rows go); and the rare
     ones. ``counts`` and ``texts`` are by class; a class is rare with fewer than ``below`` texts."""
@@ -249,7 +250,7 @@ def treat_rare(
     if not small:
         return {name: name for name in counts}, ()
     if rare == "refuse":
-        raise _too_small(where, counts, texts, small, below)
+        raise _too_small_error(where, counts, texts, small, below)
     becomes = dict.fromkeys(small, None if rare == "drop" else OTHER)
     fates = {name: becomes.get(name, name) for name in counts}
     merged = {text for name, fate in fates.items() if fate == OTHER for text in texts.get(name, ())}
@@ -272,15 +273,15 @@ def treat_rare(
     return fates, small
 
 
-def _too_small(
+def _too_small_error(
     where: str,
     counts: Mapping[str, int],
     texts: Mapping[str, set[str]],
     small: tuple[str, ...],
     below: int,
 ) -> DataError:
-    told = [f"{name!r}: {_amount(counts[name], len(texts[name]))}" for name in small]
-    shown = listing(told, 5, ", ", " and {} more")
+    class_sizes = [f"{name!r}: {_row_count_phrase(counts[name], len(texts[name]))}" for name in small]
+    shown = list_phrase(class_sizes, 5, ", ", " and {} more")
     return DataError(
         where,
         f"has classes too small to divide ({shown}); each needs {below} distinct texts",
@@ -290,16 +291,16 @@ def _too_small(
     )
 
 
-def _amount(rows: int, distinct: int) -> str:
+def _row_count_phrase(rows: int, distinct: int) -> str:
     plural = "s" if rows > 1 else ""
     return f"{rows} row{plural}" if rows == distinct else f"{rows} row{plural}, {distinct} distinct"
 
 
-def notice_rare(small: tuple[str, ...], counts: Counter[str], rows: list[int], rare: Rare) -> None:
+def report_rare(small: tuple[str, ...], counts: Counter[str], rows: list[int], rare: RareClasses) -> None:
     """Write into the log what was done with the small classes. ``rows`` are the first of them."""
     count = sum(counts[name] for name in small)
     done = "left out" if rare == "drop" else f"merged into {OTHER!r}"
-    shown = listing([*map(repr, small)], 10, ", ", ", …")
+    shown = list_phrase([*map(repr, small)], 10, ", ", ", …")
     share = count / max(1, sum(counts.values()))
     because = (
         f"{len(small)} class{'es' if len(small) > 1 else ''} too small to divide "

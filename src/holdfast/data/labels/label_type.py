@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
 from holdfast.data.cells import read_json_cell
-from holdfast.data.columns.profile import present
+from holdfast.data.columns.profile import present_values
 from holdfast.data.columns.roles import LABEL
 from holdfast.data.labels.spelling import label_key
 from holdfast.data.limits import LABELS_CHARACTERS
@@ -27,7 +27,7 @@ from holdfast.data.raw import Raw
 LabelKind = Literal["class", "several", "number"]
 SEPARATORS = ("|", ";")
 # As data.labels: more distinct numbers with decimals than this are measurements.
-MOST_SCORES = 20
+MAX_NUMERIC_CLASSES = 20
 SHARE_OF_SEVERAL = 0.05
 PLURALS = ("labels", "tags", "categories", "topics", "genres", "emotions", "classes", "intents")
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
@@ -38,44 +38,44 @@ def open_lists(raw: Raw, label: str | None) -> Raw:
 
     Only ``label``, or without it columns with a usual name of labels; other nested columns stay.
     """
-    usual, kinds = {*LABEL.usual, *PLURALS}, dict(raw.kinds)
-    for name, found in raw.kinds.items():
+    usual, column_types = {*LABEL.usual, *PLURALS}, dict(raw.column_types)
+    for name, types in raw.column_types.items():
         meant = name == label if label else name.lower() in usual
-        if "nested" in found and meant and _holds_lists(raw.table[name]):
-            kinds[name] = {"text"}
-    return replace(raw, kinds=kinds)
+        if "nested" in types and meant and _holds_lists(raw.table[name]):
+            column_types[name] = {"text"}
+    return replace(raw, column_types=column_types)
 
 
 def _holds_lists(values: pa.ChunkedArray) -> bool:
-    return bool(pc.all(pc.starts_with(present(values), "[")).as_py())
+    return bool(pc.all(pc.starts_with(present_values(values), "[")).as_py())
 
 
 def label_counts(raw: Raw, label: str) -> dict[str, int]:
     """How often each label stands in the column, as written but for the space around it."""
-    found = pc.value_counts(pc.utf8_trim_whitespace(present(raw.table[label])))
-    return dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))
+    counted = pc.value_counts(pc.utf8_trim_whitespace(present_values(raw.table[label])))
+    return dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
 
 
-def decide_kind(
-    counts: Mapping[str, int], asked: str | None, separator: str | None
+def infer_label_kind(
+    counts: Mapping[str, int], requested: str | None, separator: str | None
 ) -> tuple[LabelKind, str | None]:
     """The kind of these labels and the separator of several (``None`` for lists); the reason goes
     into the log where nobody said it."""
-    if asked == "several" or (asked is None and separator):
+    if requested == "several" or (requested is None and separator):
         return "several", separator or (None if all_lists(counts) else _separator(counts, 0.0))
-    if asked is not None:
-        return cast("LabelKind", asked), None
+    if requested is not None:
+        return cast("LabelKind", requested), None
     lists = all_lists(counts)
-    found = None if lists else _separator(counts, SHARE_OF_SEVERAL)
-    if lists or found:
+    separator_found = None if lists else _separator(counts, SHARE_OF_SEVERAL)
+    if lists or separator_found:
         because = "its cells are lists"
-        if found:
-            share = f"{_share(counts, found):.0%}"
-            because = f"{share} of its cells hold several labels with {found!r} between them"
+        if separator_found:
+            share = f"{_share(counts, separator_found):.0%}"
+            because = f"{share} of its cells hold several labels with {separator_found!r} between them"
         because += " (data.label_kind=class if each cell is one class)"
         notify(Decision("data.label_kind", "several", because))
-        return "several", found
-    numbers = len(counts) > MOST_SCORES and all(NUMBER.fullmatch(cell) for cell in counts)
+        return "several", separator_found
+    numbers = len(counts) > MAX_NUMERIC_CLASSES and all(NUMBER.fullmatch(cell) for cell in counts)
     if numbers and any("." in cell or "e" in cell.lower() for cell in counts):
         because = (
             f"{len(counts)} different numbers with decimals in {sum(counts.values())} rows "
@@ -96,13 +96,13 @@ def read_list(cell: str) -> list[str] | None:
     if not cell.startswith("[") or len(cell) > LABELS_CHARACTERS:
         return None
     try:
-        found = read_json_cell(cell)
+        items = read_json_cell(cell)
     except ValueError:
         return None
-    if not isinstance(found, list) or any(isinstance(x, (list, dict)) for x in found):
+    if not isinstance(items, list) or any(isinstance(x, (list, dict)) for x in items):
         return None
     return [
-        json.dumps(x) if isinstance(x, (bool, float)) else str(x) for x in found if x is not None
+        json.dumps(x) if isinstance(x, (bool, float)) else str(x) for x in items if x is not None
     ]
 
 

@@ -21,16 +21,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 
 _MISSING = (
     r"n/a, #n/a, #n/a n/a, #na, n.a., n.a, <na>, <n/a>, nan, -nan, #nan, null, <null>, (null), \n"
 )
 MISSING = frozenset(_MISSING.split(", "))
 # Zero-width space, byte-order mark, word joiner, soft hyphen.
-UNSEEN = dict.fromkeys(map(ord, "\u200b\ufeff\u2060\u00ad"))
-CODE = "na"
-CODES = 3
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff\u2060\u00ad"))
+NA_CODE = "na"
+MIN_CODES = 3
 SHOWN = 5
 # The decision on spellings.
 LABELS, MERGED = "labels", "merged into"
@@ -43,8 +43,8 @@ def label_key(name: str) -> str:
     >>> label_key("Very  GOOD ")
     'very good'
     """
-    seen = unicodedata.normalize("NFC", name).translate(UNSEEN)
-    return " ".join(seen.lower().split())
+    visible = unicodedata.normalize("NFC", name).translate(INVISIBLE)
+    return " ".join(visible.lower().split())
 
 
 def missing_labels(names: Iterable[str], classes: Sequence[str] = ()) -> tuple[str, ...]:
@@ -52,9 +52,9 @@ def missing_labels(names: Iterable[str], classes: Sequence[str] = ()) -> tuple[s
     ``classes`` of a run."""
     known = {label_key(name) for name in classes}
     keys = {name: label_key(name) for name in names}
-    codes = {key for key in keys.values() if key != CODE and len(key) == 2 and key.isalpha()}
+    codes = {key for key in keys.values() if key != NA_CODE and len(key) == 2 and key.isalpha()}
     # ``NA`` beside ``EU`` and ``AS`` is North America.
-    marks = MISSING if len(codes) >= CODES else MISSING | {CODE}
+    marks = MISSING if len(codes) >= MIN_CODES else MISSING | {NA_CODE}
     unknown = {name for name, key in keys.items() if key in marks and key not in known}
     # What is written in characters that cannot be seen is an empty cell to whoever reads it.
     return tuple(sorted(unknown | {name for name, key in keys.items() if not key}))
@@ -68,29 +68,29 @@ def merge_spellings(counts: Mapping[str, int]) -> dict[str, str]:
     for name in sorted(counts, key=lambda name: (-counts[name], name)):
         groups.setdefault(label_key(name), []).append(name)
     spelled = {name: names[0] for names in groups.values() for name in names}
-    twice = [names for names in groups.values() if len(names) > 1]
-    if not twice:
+    several_spellings = [names for names in groups.values() if len(names) > 1]
+    if not several_spellings:
         return spelled
-    shown = listing([_merged(names, counts) for names in twice], SHOWN)
+    shown = list_phrase([_merge_phrase(names, counts) for names in several_spellings], SHOWN)
     because = (
-        f"{sum(map(len, twice))} of {len(counts)} labels differ from another only in case or "
+        f"{sum(map(len, several_spellings))} of {len(counts)} labels differ from another only in case or "
         f"spaces: {shown} (data.labels=exact keeps them apart)"
     )
-    rows = sum(counts[name] for names in twice for name in names[1:])
-    chosen = f"{MERGED} {len(groups)} classes"
-    notify(Decision(LABELS, chosen, because, prominent=True, rows=rows))
+    rows = sum(counts[name] for names in several_spellings for name in names[1:])
+    outcome = f"{MERGED} {len(groups)} classes"
+    notify(Decision(LABELS, outcome, because, prominent=True, rows=rows))
     return spelled
 
 
-def merged_spellings(decisions: Iterable[Decision]) -> Decision | None:
+def spelling_decision(decisions: Iterable[Decision]) -> Decision | None:
     """What ``merge_spellings`` merged, of a table's decisions; ``None`` where it had nothing to."""
-    found = (one for one in decisions if one.what == LABELS and one.chosen.startswith(MERGED))
-    return next(found, None)
+    merges = (one for one in decisions if one.what == LABELS and one.chosen.startswith(MERGED))
+    return next(merges, None)
 
 
-def _merged(names: Sequence[str], counts: Mapping[str, int]) -> str:
-    kept, *others = (f"{name!r} ({counts[name]} row{'s' * (counts[name] > 1)})" for name in names)
-    return f"{', '.join(others)} → {kept}"
+def _merge_phrase(names: Sequence[str], counts: Mapping[str, int]) -> str:
+    class_name, *others = (f"{name!r} ({counts[name]} row{'s' * (counts[name] > 1)})" for name in names)
+    return f"{', '.join(others)} → {class_name}"
 
 
 def match_spellings(names: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
@@ -100,19 +100,19 @@ def match_spellings(names: Iterable[str], classes: Sequence[str]) -> dict[str, s
     return {name: by_key[label_key(name)] for name in names if label_key(name) in by_key}
 
 
-def written(names: Sequence[str]) -> str:
+def quoted_list(names: Sequence[str]) -> str:
     """``'N/A' or 'NULL'``."""
-    return listing([*map(repr, names)], SHOWN, " or ", ", …")
+    return list_phrase([*map(repr, names)], SHOWN, " or ", ", …")
 
 
 # A capital that begins a word of a label in one piece: cardArrival, HTTPError.
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœ")
 SHORTEST = 2
 
 
-def words_of(label: str) -> str | None:
+def label_words(label: str) -> str | None:
     """A label's name in words, ``card_arrival`` as ``card arrival``; ``None`` where it has none.
 
     A label without letters (``3``, ``+``), one in capitals of at most five letters (``ABBR``,
@@ -121,17 +121,17 @@ def words_of(label: str) -> str | None:
     abbreviation in small letters means cannot be seen here: its rows tell
     (``quality/names.py``).
     """
-    spaced = _HUMP.sub(" ", re.sub(r"[_\-./:|]+", " ", label))
+    spaced = _CAMEL_CASE.sub(" ", re.sub(r"[_\-./:|]+", " ", label))
     text = " ".join(spaced.split()).strip(" ?!,;")
     words = _WORD.findall(text)
     if not words or (len(words) == 1 and words[0].isupper() and len(words[0]) <= 5):
         return None
-    if not any(_pronounced(word) for word in words):
+    if not any(_is_pronounceable(word) for word in words):
         return None
     return text if any(word.isupper() for word in words) and len(words) > 1 else text.lower()
 
 
-def _pronounced(word: str) -> bool:
+def _is_pronounceable(word: str) -> bool:
     if not word.isascii() and not _VOWELS & set(word.lower()):
         return True
     return len(word) >= SHORTEST and bool(_VOWELS & set(word.lower()))

@@ -2,7 +2,7 @@
 
 The kind decides how the rows become a table. Where a label is no class, the rows are gathered once
 and then written with what was made of their labels: the number as it is, or indices of labels; and
-as ``label`` the stratum that the division keeps in proportion.
+as ``label`` the stratum that the split keeps in proportion.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import decisions_to, notify, recorded
+from holdfast.core.decisions import decisions_to, notify, record_decisions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
-from holdfast.core.wording import listing
-from holdfast.data.clean import complete, meant, notice_missing, row_schema, survey
+from holdfast.core.wording import list_phrase
+from holdfast.data.clean import has_all_texts, role_columns, report_missing, row_schema, survey_labels
 from holdfast.data.columns.columns import choose_columns
-from holdfast.data.labels.bins import choose_edges, place, range_names, strata_like
-from holdfast.data.labels.classes import refuse_long, refuse_unknown, sort_classes
-from holdfast.data.labels.label_type import decide_kind, label_counts, open_lists, read_list
-from holdfast.data.labels.spelling import match_spellings, merge_spellings, missing_labels, written
+from holdfast.data.labels.bins import choose_edges, bin_of, range_names, label_set_strata_like
+from holdfast.data.labels.classes import refuse_long_names, unknown_label_error, sort_classes
+from holdfast.data.labels.label_type import infer_label_kind, label_counts, open_lists, read_list
+from holdfast.data.labels.spelling import match_spellings, merge_spellings, missing_labels, quoted_list
 from holdfast.data.limits import LABELS_CHARACTERS, check_classes
-from holdfast.data.load import PLAIN, read_rows, table_from_raw
+from holdfast.data.load import DEFAULT_OPTIONS, read_rows, table_from_raw
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.scratch import write_batches
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class GatheredLabels:
     """The labels as written of the rows that stay; ``units`` [n] numbers their texts or groups, so
     that copies count once; ``rows`` [n] source positions."""
 
@@ -49,22 +49,22 @@ class Gathered:
     rows: Ints
 
 
-def gather_labels(raw: Raw, columns: Columns) -> Gathered:
+def gather_labels(raw: Raw, columns: Columns) -> GatheredLabels:
     """Look at every row, and notice what is missing; refuses a text column that is all numbers or
     all empty."""
-    seen = survey(raw, columns, enough=0)
-    notice_missing(columns, len(raw), text=seen.no_text, label=seen.no_label, group=seen.no_group)
+    surveyed = survey_labels(raw, columns, texts_needed=0)
+    report_missing(columns, len(raw), text=surveyed.no_text, label=surveyed.no_label, group=surveyed.no_group)
     written: list[str] = []
     rows: list[int] = []
     marks: list[int] = []
-    for batch in _used(raw, columns):
+    for batch in _labelled_batches(raw, columns):
         written += batch.column("label").to_pylist()
         rows += batch.column("row").to_pylist()
         by = batch.column("group" if columns.group else "text").to_pylist()
         # Another number in each process, as Python salts it: only equality is asked.
         marks += [hash(value if columns.group else normal_text(value)) for value in by]
     units = np.unique(np.array(marks, dtype=np.int64), return_inverse=True)[1].reshape(-1)
-    return Gathered(written, units, np.array(rows, dtype=np.int64))
+    return GatheredLabels(written, units, np.array(rows, dtype=np.int64))
 
 
 def write_gathered(
@@ -73,28 +73,28 @@ def write_gathered(
     strata: Ints,
     name: str,
     values: Sequence[object] | Floats,
-    kind: pa.DataType,
+    column_type: pa.DataType,
 ) -> datasets.Dataset:
     """The rows on disk: ``label`` is the stratum, and ``name`` the column of ``values``, one for
     each gathered row."""
-    schema = row_schema(columns, (name, kind))
+    schema = row_schema(columns, (name, column_type))
 
     def batches() -> Iterator[pa.RecordBatch]:
         start = 0
-        for batch in _used(raw, columns):
+        for batch in _labelled_batches(raw, columns):
             stop = start + batch.num_rows
             arrays = {field: batch.column(field) for field in batch.schema.names}
             arrays["label"] = pa.array(strata[start:stop], pa.int64())
-            arrays[name] = pa.array(values[start:stop], kind)
+            arrays[name] = pa.array(values[start:stop], column_type)
             yield pa.record_batch([arrays[f] for f in schema.names], schema=schema)
             start = stop
 
     return write_batches("rows", schema, batches())
 
 
-def _used(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
-    for batch in meant(raw, columns):
-        yield batch.filter(pc.and_(complete(batch), pc.is_valid(batch.column("label"))))
+def _labelled_batches(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
+    for batch in role_columns(raw, columns):
+        yield batch.filter(pc.and_(has_all_texts(batch), pc.is_valid(batch.column("label"))))
 
 
 # Errors are squared, in the user's unit and in deviations of the training rows; doubles end at
@@ -103,14 +103,14 @@ LARGEST = 1e75
 
 
 def table_of_numbers(raw: Raw, columns: Columns, options: RowOptions) -> Table:
-    """Rows with ``value`` float64, and as ``label`` the range between quantiles that the division
+    """Rows with ``value`` float64, and as ``label`` the range between quantiles that the split
     keeps in proportion (that of ``like``, where it is given). A label that is missing leaves its
     row out; one that is no finite number, or above ``LARGEST``, is refused, and so is a source of
     one number, unless a run's rows are read."""
     like, fresh = options.like, options.classes is None
-    found = gather_labels(raw, columns)
+    gathered = gather_labels(raw, columns)
     where = f"{raw.source}, column {columns.label!r}"
-    values = _numbers(where, found)
+    values = _parse_numbers(where, gathered)
     if not len(values):
         raise DataError(where, "holds no label at all", None, "Choose another with --label.")
     if like is None and fresh and values.min() == values.max():
@@ -120,8 +120,8 @@ def table_of_numbers(raw: Raw, columns: Columns, options: RowOptions) -> Table:
             float(values[0]),
             "Choose another column with --label.",
         )
-    edges = choose_edges(values, found.units) if like is None else edges_of(like)
-    rows = write_gathered(raw, columns, place(values, edges), "value", values, pa.float64())
+    edges = choose_edges(values, gathered.units) if like is None else range_edges(like)
+    rows = write_gathered(raw, columns, bin_of(values, edges), "value", values, pa.float64())
     classes = range_names(edges) if like is None else like.classes
     if like is None:
         because = "so that every side has small and large numbers alike"
@@ -130,15 +130,15 @@ def table_of_numbers(raw: Raw, columns: Columns, options: RowOptions) -> Table:
     return Table(rows, classes, columns, raw.source, len(raw))
 
 
-def edges_of(table: Table) -> Floats:
+def range_edges(table: Table) -> Floats:
     """The upper edges of a table's ranges: each is the largest number in it."""
     values, labels = table.column("value"), table.column("label")
     return np.array([values[labels == n].max() for n in range(len(table.classes) - 1)])
 
 
-def _numbers(where: str, found: Gathered) -> Floats:
-    values = np.empty(len(found.written))
-    for at, text in enumerate(found.written):
+def _parse_numbers(where: str, gathered: GatheredLabels) -> Floats:
+    values = np.empty(len(gathered.written))
+    for at, text in enumerate(gathered.written):
         try:
             values[at] = float(text)
         except ValueError:
@@ -151,17 +151,17 @@ def _numbers(where: str, found: Gathered) -> Floats:
             remedy = f"Correct it, or give all in a larger unit: up to {LARGEST:g} is taken."
         else:
             continue
-        raise DataError(f"{where}, row {found.rows[at]}", rule, text, remedy)
+        raise DataError(f"{where}, row {gathered.rows[at]}", rule, text, remedy)
     return values
 
 
-FEW = 3
+FEW_ROWS = 3
 Sets = list[tuple[str, ...]]
 
 
 def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
     """Rows with ``labels``, a list of indices into ``names``, and as ``label`` the set of labels
-    that the division keeps in proportion.
+    that the split keeps in proportion.
 
     An empty list says that no label applies; an empty cell is a missing label. The ``classes`` of
     the options are the labels of a run (those of ``like``, where it is given): others are refused.
@@ -172,16 +172,16 @@ def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
     given = tuple(options.classes) if options.classes else like.names if like else None
     if options.labels == "merged":
         columns = _with_missing(raw, columns, given)
-    found = gather_labels(raw, columns)
-    sets = _sets(where, found, columns.label_separator)
+    gathered = gather_labels(raw, columns)
+    sets = _label_sets(where, gathered, columns.label_separator)
     if options.labels == "merged":
-        with recorded() as log:
-            sets = _merged(sets, given)
+        with record_decisions() as log:
+            sets = _merge_label_spellings(sets, given)
         if like is None:
             notify(*log)
-    known = _known(where, sets, found, given)
+    known = _known_labels(where, sets, gathered, given)
     index = {name: number for number, name in enumerate(known)}
-    classes, places = strata_like(sets, found.units, None if like is None else like.classes)
+    classes, places = label_set_strata_like(sets, gathered.units, None if like is None else like.classes)
     numbers = [sorted(index[name] for name in labels) for labels in sets]
     rows = write_gathered(raw, columns, places, "labels", numbers, pa.list_(pa.int64()))
     if like is None:
@@ -191,7 +191,7 @@ def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
             "joined"
         )
         notify(Decision("strata of the division", f"{len(classes)} sets of labels", because))
-        _notice_few(sets, known)
+        _report_rare_labels(sets, known)
     return Table(rows, classes, columns, raw.source, len(raw), names=known)
 
 
@@ -199,13 +199,13 @@ def _with_missing(raw: Raw, columns: Columns, names: Sequence[str] | None) -> Co
     """The cells whose every label says that it is not known are missing ones."""
     assert columns.label is not None
     counts = label_counts(raw, columns.label)
-    cells = {cell: _parts(cell, columns.label_separator) or () for cell in counts}
+    cells = {cell: _split_cell(cell, columns.label_separator) or () for cell in counts}
     gone = {*missing_labels({part for parts in cells.values() for part in parts}, names or ())}
     missing = {cell for cell, parts in cells.items() if parts and gone.issuperset(parts)}
     return replace(columns, label_missing=tuple(sorted({*columns.label_missing, *missing})))
 
 
-def _merged(sets: Sets, names: tuple[str, ...] | None) -> Sets:
+def _merge_label_spellings(sets: Sets, names: tuple[str, ...] | None) -> Sets:
     """The sets with one spelling a label: that of ``names``, else the most frequent. What stands
     for a missing label beside others is none of them."""
     counts = Counter(label for labels in sets for label in labels)
@@ -219,19 +219,19 @@ def _merged(sets: Sets, names: tuple[str, ...] | None) -> Sets:
         spelled |= match_spellings(counts, names) | {name: name for name in names}
     if gone:
         rows = sum(not gone.isdisjoint(labels) for labels in sets)
-        because = f"{written(sorted(gone))} beside other labels is none, in {rows} rows"
+        because = f"{quoted_list(sorted(gone))} beside other labels is none, in {rows} rows"
         notify(Decision("labels", "left out", because))
     return [
         tuple(sorted({spelled[label] for label in labels if label not in gone})) for labels in sets
     ]
 
 
-def _sets(where: str, found: Gathered, separator: str | None) -> Sets:
+def _label_sets(where: str, gathered: GatheredLabels, separator: str | None) -> Sets:
     # Few sets stand in many rows: each is taken apart once.
-    made: dict[str, tuple[str, ...]] = {}
-    for row, cell in zip(found.rows.tolist(), found.written, strict=True):
-        if cell not in made:
-            parts = _parts(cell, separator)
+    set_of_cell: dict[str, tuple[str, ...]] = {}
+    for row, cell in zip(gathered.rows.tolist(), gathered.written, strict=True):
+        if cell not in set_of_cell:
+            parts = _split_cell(cell, separator)
             if parts is None:
                 raise DataError(
                     f"{where}, row {row}",
@@ -240,11 +240,11 @@ def _sets(where: str, found: Gathered, separator: str | None) -> Sets:
                     'Write a JSON list such as ["a", "b"], or say what stands between the labels: '
                     "--set data.label_separator='|'.",
                 )
-            made[cell] = parts
-    return [made[cell] for cell in found.written]
+            set_of_cell[cell] = parts
+    return [set_of_cell[cell] for cell in gathered.written]
 
 
-def _parts(cell: str, separator: str | None) -> tuple[str, ...] | None:
+def _split_cell(cell: str, separator: str | None) -> tuple[str, ...] | None:
     """The labels of one cell, sorted; ``None`` where it is no list, or a book of them."""
     if len(cell) > LABELS_CHARACTERS:
         return None
@@ -252,18 +252,18 @@ def _parts(cell: str, separator: str | None) -> tuple[str, ...] | None:
     return None if parts is None else tuple(sorted({part.strip() for part in parts} - {""}))
 
 
-def _known(
-    where: str, sets: Sets, found: Gathered, names: tuple[str, ...] | None
+def _known_labels(
+    where: str, sets: Sets, gathered: GatheredLabels, names: tuple[str, ...] | None
 ) -> tuple[str, ...]:
     if not sets:
         raise DataError(where, "holds no label at all", None, "Choose another with --label.")
     written = sort_classes(label for labels in sets for label in labels)
     if names is not None:
         strange = set(written) - set(names)
-        for row, labels in zip(found.rows.tolist(), sets, strict=True):
+        for row, labels in zip(gathered.rows.tolist(), sets, strict=True):
             for label in labels:
                 if label in strange:
-                    raise refuse_unknown(f"{where}, row {row}", label, names)
+                    raise unknown_label_error(f"{where}, row {row}", label, names)
         return names
     if len(written) < 2:
         raise DataError(
@@ -273,7 +273,7 @@ def _known(
             "Choose another column with --label, or train classes: --set data.label_kind=class.",
         )
     check_classes(where, len(written))
-    refuse_long(where, written)
+    refuse_long_names(where, written)
     if len(written) > max(20, len(sets) / 2):
         raise DataError(
             where,
@@ -284,21 +284,21 @@ def _known(
     return written
 
 
-def _notice_few(sets: Sets, names: tuple[str, ...]) -> None:
+def _report_rare_labels(sets: Sets, names: tuple[str, ...]) -> None:
     rows = Counter(label for labels in sets for label in labels)
-    few = [name for name in names if rows[name] < FEW]
+    few = [name for name in names if rows[name] < FEW_ROWS]
     if few:
         count = sum(rows[name] for name in few)
-        shown = listing([*map(repr, few)], 10, ", ", ", …")
+        shown = list_phrase([*map(repr, few)], 10, ", ", ", …")
         because = (
-            f"{len(few)} labels stand in fewer than {FEW} rows ({shown}): a side may lack them, "
+            f"{len(few)} labels stand in fewer than {FEW_ROWS} rows ({shown}): a side may lack them, "
             "and they can hardly be learned"
         )
         remedy = "Add rows of these labels."
         notify(Finding("rare_labels", "warn", count / len(sets), count, (), because, remedy))
 
 
-def load_labelled(source: str, options: RowOptions = PLAIN) -> Table:
+def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     """The rows of a source whose labels are of any kind: that of the options, or the labels decide.
 
     The ``classes`` of the options are the labels of a run where a text has several. Raises
@@ -306,41 +306,41 @@ def load_labelled(source: str, options: RowOptions = PLAIN) -> Table:
     """
     raw = read_rows(source, options)
     # Where somebody said that a cell is one class, one that looks like a list is one too.
-    opened = raw if options.kind == "class" else open_lists(raw, options.label)
-    with recorded() as choice:
+    opened = raw if options.label_kind == "class" else open_lists(raw, options.label)
+    with record_decisions() as choice:
         columns = choose_columns(opened, options)
     assert columns.label is not None
     counts = label_counts(opened, columns.label)
     missing = missing_labels(counts, options.classes or ()) if options.labels == "merged" else ()
     counts = {cell: count for cell, count in counts.items() if cell not in missing}
-    with recorded() as why:
-        kind, mark = decide_kind(counts, options.kind, options.separator)
-    if options.separator and kind != "several":
+    with record_decisions() as kind_log:
+        label_kind, separator = infer_label_kind(counts, options.label_kind, options.separator)
+    if options.separator and label_kind != "several":
         raise RecipeError(
             "data.label_separator",
-            f"has no meaning where data.label_kind is {kind}",
+            f"has no meaning where data.label_kind is {label_kind}",
             options.separator,
             "Leave one of the two out.",
         )
-    if kind == "class":
+    if label_kind == "class":
         table = table_from_raw(raw, options)
         columns = replace(table.columns, label_kind="class")
-        return replace(table, columns=columns, decisions=(*decisions_in(why), *table.decisions))
+        return replace(table, columns=columns, decisions=(*decisions_in(kind_log), *table.decisions))
     if options.rare != "refuse":
         raise RecipeError(
             "data.rare",
-            f"has no meaning where data.label_kind is {kind}: there are no classes "
+            f"has no meaning where data.label_kind is {label_kind}: there are no classes "
             "to drop or merge",
             options.rare,
             "Leave it out.",
         )
-    columns = replace(columns, label_kind=kind, label_separator=mark, label_missing=missing)
-    with recorded() as log:
-        make = table_of_numbers if kind == "number" else table_of_sets
+    columns = replace(columns, label_kind=label_kind, label_separator=separator, label_missing=missing)
+    with record_decisions() as log:
+        make = table_of_numbers if label_kind == "number" else table_of_sets
         table = make(opened, columns, options)
     return replace(
         table,
         columns=columns,
         findings=findings_in(log, choice),
-        decisions=(*raw.decisions, *decisions_in(choice, why, log)),
+        decisions=(*raw.decisions, *decisions_in(choice, kind_log, log)),
     )

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
-from holdfast.core.input_errors import door
-from holdfast.data.cells import spell, too_deep, write_json_cell
+from holdfast.core.input_errors import reading_errors
+from holdfast.data.cells import cell_text, too_deep_error, write_json_cell
 from holdfast.data.limits import DEPTH
 from holdfast.data.raw import refuse_repeated
 from holdfast.data.scratch import scratch_file
@@ -27,32 +27,32 @@ if TYPE_CHECKING:
 _INNER = (list, tuple, dict)
 
 
-def array_of(values: Sequence[object]) -> pa.Array:
+def to_arrow_array(values: Sequence[object]) -> pa.Array:
     """The values as they are, where Arrow has one type for them all; else as texts.
 
     Raises whatever the values themselves raise when they are asked for their text.
     """
     check_depth(values)
     try:
-        found = pa.array(values)
+        array = pa.array(values)
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
-        return spelled(values)
-    return kept_or_spelled(found)
+        return text_array(values)
+    return writable_array(array)
 
 
-def kept_or_spelled(found: pa.Array | pa.ChunkedArray) -> pa.Array:
+def writable_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """The column as it is, if a Parquet file can hold it; else as texts (an object without fields,
     intervals, and the like)."""
-    if isinstance(found, pa.ChunkedArray):
-        found = found.combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
     # Texts of more than two gigabytes stay in chunks.
-    if isinstance(found, pa.ChunkedArray) or _is_plain(found.type):
-        return found
-    odd = isinstance(found.type, pa.BaseExtensionType) or not _writable(found)
-    return spelled(_listed(found)) if odd else found
+    if isinstance(column, pa.ChunkedArray) or _is_plain(column.type):
+        return column
+    is_unwritable = isinstance(column.type, pa.BaseExtensionType) or not _writable(column)
+    return text_array(_python_values(column)) if is_unwritable else column
 
 
-def spelled(values: Sequence[object]) -> pa.Array:
+def text_array(values: Sequence[object]) -> pa.Array:
     """Every value as the text that a source would write for it; lists and objects as JSON."""
     return pa.array([_text(value) for value in values], pa.string())
 
@@ -74,7 +74,7 @@ def check_depth(values: Sequence[object]) -> None:
             if isinstance(item, _INNER)
         }
         level = list(inner.values())
-    raise too_deep()
+    raise too_deep_error()
 
 
 def _is_plain(type_: pa.DataType) -> bool:
@@ -83,23 +83,23 @@ def _is_plain(type_: pa.DataType) -> bool:
     return bool(pa.types.is_primitive(type_) and not pa.types.is_interval(type_))
 
 
-def _writable(found: pa.Array) -> bool:
+def _writable(column: pa.Array) -> bool:
     import pyarrow.parquet as parquet
 
     try:
         # Tried, as no list of types says what the installed version can write.
-        parquet.write_table(pa.table({"x": found}), pa.BufferOutputStream())
+        parquet.write_table(pa.table({"x": column}), pa.BufferOutputStream())
     except (pa.ArrowException, OSError, ValueError, TypeError):
         return False
     return True
 
 
-def _listed(found: pa.Array) -> list[Any]:
+def _python_values(column: pa.Array) -> list[Any]:
     """The values of a column as Python has them; of a dictionary of odd things, as shown."""
     try:
-        return list(found.to_pylist())
+        return list(column.to_pylist())
     except (pa.ArrowException, ValueError, TypeError, KeyError):
-        return [str(value) if value.is_valid else None for value in found]
+        return [str(value) if value.is_valid else None for value in column]
 
 
 def _text(value: object) -> str | None:
@@ -112,13 +112,13 @@ def _text(value: object) -> str | None:
             return write_json_cell(dict(value) if isinstance(value, Mapping) else value)
         except TypeError:
             return str(value)
-    text = spell(value)
+    text = cell_text(value)
     if text is not None:
         text.encode("utf-8")
     return None if type(value).__name__ in ("NAType", "NaTType") else text
 
 
-LEAVE = "Leave the column out, or write plain values into it."
+COLUMN_REMEDY = "Leave the column out, or write plain values into it."
 
 
 def is_frame(value: object) -> bool:
@@ -142,7 +142,7 @@ def is_dataset(value: object) -> bool:
     return _library(value) == "datasets" and hasattr(value, "column_names") and not several
 
 
-def frame_table(frame: object, what: str = "the data frame") -> pa.Table:
+def frame_table(frame: object, name: str = "the data frame") -> pa.Table:
     """The rows as an Arrow table, in their order, without an index.
 
     A column that mixes kinds of values, or holds what no Parquet file can, is written as texts;
@@ -154,10 +154,10 @@ def frame_table(frame: object, what: str = "the data frame") -> pa.Table:
     """
     if isinstance(frame, Mapping) and is_frame(frame):
         cells = {name: series_values(values) for name, values in frame.items()}
-        return _table(what, [(name, partial(array_of, values)) for name, values in cells.items()])
+        return _table(name, [(name, partial(to_arrow_array, values)) for name, values in cells.items()])
     if isinstance(frame, Mapping):
         raise DataError(
-            what,
+            name,
             "is several tables, not one",
             sorted(map(str, frame)),
             "Give one of them, e.g. dataset['train'].",
@@ -165,21 +165,21 @@ def frame_table(frame: object, what: str = "the data frame") -> pa.Table:
     if isinstance(frame, (list, tuple)):
         names = list(dict.fromkeys(name for record in frame for name in record))
         records = [(name, [record.get(name) for record in frame]) for name in names]
-        return _table(what, [(name, partial(array_of, cells)) for name, cells in records])
+        return _table(name, [(name, partial(to_arrow_array, cells)) for name, cells in records])
     if is_dataset(frame):
-        return _of_arrow(_of_dataset(frame, what), what)
+        return _of_arrow(_of_dataset(frame, name), name)
     if isinstance(frame, pa.RecordBatch):
-        return _of_arrow(pa.Table.from_batches([frame]), what)
+        return _of_arrow(pa.Table.from_batches([frame]), name)
     if isinstance(frame, pa.Table):
-        return _of_arrow(frame, what)
+        return _of_arrow(frame, name)
     # A lazy frame has no rows yet.
     eager: Any = frame.collect() if hasattr(frame, "collect") else frame
     if _library(eager) == "polars":
-        with door(what, DataError, "cannot be read", LEAVE):
+        with reading_errors(name, DataError, "cannot be read", COLUMN_REMEDY):
             table: pa.Table = eager.to_arrow()
-        return _of_arrow(table, what)
+        return _of_arrow(table, name)
     columns = [partial(_of_series, eager.iloc[:, place]) for place in range(len(eager.columns))]
-    return _table(what, list(zip(eager.columns, columns, strict=True)))
+    return _table(name, list(zip(eager.columns, columns, strict=True)))
 
 
 def write_frame(table: pa.Table, path: Path) -> None:
@@ -190,10 +190,10 @@ def write_frame(table: pa.Table, path: Path) -> None:
         parquet.write_table(table, path)
 
 
-def frame_file(frame: object, what: str = "the data frame") -> Path:
+def frame_file(frame: object, name: str = "the data frame") -> Path:
     """The rows in a Parquet file of this process's temporary folder."""
     path = scratch_file("frame", ".parquet")
-    write_frame(frame_table(frame, what), path)
+    write_frame(frame_table(frame, name), path)
     return path
 
 
@@ -205,21 +205,21 @@ def series_values(values: Any) -> list[Any]:
             for value, missing in zip(values.tolist(), values.isna(), strict=True)
         ]
     # NumPy and pandas say ``tolist``, Polars ``to_list``.
-    found = values.tolist() if hasattr(values, "tolist") else values
-    found = found.to_list() if hasattr(found, "to_list") else found
-    if isinstance(found, Mapping):
+    items = values.tolist() if hasattr(values, "tolist") else values
+    items = items.to_list() if hasattr(items, "to_list") else items
+    if isinstance(items, Mapping):
         # Its names would be taken for the values.
         raise DataError(
             "the values",
             "are a dictionary, not one of columns",
-            sorted(map(str, found))[:5],
+            sorted(map(str, items))[:5],
             "Give a list of such rows, [{…}], or of one column each, {'text': […]}.",
         )
-    if isinstance(found, str) or not isinstance(found, Iterable):
+    if isinstance(items, str) or not isinstance(items, Iterable):
         raise DataError(
             "the values", "are no list, array or column", type(values).__name__, "Give one a row."
         )
-    return list(found)
+    return list(items)
 
 
 def _is_column(value: object) -> bool:
@@ -232,24 +232,24 @@ def _library(value: object) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def _table(what: str, columns: Sequence[tuple[object, Callable[[], pa.Array]]]) -> pa.Table:
+def _table(source: str, columns: Sequence[tuple[object, Callable[[], pa.Array]]]) -> pa.Table:
     """The columns by their names as texts; each name once, each length the same."""
     names = [str(name) for name, _ in columns]
-    refuse_repeated(what, names, "Give each a name of its own.")
-    made: dict[str, pa.Array] = {}
+    refuse_repeated(source, names, "Give each a name of its own.")
+    arrays: dict[str, pa.Array] = {}
     for name, (_, make) in zip(names, columns, strict=True):
-        with door(f"{what}, column {name!r}", DataError, "cannot be read", LEAVE):
+        with reading_errors(f"{source}, column {name!r}", DataError, "cannot be read", COLUMN_REMEDY):
             name.encode("utf-8")
-            made[name] = make()
-    if len({len(values) for values in made.values()}) > 1:
-        lengths = {name: len(values) for name, values in made.items()}
-        raise DataError(what, "has columns of different lengths", lengths, "Give one cell a row.")
-    return pa.table(made)
+            arrays[name] = make()
+    if len({len(values) for values in arrays.values()}) > 1:
+        lengths = {name: len(values) for name, values in arrays.items()}
+        raise DataError(source, "has columns of different lengths", lengths, "Give one cell a row.")
+    return pa.table(arrays)
 
 
-def _of_arrow(table: pa.Table, what: str) -> pa.Table:
+def _of_arrow(table: pa.Table, name: str) -> pa.Table:
     columns = zip(table.column_names, table.columns, strict=True)
-    return _table(what, [(name, partial(kept_or_spelled, column)) for name, column in columns])
+    return _table(name, [(name, partial(writable_array, column)) for name, column in columns])
 
 
 def _of_series(series: pandas.Series) -> pa.Array:
@@ -257,21 +257,21 @@ def _of_series(series: pandas.Series) -> pa.Array:
     cells = series_values(series) if series.dtype == object else ()
     check_depth(cells)
     try:
-        found = pa.Array.from_pandas(series)
+        array = pa.Array.from_pandas(series)
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
-        return spelled(series_values(series))
-    if isinstance(found.type, pa.BaseExtensionType):
+        return text_array(series_values(series))
+    if isinstance(array.type, pa.BaseExtensionType):
         # Periods and intervals: Arrow has numbers for them, the reader knows them by their text.
-        return spelled(series_values(series))
-    return kept_or_spelled(found)
+        return text_array(series_values(series))
+    return writable_array(array)
 
 
-def _of_dataset(rows: datasets.Dataset, what: str) -> pa.Table:
+def _of_dataset(rows: datasets.Dataset, name: str) -> pa.Table:
     from holdfast.data.readers.hub import with_class_names
 
     if not hasattr(rows, "__len__"):
         raise DataError(
-            what,
+            name,
             "is read as it is asked for, so its rows cannot be divided",
             type(rows).__name__,
             "Give them all: datasets.Dataset.from_list(list(rows)).",

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from holdfast.core.errors import DataError, InputError
-from holdfast.data.cells import spell
+from holdfast.data.cells import cell_text
 from holdfast.data.load import table_from_raw
 from holdfast.data.memory.frames import frame_table, is_dataset, is_frame, series_values
 from holdfast.data.options import RARE_BELOW, RowOptions
@@ -60,20 +60,20 @@ def table_from_texts(
     }
     arrays["label"] = pa.array(np.full(rows, -1, dtype=np.int64))
     if groups is not None:
-        arrays["group"] = pa.array([_spelled(group) or "" for group in groups], pa.string())
+        arrays["group"] = pa.array([_cell_text(group) or "" for group in groups], pa.string())
     # On disk like the rows of a file: everything behind knows one kind of table.
-    made = pa.table(arrays)
-    stored = write_batches("rows", made.schema, made.to_batches(max_chunksize=BATCH_ROWS))
+    rows_table = pa.table(arrays)
+    stored = write_batches("rows", rows_table.schema, rows_table.to_batches(max_chunksize=BATCH_ROWS))
     return Table(stored, tuple(classes or ()), Columns(tuple(columns), None, group), source, rows)
 
 
 def raw_of_texts(texts: Sequence[object], names: Sequence[str] = ()) -> Raw:
     """Texts, or pairs of texts, as if a file had held them in columns ``names`` (``text``, and for
     pairs ``text_pair``, where none are given)."""
-    called = text_columns(texts, names)
+    columns = text_columns(texts, names)
     if not len(texts):
-        return store_columns({name: [] for name in called}, "memory")
-    return store(_batches(called), "memory")
+        return store_columns({name: [] for name in columns}, "memory")
+    return store(_batches(columns), "memory")
 
 
 def text_columns(
@@ -130,11 +130,11 @@ def _batches(columns: Mapping[str, Sequence[object]]) -> Iterator[Batch]:
     rows = len(next(iter(columns.values())))
     for start in range(0, rows, BATCH_ROWS):
         part = {name: values[start : start + BATCH_ROWS] for name, values in columns.items()}
-        yield Batch({name: pa.array(map(_spelled, v), pa.string()) for name, v in part.items()})
+        yield Batch({name: pa.array(map(_cell_text, v), pa.string()) for name, v in part.items()})
 
 
-def _spelled(value: object) -> str | None:
-    return spell(value.item() if isinstance(value, np.generic) else value)
+def _cell_text(value: object) -> str | None:
+    return cell_text(value.item() if isinstance(value, np.generic) else value)
 
 
 FRAME = "the data frame"
@@ -193,18 +193,18 @@ def labelled_rows(
     return frame_table([dict(zip(columns, record, strict=True)) for record in records], "the texts")
 
 
-def name_of(source: object, labels: object) -> str:
+def run_name(source: object, labels: object) -> str:
     """What a run of rows in memory is called."""
     return "texts" if labels is not None else "dataset" if is_dataset(source) else "frame"
 
 
 @contextlib.contextmanager
-def named(path: Path) -> Iterator[None]:
+def naming_data_frame(path: Path) -> Iterator[None]:
     """An error names the data frame, not the file that its rows were put into."""
     try:
         yield
     except InputError as error:
         if str(path) not in error.what:
             raise
-        what = error.what.replace(str(path), FRAME)
-        raise type(error)(what, error.rule, error.value, error.remedy) from error
+        source = error.what.replace(str(path), FRAME)
+        raise type(error)(source, error.rule, error.value, error.remedy) from error

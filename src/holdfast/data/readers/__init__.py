@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.core.discovery import Registry, modules_of
+from holdfast.core.discovery import Registry, import_modules
 from holdfast.data.raw import Batch
 
 Read = Callable[[Path, str | None], Iterator[Batch]]
@@ -30,5 +30,5 @@ READERS: Registry[Reader] = Registry("reader", "data.path")
 
 def all_readers() -> Registry[Reader]:
     """The registry after every file of this room has been imported."""
-    modules_of(__name__)
+    import_modules(__name__)
     return READERS

@@ -21,8 +21,8 @@ import pyarrow as pa
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.limits import check_row, limits
-from holdfast.data.raw import Batch, batch_rows, check_header, filled
+from holdfast.data.limits import check_row, current_limits
+from holdfast.data.raw import Batch, batch_rows, check_column_names, batched
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import open_lines
 
@@ -68,7 +68,7 @@ def _read(
 ) -> Iterator[Batch]:
     with open_lines(path, encoding) as lines, contextlib.ExitStack() as stack:
         # One more than a row may have, so that it is the row's bound that is told.
-        stack.callback(csv.field_size_limit, csv.field_size_limit(limits().cell + 1))
+        stack.callback(csv.field_size_limit, csv.field_size_limit(current_limits().cell + 1))
         counted = _Counted(path, lines)
         # Not strict, it reads ``"a"b`` as ``ab`` and says nothing.
         rows = csv.reader(counted, delimiter=delimiter, quoting=quoting, strict=True)
@@ -76,7 +76,7 @@ def _read(
         names = _header(path, next(records, None))
         # So that the columns of a file without rows are known too.
         yield Batch({name: pa.array([], pa.string()) for name in names})
-        for lot in filled(_cells(path, rows, records, len(names)), lambda: batch_rows(len(names))):
+        for lot in batched(_cells(path, rows, records, len(names)), lambda: batch_rows(len(names))):
             columns = zip(names, zip(*lot, strict=True), strict=True)
             yield Batch({name: pa.array(values, pa.string()) for name, values in columns})
 
@@ -99,7 +99,7 @@ class _Counted:
     def __next__(self) -> str:
         line = next(self._lines)
         self._characters += len(line)
-        if self._characters > limits().cell:
+        if self._characters > current_limits().cell:
             hint = "Close the quotation mark that it opens; one inside a quoted cell is written "
             check_row(f"{self._path}, line {self._began}", self._characters, f"{hint}twice.")
         return line
@@ -139,7 +139,7 @@ def _header(path: Path, cells: list[str] | None) -> list[str]:
         raise DataError(str(path), rule, names[0], "Delete this line: the delimiter is found.")
     if not any(names):
         raise DataError(str(path), "is empty", None, "It needs a header line and rows below it.")
-    check_header(str(path), names)
+    check_column_names(str(path), names)
     return names
 
 

@@ -17,7 +17,7 @@ from holdfast.core.input_errors import first_line
 from holdfast.core.records import Decision
 from holdfast.data.raw import BATCH_ROWS, Batch
 from holdfast.data.readers.parquet import typed_batch, with_list_names
-from holdfast.data.table import without_bars
+from holdfast.data.table import without_progress_bars
 
 if TYPE_CHECKING:
     import datasets
@@ -41,8 +41,8 @@ def parse_hub_name(source: str) -> HubName | None:
     >>> parse_hub_name("nyu-mll/glue:sst2@validation")
     HubName(name='nyu-mll/glue', config='sst2', split='validation')
     """
-    found = _NAME.fullmatch(source)
-    return HubName(found["name"], found["config"], found["split"]) if found else None
+    match = _NAME.fullmatch(source)
+    return HubName(match["name"], match["config"], match["split"]) if match else None
 
 
 def split_names(hub: HubName) -> list[str]:
@@ -50,8 +50,8 @@ def split_names(hub: HubName) -> list[str]:
     ``read_hub`` does."""
     import datasets
 
-    _check_kind(hub)
-    with _refusals(hub):
+    _refuse_file_format(hub)
+    with _hub_errors(hub):
         return [str(name) for name in datasets.get_dataset_split_names(hub.name, hub.config)]
 
 
@@ -60,14 +60,14 @@ def read_hub(hub: HubName) -> Iterator[Batch]:
     set names (``ClassLabel``) comes as its name. It is cached where ``datasets`` caches."""
     import datasets
 
-    _check_kind(hub)
+    _refuse_file_format(hub)
     split = _split(hub)
-    with _refusals(hub), without_bars():
+    with _hub_errors(hub), without_progress_bars():
         rows = datasets.load_dataset(hub.name, hub.config, split=split)
     yield from batches(rows)
 
 
-def _check_kind(hub: HubName) -> None:
+def _refuse_file_format(hub: HubName) -> None:
     """Refuse what ``datasets`` takes for a kind of file: ``text`` would be every file of the
     current folder."""
     from datasets import packaged_modules
@@ -153,7 +153,7 @@ def _resolves(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def _refusals(hub: HubName) -> Iterator[None]:
+def _hub_errors(hub: HubName) -> Iterator[None]:
     """Turn every refusal of the hub into one clear message: it knows many kinds of them."""
     try:
         with _offline_if_unreachable():
@@ -161,10 +161,10 @@ def _refusals(hub: HubName) -> Iterator[None]:
     except HoldfastError:
         raise
     except Exception as error:
-        raise refusal(hub, error) from error
+        raise hub_error(hub, error) from error
 
 
-def refusal(hub: HubName, error: Exception) -> DataError:
+def hub_error(hub: HubName, error: Exception) -> DataError:
     """What the hub's error means for the user."""
     chain = " ".join(f"{type(e).__name__} {e}" for e in _causes(error))
     if "gated" in chain.lower():

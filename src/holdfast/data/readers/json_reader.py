@@ -19,10 +19,10 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.cells import batch_of_objects
-from holdfast.data.limits import DOCUMENT_VALUES, check_columns, check_row, limits
-from holdfast.data.raw import BATCH_ROWS, Batch, batch_rows, filled
+from holdfast.data.limits import DOCUMENT_VALUES, check_columns, check_row, current_limits
+from holdfast.data.raw import BATCH_ROWS, Batch, batch_rows, batched
 from holdfast.data.readers import READERS, Reader
-from holdfast.data.readers.text import open_lines, whole_lines
+from holdfast.data.readers.text import open_lines, join_lines
 
 SHOWN = 200
 
@@ -35,16 +35,16 @@ def read_jsonl(path: Path, encoding: str | None) -> Iterator[Batch]:
 
 def batches(path: Path, lines: Iterator[str]) -> Iterator[Batch]:
     """Objects, one a line, gathered into batches; an error names its line."""
-    columns, seen = KeyNames(path), False
+    columns, has_rows = ColumnNames(path), False
     objects = (
-        (columns.of(parse_object(f"{path}, line {number}", line)), len(line))
+        (columns.register(parse_object(f"{path}, line {number}", line)), len(line))
         for number, line in enumerate(lines, 1)
         if line.strip()
     )
-    for lot in filled(objects, lambda: columns.rows):
-        seen = True
+    for lot in batched(objects, lambda: columns.rows):
+        has_rows = True
         yield batch_of_objects(lot, str(path))
-    if not seen:
+    if not has_rows:
         raise DataError(str(path), "is empty", None, "It needs one JSON object a line.")
 
 
@@ -55,14 +55,14 @@ def parse_object(where: str, line: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(
             where,
-            f"is not JSON: {why(error)}",
+            f"is not JSON: {parse_error_reason(error)}",
             line.strip()[:SHOWN],
             "Write one JSON object a line.",
         ) from error
     return check_object(where, value)
 
 
-def why(error: Exception) -> str:
+def parse_error_reason(error: Exception) -> str:
     """What the parser has against a text, in a few words."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
@@ -72,7 +72,7 @@ def why(error: Exception) -> str:
     return "a whole number has more than 4,300 digits; write it as a text" if long else message
 
 
-class KeyNames:
+class ColumnNames:
     """The columns seen so far; more than may be are refused where the first of them stands."""
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class KeyNames:
         self._names: dict[str, None] = {}
         self.rows = BATCH_ROWS
 
-    def of(self, value: dict[str, object]) -> dict[str, object]:
+    def register(self, value: dict[str, object]) -> dict[str, object]:
         """``value`` itself, its names counted among the columns; raises ``DataError`` where they
         become more than ``data.limits.columns``."""
         if not value.keys() <= self._names.keys():
@@ -144,16 +144,16 @@ def read_json(path: Path, encoding: str | None) -> Iterator[Batch]:
         if first is None:
             raise DataError(str(path), "is empty", None, _SHAPES)
         if first.lstrip(_SPACE).startswith("["):
-            yield from _list(path, _Cursor(path, itertools.chain([first], pieces)))
+            yield from _read_list(path, _Cursor(path, itertools.chain([first], pieces)))
             return
         line = _first_line(first, pieces)
         if not _is_object(line):
-            yield from _whole(path, "".join(itertools.chain([line], pieces)))
+            yield from _read_document(path, "".join(itertools.chain([line], pieces)))
             return
-        lines = whole_lines(path, pieces)
+        lines = join_lines(path, pieces)
         second = next((line for line in lines if line.strip()), None)
         if second is None:
-            yield from _whole(path, line)
+            yield from _read_document(path, line)
             return
         notify(Decision("format", "JSON lines", "the file holds one object a line"))
         yield from batches(path, itertools.chain([line, second], lines))
@@ -162,7 +162,7 @@ def read_json(path: Path, encoding: str | None) -> Iterator[Batch]:
 def _first_line(first: str, pieces: Iterator[str]) -> str:
     """The first line whole; of one longer than a row may be, so much as shows it."""
     line = [first]
-    while not line[-1].endswith(("\n", "\r")) and sum(map(len, line)) <= limits().cell:
+    while not line[-1].endswith(("\n", "\r")) and sum(map(len, line)) <= current_limits().cell:
         piece = next(pieces, "")
         if not piece:
             break
@@ -170,18 +170,18 @@ def _first_line(first: str, pieces: Iterator[str]) -> str:
     return "".join(line)
 
 
-def _list(path: Path, cursor: _Cursor) -> Iterator[Batch]:
+def _read_list(path: Path, cursor: _Cursor) -> Iterator[Batch]:
     cursor.expect("[")
     objects: list[dict[str, Any]] = []
-    seen, columns = 0, KeyNames(path)
-    while not cursor.closes("]", first=seen == 0):
-        objects.append(columns.of(check_object(f"{path}, item {seen}", cursor.value())))
-        seen += 1
+    items_read, columns = 0, ColumnNames(path)
+    while not cursor.closes("]", first=items_read == 0):
+        objects.append(columns.register(check_object(f"{path}, item {items_read}", cursor.value())))
+        items_read += 1
         if len(objects) >= columns.rows:
             yield batch_of_objects(objects, str(path))
             objects = []
     cursor.expect_end()
-    if not seen:
+    if not items_read:
         raise DataError(str(path), "is an empty list", None, _SHAPES)
     yield batch_of_objects(objects, str(path))
 
@@ -219,7 +219,7 @@ class _Cursor:
                 value, self._at = _DECODER.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
                 if self._ended or not isinstance(error, json.JSONDecodeError):
-                    raise self._error(f"is not JSON: {why(error)}") from error
+                    raise self._error(f"is not JSON: {parse_error_reason(error)}") from error
                 check_row(self._where(), len(self._text) - self._at)
                 self._more()
             else:
@@ -239,11 +239,11 @@ class _Cursor:
         # Twice what is unread, so that a long value costs linear time.
         rest = self._text[self._at :]
         self._line += self._text.count("\n", 0, self._at)
-        pieces, wanted = [rest], max(1 << 16, len(rest))
-        while wanted > 0 and not self._ended:
+        pieces, characters_left = [rest], max(1 << 16, len(rest))
+        while characters_left > 0 and not self._ended:
             line = next(self._lines, "")
             pieces.append(line)
-            wanted -= len(line)
+            characters_left -= len(line)
             self._ended = not line
         self._text, self._at = "".join(pieces), 0
 
@@ -261,7 +261,7 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _whole(path: Path, text: str) -> Iterator[Batch]:
+def _read_document(path: Path, text: str) -> Iterator[Batch]:
     if text.count("[") + text.count("{") > DOCUMENT_VALUES:
         raise DataError(
             str(path),
@@ -273,10 +273,10 @@ def _whole(path: Path, text: str) -> Iterator[Batch]:
         value = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError(f"{path}{line}", f"is not JSON: {why(error)}", None, _SHAPES) from error
-    columns = KeyNames(path)
+        raise DataError(f"{path}{line}", f"is not JSON: {parse_error_reason(error)}", None, _SHAPES) from error
+    columns = ColumnNames(path)
     # Lazily: a column of numbers is two bytes a row, and a row as an object two hundred.
-    objects = (columns.of(item) for item in _objects(path, value))
+    objects = (columns.register(item) for item in _objects(path, value))
     while batch := list(itertools.islice(objects, columns.rows)):
         yield batch_of_objects(batch, str(path))
 

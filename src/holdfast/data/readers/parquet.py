@@ -20,9 +20,9 @@ from holdfast.core.errors import DataError
 from holdfast.core.input_errors import first_line
 from holdfast.data.cells import write_json_cell
 from holdfast.data.limits import MB, check_row, check_rows, check_unpacked
-from holdfast.data.raw import Batch, Kind, batch_rows, check_header, reading
+from holdfast.data.raw import Batch, ColumnType, batch_rows, check_column_names, read_errors
 from holdfast.data.readers import READERS, Reader
-from holdfast.data.readers.text import unpacked
+from holdfast.data.readers.text import unpack
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # What a batch may hold once its repeated values are written out.
 BATCH_BYTES = 64 * MB
 # Values that take so many times the bytes of their pages are repeated by a dictionary.
-REPEATED = 4
+REPEAT_FACTOR = 4
 # Lists of texts cannot be read as their dictionary: so few rows at a time are safe as they are.
 FEW_ROWS = 256
 
@@ -38,7 +38,7 @@ FEW_ROWS = 256
 def check_footer(path: Path, file: pq.ParquetFile) -> None:
     """What the footer alone tells: columns, rows, and how much there is to unpack."""
     names = [field.name for field in file.schema_arrow]
-    check_header(str(path), names, "each column")
+    check_column_names(str(path), names, "each column")
     if not names:
         raise DataError(
             str(path), "has no columns", None, "It needs a column of texts and one of labels."
@@ -63,31 +63,31 @@ def rows_at_once(path: Path, plain: Path, file: pq.ParquetFile) -> int:
     beyond ``data.limits``.
     """
     usual = batch_rows(len(file.schema_arrow.names))
-    risky = _repeating(file)
+    risky = _repeating_columns(file)
     if not risky:
         return usual
     total, worst = 0, 0.0
     for batch in _dictionaries(plain, file, risky, usual):
-        bytes_ = _bytes_of(path, batch)
+        bytes_ = _batch_bytes(path, batch)
         total += bytes_
         worst = max(worst, bytes_ / max(1, batch.num_rows))
         check_unpacked(str(path), path.stat().st_size, total)
     stored = sum(chunk.total_uncompressed_size for chunk in _chunks(file))
-    if total <= REPEATED * stored:
+    if total <= REPEAT_FACTOR * stored:
         return usual
     return max(1, min(usual, int(BATCH_BYTES / max(1.0, worst))))
 
 
-def _repeating(file: pq.ParquetFile) -> list[str]:
+def _repeating_columns(file: pq.ParquetFile) -> list[str]:
     """The columns whose texts or bytes a dictionary may repeat beyond what is harmless."""
-    found = {
+    repeated = {
         chunk.path_in_schema.split(".")[0]
         for chunk in _chunks(file)
         if chunk.physical_type == "BYTE_ARRAY"
         and chunk.has_dictionary_page
         and chunk.num_values * chunk.total_uncompressed_size > BATCH_BYTES
     }
-    return [field.name for field in file.schema_arrow if field.name.split(".")[0] in found]
+    return [field.name for field in file.schema_arrow if field.name.split(".")[0] in repeated]
 
 
 def _chunks(file: pq.ParquetFile) -> Iterator[Any]:
@@ -104,45 +104,45 @@ def _dictionaries(
     """The columns, texts as numbers into their dictionary."""
     import pyarrow.parquet as pq
 
-    kinds = {field.name: _is_bytes(field.type) for field in file.schema_arrow}
-    whole = [name for name in names if kinds[name]]
-    inner = [name for name in names if not kinds[name]]
-    for chosen, rows in ((whole, usual), (inner, FEW_ROWS)):
-        if chosen:
-            with pq.ParquetFile(plain, read_dictionary=whole) as again:
-                yield from again.iter_batches(batch_size=rows, columns=chosen)
+    is_text = {field.name: _is_bytes(field.type) for field in file.schema_arrow}
+    text_columns = [name for name in names if is_text[name]]
+    nested_columns = [name for name in names if not is_text[name]]
+    for columns, rows in ((text_columns, usual), (nested_columns, FEW_ROWS)):
+        if columns:
+            with pq.ParquetFile(plain, read_dictionary=text_columns) as file_again:
+                yield from file_again.iter_batches(batch_size=rows, columns=columns)
 
 
-def _bytes_of(path: Path, batch: pa.RecordBatch) -> int:
+def _batch_bytes(path: Path, batch: pa.RecordBatch) -> int:
     """What the batch takes once it is written out; refuses a cell that is too long."""
     total = 0
     for name, values in zip(batch.schema.names, batch.columns, strict=True):
-        longest, size = _measured(values)
+        longest, size = _text_bytes(values)
         check_row(f"{path}, column {name!r}", longest)
         total += size
     return total
 
 
-def _measured(values: pa.Array) -> tuple[int, int]:
+def _text_bytes(values: pa.Array) -> tuple[int, int]:
     """The bytes of the longest text within, and of all of them."""
     type_ = values.type
     if pa.types.is_dictionary(type_):
         if not _is_bytes(type_.value_type) or not len(values.dictionary):
             return 0, int(values.nbytes)
         lengths = pc.fill_null(pc.binary_length(values.dictionary), 0).to_numpy()
-        taken = lengths[values.indices.drop_null().to_numpy()].astype(np.int64)
-        return int(taken.max(initial=0)), int(taken.sum())
+        used_lengths = lengths[values.indices.drop_null().to_numpy()].astype(np.int64)
+        return int(used_lengths.max(initial=0)), int(used_lengths.sum())
     if pa.types.is_struct(type_):
-        inner = [_measured(values.field(at)) for at in range(type_.num_fields)]
+        inner = [_text_bytes(values.field(at)) for at in range(type_.num_fields)]
     elif pa.types.is_map(type_):
-        inner = [_measured(values.keys), _measured(values.items)]
+        inner = [_text_bytes(values.keys), _text_bytes(values.items)]
     elif pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        inner = [_measured(values.flatten())]
+        inner = [_text_bytes(values.flatten())]
     elif _is_bytes(type_):
         return int(pc.max(pc.binary_length(values)).as_py() or 0), int(values.nbytes)
     else:
         return 0, int(values.nbytes)
-    return max((longest for longest, _ in inner), default=0), sum(held for _, held in inner)
+    return max((longest for longest, _ in inner), default=0), sum(size for _, size in inner)
 
 
 def _is_bytes(type_: pa.DataType) -> bool:
@@ -158,9 +158,9 @@ def read_parquet(path: Path, encoding: str | None) -> Iterator[Batch]:
     """Rows of a Parquet file; ``encoding`` does not apply, as Parquet holds UTF-8."""
     import pyarrow.parquet as pq
 
-    with reading(path):
+    with read_errors(path):
         try:
-            plain = unpacked(path, ".parquet")
+            plain = unpack(path, ".parquet")
             with pq.ParquetFile(plain) as file:
                 check_footer(path, file)
                 rows = rows_at_once(path, plain, file)
@@ -182,15 +182,15 @@ def read_parquet(path: Path, encoding: str | None) -> Iterator[Batch]:
 def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
     """An Arrow table of any types, as strings; lists, objects and bytes are nested columns."""
     columns: dict[str, pa.Array] = {}
-    kinds: dict[str, set[Kind]] = {}
+    column_types: dict[str, set[ColumnType]] = {}
     for name in table.column_names:
         values = table[name].combine_chunks()
         if isinstance(values.type, pa.BaseExtensionType):
             values = values.storage
-        kind = _kind(values.type)
-        kinds[name] = {kind}
+        column_type = _column_type(values.type)
+        column_types[name] = {column_type}
         try:
-            columns[name] = _spelled(values, kind)
+            columns[name] = _as_strings(values, column_type)
             # A damaged file may hold offsets beyond its data, which end the process when they are
             # read.
             columns[name].validate(full=True)
@@ -202,7 +202,7 @@ def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
                 None,
                 "Write the column again, as texts or numbers, or leave it out.",
             ) from error
-    return Batch(columns, kinds)
+    return Batch(columns, column_types)
 
 
 def with_list_names(table: pa.Table, names: Mapping[str, Sequence[str]]) -> pa.Table:
@@ -214,8 +214,8 @@ def with_list_names(table: pa.Table, names: Mapping[str, Sequence[str]]) -> pa.T
             None if cell is None else [spelled.get(number) for number in cell]
             for cell in table[column].to_pylist()
         ]
-        made = pa.array(cells, pa.list_(pa.string()))
-        table = table.set_column(table.column_names.index(column), column, made)
+        named_lists = pa.array(cells, pa.list_(pa.string()))
+        table = table.set_column(table.column_names.index(column), column, named_lists)
     return table
 
 
@@ -223,8 +223,8 @@ def _list_names(schema: pa.Schema) -> dict[str, list[str]]:
     """The names of the numbers in columns of lists, where ``datasets`` wrote the file: it keeps
     them beside the columns."""
     try:
-        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = told["info"]["features"]
+        hub_metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = hub_metadata["info"]["features"]
         inner = {
             column: feature["feature"]
             for column, feature in features.items()
@@ -239,9 +239,9 @@ def _list_names(schema: pa.Schema) -> dict[str, list[str]]:
         return {}
 
 
-def _kind(type: pa.DataType) -> Kind:
+def _column_type(type: pa.DataType) -> ColumnType:
     if pa.types.is_dictionary(type):
-        return _kind(type.value_type)
+        return _column_type(type.value_type)
     if pa.types.is_boolean(type):
         return "boolean"
     if pa.types.is_integer(type):
@@ -257,10 +257,10 @@ def _kind(type: pa.DataType) -> Kind:
     return "nested" if nested else "text"
 
 
-def _spelled(values: pa.Array, kind: Kind) -> pa.Array:
+def _as_strings(values: pa.Array, column_type: ColumnType) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.nulls(0, pa.string())
-    if kind == "nested":
+    if column_type == "nested":
         # Lists and objects as JSON; bytes, dates inside and the like have no such form: null.
         try:
             written = [None if v is None else write_json_cell(v) for v in values.to_pylist()]

@@ -17,35 +17,35 @@ from typing import BinaryIO, NoReturn, TextIO, cast
 
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
-from holdfast.data.limits import check_row, check_unpacked, limits
-from holdfast.data.raw import reading
+from holdfast.data.limits import check_row, check_unpacked, current_limits
+from holdfast.data.raw import read_errors
 from holdfast.data.scratch import scratch_file
 
 _SAMPLE_BYTES = 100_000
 CONTEXT = 15
 # Of the letters: French has accents on four in a hundred, Polish on eight, English on hardly one.
-PLAIN = 0.03
+MAX_ACCENTED_SHARE = 0.03
 
 
 def refuse_encoding(path: Path, encoding: str | None, error: UnicodeError) -> NoReturn:
     """Raise what the user needs: the first bad line, and the encoding that would read it."""
     if encoding is not None:
-        refused = None
+        refused_bytes = None
         if isinstance(error, UnicodeDecodeError):
             # The bytes that a decoder refused, between those beside them.
-            refused = error.object[max(0, error.start - CONTEXT) : error.end + CONTEXT]
+            refused_bytes = error.object[max(0, error.start - CONTEXT) : error.end + CONTEXT]
         raise DataError(
             str(path),
             f"is not in {encoding}: {getattr(error, 'reason', error)}",
-            refused,
+            refused_bytes,
             "Leave data.encoding out to have the encoding named.",
         ) from error
-    number, line, before, sample = _odd_lines(path)
+    number, line, before, sample = _undecodable_lines(path)
     likely = likely_encodings(sample)
     hint = _hint(line, likely) if likely else "Save it as UTF-8, or name its encoding"
     example = likely[0] if likely else "…"
     # The bytes about the first odd ones.
-    start, end = _first_odd(line)
+    start, end = _first_undecodable(line)
     shown = " ".join(f"0x{byte:02X}" for byte in line[start:end])
     raise DataError(
         f"{path}, line {number}",
@@ -56,7 +56,7 @@ def refuse_encoding(path: Path, encoding: str | None, error: UnicodeError) -> No
     ) from error
 
 
-def _first_odd(line: bytes) -> tuple[int, int]:
+def _first_undecodable(line: bytes) -> tuple[int, int]:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -75,23 +75,23 @@ def likely_encodings(sample: bytes) -> list[str]:
 
     By charset-normalizer; where Windows-1252 reads the sample to the same text as its first choice,
     or where there are too few odd bytes to tell (fewer than 20, and not in runs), Windows-1252 is
-    named alone, the commonest by far. It is named first where it reads words as words and the first
-    choice is hardly used any more, or hardly a letter is odd, as in English with curved quotation
-    marks.
+    named alone, the most frequent by far. It is named first where it reads words as words and the
+    first choice is hardly used any more, or hardly a letter is odd, as in English with curved
+    quotation marks.
     """
     import charset_normalizer
 
-    found = list(charset_normalizer.from_bytes(sample))
+    matches = list(charset_normalizer.from_bytes(sample))
     western = _decode(sample, "cp1252")
-    if western is not None and (_few_and_single(sample) or (found and str(found[0]) == western)):
+    if western is not None and (_few_and_single(sample) or (matches and str(matches[0]) == western)):
         return ["cp1252"]
-    names = [match.encoding for match in found[:3]]
+    names = [match.encoding for match in matches[:3]]
     if western is None or not names or not _reads_words(western):
         return names
     letters = [letter for letter in western if letter.isalpha()]
-    odd = sum(not letter.isascii() for letter in letters)
+    accented = sum(not letter.isascii() for letter in letters)
     # Next to all letters are without accents.
-    plain = len(letters) > 0 and odd <= PLAIN * len(letters)
+    plain = len(letters) > 0 and accented <= MAX_ACCENTED_SHARE * len(letters)
     if plain or names[0].startswith(("mac", "iso8859", "cp8")):
         names = ["cp1252", *(name for name in names if name != "cp1252")][:3]
     return names
@@ -100,19 +100,19 @@ def likely_encodings(sample: bytes) -> list[str]:
 def _reads_words(text: str) -> bool:
     """Whether no odd sign after a small letter is a capital or stands between two letters and is
     none."""
-    for before, odd, after in zip(text, text[1:], text[2:], strict=False):
-        if not odd.isascii() and before.islower():
-            inside = not odd.isalpha() and odd not in "’­" and after.isalpha()
-            if odd.isupper() or inside:
+    for before, letter, after in zip(text, text[1:], text[2:], strict=False):
+        if not letter.isascii() and before.islower():
+            inside = not letter.isalpha() and letter not in "’­" and after.isalpha()
+            if letter.isupper() or inside:
                 return False
     return True
 
 
 def _few_and_single(sample: bytes) -> bool:
     # In western text letters with accents stand alone; other scripts are runs of such bytes.
-    odd = [position for position, byte in enumerate(sample) if byte > 127]
-    runs = sum(1 for a, b in itertools.pairwise(odd) if b == a + 1)
-    return len(odd) < 20 and runs * 4 <= len(odd)
+    high_bytes = [position for position, byte in enumerate(sample) if byte > 127]
+    runs = sum(1 for a, b in itertools.pairwise(high_bytes) if b == a + 1)
+    return len(high_bytes) < 20 and runs * 4 <= len(high_bytes)
 
 
 def _decode(sample: bytes, encoding: str) -> str | None:
@@ -122,21 +122,21 @@ def _decode(sample: bytes, encoding: str) -> str | None:
         return None
 
 
-def _odd_lines(path: Path) -> tuple[int, bytes, int, bytes]:
+def _undecodable_lines(path: Path) -> tuple[int, bytes, int, bytes]:
     """The number and bytes of the first line that is not UTF-8, the bytes before it in the file,
     and a sample of such lines."""
     first: tuple[int, bytes, int] = (1, b"", 0)
     sample, before = b"", 0
     with open_bytes(path) as stream:
         # Bounded: a file without a line end would be one line.
-        lines = iter(lambda: stream.readline(limits().cell), b"")
+        lines = iter(lambda: stream.readline(current_limits().cell), b"")
         for number, line in enumerate(lines, 1):
             if _decode(line, "utf-8") is None:
                 first = first if first[1] else (number, line, before)
                 # Of a long line so much, from just before its first odd byte, as makes a sample.
-                about = max(0, _first_odd(line)[0] - CONTEXT)
-                whole = len(line) < _SAMPLE_BYTES
-                sample += line if whole else line[about : about + _SAMPLE_BYTES]
+                about = max(0, _first_undecodable(line)[0] - CONTEXT)
+                fits = len(line) < _SAMPLE_BYTES
+                sample += line if fits else line[about : about + _SAMPLE_BYTES]
             before += len(line)
             if len(sample) > _SAMPLE_BYTES:
                 break
@@ -150,7 +150,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_FOREIGN = (
+_FOREIGN_FORMATS = (
     (b"\x1f\x8b", "gzip-compressed", "Name it with .gz at the end."),
     (
         b"PK\x03\x04",
@@ -201,20 +201,20 @@ def open_bytes(path: Path) -> BinaryIO:
 
     Raises ``DataError``, while it is read, where it unpacks to more than ``data.limits`` allow.
     """
-    if not is_packed(path):
+    if not is_gzipped(path):
         return cast(BinaryIO, path.open("rb"))
     return cast(BinaryIO, io.BufferedReader(_Unpacked(path), 1 << 16))
 
 
-def is_packed(path: Path) -> bool:
+def is_gzipped(path: Path) -> bool:
     """Whether the name says that the file is compressed with gzip (``.gz``)."""
     return path.suffix.lower() == ".gz"
 
 
-def unpacked(path: Path, suffix: str) -> Path:
+def unpack(path: Path, suffix: str) -> Path:
     """The file itself; or, for one that ends in ``.gz``, a copy of its content that can be read
     from any place."""
-    if not is_packed(path):
+    if not is_gzipped(path):
         return path
     plain = scratch_file("unpacked", suffix)
     with open_bytes(path) as packed, disk_errors(plain), plain.open("wb") as target:
@@ -233,7 +233,7 @@ def open_lines(
     refused with the name of the encoding that it seems to be in. A NUL is refused with its line,
     and so is a line that is longer than ``data.limits.cell_mb``.
     """
-    with reading(path), open_text(path, encoding) as stream:
+    with read_errors(path), open_text(path, encoding) as stream:
         try:
             yield _pieces(path, stream) if pieces else _lines(path, stream)
         except UnicodeError as error:
@@ -247,9 +247,9 @@ def open_text(path: Path, encoding: str | None) -> Iterator[TextIO]:
     with open_bytes(path) as stream:
         # The longest mark that is looked for.
         head = stream.read(4)
-        for magic, what, remedy in _FOREIGN:
+        for magic, format_name, remedy in _FOREIGN_FORMATS:
             if head.startswith(magic):
-                raise DataError(str(path), f"is {what}, not text", None, remedy)
+                raise DataError(str(path), f"is {format_name}, not text", None, remedy)
         for mark, name in _MARKS if encoding is None else ():
             if head.startswith(mark):
                 raise DataError(
@@ -289,7 +289,7 @@ def find_codec(encoding: str | None) -> str:
     return "utf-8-sig" if name in ("utf-8", "utf-8-sig") else encoding
 
 
-def whole_lines(path: Path, pieces: Iterator[str]) -> Iterator[str]:
+def join_lines(path: Path, pieces: Iterator[str]) -> Iterator[str]:
     """Lines from the pieces that ``open_lines`` hands out; raises ``DataError`` for one longer than
     ``data.limits.cell_mb``."""
     parts: list[str] = []
@@ -304,7 +304,7 @@ def whole_lines(path: Path, pieces: Iterator[str]) -> Iterator[str]:
 
 
 def _lines(path: Path, stream: TextIO) -> Iterator[str]:
-    longest, number = limits().cell, 0
+    longest, number = current_limits().cell, 0
     # One more than may be: so a line shows that it is too long, and is never held whole.
     while line := stream.readline(longest + 1):
         number += 1

@@ -20,13 +20,13 @@ import pyarrow as pa
 
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
-from holdfast.data.cells import spell
+from holdfast.data.cells import cell_text
 from holdfast.data.limits import check_row, check_unpacked
-from holdfast.data.raw import Batch, Kind, batch_rows, check_header, filled
+from holdfast.data.raw import Batch, ColumnType, batch_rows, check_column_names, batched
 from holdfast.data.readers import READERS, Reader
-from holdfast.data.readers.text import unpacked
+from holdfast.data.readers.text import unpack
 
 if TYPE_CHECKING:
     from openpyxl import Workbook
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
 _LAST_ROW = 1_048_576
 # The container of ``.xls`` files, and of workbooks that a password protects.
 _OLE = b"\xd0\xcf\x11\xe0"
-_AGAIN = "Save it again as .xlsx, without a password, or export the sheet as CSV."
+_SAVE_AGAIN = "Save it again as .xlsx, without a password, or export the sheet as CSV."
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
-_KINDS: dict[type, Kind] = {bool: "boolean", int: "integer", float: "float"}
+_COLUMN_TYPES: dict[type, ColumnType] = {bool: "boolean", int: "integer", float: "float"}
 
 
 def read_xlsx(path: Path, encoding: str | None) -> Iterator[Batch]:
     """Rows of a workbook; ``encoding`` does not apply."""
-    with _opened(path) as book:
+    with _open_workbook(path) as book:
         sheet, rows = _first_sheet(path, book)
         names = _header(path, sheet, next(rows))
         yield Batch({name: pa.array([], pa.string()) for name in names})
         cells = _cells(path, sheet, rows, len(names))
-        for lot in filled(cells, lambda: batch_rows(len(names))):
+        for lot in batched(cells, lambda: batch_rows(len(names))):
             columns: dict[str, pa.Array] = {}
-            kinds: dict[str, set[Kind]] = {}
+            column_types: dict[str, set[ColumnType]] = {}
             for name, values in zip(names, zip(*lot, strict=True), strict=True):
-                kinds[name] = {_KINDS.get(type(v), "text") for v in values if v is not None}
-                columns[name] = pa.array([_spelled(value) for value in values], pa.string())
-            yield Batch(columns, kinds)
+                column_types[name] = {_COLUMN_TYPES.get(type(v), "text") for v in values if v is not None}
+                columns[name] = pa.array([_cell_text(value) for value in values], pa.string())
+            yield Batch(columns, column_types)
 
 
 def _cells(
@@ -80,7 +80,7 @@ def _cells(
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open_workbook(path: Path) -> Iterator[Any]:
     try:
         import openpyxl
     except ImportError:
@@ -90,14 +90,14 @@ def _opened(path: Path) -> Iterator[Any]:
             None,
             "pip install 'holdfast[excel]', or save the sheet as CSV.",
         ) from None
-    with unpacked(path, ".xlsx").open("rb") as stream, warnings.catch_warnings():
+    with unpack(path, ".xlsx").open("rb") as stream, warnings.catch_warnings():
         # It warns of what it does not read: charts, validation, styles.
         warnings.simplefilter("ignore")
         if stream.read(len(_OLE)) == _OLE:
             rule = "is an old Excel file, or one that a password protects"
-            raise DataError(str(path), rule, None, _AGAIN)
+            raise DataError(str(path), rule, None, _SAVE_AGAIN)
         stream.seek(0)
-        with door(str(path), DataError, "is not a readable Excel workbook", _AGAIN):
+        with reading_errors(str(path), DataError, "is not a readable Excel workbook", _SAVE_AGAIN):
             # The sizes that a ZIP states are the most that is ever read of it.
             with zipfile.ZipFile(stream) as parts:
                 unpacks = sum(part.file_size for part in parts.infolist())
@@ -140,7 +140,7 @@ def _header(path: Path, sheet: str, row: Sequence[object]) -> list[str]:
             f"column {names.index('') + 1}",
             "Give every column of the header a name.",
         )
-    check_header(f"{path}, sheet {sheet!r}", names)
+    check_column_names(f"{path}, sheet {sheet!r}", names)
     return names
 
 
@@ -150,17 +150,17 @@ def _refuse_below(path: Path, sheet: str, row: int) -> None:
             f"{path}, sheet {sheet!r}",
             f"goes on below row {_LAST_ROW:,}, the last of a sheet",
             None,
-            _AGAIN,
+            _SAVE_AGAIN,
         )
 
 
-def _spelled(value: object) -> str | None:
+def _cell_text(value: object) -> str | None:
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, str) and "_x" in value:
         # The format's own way to write a character that XML drops, a carriage return above all.
         return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value)
-    return spell(value)
+    return cell_text(value)
 
 
 def _is_blank(value: object) -> bool:

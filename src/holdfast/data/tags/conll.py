@@ -20,17 +20,17 @@ import pyarrow as pa
 from holdfast.core.errors import DataError
 from holdfast.data.cells import write_json_cell
 from holdfast.data.limits import check_row
-from holdfast.data.raw import Batch, Kind, Raw, filled, reading, source_path, store
-from holdfast.data.readers.text import is_packed, open_lines
+from holdfast.data.raw import Batch, ColumnType, Raw, batched, read_errors, source_path, store
+from holdfast.data.readers.text import is_gzipped, open_lines
 
 TOKENS, TAGS, LINE, DOCUMENT = "tokens", "tags", "line", "document"
 DOCSTART = "-DOCSTART-"
 SUFFIX = ".conll"
-MAYBE = (".txt", ".tsv")
+SHARED_SUFFIXES = (".txt", ".tsv")
 PREFIXED = re.compile(r"[BIESLU]-\S+")
 SPACES = re.compile(r"[ \t]+")
 # Lines of a text or a table that are looked at before it is taken for CoNLL.
-LOOKED_AT = 2000
+SAMPLED_LINES = 2000
 
 
 @dataclass(slots=True)
@@ -53,10 +53,10 @@ def is_conll_file(source: str | Path) -> bool:
 def may_be_conll(source: str | Path) -> bool:
     """Whether the source is a file of an ending that CoNLL shares with other formats."""
     path = source_path(source)
-    return path.is_file() and _bare_name(path).endswith(MAYBE)
+    return path.is_file() and _bare_name(path).endswith(SHARED_SUFFIXES)
 
 
-def looks_like_conll(source: str | Path, encoding: str | None = None) -> bool:
+def has_conll_content(source: str | Path, encoding: str | None = None) -> bool:
     """Whether a ``.txt`` or ``.tsv`` begins with words and tags such as ``B-PER`` beside ``O``, in
     as many columns each. Prose, a table with a header and tags without prefixes are none."""
     if not may_be_conll(source):
@@ -65,8 +65,8 @@ def looks_like_conll(source: str | Path, encoding: str | None = None) -> bool:
     widths: set[int] = set()
     try:
         with open_lines(source_path(source), encoding) as lines:
-            for _, line in zip(range(LOOKED_AT), lines, strict=False):
-                cells = _parted(line)
+            for _, line in zip(range(SAMPLED_LINES), lines, strict=False):
+                cells = _split_columns(line)
                 if not cells or cells[0] == DOCSTART or cells[0] == "#":
                     continue
                 widths.add(len(cells))
@@ -86,7 +86,7 @@ def holds_sentences(source: str | Path, encoding: str | None = None) -> bool:
     if not may_be_conll(source) or not _bare_name(source_path(source)).endswith(".txt"):
         return False
     with open_lines(source_path(source), encoding) as lines:
-        looked = (_parted(line) for _, line in zip(range(LOOKED_AT), lines, strict=False))
+        looked = (_split_columns(line) for _, line in zip(range(SAMPLED_LINES), lines, strict=False))
         widths = {len(cells) for cells in looked if cells and cells[0] != DOCSTART}
     return len(widths) > 1
 
@@ -102,8 +102,8 @@ def read_sentences(source: str | Path, encoding: str | None) -> Raw:
             words = line.split()
             yield write_json_cell(words) if words else None, len(line)
 
-    with reading(path), open_lines(path, encoding) as lines:
-        return store(map(sentence_rows, filled(sentences(lines))), str(path))
+    with read_errors(path), open_lines(path, encoding) as lines:
+        return store(map(sentence_rows, batched(sentences(lines))), str(path))
 
 
 def sentence_rows(words: Sequence[str | None]) -> Batch:
@@ -116,8 +116,8 @@ def read_conll(source: str | Path, encoding: str | None) -> Raw:
     ``column_2`` … for those between, ``line`` of the first word, and ``document`` where the file
     has ``-DOCSTART-``. A file of one column has no ``tags``."""
     path = source_path(source)
-    with reading(path), open_lines(path, encoding) as lines:
-        raw = store(map(_batch, filled(_sentences(path, lines))), str(path))
+    with read_errors(path), open_lines(path, encoding) as lines:
+        raw = store(map(_batch, batched(_sentences(path, lines))), str(path))
     if not len(raw):
         raise DataError(str(path), "holds no words", None, "It needs a word and its tag a line.")
     return raw
@@ -125,7 +125,7 @@ def read_conll(source: str | Path, encoding: str | None) -> Raw:
 
 def _bare_name(path: Path) -> str:
     name = path.name.lower()
-    return name.removesuffix(".gz") if is_packed(path) else name
+    return name.removesuffix(".gz") if is_gzipped(path) else name
 
 
 def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, int]]:
@@ -145,7 +145,7 @@ def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, in
         # One separator a file: a word may hold a space where tabs part the columns.
         if tabs is None or not width:
             tabs = "\t" in content
-        cells = content.split("\t") if tabs else _parted(content)
+        cells = content.split("\t") if tabs else _split_columns(content)
         comment = sentence is None and content.startswith("#")
         if comment and len(cells) != width:
             # The first line with words is not known yet, or it has other columns than this one.
@@ -170,25 +170,25 @@ def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, in
         yield sentence, sentence.size
 
 
-def _parted(line: str) -> list[str]:
+def _split_columns(line: str) -> list[str]:
     """The columns between tabs and spaces; a space that does not break belongs to its word."""
     return [cell for cell in SPACES.split(line.rstrip("\r\n")) if cell]
 
 
-def _batch(held: list[_Sentence]) -> Batch:
+def _batch(sentences: list[_Sentence]) -> Batch:
     columns: dict[str, pa.Array] = {}
-    kinds: dict[str, set[Kind]] = {}
-    width = len(held[0].words[0])
+    column_types: dict[str, set[ColumnType]] = {}
+    width = len(sentences[0].words[0])
     # Words alone, without tags, are what ``predict`` may be given.
     between = [(place, f"column_{place + 1}") for place in range(1, width - 1)]
     named = [(0, TOKENS), *([(width - 1, TAGS)] if width > 1 else []), *between]
     for place, name in named:
-        cells = [write_json_cell([word[place] for word in sentence.words]) for sentence in held]
-        columns[name], kinds[name] = pa.array(cells, pa.string()), {"nested"}
+        cells = [write_json_cell([word[place] for word in sentence.words]) for sentence in sentences]
+        columns[name], column_types[name] = pa.array(cells, pa.string()), {"nested"}
     # Tags are judged once all are known; the line is needed to say where one is wrong.
-    columns[LINE] = pa.array([str(sentence.line) for sentence in held], pa.string())
-    kinds[LINE] = {"integer"}
-    if any(sentence.document for sentence in held):
-        columns[DOCUMENT] = pa.array([str(sentence.document) for sentence in held], pa.string())
-        kinds[DOCUMENT] = {"integer"}
-    return Batch(columns, kinds)
+    columns[LINE] = pa.array([str(sentence.line) for sentence in sentences], pa.string())
+    column_types[LINE] = {"integer"}
+    if any(sentence.document for sentence in sentences):
+        columns[DOCUMENT] = pa.array([str(sentence.document) for sentence in sentences], pa.string())
+        column_types[DOCUMENT] = {"integer"}
+    return Batch(columns, column_types)

@@ -8,7 +8,7 @@
 | ``plain`` | a run of one tag | none |
 
 A word outside of every entity is ``O``; BILOU writes ``L-`` for ``E-`` and ``U-`` for ``S-``. Where
-there is one type only, its name may be missing: ``B``, ``I`` and ``O`` (see ``are_bare``).
+there is one type only, its name may be missing: ``B``, ``I`` and ``O`` (see ``are_untyped``).
 Source: Ramshaw and Marcus 1995 (cmp-lg/9505040), Ratinov and Roth 2009 for BILOU.
 """
 
@@ -22,9 +22,9 @@ Scheme = Literal["IOB1", "IOB2", "BIOES", "plain"]
 OUTSIDE = "O"
 MARKS = "BIESLU"
 # Of two names, the one that the rules below are written in.
-SAME = {"L": "E", "U": "S"}
+CANONICAL_LETTER = {"L": "E", "U": "S"}
 # The type of entities whose tags name none, as seqeval calls it.
-NAMELESS = "_"
+UNTYPED = "_"
 
 
 class TagParts(NamedTuple):
@@ -36,7 +36,7 @@ class TagParts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Break:
+class SchemeBreak:
     """A tag that its scheme does not allow after ``before``, in the sentence at ``row`` (a place in
     the list), at the word ``word``; ``better`` is what would be right."""
 
@@ -48,25 +48,25 @@ class Break:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundScheme:
+class DetectedScheme:
     """The scheme that fits best, and the words that break it."""
 
     scheme: Scheme
-    breaks: tuple[Break, ...] = ()
+    breaks: tuple[SchemeBreak, ...] = ()
 
 
-def are_bare(tags: Collection[str]) -> bool:
+def are_untyped(tags: Collection[str]) -> bool:
     """Whether these, all tags of a set, are marks of one type that has no name. ``B`` and ``O`` are
     among them then: ``U`` and ``L`` may as well be of upper and lower case, ``S`` a noun.
 
     >>> are_bare(["O", "B", "I"]), are_bare(["O", "U", "L"]), are_bare(["O", "B", "V"])
     (True, False, False)
     """
-    found = set(tags)
-    return {OUTSIDE, "B"} <= found <= {OUTSIDE, *MARKS}
+    distinct = set(tags)
+    return {OUTSIDE, "B"} <= distinct <= {OUTSIDE, *MARKS}
 
 
-def mark_of(tag: str, bare: bool = False) -> TagParts:
+def parse_tag(tag: str, bare: bool = False) -> TagParts:
     """The parts of a tag; ``bare`` says that a letter alone is a mark.
 
     >>> mark_of("B-PER"), mark_of("L-LOC"), mark_of("O"), mark_of("NOUN")
@@ -76,62 +76,62 @@ Mark(letter='', entity='NOUN'))
     if tag == OUTSIDE:
         return TagParts("", "")
     if bare and tag in set(MARKS):
-        return TagParts(SAME.get(tag, tag), NAMELESS)
+        return TagParts(CANONICAL_LETTER.get(tag, tag), UNTYPED)
     if len(tag) > 2 and tag[1] == "-" and tag[0] in MARKS:
-        return TagParts(SAME.get(tag[0], tag[0]), tag[2:])
+        return TagParts(CANONICAL_LETTER.get(tag[0], tag[0]), tag[2:])
     return TagParts("", tag)
 
 
 def entity_types(tags: Iterable[str], bare: bool = False) -> tuple[str, ...]:
     """The types of entities that tags name, sorted."""
-    return tuple(sorted({mark_of(tag, bare).entity for tag in tags} - {""}))
+    return tuple(sorted({parse_tag(tag, bare).entity for tag in tags} - {""}))
 
 
-def order_of_tags(tags: Iterable[str]) -> tuple[str, ...]:
+def tag_order(tags: Iterable[str]) -> tuple[str, ...]:
     """The tags as classes: ``O`` first, then type by type, B, I, E, S. A type has every mark that
     any type has: a scheme is whole, and other rows may hold what these do not."""
-    found = set(tags)
-    if are_bare(found):
-        return tuple(sorted(found, key=(OUTSIDE + MARKS).index))
-    marks = {tag[0] for tag in found if mark_of(tag).letter}
-    plain = {tag for tag in found if tag != OUTSIDE and not mark_of(tag).letter}
-    made = [OUTSIDE] if OUTSIDE in found else []
+    distinct = set(tags)
+    if are_untyped(distinct):
+        return tuple(sorted(distinct, key=(OUTSIDE + MARKS).index))
+    marks = {tag[0] for tag in distinct if parse_tag(tag).letter}
+    plain = {tag for tag in distinct if tag != OUTSIDE and not parse_tag(tag).letter}
+    ordered = [OUTSIDE] if OUTSIDE in distinct else []
     if marks:
-        types = entity_types(found - plain)
+        types = entity_types(distinct - plain)
         order = sorted(marks, key=MARKS.index)
-        made += [f"{letter}-{entity}" for entity in types for letter in order]
-    return (*made, *sorted(plain))
+        ordered += [f"{letter}-{entity}" for entity in types for letter in order]
+    return (*ordered, *sorted(plain))
 
 
-def find_scheme(sentences: Sequence[Sequence[str]]) -> FoundScheme:
+def detect_scheme(sentences: Sequence[Sequence[str]]) -> DetectedScheme:
     """The scheme of sentences of tags. Marks beside tags without any are breaks of the marked
     scheme; where IOB1 and IOB2 are both broken, the one with fewer breaks is meant."""
     tags = {tag for sentence in sentences for tag in sentence}
-    bare = are_bare(tags)
-    kinds = {tag: mark_of(tag, bare) for tag in tags}
-    letters = {mark.letter for tag, mark in kinds.items() if tag != OUTSIDE}
+    bare = are_untyped(tags)
+    parts_of_tag = {tag: parse_tag(tag, bare) for tag in tags}
+    letters = {mark.letter for tag, mark in parts_of_tag.items() if tag != OUTSIDE}
     # Without a single mark no tag can break a scheme.
     if letters <= {""}:
-        return FoundScheme("plain")
+        return DetectedScheme("plain")
     schemes: tuple[Scheme, ...] = ("BIOES",) if letters & {"E", "S"} else ("IOB2", "IOB1")
-    found = [FoundScheme(one, tuple(_breaks(sentences, kinds, one))) for one in schemes]
+    candidates = [DetectedScheme(one, tuple(_breaks(sentences, parts_of_tag, one))) for one in schemes]
     # A wrong tag breaks the scheme that is meant once, the other one nearly everywhere.
-    return min(found, key=lambda one: len(one.breaks))
+    return min(candidates, key=lambda one: len(one.breaks))
 
 
 def _breaks(
-    sentences: Sequence[Sequence[str]], kinds: dict[str, TagParts], scheme: Scheme
-) -> Iterator[Break]:
+    sentences: Sequence[Sequence[str]], parts_of_tag: dict[str, TagParts], scheme: Scheme
+) -> Iterator[SchemeBreak]:
     for row, sentence in enumerate(sentences):
         before, last = OUTSIDE, TagParts("", "")
         for word, tag in enumerate(sentence):
-            now = kinds[tag]
+            now = parts_of_tag[tag]
             better = _better(now, last, tag, scheme)
             if better is not None:
-                yield Break(row, word, tag, before, better)
+                yield SchemeBreak(row, word, tag, before, better)
             before, last = tag, now
         if scheme == "BIOES" and last.letter in ("B", "I"):
-            yield Break(row, len(sentence), "the end", before, _closing(last))
+            yield SchemeBreak(row, len(sentence), "the end", before, _closing(last))
 
 
 def _better(now: TagParts, last: TagParts, tag: str, scheme: Scheme) -> str | None:
@@ -156,4 +156,4 @@ def _closing(last: TagParts) -> str:
 
 
 def _tag(letter: str, mark: TagParts) -> str:
-    return letter if mark.entity == NAMELESS else f"{letter}-{mark.entity}"
+    return letter if mark.entity == UNTYPED else f"{letter}-{mark.entity}"

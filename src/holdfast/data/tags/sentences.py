@@ -14,40 +14,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from holdfast.core.decisions import notify, recorded
-from holdfast.core.discovery import nearest
+from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Floats, Ints
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell
 from holdfast.data.clean import Tally, has_no_group, row_schema
-from holdfast.data.columns.profile import listed
-from holdfast.data.columns.roles import check_column, check_present, refuse_twice, usual_names
-from holdfast.data.labels.bins import strata_like
-from holdfast.data.labels.classes import refuse_unknown
+from holdfast.data.columns.profile import split_names
+from holdfast.data.columns.roles import check_column, check_present, refuse_two_roles, usual_names
+from holdfast.data.labels.bins import label_set_strata_like
+from holdfast.data.labels.classes import unknown_label_error
 from holdfast.data.limits import check_classes
-from holdfast.data.load import PLAIN, read_rows, read_table
-from holdfast.data.options import Labels, RowOptions
+from holdfast.data.load import DEFAULT_OPTIONS, read_rows, read_table
+from holdfast.data.options import LabelSpelling, RowOptions
 from holdfast.data.raw import BATCH_ROWS, Raw
 from holdfast.data.scratch import write_batches
-from holdfast.data.source import read_first, read_source
+from holdfast.data.source import read_first_batch, read_source
 from holdfast.data.table import Columns, Table
 from holdfast.data.tags.conll import (
     DOCUMENT,
     LINE,
     is_conll_file,
-    looks_like_conll,
+    has_conll_content,
     may_be_conll,
     read_conll,
 )
 from holdfast.data.tags.scheme import (
-    NAMELESS,
-    Break,
-    FoundScheme,
-    are_bare,
+    UNTYPED,
+    SchemeBreak,
+    DetectedScheme,
+    are_untyped,
     entity_types,
-    find_scheme,
-    order_of_tags,
+    detect_scheme,
+    tag_order,
 )
 from holdfast.data.texts.general import normal_text
 
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 
 TOKEN_NAMES = ("tokens", "words", "token", "word")
-TAG_NAMES = listed(
+TAG_NAMES = split_names(
     """
     ner_tags tags ner labels entities entity_tags pos_tags chunk_tags label
     """
@@ -88,11 +88,11 @@ def read_tagged(
     if may_be_conll(source):
         bare = str(source).lower().removesuffix(".gz")
         # A .tsv may be a table with a header; its first lines tell, then its names.
-        if bare.endswith(".txt") or looks_like_conll(source, encoding):
+        if bare.endswith(".txt") or has_conll_content(source, encoding):
             return read_conll(source, encoding)
-        if not usual_names(read_first(source, encoding, None).names, TOKEN_NAMES):
+        if not usual_names(read_first_batch(source, encoding, None).names, TOKEN_NAMES):
             return read_conll(source, encoding)
-    return (read_first if first else read_source)(source, encoding, config)
+    return (read_first_batch if first else read_source)(source, encoding, config)
 
 
 def tagged_shape(
@@ -128,9 +128,9 @@ def choose_tagged(raw: Raw, options: RowOptions) -> Columns:
     if text and len(text) > 1:
         rule = "names one column of lists of words for this task"
         raise DataError("--text", rule, ", ".join(text), "Name one.")
-    words = text[0] if text else _chosen(raw, "text", TOKEN_NAMES)
+    words = text[0] if text else _choose_usual_column(raw, "text", TOKEN_NAMES)
     if tags is None and (options.need_label or usual_names(raw.names, TAG_NAMES)):
-        tags = _chosen(raw, "label", TAG_NAMES)
+        tags = _choose_usual_column(raw, "label", TAG_NAMES)
     if not options.need_label and tags not in raw.names:
         tags = None
     for name in (words, tags):
@@ -138,16 +138,16 @@ def choose_tagged(raw: Raw, options: RowOptions) -> Columns:
             check_present(raw, name)
     if options.group is not None:
         check_column(raw, options.group)
-    refuse_twice([words, tags, options.group], "--text, --label and --group")
+    refuse_two_roles([words, tags, options.group], "--text, --label and --group")
     return Columns((words,), tags, options.group, label_kind="several")
 
 
-def load_tagged(source: str, options: RowOptions = PLAIN) -> Table:
+def load_tagged(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     """The sentences of a source with their tags.
 
     Columns of the table: ``row``; ``text``, the words joined by spaces, by which copies are found;
     ``tokens``, a list of words; ``tags``, a list of indices into ``names``; ``label``, the stratum
-    of the division: the set of entity types; ``group``, where it is given. The ``classes`` of the
+    of the split: the set of entity types; ``group``, where it is given. The ``classes`` of the
     options are the tags of a run, in the order of its outputs.
 
     Raises ``DataError``: a row has not as many tags as words, a tag is unknown or breaks the scheme
@@ -156,71 +156,71 @@ def load_tagged(source: str, options: RowOptions = PLAIN) -> Table:
     raw = read_rows(source, options, "words and tags", read_tagged)
     like = options.like
     given = tuple(options.classes) if options.classes else like.names if like else None
-    with recorded() as log:
+    with record_decisions() as log:
         columns = choose_tagged(raw, options)
-        found = _gather(raw, columns)
-        if not found.rows:
+        gathered = _gather(raw, columns)
+        if not gathered.rows:
             remedy = "Name the columns that hold them."
             raise DataError(raw.source, "has no row with words and tags", None, remedy)
-        known = _names(raw, columns, found, given, options.labels)
-        types = [entity_types(tags, are_bare(known)) for tags in found.tags]
-        units = np.unique(found.units, return_inverse=True)[1]
-        classes, places = strata_like(types, units, None if like is None else like.classes)
-        _notice_left_out(columns, found, len(raw))
+        known = _tag_names(raw, columns, gathered, given, options.labels)
+        types = [entity_types(tags, are_untyped(known)) for tags in gathered.tags]
+        units = np.unique(gathered.units, return_inverse=True)[1]
+        classes, places = label_set_strata_like(types, units, None if like is None else like.classes)
+        _report_left_out(columns, gathered, len(raw))
         if given is None:
-            _notice_few(found, known)
-            _notice_documents(raw, columns)
-    rows = _write(raw, columns, found, known, places)
+            _report_rare_types(gathered, known)
+            _report_documents(raw, columns)
+    rows = _write(raw, columns, gathered, known, places)
     return read_table(raw, rows, classes, columns, log, names=known)
 
 
-def untagged(raw: Raw, columns: Columns) -> Table:
+def untagged_table(raw: Raw, columns: Columns) -> Table:
     """The sentences to be predicted: as ``load_tagged``, without tags. A row without words is not
     among them."""
     plain = replace(columns, label=None, group=None)
-    found = _gather(raw, plain)
-    rows = _write(raw, plain, found, (), np.zeros(len(found.rows)))
+    gathered = _gather(raw, plain)
+    rows = _write(raw, plain, gathered, (), np.zeros(len(gathered.rows)))
     return Table(rows, (), columns, raw.source, len(raw))
 
 
-def words_of(raw: Raw, name: str, row: int, cell: str | None) -> list[str] | None:
+def parse_words(raw: Raw, name: str, row: int, cell: str | None) -> list[str] | None:
     """The words of a cell; ``None`` where there are none.
 
     Raises ``DataError`` where it holds no list of texts.
     """
-    found = _list(raw, name, row, cell)
-    if not found:
+    words = _parse_list(raw, name, row, cell)
+    if not words:
         return None
-    for place, word in enumerate(found):
+    for place, word in enumerate(words):
         if not isinstance(word, str) or "\0" in word:
-            what, value = "is no text", word
+            rule, value = "is no text", word
             if isinstance(word, str):
-                what, value = "holds a NUL character, which no text has", None
+                rule, value = "holds a NUL character, which no text has", None
             remedy = "Words are texts; write numbers in quotation marks."
-            raise DataError(_place(raw, row, name, place), what, value, remedy)
-    return found
+            raise DataError(_place(raw, row, name, place), rule, value, remedy)
+    return words
 
 
-def _list(raw: Raw, name: str, row: int, cell: str | None) -> list[Any] | None:
+def _parse_list(raw: Raw, name: str, row: int, cell: str | None) -> list[Any] | None:
     if cell is None or not cell.strip():
         return None
-    found = _list_or_none(cell)
-    if found is None:
+    items = _list_or_none(cell)
+    if items is None:
         raise DataError(
             _place(raw, row, name),
             "holds no list",
             cell[:80],
             'Write a JSON list, ["Anna", "lives", …], or give a CoNLL file.',
         )
-    return found
+    return items
 
 
 def _list_or_none(cell: str | None) -> list[Any] | None:
     try:
-        found = read_json_cell(cell or "null")
+        value = read_json_cell(cell or "null")
     except ValueError:
         return None
-    return found if isinstance(found, list) else None
+    return value if isinstance(value, list) else None
 
 
 def _place(raw: Raw, row: int, name: str, word: int | None = None) -> str:
@@ -234,7 +234,7 @@ def _place(raw: Raw, row: int, name: str, word: int | None = None) -> str:
 def from_conll(raw: Raw) -> bool:
     """Whether these rows were read from a CoNLL file, whose columns have no names."""
     # A table may have a column of this name too.
-    return raw.kinds.get(LINE) == {"integer"} and (
+    return raw.column_types.get(LINE) == {"integer"} and (
         is_conll_file(raw.source) or may_be_conll(raw.source)
     )
 
@@ -257,27 +257,27 @@ def _blocks(raw: Raw, columns: Columns) -> Iterator[tuple[int, list[Any], list[A
 
 
 def _gather(raw: Raw, columns: Columns) -> _Gathered:
-    found = _Gathered()
+    gathered = _Gathered()
     for start, cells, marks, groups in _blocks(raw, columns):
         for row, (cell, mark, group) in enumerate(zip(cells, marks, groups, strict=True), start):
-            words = words_of(raw, columns.text[0], row, cell)
+            words = parse_words(raw, columns.text[0], row, cell)
             # White space has no piece: there would be nothing to read.
             if words is None or not any(map(str.strip, words)):
-                found.no_words.note(row)
+                gathered.no_words.add_row(row)
                 continue
             tags: list[str] = []
             if columns.label is not None:
-                given = _list(raw, columns.label, row, mark)
+                given = _parse_list(raw, columns.label, row, mark)
                 if not given:
-                    found.no_tags.note(row)
+                    gathered.no_tags.add_row(row)
                     continue
                 tags = _tags(raw, columns, row, words, given)
             if not all(map(str.strip, words)):
-                found.empty_words.note(row)
-            found.rows.append(row)
-            found.tags.append(tags)
-            found.units.append(hash(group if group is not None else normal_text(" ".join(words))))
-    return found
+                gathered.empty_words.add_row(row)
+            gathered.rows.append(row)
+            gathered.tags.append(tags)
+            gathered.units.append(hash(group if group is not None else normal_text(" ".join(words))))
+    return gathered
 
 
 def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any]) -> list[str]:
@@ -285,7 +285,7 @@ def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any
     if len(tags) != len(words):
         raise DataError(
             _place(raw, row, name),
-            f"has {counted(len(tags), 'tag')} for the {counted(len(words), 'word')} of "
+            f"has {count_phrase(len(tags), 'tag')} for the {count_phrase(len(words), 'word')} of "
             f"{columns.text[0]!r}",
             None,
             "Give each word one tag.",
@@ -307,17 +307,17 @@ def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any
     return [tag.strip() for tag in tags]
 
 
-def _names(
-    raw: Raw, columns: Columns, found: _Gathered, given: tuple[str, ...] | None, labels: Labels
+def _tag_names(
+    raw: Raw, columns: Columns, gathered: _Gathered, given: tuple[str, ...] | None, labels: LabelSpelling
 ) -> tuple[str, ...]:
-    counts = Counter(tag for tags in found.tags for tag in tags)
+    counts = Counter(tag for tags in gathered.tags for tag in tags)
     if given is not None:
         known = set(given)
         if unknown := next((tag for tag in counts if tag not in known), None):
-            at = next(i for i, tags in enumerate(found.tags) if unknown in tags)
-            word = found.tags[at].index(unknown)
-            where = _place(raw, found.rows[at], str(columns.label), word)
-            raise refuse_unknown(where, unknown, given)
+            at = next(i for i, tags in enumerate(gathered.tags) if unknown in tags)
+            word = gathered.tags[at].index(unknown)
+            where = _place(raw, gathered.rows[at], str(columns.label), word)
+            raise unknown_label_error(where, unknown, given)
         return given
     where = f"{raw.source}, column {columns.label!r}"
     if len(counts) < 2:
@@ -329,36 +329,36 @@ def _names(
         )
     # Each tag is an output of the network: a column of texts would make millions.
     check_classes(where, len(counts))
-    scheme = find_scheme(found.tags)
+    scheme = detect_scheme(gathered.tags)
     if scheme.breaks and labels != "exact":
-        raise _broken(raw, columns, found, scheme)
-    notify(_told(scheme, counts))
-    return order_of_tags(counts)
+        raise _broken_scheme_error(raw, columns, gathered, scheme)
+    notify(_scheme_decision(scheme, counts))
+    return tag_order(counts)
 
 
-def _broken(raw: Raw, columns: Columns, found: _Gathered, scheme: FoundScheme) -> DataError:
-    first: Break = scheme.breaks[0]
+def _broken_scheme_error(raw: Raw, columns: Columns, gathered: _Gathered, scheme: DetectedScheme) -> DataError:
+    first: SchemeBreak = scheme.breaks[0]
     more = f"; it is the first of {len(scheme.breaks)}" if len(scheme.breaks) > 1 else ""
-    end = first.word == len(found.tags[first.row])
+    end = first.word == len(gathered.tags[first.row])
     word = first.word - 1 if end else first.word
-    what = f"ends with {first.before}" if end else f"has {first.tag} after {first.before}"
+    violation = f"ends with {first.before}" if end else f"has {first.tag} after {first.before}"
     return DataError(
-        _place(raw, found.rows[first.row], str(columns.label), word),
-        f"{what}, which {scheme.scheme}, the scheme of the other tags, does not have{more}",
+        _place(raw, gathered.rows[first.row], str(columns.label), word),
+        f"{violation}, which {scheme.scheme}, the scheme of the other tags, does not have{more}",
         None,
         f"It should be {first.better}; or take the tags as they are, by the rules of conlleval, "
         "with --set data.labels=exact.",
     )
 
 
-def _told(scheme: FoundScheme, counts: Counter[str]) -> Decision:
-    types = entity_types(counts, are_bare(counts))
+def _scheme_decision(scheme: DetectedScheme, counts: Counter[str]) -> Decision:
+    types = entity_types(counts, are_untyped(counts))
     words = sum(counts.values())
     if scheme.scheme == "plain":
         because = f"{len(counts)} tags without a prefix: a run of one tag counts as one entity"
     else:
         because = f"{len(types)} types of entity in {words:,} words: {', '.join(types[:12])}"
-        if types == (NAMELESS,):
+        if types == (UNTYPED,):
             because = f"one type of entity, without a name, in {words:,} words"
     if scheme.breaks:
         because += f"; {len(scheme.breaks)} tags break the scheme and are read as conlleval does"
@@ -366,44 +366,44 @@ def _told(scheme: FoundScheme, counts: Counter[str]) -> Decision:
 
 
 def _write(
-    raw: Raw, columns: Columns, found: _Gathered, names: Sequence[str], places: Floats | Ints
+    raw: Raw, columns: Columns, gathered: _Gathered, names: Sequence[str], places: Floats | Ints
 ) -> datasets.Dataset:
     """The sentences on disk, block by block."""
     index = {name: number for number, name in enumerate(names)}
     # Read a second time: the words of a large file are not held in memory.
-    kept = dict(zip(found.rows, range(len(found.rows)), strict=True))
+    index_of_row = dict(zip(gathered.rows, range(len(gathered.rows)), strict=True))
     tags = ("tags", pa.list_(pa.int64()))
     schema = row_schema(columns, ("tokens", pa.list_(pa.string())), tags)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for start, cells, _, groups in _blocks(raw, columns):
-            rows = [row for row in range(start, start + len(cells)) if row in kept]
-            words = [words_of(raw, columns.text[0], row, cells[row - start]) or [] for row in rows]
-            made = {
+            rows = [row for row in range(start, start + len(cells)) if row in index_of_row]
+            words = [parse_words(raw, columns.text[0], row, cells[row - start]) or [] for row in rows]
+            columns_written = {
                 "row": rows,
                 "text": [" ".join(one) for one in words],
                 "tokens": words,
-                "tags": [[index[tag] for tag in found.tags[kept[row]]] for row in rows],
-                "label": [int(places[kept[row]]) for row in rows],
+                "tags": [[index[tag] for tag in gathered.tags[index_of_row[row]]] for row in rows],
+                "label": [int(places[index_of_row[row]]) for row in rows],
                 "group": [groups[row - start] for row in rows],
             }
-            arrays = [pa.array(made[name], schema.field(name).type) for name in schema.names]
+            arrays = [pa.array(columns_written[name], schema.field(name).type) for name in schema.names]
             yield pa.record_batch(arrays, schema=schema)
 
     return write_batches("tagged", schema, batches())
 
 
-def _notice_left_out(columns: Columns, found: _Gathered, rows: int) -> None:
+def _report_left_out(columns: Columns, gathered: _Gathered, rows: int) -> None:
     fill = "Fill them in the source, if they matter."
     without = f"without words in {columns.text[0]!r}: left out"
-    found.no_words.notice("missing_text", rows, without, fill, fixed=True)
+    gathered.no_words.report("missing_text", rows, without, fill, fixed=True)
     without = f"without tags in {columns.label!r}: left out"
-    found.no_tags.notice("missing_label", rows, without, fill, fixed=True)
-    what = "with a word that is empty or white space: it is not read, and takes part in no loss"
-    found.empty_words.notice("empty_words", rows, what, fill)
+    gathered.no_tags.report("missing_label", rows, without, fill, fixed=True)
+    description = "with a word that is empty or white space: it is not read, and takes part in no loss"
+    gathered.empty_words.report("empty_words", rows, description, fill)
 
 
-def _notice_documents(raw: Raw, columns: Columns) -> None:
+def _report_documents(raw: Raw, columns: Columns) -> None:
     """Documents that a division by sentences takes apart. Groups are never taken unasked."""
     if columns.group is None and DOCUMENT in raw.names and LINE in raw.names:
         count = len(raw.table[DOCUMENT].unique())
@@ -415,39 +415,39 @@ def _notice_documents(raw: Raw, columns: Columns) -> None:
         notify(Finding("documents", "info", 0.0, count, (), because, remedy))
 
 
-def _notice_few(found: _Gathered, names: Sequence[str]) -> None:
-    """Types of entity that hardly any sentence holds: they cannot stand on every side."""
-    bare = are_bare(names)
-    held = Counter(entity for tags in found.tags for entity in entity_types(tags, bare))
-    few = {entity: held[entity] for entity in entity_types(names, bare) if held[entity] < FEW}
+def _report_rare_types(gathered: _Gathered, names: Sequence[str]) -> None:
+    """Types of entity that hardly any sentence holds: they cannot stand on every split."""
+    bare = are_untyped(names)
+    sentences_with = Counter(entity for tags in gathered.tags for entity in entity_types(tags, bare))
+    few = {entity: sentences_with[entity] for entity in entity_types(names, bare) if sentences_with[entity] < FEW}
     if few:
         shown = ", ".join(f"{entity} ({count})" for entity, count in list(few.items())[:8])
         because = (
-            f"fewer than {FEW} sentences hold {counted(len(few), 'type')} of entity: {shown}; what "
+            f"fewer than {FEW} sentences hold {count_phrase(len(few), 'type')} of entity: {shown}; what "
             "is learnt or scored there says little"
         )
         remedy = "Add sentences that hold them, or give them the tag of another type."
-        share = len(few) / len(held)
+        share = len(few) / len(sentences_with)
         notify(Finding("rare_entities", "warn", share, len(few), (), because, remedy))
 
 
-def _chosen(raw: Raw, role: str, usual: Sequence[str]) -> str:
-    found = usual_names(raw.names, usual)
-    what = "words" if role == "text" else "tags"
-    if not found and what == "tags" and from_conll(raw):
+def _choose_usual_column(raw: Raw, role: str, usual: Sequence[str]) -> str:
+    candidates = usual_names(raw.names, usual)
+    content = "words" if role == "text" else "tags"
+    if not candidates and content == "tags" and from_conll(raw):
         raise DataError(
             raw.source,
             "has one column: words without tags",
             None,
             "Put each word's tag behind it, parted by a tab or a space.",
         )
-    if not found:
+    if not candidates:
         raise DataError(
             raw.source,
-            f"has no column that could hold the {what}",
+            f"has no column that could hold the {content}",
             ", ".join(raw.names),
-            f"{nearest(usual[0], raw.names)} Name it with --{role} COLUMN.",
+            f"{suggest_name(usual[0], raw.names)} Name it with --{role} COLUMN.",
         )
-    because = "it has a usual name" if len(found) == 1 else f"the others: {', '.join(found[1:])}"
-    notify(Decision(f"{what} column", found[0], because))
-    return found[0]
+    because = "it has a usual name" if len(candidates) == 1 else f"the others: {', '.join(candidates[1:])}"
+    notify(Decision(f"{content} column", candidates[0], because))
+    return candidates[0]

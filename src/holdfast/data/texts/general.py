@@ -16,7 +16,7 @@ LOOK_ALIKES = dict(
     )
 )
 TO_LATIN = str.maketrans(LOOK_ALIKES)
-ANY = f"[{''.join(LOOK_ALIKES)}]"
+LOOK_ALIKE_PATTERN = f"[{''.join(LOOK_ALIKES)}]"
 
 
 _BETWEEN = re.compile(r"[\W_]+")
@@ -33,18 +33,18 @@ def normal_text(text: str) -> str:
 
 
 BUILT_IN = "built-in"
-GENERAL = Path(__file__).with_name("general.txt")
+GENERAL_PASSAGES = Path(__file__).with_name("general.txt")
 # Tokens of a text on which no loss is read: a model of language guesses at what it is about first.
 SKIPPED = 8
 
 
 def passages() -> list[str]:
     """The 48 passages."""
-    return GENERAL.read_text("utf-8").strip().split("\n\n")
+    return GENERAL_PASSAGES.read_text("utf-8").strip().split("\n\n")
 
 
 # One pattern for RE2 and Python alike: all texts are searched by the first.
-PHRASES = (
+ASSISTANT_PHRASES = (
     r"(?i)\bas an? (?:ai|artificial intelligence)\b[^.\n]{0,30}"
     r"(?:model|assistant|i (?:do|can|am)\b)|\bas a (?:large )?language model\b|"
     r"\b(?:my|last) (?:knowledge|training) (?:update|cut-?off)\b|"
@@ -65,20 +65,20 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 # A comma, or a word that no sentence ends with.
-OPEN = re.compile(
+UNFINISHED = re.compile(
     r"(?:,|\b(?:and|or|but|the|a|an|of|to|in|for|with|that|which|is|are|by|from|as|on|at|because))"
     r"\s*\Z"
 )
 
 
-def language_of(text: str) -> tuple[str, float]:
+def identify_language(text: str) -> tuple[str, float]:
     """The ISO 639 code of a text's language and how probable it is, by py3langid.
 
     >>> language_of("Der schnelle braune Fuchs springt über den faulen Hund.")[0]
     'de'
     """
-    code, sure = _identifier().classify(text)
-    return str(code), float(sure)
+    code, probability = _identifier().classify(text)
+    return str(code), float(probability)
 
 
 @cache

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
-from holdfast.core.input_errors import door, first_line
-from holdfast.core.shapes import anything, each, maybe, parse_object, record, table, text
+from holdfast.core.input_errors import reading_errors, first_line
+from holdfast.core.shapes import anything, list_of, optional, parse_object, record, mapping_of, text
 from holdfast.models.adapters.adapter import PROMPT, layers_with_adapter
 from holdfast.models.adapters.quantize import (
     config_of,
@@ -40,9 +40,9 @@ WEIGHTS = "adapter_model.safetensors"
 FACTS = "holdfast.json"
 FACTS_SHAPE = record(
     {
-        "model": maybe(text),
-        "classes": maybe(each(text)),
-        "quantization": maybe(table(anything)),
+        "model": optional(text),
+        "classes": optional(list_of(text)),
+        "quantization": optional(mapping_of(anything)),
         "dtype": text,
     }
 )
@@ -186,7 +186,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / FACTS
     if not path.is_file():
         return {}
-    with door(str(path), ModelError, remedy="Use a complete copy."):
+    with reading_errors(str(path), ModelError, remedy="Use a complete copy."):
         found = parse_object(path.read_text("utf-8"))
         FACTS_SHAPE(found, "")
     return found
@@ -234,7 +234,7 @@ def base_folder(folder: Path) -> Path | None:
     ``folder`` is a whole model, or its base is one of the hub, which its commit names."""
     if not is_adapter_folder(folder):
         return None
-    with door(str(folder / CONFIG), ModelError, remedy="Use a complete copy."):
+    with reading_errors(str(folder / CONFIG), ModelError, remedy="Use a complete copy."):
         found = parse_object((folder / CONFIG).read_text("utf-8"))
         text(found.get("base_model_name_or_path"), "base_model_name_or_path")
         base = Path(_base(found["base_model_name_or_path"], folder))

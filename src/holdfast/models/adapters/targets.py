@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import ModelError, RecipeError
 
 SETTING = "model.adapter.targets"
@@ -148,7 +148,7 @@ def _asked(linear: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
                 SETTING,
                 "names no linear layer of this model's blocks",
                 name,
-                nearest(name, [one.rpartition(".")[2] for one in linear]),
+                suggest_name(name, [one.rpartition(".")[2] for one in linear]),
             )
         found |= dict.fromkeys(matched)
     return tuple(found)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from holdfast.core.errors import ModelError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted, read_facts
 from holdfast.models.encoders.families import FAMILIES, MARK
 from holdfast.models.encoders.network import masked_mean
@@ -70,7 +70,7 @@ def load_saved(
 
     make, rule = getattr(transformers, purpose), "cannot be loaded as a classifier"
     model, classes = saved_model(folder, make, rule, least)
-    with quiet_transformers(), door(str(folder), ModelError, "has no readable tokenizer", SAVED):
+    with quiet_transformers(), reading_errors(str(folder), ModelError, "has no readable tokenizer", SAVED):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, model.config)
     length = stated_limit(tokenizer.model_max_length)
@@ -121,9 +121,9 @@ def saved_model(
             ignore_mismatched_sizes=True,
         )
         return model, tuple(named.values())
-    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
+    with reading_errors(str(folder), ModelError, rule, SAVED), quiet_transformers():
         model = read_saved(make, folder)
-    with door(str(folder), ModelError, "does not name its classes from 0 on"):
+    with reading_errors(str(folder), ModelError, "does not name its classes from 0 on"):
         names = model.config.id2label
         return model, tuple(str(names[index]) for index in range(len(names)))
 

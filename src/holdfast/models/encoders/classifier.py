@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.adapter import attach
@@ -196,7 +196,7 @@ def load_classifier(
         )
     found = PretrainedEncoder(name, classes, options)
     found.config.problem_type = problem
-    with recorded() as log:
+    with record_decisions() as log:
         notify(*found.source.decisions)
         with loading(found.source.name, "has a config.json that cannot be used"):
             chosen = _choose_pooling(pooling, found, len(classes))
@@ -233,7 +233,7 @@ def load_tagger(
         _rate(plain, drop),
         options.seed,
     )
-    with recorded() as log:
+    with record_decisions() as log:
         notify(*found.source.decisions, found.because)
         found.finish(network, TOKENS)
     return found.loaded(network, log)

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.models.adapters.quantize import load_settings, settle
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted, save_whole
@@ -83,7 +83,7 @@ def saved_generator(
     from transformers import AutoTokenizer
 
     rule = f"cannot be loaded as {what}"
-    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
+    with reading_errors(str(folder), ModelError, rule, SAVED), quiet_transformers():
         if is_adapter_folder(folder):
             plain = adapted(load_adapted(folder, make))
         else:

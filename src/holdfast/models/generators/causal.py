@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.models.adapters.adapter import below_prompt
@@ -162,7 +162,7 @@ def load_causal(name: str, options: LoadOptions = AS_IT_IS) -> LoadedCausal:
         length, reason = choose_max_length(
             source.folder, config, tokenizer, options.max_length, options.prompt_places
         )
-    with recorded() as log:
+    with record_decisions() as log:
         notify(*source.decisions)
         plain = pretrained_generator(AutoModelForCausalLM, source, config, WHAT, options)
         notify(reason)

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.decisions import notify, recorded
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.models.base import Loaded, decisions_in
@@ -76,7 +76,7 @@ def load_seq2seq(
     limit_inputs(tokenizer, PLAIN_INPUTS)
     with loading(source.name, "states no length that can be used"):
         first, second = _lengths(config, tokenizer, options.max_length, max_target_length)
-    with recorded() as log:
+    with record_decisions() as log:
         notify(*source.decisions)
         plain = pretrained_generator(AutoModelForSeq2SeqLM, source, config, WHAT, options)
         notify(first, second)

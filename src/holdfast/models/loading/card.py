@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.core.discovery import lies_there
+from holdfast.core.discovery import path_exists
 from holdfast.core.errors import ModelError
 from holdfast.models.loading.checks import architectures, read_object
 from holdfast.models.loading.source import HUB_TIMEOUT_S, Source, check_name
@@ -57,7 +57,7 @@ def _config(name: str, revision: str | None) -> dict[str, Any] | None:
     # Whatever keeps the hub from answering, and a file from being read, is told when the model is
     # loaded.
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - raises for no name of a home
-    if lies_there(path) and path.is_dir():
+    if path_exists(path) and path.is_dir():
         with contextlib.suppress(ModelError):
             return read_object(str(path), path / "config.json")
         return None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import HoldfastError, MachineError, ModelError
-from holdfast.core.input_errors import PANIC, door, reason
+from holdfast.core.input_errors import PANIC, reading_errors, reason
 from holdfast.models.loading.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def read_object(name: str, path: Path) -> dict[str, Any]:
     Raises ``ModelError`` for anything else: no regular file, too large, no JSON, too deep, a list.
     """
     what = f"{name}: {path.name}"
-    with door(what, ModelError, "cannot be read", BROKEN):
+    with reading_errors(what, ModelError, "cannot be read", BROKEN):
         _check_file(what, path, LARGEST_FILE)
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(value, dict):
@@ -128,7 +128,7 @@ def check_files(name: str, folder: Path, pictures: bool = False) -> None:
                 _check_parts(f"{name}: {file}", value)
     for file in OTHER_FILES:
         if os.path.lexists(folder / file):
-            with door(f"{name}: {file}", ModelError, "cannot be read", BROKEN):
+            with reading_errors(f"{name}: {file}", ModelError, "cannot be read", BROKEN):
                 _check_file(f"{name}: {file}", folder / file, LARGEST_TOKENIZER)
 
 

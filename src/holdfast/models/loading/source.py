@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.core.discovery import lies_there
+from holdfast.core.discovery import path_exists
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import first_line, reason
 from holdfast.core.records import Decision
@@ -112,7 +112,7 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
     except ModelError as error:
         remedy = "Name a folder written by save_pretrained, or a model of the Hugging Face hub."
         # A run holds its model in a folder of its own.
-        if lies_there(folder / "model" / "config.json"):
+        if path_exists(folder / "model" / "config.json"):
             remedy = f"Did you mean {Path(name) / 'model'}? {remedy}"
         raise ModelError(
             name, "is no model folder: it has no readable config.json", error.rule, remedy
@@ -134,9 +134,9 @@ def _folder(name: str, revision: str | None) -> Path:
     if name == "embedded":
         return embedded_folder()
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - raises for no name of a home
-    if lies_there(path) and path.is_dir():
+    if path_exists(path) and path.is_dir():
         return path
-    if lies_there(path) or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
+    if path_exists(path) or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
         raise ModelError(
             name,
             "is not a folder",

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.seeds import derive_seed
 from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
@@ -223,7 +223,7 @@ def check_adapter(folder: Path, weights: Path, model: PeftModel) -> None:
     from safetensors import safe_open
 
     with (
-        door(str(weights), ModelError, remedy=COMPLETE),
+        reading_errors(str(weights), ModelError, remedy=COMPLETE),
         safe_open(weights, framework="pt") as file,
     ):
         stored = set(file.keys())

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from holdfast.core.curves import WHOLE, Curves, Series, in_percent
+from holdfast.core.curves import PERCENT_ABOVE, Curves, Series, is_percentage
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape, ScaleChange, one_scale, shape_of
 from holdfast.monitor.limits import GAP
 from holdfast.stats.intervals import wilson
@@ -97,7 +97,7 @@ class CurveFacts:
     @property
     def valid_is_metric(self) -> bool:
         """Whether the validation series is a metric that rises."""
-        return self.curves.valid is not None and self.curves.valid.rises
+        return self.curves.valid is not None and self.curves.valid.higher_is_better
 
     @property
     def unit(self) -> float:
@@ -111,7 +111,7 @@ class CurveFacts:
         if series is None or not len(series.finite):
             return False
         known = as_share(series).finite.values
-        return bool(known.min() >= 0 and known.max() <= WHOLE)
+        return bool(known.min() >= 0 and known.max() <= PERCENT_ABOVE)
 
 
 def curve_facts(curves: Curves) -> CurveFacts:
@@ -129,7 +129,7 @@ def curve_facts(curves: Curves) -> CurveFacts:
 def as_share(series: Series) -> Series:
     """A metric in per cent as a share of 1, so that both sets have one scale; others as they
     are."""
-    percent = in_percent(series.finite.values)
+    percent = is_percentage(series.finite.values)
     return replace(series, values=series.values / 100) if percent else series
 
 
@@ -243,7 +243,7 @@ def _least(facts: CurveFacts, metric: Series, loss: float | None) -> float:
         known, wrong = valid.finite, 1 - as_share(metric).finite.values
         obeys = len(known) > 0 and bool(
             np.all(
-                wrong * math.log(2) <= np.interp(metric.finite.at, known.at, known.values) + SLACK
+                wrong * math.log(2) <= np.interp(metric.finite.positions, known.positions, known.values) + SLACK
             )
         )
     if loss is not None and obeys:

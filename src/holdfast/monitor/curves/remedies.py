@@ -111,12 +111,12 @@ def _epochs_at(curves: Curves, place: float | None) -> int | None:
     if place is None:
         return None
     if curves.axis == "epoch":
-        first = min(s.at[0] for s in (curves.train, curves.valid) if s is not None and len(s))
+        first = min(s.positions[0] for s in (curves.train, curves.valid) if s is not None and len(s))
         # A setting counts epochs that are done.
         return max(1, math.ceil(place) + (1 if first == 0 else 0))
     if curves.epochs is None or not len(curves.epochs):
         return None
-    return max(1, math.ceil(np.interp(place, curves.epochs.at, curves.epochs.values)))
+    return max(1, math.ceil(np.interp(place, curves.epochs.positions, curves.epochs.values)))
 
 
 WORKED_OUT: Mapping[str, Callable[[Curves], Remedies]] = {
@@ -167,7 +167,7 @@ def arguments(remedy: Remedy, log: Curves) -> tuple[str, ...]:
         if key in THEIRS:
             found += THEIRS[key](value, log)
     if remedy.aim == "best" and log.valid is not None and any(map(BEST.match, remedy.set)):
-        found += _best_by(log.valid.name.removeprefix("eval_"), log.valid.rises)
+        found += _best_by(log.valid.name.removeprefix("eval_"), log.valid.higher_is_better)
     return tuple(found)
 
 
@@ -182,4 +182,4 @@ def _best_by(metric: str, rises: bool) -> tuple[str, ...]:
 def _steps(share: float, log: Curves) -> str:
     """A share of the plan in steps; as it is, which newer versions read as a share, where the plan
     is not known."""
-    return f"{share:g}" if log.planned is None else str(max(1, round(share * log.planned)))
+    return f"{share:g}" if log.planned_end is None else str(max(1, round(share * log.planned_end)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from holdfast.core.curves import WHOLE
+from holdfast.core.curves import PERCENT_ABOVE
 from holdfast.core.labels import Label
 from holdfast.core.records import Verdict
 from holdfast.monitor.curves.facts import CurveFacts, gap_at_end
@@ -44,7 +44,7 @@ def matters(facts: CurveFacts) -> bool:
     valid, series = shape(facts), facts.curves.valid
     if not facts.valid_is_metric or series is None or series.finite.values.min() < 0:
         return counts(valid)
-    point = 0.01 if series.finite.values.max() <= WHOLE else 1.0
+    point = 0.01 if series.finite.values.max() <= PERCENT_ABOVE else 1.0
     return counts(valid) and valid.rise > point * _least_points(facts)
 
 

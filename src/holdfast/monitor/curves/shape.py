@@ -35,7 +35,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from holdfast.core.curves import WHOLE, Curves, Series
+from holdfast.core.curves import PERCENT_ABOVE, Curves, Series
 from holdfast.core.records import Floats
 
 WINDOW_SHARE = 0.05
@@ -155,8 +155,8 @@ def shape_of(series: Series, shifts: bool = True) -> CurveShape | None:
     cost = costs(known)
     cut = _level_shift(cost) if shifts else None
     if cut is None or len(cost) - cut < 2:
-        return _shape(known.at, cost)
-    return replace(_shape(known.at[cut:], cost[cut:]), shifted_at=float(known.at[cut]))
+        return _shape(known.positions, cost)
+    return replace(_shape(known.positions[cut:], cost[cut:]), shifted_at=float(known.positions[cut]))
 
 
 def _shape(at: Floats, cost: Floats) -> CurveShape:
@@ -230,13 +230,13 @@ def costs(series: Series) -> Floats:
     metric in [0, 1], 100 − v in per cent. Values without such a scale (rewards, losses below 0)
     are shifted so that the best lies one range of the curve above 0."""
     values = series.values
-    if series.rises and values.min() >= 0 and values.max() <= WHOLE:
+    if series.higher_is_better and values.min() >= 0 and values.max() <= PERCENT_ABOVE:
         # A mean of float32 may be a hair above 1.
         return np.maximum(1 - values, 0.0)
-    if series.rises and values.min() >= 0 and values.max() <= 100:
+    if series.higher_is_better and values.min() >= 0 and values.max() <= 100:
         return np.asarray(100 - values)
-    if series.rises or values.min() < 0:
-        worse = -values if series.rises else values
+    if series.higher_is_better or values.min() < 0:
+        worse = -values if series.higher_is_better else values
         # One range above 0, so that shares of the floor mean shares of what the curve moved.
         return np.asarray(worse - worse.min() + np.ptp(values))
     return values
@@ -300,7 +300,7 @@ def one_scale(log: Curves) -> tuple[Curves, ScaleChange | None]:
     """The log with both losses in the scale that they began with, and what was taken out; as it is
     where there is no such place (one only is looked for), or no two positive losses of eight
     points."""
-    if log.valid is None or log.train is None or log.valid.rises or log.train.rises:
+    if log.valid is None or log.train is None or log.valid.higher_is_better or log.train.higher_is_better:
         return log, None
     valid, train = log.valid.finite, log.train.finite
     if min(len(valid), len(train)) < FEWEST or min(valid.values.min(), train.values.min()) <= 0:
@@ -318,7 +318,7 @@ def one_scale(log: Curves) -> tuple[Curves, ScaleChange | None]:
             continue
         if (found := _same(valid, train, logs, step + 1)) is not None:
             back = [
-                replace(one, values=one.values / np.where(one.at >= found.at, found.factor, 1.0))
+                replace(one, values=one.values / np.where(one.positions >= found.at, found.factor, 1.0))
                 for one in (log.valid, log.train)
             ]
             return replace(log, valid=back[0], train=back[1]), found
@@ -327,7 +327,7 @@ def one_scale(log: Curves) -> tuple[Curves, ScaleChange | None]:
 
 def _same(valid: Series, train: Series, logs: Floats, at: int) -> ScaleChange | None:
     """Whether training steps by the same factor where validation steps at ``at``."""
-    other = int(np.searchsorted(train.at, valid.at[at - 1], side="right"))
+    other = int(np.searchsorted(train.positions, valid.positions[at - 1], side="right"))
     if not 2 <= other <= len(train) - 2:
         return None
     their_logs = np.log(train.values)
@@ -345,7 +345,7 @@ def _same(valid: Series, train: Series, logs: Floats, at: int) -> ScaleChange | 
     alike = abs(float(np.median(valid.values[at:])) / level - 1) < 1 - COLLAPSED
     if ours > 0 and back and flat and alike:
         return None
-    return ScaleChange(float(valid.at[at]), math.exp((ours + theirs) / 2))
+    return ScaleChange(float(valid.positions[at]), math.exp((ours + theirs) / 2))
 
 
 def _factor(logs: Floats, at: int) -> float:

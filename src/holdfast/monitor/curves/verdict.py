@@ -82,7 +82,7 @@ def broken(facts: CurveFacts) -> Verdict | None:
         # One bad point in the middle, as mixed precision makes them, is none.
         if one is not None and len(one) and not np.isfinite(one.values[-1]):
             good = np.flatnonzero(np.isfinite(one.values))
-            breaks.append((float(one.at[good[-1] + 1 if len(good) else 0]), one))
+            breaks.append((float(one.positions[good[-1] + 1 if len(good) else 0]), one))
     if not breaks:
         return None
     at, series = min(breaks, key=lambda found: found[0])
@@ -229,7 +229,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
     series = [one for one in (facts.train, facts.valid) if one is not None]
     # A log cut off by a resume says little of what was learned before.
     late = not min(float(s.at[0]) for s in series) <= max(float(s.at[-1]) for s in series) / 2
-    planned, last = facts.curves.planned, facts.curves.last
+    planned, last = facts.curves.planned_end, facts.curves.last
     # Whether the run came to where it was planned to end, as far as the log knows.
     complete = planned is None or last is None or last >= END * planned
     if facts.evaluations <= FEWEST or late or not complete:

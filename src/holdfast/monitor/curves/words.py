@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from holdfast.core.curves import position
+from holdfast.core.curves import logged_position
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Verdict
 from holdfast.monitor.curves.facts import QUARTER, CurveFacts, CurveGap, gap_at_best, gap_at_end
@@ -41,7 +41,7 @@ def train_name(facts: CurveFacts) -> str:
 
 def place(facts: CurveFacts, at: float) -> str:
     """A position with the name of its axis."""
-    return f"{facts.curves.axis} {position(at):g}"
+    return f"{facts.curves.axis} {logged_position(at):g}"
 
 
 def many(count: int) -> str:
@@ -111,7 +111,7 @@ def verdict(
         label,
         f"By the curves alone: {because}.",
         confidence,
-        position(since),
+        logged_position(since),
         cause,
         evidence_of(facts),
         in_their_words(remedies, facts.curves),
@@ -121,7 +121,7 @@ def verdict(
 def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
     """Every number that the rules read, whichever of them decided."""
     curves, valid, train = facts.curves, facts.valid, facts.train
-    last = position(curves.last)
+    last = logged_position(curves.last)
     found = [Evidence("finite_evaluations", float(facts.evaluations))]
 
     def add(name: str, value: float | None, at: float | None, wide: float | None = None) -> None:
@@ -132,7 +132,7 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
 
     if valid is not None:
         wide = 2 * valid.noise
-        add("valid_lowest", valid.floor, position(float(valid.at[valid.low])))
+        add("valid_lowest", valid.floor, logged_position(float(valid.at[valid.low])))
         add("valid_end", valid.end, last, wide)
         add("valid_rise_since_lowest", valid.rise, last, wide)
         add("valid_rise_as_share_of_lowest", valid.rise_share, last)
@@ -141,7 +141,7 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
         add("valid_rise_come_back_from_before", valid.recovered, None)
         add("valid_fall_over_last_quarter", valid.fall_over(QUARTER), last, wide)
     if train is not None:
-        add("train_start", train.start, position(float(train.at[0])))
+        add("train_start", train.start, logged_position(float(train.at[0])))
         add("train_end", train.end, last, 2 * train.noise)
     add("train_change_since_valid_lowest", facts.train_change, last)
     add("train_as_share_of_valid", facts.level_ratio, last)
@@ -151,7 +151,7 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
     if train is not None:
         add("train_measured_in_evaluation_mode", float(curves.clean), None)
     if facts.rescaled is not None:
-        add("losses_rescaled_by", facts.rescaled.factor, position(facts.rescaled.at))
+        add("losses_rescaled_by", facts.rescaled.factor, logged_position(facts.rescaled.at))
     # The gap of the metric at the last evaluation and at the best, as shares of 1.
     gaps = (
         ("gap_of_the_metric", gap_at_end(facts), last),
@@ -159,7 +159,7 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
     )
     for name, gap, at in gaps:
         if gap is not None:
-            found.append(Evidence(name, gap.value, gap.low, gap.high, position(at)))
+            found.append(Evidence(name, gap.value, gap.low, gap.high, logged_position(at)))
     if curves.valid_rows is not None and any(gap is not None for _, gap, _ in gaps):
         add("validation_rows", float(curves.valid_rows), None)
     return tuple(found)

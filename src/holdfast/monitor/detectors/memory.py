@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Floats, Snapshot
-from holdfast.core.wording import p_words
+from holdfast.core.wording import p_value_phrase
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import OVER_LOOKS
 from holdfast.monitor.evidence import RECITED, at_floor, gap_of, general_rows
@@ -98,7 +98,7 @@ def _answers(history: History) -> Found | None:
     p, evidence = "", [shown("valid_loss_above_best", rise, history.now)]
     if history.raw_rise.alarm is None:
         # The interval beside it is of the last look alone.
-        p = f" ({p_words(history.raw_rise.p_value, OVER_LOOKS)})"
+        p = f" ({p_value_phrase(history.raw_rise.p_value, OVER_LOOKS)})"
         evidence.append(item("p_value_above_best", history.raw_rise.p_value, step=history.now))
     if gap.large:
         because = (

@@ -9,7 +9,7 @@ second part goes wrong first, the commonest false alarm of early stopping.
 from __future__ import annotations
 
 from holdfast.core.records import Evidence
-from holdfast.core.wording import p_words
+from holdfast.core.wording import p_value_phrase
 from holdfast.monitor import limits
 from holdfast.monitor.evidence import RECITED
 from holdfast.monitor.history import History
@@ -84,7 +84,7 @@ def rise_words(history: History) -> str:
         name, value, step = "the validation loss", history.raw_above_best.value, history.raw_best
     else:
         name, value, step = history.loss_name, history.above_best.value, history.best
-    p = p_words(rise_p(history), OVER_LOOKS)
+    p = p_value_phrase(rise_p(history), OVER_LOOKS)
     return f"{name} is {value:.3f} above its best at step {history.steps[step]} ({p})"
 
 

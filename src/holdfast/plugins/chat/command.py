@@ -18,7 +18,7 @@ import typer
 from holdfast.cli.options import Helps, Output
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, HoldfastError, RecipeError
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable, printable_json
 from holdfast.terminal.layout import width
 from holdfast.training.machine.signals import ending_signals
@@ -73,7 +73,7 @@ def command(
 
     Where standard input is no terminal, every line of it is a message.
     """
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.plugins.chat.talk import Manner, Talk
 
     person = sys.stdin.isatty() and not message and not output.as_json

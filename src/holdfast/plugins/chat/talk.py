@@ -18,7 +18,7 @@ from typing import Any, final
 from holdfast.contract.run_folder import RECIPE, model_of, open_run, unsealed_decisions
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.tasks import ENCODER_DECODERS, WRITERS
+from holdfast.core.tasks import ENCODER_DECODER_TASKS, GENERATIVE_TASKS
 from holdfast.data.chats.turns import Turn
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
@@ -160,7 +160,7 @@ class Talk:
         """Raises ``RunError`` for what is no finished run, ``RecipeError`` for one whose model
         writes no text."""
         task = str(open_run(run).get("task"))
-        if task not in WRITERS:
+        if task not in GENERATIVE_TASKS:
             raise RecipeError(
                 f"holdfast chat {run}",
                 "talks to a model that writes text, which this one does not",
@@ -226,7 +226,7 @@ def _saved(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
     from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
     from holdfast.tasks.lm.answers import of_plain_text
 
-    if task in ENCODER_DECODERS:
+    if task in ENCODER_DECODER_TASKS:
         pairs, tokenizer = load_saved_seq2seq(folder)
         return PairSpeaker(pairs.to(best_device()).plain, tokenizer, recipe)
     network, tokenizer = load_saved_causal(folder)
@@ -248,12 +248,12 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
         plain = inside
     else:
         model = recipe.model
-        load: Any = load_seq2seq if task in ENCODER_DECODERS else load_causal
+        load: Any = load_seq2seq if task in ENCODER_DECODER_TASKS else load_causal
         options = LoadOptions(model.revision, model.trust_remote_code, seed=recipe.seed)
         loaded = load(model.name, options)
         plain = loaded.network.to(best_device()).plain
     # Both are asked in the tuned model's template.
-    if task in ENCODER_DECODERS:
+    if task in ENCODER_DECODER_TASKS:
         return PairSpeaker(plain, tuned.tokenizer, recipe, without)
     return ChatSpeaker(plain, tuned.tokenizer, recipe, without, of_text=tuned.of_text)
 

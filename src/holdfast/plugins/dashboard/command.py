@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 
 
 def command(
@@ -26,7 +26,7 @@ def command(
 
     Only this machine can open it. Nothing is written into a run.
     """
-    refuse_too_little("numpy")
+    refuse_low_memory("numpy")
     from holdfast.core.errors import MachineError
     from holdfast.terminal.messages import MessagePrinter
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import RunError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 
 # The result of a run over a thousand classes has 20 MB.
 LARGEST = 64_000_000
@@ -41,7 +41,7 @@ def opened(path: Path) -> int:
 
 def read_whole(path: Path, most: int = LARGEST) -> bytes:
     """All bytes of a file of the run. Raises ``RunError`` where it cannot be read or is larger."""
-    with door(str(path), RunError, remedy="Restore it from a copy."):
+    with reading_errors(str(path), RunError, remedy="Restore it from a copy."):
         descriptor = opened(path)
         with os.fdopen(descriptor, "rb") as file:
             size = os.fstat(descriptor).st_size

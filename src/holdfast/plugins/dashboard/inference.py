@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import DataError, InputError
-from holdfast.core.input_errors import door
-from holdfast.core.run_files import RESULT
-from holdfast.core.tasks import DECODERS, OF_PICTURES, TAGGERS
+from holdfast.core.input_errors import reading_errors
+from holdfast.core.run_files import RESULT_FILE
+from holdfast.core.tasks import DECODER_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.data.raw import source_path
 from holdfast.report.numbers import number
 
@@ -131,7 +131,7 @@ class Trier:
         started = time.perf_counter()
         fields = fields_of(run)
         checked = {one.name: _value(one, row.get(one.name)) for one in fields}
-        mark = (run, (run / RESULT).stat().st_mtime_ns)
+        mark = (run, (run / RESULT_FILE).stat().st_mtime_ns)
         loaded = self._kept is None or self._kept[0] != mark
         if loaded:
             # The old one goes first: two models may be more than the machine holds.
@@ -150,10 +150,10 @@ def fields_of(run: Path) -> tuple[Field, ...]:
     from holdfast.recipe import read_recipe
 
     recipe = read_recipe(run / "recipe.yaml")
-    if recipe.task in OF_PICTURES:
+    if recipe.task in IMAGE_TASKS:
         return (Field(PICTURE, "picture"),)
     part = data_part(run)
-    if recipe.task in (*DECODERS, *TAGGERS):
+    if recipe.task in (*DECODER_TASKS, *TAGGING_TASKS):
         return (Field("text", "text"),)
     texts = tuple(Field(name, "text") for name in read_columns(part) or ("text",))
     beside = part.features if isinstance(part.features, tuple) else ()
@@ -199,7 +199,7 @@ def _answered(predictor: Predictor, data: Any, why: bool) -> TrialAnswer:
     reasons: Any = None
     notes: tuple[str, ...] = ()
     if why and found.because is None:
-        with door("the reasons", InputError):
+        with reading_errors("the reasons", InputError):
             reasons, notes = _reasons(predictor, data)
     said = found.prediction
     return TrialAnswer(

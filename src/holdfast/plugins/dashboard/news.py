@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from starlette.concurrency import run_in_threadpool
 
 from holdfast.core.errors import RunError
-from holdfast.core.run_files import EVENTS
+from holdfast.core.run_files import EVENTS_FILE
 from holdfast.plugins.dashboard.files import START, follow
 from holdfast.plugins.dashboard.run_views import look_words
 from holdfast.plugins.dashboard.runs import Runs, file_mark
@@ -48,12 +48,12 @@ async def run_news(
     mark: tuple[int, ...] | None = ()
     beat = asked = time.monotonic()
     while True:
-        now = file_mark(path / EVENTS)
+        now = file_mark(path / EVENTS_FILE)
         if now != mark:
             more = True
             while more:
                 try:
-                    found = await run_in_threadpool(follow, path / EVENTS, place)
+                    found = await run_in_threadpool(follow, path / EVENTS_FILE, place)
                 except (OSError, RunError):
                     break
                 more = found.more

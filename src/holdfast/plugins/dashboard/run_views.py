@@ -16,9 +16,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from holdfast.core.branches import living_events
+from holdfast.core.branches import snapshot_events_on_branch
 from holdfast.core.errors import HoldfastError, RunError
-from holdfast.core.run_files import EVENTS, RESULT
+from holdfast.core.run_files import EVENTS_FILE, RESULT_FILE
 from holdfast.core.run_shapes import EVENT_SHAPES
 from holdfast.core.shapes import anything
 from holdfast.core.yaml_values import from_yaml
@@ -72,7 +72,7 @@ class Whole:
 
 def whole_run(path: Path) -> Whole:
     """Every file of a finished run, its looks thinned to what is drawn. Raises ``RunError``."""
-    refuse_links(path, (RESULT, EVENTS, *SEALED_FILES))
+    refuse_links(path, (RESULT_FILE, EVENTS_FILE, *SEALED_FILES))
     run = strip_paths(drawn(read_run(path)))
     return Whole(run, {part.id: part for part in sections(run)})
 
@@ -127,7 +127,7 @@ def so_far(path: Path) -> Mapping[str, Any]:
     """What a run says that is not finished: its last verdict in words, its curves, what was decided
     and done; ``place`` is the place in its events behind which news are told. Whatever of it cannot
     be read is left out and told."""
-    events, place, problem = _events_so_far(path / EVENTS)
+    events, place, problem = _events_so_far(path / EVENTS_FILE)
     recipe: Any = {}
     with contextlib.suppress(Exception):
         recipe = from_yaml(read_whole(path / RECIPE, LARGEST).decode())
@@ -135,7 +135,7 @@ def so_far(path: Path) -> Mapping[str, Any]:
         tuple(one for one in events if one["event"] == kind)
         for kind in ("verdict", "action", "note")
     )
-    alive = tuple(living_events(events))
+    alive = tuple(snapshot_events_on_branch(events))
     losses = [(one["valid_loss"], one["step"]) for one in alive if _is_number(one)]
     best = min(losses)[1] if losses else None
     run = RunFiles(
@@ -180,11 +180,11 @@ def _events_so_far(path: Path) -> tuple[list[Mapping[str, Any]], str, str]:
             events += [one for _, one in found.lines if _is_event(one)]
             place, more = found.place, found.more
             if found.skipped:
-                problem = f"{EVENTS} has lines that cannot be read; they are left out"
+                problem = f"{EVENTS_FILE} has lines that cannot be read; they are left out"
     except FileNotFoundError:
         problem = "it has written nothing yet"
     except (OSError, RunError) as error:
-        problem = f"{EVENTS} cannot be read: {error}"
+        problem = f"{EVENTS_FILE} cannot be read: {error}"
     return events, place, problem
 
 

@@ -17,10 +17,10 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from holdfast.core.lock import NAME as LOCK
+from holdfast.core.lock import LOCK_FILE as LOCK
 from holdfast.core.printable import printable
 from holdfast.core.records import Estimate
-from holdfast.core.run_files import EVENTS, RESULT
+from holdfast.core.run_files import EVENTS_FILE, RESULT_FILE
 from holdfast.plugins.dashboard.summary import MARKS, STATES, Summary, state_of, summary_of
 from holdfast.report.answer.score import LOWER_IS_BETTER
 from holdfast.report.charts.svg import element
@@ -32,7 +32,7 @@ DEEPEST = 3
 PAUSE = 20.0
 # A folder that takes longer to look through is looked through while the page is there already [s].
 LONG_S = 0.2
-WATCHED = (RESULT, EVENTS, LOCK)
+WATCHED = (RESULT_FILE, EVENTS_FILE, LOCK)
 
 Mark = tuple[tuple[int, int, int] | None, ...]
 

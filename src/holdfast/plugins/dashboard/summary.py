@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from holdfast.core.errors import HoldfastError
 from holdfast.core.input_errors import first_line
-from holdfast.core.lock import NAME as LOCK
+from holdfast.core.lock import LOCK_FILE as LOCK
 from holdfast.core.printable import printable
 from holdfast.core.records import Estimate
-from holdfast.core.run_files import EVENTS, RESULT
+from holdfast.core.run_files import EVENTS_FILE, RESULT_FILE
 from holdfast.core.run_shapes import RESULT_SHAPE
 from holdfast.core.shapes import parse_object
 from holdfast.core.yaml_values import from_yaml
@@ -32,7 +32,7 @@ State = Literal["running", "finished", "interrupted", "damaged"]
 STATES: tuple[State, ...] = ("running", "finished", "interrupted", "damaged")
 RECIPE, CHECKPOINTS = "recipe.yaml", "checkpoints"
 # One of them makes a folder that of a run.
-MARKS = frozenset({RESULT, EVENTS, RECIPE})
+MARKS = frozenset({RESULT_FILE, EVENTS_FILE, RECIPE})
 # Between two clocks of one machine: a process begins before it writes its name.
 SLACK_S = 2.0
 # The end of events.jsonl that is read of a run that goes on: some tens of lines.
@@ -99,7 +99,7 @@ def is_written(run: Path) -> bool:
 
 def state_of(run: Path, names: frozenset[str]) -> State:
     """The state by what lies in the folder; whether its files can be read is another question."""
-    if RESULT in names and CHECKPOINTS not in names:
+    if RESULT_FILE in names and CHECKPOINTS not in names:
         return "finished"
     if LOCK in names and is_written(run):
         return "running"
@@ -122,12 +122,12 @@ def summary_of(run: Path, name: str, state: State, when: float) -> Summary:
 
 
 def _finished(run: Path, name: str, when: float) -> Summary:
-    raw = read_whole(run / RESULT)
+    raw = read_whole(run / RESULT_FILE)
     try:
         result = parse_object(raw)
         RESULT_SHAPE(result, "")
     except ValueError as error:
-        return Summary(name, "damaged", when, problem=printable(f"{RESULT} {error}", 300))
+        return Summary(name, "damaged", when, problem=printable(f"{RESULT_FILE} {error}", 300))
     verdict = _part(result, "verdict")
     label = str(verdict.get("label") or "")
     said, score = answer(result), headline_score(result)
@@ -200,7 +200,7 @@ def _last(run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The last look and the last verdict, where the end of the file holds them."""
     found: dict[str, Mapping[str, Any]] = {}
     try:
-        raw = read_end(run / EVENTS, END)
+        raw = read_end(run / EVENTS_FILE, END)
     except FileNotFoundError:
         raw = b""
     # The first line may be cut, the last half written.

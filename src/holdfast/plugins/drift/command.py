@@ -11,8 +11,8 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries, shorten, wrap
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Say whether the rows of DATA are like the validation rows of RUN, how right its model is
     about them (without labels, or better with some), what has changed, and since which row."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     for one in fail_on or ():
         if one not in VERDICTS:
             raise RecipeError("--fail-on", "is no verdict", one, f"There is {', '.join(VERDICTS)}.")
@@ -133,8 +133,8 @@ def _labels(block: Mapping[str, Any]) -> str:
 
 def _left_out(block: Mapping[str, int]) -> str:
     rows, labels = block["without_text"], block["unknown_labels"]
-    said = [f"{counted(rows, 'row')} without a text"] if rows else []
-    said += [f"{counted(labels, 'label')} that name no class of the run"] if labels else []
+    said = [f"{count_phrase(rows, 'row')} without a text"] if rows else []
+    said += [f"{count_phrase(labels, 'label')} that name no class of the run"] if labels else []
     return "; ".join(said)
 
 

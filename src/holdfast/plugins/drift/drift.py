@@ -15,10 +15,10 @@ from holdfast.analyses.vectors import answer_with_vectors
 from holdfast.contract.inference import InferenceOptions, PredictionRequest
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.printable import shown
+from holdfast.core.printable import bounded_repr
 from holdfast.core.records import Decision, Floats, to_json
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.plugins.drift.monitor import BETWEEN
 from holdfast.plugins.drift.report import DriftReport, compare_rows
@@ -92,7 +92,7 @@ def drift(
     if count < FEWEST:
         rule = f"has fewer than {FEWEST} rows that can be read, from which nothing can be told"
         raise DataError(data, rule, count, "Give more rows.")
-    most = MOST_WRITTEN if task in WRITERS else MOST
+    most = MOST_WRITTEN if task in GENERATIVE_TASKS else MOST
     chosen = np.arange(count)
     if count > most:
         order = generator(0, "rows to look at").permutation(count)
@@ -148,7 +148,7 @@ def _wrong(
         rule = f"{len(strange):,} of {len(labels):,} labels are no class of the run"
         if named is not None and len(strange) == len(labels):
             raise DataError(f"--label {named}", "holds no class of the run", strange[0], known)
-        because = f"{rule}, e.g. {shown(strange[0])}. {known}"
+        because = f"{rule}, e.g. {bounded_repr(strange[0])}. {known}"
         notify(Decision("labels", "those are not used", because))
     names = [spelled.get(str(label)) if label else None for label in labels]
     pairs = zip(names, predictions, strict=True)

@@ -23,7 +23,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import check_files
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import CLASSIFIERS, TAGGERS, WRITERS
+from holdfast.core.tasks import CLASSIFICATION_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.rows import (
     DriftRows,
@@ -125,7 +125,7 @@ def _made_reference(again: FinishedRun) -> RunReference:
     """Of at most ``MOST`` validation rows, a fixed sample, read again from the run's source."""
     told = again.told("valid")
     task, seed = str(again.result["task"]), int(again.result.get("seed") or 0)
-    most = MOST_WRITTEN if task in WRITERS else MOST
+    most = MOST_WRITTEN if task in GENERATIVE_TASKS else MOST
     if len(told) > most:
         order = generator(seed, "reference of drift").permutation(len(told))
         told = told.take(np.sort(order[:most]))
@@ -167,7 +167,7 @@ def rows_of_answers(
     if classes:
         place = {name: at for at, name in enumerate(classes)}
         answers = np.array([place.get(str(one), -1) for one in predictions], dtype=np.int64)
-    outside = OUTSIDE if task in TAGGERS else None
+    outside = OUTSIDE if task in TAGGING_TASKS else None
     numbers = facts_of(texts, () if classes else predictions, confidence, outside)
     usable = None if vectors is None else unit(vectors)
     return DriftRows(len(predictions), usable, answers, numbers, texts, names)
@@ -177,7 +177,7 @@ def answered_classes(
     task: str, names: Sequence[str], predictions: Sequence[object]
 ) -> tuple[str, ...]:
     """The classes (``names``) of answers that are one class each; none of others."""
-    one_class = task in CLASSIFIERS
+    one_class = task in CLASSIFICATION_TASKS
     first = next((one for one in predictions if one is not None), None)
     return tuple(names) if one_class and isinstance(first, str) else ()
 

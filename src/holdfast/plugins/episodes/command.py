@@ -20,7 +20,7 @@ from holdfast.cli.options import (
     Source,
     Test,
 )
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import entries
 
 
@@ -50,7 +50,7 @@ def command(
 ) -> None:
     """Learn a start from many small tasks that adapts to a new one in a few steps, and score it on
     tasks that it never met."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.plugins.episodes.api import meta_watched
 
     more = [] if task_column is None else [f"meta.task_column={task_column}"]

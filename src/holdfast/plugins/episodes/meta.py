@@ -25,11 +25,11 @@ import numpy as np
 from holdfast.contract import result as outcome
 from holdfast.contract.run_folder import RUN_START, CHECKPOINTS, MODEL, RECIPE, claim_folder
 from holdfast.core.curves import Curves, Series
-from holdfast.core.decisions import listener, notify, parted, recorded
+from holdfast.core.decisions import current_listener, notify, decisions_and_findings, record_decisions
 from holdfast.core.errors import MachineError, RecipeError, RunError
-from holdfast.core.files import disk_errors, whole_folder, write_json, write_text
-from holdfast.core.input_errors import door
-from holdfast.core.machine import processes
+from holdfast.core.files import disk_errors, replacing_folder, write_json, write_text
+from holdfast.core.input_errors import reading_errors
+from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Verdict, to_json
 from holdfast.core.run_files import seal_model, write_result
 from holdfast.core.yaml_values import from_yaml
@@ -81,10 +81,10 @@ def meta(
     if done is not None:
         notify(Decision("resumed", str(run), "it had come to its end", prominent=True))
         return done
-    if processes() > 1:
+    if process_count() > 1:
         rule = "runs in one process: its tasks are small"
         remedy = "Start it without a launcher."
-        raise MachineError("holdfast meta", rule, processes(), remedy)
+        raise MachineError("holdfast meta", rule, process_count(), remedy)
     if not resume:
         check_names(recipe)
     with contextlib.ExitStack() as stack:
@@ -120,12 +120,12 @@ def _meta(recipe: Recipe, run: Path, again: bool, every_s: float) -> dict[str, A
     recipe, chosen_now = settled(prepared.recipe, prepared)
     mark = _begin(run, recipe, rows_mark(rows), again)
     notify(*prepared.loaded.decisions, *chosen_now)
-    loaded, hear = time.perf_counter(), listener()
+    loaded, hear = time.perf_counter(), current_listener()
     bench = MetaBench(prepared, rows, recipe, run / CHECKPOINTS / "meta", mark, every_s)
-    with recorded(aloud=True) as log:
+    with record_decisions(also_notify=True) as log:
         # What is seen on the way is no decision of the run.
         chosen = choose(bench, lambda name, look: hear(_seen(name, look, recipe)))
-    tried, _ = parted(log)
+    tried, _ = decisions_and_findings(log)
     decisions = (*rows.decisions, *prepared.loaded.decisions, *chosen_now, *tried)
     train_s = time.perf_counter() - loaded
     journal = Journal(run)
@@ -133,7 +133,7 @@ def _meta(recipe: Recipe, run: Path, again: bool, every_s: float) -> dict[str, A
     verdict = _write_course(journal, chosen, recipe, decisions)
     reader = bench.reader(chosen.kept.learned.state if chosen.kept.learned else None)
     network = with_prototypes(bench, reader).cpu()
-    with whole_folder(run / MODEL) as beside, disk_errors(run / MODEL):
+    with replacing_folder(run / MODEL) as beside, disk_errors(run / MODEL):
         network.save(beside, prepared.loaded.tokenizer)
     clock = time.perf_counter()
     test = score_tests(bench, chosen, reader)
@@ -181,7 +181,7 @@ def _begin(run: Path, recipe: Recipe, rows: str, again: bool) -> str:
     path, text = run / CHECKPOINTS / RUN_START, recipe.to_yaml()
     now = settings_of(run) if again else settings_mark(from_yaml(text))
     if again and path.is_file():
-        with door(str(path), RunError, remedy="Start a new run with another --out."):
+        with reading_errors(str(path), RunError, remedy="Start a new run with another --out."):
             before = json.loads(path.read_text("utf-8"))
         if before != {"rows": rows, "settings": now}:
             rule = "began with other rows or settings than there are now"
@@ -249,8 +249,8 @@ def _verdict(chosen: MethodChoice, recipe: Recipe) -> Verdict:
         series("train_accuracy", True),
         series("valid_accuracy", True),
         clean=True,
-        planned=float(recipe.meta.episodes or at[-1]),
+        planned_end=float(recipe.meta.episodes or at[-1]),
         valid_rows=len(looks[0].accuracy),
-        kept=float(chosen.kept.learned.best),
+        checkpoint=float(chosen.kept.learned.best),
     )
     return judge_curves(curves)

@@ -15,12 +15,12 @@ from holdfast.contract.inference import within_limits
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Ints
-from holdfast.core.tasks import CLASSIFIERS, LABELLED_TEXTS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import CLASSIFICATION_TASKS, LABELLED_TEXT_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import gather
-from holdfast.plan.task import with_task
+from holdfast.duplicates.duplicates import combine_tables
+from holdfast.plan.task import resolve_task
 from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, divided, usable
 from holdfast.prepare.clean import treat_all, with_treatments
 from holdfast.prepare.model import pooled
@@ -103,7 +103,7 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     joined, _ = pooled(*tables)
     by, unit = ("task", tasks) if len(set(tasks)) > 1 else ("class", classes)
     shape, chosen = _shape(meta, tasks, classes)
-    groups = np.asarray(gather(table, given, recipe.seed).copies.groups, dtype=np.int64)
+    groups = np.asarray(combine_tables(table, given, recipe.seed).duplicates.groups, dtype=np.int64)
     every = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
     enough = {name for task in every for name in ((task.name,) if by == "task" else task.classes)}
     units = _units(unit, of, enough, by)
@@ -156,13 +156,13 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     for source in (data.path, data.test):
         if source is not None:
             refuse_missing(source)
-    recipe, worked_out = with_task(recipe)
-    if recipe.task not in CLASSIFIERS:
+    recipe, worked_out = resolve_task(recipe)
+    if recipe.task not in CLASSIFICATION_TASKS:
         raise RecipeError(
             "holdfast meta",
             f"learns from rows with one class each, and does not exist for {recipe.task}",
             None,
-            f"Tasks: {', '.join(CLASSIFIERS)}.",
+            f"Tasks: {', '.join(CLASSIFICATION_TASKS)}.",
         )
     if data.label_kind not in (None, "class"):
         rule = "must be class: an episode asks which of some classes a row has"
@@ -185,7 +185,7 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         rule = "must be none: every weight of a start may learn"
         raise RecipeError("model.quantize", rule, recipe.model.quantize, "Leave it out.")
     fixed: dict[str, Any] = {"group": recipe.meta.task_column}
-    if recipe.task in LABELLED_TEXTS:
+    if recipe.task in LABELLED_TEXT_TASKS:
         fixed["label_kind"] = "class"
     return recipe.with_changes(data=fixed), worked_out
 
@@ -263,7 +263,7 @@ def _divided(
         need = least * len(shares)
         raise DataError(
             source,
-            f"has {counted(len(units), by, many)} that episodes can be drawn from "
+            f"has {count_phrase(len(units), by, many)} that episodes can be drawn from "
             f"({shape.ways} classes at a time, with {shape.rows} rows a class), and {need} are "
             "needed: episodes of training, validation and test share none",
             None,
@@ -306,7 +306,7 @@ def _kept(
         if list_:
             marks = tuple(int(rows[i]) for i in list_ if of[i] == 0)[:100]
             verb, left = ("copies", "is") if len(list_) == 1 else ("copy", "are")
-            because = f"{counted(len(list_), 'row')} {verb} {words}, and {left} left out"
+            because = f"{count_phrase(len(list_), 'row')} {verb} {words}, and {left} left out"
             remedy = "Nothing to do: no episode holds a row twice."
             share = len(list_) / len(side)
             severity: Any = "warn" if name == "copies_across_tasks" else "info"
@@ -351,7 +351,7 @@ def _too_small(
     names, n = sorted({str(name) for name in unit[lost]}), int(lost.sum())
     shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
     because = (
-        f"{counted(n, 'row')} of {MANY[by]} with fewer than {shape.rows} rows a class in "
+        f"{count_phrase(n, 'row')} of {MANY[by]} with fewer than {shape.rows} rows a class in "
         f"{shape.ways} classes take no part: {shown}"
     )
     remedy = "Give them more rows, or ask for less with --set meta.shots or meta.queries."

@@ -21,7 +21,7 @@ from holdfast.contract.run_folder import model_of
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.data.table import Table
 from holdfast.plugins.export import folder as files
 from holdfast.plugins.export.formats import Format, about, valid_rows
@@ -113,7 +113,7 @@ def write_classifier(again: FinishedRun, form: Format, int8: bool, made: Path) -
         kept, because = choose(measured, plain, coarse, model.metric, lacking)
     _keep(form, next(one for one in judged if one.form is kept), made, facts)
     files.copy_tokenizer(model_of(run), made)
-    files.write_predict(made, form.name, model.task in OF_PICTURES)
+    files.write_predict(made, form.name, model.task in IMAGE_TASKS)
     notify(Decision("precision", kept.precision, because, prominent=True))
     best = measured.fastest()
     return {
@@ -138,7 +138,7 @@ def write_classifier(again: FinishedRun, form: Format, int8: bool, made: Path) -
 
 def _shape(model: ExportableModel, table: Table | None) -> tuple[int, ...] | None:
     """The shape of a picture as the processor makes it."""
-    if model.task not in OF_PICTURES:
+    if model.task not in IMAGE_TASKS:
         return None
     saved = model.saved
     if table is not None:
@@ -250,7 +250,7 @@ def _timed(judged: list[WrittenForm], whole: Exportable, length: int | None) -> 
 
 def _length(model: ExportableModel, table: Table | None) -> int | None:
     """Tokens of a usual text, the median; ``None`` for pictures."""
-    if model.task in OF_PICTURES:
+    if model.task in IMAGE_TASKS:
         return None
     if table is None:
         return min(USUAL, int(model.saved.max_length))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.options import Output
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import counted
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import count_phrase
 from holdfast.plugins.export.folder import timed_with
 from holdfast.terminal.layout import wrap
 
@@ -48,7 +48,7 @@ def command(
 ) -> None:
     """Write the model of RUN as a file that needs no Holdfast: proven against the saved model at
     every batch and length, scored on the validation rows, timed on this machine."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.plugins.export.export import export
 
     with output.heard(f"holdfast export {run} --to {to}"):
@@ -63,9 +63,9 @@ def shown(found: Exported, columns: int) -> str:
     said = [f"Largest difference of a logit from the model: {facts['max_logit_gap']:.1e}."]
     valid = facts.get("valid")
     if valid and valid["n"]:
-        changed = counted(valid["changed"], "answer") if valid["changed"] else "no answer"
+        changed = count_phrase(valid["changed"], "answer") if valid["changed"] else "no answer"
         verb = "change" if valid["changed"] > 1 else "changes"
-        rows = counted(valid["n"], "validation row")
+        rows = count_phrase(valid["n"], "validation row")
         said.append(f"On {rows} {changed} {verb} (how right it is: {valid['metric']}).")
     elif valid:
         said.append(f"Not scored: {valid['why']}.")

@@ -19,7 +19,7 @@ from holdfast.contract.run_folder import model_of
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError
 from holdfast.core.files import write_text
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted
 from holdfast.models.generators.causal import load_saved_causal
@@ -102,7 +102,7 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
     token, on ``texts`` and some made ones. Raises ``ModelError`` at the first difference."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with hushed(), quiet_transformers(), door(path.name, ModelError, "cannot be read back"):
+    with hushed(), quiet_transformers(), reading_errors(path.name, ModelError, "cannot be read back"):
         again: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
         )

@@ -17,11 +17,11 @@ from typing import Any
 from holdfast.contract.run_folder import unsealed_decisions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RecipeError, RunError
-from holdfast.core.files import new_folder, refuse_taken, write_json, write_text
+from holdfast.core.files import new_folder, refuse_existing, write_json, write_text
 from holdfast.core.input_errors import first_line
-from holdfast.core.printable import brief
+from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.plugins.export import folder as files
 from holdfast.plugins.export.folder import SPACE
 from holdfast.plugins.export.formats import Format, format_of
@@ -40,7 +40,7 @@ class Exported:
     pushed: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return brief("Exported", self.folder)
+        return brief_repr("Exported", self.folder)
 
     def to_json(self) -> dict[str, Any]:
         return {**self.facts, "folder": str(self.folder), "pushed": self.pushed or None}
@@ -90,7 +90,7 @@ def export(
         how = files.use(form.name, task, title, threshold)
         write_text(made / files.CARD, files.card(run / "model", form.name, facts, how))
         if space:
-            files.write_space(made, made / files.SPACE, title, task in OF_PICTURES)
+            files.write_space(made, made / files.SPACE, title, task in IMAGE_TASKS)
         write_json(made / files.FACTS, facts)
         finish()
     pushed: dict[str, str] = {}
@@ -122,7 +122,7 @@ def _place(run: Path, to: str, out: Path | None) -> Path:
     place = run / HOME / to if out is None else out
     if "\0" in str(place):
         raise RunError(str(place), "has a NUL character, which no path can have")
-    refuse_taken(place, "an export")
+    refuse_existing(place, "an export")
     inside = place.absolute()
     if (run / "model").resolve() in (inside.resolve(), *inside.resolve().parents):
         raise RunError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.files import write_text
-from holdfast.core.tasks import OF_PICTURES
+from holdfast.core.tasks import IMAGE_TASKS
 
 CARD, FACTS, PREDICT, NEEDS = "README.md", "export.json", "predict.py", "requirements.txt"
 # The weights of the saved model: not part of an export.
@@ -135,7 +135,7 @@ def use(form: str, task: str, name: str, threshold: bool) -> list[str]:
     """How an export is used, as lines of Markdown; ``threshold`` whether it may give no answer."""
     if form == "gguf":
         return DECODER_USE.format(name=name).splitlines()
-    text = PICTURES_USE if task in OF_PICTURES else TEXTS_USE
+    text = PICTURES_USE if task in IMAGE_TASKS else TEXTS_USE
     below = ["", "Below its threshold a prediction is `null`: ask a person."] if threshold else []
     return [*text.splitlines(), *below]
 

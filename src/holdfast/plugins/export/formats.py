@@ -11,12 +11,12 @@ from holdfast._version import __version__
 from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.records import Decision
-from holdfast.core.tasks import CLASSIFIERS, DECODERS, TAGGERS
+from holdfast.core.tasks import CLASSIFICATION_TASKS, DECODER_TASKS, TAGGING_TASKS
 from holdfast.data.table import Table
 from holdfast.report.public import public_name
 from holdfast.runs.finished_run import FinishedRun
 
-READERS = (*CLASSIFIERS, *TAGGERS)
+READERS = (*CLASSIFICATION_TASKS, *TAGGING_TASKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ FORMATS: dict[str, Format] = {
     for one in (
         Format("onnx", "model.onnx", READERS, ("onnx", "onnxruntime", "onnxscript")),
         Format("openvino", "model.xml", READERS, ("onnx", "onnxruntime", "onnxscript", "openvino")),
-        Format("gguf", "model.gguf", DECODERS, ("gguf",)),
+        Format("gguf", "model.gguf", DECODER_TASKS, ("gguf",)),
     )
 }
 

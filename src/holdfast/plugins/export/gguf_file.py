@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from holdfast.core.errors import ModelError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Floats
 
 # gguf.TokenType, which llama.cpp numbers.
@@ -76,7 +76,7 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokeniz
     config = model.config
     architecture = check_decoder(config)
     words = words_of(tokenizer, int(config.vocab_size))
-    with door("the model", ModelError, "cannot be written as GGUF"):
+    with reading_errors("the model", ModelError, "cannot be written as GGUF"):
         writer = gguf.GGUFWriter(str(path), architecture)
         writer.add_name(name)
         writer.add_file_type(gguf.LlamaFileType.ALL_F32)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from holdfast.core.errors import ModelError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Floats
 from holdfast.plugins.export.model import Exportable
 from holdfast.plugins.export.proof import rows_of
@@ -47,7 +47,7 @@ def write_onnx(exportable: Exportable, path: Path, facts: Mapping[str, str]) -> 
         hushed(),
         torch.inference_mode(False),
         torch.no_grad(),
-        door("the model", ModelError, "cannot be written as ONNX"),
+        reading_errors("the model", ModelError, "cannot be written as ONNX"),
     ):
         program: Any = torch.onnx.export(
             exportable.network,
@@ -70,7 +70,7 @@ def quantise(source: Path, target: Path) -> None:
     onnxruntime's dynamic quantisation: what the weights multiply is quantised as it comes. Per
     channel: one scale for a whole matrix costs three times the error (cosine 0.967 against 0.993 on
     MiniLM). The metadata stays. Raises ``ModelError`` where the graph cannot be quantised."""
-    with hushed(), door(str(source.name), ModelError, "cannot be quantised"):
+    with hushed(), reading_errors(str(source.name), ModelError, "cannot be quantised"):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         quantize_dynamic(str(source), str(target), per_channel=True, weight_type=QuantType.QInt8)
@@ -108,7 +108,7 @@ def read_facts(path: Path) -> dict[str, str]:
 def write_openvino(source: Path, path: Path, facts: Mapping[str, str]) -> None:
     """Write ``path`` (.xml) and its weights (.bin) in the precision of the ONNX file ``source``: by
     itself OpenVINO would store halves. Raises ``ModelError`` where it cannot read the graph."""
-    with hushed(), door("the model", ModelError, "cannot be written for OpenVINO"):
+    with hushed(), reading_errors("the model", ModelError, "cannot be written for OpenVINO"):
         import openvino
 
         model: Any = openvino.convert_model(str(source))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from holdfast._version import __version__
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, to_json
-from holdfast.core.tasks import OF_PICTURES, TAGGERS
+from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS
 from holdfast.data.table import Table
 from holdfast.models.encoders.families import FAMILIES, MARK, Family, strip_carrier
 from holdfast.models.encoders.network import MeanPool
@@ -185,7 +185,7 @@ class ExportableModel:
         one's; columns beside the text are not read."""
         saved = self.saved
         one: Any
-        if self.task in OF_PICTURES:
+        if self.task in IMAGE_TASKS:
             # A service that asks a graph of texts need not load what reads pictures.
             from holdfast.tasks.images.task import FittedVision
 
@@ -221,7 +221,7 @@ def answered(run: Path, result: dict[str, Any]) -> ExportableModel:
     task = str(result["task"])
     with flushed_subnormals():
         use: Any = task_definition(task).use_runs([run])
-    kind = getattr(use, "labels", "tags" if task in TAGGERS else "class")
+    kind = getattr(use, "labels", "tags" if task in TAGGING_TASKS else "class")
     one = use.models[0]
     # Of a model that reads columns beside the text, the text's part.
     return ExportableModel(task, kind, getattr(one, "text", one), use)
@@ -232,10 +232,10 @@ def exportable(model: ExportableModel, shape: tuple[int, ...] | None) -> Exporta
     saved = model.saved
     plain = saved.network.model.eval()
     again = copy.deepcopy(plain)
-    if model.task in OF_PICTURES:
+    if model.task in IMAGE_TASKS:
         assert shape is not None
         return of_pictures(plain, again, shape)
-    tags = model.task in TAGGERS
+    tags = model.task in TAGGING_TASKS
     return of_texts(plain, again, saved.tokenizer, saved.max_length, each_token=tags)
 
 
@@ -252,7 +252,7 @@ def facts_of(run: Path, result: dict[str, Any], model: ExportableModel) -> dict[
         "model": str(result.get("model", "")).rpartition("/")[2],
         "made_with": f"holdfast {__version__}",
     }
-    if model.task in OF_PICTURES:
+    if model.task in IMAGE_TASKS:
         facts["channels"] = str(saved.channels)
     else:
         tokenizer = saved.tokenizer

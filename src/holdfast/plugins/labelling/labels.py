@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError
-from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
+from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
 from holdfast.data.labels.spelling import label_key
 from holdfast.plugins.store.records import Feedback
 
 Kind = Literal["class", "several", "number", "tags", "text"]
 TASKS: Mapping[str, Kind] = {
-    **dict.fromkeys(TAGGERS, "tags"),
-    **dict.fromkeys(WRITERS, "text"),
-    **dict.fromkeys(OF_PICTURES, "class"),
+    **dict.fromkeys(TAGGING_TASKS, "tags"),
+    **dict.fromkeys(GENERATIVE_TASKS, "text"),
+    **dict.fromkeys(IMAGE_TASKS, "class"),
 }
 # Characters of a class that is new, and of a text that is written.
 LONGEST_CLASS, LONGEST_TEXT = 200, 1_000_000
@@ -66,7 +66,7 @@ class LabelRule:
             return alike[0]
         if self.new and len(name) <= LONGEST_CLASS:
             return name
-        raise _wrong("is no class of this model", label, nearest(name, known))
+        raise _wrong("is no class of this model", label, suggest_name(name, known))
 
     def _tags(self, label: Any, row: Mapping[str, Any] | None) -> list[str]:
         if not isinstance(label, list) or not all(isinstance(one, str) and one for one in label):
@@ -79,7 +79,7 @@ class LabelRule:
         for one in label:
             if self.classes is not None and one not in self.classes and not self.new:
                 raise _wrong(
-                    "holds a tag that is none of this model", one, nearest(one, self.classes)
+                    "holds a tag that is none of this model", one, suggest_name(one, self.classes)
                 )
         return label
 

@@ -22,7 +22,7 @@ import numpy as np
 from holdfast.analyses.compare.verdict import paired
 from holdfast.analyses.row_texts import AnswerKind
 from holdfast.core.records import Floats, Ints
-from holdfast.core.tasks import TAGGERS, WRITERS
+from holdfast.core.tasks import TAGGING_TASKS, GENERATIVE_TASKS
 from holdfast.plugins.live.stream import Peaks, Verdict, evidence_of, first_verdict, pair_peaks
 from holdfast.stats.streams.rates import below_evidence, rate_limits
 
@@ -174,9 +174,9 @@ def _above(wins: int, losses: int, labels: int) -> float:
 
 def answer_kind(task: str, label: Any) -> AnswerKind:
     """What kind of answer a row of ``task`` has, whose label is JSON."""
-    if task in TAGGERS:
+    if task in TAGGING_TASKS:
         return "tags"
-    if task in WRITERS:
+    if task in GENERATIVE_TASKS:
         return "text"
     if isinstance(label, (list, tuple)):
         return "several"

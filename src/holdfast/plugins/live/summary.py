@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.analyses.compare.verdict import rows_that_settle
 from holdfast.core.records import to_json
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.plugins.live.arms import MISMATCH, SCALE_USERS, Arms
 from holdfast.plugins.live.shadow import Shadow
 
@@ -94,7 +94,7 @@ def _shadow_words(found: Shadow) -> str:
     points = 100 * found.margin
     margin = "1 point" if math.isclose(points, 1) else f"{points:g} points"
     seen = (
-        f"of {counted(found.labels, 'labelled row')} on which the two differ the challenger alone "
+        f"of {count_phrase(found.labels, 'labelled row')} on which the two differ the challenger alone "
         f"has {found.wins:,} right, the shown model alone {found.losses:,}"
     )
     if found.decided == "equivalent":
@@ -102,7 +102,7 @@ def _shadow_words(found: Shadow) -> str:
         if not found.labels or most <= found.margin:
             return (
                 f"neither is {margin} better: they answer differently on {100 * share:.3g} % of "
-                f"{counted(found.rows, 'row')} only"
+                f"{count_phrase(found.rows, 'row')} only"
             )
         return f"neither is {margin} better than the other; {seen}"
     if found.decided != "undecided":
@@ -134,7 +134,7 @@ def _arms_words(found: Arms) -> str:
     means = (
         f"a user of the challenger brings {found.means[1]:.4g}, of the shown model "
         f"{found.means[0]:.4g}; the difference is {value:+.3g} ({low:+.3g} to {high:+.3g}) "
-        f"by {counted(found.sums.rows, 'user')}"
+        f"by {count_phrase(found.sums.rows, 'user')}"
     )
     if found.decided == "equivalent":
         return f"they differ by less than {found.margin * found.range:.3g} a user: {means}"

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from holdfast.core.curves import WHOLE, Curves, Series
+from holdfast.core.curves import PERCENT_ABOVE, Curves, Series
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
@@ -141,7 +141,7 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
     """
     for key in settings:
         if key not in SETTINGS:
-            raise RecipeError("--set", "is not a series", key, nearest(key, list(SETTINGS)))
+            raise RecipeError("--set", "is not a series", key, suggest_name(key, list(SETTINGS)))
     known = _sided(log)
     train = _asked(log, settings, "train", what) or _best(known, "train", rises=False)
     valid = _asked(log, settings, "valid", what) or _best(known, "valid", rises=False)
@@ -173,7 +173,7 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
             valid_metric=right,
             comparable=train is not None and valid is not None and train.base == valid.base,
             clean=log.clean,
-            planned=log.planned,
+            planned_end=log.planned,
             epochs=log.epochs,
             seconds=log.seconds,
             valid_rows=None if rows is None else rows[0],
@@ -192,7 +192,7 @@ def _fewer(curves: Curves) -> Curves:
         every = 1 if series is None else -(-len(series) // MOST_POINTS)
         if series is not None and every > 1:
             kept = slice((len(series) - 1) % every, None, every)
-            fewer[part] = replace(series, at=series.at[kept], values=series.values[kept])
+            fewer[part] = replace(series, positions=series.positions[kept], values=series.values[kept])
             because = f"{len(series):,} points; more than {MOST_POINTS:,} tell nothing further"
             notify(Decision(f"points of {series.name}", f"every {every}th", because))
     return replace(curves, **fewer)
@@ -234,7 +234,7 @@ def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> NameM
         return None
     name = settings[side]
     if name not in log.columns:
-        rule, remedy = f"is no numeric column of {what}", nearest(name, list(log.columns))
+        rule, remedy = f"is no numeric column of {what}", suggest_name(name, list(log.columns))
         raise DataError(f"--set {side}={name}", rule, name, remedy)
     return meaning(name) or NameMeaning(name, None, False, 0, False, False, (), name)
 
@@ -261,17 +261,17 @@ def _metrics(known: Sequence[NameMeaning]) -> tuple[NameMeaning | None, NameMean
 
 
 def _series(log: Log, chosen: NameMeaning | None) -> Series | None:
-    return None if chosen is None else replace(log.columns[chosen.name], rises=chosen.rises)
+    return None if chosen is None else replace(log.columns[chosen.name], higher_is_better=chosen.rises)
 
 
 def _share_right(log: Log, chosen: NameMeaning | None) -> Series | None:
     """A metric as it is; a rate of errors as 1 − it (100 − it in per cent)."""
     series = _series(log, chosen)
-    if series is None or series.rises:
+    if series is None or series.higher_is_better:
         return series
-    whole = 100.0 if series.finite.values.max(initial=0.0) > WHOLE else 1.0
+    whole = 100.0 if series.finite.values.max(initial=0.0) > PERCENT_ABOVE else 1.0
     return replace(
-        series, name=f"{whole:g} − {series.name}", values=whole - series.values, rises=True
+        series, name=f"{whole:g} − {series.name}", values=whole - series.values, higher_is_better=True
     )
 
 
@@ -351,7 +351,7 @@ def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
     if metric is None or "acc" not in metric.name.lower():
         return None
     values = np.unique(metric.finite.values)
-    scale = 100.0 if values.max(initial=0.0) > WHOLE else 1.0
+    scale = 100.0 if values.max(initial=0.0) > PERCENT_ABOVE else 1.0
     values = values[(values > 0) & (values < scale)]
     if len(values) < DISTINCT:
         return None

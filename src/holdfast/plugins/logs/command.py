@@ -12,8 +12,8 @@ import typer
 
 from holdfast.cli.options import Force, JsonOutput, Output, set_option
 from holdfast.core.decisions import notify
-from holdfast.core.machine import refuse_too_little
-from holdfast.core.wording import bounds
+from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import interval_phrase
 from holdfast.terminal.layout import width, wrap
 from holdfast.terminal.streams import json_text
 
@@ -45,7 +45,7 @@ def command(
     output: JsonOutput,
 ) -> None:
     """Say whether the run in LOG learned, overfits or diverged, since when, and what to do."""
-    refuse_too_little("numpy")
+    refuse_low_memory("numpy")
     from holdfast.plugins.logs.reader import parse_settings, read_verdict
 
     page = None if html is None else _page(html, log, force)
@@ -54,11 +54,11 @@ def command(
     with Output().heard():
         notify(*curves.decisions)
     if page is not None:
-        from holdfast.core.outputs import writing
+        from holdfast.core.outputs import open_output
         from holdfast.report.diagnosis import render_diagnosis
 
         text = render_diagnosis(curves, found, log.name or str(log.resolve()))
-        with writing(page) as stream:
+        with open_output(page) as stream:
             stream.write(text.encode("utf-8"))
     if output.as_json:
         typer.echo(json_text(found))
@@ -71,17 +71,17 @@ def _page(html: Path, log: Path, force: bool) -> OutputFile:
     """The log is never written over, nor a file of a run or of a folder of logs; only an earlier
     page there is, with ``force``."""
     from holdfast.contract.run_folder import run_files_in
-    from holdfast.core.outputs import checked_output
+    from holdfast.core.outputs import check_output
 
     inputs = [log]
     if log.is_dir():
         inputs = run_files_in(log) if html.suffix.lower() in PAGES else [log, *run_files_in(log)]
-    return checked_output(html, inputs, force=force)
+    return check_output(html, inputs, force=force)
 
 
 def document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
     """What ``--json`` prints."""
-    from holdfast.core.curves import position
+    from holdfast.core.curves import logged_position
     from holdfast.core.records import to_json
 
     series = {"train": curves.train, "valid": curves.valid}
@@ -89,7 +89,7 @@ def document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
         "schema": 1,
         "source": curves.source,
         "verdict": to_json(verdict),
-        "best_step": position(curves.best),
+        "best_step": logged_position(curves.best),
         "series": {side: s.name if s is not None else None for side, s in series.items()},
         "points": curves.points,
         "axis": curves.axis,
@@ -102,17 +102,17 @@ def saved(curves: Curves) -> dict[str, Any] | None:
     """What stopping at the best evaluation would have saved: ``positions`` on the log's axis, their
     ``share`` of the run so far, and ``seconds`` where the log has times; ``None`` without a best.
     """
-    from holdfast.core.curves import position
+    from holdfast.core.curves import logged_position
 
     if curves.best is None or curves.last is None:
         return None
     # Steps count what was done; an epoch or a row stands for a stretch that ends there.
-    begins = [float(s.at[0]) for s in (curves.train, curves.valid) if s is not None and len(s)]
+    begins = [float(s.positions[0]) for s in (curves.train, curves.valid) if s is not None and len(s)]
     first = 0.0 if curves.axis == "step" else min(0.0, *begins) - (min(begins) < 1)
     whole = curves.last - first
     share = (curves.last - curves.best) / whole if whole > 0 else 0.0
     seconds = None if curves.seconds is None else share * curves.seconds
-    return {"positions": position(curves.last - curves.best), "share": share, "seconds": seconds}
+    return {"positions": logged_position(curves.last - curves.best), "share": share, "seconds": seconds}
 
 
 def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
@@ -134,15 +134,15 @@ def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
 
 
 def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
-    from holdfast.core.curves import position
+    from holdfast.core.curves import logged_position
     from holdfast.report.answer.answer import DISCARDED
 
     if curves.best is not None and curves.valid is not None:
-        where = f"{curves.axis} {position(curves.best):g}"
+        where = f"{curves.axis} {logged_position(curves.best):g}"
         # Of a run of our own the kept state, which the raw loss did not choose.
-        what = "Kept state     " if curves.kept is not None else "Best evaluation"
+        what = "Kept state     " if curves.checkpoint is not None else "Best evaluation"
         known = curves.valid.finite
-        value = known.values[known.at == curves.best]
+        value = known.values[known.positions == curves.best]
         of = f": {curves.valid.name} {value[0]:.4g}" if len(value) else ""
         yield f"  {what}  {where}{of}"
         for decision in curves.decisions:
@@ -171,7 +171,7 @@ def _evidence(verdict: Verdict) -> Iterator[str]:
         yield "  Evidence"
     for item in verdict.evidence:
         value = "–" if item.value is None else f"{item.value:.3g}"
-        span = bounds(item.low, item.high, lambda bound: f"{bound:.3g}")
+        span = interval_phrase(item.low, item.high, lambda bound: f"{bound:.3g}")
         yield f"    {item.name.replace('_', ' '):39} {value}{f' ({span})' if span else ''}"
 
 

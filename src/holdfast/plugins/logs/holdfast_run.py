@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from holdfast.contract.run_folder import RESULT, unchecked_decisions
-from holdfast.core.branches import living_events
+from holdfast.core.branches import snapshot_events_on_branch
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RunError
 from holdfast.core.labels import Label
@@ -47,7 +47,7 @@ def read(path: Path) -> Log:
             notify(*unchecked_decisions([folder], "the run's files"))
         if unused := discarded_sentence(result or {}):
             notify(Decision(DISCARDED, "step 0 is kept", unused))
-    rows = [_row(event) for event in living_events(read_events(file, torn=True))]
+    rows = [_row(event) for event in snapshot_events_on_branch(read_events(file, partial_end=True))]
     if not rows:
         raise not_a_log(str(file), "holds no snapshot")
     seconds = rows[-1].get("seconds")
@@ -122,11 +122,11 @@ def _read_verdict(folder: Path) -> OwnVerdict | None:
         return OwnVerdict(verdict, looks.kept)
     if result:
         return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))
-    events = read_events(folder / FILE, torn=True)
+    events = read_events(folder / FILE, partial_end=True)
     verdicts = [event for event in events if event["event"] == "verdict"]
     if not verdicts:
         return None
-    found, looked = _verdict(verdicts[-1]), [event["step"] for event in living_events(events)]
+    found, looked = _verdict(verdicts[-1]), [event["step"] for event in snapshot_events_on_branch(events)]
     if looked and looked[-1] > verdicts[-1]["step"]:
         # The journal has a line for each change: the label still holds, its numbers are of then.
         before = f"Said at step {verdicts[-1]['step']} and the same since: "

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.curves import TRANSFORMERS, Curves
-from holdfast.core.decisions import parted, recorded
-from holdfast.core.discovery import missing_remedy
+from holdfast.core.decisions import decisions_and_findings, record_decisions
+from holdfast.core.discovery import missing_path_remedy
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Verdict
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.logs import (
@@ -73,9 +73,9 @@ def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves
     ``settings`` may name the columns ``train`` and ``valid``. Raises ``DataError`` where nothing is
     there, where it is no log, or where the log is broken, and says what a log looks like.
     """
-    with recorded() as log:
+    with record_decisions() as log:
         curves = choose(read_log(path), settings or {}, str(path))
-    return replace(curves, decisions=parted(log)[0])
+    return replace(curves, decisions=decisions_and_findings(log)[0])
 
 
 def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple[Curves, Verdict]:
@@ -85,20 +85,20 @@ def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple
     of_the_run = own_verdict(path) if curves.source == "holdfast" and not settings else None
     if of_the_run is None:
         return curves, judge_curves(curves)
-    return replace(curves, kept=of_the_run.kept), of_the_run.verdict
+    return replace(curves, checkpoint=of_the_run.kept), of_the_run.verdict
 
 
 def read_log(path: Path) -> Log:
     """Everything numeric in the log at ``path``, by the most special reader that knows it."""
-    with door(str(path), DataError, "cannot be read as a log", REMEDY):
+    with reading_errors(str(path), DataError, "cannot be read as a log", REMEDY):
         there, usable = path.exists(), path.is_file() or path.is_dir()
     if not there:
-        raise DataError(str(path), "does not exist", None, missing_remedy(path, folders=True))
+        raise DataError(str(path), "does not exist", None, missing_path_remedy(path, folders=True))
     if not usable:
         raise not_a_log(str(path), "is a pipe or a device, not a file")
     if path.is_file() and not path.stat().st_size:
         raise not_a_log(str(path), "is empty")
-    with door(str(path), DataError, "cannot be read as a log", REMEDY):
+    with reading_errors(str(path), DataError, "cannot be read as a log", REMEDY):
         # The most special first: a general one may have to look through all that is there.
         for reader in sorted(all_log_readers().values(), key=lambda one: -one.priority):
             if reader.accepts(path):

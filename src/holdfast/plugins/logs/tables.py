@@ -90,10 +90,10 @@ def read_ultralytics(path: Path) -> Log:
         if not parts or total in columns:
             continue
         # Only where every part was logged: a sum without one is another number.
-        shared = parts[0].at
+        shared = parts[0].positions
         for part in parts[1:]:
-            shared = np.intersect1d(shared, part.at)
-        values = sum(part.values[np.isin(part.at, shared)] for part in parts)
+            shared = np.intersect1d(shared, part.positions)
+        values = sum(part.values[np.isin(part.positions, shared)] for part in parts)
         columns[total] = Series(total, shared, np.asarray(values, dtype=np.float64))
         names = " + ".join(part.name for part in parts)
         notify(Decision(total, names, "the file has parts of a loss and no total"))

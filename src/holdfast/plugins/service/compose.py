@@ -14,7 +14,7 @@ from holdfast.contract.run_folder import need_run, open_run
 from holdfast.core.decisions import DecisionListener, decisions_to
 from holdfast.core.errors import InputError, RecipeError, StoreError
 from holdfast.core.machine import usable_cores
-from holdfast.core.tasks import DECODERS
+from holdfast.core.tasks import DECODER_TASKS
 from holdfast.plugins.service.live.lineup import Lineup, Setup, refuse_unlike
 from holdfast.plugins.service.live.observer import Comparing, Shadowing
 from holdfast.plugins.service.promotion import ServedModel, Successor, started
@@ -241,7 +241,7 @@ def _compared(
 ) -> tuple[Lineup, Comparing]:
     try:
         refuse_unlike(shown.facts, challenger.facts)
-        if settings.compare == "ab" and shown.facts.task in DECODERS:
+        if settings.compare == "ab" and shown.facts.task in DECODER_TASKS:
             raise RecipeError(
                 "--set serve.compare",
                 f"cannot be ab for the task {shown.facts.task}: conversations are "

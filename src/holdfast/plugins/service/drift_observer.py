@@ -25,8 +25,8 @@ from holdfast.core.decisions import DecisionListener, decisions_to
 from holdfast.core.errors import InputError, RunError
 from holdfast.core.records import Decision, Estimate, to_json
 from holdfast.core.run_files import read_result
-from holdfast.core.tasks import OF_PICTURES, TAGGERS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.plugins.drift.accuracy import (
     HarmWatch,
     estimated_accuracy,
@@ -129,7 +129,7 @@ class Drifting:
             return
         prediction, sure = answered
         said[feedback.index] = None
-        in_order = self._facts.task in TAGGERS
+        in_order = self._facts.task in TAGGING_TASKS
         wrong = float(not same_answer(prediction, feedback.label, in_order))
         self._labels = [*self._labels[-LABELS + 1 :], (1 - wrong, sure)]
         self._harm, at = self._harm.add(np.array([wrong]), self._between)
@@ -311,7 +311,7 @@ class Drifting:
 def texts_of(rows: Sequence[Row], facts: EngineFacts, data: DataPart) -> tuple[str, ...] | None:
     """What was asked, as ``analyses.row_texts.read_texts`` says of a table; ``None`` of pictures,
     and where a template makes the text of columns."""
-    if facts.task in OF_PICTURES or data.template:
+    if facts.task in IMAGE_TASKS or data.template:
         return None
     columns = facts.columns[: max(1, len(data.text or ()))]
     return tuple(PAIR.join(_text(row.get(column)) for column in columns) for row in rows)
@@ -456,7 +456,7 @@ def drift_observers(
         rows = None
     if isinstance(rows, int) and rows < LEAST_REFERENCE:
         few = (
-            f"the run has {counted(rows, 'validation row')} to compare them with, and it takes "
+            f"the run has {count_phrase(rows, 'validation row')} to compare them with, and it takes "
             f"{LEAST_REFERENCE}; the classes that are answered and how sure the model is are "
             f"watched from {FEWEST} rows on"
         )

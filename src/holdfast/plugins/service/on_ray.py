@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.contract.run_folder import need_run
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
@@ -157,7 +157,7 @@ def _told(arguments: Mapping[str, Any]) -> dict[str, str]:
     told = {str(name): str(value) for name, value in arguments.items() if value is not None}
     for name in told:
         if name not in ARGUMENTS:
-            remedy = nearest(name, ARGUMENTS)
+            remedy = suggest_name(name, ARGUMENTS)
             raise RecipeError("serve run", "names an unknown argument", name, remedy)
     if "run" not in told:
         raise RecipeError("serve run", "needs run=FOLDER", None, "Name a finished run.")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.contract.run_folder import open_run, unsealed_decisions
 from holdfast.core.errors import HoldfastError, InputError, RecipeError, RunError, StoreError
 from holdfast.core.records import to_json
-from holdfast.core.run_files import RESULT, check_model
+from holdfast.core.run_files import RESULT_FILE, check_model
 from holdfast.plugins.service.live.lineup import Lineup, refuse_unlike
 from holdfast.plugins.service.live.look import LATEST
 from holdfast.plugins.service.pair_evidence import pair_evidence
@@ -238,7 +238,7 @@ def _undone(store: Store, run: Path, places: Sequence[ServedModel], at: float) -
     check_model(back, result)
     if served_name(back) != model:
         rule = f"is not {model} any more, which was served before {here.model}"
-        remedy = f"Bring it back, or promote another run in its place. {RESULT} says which it is."
+        remedy = f"Bring it back, or promote another run in its place. {RESULT_FILE} says which it is."
         raise RunError(str(back), rule, served_name(back), remedy)
     return _append(store, Promotion(here.model, model, back.resolve(), undo=True), at)
 

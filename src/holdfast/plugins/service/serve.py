@@ -11,7 +11,7 @@ import typer
 
 from holdfast.cli.options import set_option
 from holdfast.core.errors import MachineError
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def command(
     from holdfast.plugins.service.settings import serving
 
     settings = serving(set_ or [])
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.plugins.service.compose import ServeRequest, compose
     from holdfast.terminal.messages import MessagePrinter
     from holdfast.terminal.streams import notify

@@ -23,7 +23,7 @@ import uvicorn
 from holdfast.core.decisions import notify
 from holdfast.core.errors import Interrupted, MachineError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.tasks import DECODERS
+from holdfast.core.tasks import DECODER_TASKS
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.application import Application
@@ -192,7 +192,7 @@ class Running:
 
     async def _begin(self) -> None:
         engine, observers = await asyncio.to_thread(self._load)
-        if engine.facts.task in DECODERS:
+        if engine.facts.task in DECODER_TASKS:
             # What was taken is answered, and an answer that is written takes its time.
             longest = max(self.service.settings.chat_timeout_s, self.service.settings.timeout_s)
             self._server.config.timeout_graceful_shutdown = int(longest + GRACE_S) + 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.analyses.explain.explain import explain_asked
 from holdfast.analyses.explain.explanation import Explanation
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.plugins.service.afterwards import Watching, masked_request, packed
 from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, at_once
 from holdfast.plugins.service.engine.engine import ModelEngine
@@ -175,7 +175,7 @@ class Service:
             self.writing.close(FLUSH_S)
             counts = self.writing.counts()
             if missed := counts.lost + counts.refused:
-                self.log(f"{counted(missed, 'request')} could not be stored")
+                self.log(f"{count_phrase(missed, 'request')} could not be stored")
         if self.held is not None:
             self.held.close()
         if self.store is not None:

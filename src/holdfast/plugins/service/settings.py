@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.yaml_values import TooMuchError, from_yaml
 from holdfast.recipe.parts import Part
@@ -88,7 +88,7 @@ def serving(settings: Iterable[str] = ()) -> Serving:
         if not equals:
             raise RecipeError("--set", "needs KEY=VALUE", setting, f"E.g. --set {known[0]}=true.")
         if key not in known:
-            raise RecipeError("--set", "names an unknown key", key, nearest(key, known))
+            raise RecipeError("--set", "names an unknown key", key, suggest_name(key, known))
         *parts, last = key.removeprefix(PREFIX).split(".")
         place = plain
         for part in parts:

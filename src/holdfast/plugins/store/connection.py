@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from holdfast.core.errors import DataError, MachineError, StoreError, StoreGone
-from holdfast.data.database_url import DRIVERS, INSTALL, is_url, masked, without_password
+from holdfast.data.database_url import DRIVERS, INSTALL, is_url, mask_password, without_password
 from holdfast.plugins.store import tables
 
 REMEDY = "Check that it is there, has room and may be written."
@@ -50,7 +50,7 @@ def open_database(where: str) -> Engine:
     """
     path = file_of(where)
     if is_url(where) and path is None and where.startswith("sqlite"):
-        raise StoreError(masked(where), "names no file", None, "Write sqlite:///FOLDER/FILE.db.")
+        raise StoreError(mask_password(where), "names no file", None, "Write sqlite:///FOLDER/FILE.db.")
     scheme, _, rest = where.partition("://")
     url: Any = f"{DRIVERS.get(scheme, scheme)}://{rest}"
     if path is not None:
@@ -83,7 +83,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def refusing(where: str, *, opening: bool = False) -> Iterator[None]:
     """Every fault of the database at ``where`` as one block without the password: ``StoreGone``
     for what may pass, ``DataError`` for a record that it does not take."""
-    what = masked(where)
+    what = mask_password(where)
     try:
         yield
     except ModuleNotFoundError as error:
@@ -119,14 +119,14 @@ def make_tables(engine: Engine, where: str) -> None:
         own = set(tables.metadata.tables)
         if tables.facts.name not in there and (there & own or (there and path is not None)):
             rule = "holds tables of something else"
-            raise StoreError(masked(where), rule, sorted(there)[:5], "Name another store.")
+            raise StoreError(mask_password(where), rule, sorted(there)[:5], "Name another store.")
         if tables.facts.name in there:
             named = sqlalchemy.select(tables.facts.c.value).where(tables.facts.c.name == "schema")
             found = connection.execute(named).scalar()
             if found is None or found > tables.SCHEMA:
                 rule = "was made by a newer Holdfast" if found else "holds tables of something else"
                 remedy = "Update Holdfast, or name another store."
-                raise StoreError(masked(where), rule, found, remedy)
+                raise StoreError(mask_password(where), rule, found, remedy)
         tables.metadata.create_all(connection)
         if tables.facts.name not in there:
             facts = {"schema": tables.SCHEMA, "mark": secrets.token_hex(4)}

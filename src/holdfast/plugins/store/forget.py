@@ -10,7 +10,7 @@ import typer
 
 from holdfast.cli.options import JsonOutput
 from holdfast.core.errors import RecipeError
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 
 SHOWN = {"requests": "request", "answers": "answer", "texts": "text", "feedback": "label"}
 
@@ -58,7 +58,7 @@ def command(
 
 
 def _said(found: dict[str, Any]) -> str:
-    gone = [counted(n, SHOWN[name]) for name, n in found["gone"].items() if n and name in SHOWN]
+    gone = [count_phrase(n, SHOWN[name]) for name, n in found["gone"].items() if n and name in SHOWN]
     if not gone:
         return "Nothing of it was there."
     lines = [f"Deleted: {', '.join(gone)}."]

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from typing import Any, Literal, TypeVar
 
 from holdfast.core.errors import DataError, MachineError, StoreError
-from holdfast.data.database_url import masked
+from holdfast.data.database_url import mask_password
 
 try:
     from sqlalchemy import String, Table, and_, cast, delete, func, null, select, update
@@ -78,7 +78,7 @@ class Store:
     @property
     def name(self) -> str:
         """Where it is, without a password."""
-        return masked(self._where)
+        return mask_password(self._where)
 
     @property
     def mark(self) -> str:

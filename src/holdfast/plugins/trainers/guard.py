@@ -21,7 +21,7 @@ from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.events import Advisor
 from holdfast.core.input_errors import defect_line
 from holdfast.core.records import Decision, Snapshot, Verdict
-from holdfast.plan.defaults import REGIONS, size_of
+from holdfast.plan.defaults import LEARNING_RATE_REGIONS, model_size
 from holdfast.plugins.trainers.foreign import TheirFailure
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def foreign_course(foreign_run: ForeignRun) -> RunCourse:
         looks=(*range(0, planned, apart), planned),
         can=Can(actions=tuple(names)),
         rate=foreign_run.rate,
-        usual=foreign_run.run_facts.usual_rates or REGIONS[size_of(parameters)],
+        usual=foreign_run.run_facts.usual_rates or LEARNING_RATE_REGIONS[model_size(parameters)],
     )
 
 

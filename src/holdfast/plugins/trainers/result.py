@@ -103,7 +103,7 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
     assert engine.verdict is not None
     write_looks(watch.folder / LOOKS, history, facts, kept, __version__)
     # In the words of the trainer; without what to set, since Holdfast sets nothing of it.
-    log = Curves(foreign_run.log, "step", planned=facts.planned_steps)
+    log = Curves(foreign_run.log, "step", planned_end=facts.planned_steps)
     remedies = tuple(Remedy(one.do) for one in in_their_words(engine.verdict.remedies, log))
     valid = scores(best, foreign_run.classes, seed)
     unknown = Estimate(None, why=NO_TEST).to_json()

@@ -17,7 +17,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
-from holdfast.plan.defaults import REGIONS, size_of
+from holdfast.plan.defaults import LEARNING_RATE_REGIONS, model_size
 from holdfast.plugins.trainers.foreign import theirs
 from holdfast.plugins.trainers.losses import Formula, find_formula, plain
 from holdfast.plugins.trainers.watch import GuardHandle
@@ -317,7 +317,7 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
     else:
         pictures = getattr(model, "main_input_name", "") == "pixel_values"
         task = "image-classification" if pictures else "text-classification"
-    size = size_of(trainable)
+    size = model_size(trainable)
     regions = {
         "text-classification": size,
         "seq2seq": "seq2seq",
@@ -333,7 +333,7 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
         planned_steps=steps,
         train_rows=rows.train_rows,
         trainable=trainable,
-        usual_rates=REGIONS.get(regions[task]) if whole else None,
+        usual_rates=LEARNING_RATE_REGIONS.get(regions[task]) if whole else None,
         copied_valid=rows.copied,
         # A setting that remedies name and that the trainer has already.
         refused=() if half else ("train.precision=float32",),

@@ -29,7 +29,7 @@ from holdfast.core.actions import ScaleLearningRate, SetWeightDecay
 from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.files import write_atomically
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
@@ -70,7 +70,7 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
         import torch
 
         # An older version wrote it, without a digest.
-        with door(str(path), RunError, remedy="Train anew."):
+        with reading_errors(str(path), RunError, remedy="Train anew."):
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = {"step": state["step"], **state}
         told = f"{path} has no digest, so whether it is whole was not checked"

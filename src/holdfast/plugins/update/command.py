@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.options import Helps, RunOutput, Seed, set_option
-from holdfast.core.machine import refuse_too_little
+from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.terminal.layout import entries, run_lines, width, wrap
@@ -82,7 +82,7 @@ def command(
     """Learn from feedback, and decide by evidence whether the new model may take over. Exit code:
     0 where its gate accepts it, 3 where it is rejected or inconclusive; the run is complete then
     too. --every goes on whatever the gate says."""
-    refuse_too_little("torch")
+    refuse_low_memory("torch")
     from holdfast.plugins.update.options import UpdateOptions
     from holdfast.plugins.update.rounds import schedule_of
 
@@ -116,10 +116,10 @@ def command(
 
 def _store(feedback: str | None) -> str:
     """The store that the feedback came of, without a password."""
-    from holdfast.data.database_url import masked
+    from holdfast.data.database_url import mask_password
     from holdfast.plugins.update.feedback import is_store
 
-    return masked(feedback) if feedback is not None and is_store(feedback) else "URL"
+    return mask_password(feedback) if feedback is not None and is_store(feedback) else "URL"
 
 
 def _rounds(asking: UpdateOptions, schedule: RoundSchedule, output: RunOutput) -> None:

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from holdfast.core.records import Finding, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.data.texts.general import ANY
+from holdfast.data.texts.general import LOOK_ALIKE_PATTERN
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.clean.texts import MIXED
 
@@ -41,7 +41,7 @@ def mixed_words(table: Table) -> tuple[Ints, str]:
     ``audit`` finds them, and the first such word with its code points; none: an empty text."""
     texts = RowTexts(table)
     found, first = [], ""
-    for position in _holding(texts, ANY).tolist():
+    for position in _holding(texts, LOOK_ALIKE_PATTERN).tolist():
         if (word := MIXED.search(texts[position])) is not None:
             found.append(position)
             first = first or f"{word[0]!r} is {word[0]!a}"

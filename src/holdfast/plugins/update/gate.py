@@ -29,7 +29,7 @@ import numpy.typing as npt
 from holdfast.analyses.compare.verdict import FEW_VALUES, PairedRows, PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, to_json
-from holdfast.core.wording import GATE_OUTCOMES, counted
+from holdfast.core.wording import GATE_OUTCOMES, count_phrase
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import wilson
 from holdfast.stats.paired_tests import paired_t
@@ -78,7 +78,7 @@ class Renamed:
 
     def __str__(self) -> str:
         return (
-            f"of {counted(self.n, 'new row')} that the served model calls {self.name!r}, "
+            f"of {count_phrase(self.n, 'new row')} that the served model calls {self.name!r}, "
             f"{self.same} are labelled so and {self.most} {self.other!r}: the class seems to be "
             "called otherwise in the feedback"
         )
@@ -362,7 +362,7 @@ def _margin(margin: float) -> str:
 
 def _lost(one: GateEvidence, margin: float) -> str:
     return (
-        f"worse on {counted(one.n, 'row')} of {one.what} by {abs(100 * one.value):.1f} points "
+        f"worse on {count_phrase(one.n, 'row')} of {one.what} by {abs(100 * one.value):.1f} points "
         f"(surely by more than {abs(100 * one.high):.1f}, and up to {abs(100 * one.low):.1f}; "
         f"allowed are {_margin(margin)})"
     )
@@ -371,15 +371,15 @@ def _lost(one: GateEvidence, margin: float) -> str:
 def _worse(one: PartAnswer) -> str:
     return (
         f"worse on {one.part.kind} {one.part.name} ({_points(one.value)} points on "
-        f"{counted(one.n, 'row')}, p = {one.p_value:.2g})"
+        f"{count_phrase(one.n, 'row')}, p = {one.p_value:.2g})"
     )
 
 
 def _not_better(one: GateEvidence) -> str:
     if one.found == "worse":
-        return f"worse on {counted(one.n, 'row')} of {one.what} ({_points(one.value)} points)"
+        return f"worse on {count_phrase(one.n, 'row')} of {one.what} ({_points(one.value)} points)"
     return (
-        f"not better by as much as {_margin(GAIN)} on {counted(one.n, 'row')} of {one.what} "
+        f"not better by as much as {_margin(GAIN)} on {count_phrase(one.n, 'row')} of {one.what} "
         f"({_points(one.value)}, at most {_points(one.high)})"
     )
 
@@ -394,7 +394,7 @@ def _open(one: GateEvidence, margin: float) -> str:
     )
     seen = (
         f"not shown to be {asked}: {_points(one.value)} points "
-        f"({_points(one.low)} to {_points(one.high)}) on {counted(one.n, 'row')}"
+        f"({_points(one.low)} to {_points(one.high)}) on {count_phrase(one.n, 'row')}"
     )
     if one.rows_needed is None:
         return f"{seen}; at this difference no number of rows would show it"
@@ -407,10 +407,10 @@ def _taken(
     kept: Sequence[GateEvidence], gained: GateEvidence, parts: Sequence[PartAnswer], margin: float
 ) -> str:
     first = kept[0]
-    none = f"; none of {counted(len(parts), 'part')} of them is shown to be worse" if parts else ""
+    none = f"; none of {count_phrase(len(parts), 'part')} of them is shown to be worse" if parts else ""
     surely = f" (at least {_points(gained.low)})" if gained.low > 0 else " (by its losses)"
     return (
-        f"{_points(gained.value)} points on {counted(gained.n, 'row')} of {gained.what}"
-        f"{surely}, {_points(first.value)} on {counted(first.n, 'row')} of "
+        f"{_points(gained.value)} points on {count_phrase(gained.n, 'row')} of {gained.what}"
+        f"{surely}, {_points(first.value)} on {count_phrase(first.n, 'row')} of "
         f"{first.what} (at worst {_points(first.low)}, allowed are {_margin(margin)}){none}"
     )

@@ -23,15 +23,15 @@ from holdfast.contract.inference import within_limits
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import DECODERS, OF_PICTURES, TAGGERS
-from holdfast.core.wording import counted, have
+from holdfast.core.tasks import DECODER_TASKS, IMAGE_TASKS, TAGGING_TASKS
+from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.data.labels.spelling import label_key
 from holdfast.data.memory.frames import frame_file
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import read_tagged
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.plugins.update.feedback import read_given, with_columns
 from holdfast.plugins.update.findings import Spread, mixed_words, new_scripts, spread_of
@@ -40,7 +40,7 @@ from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.runs.finished_run import FinishedRun, run_tables
 from holdfast.runs.known_rows import NONE, SIDES, seen_rows
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 from holdfast.tasks import task_definition
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _refuse_run(again: FinishedRun) -> None:
     """Raise ``RunError`` for a run that has nothing to be judged by, or of a task whose rows cannot
     be joined."""
     run, task = str(again.run), again.recipe.task
-    if task in OF_PICTURES:
+    if task in IMAGE_TASKS:
         rule = f"is of {task}, whose pictures update cannot join"
         raise RunError(run, rule, None, "Put the new pictures into its folder, and train again.")
     if again.out_of_fold or not (again.result.get("valid") or {}).get("n"):
@@ -123,7 +123,7 @@ class _Sources:
         self._recipe = recipe
         with within_limits(recipe.data):
             self.tables = run_tables(recipe)
-        if recipe.task in DECODERS:
+        if recipe.task in DECODER_TASKS:
             try:
                 labels_of_rows(self.tables["source"])
             except RecipeError:
@@ -134,7 +134,7 @@ class _Sources:
 
     def read(self, source: str, encoding: str | None = None, config: str | None = None) -> Raw:
         """Every cell of a file, as the run's task reads files."""
-        reader = read_tagged if self._recipe.task in TAGGERS else read_source
+        reader = read_tagged if self._recipe.task in TAGGING_TASKS else read_source
         with within_limits(self._recipe.data):
             return reader(source, encoding, config)
 
@@ -253,7 +253,7 @@ class _Joining:
             self._find(
                 "unknown_label",
                 np.flatnonzero(~fine),
-                f"{counted(strange.total(), 'row')} of the feedback have a label that is no class "
+                f"{count_phrase(strange.total(), 'row')} of the feedback have a label that is no class "
                 f"of the run ({names}); they are left out",
                 "Correct them; a new class needs a run of its own: join the rows and train again.",
             )
@@ -294,7 +294,7 @@ class _Joining:
                 self._find(
                     f"feedback_copies_{side}",
                     np.flatnonzero(there),
-                    f"{counted(int(there.sum()), 'row')} of the feedback copy {side} rows of the "
+                    f"{count_phrase(int(there.sum()), 'row')} of the feedback copy {side} rows of the "
                     "run; they are left out, or what judges would be learned",
                     "Nothing is to be done.",
                 )
@@ -314,11 +314,11 @@ class _Joining:
         self._counts |= {"repeats": repeats, "corrected": len(replaced)}
         if replaced:
             because = (
-                f"{counted(len(replaced), 'training row')} of the run have another label in the "
+                f"{count_phrase(len(replaced), 'training row')} of the run have another label in the "
                 "feedback; the later label is learned, the earlier row is left out"
             )
             self._decisions.append(Decision("corrected rows", str(len(replaced)), because, True))
-        copies = find_copies(RowTexts(table), seed=self._recipe.seed)
+        copies = find_duplicates(RowTexts(table), seed=self._recipe.seed)
         self._new = np.asarray(seen.side == NONE)
         return usable, np.asarray(copies.groups, dtype=np.int64), replaced
 
@@ -341,7 +341,7 @@ class _Joining:
             self._find(
                 "feedback_conflicts",
                 mixed,
-                f"{counted(len(mixed), 'row')} of the feedback are copies with different labels; "
+                f"{count_phrase(len(mixed), 'row')} of the feedback are copies with different labels; "
                 "they are left out",
                 "Decide what each of these texts is, and give one label.",
             )
@@ -367,7 +367,7 @@ class _Joining:
             "speak for all that the model meets"
         )
         because = f"{how}; {share:.0%} of them are set aside, and no model learns from them"
-        told = counted(int(rows.sum()), "row")
+        told = count_phrase(int(rows.sum()), "row")
         self._decisions.append(Decision("rows for the gate", told, because, prominent=True))
         return rows
 
@@ -410,7 +410,7 @@ class _Joining:
         found = set(np.flatnonzero(np.isin(rows, sorted(gone))).tolist())
         if found:
             because = f"their feedback was deleted since {self._again.run} had learned from them"
-            told = counted(len(found), "training row")
+            told = count_phrase(len(found), "training row")
             self._decisions.append(Decision("deleted feedback", told, because, True))
         return found
 
@@ -458,7 +458,7 @@ class _Joining:
             told.append(("feedback_new_script", np.setdiff1d(rows, mixed), what))
         for check, rows, what in told:
             if len(rows):
-                because = f"{counted(len(rows), 'row')} of the feedback {have(len(rows))} {what}"
+                because = f"{count_phrase(len(rows), 'row')} of the feedback {has_or_have(len(rows))} {what}"
                 remedy = "Look at these rows and their labels: to the model they are other texts."
                 self._find(check, at[rows], because, remedy, fixed=False)
 

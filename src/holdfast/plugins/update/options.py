@@ -31,7 +31,7 @@ from holdfast.core.errors import MachineError, RecipeError, RunError, StoreError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import read_result
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.plugins.update.candidates import against_warm, check_start
 from holdfast.plugins.update.feedback import tell_store
 from holdfast.plugins.update.gate import check_margin
@@ -149,7 +149,7 @@ def for_rows(
     named = {setting.partition("=")[0].strip() for setting in given}
     if before == after or before < 1:
         return recipe, ()
-    rows = f"{counted(after, 'training row')} in the place of {before:,}"
+    rows = f"{count_phrase(after, 'training row')} in the place of {before:,}"
     told = []
     steps, minutes = recipe.train.max_steps, recipe.train.max_minutes
     if steps is not None and STEPS not in named:

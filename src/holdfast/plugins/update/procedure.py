@@ -55,7 +55,7 @@ from holdfast.recipe import Recipe
 from holdfast.runs.finished_run import FinishedRun, SourceColumns
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.procedure import FITS
-from holdfast.split.divide import text_keys
+from holdfast.split.split_table import text_keys
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.temperature import cross_fitted_losses
 

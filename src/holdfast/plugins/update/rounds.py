@@ -30,9 +30,9 @@ from holdfast.contract.run_folder import RESULT, open_run
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import InputError, Interrupted, RecipeError, RunError, StoreError
 from holdfast.core.files import disk_errors, refuse_link
-from holdfast.core.input_errors import door, lacking
+from holdfast.core.input_errors import reading_errors, resource_error
 from holdfast.core.lock import locked
-from holdfast.core.wording import GATE_OUTCOMES, counted
+from holdfast.core.wording import GATE_OUTCOMES, count_phrase
 from holdfast.plugins.update.candidates import predictions
 from holdfast.plugins.update.feedback import is_store, tell_store
 from holdfast.plugins.update.merge import labelled_rows
@@ -173,8 +173,8 @@ class Rounds:
         new = count - before
         line = {"count": count, "new": new, **({"retest": tested.to_json()} if tested else {})}
         if new < self._schedule.least:
-            least = counted(self._schedule.least, "new row")
-            told = f"{counted(new, 'row')} {'is' if new == 1 else 'are'} new"
+            least = count_phrase(self._schedule.least, "new row")
+            told = f"{count_phrase(new, 'row')} {'is' if new == 1 else 'are'} new"
             told = "no row is new" if new <= 0 else told
             self._note({**line, "skipped": f"{told}, and a round needs {least}"})
             return
@@ -206,7 +206,7 @@ class Rounds:
         except Exception as error:
             # What is at fault may be right the next time: a file half written, too few rows, no
             # memory left for now.
-            fault = error if isinstance(error, InputError) else lacking(error)
+            fault = error if isinstance(error, InputError) else resource_error(error)
             if fault is not None:
                 self._note({**line, "skipped": f"{fault.what} {fault.rule}"})
                 return
@@ -286,7 +286,7 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
     path, found = folder / ROUNDS, []
     if not path.is_file():
         return []
-    with door(str(path), RunError, remedy="Restore it, or take another --out."):
+    with reading_errors(str(path), RunError, remedy="Restore it, or take another --out."):
         for text in path.read_text("utf-8").splitlines():
             try:
                 line = json.loads(text)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.core.discovery import Registry, modules_of
+from holdfast.core.discovery import Registry, import_modules
 from holdfast.quality.check import CHECKS, Check
 
 
 def all_checks() -> Registry[Check[Any]]:
     """The registry after every file of this room has been imported."""
-    modules_of(__name__)
+    import_modules(__name__)
     return CHECKS

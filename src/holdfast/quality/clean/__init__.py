@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from holdfast.core.discovery import Registry, modules_of
+from holdfast.core.discovery import Registry, import_modules
 from holdfast.quality.clean.treatment import TREATMENTS, Treatment
 
 
 def all_treatments() -> Registry[Treatment]:
     """The registry after every file of this folder has been imported."""
-    modules_of(__name__)
+    import_modules(__name__)
     return TREATMENTS

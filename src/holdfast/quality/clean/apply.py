@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.quality.clean import all_treatments
 from holdfast.quality.clean.treatment import (
@@ -61,7 +61,7 @@ def plan_cleaning(settings: Mapping[str, Mapping[str, object] | bool]) -> Cleani
     known = all_treatments()
     for name in settings:
         if name not in known:
-            remedy = nearest(name, list(known))
+            remedy = suggest_name(name, list(known))
             raise RecipeError("treat", "names an unknown treatment", name, remedy)
     treatments = sorted((known[name] for name in settings if settings[name] is not False), key=_order)
     plan = [(one, parse_settings(one, settings[one.name])) for one in treatments]

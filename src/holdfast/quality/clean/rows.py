@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.labels.spelling import label_key, merge_spellings, missing_labels
 from holdfast.data.texts.general import normal_text
-from holdfast.duplicates.duplicates import find_copies
+from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.normalise import PAIR_MARK
 from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTreatment, add_treatment
 
@@ -206,7 +206,7 @@ def drop_copies(row_set: RowSet, settings: DropCopies) -> Sequence[Edit]:
             edits.append(Edit(n, None, None, f"copies row {row_set.rows[first_row]}"))
     if settings.count:
         edits += [
-            Edit(n, settings.count, str(count), f"stands for {counted(count, 'row')}")
+            Edit(n, settings.count, str(count), f"stands for {count_phrase(count, 'row')}")
             for n, count in copy_counts.items()
             if settings.count not in row_set.columns or count != before[n]
         ]
@@ -227,7 +227,7 @@ def _keys(row_set: RowSet, same: str) -> Sequence[Hashable]:
         return list(zip(texts, known, strict=True))
     if same == "normal":
         return [(*map(normal_text, text), key) for text, key in zip(texts, known, strict=True)]
-    groups = find_copies([f" {PAIR_MARK} ".join(text) for text in texts], seed=0).groups
+    groups = find_duplicates([f" {PAIR_MARK} ".join(text) for text in texts], seed=0).groups
     return list(zip(groups.tolist(), known, strict=True))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from holdfast.data.texts.general import ANY, TO_LATIN
+from holdfast.data.texts.general import LOOK_ALIKE_PATTERN, TO_LATIN
 from holdfast.quality.clean.treatment import NoSettings, TextTreatment, add_treatment
 from holdfast.quality.personal import ANY_HINT, PERSONAL_TYPES, find_personal
 
@@ -132,7 +132,7 @@ add_treatment(
 _LATIN = r"[A-Za-z\u00c0-\u024f]"
 MIXED = re.compile(
     rf"(?<!\w)(?=[\w'-]*{_LATIN}[\w'-]*{_LATIN})(?:{_LATIN}|['-](?=\w))*"
-    rf"(?:{ANY}+(?:{_LATIN}|['-](?=\w))*)+(?!\w)"
+    rf"(?:{LOOK_ALIKE_PATTERN}+(?:{_LATIN}|['-](?=\w))*)+(?!\w)"
 )
 
 
@@ -150,7 +150,7 @@ add_treatment(
         "homoglyphs",
         NoSettings,
         unify_script,
-        pattern=ANY,
+        pattern=LOOK_ALIKE_PATTERN,
         because="had letters of another script that look like its own",
         order=50,
         fixes=("mixed_scripts",),
@@ -165,13 +165,13 @@ class Mask:
     only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        from holdfast.core.discovery import nearest
+        from holdfast.core.discovery import suggest_name
         from holdfast.core.errors import RecipeError
 
         for data_type in self.only:
             if data_type not in PERSONAL_TYPES:
                 rule = "is no kind of personal data"
-                raise RecipeError("treat.mask.only", rule, data_type, nearest(str(data_type), list(PERSONAL_TYPES)))
+                raise RecipeError("treat.mask.only", rule, data_type, suggest_name(str(data_type), list(PERSONAL_TYPES)))
 
 
 def mask_personal(text: str, settings: Mask | None = None) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Generic, TypeVar
 
-from holdfast.core.discovery import Registry, nearest
+from holdfast.core.discovery import Registry, suggest_name
 from holdfast.core.errors import RecipeError
 
 S = TypeVar("S")
@@ -151,7 +151,7 @@ def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) 
     for name, value in values.items():
         where = f"treat.{treatment.name}.{name}"
         if name not in settings_fields:
-            remedy = nearest(name, list(settings_fields)) if settings_fields else "It has none: set it to true."
+            remedy = suggest_name(name, list(settings_fields)) if settings_fields else "It has none: set it to true."
             raise RecipeError(where, "is not a setting of this treatment", None, remedy)
         default = settings_fields[name].default
         assert default is not MISSING

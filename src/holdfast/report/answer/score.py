@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from holdfast.core.records import Estimate
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.report.numbers import MINUS, NBSP, metric_name, metrics, plural
 from holdfast.report.run_files import Block
 
@@ -143,7 +143,7 @@ def _baseline_values(result: Block, name: str) -> dict[str, float]:
 def is_generation(result: Mapping[str, object]) -> bool:
     """Whether the task writes text, so that the untuned model is what stands beside it."""
     task = result.get("task")
-    return task in WRITERS or bool(result.get("generations"))
+    return task in GENERATIVE_TASKS or bool(result.get("generations"))
 
 
 def test_row_text(result: Mapping[str, Any]) -> str:

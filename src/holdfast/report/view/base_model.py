@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from holdfast.core.records import Estimate
-from holdfast.core.wording import way_words
+from holdfast.core.wording import prompt_phrase
 from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import (
     count,
@@ -50,10 +50,10 @@ def worth(run: RunFiles) -> Document | None:
     if general:
         tables.append(_general_table(general))
     notes = [
-        f"{way_words(name, one)}: {one['why']}" for name, one in start.items() if one.get("why")
+        f"{prompt_phrase(name, one)}: {one['why']}" for name, one in start.items() if one.get("why")
     ]
     notes += [
-        f"{way_words(name, start.get(name, {}))}: {one['why']}"
+        f"{prompt_phrase(name, start.get(name, {}))}: {one['why']}"
         for name, one in rates.items()
         if one.get("why") and one.get("value") is None
     ]
@@ -85,7 +85,7 @@ def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
     metric = texts.text("metric")
     lines = tuple(
         (
-            f"The start model, {way_words(name, one)}",
+            f"The start model, {prompt_phrase(name, one)}",
             count(one["n"]),
             number(one.get("loss")),
             number(one.get("tuned_loss")),
@@ -114,7 +114,7 @@ def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
 def _win_rate_table(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -> DocumentTable:
     lines = tuple(
         (
-            f"The start model, {way_words(name, start.get(name, {}))}",
+            f"The start model, {prompt_phrase(name, start.get(name, {}))}",
             *(count(one.get(key)) for key in ("wins", "ties", "losses")),
             f"{number(rate.value, 'accuracy')} {interval(rate, 'accuracy')}".strip(),
             p_value(one.get("p_adjusted")),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from holdfast.core.wording import bounds
+from holdfast.core.wording import interval_phrase
 from holdfast.report.answer.answer import answer, discarded_sentence
 from holdfast.report.answer.score import Use
 from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sentence
@@ -163,7 +163,7 @@ def evidence_line(raw: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return (
         str(raw.get("name", "")).replace("_", " "),
         evidence_value(raw.get("value")),
-        bounds(raw.get("low"), raw.get("high"), evidence_value, "\u00a0–\u00a0"),
+        interval_phrase(raw.get("low"), raw.get("high"), evidence_value, "\u00a0–\u00a0"),
         "" if step is None else count(step),
     )
 

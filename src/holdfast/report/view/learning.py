@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from holdfast.core.branches import alive, branch_of
+from holdfast.core.branches import items_on_branch, branch_of
 from holdfast.core.records import Estimate, finite
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, DiscardedCurve, draw_curves
 from holdfast.report.charts.dots import Dot, draw_dots
@@ -200,7 +200,7 @@ def _discarded_segments(run: RunFiles) -> list[list[Mapping[str, Any]]]:
     segments = []
     for branch in dict.fromkeys(map(branch_of, run.left)):
         discarded = [evaluation for evaluation in run.left if branch_of(evaluation) == branch]
-        branch_path = alive(every, branch, lambda evaluation: (branch_of(evaluation), _step(evaluation)))
+        branch_path = items_on_branch(every, branch, lambda evaluation: (branch_of(evaluation), _step(evaluation)))
         before = [evaluation for evaluation in branch_path if _step(evaluation) < min(map(_step, discarded))]
         segments.append([*sorted(before, key=_step)[-1:], *sorted(discarded, key=_step)])
     return segments

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.core.tasks import pipeline_of
-from holdfast.core.wording import HIDDEN
+from holdfast.core.tasks import pipeline_name
+from holdfast.core.wording import HIDDEN_VALUE
 from holdfast.report.numbers import compact, count, duration, plural, sentence
 from holdfast.report.purposes import purpose_of
 from holdfast.report.run_files import Block, RunFiles
@@ -84,7 +84,7 @@ def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ..
     alert = Block(recipe).block("alert")
     if alert.get("command") is not None:
         # A command that alerts run may hold secrets; a recipe and older runs have it in full.
-        recipe["alert"] = {**alert, "command": HIDDEN}
+        recipe["alert"] = {**alert, "command": HIDDEN_VALUE}
     top = tuple((k, _value_text(v)) for k, v in recipe.items() if not isinstance(v, Mapping))
     rest = tuple(
         (key, tuple(_flat(value))) for key, value in Block(recipe).table().items() if value
@@ -116,7 +116,7 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     trainer, which saves its model where it likes."""
     if run.result.get("trainer"):
         return ""
-    if auto_class := AUTO_MODELS.get(pipeline_of(str(run.result.get("task")))):
+    if auto_class := AUTO_MODELS.get(pipeline_name(str(run.result.get("task")))):
         bits = _quantization_arguments(run.part("settings", "model"))
         more = ", BitsAndBytesConfig" if bits else ""
         config = f"quantization_config=BitsAndBytesConfig({bits})"

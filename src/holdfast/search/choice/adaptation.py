@@ -21,11 +21,11 @@ import numpy as np
 
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, ModelError, RecipeError
-from holdfast.core.files import disk_errors, new_folder, refuse_taken
+from holdfast.core.files import disk_errors, new_folder, refuse_existing
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import DECODERS, LABELLED_TEXTS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import DECODER_TASKS, LABELLED_TEXT_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.fits.fit import fit
 from holdfast.models.encoders.vocabulary import NewWord, extend_vocabulary, new_words
 from holdfast.models.loading.card import CARD, card_of, purpose_of
@@ -34,7 +34,7 @@ from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer
 from holdfast.models.loading.weights import configuration, pretrained
-from holdfast.plan.language import texts_of
+from holdfast.plan.language import sample_texts
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-TASKS = (*LABELLED_TEXTS, *DECODERS)
+TASKS = (*LABELLED_TEXT_TASKS, *DECODER_TASKS)
 # Updates of the pretraining, where nobody says: three passes, and no more than these.
 PASSES, MOST_STEPS = 3, 400
 SEEDS = 2
@@ -130,7 +130,7 @@ def check_adapting(asked: AdaptationOptions, task: str | None) -> None:
         rule = "is where an adapted model goes, and nothing says how to adapt it"
         remedy = "Add --adapt FILE with texts, or --extend N for new words."
         raise RecipeError("--out", rule, str(asked.out), remedy)
-    refuse_taken(asked.out, "a model")
+    refuse_existing(asked.out, "a model")
     if task is not None and task not in TASKS:
         remedy = f"Leave them out; they are there for {' and '.join(TASKS)}."
         raise RecipeError("--adapt and --extend", f"are not built for {task}", None, remedy)
@@ -152,7 +152,7 @@ def adapt_model(
     with new_folder(asked.out, "a model") as (folder, finish):
         made, words = build(recipe, divided, texts, asked, folder)
         difference, rows, unit = tried(divided, recipe, str(folder))
-        read = texts_of(divided.splits.valid.table, recipe.seed)
+        read = sample_texts(divided.splits.valid.table, recipe.seed)
         before, after = (
             fertility(load_tokenizer(find_model(name), need_pad=False), read)[0]
             for name in (recipe.model.name, str(folder))
@@ -162,7 +162,7 @@ def adapt_model(
         if kept:
             finish()
     gap = f"{value:.4f} {unit} ({low:.4f} to {high:.4f})"
-    on = f"on {counted(rows, 'validation row')}"
+    on = f"on {count_phrase(rows, 'validation row')}"
     because = (
         f"once fine-tuned it costs {gap} less a row than the model as it was, {on}: kept"
         if kept
@@ -211,7 +211,7 @@ def build(
     if asked.texts is not None:
         steps = asked.steps or min(MOST_STEPS, max(1, PASSES * len(texts) // BATCH))
         because = "masked tokens are said" if masked else "the next token is said"
-        notify(Decision("pretraining", f"{counted(steps, 'update')}", because, prominent=True))
+        notify(Decision("pretraining", f"{count_phrase(steps, 'update')}", because, prominent=True))
         made = pretrain(
             whole, tokenizer, texts, masked=masked, steps=steps, seed=recipe.seed, new=is_new
         )
@@ -294,7 +294,7 @@ def tried(
         seed=generator(recipe.seed, "adapted or not"),
         groups=groups if len(np.unique(groups)) < len(groups) else None,
     )
-    unit = "bits a byte" if recipe.task in DECODERS else "nats"
+    unit = "bits a byte" if recipe.task in DECODER_TASKS else "nats"
     return (made.value, made.low, made.high), int(both.sum()), unit
 
 
@@ -305,7 +305,7 @@ def _costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floa
     fitted = fit(prepared, train, valid)
     examples: Any = fitted.training_plan.valid
     losses, kept = fitted.measure(examples)
-    if own.task in DECODERS:
+    if own.task in DECODER_TASKS:
         costs = -text_rows(examples, losses, kept, fitted.training_plan.loaded.tokenizer)
     elif prepared.rows.columns.one_class:
         temperature, _ = best_temperature(kept, examples.labels)

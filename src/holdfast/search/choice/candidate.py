@@ -18,8 +18,8 @@ from holdfast.core.errors import DataError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import OF_PICTURES, TAGGERS, WRITERS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit
 from holdfast.metrics.comparison import METRICS, entity_rows
@@ -28,7 +28,7 @@ from holdfast.models.loading.card import card_of
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import TOKENIZER_FILES, find_model
 from holdfast.models.vision.vision import PROCESSOR_FILES
-from holdfast.plan.language import language, other_language, texts_of
+from holdfast.plan.language import detect_language, language_mismatch, sample_texts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
 from holdfast.prepare.rows import Divided
@@ -87,7 +87,7 @@ class ModelFacts:
 def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
     """Of a candidate that was prepared, by the rows at these ``positions``."""
     loaded, recipe = prepared.loaded, prepared.recipe
-    pictures = recipe.task in OF_PICTURES
+    pictures = recipe.task in IMAGE_TASKS
     model = recipe.model
     source = find_model(
         model.name,
@@ -97,7 +97,7 @@ def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
     )
     card = card_of(source)
     files = [path for path in source.folder.iterdir() if path.suffix in WEIGHTS]
-    texts = [] if pictures else texts_of(prepared.rows.take(positions), recipe.seed)
+    texts = [] if pictures else sample_texts(prepared.rows.take(positions), recipe.seed)
     pieces, unknown = fertility(loaded.tokenizer, texts) if texts else (None, None)
     made = ModelFacts(
         parameters=int(loaded.facts["parameters"]),
@@ -109,7 +109,7 @@ def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
         cut=cut_share(prepared.examples.take(positions)),
         tokens_per_word=pieces,
         unknown=unknown,
-        rows_in=language(texts),
+        rows_in=detect_language(texts),
     )
     return replace(made, doubts=doubts_of(made))
 
@@ -147,7 +147,7 @@ def cut_share(examples: object) -> float | None:
 def doubts_of(made: ModelFacts) -> tuple[str, ...]:
     """What does not fit, in words."""
     said = []
-    if (other := other_language(made.languages, made.rows_in)) is not None:
+    if (other := language_mismatch(made.languages, made.rows_in)) is not None:
         said.append(other)
     if made.tokens_per_word is not None and made.tokens_per_word > MANY_PIECES:
         said.append(
@@ -216,7 +216,7 @@ class ModelCandidate:
         """What ``evidence`` is the score of."""
         if isinstance(self.found, Frozen):
             return f"linear probe, {FOLDS}-fold cross-validation"
-        return f"after {counted(self.found.steps, 'update')} of LoRA"
+        return f"after {count_phrase(self.found.steps, 'update')} of LoRA"
 
     def told(self) -> Decision:
         """A line as soon as it was asked: the next one takes seconds to minutes."""
@@ -259,9 +259,9 @@ class ChoiceRows:
     def of(cls, divided: Divided) -> ChoiceRows:
         task = divided.recipe.task
         label = divided.table.columns.label_kind or "class"
-        kinds = dict.fromkeys(WRITERS, "text") | dict.fromkeys(TAGGERS, "tags")
+        kinds = dict.fromkeys(GENERATIVE_TASKS, "text") | dict.fromkeys(TAGGING_TASKS, "tags")
         made = divided.recipe
-        if task in WRITERS and made.model.adapter.kind is None:
+        if task in GENERATIVE_TASKS and made.model.adapter.kind is None:
             made = made.with_changes(model={"adapter": {"kind": "lora"}})
         return cls(divided, made, kinds.get(str(task), label))
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from holdfast.core.decisions import notify
 from holdfast.core.errors import InputError, ModelError, RecipeError
-from holdfast.core.printable import brief
+from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, to_json
-from holdfast.core.wording import counted
-from holdfast.plan.task import with_task
+from holdfast.core.wording import count_phrase
+from holdfast.plan.task import resolve_task
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.search.bench import as_a_run
@@ -92,7 +92,7 @@ class Choice:
     adapted: AdaptedModel | None = None
 
     def __repr__(self) -> str:
-        return brief("Choice", self.chosen, self.because)
+        return brief_repr("Choice", self.chosen, self.because)
 
     def to_json(self) -> dict[str, Any]:
         both = zip(self.candidates, self.predicted, strict=True)
@@ -167,7 +167,7 @@ def _settled(recipe: Recipe, names: Sequence[str]) -> Recipe:
     for name in names:
         asked = recipe.with_changes(model={"name": name})
         try:
-            with_task(asked)
+            resolve_task(asked)
         except InputError as error:
             problems.append(error)
         else:
@@ -204,8 +204,8 @@ def _tried(rows: ChoiceRows, found: list[ModelCandidate]) -> list[ModelCandidate
         prepared, train, valid = rows.prepared(name)
         short = short_fit(rows, rows.extended(prepared, train, valid), train, valid)
         score = short.score if rows.metric[1] else -short.score
-        because = f"{score:.3f} on {counted(len(valid), 'validation row')}"
-        took = f"{counted(short.steps, 'update')}, {short.seconds:.1f} s"
+        because = f"{score:.3f} on {count_phrase(len(valid), 'validation row')}"
+        took = f"{count_phrase(short.steps, 'update')}, {short.seconds:.1f} s"
         notify(Decision(f"short fine-tune of {name}", took, because, prominent=True))
         found[place] = replace(found[place], short=short)
     return found
@@ -250,7 +250,7 @@ def _decided(
         return best, f"{found[best].name}, the only one that could be asked: {score}."
     second = ranking.order[1]
     by = "a short fine-tune of both" if ranking.by_short else "this score"
-    count = counted(lead.n, "validation row" if ranking.by_short else "row")
+    count = count_phrase(lead.n, "validation row" if ranking.by_short else "row")
     gap = f"{lead.value:.3f} (95 % CI {lead.low:.3f} to {lead.high:.3f}, {count})"
     if ranking.significant:
         return best, f"{found[best].name}: {score}. By {by} it is {gap} better than " + (
@@ -260,7 +260,7 @@ def _decided(
     taken = cheapest_as_good(scores, units, [one.rows_per_s for one in found], margin)
     if taken == best:
         return best, (
-            f"{found[best].name}: {score}. {counted(lead.n, 'row')} do not show that it is better "
+            f"{found[best].name}: {score}. {count_phrase(lead.n, 'row')} do not show that it is better "
             f"than {found[second].name}, the next: difference {gap}."
         )
     against = difference(scores[best], scores[taken], units)
@@ -268,7 +268,7 @@ def _decided(
     return taken, (
         f"{found[taken].name}: {_score_words(rows, found[taken])}. {found[best].name} scores "
         f"{against.value:.3f} better (95 % CI {against.low:.3f} to {against.high:.3f}), which "
-        f"{counted(against.n, 'row')} do not show to be a difference, and {found[taken].name} "
+        f"{count_phrase(against.n, 'row')} do not show to be a difference, and {found[taken].name} "
         f"passes {times:.1f} times as many rows a second."
     )
 

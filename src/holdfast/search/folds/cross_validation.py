@@ -33,7 +33,7 @@ from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
-from holdfast.core.run_files import FOLDS as FOLDS_FILE
+from holdfast.core.run_files import FOLDS_FILE as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_ready
 from holdfast.fits.fit import fit_ready
@@ -49,8 +49,8 @@ from holdfast.search.bench import Bench, TrialFold
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import FitResult, FitStore
 from holdfast.search.learner import engine_of
-from holdfast.split.folds import Fold, Folds, forward, make_folds, set_aside
-from holdfast.split.ways import SplitStrategy, whole_units
+from holdfast.split.folds import Fold, Folds, time_folds, make_folds, holdout_split
+from holdfast.split.strategies import SplitStrategy, majority_blocks
 from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.observe import FoldLooks
 from holdfast.training.task import Measured
@@ -94,8 +94,8 @@ def fold_rows(recipe: Recipe, prepared: PreparedData, divided: Divided, share: f
             valid = _of_next(prepared, made, fold, share, seed)
         train = np.setdiff1d(fold.train, valid)
         _check(prepared, fold, train)
-        found.append(TrialFold(train, valid, fold.held, fold.number, fold.repeat))
-    return FoldPlan(tuple(found), made.how)
+        found.append(TrialFold(train, valid, fold.held_out, fold.number, fold.repeat))
+    return FoldPlan(tuple(found), made.description)
 
 
 def _folds(
@@ -108,12 +108,12 @@ def _folds(
         if cv.repeats > 1:
             rule = "go by time, of which there is one order: they cannot be dealt anew"
             raise RecipeError("--repeats", rule, cv.repeats, "Leave it out.")
-        return forward(units, _ages(prepared, divided, way), cv.folds)
+        return time_folds(units, _ages(prepared, divided, way), cv.folds)
     how = ""
     if way.blocks is not None:
-        blocks = way.blocks[divided.table.places(np.asarray(rows.column("row")))]
+        blocks = way.blocks[divided.table.positions_of(np.asarray(rows.column("row")))]
         of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
-        units = whole_units(of_row, blocks)
+        units = majority_blocks(of_row, blocks)
         labels = np.zeros(len(rows), dtype=np.int64)
         how = f"whole {way.by}s held out; "
     several = "labels" in rows.rows.column_names and not how
@@ -124,25 +124,25 @@ def _folds(
             cv.folds,
             seed,
             repeats=cv.repeats,
-            names=prepared.rows.classes if not how else (),
-            several=label_matrix(rows) > 0 if several else None,
+            class_names=prepared.rows.classes if not how else (),
+            label_matrix=label_matrix(rows) > 0 if several else None,
         )
     except SplitError as error:
         rule = f"{error.rule}, in {cv.folds} folds"
         raise SplitError(error.what, rule, error.value, MORE_ROWS) from error
-    return Folds(made.folds, how + made.how)
+    return Folds(made.folds, how + made.description)
 
 
 def _ages(prepared: PreparedData, divided: Divided, way: SplitStrategy) -> Ages:
     assert way.ages is not None
-    return np.asarray(way.ages[divided.table.places(np.asarray(prepared.rows.column("row")))])
+    return np.asarray(way.ages[divided.table.positions_of(np.asarray(prepared.rows.column("row")))])
 
 
 def _of_next(prepared: PreparedData, made: Folds, fold: Fold, share: float, seed: int) -> Ints:
     """Rows of the next fold of the repeat, whole units, each class in proportion where it has the
     units for it."""
     of_repeat = [one for one in made if one.repeat == fold.repeat]
-    rows = of_repeat[(fold.number + 1) % len(of_repeat)].held
+    rows = of_repeat[(fold.number + 1) % len(of_repeat)].held_out
     rows = np.intersect1d(rows, fold.train)
     part = share * len(fold.train) / max(1, len(rows))
     if part >= 1 and len(of_repeat) > 2:
@@ -151,10 +151,10 @@ def _of_next(prepared: PreparedData, made: Folds, fold: Fold, share: float, seed
     units, labels = prepared.units[rows], np.asarray(prepared.rows.column("label"))[rows]
     own = derive_seed(seed, f"validation {fold.repeat} {fold.number}")
     try:
-        _, chosen = set_aside(units, labels, part, own, names=prepared.rows.classes)
+        _, chosen = holdout_split(units, labels, part, own, class_names=prepared.rows.classes)
     except SplitError:
         # A class with one unit there: rows judge without it, as long as they learn it.
-        _, chosen = set_aside(units, np.zeros_like(labels), part, own)
+        _, chosen = holdout_split(units, np.zeros_like(labels), part, own)
     return rows[chosen]
 
 
@@ -176,7 +176,7 @@ def _check(prepared: PreparedData, fold: Fold, train: Ints) -> None:
     """Refuse a fold that has nothing to learn from, or not every class of what it answers."""
     labels = np.asarray(prepared.rows.column("label"))
     one_class = prepared.rows.columns.one_class
-    missing = np.setdiff1d(labels[fold.held], labels[train]) if one_class else labels[:0]
+    missing = np.setdiff1d(labels[fold.held_out], labels[train]) if one_class else labels[:0]
     if len(missing):
         what = f"the class {prepared.rows.classes[int(missing[0])]!r}"
         rule = f"has no row to learn from in fold {fold.number + 1} of those that hold it out"
@@ -421,6 +421,6 @@ def _answered(bench: Bench, pairs: Sequence[tuple[TrialFold, FitResult]]) -> Out
 
     first = [done.answered.answers for one, done in pairs if one.repeat == 0]
     columns = pa.concat_tables(first)
-    places: Ints = bench.rows.places(columns["row"].to_numpy())
+    places: Ints = bench.rows.positions_of(columns["row"].to_numpy())
     order = np.argsort(places, kind="stable")
     return OutOfFoldPredictions(bench.rows.take(places[order]), columns.take(pa.array(order)))

@@ -19,8 +19,8 @@ import numpy as np
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
-from holdfast.core.tasks import CLASSIFIERS
-from holdfast.core.wording import counted
+from holdfast.core.tasks import CLASSIFICATION_TASKS
+from holdfast.core.wording import count_phrase
 from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
@@ -121,7 +121,7 @@ def _ways(fits: int, folds: int) -> dict[str, str]:
 def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
     """The share of the rows that were answered which have their commonest class: what guessing
     would score. ``None`` where an answer is none of a row's classes."""
-    if metric != "accuracy" or bench.recipe.task not in CLASSIFIERS:
+    if metric != "accuracy" or bench.recipe.task not in CLASSIFICATION_TASKS:
         return None
     held = np.concatenate([one.held for one, _ in pairs if one.repeat == 0])
     _, counts = np.unique(
@@ -138,7 +138,7 @@ def told_of_fold(one: TrialFold, done: FitResult, folds: int) -> Decision:
     shown = "undefined" if value is None else number(value, name)
     at = one.number + 1 if one.repeat == 0 else f"{one.number + 1}, repeat {one.repeat + 1}"
     because = (
-        f"{counted(len(one.held), 'row')} that chose nothing of it; kept the state of step "
+        f"{count_phrase(len(one.held), 'row')} that chose nothing of it; kept the state of step "
         f"{done.best_step} of {done.planned}, in {done.seconds:.0f} s; {done.verdict['label']}"
     )
     whole = f"fold {at}" if one.repeat else f"fold {at} of {folds}"
@@ -168,7 +168,7 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         word = label.replace("_", " ")
         at = f" from step {int(np.median(known))} on" if known else ""
         median = " (the median)" if len(set(known)) > 1 else ""
-        whole = f"{count} of {counted(len(found), 'fold')}" if not parts else str(count)
+        whole = f"{count} of {count_phrase(len(found), 'fold')}" if not parts else str(count)
         parts.append(f"{whole} {word}{at}{median}")
     return {"sentence": ", ".join(parts) + ".", "labels": dict(counts.most_common())}
 
@@ -244,7 +244,7 @@ def _outputs(bench: Bench, folds: Sequence[FitResult]) -> Outputs:
     order = np.argsort(columns["row"].to_numpy(), kind="stable")
     columns = columns.take(pa.array(order))
     rows = columns["row"].to_numpy()
-    table = bench.rows.take(bench.rows.places(rows))
+    table = bench.rows.take(bench.rows.positions_of(rows))
     labels = np.asarray(table.column("label"))
     chances = np.array(columns["probabilities"].to_pylist(), dtype=np.float64)
     logits = np.log(np.maximum(chances, np.finfo(np.float64).tiny))

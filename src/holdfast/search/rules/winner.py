@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.core.wording import counted, p_words
+from holdfast.core.wording import count_phrase, p_value_phrase
 from holdfast.search.rules.shrinkage import Shrunken, scores_of, shrunken
 from holdfast.stats.intervals import design_effect, wilson
 from holdfast.stats.paired_tests import by_groups, paired_t
@@ -85,9 +85,9 @@ def winner(
     scores = scores_of(losses)
     found = shrunken(scores, default, units)
     best, base = int(np.argmax(found.mean)), found.at(default)
-    rows = counted(len(losses[default]), "validation row")
+    rows = count_phrase(len(losses[default]), "validation row")
     if best == base:
-        others = counted(len(losses) - 1, "other setting")
+        others = count_phrase(len(losses) - 1, "other setting")
         because = f"of {others} none is expected to be better than it, by {rows}"
         if len(losses) == 1:
             because = "no other setting was tried"
@@ -189,8 +189,8 @@ class _Evidence:
         )
 
     def _test(self, p_value: float) -> str:
-        trials = counted(len(self.found.keys) - 1, "trial")
-        return p_words(p_value, f"paired t-test, Holm's correction for {trials}")
+        trials = count_phrase(len(self.found.keys) - 1, "trial")
+        return p_value_phrase(p_value, f"paired t-test, Holm's correction for {trials}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,15 +34,15 @@ from holdfast.contract.inference import (
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.contract.extra_features import FOLDER, JSON, WEIGHTS, ExtraFeaturesLayer, load_extra_features
-from holdfast.core.decisions import decisions_to, recorded
+from holdfast.core.decisions import decisions_to, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
 from holdfast.core.run_files import check_files, read_result
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.extra import ColumnRequest as SideColumn
-from holdfast.data.columns.extra import check_side, with_side_cells
+from holdfast.data.columns.extra import check_extra_columns, with_extra_columns
 from holdfast.data.labels.texts import load_labelled
-from holdfast.data.load import renamed, unlabelled
+from holdfast.data.load import rename_columns, unlabelled_table
 from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
 from holdfast.data.table import Table, decisions_in
@@ -99,8 +99,8 @@ class TextPredictor(SavedModels[TextModel]):
     def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         found = self._read_texts(data, options)
         asked = self.extra_feature_columns()
-        check_side(found.raw, asked)
-        return replace(found, table=with_side_cells(found.table, found.raw, asked))
+        check_extra_columns(found.raw, asked)
+        return replace(found, table=with_extra_columns(found.table, found.raw, asked))
 
     def extra_feature_columns(self) -> tuple[SideColumn, ...]:
         """The columns beside the text that any of the models reads."""
@@ -112,16 +112,16 @@ class TextPredictor(SavedModels[TextModel]):
         raw, decisions = read_prediction_rows(part, data, options)
         names = read_columns(part)
         if names is None:
-            with recorded() as log:
+            with record_decisions() as log:
                 columns = choose_columns(raw, RowOptions(options.text, need_label=False))
             chosen = decisions_in(log)
             decisions = (*decisions, *(d for d in chosen if d.what != "label column"))
-            return PredictionRequest(raw, unlabelled(raw, columns), decisions=decisions)
+            return PredictionRequest(raw, unlabelled_table(raw, columns), decisions=decisions)
         view, text = select_columns(raw, names, options), None if part.template else names
         with decisions_to(None):
             asked = RowOptions(text, template=part.template, need_label=False)
             columns = choose_columns(view, asked)
-        return PredictionRequest(raw, unlabelled(view, columns), decisions=decisions)
+        return PredictionRequest(raw, unlabelled_table(view, columns), decisions=decisions)
 
     def read_labelled_rows(self, data: str, options: InferenceOptions) -> LabelledRequest:
         part, text = self.recipe.data, options.text
@@ -134,17 +134,17 @@ class TextPredictor(SavedModels[TextModel]):
             group,
             part.template,
             encoding=encoding,
-            kind=self.label_kind,
+            label_kind=self.label_kind,
             separator=part.label_separator,
             classes=self.models[0].classes,
             labels=part.labels,
-            view=partial(renamed, expected=names, given=text) if names else None,
+            view=partial(rename_columns, expected=names, given_names=text) if names else None,
         )
         table = load_labelled(data, reading)
         if asked := self.extra_feature_columns():
             raw = read_source(data, encoding, None)
-            check_side(raw, asked)
-            table = with_side_cells(table, raw, asked)
+            check_extra_columns(raw, asked)
+            table = with_extra_columns(table, raw, asked)
         return LabelledRequest(table, (*decisions, *dropped))
 
     def predict(self, table: Table) -> TaskPredictions:

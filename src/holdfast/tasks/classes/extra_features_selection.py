@@ -31,17 +31,17 @@ from holdfast.contract.extra_features import ExtraFeaturesResult, ExtraFeaturesL
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.core.wording import p_words
+from holdfast.core.wording import p_value_phrase
 from holdfast.data.columns.extra import (
     AUTO,
     Column,
     ColumnRequest,
-    asked_columns,
-    candidates,
-    cells_of,
-    check_cells,
+    parse_column_requests,
+    candidate_columns,
+    column_cells,
+    check_has_columns,
     fit_column,
-    with_side_cells,
+    with_extra_columns,
 )
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
@@ -81,7 +81,7 @@ def wanted(given: tuple[str, ...] | bool | None) -> tuple[ColumnRequest, ...]:
     if given is True:
         remedy = "Name them, [price, shop], or let auto propose some."
         raise RecipeError("data.features", "does not say which columns", True, remedy)
-    return () if not given or given == (AUTO,) else asked_columns(given)
+    return () if not given or given == (AUTO,) else parse_column_requests(given)
 
 
 def fitted_columns(given: tuple[str, ...] | bool | None, rows: Table) -> tuple[Column, ...]:
@@ -89,8 +89,8 @@ def fitted_columns(given: tuple[str, ...] | bool | None, rows: Table) -> tuple[C
 
     Raises ``DataError`` for one that cannot be read so, ``RecipeError`` where there is none."""
     requests = wanted(given)
-    check_cells(rows, requests)
-    return tuple(fit_column(one, cells_of(rows, one.name)) for one in requests)
+    check_has_columns(rows, requests)
+    return tuple(fit_column(one, column_cells(rows, one.name)) for one in requests)
 
 
 def with_side(fitted: FittedModel) -> FittedModel:
@@ -112,7 +112,7 @@ def with_side(fitted: FittedModel) -> FittedModel:
     selected = tuple(itertools.compress(columns, is_useful))
     shown = _importance(columns, gains, p_values, selected)
     if not selected:
-        least = p_words(float(p_values.min()), PERMUTATION)
+        least = p_value_phrase(float(p_values.min()), PERMUTATION)
         because = f"no column tells more of the classes than with its cells exchanged ({least})"
         return _without(fitted, shown, because, None)
     last = first if selected == columns else cross_fitted(selected, rows, labels, text, seed)
@@ -140,7 +140,7 @@ def cross_fitted(
 ) -> FoldLosses:
     """The layer over ``columns`` fitted on folds of the rows [n] and asked of the others, beside
     the ``text`` logits [n, classes], which were made out of fold themselves."""
-    parts = [column.encode(cells_of(rows, column.name)) for column in columns]
+    parts = [column.encode(column_cells(rows, column.name)) for column in columns]
     x, ends = np.column_stack(parts), np.cumsum([0, *(part.shape[1] for part in parts)])
     folds = _folds(labels, seed)
     best: tuple[float, float, list[Any]] | None = None
@@ -175,7 +175,7 @@ def unlike_chance(
     _, bias = fit_extra_features(np.zeros((len(labels), 0)), labels, text, 1.0)
     rest = -softmax(text + bias)
     rest[np.arange(len(labels)), labels] += 1
-    numbers = [column.encode(cells_of(rows, column.name)) for column in columns]
+    numbers = [column.encode(column_cells(rows, column.name)) for column in columns]
     centred = [x - x.mean(axis=0) for x in numbers]
     slopes = np.array([((x.T @ rest) ** 2).sum() for x in centred])
     rng, beyond = generator(seed, "side columns, chance"), np.zeros(len(columns))
@@ -314,7 +314,7 @@ def _giveaway(name: str, right: float, rows: int) -> Finding:
 def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
     """What a column by itself tells of the classes, out of fold: the share of rows that it has
     right, and the log loss that it takes off that of the classes' rates."""
-    x, labels = column.encode(cells_of(rows, column.name)), np.asarray(rows.column("label"))
+    x, labels = column.encode(column_cells(rows, column.name)), np.asarray(rows.column("label"))
     classes = int(labels.max()) + 1
     folds, nothing = _folds(labels, 0), np.zeros((len(labels), classes))
     fits, rates = [], np.zeros((len(labels), classes))
@@ -339,14 +339,14 @@ def proposals(table: Table, raw: Raw) -> tuple[Finding, ...]:
     those that tell it too well."""
     columns = table.columns
     used = tuple(filter(None, (*columns.text, columns.label, columns.group)))
-    requests = candidates(raw, used)
+    requests = candidate_columns(raw, used)
     if len(table) > MOST_ROWS:
         sample = generator(0, "side columns, proposed").permutation(len(table))[:MOST_ROWS]
         table = table.take(np.sort(sample))
-    table, findings = with_side_cells(table, raw, requests), []
+    table, findings = with_extra_columns(table, raw, requests), []
     for one in requests:
         try:
-            column = fit_column(one, cells_of(table, one.name))
+            column = fit_column(one, column_cells(table, one.name))
         except DataError:
             continue
         right, gain = _alone(column, table)

@@ -20,7 +20,7 @@ from holdfast.contract.run_folder import MODEL
 from holdfast.contract.extra_features import FOLDER, load_extra_features
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Outputs
-from holdfast.data.columns.extra import AUTO, with_side_cells
+from holdfast.data.columns.extra import AUTO, with_extra_columns
 from holdfast.data.labels.texts import load_labelled
 from holdfast.data.mix import with_sources
 from holdfast.data.source import read_source
@@ -90,7 +90,7 @@ def _with_side(table: Table, source: str, data: DataPart, like: Table | None) ->
         return replace(table, findings=(*table.findings, *findings))
     columns = table.columns
     used = tuple(filter(None, (*columns.text, columns.label, columns.group)))
-    return with_side_cells(table, raw, requests, used)
+    return with_extra_columns(table, raw, requests, used)
 
 
 def _read(source: str, data: DataPart, like: Table | None) -> Table:

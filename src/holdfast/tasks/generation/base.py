@@ -14,7 +14,7 @@ import numpy as np
 from holdfast.contract.fit import ScoringRequest, FittedModel
 from holdfast.contract.inference import PredictionType, Scorer
 from holdfast.contract.run_folder import RECIPE, need_run
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.data.table import Table
@@ -46,7 +46,7 @@ def find_text_metric(name: str) -> Metric:
         "train.metric",
         "is not measured at the snapshots of a task that writes text",
         name,
-        nearest(name, ["loss", "refined_loss", *WATCHED, *TEXT_METRICS]),
+        suggest_name(name, ["loss", "refined_loss", *WATCHED, *TEXT_METRICS]),
     )
 
 

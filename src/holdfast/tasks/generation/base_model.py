@@ -16,7 +16,7 @@ from holdfast.core.decisions import stage
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.records import to_json
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.metrics import TEXT_METRICS, TextMetric
 from holdfast.models.adapters.quantize import is_quantized
 from holdfast.models.layers import count_parameters
@@ -50,7 +50,7 @@ def check_probes(recipe: Recipe) -> None:
 
     judge = recipe.probes.judge
     for key, given in (("judge", judge), ("classifier", recipe.probes.classifier)):
-        if given is not None and recipe.task not in WRITERS:
+        if given is not None and recipe.task not in GENERATIVE_TASKS:
             raise RecipeError(
                 f"probes.{key}",
                 f"looks at written texts, and {recipe.task} writes none",

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Estimate, Ints, to_json
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import find_model
@@ -267,7 +267,7 @@ class Flags:
         name, _ = spec_of(given)
         self.given, self._labels, self._device = given, check_classifier(given), device
         folder = find_model(name).folder
-        with door(name, ModelError, "cannot be loaded as a classifier"), quiet_transformers():
+        with reading_errors(name, ModelError, "cannot be loaded as a classifier"), quiet_transformers():
             model = hf.AutoModelForSequenceClassification.from_pretrained(
                 folder, trust_remote_code=False
             )

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.data.texts.general import PHRASES, REFUSAL, language_of
+from holdfast.data.texts.general import ASSISTANT_PHRASES, REFUSAL, identify_language
 from holdfast.tasks.generation.text_scores import loops, normal
 
 Bools = npt.NDArray[np.bool_]
@@ -38,7 +38,7 @@ BEGINNING = 250
 LETTERS, SURE, MAIN = 40, 0.9, 0.8
 READ = 2000
 _LETTER = re.compile(r"[^\W\d_]")
-_PHRASES = re.compile(PHRASES)
+_PHRASES = re.compile(ASSISTANT_PHRASES)
 _SCAFFOLD = re.compile(
     r"(?im)^\s*(?:#{2,}\s*(?:instruction|response|input|output)\b|"
     r"(?:user|assistant|system|human|question|answer)\s*:)|"
@@ -117,13 +117,13 @@ def _foreign(text: str, expected: str | None) -> bool:
     words = text[:READ].split()
     middle = len(words) // 2
     halves = (words[:middle], words[middle:]) if len(words) >= 6 else ()
-    return all(language_of(" ".join(half))[0] == detected for half in halves)
+    return all(identify_language(" ".join(half))[0] == detected for half in halves)
 
 
 def _language(text: str) -> str | None:
     if len(_LETTER.findall(text[:READ])) < LETTERS:
         return None
-    language, is_certain = language_of(text[:READ])
+    language, is_certain = identify_language(text[:READ])
     return language if is_certain >= SURE else None
 
 

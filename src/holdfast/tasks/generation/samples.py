@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.written_text import Sample, WrittenSamples
-from holdfast.core.discovery import load
+from holdfast.core.discovery import load_entry_point
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints
 from holdfast.data.columns.extra import with_column
@@ -67,7 +67,7 @@ def execution_of(recipe: Recipe, needed: bool = False) -> TextMetric | None:
             f"{part.execute}, {part.table}",
             "E.g. --set generate.execute=sql --set generate.table=COLUMN.",
         )
-    metric: TextMetric = load(HOOKS, "execution_metric")(
+    metric: TextMetric = load_entry_point(HOOKS, "execution_metric")(
         part.execute,
         seconds=part.code_seconds,
         memory_mb=part.code_memory_mb,
@@ -170,7 +170,7 @@ def told(
         return decisions
     because = (
         "nobody has read it, and the answers of the rows are run as code too: "
-        f"{load(HOOKS, 'isolation')(language, recipe.generate.execute_unsafe)}"
+        f"{load_entry_point(HOOKS, 'isolation')(language, recipe.generate.execute_unsafe)}"
     )
     return (
         *decisions,

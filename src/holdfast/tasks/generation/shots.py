@@ -18,7 +18,7 @@ import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.data.chats.chat import form_of, turns_of
+from holdfast.data.chats.chat import form_of, read_row_turns
 from holdfast.data.chats.turns import Turn
 from holdfast.data.table import Table
 from holdfast.models.loading.tokenizer import position_limit
@@ -63,7 +63,7 @@ def shots_of(
     order = generator(seed, "few shots").permutation(len(train))[:LOOKED_AT]
     chats = [
         [turn for turn in turns if turn["role"] != "system"]
-        for turns in turns_of(train.take(np.asarray(order, dtype=np.int64)))
+        for turns in read_row_turns(train.take(np.asarray(order, dtype=np.int64)))
     ]
     sizes = [len(chat_tokens(tokenizer, chat)[0]) for chat in chats]
     places = fitting(sizes, SHARE * room, count)
@@ -113,7 +113,7 @@ def table_with_shots(table: Table, shots: Shots, counts: Ints) -> Table:
     """The rows with their examples in front, ``counts`` [n] of them."""
     chats = [
         json.dumps(with_shots(turns, shots, int(count)))
-        for turns, count in zip(turns_of(table), counts, strict=True)
+        for turns, count in zip(read_row_turns(table), counts, strict=True)
     ]
     return table.with_column("turns", chats)
 
@@ -124,7 +124,7 @@ def encode_with_shots(
     """The rows as they are scored, the same answers behind examples, and how many examples each
     row of the table has. The targets are the same tokens: those that ``max_length`` leaves."""
     alone = encode(table, tokenizer, max_length)
-    chats = turns_of(table)
+    chats = read_row_turns(table)
     counts = fitted_shots(chats, shots, lambda turns: len(chat_tokens(tokenizer, turns)[0]))
     ids, targets, sizes = [], [], alone.target_counts
     for example, at in enumerate(alone.positions):

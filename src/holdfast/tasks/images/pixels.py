@@ -17,8 +17,8 @@ import numpy as np
 
 from holdfast.core.errors import DataError, ModelError
 from holdfast.core.records import Floats, Ints
-from holdfast.data.images.picture import Unreadable, read_picture
-from holdfast.data.scratch import goes_with, scratch_file
+from holdfast.data.images.decode import UnreadableImage, read_image
+from holdfast.data.scratch import remove_with, scratch_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -138,7 +138,7 @@ class PixelTensors:
         memory.flush()
         # Read-only from here on: a batch that wrote into it would change the data.
         self._bytes = np.memmap(file, np.uint8, "r", shape=memory.shape)
-        goes_with(self, file)
+        remove_with(self, file)
 
     def _affine_holds(self, reference: Floats) -> bool:
         part = self._run(0, do_rescale=False, do_normalize=False)
@@ -157,8 +157,8 @@ class PixelTensors:
     def _run(self, position: int, **settings: bool | str) -> Any:
         path = self._paths[position]
         try:
-            image: Any = read_picture(path).image
-        except Unreadable as error:
+            image: Any = read_image(path).image
+        except UnreadableImage as error:
             raise DataError(
                 path, f"can no longer be read: {error}", None, "Restore the file."
             ) from error

@@ -23,11 +23,11 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import MODEL, model_of, need_run
-from holdfast.core.decisions import decisions_to, recorded
+from holdfast.core.decisions import decisions_to, record_decisions
 from holdfast.core.records import Decision, Finding, Floats, Outputs
-from holdfast.data.images.folders import given_sides, list_pictures
-from holdfast.data.images.picture import thumbnail
-from holdfast.data.images.table import CLASS, images_at, left_out, load_images, paths_raw
+from holdfast.data.images.folders import given_splits, list_images
+from holdfast.data.images.decode import thumbnail
+from holdfast.data.images.table import CLASS, images_at, rows_left_out, load_images, raw_of_paths
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
@@ -80,8 +80,8 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 def sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """The folder's own parts for validation and test, where it has them."""
-    with recorded() as log:
-        return given_sides(str(data.path)), decisions_in(log)
+    with record_decisions() as log:
+        return given_splits(str(data.path)), decisions_in(log)
 
 
 def load(recipe: Recipe, table: Table) -> LoadedVision:
@@ -160,21 +160,21 @@ class ImagePredictor(SavedModels[VisionModel]):
 
     def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         raw, table, decisions = self._read(data, options)
-        because = dict.fromkeys(left_out(table), "the picture cannot be read")
+        because = dict.fromkeys(rows_left_out(table), "the picture cannot be read")
         return PredictionRequest(raw, table, because, decisions)
 
     def _read(self, data: Data, options: InferenceOptions) -> tuple[Raw, Table, tuple[Decision, ...]]:
         if not isinstance(data, str):
             paths = [str(path) for path in data]
-            return paths_raw([os.path.relpath(path) for path in paths]), images_at(paths), ()
+            return raw_of_paths([os.path.relpath(path) for path in paths]), images_at(paths), ()
         encoding, decisions = encoding_for(self.part, data, options)
         path, links = _path(self.part, options), self.part.links
         reading = RowOptions(path, encoding=encoding, need_label=False, links=links)
         table, folder = load_images(data, reading), source_path(data)
         if folder.is_dir():
             with decisions_to(None):
-                listed = list_pictures(folder, False, links)
-            return paths_raw(listed.names), table, decisions
+                listed = list_images(folder, False, links)
+            return raw_of_paths(listed.names), table, decisions
         return read_source(data, encoding, None), table, decisions
 
     def read_labelled_rows(self, data: str, options: InferenceOptions) -> LabelledRequest:

@@ -17,7 +17,7 @@ from holdfast.contract.inference import LabelSetPredictions, NumberPredictions
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import baseline_block, brief
 from holdfast.contract.run_folder import MODEL
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.table import Table
@@ -29,7 +29,7 @@ from holdfast.models.encoders.checkpoint import SavedClassifier, load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.models.layers import count_parameters
 from holdfast.models.probes.probe import ExtraRows, Probe
-from holdfast.plan.defaults import size_of
+from holdfast.plan.defaults import model_size
 from holdfast.recipe import Recipe
 from holdfast.tasks.classes.classifier import probe_network, texts_of
 from holdfast.tasks.classes.encoding import EncodedTexts, TextModel, run_texts
@@ -117,7 +117,7 @@ def loaded_for(recipe: Recipe, loaded: LoadedClassifier) -> LoadedText:
         loaded.decisions,
         loaded.facts,
         settings={**loaded.settings, "freeze": "words"} if words else loaded.settings,
-        defaults=f"{size_of(total)} encoder",
+        defaults=f"{model_size(total)} encoder",
     )
 
 
@@ -167,7 +167,7 @@ def check_metric(metric: Metric | None, label_kind: str) -> None:
             "train.metric",
             f"is not measured where data.label_kind is {label_kind}",
             metric.name,
-            nearest(metric.name, ["loss", "refined_loss", *known]),
+            suggest_name(metric.name, ["loss", "refined_loss", *known]),
         )
 
 

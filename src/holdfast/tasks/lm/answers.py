@@ -22,7 +22,7 @@ from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats
 from holdfast.data.chats.turns import is_template
 from holdfast.data.columns.roles import named_columns
-from holdfast.data.load import renamed
+from holdfast.data.load import rename_columns
 from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
@@ -150,7 +150,7 @@ def _rows(
         # A recipe may name columns of a file of plain text, which has one of its own.
         if names is None or (not options.text and not set(names) <= set(raw.names)):
             return raw
-        return renamed(raw, names, options.text)
+        return rename_columns(raw, names, options.text)
 
     reading = RowOptions(
         part.text,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.input_errors import first_line
-from holdfast.core.machine import bounded
+from holdfast.core.machine import resource_bounds
 from holdfast.core.records import Ints
 from holdfast.data.chats.turns import Turn
 
@@ -32,7 +32,7 @@ def render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, answer_
     500 MB for them.
     """
     try:
-        with bounded(LONGEST_S, MOST_MEMORY):
+        with resource_bounds(LONGEST_S, MOST_MEMORY):
             # Their annotation does not say that it is a text without ``tokenize``.
             text: str = tokenizer.apply_chat_template(  # type: ignore[assignment]
                 list(turns), tokenize=False, add_generation_prompt=answer_next

@@ -11,8 +11,8 @@ import numpy as np
 
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
-from holdfast.data.chats.chat import form_of, turns_of
-from holdfast.data.chats.turns import asked, prompt_of
+from holdfast.data.chats.chat import form_of, read_row_turns
+from holdfast.data.chats.turns import prompt_text, prompt_turns
 from holdfast.data.table import Table
 from holdfast.models.generators.average import Averaged, processors_of
 from holdfast.models.loading.quiet import quiet_transformers
@@ -61,11 +61,11 @@ def prompts_of(table: Table, tokenizer: PreTrainedTokenizerBase) -> Prompts:
     next ones answer."""
     ids: list[Sequence[int]] = []
     sources, references = [], []
-    for turns, text in zip(turns_of(table), table.column("text"), strict=True):
+    for turns, text in zip(read_row_turns(table), table.column("text"), strict=True):
         if turns:
-            before = prompt_of(turns)
+            before = prompt_turns(turns)
             ids.append(prompt_tokens(tokenizer, before))
-            sources.append(asked(before))
+            sources.append(prompt_text(before))
             references.append(turns[-1]["content"] if len(before) < len(turns) else "")
         else:
             token_ids = text_tokens(tokenizer, text)

@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.data.chats.chat import turns_of
+from holdfast.data.chats.chat import read_row_turns
 from holdfast.tasks.generation.losses import (
     ChunkedOutput,
     mean_of_each,
@@ -118,7 +118,7 @@ def encode(table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
     examples: list[tuple[Ints, Mask, int]] = []
     cut = np.zeros(len(table), dtype=bool)
     rows = np.asarray(table.column("row"), dtype=np.int64)
-    texts, chats = table.column("text"), turns_of(table)
+    texts, chats = table.column("text"), read_row_turns(table)
     for at in range(len(table)):
         if not chats[at]:
             blocks = blocks_of(text_tokens(tokenizer, texts[at]), max_length)

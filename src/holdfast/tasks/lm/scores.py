@@ -16,8 +16,8 @@ from holdfast.contract.run_folder import MODEL
 from holdfast.contract.written_text import Sample
 from holdfast.core.decisions import stage
 from holdfast.core.records import Decision, Floats, Ints, Scores
-from holdfast.data.chats.chat import turns_of
-from holdfast.data.chats.turns import prompt_of
+from holdfast.data.chats.chat import read_row_turns
+from holdfast.data.chats.turns import prompt_turns
 from holdfast.data.table import Table
 from holdfast.models.generators.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.recipe import Recipe
@@ -216,7 +216,7 @@ def watched(one: _Sample, tokenizer: PreTrainedTokenizerBase, new: int, recipe: 
 
 def answers_of(table: Table) -> list[str]:
     """Every answer of the chats of a table."""
-    turns = (turn for chat in turns_of(table) for turn in chat)
+    turns = (turn for chat in read_row_turns(table) for turn in chat)
     return [turn["content"] for turn in turns if turn["role"] == "assistant"]
 
 
@@ -271,9 +271,9 @@ def _few_shot(
     groups = rows.column("group") if rows.has_groups else None
     new = answer_length(sample.prompts, tokenizer, recipe.generate.max_new_tokens)
     asked = fitted_shots(
-        turns_of(sample.table),
+        read_row_turns(sample.table),
         shots,
-        lambda turns: len(prompt_tokens(tokenizer, prompt_of(turns))) + new,
+        lambda turns: len(prompt_tokens(tokenizer, prompt_turns(turns))) + new,
     )
     behind_examples = table_with_shots(sample.table, shots, asked)
     prompts = prompts_of(behind_examples, tokenizer)
@@ -324,7 +324,7 @@ def _columns(
     total = np.bincount(examples.positions, weights=losses * tokens, minlength=len(table))
     count = np.bincount(examples.positions, weights=tokens, minlength=len(table))
     mean = [t / n if n else None for t, n in zip(total.tolist(), count.tolist(), strict=True)]
-    pairs = zip(turns_of(table), table.column("text"), strict=True)
+    pairs = zip(read_row_turns(table), table.column("text"), strict=True)
     answers = [turns[-1]["content"] if turns else text for turns, text in pairs]
     return {
         "row": pa.array(table.column("row"), pa.int64()),

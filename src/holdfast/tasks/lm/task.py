@@ -11,7 +11,7 @@ from holdfast.contract.fit import TaskDefinition, Read, EncodedSplits
 from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.data.chats.chat import form_of, load_chats, same_form
+from holdfast.data.chats.chat import form_of, load_chats, check_same_form
 from holdfast.data.chats.turns import choose_template
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
@@ -19,8 +19,8 @@ from holdfast.metrics import Metric
 from holdfast.models.generators.causal import LoadedCausal, keeps_apart, load_causal
 from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import load_options
-from holdfast.plan.chunks import chunk_of
-from holdfast.plan.defaults import size_of
+from holdfast.plan.chunks import chunk_size
+from holdfast.plan.defaults import model_size
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import find_text_metric, save_plain
 from holdfast.tasks.generation.samples import text_metric_of, watched_positions
@@ -38,7 +38,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     if like is None:
         return load_chats(source, data.row_options(label=data.label or data.target))
     options = data.row_options(text=like.columns.text, label=like.columns.label)
-    return same_form(load_chats(source, options), like)
+    return check_same_form(load_chats(source, options), like)
 
 
 def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
@@ -59,7 +59,7 @@ def load(recipe: Recipe, table: Table) -> LoadedCausal:
     loaded = load_causal(recipe.model.name, load_options(recipe))
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)
-    return replace(loaded, decisions=reasons, defaults=f"{size_of(total)} decoder")
+    return replace(loaded, decisions=reasons, defaults=f"{model_size(total)} decoder")
 
 
 def refuse(recipe: Recipe) -> None:
@@ -154,7 +154,7 @@ def make_task(
     loaded: LoadedCausal, table: Table, recipe: Recipe, metric: Metric | None
 ) -> CausalLM:
     pad = loaded.tokenizer.pad_token_id or 0
-    return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_of(recipe, loaded))
+    return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_size(recipe, loaded))
 
 
 def notices(examples: EncodedTokens, loaded: Loaded) -> tuple[Finding, ...]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.contract.written_text import COMPARED, FEWEST, GIVEN, Verbatim
 from holdfast.core.seeds import generator
-from holdfast.data.chats.chat import turns_of
-from holdfast.data.chats.turns import prompt_of
+from holdfast.data.chats.chat import read_row_turns
+from holdfast.data.chats.turns import prompt_turns
 from holdfast.data.table import Table
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import write_answers
@@ -50,11 +50,11 @@ def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, see
     first eight words of their answer (of a plain text, of itself). The rows are the same for every
     network that is asked."""
     prompts, continuations, rows = [], [], []
-    numbers, chats, texts = table.column("row"), turns_of(table), table.column("text")
+    numbers, chats, texts = table.column("row"), read_row_turns(table), table.column("text")
     chat = False
     for at in generator(seed, "verbatim").permutation(len(table)):
         turns = chats[at]
-        before = prompt_of(turns) if turns else []
+        before = prompt_turns(turns) if turns else []
         if turns and len(before) == len(turns):
             continue
         parts = parts_of(str(turns[-1]["content"] if turns else texts[at]))

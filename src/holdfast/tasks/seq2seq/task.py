@@ -27,15 +27,15 @@ from holdfast.contract.run_folder import model_of
 from holdfast.contract.written_text import Sample, WrittenSamples
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Finding, Ints, Scores
-from holdfast.data.load import renamed, unlabelled
+from holdfast.data.load import rename_columns, unlabelled_table
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs import choose_pair, given_target, load_pairs
+from holdfast.data.pairs import choose_pair, target_column, load_pairs
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
 from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.plan.adapters import load_options
-from holdfast.plan.chunks import chunk_of
+from holdfast.plan.chunks import chunk_size
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import (
     GenerationPredictor,
@@ -77,7 +77,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     template = data.template or (columns.template if columns else None)
     options = data.row_options(
         text=None if template else (columns.text if columns else data.text),
-        label=columns.label if columns else given_target(data.label, data.target),
+        label=columns.label if columns else target_column(data.label, data.target),
         template=template,
     )
     return load_pairs(source, options)
@@ -130,7 +130,7 @@ def watch(loaded: LoadedSeq2Seq, splits: EncodedSplits, recipe: Recipe, probe_ro
 def make_task(
     loaded: LoadedSeq2Seq, table: Table, recipe: Recipe, metric: Metric | None
 ) -> SequenceToSequence:
-    chunk = chunk_of(recipe, loaded)
+    chunk = chunk_size(recipe, loaded)
     return SequenceToSequence(int(loaded.tokenizer.pad_token_id), chunk)
 
 
@@ -200,7 +200,7 @@ class Seq2SeqPredictor(GenerationPredictor):
         with decisions_to(None):
             asked = RowOptions(text, template=part.template, need_label=False)
             columns = choose_pair(view, asked)
-        table = unlabelled(view, columns, label=0, target=True)
+        table = unlabelled_table(view, columns, label=0, target=True)
         return PredictionRequest(raw, table, decisions=decisions)
 
     def read_labelled_rows(self, data: str, options: InferenceOptions) -> LabelledRequest:
@@ -210,11 +210,11 @@ class Seq2SeqPredictor(GenerationPredictor):
         names = read_columns(part)
         reading = RowOptions(
             None if part.template else (part.text or options.text),
-            options.label or given_target(part.label, part.target),
+            options.label or target_column(part.label, part.target),
             group,
             part.template,
             encoding=encoding,
-            view=partial(renamed, expected=names, given=options.text) if names else None,
+            view=partial(rename_columns, expected=names, given_names=options.text) if names else None,
         )
         table = load_pairs(data, reading)
         metric = check_own_metric(self.folder, self.recipe) if self.folder else ()

@@ -23,7 +23,7 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
-from holdfast.core.decisions import recorded
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores, softmax
 from holdfast.data.cells import write_json_cell
@@ -32,7 +32,7 @@ from holdfast.data.raw import Raw, store
 from holdfast.data.table import Columns, Table, decisions_in
 from holdfast.data.tags.conll import holds_sentences, read_sentences, sentence_rows
 from holdfast.data.tags.scheme import OUTSIDE
-from holdfast.data.tags.sentences import choose_tagged, load_tagged, read_tagged, untagged
+from holdfast.data.tags.sentences import choose_tagged, load_tagged, read_tagged, untagged_table
 from holdfast.metrics.reliability import Calibration, calibrate
 from holdfast.models.encoders.checkpoint import load_saved_tagger
 from holdfast.models.encoders.classifier import LoadedClassifier
@@ -101,11 +101,11 @@ class TagPredictor(SavedModels[TextModel]):
             raw = (read_sentences if plain else read_tagged)(data, encoding)
         else:
             raw = raw_of_sentences(data)
-        with recorded() as log:
+        with record_decisions() as log:
             asked = RowOptions(self._words(raw, options), need_label=False)
             columns = choose_tagged(raw, asked)
         chosen = tuple(made for made in decisions_in(log) if made.what == "words column")
-        table = untagged(raw, Columns(columns.text, None))
+        table = untagged_table(raw, Columns(columns.text, None))
         return PredictionRequest(raw, table, decisions=(*decisions, *raw.decisions, *chosen))
 
     def _words(self, raw: Raw, options: InferenceOptions) -> Sequence[str] | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.data.tags.scheme import are_bare, entity_types, mark_of
+from holdfast.data.tags.scheme import are_untyped, entity_types, parse_tag
 
 OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
 _CODES = {"B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE}
@@ -36,10 +36,10 @@ class TagTable:
     @classmethod
     def of(cls, names: Sequence[str]) -> TagTable:
         """The table of the tags ``names``, in the order of a model's outputs."""
-        bare = are_bare(names)
+        bare = are_untyped(names)
         entities = entity_types(names, bare)
         place = {entity: number for number, entity in enumerate(entities)}
-        marks = [mark_of(name, bare) for name in names]
+        marks = [parse_tag(name, bare) for name in names]
         # A tag without a prefix goes on for as long as it stands.
         codes = [_CODES.get(m.letter, INSIDE) if m.entity else OUTSIDE for m in marks]
         types = [place.get(mark.entity, -1) for mark in marks]

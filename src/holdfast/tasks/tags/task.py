@@ -21,12 +21,12 @@ from holdfast.contract.fit import (
 )
 from holdfast.contract.result import baseline_block, brief
 from holdfast.contract.run_folder import MODEL
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Scores
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.data.tags.scheme import are_bare, entity_types
+from holdfast.data.tags.scheme import are_untyped, entity_types
 from holdfast.data.tags.sentences import load_tagged
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.metrics import Metric
@@ -37,7 +37,7 @@ from holdfast.models.encoders.classifier import LoadedClassifier, load_tagger
 from holdfast.models.layers import count_parameters
 from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.plan.adapters import load_options
-from holdfast.plan.defaults import size_of
+from holdfast.plan.defaults import model_size
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes.baseline import MAJORITY, PROBE
 from holdfast.tasks.classes.classifier import classifier, probe_network
@@ -101,7 +101,7 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
     words = model.freeze is None and model.adapter.kind is None
     settings = {"freeze": "words"} if words else {}
-    return replace(loaded, settings=settings, defaults=f"{size_of(total)} encoder")
+    return replace(loaded, settings=settings, defaults=f"{model_size(total)} encoder")
 
 
 def refuse(recipe: Recipe) -> None:
@@ -138,7 +138,7 @@ def find_metric(name: str) -> Metric:
         "train.metric",
         "is not measured at the snapshots of token-classification",
         name,
-        nearest(name, ["loss", "refined_loss", *WATCHED]),
+        suggest_name(name, ["loss", "refined_loss", *WATCHED]),
     )
 
 
@@ -166,7 +166,7 @@ def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, 
         )
     without = np.setdiff1d(np.arange(len(names)), examples.tags)
     if len(without):
-        bare = are_bare(names)
+        bare = are_untyped(names)
         known = entity_types((names[tag] for tag in np.unique(examples.tags)), bare)
         missing = [names[tag] for tag in without]
         findings.append(

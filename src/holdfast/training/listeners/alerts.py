@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.labels import is_asked
+from holdfast.core.labels import is_requested
 from holdfast.core.records import Decision
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Alerts:
         if verdict is None or run.step == 0 or verdict.label == self._last:
             return
         self._last = verdict.label
-        if is_asked(verdict.label, self._on):
+        if is_requested(verdict.label, self._on):
             message = {
                 "run": self._run,
                 "step": run.step,

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import write_json
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.labels import Label
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.core.shapes import flag, parse_object, record, text, whole
+from holdfast.core.shapes import boolean, parse_object, record, text, integer
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 MARK = "tracked.json"
-MARK_SHAPE = record({"id": text, "step": whole, "mlflow": text, "scored": flag}, ("id",))
+MARK_SHAPE = record({"id": text, "step": integer, "mlflow": text, "scored": boolean}, ("id",))
 FOLDER = "tracking"
 NUMBERS_ONLY = ("mlflow",)
 INSTALLED_BY = {"tensorboard": "'holdfast[logs]'", "mlflow": "mlflow", "wandb": "wandb"}
@@ -182,7 +182,7 @@ def read_mark(mark: Path) -> dict[str, Any]:
     where it cannot be read."""
     if not mark.exists():
         return {}
-    with door(str(mark), RunError, remedy="Delete it: the tracker then begins with a new run."):
+    with reading_errors(str(mark), RunError, remedy="Delete it: the tracker then begins with a new run."):
         known = parse_object(mark.read_text("utf-8"))
         MARK_SHAPE(known, "")
     return known

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from holdfast.core.errors import MachineError, TrainingError
-from holdfast.core.input_errors import door
-from holdfast.core.machine import processes, refuse_too_many, usable_cores
+from holdfast.core.input_errors import reading_errors
+from holdfast.core.machine import process_count, refuse_too_many_threads, usable_cores
 from holdfast.core.records import Decision
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def several_on_processor() -> bool:
 
     Accelerate must be told: under plain ``torchrun`` it would take each for a run of its own.
     """
-    return processes() > 1 and device_kind() == "cpu"
+    return process_count() > 1 and device_kind() == "cpu"
 
 
 def _of_device() -> tuple[Decision, ...]:
@@ -207,11 +207,11 @@ def _choose_matmul(wanted: str) -> tuple[str, str]:
 
 def _choose_threads(wanted: int | None) -> tuple[int, str]:
     if wanted is not None:
-        refuse_too_many("train.threads", wanted)
+        refuse_too_many_threads("train.threads", wanted)
         return wanted, "set in the recipe"
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given) > 0:
-        refuse_too_many("OMP_NUM_THREADS", int(given))
+        refuse_too_many_threads("OMP_NUM_THREADS", int(given))
         return int(given), "OMP_NUM_THREADS is set"
     cores = usable_cores()
     if cores == 1:
@@ -264,7 +264,7 @@ def make_accelerator(precision: str) -> Accelerator:
         # One precision a process is all that Accelerate allows; the run before this one is over.
         AcceleratorState._reset_state()
     remedy = "Unset those of these variables that hold no value that Accelerate knows."
-    with door("ACCELERATE_* and LOCAL_RANK", MachineError, "cannot be followed", remedy):
+    with reading_errors("ACCELERATE_* and LOCAL_RANK", MachineError, "cannot be followed", remedy):
         return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
 
 

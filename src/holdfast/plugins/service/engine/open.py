@@ -9,9 +9,9 @@ from typing import cast
 
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.decisions import DecisionListener
-from holdfast.core.machine import refuse_too_many, usable_cores
+from holdfast.core.machine import refuse_too_many_threads, usable_cores
 from holdfast.core.records import Decision
-from holdfast.core.tasks import WRITERS
+from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.plugins.export.measurements import FLOAT32
 from holdfast.plugins.service.engine.engine import ModelEngine, RowForm
 from holdfast.plugins.service.engine.line import QueueBounds
@@ -99,7 +99,7 @@ def engine_of(
         form,
         facts,
         predictor,
-        QueueBounds(seconds=SECONDS_WRITING if task in WRITERS else SECONDS),
+        QueueBounds(seconds=SECONDS_WRITING if task in GENERATIVE_TASKS else SECONDS),
         thread=None if beside is None else beside.thread,
         rank=0 if beside is None else 1,
     )
@@ -109,10 +109,10 @@ def _choose_threads(wanted: int | None) -> Decision:
     """Set how many threads the model computes with, and say why."""
     given, cores = os.environ.get("OMP_NUM_THREADS", ""), usable_cores()
     if wanted is not None:
-        refuse_too_many("--threads", wanted)
+        refuse_too_many_threads("--threads", wanted)
         count, because = wanted, "asked for"
     elif given.isdigit() and int(given) > 0:
-        refuse_too_many("OMP_NUM_THREADS", int(given))
+        refuse_too_many_threads("OMP_NUM_THREADS", int(given))
         count, because = int(given), "OMP_NUM_THREADS is set"
     else:
         count = max(1, cores - 1)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from holdfast.contract.inference import TaskPredictor
 from holdfast.core.decisions import DecisionListener, decisions_to
-from holdfast.core.discovery import nearest
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.core.records import Decision, softmax
 from holdfast.core.run_files import read_result
@@ -197,7 +197,7 @@ def computing(
     Raises ``RecipeError`` for another word; ``MachineError`` where an export cannot be written.
     """
     if precision not in PRECISIONS:
-        raise RecipeError("--precision", "is unknown", precision, nearest(precision, PRECISIONS))
+        raise RecipeError("--precision", "is unknown", precision, suggest_name(precision, PRECISIONS))
     use, because = predictor.model, "as `holdfast predict` answers"
     if precision == AUTO and run is not None:
         found = _measured(run, use, notify)

@@ -16,10 +16,10 @@ import numpy as np
 from holdfast.contract.inference import TaskPredictions, PredictionRequest, read_columns, within_limits
 from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.core.records import Floats
-from holdfast.data.cells import too_deep
-from holdfast.data.images.picture import header
-from holdfast.data.limits import limits
-from holdfast.data.scratch import goes_with, scratch_file
+from holdfast.data.cells import too_deep_error
+from holdfast.data.images.decode import open_header
+from holdfast.data.limits import current_limits
+from holdfast.data.scratch import remove_with, scratch_file
 from holdfast.plugins.service.records import RowPrediction, RowPredictions
 from holdfast.plugins.store.records import Row
 from holdfast.runs.prediction_file import DIGITS
@@ -94,7 +94,7 @@ def asked_rows(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
         try:
             lines = [json.dumps(row) for row in rows]
         except RecursionError:
-            raise DataError(REQUEST, str(too_deep()), None, "Write plain values.") from None
+            raise DataError(REQUEST, str(too_deep_error()), None, "Write plain values.") from None
         path.write_text("\n".join(lines) + "\n", "utf-8")
         return predictor.ask(str(path))
     except InputError as error:
@@ -139,7 +139,7 @@ def _asked_pictures(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequ
             else:
                 # The model opens it when it comes to the row. A service that kept the pictures
                 # until it ends would fill the disk.
-                goes_with(asked.table.rows, path)
+                remove_with(asked.table.rows, path)
     return asked
 
 
@@ -150,7 +150,7 @@ def _refuse_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
         return
     with within_limits(predictor.part):
         # What is larger than one may be is refused by itself, undecoded.
-        sizes = [size for size in map(_pixels, files) if size <= limits().pixels]
+        sizes = [size for size in map(_pixels, files) if size <= current_limits().pixels]
     if sum(sizes) > MOST_PIXELS:
         raise DataError(
             REQUEST,
@@ -163,7 +163,7 @@ def _refuse_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
 def _pixels(path: Path) -> int:
     """Width by height as the file's head says; 0 where it is no picture, which is told later."""
     try:
-        with header(path) as source:
+        with open_header(path) as source:
             return int(source.width * source.height)
     except MachineError:
         raise

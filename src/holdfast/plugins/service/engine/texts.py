@@ -22,10 +22,10 @@ import torch
 
 from holdfast.contract.inference import TaskPredictions, ClassPredictions, read_columns
 from holdfast.core.records import Floats, Outputs
-from holdfast.core.tasks import OF_TEXTS
+from holdfast.core.tasks import TEXT_TASKS
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.columns.roles import fill_template
-from holdfast.data.limits import limits
+from holdfast.data.limits import current_limits
 from holdfast.models.loading.tokenizer import beginnings
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
 from holdfast.plugins.service.engine.precision import Graph
@@ -83,7 +83,7 @@ class TextForm:
     turn_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self._chosen = plan_cleaning(self.recipe.treat) if self.recipe.task in OF_TEXTS else plan_cleaning({})
+        self._chosen = plan_cleaning(self.recipe.treat) if self.recipe.task in TEXT_TASKS else plan_cleaning({})
         self._names = read_columns(self.recipe.data)
         model: Any = self.use.models[0]
         # Of its own: a tokenizer keeps how it pads as a state, and others use the model's.
@@ -135,7 +135,7 @@ class TextForm:
         names, template = self._names, self.recipe.data.template
         if not names or (len(names) > 2 and not template):
             return None
-        most = min(limits().cell, int(self.recipe.data.limits.cell_mb * 1_000_000))
+        most = min(current_limits().cell, int(self.recipe.data.limits.cell_mb * 1_000_000))
         cells: list[list[Any]] = [[row.get(name) for row in rows] for name in names]
         for cell in itertools.chain(*cells):
             if not isinstance(cell, str) or "\0" in cell or len(cell) > most or _broken(cell):

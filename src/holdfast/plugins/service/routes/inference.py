@@ -16,7 +16,7 @@ from typing import Any
 from starlette.responses import Response
 
 from holdfast._version import __version__
-from holdfast.core.tasks import TAGGERS
+from holdfast.core.tasks import TAGGING_TASKS
 from holdfast.plugins.service.records import EngineFacts, RowPredictions
 from holdfast.plugins.service.routes.health import Health, live
 from holdfast.plugins.service.routes.predict import answer_rows, rows_of
@@ -122,7 +122,7 @@ async def ready(service: Service, call: Call) -> Response:
 async def model(service: Service, call: Call) -> Response:
     """What goes into the model, and what comes out."""
     facts = _named(service, call)
-    shape = [-1, -1] if facts.task in TAGGERS else [-1]
+    shape = [-1, -1] if facts.task in TAGGING_TASKS else [-1]
     return as_json(
         {
             "name": name_of(facts),

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 from starlette.responses import Response
 
-from holdfast.core.tasks import TAGGERS
+from holdfast.core.tasks import TAGGING_TASKS
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
@@ -166,7 +166,7 @@ def _of_texts(texts: Sequence[Any], facts: EngineFacts, longest: int) -> tuple[d
         columns = ", ".join(facts.columns)
         rule = f"cannot stand for rows of this model, which reads the columns {columns}"
         raise bad("texts", rule, None, 'Send {"rows": [{"' + column + '": …}]}.')
-    if facts.task in TAGGERS:
+    if facts.task in TAGGING_TASKS:
         rule = f"cannot be sent to a model of tokens ({facts.task}), whose rows are lists"
         raise bad("texts", rule, None, f'Send {{"rows": [{{"{column}": ["…", "…"]}}]}}.')
     for place, text in enumerate(texts):

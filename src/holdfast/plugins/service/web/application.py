@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from holdfast._version import __version__
 from holdfast.core.errors import HoldfastError
-from holdfast.core.input_errors import lacking
+from holdfast.core.input_errors import resource_error
 from holdfast.plugins.service.records import Full, Late
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import MB
@@ -152,7 +152,7 @@ class Application:
             remedy = "Send fewer rows a request, or start the service with "
             remedy += "--set serve.timeout_s=SECONDS."
             return Fault(503, "this request", rule, limit, remedy, reason="late", again_s=1)
-        known = error if isinstance(error, HoldfastError) else lacking(error)
+        known = error if isinstance(error, HoldfastError) else resource_error(error)
         if known is not None and (fault := fault_of(known)) is not None:
             return fault
         number = secrets.token_hex(6)

@@ -20,7 +20,7 @@ from holdfast.core.errors import (
     RecipeError,
     StoreError,
 )
-from holdfast.core.printable import printable, shown
+from holdfast.core.printable import printable, bounded_repr
 
 LONGEST = 400
 AGAIN_S = 1.0
@@ -56,13 +56,13 @@ class Fault(Exception):
         return {
             "what": printable(self.what, LONGEST),
             "rule": printable(self.rule, LONGEST),
-            "value": None if self.value is None else shown(self.value),
+            "value": None if self.value is None else bounded_repr(self.value),
             "do": printable(self.remedy, LONGEST),
         }
 
     def sentence(self) -> str:
         """All of it in one line."""
-        found = "" if self.value is None else f" (found: {shown(self.value)})"
+        found = "" if self.value is None else f" (found: {bounded_repr(self.value)})"
         remedy = f" {self.remedy}" if self.remedy else ""
         return printable(f"{self.what}: {self.rule}{found}{remedy}", 4 * LONGEST)
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import lies_there, missing_remedy
+from holdfast.core.discovery import path_exists, missing_path_remedy
 from holdfast.core.errors import RecipeError
-from holdfast.core.input_errors import door
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.plugins.service.web.faults import Fault
 
@@ -134,11 +134,11 @@ def read_token(path: Path) -> str:
     missing, holds no token, one of fewer than 16 characters, or may be written by others."""
     what = f"--token-file {path}"
     make = f"Make one: {MAKE.format(path)}"
-    if not lies_there(path):
-        raise RecipeError(what, "does not exist", None, f"{missing_remedy(path)} {make}")
+    if not path_exists(path):
+        raise RecipeError(what, "does not exist", None, f"{missing_path_remedy(path)} {make}")
     if path.is_dir():
         raise RecipeError(what, "is a folder", None, make)
-    with door(what, RecipeError, "cannot be read", "Check its permissions."), path.open("rb") as it:
+    with reading_errors(what, RecipeError, "cannot be read", "Check its permissions."), path.open("rb") as it:
         mode = os.fstat(it.fileno()).st_mode
         raw = it.read(LONGEST + 3)
     if stat.S_ISREG(mode) and mode & (stat.S_IWGRP | stat.S_IWOTH):

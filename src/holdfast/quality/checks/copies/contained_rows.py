@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import content_keys, to_arrow
 from holdfast.duplicates.words import I64, U64, read_texts
@@ -63,7 +63,7 @@ def contained_rows(copied: TableCopies) -> CheckResult | None:
         rows.append(contained.outer)
         shares.append(len(contained) * step / len(table))
         sentences.append(
-            f"{len(contained)} of the {counted(len(table), 'row')} of {table.source} "
+            f"{len(contained)} of the {count_phrase(len(table), 'row')} of {table.source} "
             f"({shares[-1]:.1%}) {'stands' if len(contained) == 1 else 'stand'} inside a longer row"
         )
         examples += [

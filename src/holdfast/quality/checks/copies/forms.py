@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.duplicates.vectors import Vectors
 from holdfast.quality.check import CheckExample, CheckResult, check, has_texts, result
 from holdfast.quality.single import matching_texts
@@ -50,7 +50,7 @@ def template_rows(rows: TableRows) -> CheckResult | None:
     ids = rows.ids
     positions = sorted(position for _, members in templates for position, _ in members)
     shown = "; ".join(
-        f"{counted(len(members), 'row')} like "
+        f"{count_phrase(len(members), 'row')} like "
         f"{members[0][1][:80]!r}" for _, members in templates[:3]
     )
     examples = tuple(
@@ -59,8 +59,8 @@ def template_rows(rows: TableRows) -> CheckResult | None:
     )
     return result(
         ids[positions[:100]],
-        f"{counted(len(positions), 'row')}{rows.sample_note} are one of "
-        f"{counted(len(templates), 'text')} but for numbers: {shown}",
+        f"{count_phrase(len(positions), 'row')}{rows.sample_note} are one of "
+        f"{count_phrase(len(templates), 'text')} but for numbers: {shown}",
         "They count as one row each for what can be learned, and parted between the sides they "
         "leak: name a column that tells them apart (--group), or keep a few.",
         score=len(positions) / len(rows.sample),
@@ -99,7 +99,7 @@ def low_diversity(view: Embedded) -> CheckResult | None:
         few = f", and the second half of them brings {more:.0f} % more words than the first"
     return result(
         (),
-        f"{counted(n, 'row')} say as much as {effective:.0f} that have nothing in common{few}",
+        f"{count_phrase(n, 'row')} say as much as {effective:.0f} that have nothing in common{few}",
         "Gather rows from more places or people: more of the same teaches little, and a test on "
         "the same forms promises too much.",
         score=1 - effective / _MIN_EFFECTIVE_ROWS,

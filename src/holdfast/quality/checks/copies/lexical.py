@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.pairs import (
@@ -33,7 +33,7 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     punctuation) another row of the table has too, the largest group first. Score: the rows that one
     of each text would make superfluous, as a share of all."""
     rows = copied.rows
-    forms = copied.all_rows.copies.exact[copied.all_rows.span("source")]
+    forms = copied.all_rows.duplicates.exact[copied.all_rows.span("source")]
     _, group, sizes = np.unique(forms, return_inverse=True, return_counts=True)
     repeated = np.flatnonzero(sizes[group] > 1)
     if not len(repeated):
@@ -41,7 +41,7 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     order = repeated[np.lexsort((repeated, group[repeated], -sizes[group[repeated]]))]
     texts, extra = int((sizes > 1).sum()), len(repeated) - int((sizes > 1).sum())
     share = extra / len(forms)
-    contents = copied.all_rows.copies.contents[copied.all_rows.span("source")]
+    contents = copied.all_rows.duplicates.contents[copied.all_rows.span("source")]
     to_the_letter = len(contents) - len(np.unique(contents))
     # The first two rows of groups, those that say more than a word or two first.
     first: dict[int, int] = {}
@@ -54,8 +54,8 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     pairs.sort(key=lambda pair: len(text_of_pair[pair].split()) < MIN_WORDS_SHOWN)
     return result(
         rows.ids[order[:MAX_ROWS_LISTED]],
-        f"{counted(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but for case, "
-        f"space and punctuation, so that {counted(extra, 'row repeats', 'rows repeat')} another, "
+        f"{count_phrase(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but for case, "
+        f"space and punctuation, so that {count_phrase(extra, 'row repeats', 'rows repeat')} another, "
         f"{to_the_letter} of them to the letter",
         "Keep one row of each, or leave them: train puts copies on one side of its division. "
         f"A random division would not{copied.split_inflation_text(forms)}.",
@@ -89,7 +89,7 @@ def conflicting_near_duplicates(copied: TableCopies) -> CheckResult | None:
     a, b = pairs.first[0], pairs.second[0]
     return result(
         ids[row_positions[:MAX_ROWS_LISTED]],
-        f"{counted(len(pairs), 'pair')} of texts that differ in few words "
+        f"{count_phrase(len(pairs), 'pair')} of texts that differ in few words "
         f"{'has' if len(pairs) == 1 else 'have'} different labels, e.g. row {ids[a]} "
         f"{classes[labels[a]]!r}, row {ids[b]} {classes[labels[b]]!r}",
         "Read both: correct the label that is wrong, and leave what the differing word decides.",
@@ -115,15 +115,15 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
     pairs, ids = _near_pairs(copied), copied.rows.ids
     if not len(pairs):
         return None
-    span, copies = copied.all_rows.span("source"), copied.all_rows.copies
+    span, copies = copied.all_rows.span("source"), copied.all_rows.duplicates
     forms = copies.exact[span]
     paired_forms = np.union1d(forms[pairs.first], forms[pairs.second])
     near_count = int(np.isin(forms, paired_forms).sum())
     share = near_count / len(forms)
     return result(
         ids[ranked_rows(pairs)[:MAX_ROWS_LISTED]],
-        f"{counted(near_count, 'row differs', 'rows differ')} from another in at most one word in "
-        f"eight ({counted(len(pairs), 'pair')} of texts)",
+        f"{count_phrase(near_count, 'row differs', 'rows differ')} from another in at most one word in "
+        f"eight ({count_phrase(len(pairs), 'pair')} of texts)",
         "Look at the examples. train puts them on one side of its division; a random division "
         f"would not{copied.split_inflation_text(copies.groups[span])}.",
         score=share,
@@ -135,7 +135,7 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
 
 def _near_pairs(copied: TableCopies) -> SimilarPairs:
     """The near-copies within the table, the most alike first."""
-    stop, pairs = copied.all_rows.span("source").stop, copied.all_rows.copies.near_pairs()
+    stop, pairs = copied.all_rows.span("source").stop, copied.all_rows.duplicates.near_duplicate_pairs()
     # A pair names the first position of each text, and the source comes first.
     return sort_by_similarity(pairs.where((pairs.first < stop) & (pairs.second < stop)))
 
@@ -162,7 +162,7 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
     if loose is None:
         return None
     pairs, span = loose.pairs(), all_rows.span("source")
-    groups, ids = all_rows.copies.groups, copied.rows.ids
+    groups, ids = all_rows.duplicates.groups, copied.rows.ids
     # The source comes first: a pair of two other files has both ends beyond it.
     pairs = pairs.where((pairs.first < span.stop) & (groups[pairs.first] != groups[pairs.second]))
     if not len(pairs):
@@ -173,7 +173,7 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
     files = f", {across} of them from a row of another file" if across else ""
     examples = []
     for n in range(min(MAX_EXAMPLES, len(pairs))):
-        name = all_rows.owner(int(pairs.second[n]))
+        name = all_rows.table_name(int(pairs.second[n]))
         table, place = all_rows.tables[name], int(pairs.second[n]) - all_rows.starts[name]
         examples.append(
             CheckExample(
@@ -185,9 +185,9 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
         )
     return result(
         ids[row_positions[:MAX_ROWS_LISTED]],
-        f"{counted(len(row_positions), 'row differs', 'rows differ')} from another in more than "
+        f"{count_phrase(len(row_positions), 'row differs', 'rows differ')} from another in more than "
         "one word "
-        f"in eight and at most {loose.share:.0%} of the words ({counted(len(pairs), 'pair')} of "
+        f"in eight and at most {loose.share:.0%} of the words ({count_phrase(len(pairs), 'pair')} of "
         f"texts){files}",
         "Look at the examples: forms with a slot are no copies. Where they are, give them a group "
         "(--group), so that no side tests what another has learned.",

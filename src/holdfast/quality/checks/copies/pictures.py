@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.wording import counted, have
-from holdfast.duplicates.pictures import near_pictures, unequal
+from holdfast.core.wording import count_phrase, has_or_have
+from holdfast.duplicates.images import near_duplicate_images, have_different_content
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.pairs import conflicts_result, leaks_result, pair_examples, paired_rows
@@ -27,7 +27,7 @@ _ERROR_RATE = (
 @check(Images, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
 def near_images(view: Images) -> CheckResult | None:
     """Lists the pictures whose pixels agree with another's after a resize, a recompression or a
-    small change (``duplicates/pictures.py``); pictures of equal pixels are exact copies and not
+    small change (``duplicates/images.py``); pictures of equal pixels are exact copies and not
     among them. Score: the share of pictures in such pairs."""
     pairs = view.copies
     if not len(pairs):
@@ -36,8 +36,8 @@ def near_images(view: Images) -> CheckResult | None:
     lowest = float(pairs.similarity.min())
     return result(
         ids[rows],
-        f"{counted(len(rows), 'picture')} {have(len(rows))} the pixels of another but for a "
-        f"small change ({counted(len(pairs), 'pair')}, correlations from {lowest:.2f}), e.g. "
+        f"{count_phrase(len(rows), 'picture')} {has_or_have(len(rows))} the pixels of another but for a "
+        f"small change ({count_phrase(len(pairs), 'pair')}, correlations from {lowest:.2f}), e.g. "
         f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]}",
         "Keep one of each, or give copies one group (--group), so that they stay on one side.",
         score=len(rows) / len(view.paths),
@@ -60,8 +60,8 @@ def image_leaks(view: Images) -> CheckResult | None:
     ids = view.rows.ids
     pairs_by_folder: dict[str, tuple[SimilarPairs, TableRows]] = {}
     for name, other in view.others.items():
-        pairs = near_pictures(view.thumbnails, other.thumbnails)
-        unequal_pairs = pairs.where(unequal(view.rows.texts, other.rows.texts, pairs))
+        pairs = near_duplicate_images(view.thumbnails, other.thumbnails)
+        unequal_pairs = pairs.where(have_different_content(view.rows.texts, other.rows.texts, pairs))
         pairs_by_folder[name] = unequal_pairs, other.rows
     return leaks_result(
         pairs_by_folder,
@@ -87,7 +87,7 @@ def blank_images(view: Images) -> CheckResult | None:
     ids = view.rows.ids
     return result(
         ids[blank],
-        f"{counted(len(blank), 'picture')} {have(len(blank))} one colour and nothing else",
+        f"{count_phrase(len(blank), 'picture')} {has_or_have(len(blank))} one colour and nothing else",
         "Take them out: nothing can be seen in them.",
         score=len(blank) / len(view.paths),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from holdfast.core.wording import counted
-from holdfast.duplicates.semantic import AGREEMENT, in_other_words, paraphrases
+from holdfast.core.wording import count_phrase
+from holdfast.duplicates.semantic import MIN_AGREEMENT, are_no_duplicates, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.pairs import conflicts_result, leaks_result, pair_examples, paired_rows
@@ -34,8 +34,8 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
     a, b = int(pairs.first[len(pairs) // 2]), int(pairs.second[len(pairs) // 2])
     return result(
         ids[rows],
-        f"{counted(len(rows), 'row')} say what another says in other words "
-        f"({counted(len(pairs), 'pair')} with an agreement of {AGREEMENT} or more by the vectors "
+        f"{count_phrase(len(rows), 'row')} say what another says in other words "
+        f"({count_phrase(len(pairs), 'pair')} with an agreement of {MIN_AGREEMENT} or more by the vectors "
         f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {excerpt(texts[a])} and "
         f"{excerpt(texts[b])}",
         "They count as fewer rows than they are. Where they are forms of one question, give them a "
@@ -72,7 +72,7 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
     for name, (table, vectors) in view.others.items():
         other_rows = TableRows(table)
         pairs = paraphrases(view.vectors, rows.texts, (vectors, other_rows.texts))
-        paraphrase_pairs = pairs.where(in_other_words(rows.table, pairs.first, table, pairs.second))
+        paraphrase_pairs = pairs.where(are_no_duplicates(rows.table, pairs.first, table, pairs.second))
         pairs_by_file[name] = paraphrase_pairs, other_rows
     return leaks_result(
         pairs_by_file,
@@ -80,7 +80,7 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
         _LIKENESS,
         (
             "rows",
-            f"in other words (agreement {AGREEMENT} or more by the vectors of {view.encoder})",
+            f"in other words (agreement {MIN_AGREEMENT} or more by the vectors of {view.encoder})",
         ),
         "Divide by what the rows are forms of (--group): a score on such rows says little about "
         "new ones.",

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from holdfast.core.wording import counted, have, listing
-from holdfast.data.labels.spelling import merged_spellings, words_of
+from holdfast.core.wording import count_phrase, has_or_have, list_phrase
+from holdfast.data.labels.spelling import spelling_decision, label_words
 from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.names import centred, compare_names
 from holdfast.quality.views import Embedded, TableRows
@@ -36,7 +36,7 @@ def label_variants(rows: TableRows) -> CheckResult | None:
             groups[_SEPARATORS.sub(" ", name.casefold()).strip()].append(name)
     variants = [names for names in groups.values() if len(names) > 1]
     if not variants:
-        merged = merged_spellings(table.decisions)
+        merged = spelling_decision(table.decisions)
         if merged is None:
             return None
         remedy = "Write each class in one way, so that other programs read the same classes."
@@ -73,7 +73,7 @@ def missing_as_class(rows: TableRows) -> CheckResult | None:
     shown = ", ".join(repr(table.classes[n]) for n in missing_classes)
     return result(
         (),
-        f"{counted(count, 'row')} {have(count)} a class named like a missing value: {shown}",
+        f"{count_phrase(count, 'row')} {has_or_have(count)} a class named like a missing value: {shown}",
         "Leave the cell empty where the label is not known.",
         score=count / len(table),
         count=count,
@@ -103,7 +103,7 @@ def names_against_rows(view: Embedded) -> CheckResult | None:
     words_of_class = {
         k: words
         for k, name in enumerate(classes)
-        if counts[k] >= LEAST_ROWS and (words := words_of(name)) is not None
+        if counts[k] >= LEAST_ROWS and (words := label_words(name)) is not None
     }
     if len(words_of_class) < 3:
         return None
@@ -142,6 +142,6 @@ def _describe_names(pairs: list[tuple[int, int]], wrong: list[int], names: list[
     exchanged = {k for pair in pairs for k in pair}
     rest = [repr(names[k]) for k in wrong if k not in exchanged]
     if rest:
-        shown = listing(rest, SHOWN, ", ", " …")
+        shown = list_phrase(rest, SHOWN, ", ", " …")
         sentences.append(f"the rows of {shown} lie nearer to most other names than to their own")
     return "; ".join(sentences)

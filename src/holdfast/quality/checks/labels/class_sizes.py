@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.options import RARE_BELOW
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import nested_order
@@ -77,7 +77,7 @@ def thin_classes(rows: TableRows) -> CheckResult | None:
     return result(
         (),
         f"classes with fewer than {_MIN_CLASS_ROWS} rows: "
-        f"{listing(class_counts, 5, ', ', ' and {} more')}",
+        f"{list_phrase(class_counts, 5, ', ', ' and {} more')}",
         "See whether one is another class misspelt; add rows of the others, and do not trust the "
         "score of a single one of them.",
         score=len(thin) / len(table.classes),
@@ -116,7 +116,7 @@ def undividable_classes(view: ThoroughRows) -> CheckResult | None:
             return None
     small = sorted(too_small)
     class_counts = [f"{table.classes[c]!r} {len(texts_of_class[c])}" for c in small]
-    shown = listing(class_counts, 5, ", ", " and {} more")
+    shown = list_phrase(class_counts, 5, ", ", " and {} more")
     has_single_text = any(len(texts_of_class[c]) < RARE_BELOW - 1 for c in small)
     remaining = len(texts_of_class) - len(small)
     drop = ", or train with --set data.rare=drop" if remaining >= 2 else ""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from holdfast.core.records import Severity
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import content_keys
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
@@ -131,11 +131,11 @@ def _describe_contradicted(
     if count is None:
         rows = "; ".join(f"row {one.row}: {one.note}" for one in examples)
         return "info", (
-            f"of {counted(len(ranking.order), 'label')} these are the likeliest to be wrong "
+            f"of {count_phrase(len(ranking.order), 'label')} these are the likeliest to be wrong "
             f"({rows}); no more labels are contradicted by the other rows than doubt explains, so "
             "they may all be right"
         )
-    because = f"{counted(count, 'row')} whose label the other rows contradict"
+    because = f"{count_phrase(count, 'row')} whose label the other rows contradict"
     precision, lapse = ranking.precision(count), ranking.lapse
     if precision is None:
         return "info", (
@@ -197,7 +197,7 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
         for a, b in pairs[:PAIRS_SHOWN]
     )
     more = (
-        f"; and {counted(len(pairs) - PAIRS_SHOWN, 'more pair')}"
+        f"; and {count_phrase(len(pairs) - PAIRS_SHOWN, 'more pair')}"
         if len(pairs) > PAIRS_SHOWN
         else ""
     )
@@ -209,7 +209,7 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
     )
     return result(
         ids[rows],
-        f"{shown}{more}: {counted(len(rows), 'row')} could be of either class",
+        f"{shown}{more}: {count_phrase(len(rows), 'row')} could be of either class",
         "Join the classes, or say in words what tells them apart and label the rows again.",
         score=float(in_pair.sum() / n),
         severity="info",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.fold_predictions import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, contains_any, neutralize, swap_terms
@@ -144,7 +144,7 @@ def start_model_bias(view: Embedded) -> CheckResult | None:
         significant = [one for one in significant if one[2] == 1] or significant
     shown = "; ".join(
         f"{name.replace(' and ', ' → ')} moves {classes[label]!r} by "
-        f"{_points_with_limits(*_mean_limits(change))} over {counted(len(change), 'row')}"
+        f"{_points_with_limits(*_mean_limits(change))} over {count_phrase(len(change), 'row')}"
         for _, name, label, change in significant[:_SHOWN]
     )
     return result(
@@ -191,7 +191,7 @@ def _rate_differences(
         low, high = wilson(one.hits, one.size)
         limits = rate_gap(one.hits, one.size, one.other_hits, one.other_size)
         sentences.append(
-            f"{one.name}: {one.hits / one.size:.0%} of {counted(one.size, 'row')} are "
+            f"{one.name}: {one.hits / one.size:.0%} of {count_phrase(one.size, 'row')} are "
             f"{classes[one.label]!r} ({low:.0%} to {high:.0%}), "
             f"{one.other_hits / one.other_size:.0%} of the others, a gap of "
             f"{_points_with_limits(one.gap, *limits)}{unexplained.get((one.name, one.label), '')}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from holdfast.core.records import Ints, Severity
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.data.table import Table
 from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.views import TableRows
@@ -116,7 +116,7 @@ def _leak_inside_texts(table: Table, labels: np.ndarray, texts: list[str]) -> Ch
         f"{' and '.join(map(repr, marks[:2]))} in all {rows[c]} of class {table.classes[c]!r}"
         for c, marks in marks_of_class.items()
     ]
-    shown = listing(sentences, _SHOWN, more="; and {} more classes")
+    shown = list_phrase(sentences, _SHOWN, more="; and {} more classes")
     because = f"something stands in every text of a class and in next to no other: {shown}"
     return _leak_result(count / int(rows.sum()), count, because, "error" if serious else "warn")
 
@@ -205,7 +205,7 @@ def telling_columns(rows: TableRows) -> CheckResult | None:
         return None
     leaking.sort(key=lambda one: (-one[0], one[1]))
     at = np.unique(np.concatenate([one[3] for one in leaking]))
-    shown = listing([f"{name!r} by {how}" for _, name, how, _ in leaking], SHOWN)
+    shown = list_phrase([f"{name!r} by {how}" for _, name, how, _ in leaking], SHOWN)
     return result(
         rows.ids[at],
         f"the class is told without the text by a column beside it: {shown}",

@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import listing
+from holdfast.core.wording import list_phrase
 from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.cues import (
@@ -73,7 +73,7 @@ def hidden_giveaway(view: Embedded) -> CheckResult | None:
         return None
     rows = np.unique(np.concatenate([one.rows for one in unexplained]))
     share = len(rows) / max(1, int((labels >= 0).sum()))
-    shown = listing([_shown(one, table.classes) for one in unexplained], SHOWN)
+    shown = list_phrase([_shown(one, table.classes) for one in unexplained], SHOWN)
     ids = view.rows.ids
     examples = tuple(
         CheckExample(int(ids[at]), f"{one.cue}: class {table.classes[one.label]!r}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted, listing
+from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.image_facts import CORNERS, SCALARS, Traces
 from holdfast.quality.views import Images, ImageSample
@@ -132,11 +132,11 @@ def _cue_result(view: Images, cues: list[_Cue], *, in_pixels: bool) -> CheckResu
     rows = np.unique(np.concatenate([cue.rows for cue in cues]))
     share = len(rows) / len(view.paths)
     sentences = [
-        f"{cue.fact} {cue.value!r} in {counted(len(cue.rows), 'picture')} of class "
+        f"{cue.fact} {cue.value!r} in {count_phrase(len(cue.rows), 'picture')} of class "
         f"{classes[cue.label]!r} ({cue.share:.0%})"
         for cue in cues
     ]
-    shown = listing(sentences, _SHOWN)
+    shown = list_phrase(sentences, _SHOWN)
     examples = tuple(
         CheckExample(int(ids[cue.rows[0]]), f"{cue.fact}: {cue.value}") for cue in cues[:_SHOWN]
     )
@@ -223,7 +223,7 @@ def image_artefacts(view: ImageSample) -> CheckResult | None:
     classes, ids = view.rows.table.classes, view.rows.ids[view.sample]
     rows = np.unique(np.concatenate([one.rows[labels[one.rows] == one.label] for one in distinct]))
     share = len(rows) / len(labels)
-    shown = listing([_shown(one, labels, classes) for one in distinct], _SHOWN)
+    shown = list_phrase([_shown(one, labels, classes) for one in distinct], _SHOWN)
     sampled = "" if len(labels) == len(view.rows.table) else f" of {len(labels):,} looked at"
     examples = tuple(
         CheckExample(int(ids[one.rows[labels[one.rows] == one.label][0]]), one.name)
@@ -231,7 +231,7 @@ def image_artefacts(view: ImageSample) -> CheckResult | None:
     )
     return result(
         ids[rows],
-        f"how the images were made gives the class away in {counted(len(rows), 'image')}{sampled}: "
+        f"how the images were made gives the class away in {count_phrase(len(rows), 'image')}{sampled}: "
         f"{shown} (permutation test of the labels, p = {p:.3f} for the largest of "
         f"{len(SCALARS) + len(CORNERS)} traces)",
         "Bring the images of all classes onto one way (the same source, compression, size; corners "

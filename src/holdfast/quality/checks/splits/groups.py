@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.checks.splits.leaks import split_column
 from holdfast.quality.pairs import MAX_EXAMPLES, MAX_ROWS_LISTED, SERIOUS_SHARE
@@ -51,7 +51,7 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
         rows = sum(group in shared for group in other_groups)
         shares.append(rows / len(other_groups))
         sentences.append(
-            f"{counted(len(shared), 'group')} with {counted(rows, 'row')} of {table.source} "
+            f"{count_phrase(len(shared), 'group')} with {count_phrase(rows, 'row')} of {table.source} "
             f"({shares[-1]:.1%})"
         )
         ids, other = copied.rows.ids, table.column("row")
@@ -68,7 +68,7 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
         return None
     return result(
         copied.rows.ids[any_shared][:MAX_ROWS_LISTED],
-        f"{counted(int(any_shared.sum()), 'row')} {'is' if any_shared.sum() == 1 else 'are'} of "
+        f"{count_phrase(int(any_shared.sum()), 'row')} {'is' if any_shared.sum() == 1 else 'are'} of "
         "groups "
         f"({source.columns.group!r}) that stand in another file too: {'; '.join(sentences)}",
         "Put each group into one file: a model that knows the group answers its rows better than "
@@ -138,7 +138,7 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
     name, likeness_, count = max(candidates, key=lambda one: one[1].difference)
     return result(
         (),
-        f"rows that share a value of the column {name!r} ({counted(count, 'value')}) are more "
+        f"rows that share a value of the column {name!r} ({count_phrase(count, 'value')}) are more "
         f"alike than others of their class: a similarity of {likeness_.within:.2f}, where "
         f"{likeness_.between:.2f} is usual; a random division puts them on both sides",
         f"If they are related (one user, source, conversation), add --group {name}: each value "

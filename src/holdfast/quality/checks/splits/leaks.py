@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.duplicates.duplicates import nearest_protected
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, check, result
@@ -30,7 +30,7 @@ def leaks(copied: TableCopies) -> CheckResult | None:
     """Lists the rows that are verified copies or near-copies of a row of another table. Score: the
     largest share of another table's rows that the source holds too."""
     all_rows, ids = copied.all_rows, copied.rows.ids
-    source_labels, contents = all_rows.tables["source"].column("label"), all_rows.copies.contents
+    source_labels, contents = all_rows.tables["source"].column("label"), all_rows.duplicates.contents
     sources, sentences, shares, substantial = [], [], [], []
     examples: list[CheckExample] = []
     for name in copied.others:
@@ -50,7 +50,7 @@ def leaks(copied: TableCopies) -> CheckResult | None:
         price = copied.inflation.from_leaks(all_rows, pairs) if copied.inflation else None
         cost = f", which would lift an accuracy measured on them by {price}" if price else ""
         sentences.append(
-            f"{len(copied_rows)} of the {counted(len(table), 'row')} of {table.source} "
+            f"{len(copied_rows)} of the {count_phrase(len(table), 'row')} of {table.source} "
             f"({shares[-1]:.1%}) stand here, {int(same[copied_rows].sum())} of them to the letter"
             f"{labels}{cost}"
         )
@@ -65,7 +65,7 @@ def leaks(copied: TableCopies) -> CheckResult | None:
     source = np.unique(np.concatenate(sources))
     return result(
         ids[source[:MAX_ROWS_LISTED]],
-        f"{counted(len(source), 'row copies or nearly copies', 'rows copy or nearly copy')} a row "
+        f"{count_phrase(len(source), 'row copies or nearly copies', 'rows copy or nearly copy')} a row "
         f"of another file: {'; '.join(sentences)}",
         "Take them out of one of the two. train --test FILE leaves such rows out of the training "
         "part by itself, and lists them.",
@@ -105,18 +105,18 @@ def split_leaks(copied: TableCopies) -> CheckResult | None:
     if column is None:
         return None
     splits = np.array([_split_name(value) for value in copied.rows.other_columns[column]])
-    span, copies = copied.all_rows.span("source"), copied.all_rows.copies
+    span, copies = copied.all_rows.span("source"), copied.all_rows.duplicates
     train = np.zeros(len(copies), dtype=bool)
     train[span] = splits == "train"
     nearest = nearest_protected(copies, train)
     copied_rows, shares, sentences = [], [0.0], []
     for split in ("test", "validation"):
         rows = np.flatnonzero(splits == split)
-        hit = rows[nearest.of[rows] >= 0]
+        hit = rows[nearest.copy_of[rows] >= 0]
         if len(hit):
             copied_rows.append(hit)
             shares.append(len(hit) / len(rows))
-            sentences.append(f"{len(hit)} of the {counted(len(rows), f'{split} row')} ({shares[-1]:.1%})")
+            sentences.append(f"{len(hit)} of the {count_phrase(len(rows), f'{split} row')} ({shares[-1]:.1%})")
     if not copied_rows:
         return None
     copied_positions, ids = np.concatenate(copied_rows), copied.rows.ids
@@ -125,7 +125,7 @@ def split_leaks(copied: TableCopies) -> CheckResult | None:
         CheckExample(
             int(ids[at]),
             f"{splits[at]}, of a training row; similarity {nearest.similarity[at]:.2f}",
-            int(ids[nearest.of[at]]),
+            int(ids[nearest.copy_of[at]]),
         )
         for at in order[:MAX_EXAMPLES].tolist()
     )

@@ -7,9 +7,9 @@ import re
 
 import numpy as np
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
-from holdfast.data.texts.general import OPEN, REFUSAL, normal_text
+from holdfast.data.texts.general import UNFINISHED, REFUSAL, normal_text
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.pairs import MAX_EXAMPLES, MAX_ROWS_LISTED, SERIOUS_SHARE
 from holdfast.quality.single import text_finding
@@ -87,7 +87,7 @@ def cut_answers(rows: TableRows) -> CheckResult | None:
     notes = {
         position: f"…{text[-60:]!r}"
         for (position, text), is_complete in zip(prose, complete, strict=True)
-        if not is_complete and len(text) >= long and OPEN.search(text[-20:])
+        if not is_complete and len(text) >= long and UNFINISHED.search(text[-20:])
     }
     return text_finding(
         rows,
@@ -121,7 +121,7 @@ def echoed_answers(copied: TableCopies) -> CheckResult | None:
     share = len(echoing) / len(rows.ids)
     return result(
         rows.ids[echoing[:MAX_ROWS_LISTED]],
-        f"{counted(len(echoing), 'chat has', 'chats have')} an answer that is its question, or "
+        f"{count_phrase(len(echoing), 'chat has', 'chats have')} an answer that is its question, or "
         "begins with all of it: the model learns to repeat",
         "Take the question out of these answers, unless repeating is the task.",
         score=share,

@@ -6,8 +6,8 @@ import importlib.util
 import re
 from collections import Counter
 
-from holdfast.core.wording import counted
-from holdfast.data.texts.general import language_of
+from holdfast.core.wording import count_phrase
+from holdfast.data.texts.general import identify_language
 from holdfast.quality.check import CheckResult, check, has_texts
 from holdfast.quality.clean.spelling import (
     CAPITAL,
@@ -52,7 +52,7 @@ def wrong_language(view: ThoroughRows) -> CheckResult | None:
     ):
         if len(_LETTER.findall(text[:2000])) < _MIN_LETTERS:
             continue
-        language, probability = language_of(text[:2000])
+        language, probability = identify_language(text[:2000])
         if probability >= _MIN_PROBABILITY:
             identified.append((position, text, language))
     if len(identified) < _LEAST_ROWS:
@@ -83,7 +83,7 @@ def _both_halves(text: str, language: str, main: str) -> bool:
         return True
     middle = len(words) // 2
     return all(
-        language_of(" ".join(half))[0] == language for half in (words[:middle], words[middle:])
+        identify_language(" ".join(half))[0] == language for half in (words[:middle], words[middle:])
     )
 
 
@@ -135,7 +135,7 @@ def typing_errors(view: ThoroughRows) -> CheckResult | None:
         wrong = sorted(word for word in row_words if row_counts[word] <= _MAX_ROWS_WITH_ERROR and _is_misspelt(word))
         if wrong:
             notes.append((at, ", ".join(f"{word} ({most_likely_word(word)}?)" for word in wrong)))
-    skipped = f" ({counted(left_out, 'text')} skipped: no capital letter, code or not English)"
+    skipped = f" ({count_phrase(left_out, 'text')} skipped: no capital letter, code or not English)"
     skipped_note = skipped if left_out else ""
     return text_finding(
         rows,

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pyarrow.compute as pc
 
-from holdfast.core.wording import counted
+from holdfast.core.wording import count_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, has_texts, result
 from holdfast.quality.single import text_finding
 from holdfast.quality.views import TableRows, Tokenized
@@ -41,7 +41,7 @@ def text_lengths(rows: TableRows) -> CheckResult | None:
     order = places[np.argsort(-distance[places], kind="stable")]
     typical = round(float(np.exp(usual)))
     short = int((logs[places] < usual).sum())
-    notes = [(int(rows.sample[at]), counted(int(lengths[at]), "character")) for at in order]
+    notes = [(int(rows.sample[at]), count_phrase(int(lengths[at]), "character")) for at in order]
     return text_finding(
         rows,
         notes,
@@ -75,7 +75,7 @@ def truncated_texts(view: Tokenized) -> CheckResult | None:
     notes = (CheckExample(int(ids[at]), f"{view.lengths[at]} tokens") for at in order[:20])
     return result(
         ids[order[:100]],
-        f"{counted(len(over), 'text')} ({share:.1%}) are longer than the {view.limit} tokens that "
+        f"{count_phrase(len(over), 'text')} ({share:.1%}) are longer than the {view.limit} tokens that "
         f"{view.model} reads: {cut:.1%} of all tokens are cut, of the longest text "
         f"{view.lengths[order[0]] - view.limit} of {view.lengths[order[0]]}",
         "If what matters stands at the end, read more (model.max_length), take a model that does, "

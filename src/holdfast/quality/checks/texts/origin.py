@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats
-from holdfast.core.wording import counted
-from holdfast.data.texts.general import PHRASES
+from holdfast.core.wording import count_phrase
+from holdfast.data.texts.general import ASSISTANT_PHRASES
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.reference_texts import centre_distance, reference_log_odds, robust_deviations
 from holdfast.quality.single import excerpt, excerpt_around, text_check
@@ -75,7 +75,7 @@ def list_rows(
     ids, texts = view.rows.ids, view.rows.texts
     return result(
         ids[positions],
-        f"{counted(len(positions), 'row')} {condition}, by the vectors of {view.encoder}, e.g. row "
+        f"{count_phrase(len(positions), 'row')} {condition}, by the vectors of {view.encoder}, e.g. row "
         f"{ids[positions[0]]}: {excerpt(texts[positions[0]])}",
         remedy,
         score=len(positions) / len(scores),
@@ -124,14 +124,14 @@ def machine_filler(view: Embedded) -> CheckResult | None:
 
 # Nothing else is said of machine-made texts: what tells them apart in one collection fails in the
 # next, and an accusation that is wrong costs more than one that is missing.
-_PHRASES = re.compile(PHRASES)
+_PHRASES = re.compile(ASSISTANT_PHRASES)
 
 
 @text_check(
     "words that a language model says of itself, or left to be filled in",
     "They were made by a machine: if rows should be people's, look at where these come from, "
     "and leave them out (`treat.rows`).",
-    pattern=PHRASES,
+    pattern=ASSISTANT_PHRASES,
     cannot_see="All other machine-made texts, which are nearly all of them.",
     error_rate="Of 3,283 texts made by machines it finds 49 (1.5 %), in essays alone; of "
     "2,128 by people none, and of 48,000 others three, letters with gaps that were asked for.",

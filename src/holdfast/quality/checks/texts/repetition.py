@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from holdfast.core.wording import counted, listing
+from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, has_texts, result
 from holdfast.quality.clean.rows import first_line, last_line, min_boilerplate_texts
 from holdfast.quality.single import MAX_TEXT_EXAMPLES, excerpt_around, sampled_texts, text_finding
@@ -119,7 +119,7 @@ def boilerplate(view: ThoroughRows) -> CheckResult | None:
     ids = rows.ids
     affected = Counter(position for _, _, positions in frequent for position in positions)
     sentences = [
-        f"{counted(len(positions), 'text')} {place} with {line[:80]!r}"
+        f"{count_phrase(len(positions), 'text')} {place} with {line[:80]!r}"
         for place, line, positions in frequent
     ]
     examples = tuple(
@@ -129,7 +129,7 @@ def boilerplate(view: ThoroughRows) -> CheckResult | None:
     )
     return result(
         ids[sorted(affected)[:100]],
-        f"the same sentence stands in many texts{rows.sample_note}: {listing(sentences, 3)}",
+        f"the same sentence stands in many texts{rows.sample_note}: {list_phrase(sentences, 3)}",
         "If it is no part of what is to be learned, `treat.boilerplate` of audit --fix takes it "
         "out; if new texts have it too, it does no harm.",
         score=len(affected) / len(rows.sample),

@@ -1,20 +1,20 @@
-"""Near-copies among texts: candidates without comparing all with all, then the exact rule.
+"""Near-duplicates among texts: candidates without comparing all with all, then the exact rule.
 
-Rows of fewer than ``LONG`` words: two bags that differ in at most k words share the two rarest of
-their common words, and those stand among the k + 2 rarest words of each (at most k rarer ones are
-not common). So rows are bucketed by every pair of their k + 2 rarest words, and **no pair within
-the rule of ``criterion.py`` is missed**: three buckets a row up to 15 words. This is the prefix
-filter of set-similarity joins (Chaudhuri et al. 2006; Bayardo et al. 2007, "AllPairs") with pairs
-for tokens, so that buckets stay small where single words are common.
+Rows of fewer than ``MIN_SKETCHED_WORDS`` words: two bags that differ in at most k words share the
+two rarest of their common words, and those stand among the k + 2 rarest words of each (at most k
+rarer ones are not common). So rows are bucketed by every pair of their k + 2 rarest words, and **no
+pair within the rule of ``criterion.py`` is missed**: three buckets a row up to 15 words. This is
+the prefix filter of set-similarity joins (Chaudhuri et al. 2006; Bayardo et al. 2007, "AllPairs")
+with pairs for tokens, so that buckets stay small where single words are common.
 
 Longer rows: bottom-k MinHash (Broder 1997) over runs of four words. With one word in eight
-changed, more than half of the runs survive; of ``SKETCH`` = 24 about ten are shared.
+changed, more than half of the runs survive; of ``SKETCH_SIZE`` = 24 about ten are shared.
 
-A bucket larger than ``WINDOW`` is refined by a third rare word; where it stays larger, each row
-meets the next ``FEW`` rows of its bucket only, until it has ``ENOUGH`` likely copies.
-``Search.windowed`` counts the rows concerned.
-MinHash over character shingles finds the same copies of short texts, but at one changed word in
-ten (Jaccard about 0.7) needs some 40 hash functions a row for 95 %.
+A bucket larger than ``MAX_BUCKET`` is refined by a third rare word; where it stays larger, each row
+meets the next ``NEIGHBOURS_IN_LARGE_BUCKET`` rows of its bucket only, until it has
+``ENOUGH_LIKELY_COPIES`` likely copies. ``CandidateSearch.windowed`` counts the rows concerned.
+MinHash over character shingles finds the same copies of short texts, but at one changed word in ten
+(Jaccard about 0.7) needs some 40 hash functions a row for 95 %.
 
 Candidates are verified by the rule of ``criterion.py``. Two cheap tests come first and never refuse
 a true pair: the bags' sizes may differ by at most d, and so may the words that only one side has,
@@ -30,13 +30,13 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.duplicates.criterion import (
-    LONG_ENOUGH,
-    MOVES,
-    ONE_WORD_IN,
-    SHORTEST,
-    TEMPLATE,
-    allowed,
-    one_typing_error,
+    MIN_WORDS_FOR_SHARE,
+    MAX_MOVED_WORDS,
+    WORDS_PER_DIFFERENCE,
+    MIN_WORDS,
+    TEMPLATE_TEXTS,
+    max_differing_words,
+    is_one_typo,
 )
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import (
@@ -53,15 +53,15 @@ from holdfast.duplicates.words import (
 
 # A row of 49 words has 28 pairs of its rarest ones (k = 6). Their number grows with the square of
 # k, that of a sketch's hashes does not.
-LONG = 50
-OVERLAP = 8
-RUN = 4
-SKETCH = 24
-WINDOW = 64
-FEW = 16
-ENOUGH = 16
+MIN_SKETCHED_WORDS = 50
+SEARCH_OVERLAP = 8
+RUN_WORDS = 4
+SKETCH_SIZE = 24
+MAX_BUCKET = 64
+NEIGHBOURS_IN_LARGE_BUCKET = 16
+ENOUGH_LIKELY_COPIES = 16
 # Of 64-bit numbers: 16 MB a temporary array.
-CHUNK = 1 << 21
+CHUNK_SIZE = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Candidates:
 
 
 @dataclass(slots=True)
-class Search:
+class CandidateSearch:
     """One search over ``bags``; ``windowed`` is known once ``pairs`` is exhausted."""
 
     bags: Bags
@@ -84,31 +84,31 @@ class Search:
     def pairs(self) -> Iterator[Candidates]:
         """Candidate pairs, in chunks; a pair may come more than once."""
         yield from self._in_buckets(*rare_pairs(self.bags), refine=True)
-        yield from self._in_buckets(*sketches(self.bags, self.seed), refine=False)
+        yield from self._in_buckets(*minhash_sketches(self.bags, self.seed), refine=False)
 
     def _in_buckets(self, keys: U64, rows: I64, refine: bool) -> Iterator[Candidates]:
-        keys, rows, sizes = _shared(keys, rows)
-        small = sizes <= WINDOW
-        yield from _neighbours(keys[small], rows[small], WINDOW)
+        keys, rows, sizes = _in_shared_buckets(keys, rows)
+        small = sizes <= MAX_BUCKET
+        yield from _bucket_neighbours(keys[small], rows[small], MAX_BUCKET)
         keys, rows = keys[~small], rows[~small]
         if refine:
-            keys, rows, sizes = _shared(*_third_words(self.bags, keys, rows))
-            small = sizes <= WINDOW
-            yield from _neighbours(keys[small], rows[small], WINDOW)
+            keys, rows, sizes = _in_shared_buckets(*_third_words(self.bags, keys, rows))
+            small = sizes <= MAX_BUCKET
+            yield from _bucket_neighbours(keys[small], rows[small], MAX_BUCKET)
             keys, rows = keys[~small], rows[~small]
         self.windowed += len(np.unique(rows))
-        yield from _neighbours(keys, rows, FEW)
+        yield from _bucket_neighbours(keys, rows, NEIGHBOURS_IN_LARGE_BUCKET)
 
 
-def can_be_near(bags: Bags) -> npt.NDArray[np.bool_]:
-    """Whether each row has words enough for near-copies, [rows]."""
-    return np.asarray((bags.lengths >= SHORTEST) & (bags.counts >= SHORTEST))
+def has_enough_words(bags: Bags) -> npt.NDArray[np.bool_]:
+    """Whether each row has words enough for near-duplicates, [rows]."""
+    return np.asarray((bags.lengths >= MIN_WORDS) & (bags.counts >= MIN_WORDS))
 
 
 def rare_pairs(bags: Bags) -> tuple[U64, I64]:
     """A bucket key for each pair of a short row's k + 2 rarest words, and the row: [m], [m]."""
-    rows = np.flatnonzero(can_be_near(bags) & (bags.lengths < LONG))
-    depth = np.minimum(allowed(bags.lengths[rows]) + 2, bags.counts[rows])
+    rows = np.flatnonzero(has_enough_words(bags) & (bags.lengths < MIN_SKETCHED_WORDS))
+    depth = np.minimum(max_differing_words(bags.lengths[rows]) + 2, bags.counts[rows])
     keys: list[U64] = [np.empty(0, np.uint64)]
     owners: list[I64] = [np.empty(0, np.int64)]
     for second in range(1, int(depth.max(initial=0))):
@@ -125,31 +125,31 @@ def rare_pairs(bags: Bags) -> tuple[U64, I64]:
     return np.concatenate(keys), np.concatenate(owners)
 
 
-def sketches(bags: Bags, seed: int) -> tuple[U64, I64]:
-    """The ``SKETCH`` smallest hashes of the word runs of each long row, and the row."""
-    # The two searches overlap: two copies may stand on either side of ``LONG``, as they may differ
-    # in an eighth of their words.
-    rows = np.flatnonzero(can_be_near(bags) & (bags.lengths >= LONG - OVERLAP))
+def minhash_sketches(bags: Bags, seed: int) -> tuple[U64, I64]:
+    """The ``SKETCH_SIZE`` smallest hashes of the word runs of each long row, and the row."""
+    # The two searches overlap: two copies may stand on either side of ``MIN_SKETCHED_WORDS``, as
+    # they may differ in an eighth of their words.
+    rows = np.flatnonzero(has_enough_words(bags) & (bags.lengths >= MIN_SKETCHED_WORDS - SEARCH_OVERLAP))
     keys: list[U64] = [np.empty(0, np.uint64)]
     owners: list[I64] = [np.empty(0, np.int64)]
-    # In blocks of about ``CHUNK`` words.
-    block_of = np.cumsum(bags.counts_of(rows)) // CHUNK
+    # In blocks of about ``CHUNK_SIZE`` words.
+    block_of = np.cumsum(bags.counts_of(rows)) // CHUNK_SIZE
     for number in np.unique(block_of):
         block = rows[block_of == number]
-        hashes, local = _run_hashes(bags, block, seed)
+        hashes, row_of_hash = _run_hashes(bags, block, seed)
         # A run counts once in a row: one that is repeated would fill the sketch.
-        order = np.lexsort((hashes, local))
-        hashes, local = hashes[order], local[order]
-        new = run_starts(local, hashes)
-        hashes, local = hashes[new], local[new]
-        firsts = np.searchsorted(local, np.arange(len(block)))
-        lowest = np.arange(len(local)) - firsts[local] < SKETCH
+        order = np.lexsort((hashes, row_of_hash))
+        hashes, row_of_hash = hashes[order], row_of_hash[order]
+        new = run_starts(row_of_hash, hashes)
+        hashes, row_of_hash = hashes[new], row_of_hash[new]
+        firsts = np.searchsorted(row_of_hash, np.arange(len(block)))
+        lowest = np.arange(len(row_of_hash)) - firsts[row_of_hash] < SKETCH_SIZE
         keys.append(hashes[lowest])
-        owners.append(block[local[lowest]])
+        owners.append(block[row_of_hash[lowest]])
     return np.concatenate(keys), np.concatenate(owners)
 
 
-def mix(values: U64) -> U64:
+def mix_bits(values: U64) -> U64:
     """The finaliser of SplitMix64: a bijection of 64-bit numbers that looks random."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -157,19 +157,19 @@ def mix(values: U64) -> U64:
 
 
 def _run_hashes(bags: Bags, rows: I64, seed: int) -> tuple[U64, I64]:
-    runs = bags.counts[rows] - RUN + 1
+    runs = bags.counts[rows] - RUN_WORDS + 1
     runs = np.maximum(runs, 1)
-    at = spans(bags.starts[rows], runs)
-    hashes = np.full(len(at), seed, dtype=np.uint64)
+    word_positions = spans(bags.starts[rows], runs)
+    hashes = np.full(len(word_positions), seed, dtype=np.uint64)
     last = len(bags.sequence) - 1
-    for step in range(RUN):
-        word = bags.sequence[np.minimum(at + step, last)].astype(np.uint64)
+    for step in range(RUN_WORDS):
+        word = bags.sequence[np.minimum(word_positions + step, last)].astype(np.uint64)
         # SplitMix64's own step, the golden ratio in 64 bits; + 1, since word 0 would add nothing.
-        hashes = mix(hashes + (word + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+        hashes = mix_bits(hashes + (word + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     return hashes, np.repeat(np.arange(len(rows)), runs)
 
 
-def _shared(keys: U64, rows: I64) -> tuple[U64, I64, I64]:
+def _in_shared_buckets(keys: U64, rows: I64) -> tuple[U64, I64, I64]:
     """Sorted by key, then row, without repeats and lone keys; with the size of each bucket."""
     # By content-numbered rows within a key, so that windows do not depend on the file's order.
     order = np.lexsort((rows, keys))
@@ -187,7 +187,7 @@ def _third_words(bags: Bags, keys: U64, rows: I64) -> tuple[U64, I64]:
     The third rarest common word stands there by the argument above. Rows with nothing beyond the
     two words keep their bucket.
     """
-    depth = np.minimum(allowed(bags.lengths[rows]) + 3, bags.counts[rows])
+    depth = np.minimum(max_differing_words(bags.lengths[rows]) + 3, bags.counts[rows])
     finer, owners = [keys[depth <= 2]], [rows[depth <= 2]]
     low = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
     for third in range(2, int(depth.max(initial=0))):
@@ -195,21 +195,21 @@ def _third_words(bags: Bags, keys: U64, rows: I64) -> tuple[U64, I64]:
         # ``low`` is the key's second word. The third must not come before it, or each triple would
         # be met from three pairs.
         later = (depth > third) & (word >= low)
-        finer.append(mix(keys[later] ^ mix(word[later].astype(np.uint64) + np.uint64(1))))
+        finer.append(mix_bits(keys[later] ^ mix_bits(word[later].astype(np.uint64) + np.uint64(1))))
         owners.append(rows[later])
     return np.concatenate(finer), np.concatenate(owners)
 
 
-def _neighbours(keys: U64, rows: I64, window: int) -> Iterator[Candidates]:
+def _bucket_neighbours(keys: U64, rows: I64, window: int) -> Iterator[Candidates]:
     """Each row with the next ``window`` − 1 rows of its bucket."""
-    for begin in range(0, len(keys), CHUNK):
-        alive = np.arange(begin, min(begin + CHUNK, len(keys)), dtype=np.int64)
+    for begin in range(0, len(keys), CHUNK_SIZE):
+        positions = np.arange(begin, min(begin + CHUNK_SIZE, len(keys)), dtype=np.int64)
         for step in range(1, window):
-            alive = alive[alive + step < len(keys)]
-            alive = alive[keys[alive] == keys[alive + step]]
-            if not len(alive):
+            positions = positions[positions + step < len(keys)]
+            positions = positions[keys[positions] == keys[positions + step]]
+            if not len(positions):
                 break
-            yield Candidates(rows[alive], rows[alive + step], window < WINDOW)
+            yield Candidates(rows[positions], rows[positions + step], window < MAX_BUCKET)
 
 
 WORDS_AT_ONCE = 1 << 22
@@ -217,39 +217,39 @@ WORDS_AT_ONCE = 1 << 22
 PAIRS_AT_ONCE = 1 << 12
 
 
-def verify(bags: Bags, candidates: Iterable[Candidates]) -> SimilarPairs:
-    """The near-copies among the candidates, each once, in order."""
-    marks, counts = signatures(bags), bags.counts
-    found = [np.empty(0, np.int64)]
+def verify_candidates(bags: Bags, candidates: Iterable[Candidates]) -> SimilarPairs:
+    """The near-duplicates among the candidates, each once, in order."""
+    row_signatures, counts = signatures(bags), bags.counts
+    likely_pairs = [np.empty(0, np.int64)]
     # How many likely copies each row has met: in a bucket of thousands of near-equal texts a row
     # that knows some is reached by links, without being compared with the rest.
-    met = np.zeros(len(bags), dtype=np.int64)
+    likely_copies_met = np.zeros(len(bags), dtype=np.int64)
     for chunk in candidates:
         first, second = chunk.first, chunk.second
-        limit = allowed(np.minimum(bags.lengths[first], bags.lengths[second]))
+        limit = max_differing_words(np.minimum(bags.lengths[first], bags.lengths[second]))
         # Twice: up to d words on either side.
-        likely = np.bitwise_count(marks[first] ^ marks[second]) <= 2 * limit
+        likely = np.bitwise_count(row_signatures[first] ^ row_signatures[second]) <= 2 * limit
         likely &= np.abs(counts[first] - counts[second]) <= limit
         if chunk.windowed:
-            likely &= (met[first] < ENOUGH) | (met[second] < ENOUGH)
-            met += np.bincount(first[likely], minlength=len(met))
-            met += np.bincount(second[likely], minlength=len(met))
+            likely &= (likely_copies_met[first] < ENOUGH_LIKELY_COPIES) | (likely_copies_met[second] < ENOUGH_LIKELY_COPIES)
+            likely_copies_met += np.bincount(first[likely], minlength=len(likely_copies_met))
+            likely_copies_met += np.bincount(second[likely], minlength=len(likely_copies_met))
         if likely.any():
             # Unique at once: one pair comes from many buckets, and chunks would pile them up.
-            found.append(np.unique((first[likely] << 32) | second[likely]))
-    pairs = np.unique(np.concatenate(found))
+            likely_pairs.append(np.unique((first[likely] << 32) | second[likely]))
+    pairs = np.unique(np.concatenate(likely_pairs))
     first, second = pairs >> 32, pairs & 0xFFFFFFFF
     differing = differing_words(bags, first, second)
     lengths = np.minimum(bags.lengths[first], bags.lengths[second])
-    kept = differing <= allowed(lengths)
-    near = np.flatnonzero(kept)
-    kept[near] = ~refused(bags, first[near], second[near], lengths[near], differing[near])
-    short = np.flatnonzero(kept & (lengths < 2 * ONE_WORD_IN))
-    kept[short] = ~reordered(bags, first[short], second[short], differing[short])
-    return links_of(bags, first, second, differing).where(kept)
+    is_near_duplicate = differing <= max_differing_words(lengths)
+    candidates_left = np.flatnonzero(is_near_duplicate)
+    is_near_duplicate[candidates_left] = ~excluded_by_single_word(bags, first[candidates_left], second[candidates_left], lengths[candidates_left], differing[candidates_left])
+    short = np.flatnonzero(is_near_duplicate & (lengths < 2 * WORDS_PER_DIFFERENCE))
+    is_near_duplicate[short] = ~are_reordered(bags, first[short], second[short], differing[short])
+    return similar_pairs_of(bags, first, second, differing).where(is_near_duplicate)
 
 
-def links_of(bags: Bags, first: I64, second: I64, differing: I64) -> SimilarPairs:
+def similar_pairs_of(bags: Bags, first: I64, second: I64, differing: I64) -> SimilarPairs:
     """Pairs of rows with their similarities in (0, 1], by the words in which they differ."""
     sizes = np.maximum(bags.counts_of(first), bags.counts_of(second))
     similarity = 1 - differing / np.maximum(sizes, 1)
@@ -281,7 +281,7 @@ def signatures(bags: Bags) -> U64:
     for block in row_blocks(bags.starts):
         starts = bags.starts[block.start : block.stop + 1]
         words = bags.bag[starts[0] : starts[-1]].astype(np.uint64)
-        bits = np.uint64(1) << (mix(words + np.uint64(1)) & np.uint64(63))
+        bits = np.uint64(1) << (mix_bits(words + np.uint64(1)) & np.uint64(63))
         filled = np.flatnonzero(starts[1:] > starts[:-1])
         if len(filled):
             marks[block.start + filled] = np.bitwise_or.reduceat(bits, starts[filled] - starts[0])
@@ -301,12 +301,12 @@ def _codes(bags: Bags, rows: I64) -> U64:
     return np.asarray((pair << np.uint64(52)) | (words.astype(np.uint64) << np.uint64(20)) | number)
 
 
-NONE = -1
+NO_WORD = -1
 
 
-def odd_words(bags: Bags, first: I64, second: I64) -> tuple[I64, I64, U64]:
+def differing_word_pair(bags: Bags, first: I64, second: I64) -> tuple[I64, I64, U64]:
     """The odd words of pairs of bags that differ in one word: of the first and of the second [m],
-    ``NONE`` where that side has none; and a hash [m] of the words in common.
+    ``NO_WORD`` where that side has none; and a hash [m] of the words in common.
 
     With x in the first bag alone and y in the second alone, the sums of the word numbers differ by
     x − y and the sums of their squares by x² − y²; the quotient is x + y. Sums may wrap at 64 bits:
@@ -318,46 +318,46 @@ def odd_words(bags: Bags, first: I64, second: I64) -> tuple[I64, I64, U64]:
     words = bag.astype(np.int64)
     plain = _sums(words, starts)
     squares = _sums(words * words, starts)
-    hashes = _sums(_hash(words).astype(np.int64), starts)
+    hashes = _sums(_word_hashes(words).astype(np.int64), starts)
     counts = np.diff(starts)
     gap = plain[a] - plain[b]
     longer = counts[a] - counts[b]
     swapped = longer == 0
     # Where one word stands for another the gap is never 0.
     both = (squares[a] - squares[b]) // np.where(swapped & (gap != 0), gap, 1)
-    left = np.where(swapped, (both + gap) // 2, np.where(longer > 0, gap, NONE))
-    right = np.where(swapped, (both - gap) // 2, np.where(longer < 0, -gap, NONE))
-    rest = hashes[a].astype(np.uint64) - np.where(left >= 0, _hash(left), np.uint64(0))
+    left = np.where(swapped, (both + gap) // 2, np.where(longer > 0, gap, NO_WORD))
+    right = np.where(swapped, (both - gap) // 2, np.where(longer < 0, -gap, NO_WORD))
+    rest = hashes[a].astype(np.uint64) - np.where(left >= 0, _word_hashes(left), np.uint64(0))
     return left, right, rest
 
 
-def refused(
+def excluded_by_single_word(
     bags: Bags, first: I64, second: I64, lengths: I64, differing: I64
 ) -> npt.NDArray[np.bool_]:
     """Which pairs within d ≤ 1 the rules for a single odd word refuse, [m]."""
-    no = np.zeros(len(first), dtype=bool)
-    single = np.flatnonzero((differing == 1) & (lengths < 2 * ONE_WORD_IN))
-    one, other, rest = odd_words(bags, first[single], second[single])
-    short = lengths[single] < LONG_ENOUGH
-    typing = np.zeros(len(single), dtype=bool)
-    typing[short] = [
-        a != NONE and b != NONE and one_typing_error(bags.vocabulary[a], bags.vocabulary[b])
-        for a, b in zip(one[short].tolist(), other[short].tolist(), strict=True)
+    is_excluded = np.zeros(len(first), dtype=bool)
+    single = np.flatnonzero((differing == 1) & (lengths < 2 * WORDS_PER_DIFFERENCE))
+    first_word, second_word, rest = differing_word_pair(bags, first[single], second[single])
+    short = lengths[single] < MIN_WORDS_FOR_SHARE
+    is_typo = np.zeros(len(single), dtype=bool)
+    is_typo[short] = [
+        a != NO_WORD and b != NO_WORD and is_one_typo(bags.vocabulary[a], bags.vocabulary[b])
+        for a, b in zip(first_word[short].tolist(), second_word[short].tolist(), strict=True)
     ]
-    numbers = _digits(bags.vocabulary, one) & _digits(bags.vocabulary, other)
+    numbers = _hold_digits(bags.vocabulary, first_word) & _hold_digits(bags.vocabulary, second_word)
     # Which pairs share their common words with TEMPLATE or more rows in all.
     rows = np.concatenate([first[single], second[single]]).astype(np.uint64)
-    seen = np.unique(np.stack([np.concatenate([rest, rest]), rows]), axis=1)[0]
-    values, counts = np.unique(seen, return_counts=True)
-    slots = np.isin(rest, values[counts >= TEMPLATE])
-    no[single] = np.where(short, ~typing, numbers | slots)
-    return no
+    rest_of_row = np.unique(np.stack([np.concatenate([rest, rest]), rows]), axis=1)[0]
+    values, counts = np.unique(rest_of_row, return_counts=True)
+    in_template = np.isin(rest, values[counts >= TEMPLATE_TEXTS])
+    is_excluded[single] = np.where(short, ~is_typo, numbers | in_template)
+    return is_excluded
 
 
-def _digits(vocabulary: list[str], words: I64) -> npt.NDArray[np.bool_]:
+def _hold_digits(vocabulary: list[str], words: I64) -> npt.NDArray[np.bool_]:
     different, inverse = np.unique(words, return_inverse=True)
     known = [
-        word != NONE and any(letter.isdigit() for letter in vocabulary[word])
+        word != NO_WORD and any(letter.isdigit() for letter in vocabulary[word])
         for word in different.tolist()
     ]
     return np.array(known, dtype=bool)[inverse]
@@ -368,32 +368,33 @@ def _sums(values: I64, starts: I64) -> I64:
     return np.asarray(totals[starts[1:]] - totals[starts[:-1]])
 
 
-def _hash(words: I64 | I32) -> U64:
-    return mix(words.astype(np.uint64) + np.uint64(1))
+def _word_hashes(words: I64 | I32) -> U64:
+    return mix_bits(words.astype(np.uint64) + np.uint64(1))
 
 
-def reordered(bags: Bags, first: I64, second: I64, differing: I64) -> npt.NDArray[np.bool_]:
-    """Which pairs [m] need more than ``MOVES`` words moved, beside their ``differing`` words.
+def are_reordered(bags: Bags, first: I64, second: I64, differing: I64) -> npt.NDArray[np.bool_]:
+    """Which pairs [m] need more than ``MAX_MOVED_WORDS`` words moved, beside their ``differing``
+    words.
 
     The longest common subsequence of words is then shorter than the larger bag's size less
-    ``differing`` less ``MOVES``. Pairs that agree place by place but for ``differing`` words, by
-    far the most, are not aligned at all.
+    ``differing`` less ``MAX_MOVED_WORDS``. Pairs that agree place by place but for ``differing``
+    words, by far the most, are not aligned at all.
     """
     from rapidfuzz.distance import LCSseq
 
     larger = np.maximum(bags.counts_of(first), bags.counts_of(second))
     result = np.zeros(len(first), dtype=bool)
-    for pair in np.flatnonzero(_misplaced(bags, first, second) > differing).tolist():
+    for pair in np.flatnonzero(_misplaced_words(bags, first, second) > differing).tolist():
         one, other = (
             bags.sequence[bags.starts[row] : bags.starts[row + 1]].tolist()
             for row in (first[pair], second[pair])
         )
         common = int(LCSseq.similarity(one, other))
-        result[pair] = larger[pair] - common > differing[pair] + MOVES
+        result[pair] = larger[pair] - common > differing[pair] + MAX_MOVED_WORDS
     return result
 
 
-def _misplaced(bags: Bags, first: I64, second: I64) -> I64:
+def _misplaced_words(bags: Bags, first: I64, second: I64) -> I64:
     """Places at which two rows hold different words; all of them where lengths differ."""
     counts = bags.counts_of(first)
     same = np.flatnonzero(counts == bags.counts_of(second))

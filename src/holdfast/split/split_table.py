@@ -1,0 +1,402 @@
+"""Split a table into train, validation and test rows that share no copies and no groups.
+
+By default 70/15/15, stratified by class, seeded, and the same whatever the order of the rows in
+the file. Copies (``duplicates.py``) and groups are joined to units (``outcome.py``), and each unit
+falls on one split (``assign.py``). With a given test table the source is split 82/18 into
+training and validation rows, and source rows that copy or nearly copy a test row are dropped.
+
+Nothing of it is trusted: normal forms are computed again from the rows that each split really holds
+(``refuse_leaks``), and verified near-duplicates are those of the one search; a link across a
+reported cut of chains is the only one that may cross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from holdfast.core.errors import RecipeError, SplitError
+from holdfast.core.records import Decision
+from holdfast.core.seeds import derive_seed
+from holdfast.core.wording import list_phrase
+from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
+from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
+from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
+from holdfast.duplicates.words import BLOCK_TEXTS, I64, U64, RowTexts
+from holdfast.split.assign import assign, strata_by_source
+from holdfast.split.outcome import (
+    SPLIT_NAMES,
+    SplitOutcome,
+    Drops,
+    Units,
+    dropped_mask,
+    find_crossing_copies,
+    find_drops,
+    make_units,
+)
+from holdfast.split.findings import split_findings, split_records
+from holdfast.split.strategies import (
+    STRATIFIED,
+    Assignment,
+    SplitStrategy,
+    by_blocks,
+    by_hash,
+    by_time,
+    majority_blocks,
+)
+
+FRACTIONS = (0.7, 0.15, 0.15)
+# Names of blocks in the decision's line.
+MAX_LISTED_BLOCKS = 5
+
+
+def split_table(
+    table: Table,
+    *,
+    seed: int,
+    fractions: tuple[float, float, float] = FRACTIONS,
+    test: Table | None = None,
+    valid: Table | None = None,
+    strategy: SplitStrategy = STRATIFIED,
+) -> Splits:
+    """Divide ``table``, or what a given ``test`` or ``valid`` table leaves of it.
+
+    A row has *moved* when it shares its unit with another row and its split is not the one that the
+    same seed gives it where every row is its own unit.
+
+    Parameters
+    ----------
+    table : the rows to split.
+    seed : equal seeds and rows give equal splits.
+    fractions : train, valid and test, summing to 1, train and valid above 0. A test share of 0
+        divides into training and validation rows only; the test rows are then empty. With a given
+        table the other two keep their proportion, to a whole percent: 82/18 by default.
+    test, valid : used as they are, with the classes of ``table``. Rows of ``table`` that copy one
+        of theirs, or share a group, are dropped; so are those of ``valid`` against ``test``.
+    strategy : by rows, evenly by class; or by time, by whole blocks, or by hash
+        (``strategies.py``).
+
+    Raises ``RecipeError`` for impossible fractions, ``SplitError`` where no row is left, or a class
+    cannot be on every split.
+    """
+    _check_fractions(fractions)
+    given_tables = {n: t for n, t in (("valid", valid), ("test", test)) if t is not None}
+    _check_tables(table, given_tables)
+    # One search over all files: copies between them are found with the same rule as within.
+    combined = combine_tables(table, given_tables, derive_seed(seed, "copies"))
+    outcome = _split_source(combined, find_drops(combined), fractions, seed, strategy)
+    # Not trusted but checked again: a leak here would make every later number wrong.
+    refuse_shared_copies(combined.duplicates, outcome.full_assignment(), list(SPLIT_NAMES))
+    splits = _make_splits(outcome, seed)
+    refuse_leaks(splits)
+    return splits
+
+
+def _split_source(
+    combined: CombinedRows,
+    drops: tuple[Drops, ...],
+    fractions: tuple[float, ...],
+    seed: int,
+    strategy: SplitStrategy,
+) -> SplitOutcome:
+    table = combined.tables["source"]
+    kept_rows = np.flatnonzero(~dropped_mask(drops, "source", len(table)))
+    labels = table.column("label")[kept_rows]
+    _check_remaining_classes(table, labels, combined)
+    nonempty = [name for name, share in zip(SPLIT_NAMES, fractions, strict=True) if share > 0]
+    split_names = tuple(name for name in nonempty if name not in combined.tables)
+    shares = _shares(fractions, split_names)
+    copies, groups = combined.duplicates, None
+    if table.has_groups:
+        group_numbers: dict[str, int] = {}
+        group_of_row = [group_numbers.setdefault(name, len(group_numbers)) for name in table.column("group")]
+        groups = np.array(group_of_row, dtype=np.int64)[kept_rows]
+    units = make_units(copies.groups[kept_rows], copies.contents[kept_rows], labels, groups, seed)
+    assignment, row_assignment = _assign_rows(table, kept_rows, units, shares, seed, strategy)
+    # ``split_names`` goes from train to test, the least to the most protected. Without a parted
+    # block no copy can cross, and nothing is searched; by hash any may.
+    order = tuple(reversed(range(len(split_names)))) if units.largest_parted or strategy.stable else ()
+    crossing = find_crossing_copies(copies, kept_rows, assignment, order)
+    remaining = ~np.isin(kept_rows, crossing.rows)
+    if strategy.by == "time" or strategy.stable:
+        _check_assignment(table, labels, assignment, split_names, strategy)
+    _check_training_classes(table, labels, assignment == split_names.index("train"), remaining)
+    return SplitOutcome(
+        combined,
+        drops,
+        kept_rows[remaining],
+        split_names,
+        shares,
+        units.where(remaining),
+        assignment[remaining],
+        row_assignment[remaining],
+        crossing,
+        strategy,
+    )
+
+
+def _assign_rows(
+    table: Table, kept_rows: I64, units: Units, shares: tuple[float, ...], seed: int, strategy: SplitStrategy
+) -> tuple[Assignment, Assignment]:
+    """The split of each row that is kept, and what it would be without copies and groups."""
+    labels = table.column("label")[kept_rows]
+    if strategy.stable:
+        # What a row is, as a hash: its group's name, else its normal form.
+        if table.has_groups:
+            identity = content_keys(pa.array(table.column("group"), pa.large_string()))[kept_rows]
+        else:
+            identity = text_keys(table)[kept_rows]
+        assignment = by_hash(identity, shares, seed)
+    elif strategy.by == "time":
+        assert strategy.ages is not None
+        assignment = by_time(units.of_row, strategy.ages[kept_rows], units.keys, shares)[units.of_row]
+    elif strategy.by != "rows":
+        assert strategy.blocks is not None
+        blocks = strategy.blocks[kept_rows]
+        if strategy.by == "topic":
+            # What a topic is, is a guess: what must stay together has one.
+            blocks = majority_blocks(units.of_row, blocks)
+        assignment = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, strategy.held_out)
+    else:
+        strata, strata_names = labels, table.classes
+        if strategy == STRATIFIED and "source" in table.rows.column_names:
+            sources = np.asarray(table.column("source"), dtype=object)[kept_rows]
+            strata, strata_names = strata_by_source(labels, sources, units.of_row, len(shares), table.classes)
+        assignment = assign(units.of_row, strata, units.keys, shares, strata_names)[units.of_row]
+        if strategy == STRATIFIED:
+            # It says which rows copies and groups moved.
+            single_units = np.arange(len(kept_rows), dtype=np.int64)
+            return assignment, assign(single_units, strata, units.row_keys, shares, strata_names)
+    return assignment, assignment
+
+
+def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
+    source, given_tables = outcome.combined.tables["source"], outcome.combined.tables
+    tables, units = {}, {}
+    for number, name in enumerate(outcome.split_names):
+        in_split = outcome.assignment == number
+        tables[name], units[name] = source.take(outcome.kept_rows[in_split]), outcome.units.of_row[in_split]
+    if "valid" in given_tables:
+        kept_valid = np.flatnonzero(~dropped_mask(outcome.drops, "valid", len(given_tables["valid"])))
+        tables["valid"] = given_tables["valid"].take(kept_valid)
+        if not len(kept_valid):
+            raise SplitError(
+                given_tables["valid"].source,
+                "has no row left that is no copy of a test row",
+                None,
+                "Give other validation rows, or none: they are then taken from the source.",
+            )
+        # Given rows share no copy and no group with the source: what does was dropped.
+        copies = outcome.combined.duplicates.groups[outcome.combined.span("valid")][kept_valid]
+        units["valid"] = len(outcome.units.sizes) + copies
+    # Empty, not absent: there are three splits, whatever was asked for.
+    tables.setdefault("test", given_tables.get("test", source.take([])))
+    return Splits(
+        TrainSplit(tables["train"]),
+        ValidSplit(tables["valid"]),
+        HeldOut(tables["test"]),
+        split_records(outcome),
+        split_findings(outcome),
+        (_decision(outcome, tables, seed),),
+        moved=int(outcome.moved.sum()),
+        units=np.concatenate([units["train"], units["valid"]]),
+    )
+
+
+def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Decision:
+    sizes = ", ".join(f"{name} {len(tables[name])}" for name in SPLIT_NAMES)
+    percent = "/".join(f"{share:.0%}".rstrip("%") for share in outcome.fractions)
+    given_notes = [f"the {n} rows are given" for n in SPLIT_NAMES if n in outcome.combined.tables]
+    how = f"the source is divided {percent} into {', '.join(outcome.split_names)}"
+    units = outcome.units
+    units_note = (
+        f"{int(units.shared.sum())} rows are kept with their copies or group in "
+        f"{int((units.sizes > 1).sum())} units, and {int(outcome.moved.sum())} were moved for this"
+    )
+    because = "; ".join([*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}", units_note])
+    return Decision("division", sizes, because)
+
+
+def _describe_strategy(outcome: SplitOutcome) -> str:
+    """By what the rows were divided, with what it came to."""
+    strategy, table = outcome.strategy, outcome.combined.tables["source"]
+    strata_words = {"several": "set of labels", "number": "range of numbers"}
+    by_class = f"stratified by {strata_words.get(table.columns.label_kind or '', 'class')}"
+    if "source" in table.rows.column_names:
+        by_class += " and source"
+    if strategy == STRATIFIED:
+        return by_class
+    because = strategy.because.replace("{side}", outcome.split_names[-1])
+    if strategy.by == "time":
+        assert strategy.ages is not None
+        starts = []
+        for number, name in reversed(list(enumerate(outcome.split_names[1:], 1))):
+            rows = outcome.kept_rows[outcome.assignment == number]
+            first = strategy.moments[int(rows[np.argmin(strategy.ages[rows])])]
+            starts.append(f"{name} from {first} on")
+        return f"{because}: {', '.join(starts)}"
+    if strategy.blocks is not None:
+        last = outcome.kept_rows[outcome.assignment == len(outcome.split_names) - 1]
+        held_out = [strategy.names[number] for number in np.unique(strategy.blocks[last]).tolist()]
+        shown = list_phrase([*map(repr, held_out)], MAX_LISTED_BLOCKS, ", ", " …")
+        rest = f"; the others are {by_class}" if len(outcome.split_names) > 1 else ""
+        return f"{because} ({len(held_out)} of {len(strategy.names)}: {shown}){rest}"
+    return f"{because}; no class is kept in proportion, and rows that are added move none"
+
+
+def _shares(fractions: tuple[float, ...], names: Sequence[str]) -> tuple[float, ...]:
+    if len(names) == len(SPLIT_NAMES):
+        return fractions
+    if len(names) == 1:
+        return (1.0,)
+    first, second = (fractions[SPLIT_NAMES.index(name)] for name in names)
+    # To a whole per cent, so that the plan names the numbers that are used: 82/18, not 82.35/17.65.
+    share = min(max(round(first / (first + second), 2), 0.01), 0.99)
+    return share, 1 - share
+
+
+def _check_fractions(fractions: tuple[float, ...]) -> None:
+    sums_to_one = len(fractions) == len(SPLIT_NAMES) and abs(sum(fractions) - 1) < 1e-6
+    if not sums_to_one or not all(0 < fraction < 1 for fraction in fractions[:2]) or fractions[2] < 0:
+        raise RecipeError(
+            "data.split",
+            "needs three fractions that sum to 1, train and valid above 0 and test not below",
+            tuple(fractions),
+            "For example data.split: {train: 0.7, valid: 0.15, test: 0.15}.",
+        )
+
+
+def _check_tables(table: Table, given: dict[str, Table]) -> None:
+    if not len(table):
+        raise SplitError(table.source, "has no rows to divide", None, "Give a file with rows.")
+    if table.column("label").min() < 0:
+        raise SplitError(
+            table.source, "holds rows without a label", None, "Label them, or leave them out."
+        )
+    for name, other in given.items():
+        if not len(other):
+            raise SplitError(other.source, f"holds no {name} rows", None, "Give a file with rows.")
+        if other.classes != table.classes or other.has_pairs != table.has_pairs:
+            raise SplitError(
+                other.source,
+                f"does not have the classes or text columns of {table.source}",
+                other.classes,
+                "Give files of the same shape.",
+            )
+
+
+def _check_training_classes(
+    table: Table,
+    labels: npt.NDArray[np.int64],
+    train: npt.NDArray[np.bool_],
+    remaining: npt.NDArray[np.bool_],
+) -> None:
+    for number in np.setdiff1d(labels[train], labels[train & remaining]):
+        raise SplitError(
+            f"the class {table.classes[number]!r}",
+            "has no training row that is no copy of a validation or test row of another group",
+            None,
+            "Add rows of this class, take the copies out, or train without --group.",
+        )
+
+
+def _check_assignment(
+    table: Table,
+    labels: npt.NDArray[np.int64],
+    assignment: Assignment,
+    split_names: tuple[str, ...],
+    strategy: SplitStrategy,
+) -> None:
+    """A class that is not learned, or a split without rows: chance, or the course of time, made the
+    splits and not the classes."""
+    how = "by time" if strategy.by == "time" else "by hash"
+    for number, name in enumerate(split_names):
+        if not (assignment == number).any():
+            raise SplitError(
+                f"the division {how}",
+                f"leaves no {name} rows",
+                f"{len(assignment)} rows in all",
+                "Add rows, give this side a larger share, or divide by rows.",
+            )
+    for label in np.setdiff1d(labels, labels[assignment == 0]):
+        raise SplitError(
+            f"the class {table.classes[label]!r}",
+            f"has no training row in the division {how}",
+            f"{int((labels == label).sum())} rows, all of them validation or test rows",
+            "Leave small classes out with --set data.rare=drop, add rows, or divide by rows.",
+        )
+
+
+def _check_remaining_classes(table: Table, labels: npt.NDArray[np.int64], combined: CombinedRows) -> None:
+    before = np.bincount(table.column("label"), minlength=len(table.classes))
+    after = np.bincount(labels, minlength=len(table.classes))
+    for number in np.flatnonzero((before > 0) & (after == 0)):
+        given_names = " and ".join(name for name in combined.tables if name != "source")
+        raise SplitError(
+            f"the class {table.classes[number]!r}",
+            f"has no row left that is no copy of, and in no group of, the {given_names} rows",
+            None,
+            f"Add rows of this class to {table.source}, or give other {given_names} rows.",
+        )
+
+
+_REMEDY = "Divide again with holdfast's own division, or leave these rows out of one side."
+
+
+def refuse_leaks(splits: Splits) -> None:
+    """Raise ``SplitError`` where splits share a normal form or a group.
+
+    Reads the test rows' texts and groups without opening them: nothing is chosen by it.
+    """
+    tables = {"train": splits.train.table, "valid": splits.valid.table, "test": splits.test._table}
+    keys = {name: text_keys(table) for name, table in tables.items()}
+    for one, other in combinations(tables, 2):
+        shared = np.intersect1d(keys[one], keys[other])
+        if len(shared):
+            first = [
+                int(tables[name].column("row")[keys[name] == shared[0]][0]) for name in (one, other)
+            ]
+            raise SplitError(
+                f"{one} and {other}",
+                f"share {len(shared)} texts (equal after normalising)",
+                f"row {first[0]} of {one}, row {first[1]} of {other}",
+                _REMEDY,
+            )
+    groups = {name: set(t.column("group")) for name, t in tables.items() if t.has_groups}
+    for one, other in combinations(groups, 2):
+        if both := groups[one] & groups[other]:
+            raise SplitError(f"{one} and {other}", f"share {len(both)} groups", min(both), _REMEDY)
+
+
+def refuse_shared_copies(copies: Duplicates, assignment: npt.NDArray[np.int8], split_names: list[str]) -> None:
+    """Raise ``SplitError`` where a verified near-duplicate crosses splits without a reported cut.
+
+    ``assignment`` [n] is the split of each text of ``copies``, an index into ``split_names``; -1
+    for dropped.
+    """
+    in_split = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(split_names)), dtype=bool)
+    in_split[copies.exact[assignment >= 0], assignment[assignment >= 0]] = True
+    links = copies.links.where(~copies.crosses_cut)
+    for one, other in combinations(range(len(split_names)), 2):
+        crossing = (in_split[links.first, one] & in_split[links.second, other]) | (
+            in_split[links.first, other] & in_split[links.second, one]
+        )
+        if crossing.any():
+            raise SplitError(
+                f"{split_names[one]} and {split_names[other]}",
+                f"share {int(crossing.sum())} pairs of near-copies",
+                None,
+                _REMEDY,
+            )
+
+
+def text_keys(table: Table) -> U64:
+    """The hash of each row's normal form, [n]."""
+    texts, keys = RowTexts(table), [np.empty(0, np.uint64)]
+    for at in range(0, len(texts), BLOCK_TEXTS):
+        keys.append(content_keys(normal_forms(to_arrow(texts[at : at + BLOCK_TEXTS]))))
+    return np.concatenate(keys)
