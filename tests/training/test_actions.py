@@ -38,7 +38,7 @@ from holdfast.core.events import RollsBack
 from holdfast.core.records import Branch, Snapshot, Verdict
 from holdfast.terminal.progress import Show
 from holdfast.training.guard import begin_run
-from holdfast.training.loop import Trained, fit
+from holdfast.training.loop import TrainingResult, fit
 from holdfast.training.run import Job
 
 WHY = "a test wants it"
@@ -572,7 +572,7 @@ def test_a_branch_that_was_left_is_returned_to_as_if_it_had_never_been_left(
     assert [(s.step, s.branch) for s in returned.history] == [(s, Branch()) for s in LOOKS]
     for one, two in zip(plain.history, returned.history, strict=True):
         assert one.valid_losses.tolist() == two.valid_losses.tolist()
-    assert [s.step for s in returned.looks] == [0, 2, 4, 6, 8, 6, 10]
+    assert [s.step for s in returned.evaluations] == [0, 2, 4, 6, 8, 6, 10]
     living = [line["step"] for line in living_events(journal(tmp_path))]
     assert living == list(LOOKS)
 
@@ -747,7 +747,7 @@ def test_a_run_full_of_actions_is_resumed_bit_for_bit(
     for folder in (undisturbed, torn):
         folder.mkdir()
     whole = scripted(build, undisturbed)
-    wanted: Trained = fit(whole)
+    wanted: TrainingResult = fit(whole)
     with pytest.raises(killed):
         fit(scripted(build, torn, At(event, count, kill)))
     again = scripted(build, torn)

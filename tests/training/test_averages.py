@@ -224,7 +224,7 @@ def test_killed_and_resumed_the_averages_are_those_of_the_run_that_was_not(
     opened = job(tmp_path, listeners=listeners(), **shape)
     told = fit(opened, resume=True)
     assert [one.decision for one in told.offers] == [one.decision for one in wanted.offers]
-    assert np.array_equal(told.average.valid_losses, wanted.average.valid_losses)
+    assert np.array_equal(told.selected_average.valid_losses, wanted.average.valid_losses)
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(opened)[name])
 

@@ -109,11 +109,11 @@ def test_other_errors_pass_through(job: Any) -> None:
 
 def test_a_resume_keeps_the_pieces(job: Any) -> None:
     from holdfast.training.act import start_phase
-    from holdfast.training.guard import begin_run, resume_from, state_of
+    from holdfast.training.guard import begin_run, resume_from, checkpoint_state
 
     first = begin_run(job())
     start_phase(first)
     first.halvings = 2
     again = begin_run(job())
-    resume_from(again, state_of(first))
+    resume_from(again, checkpoint_state(first))
     assert pieces(again) == 4

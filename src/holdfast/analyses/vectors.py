@@ -31,7 +31,7 @@ from holdfast.tasks.seq2seq.task import PairUse
 from holdfast.tasks.tags import scores as tagged
 from holdfast.tasks.tags.answers import TagUse
 from holdfast.tasks.tags.losses import encode_words
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 
 
 def answer_with_vectors(predictor: Predictor, table: Table) -> tuple[Answers, Floats | None]:
@@ -81,7 +81,7 @@ def passed(use: Answering, table: Table) -> Ints:
         one: Any = use.models[0]
         lengths, tokens = encode(table, one.tokenizer, one.max_length).lengths, encoding.TOKENS
     most = max(tokens, int(lengths.max()))
-    return np.concatenate(list(by_length(lengths, np.arange(len(table)), most)))
+    return np.concatenate(list(batches_by_length(lengths, np.arange(len(table)), most)))
 
 
 def written_vectors(use: PairUse | TokenUse, table: Table) -> Floats | None:

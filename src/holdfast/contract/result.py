@@ -25,7 +25,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.evidence import general_rows
 from holdfast.split.divide import text_keys
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
-from holdfast.training.loop import Trained
+from holdfast.training.loop import TrainingResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,7 +92,7 @@ def division_block(splits: Splits, scored: Scored, classes: Sequence[str]) -> di
 
 
 def timing_block(
-    trained: Trained, total_s: float, train_s: float, scoring: Mapping[str, float]
+    trained: TrainingResult, total_s: float, train_s: float, scoring: Mapping[str, float]
 ) -> dict[str, float]:
     """``timing`` of the contract; ``train_s`` is from the loaded model to the restored best."""
     return {
@@ -128,7 +128,7 @@ def baseline_block(
     }
 
 
-def run_block(trained: Trained, seed: int = 0) -> dict[str, Any]:
+def run_block(trained: TrainingResult, seed: int = 0) -> dict[str, Any]:
     """What the loop did: verdict, steps, actions, what it forgot."""
     by_token = any(look.valid_tokens is not None for look in trained.history)
     return {
@@ -260,11 +260,11 @@ SAID = {
 }
 
 
-def forgetting_block(trained: Trained, seed: int) -> dict[str, Any] | None:
+def forgetting_block(trained: TrainingResult, seed: int) -> dict[str, Any] | None:
     """The loss on the general probe before the first step and in the state that is kept; ``None``
     without a probe."""
     first = general_rows(trained.history[0])
-    look = trained.average or next(s for s in trained.history if s.step == trained.best_step)
+    look = trained.selected_average or next(s for s in trained.history if s.step == trained.best_step)
     kept = general_rows(look)
     if first is None or kept is None:
         return None

@@ -25,7 +25,7 @@ from holdfast.models.base import Network
 from holdfast.models.compute.prefix import Prefix, frozen_prefix, train_mode
 from holdfast.training.machine.machine import autocast, device_kind
 from holdfast.training.plan import Plan
-from holdfast.training.prefix_cache import sizes_of
+from holdfast.training.prefix_cache import state_sizes
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.task import Examples, Task, device_batch
 
@@ -96,7 +96,7 @@ def _ask(
     if why_not is not None:
         return PrefixEntry(why_not)
     states = output(batch)
-    sizes = sizes_of(examples, rows, states)
+    sizes = state_sizes(examples, rows, states)
     kept = _without_padding(states, sizes[rows]).cpu()
     why_not = (
         _difference(losses, half_way)

@@ -36,7 +36,7 @@ from holdfast.methods.optimizers import build_schedule, ends_low
 from holdfast.models.layers import count_parameters
 from holdfast.plan.defaults import PASSIVE, measured_phases
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.training.loop import Trained
+from holdfast.training.loop import TrainingResult
 from holdfast.training.plan import Phase
 from holdfast.training.run import dropouts_of
 from holdfast.training.snapshot import AVERAGE
@@ -200,10 +200,10 @@ def choice(ready: TrainingPlan, listeners: Sequence[Listener]) -> Choose:
     return lowest_calibrated if calibrated else lowest(criterion(ready))
 
 
-def kept_state(ready: TrainingPlan, listeners: Sequence[Listener], trained: Trained) -> Decision:
+def kept_state(ready: TrainingPlan, listeners: Sequence[Listener], trained: TrainingResult) -> Decision:
     """Which state the run keeps, in words, and why."""
-    if trained.average is not None:
-        last = next(made for made in reversed(trained.offers) if made.kept)
+    if trained.selected_average is not None:
+        last = next(made for made in reversed(trained.offers) if made.accepted)
         chosen = f"step {trained.best_step} of {trained.last_step}, {last.decision.what}"
         if last.decision.what == AVERAGE:
             chosen = f"the average {last.name}, up to {chosen.partition(',')[0]}"

@@ -89,7 +89,7 @@ class RunningMean:
         if not self.count and run.step <= self._start * run.plan.steps:
             return
         self.count += 1
-        self.mean = moved_mean(self.mean, run.changing(), self._share(self.count))
+        self.mean = moved_mean(self.mean, run.changing_tensors(), self._share(self.count))
 
     def snapshot_taken(self, run: Run) -> None:
         # A run that has just gone back is not at the look that it kept.
@@ -103,7 +103,7 @@ class RunningMean:
             return f"the run ended at step {run.step}, before the first that counts, {first}"
         if not self._then_count:
             # The state that is kept is older than the mean's first step.
-            return Offer(self.mean, run.looked.step, self._made_of(self.count))
+            return Offer(self.mean, run.last_snapshot.step, self._made_of(self.count))
         return Offer(self._then, self._then_step, self._made_of(self._then_count))
 
     def state_dict(self) -> dict[str, Any]:
@@ -341,9 +341,9 @@ class LineSearch:
         # A run that keeps its start still went somewhere.
         end, step = (run.best.tensors, run.best.step)
         if not step:
-            end, step = run.previous, run.looked.step
+            end, step = run.previous, run.last_snapshot.step
         shares = [at / self._points for at in range(self._points + 1)]
-        looks = [trial(between(run.start, end, share)) for share in shares]
+        looks = [trial(between(run.initial_tensors, end, share)) for share in shares]
         losses = np.array([look.refined_loss for look in looks])
         curve = [_point(share, look) for share, look in zip(shares, looks, strict=True)]
         if not np.isfinite(losses).all():
@@ -357,7 +357,7 @@ class LineSearch:
             side = "the end" if losses[-1] <= losses[0] else "the start"
             return f"of the line from the start to the end (loss by share: {shown}) {side} is best"
         made_of = f"{shares[place]:.2g} of the way from the start to step {step} (loss by share: "
-        tensors = between(run.start, end, shares[place])
+        tensors = between(run.initial_tensors, end, shares[place])
         return Offer(tensors, step, f"{made_of}{shown})", curve, self._within)
 
     def _allowed(self, losses: Floats, looks: Sequence[Any]) -> int | None:

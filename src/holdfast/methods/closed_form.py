@@ -91,7 +91,7 @@ class HeadRefit:
         if not before_any_step and run.phase.head != "refit":
             return
         features, labels = self._read(run, run.job.train)
-        added: Any = run.job.added
+        added: Any = run.job.added_examples
         used = self.first or not before_any_step
         fit = self._fit if before_any_step else self._moved
         probe: Probe | None = None
@@ -211,7 +211,7 @@ class RefittedHead:
             )
             return features
 
-        added: Any = job.added
+        added: Any = job.added_examples
         beside = None if added is None else ExtraRows(read(added), added.labels, added.weights)
         head: Any = run.network.head
         probe = fit_head(

@@ -54,7 +54,7 @@ class WhoLearns:
 
     def run_end(self, run: Run) -> None:
         """A method that is switched off mid-run leaves this way too."""
-        _let_learn(run, {id(p) for p in run.learning_parameters().values()})
+        _let_learn(run, {id(p) for p in run.trainable_parameters().values()})
 
     def state_dict(self) -> dict[str, Any]:
         return {"joined": list(self._joined)}
@@ -66,7 +66,7 @@ class WhoLearns:
     def _learning(self, run: Run) -> set[int]:
         layers = run.network.layers()
         top = [layer for layer in layers if layer.name in ("pooler", "head")]
-        mine = {id(p) for p in run.learning_parameters().values()}
+        mine = {id(p) for p in run.trainable_parameters().values()}
         lower = [layer for layer in layers if layer not in top]
         # Layers that the recipe has frozen are no step of the way.
         lower = [layer for layer in lower if any(id(p) in mine for p in layer.parameters())]
@@ -84,7 +84,7 @@ class WhoLearns:
 def _let_learn(run: Run, learning: set[int]) -> None:
     """Let these parameters learn, of those that may; an action's freezing stands above it."""
     changed = False
-    for name, parameter in run.learning_parameters().items():
+    for name, parameter in run.trainable_parameters().items():
         wanted = id(parameter) in learning and name not in run.adjustments.frozen
         if parameter.requires_grad != wanted:
             parameter.requires_grad_(wanted)
@@ -178,7 +178,7 @@ class HeadPutBack:
         if run.step_in_phase != min(max(1, round(self._at * run.phase.steps)), run.phase.steps - 1):
             return
         self._done = True
-        if put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
+        if put_head_back(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer):
             because = "methods.reset_head: it is again what it was at the first look (2205.07802)"
             run.journal.note(run.step, "head put back", because)
 

@@ -150,7 +150,7 @@ class TowardsStart:
                 continue
             if name not in self._start:
                 # The run's own copy, which lies in the processor's memory.
-                self._start[name] = run.start[name].to(weight.device)
+                self._start[name] = run.initial_tensors[name].to(weight.device)
             weight.grad.add_(weight.detach() - self._start[name], alpha=self._strength)
 
 
@@ -319,8 +319,8 @@ def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
     of what learns; scaled to a mean of 1 over all of it. In evaluation mode, without dropout."""
     import torch
 
-    job, learning = run.job, run.learning_parameters()
-    examples = job.general_rows
+    job, learning = run.job, run.trainable_parameters()
+    examples = job.general_replay
     assert examples is not None
     sums = {name: torch.zeros_like(weight) for name, weight in learning.items()}
     was_training = run.network.training
@@ -357,12 +357,12 @@ class Consolidate:
         self.fisher: dict[str, torch.Tensor] = {}
 
     def backward_done(self, run: Run) -> None:
-        if self.fisher.keys() != run.learning_parameters().keys():
-            with run.at_start():
+        if self.fisher.keys() != run.trainable_parameters().keys():
+            with run.initial_weights():
                 self.fisher = fisher(run, self._asked.rows)
-        for name, weight in run.learning_parameters().items():
+        for name, weight in run.trainable_parameters().items():
             if weight.grad is not None:
-                away = weight.detach() - run.start[name].to(weight.device)
+                away = weight.detach() - run.initial_tensors[name].to(weight.device)
                 weight.grad.addcmul_(self.fisher[name], away, value=self._asked.weight)
 
 

@@ -239,11 +239,11 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str
     trained, advisor = fitted.trained, fitted.job.advisor
     trials = advisor.tried if isinstance(advisor, Controller) else ()
     taken = advisor.spent if isinstance(advisor, Controller) else trained.last_step
-    expected = optimism_of(trained.looks, fitted.recipe.seed)
+    expected = optimism_of(trained.evaluations, fitted.recipe.seed)
     seen = _seen(expected, blocks) if expected is not None else None
     return {
         "policy": fitted.recipe.control.policy,
-        "looks": len(trained.looks),
+        "looks": len(trained.evaluations),
         "steps": taken,
         "planned_steps": fitted.ready.plan.steps,
         "trials": [

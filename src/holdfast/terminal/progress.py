@@ -127,8 +127,8 @@ class Show:
             self._print(heading(run.history[0]))
             self._headed = True
         # Of a look from which the run went back, which is no part of its history any more.
-        looks = (*(s for s in run.history if s.step < run.looked.step), run.looked)
-        line = row(looks, run.plan.steps, run.best.step == run.looked.step, self._left(run))
+        looks = (*(s for s in run.history if s.step < run.last_snapshot.step), run.last_snapshot)
+        line = row(looks, run.plan.steps, run.best.step == run.last_snapshot.step, self._left(run))
         notify(line + "\n")
         self._say_actions(run)
 
@@ -151,7 +151,7 @@ class Show:
         if seconds is None:
             text = "known after the first steps: no row was passed before them"
         else:
-            after = ", with scoring and probes" if run.job.others_s is not None else ""
+            after = ", with scoring and probes" if run.job.overhead_s is not None else ""
             text = f"about {clock(seconds)}{after}, as measured before the first step"
         self._print(entry("Time", text, width()))
 
@@ -236,11 +236,11 @@ def expected_seconds(run: Run) -> float | None:
         updates = seconds_of_updates(run)
     looks, refits = len(run.plan.evaluate_at) - 1, run.plan.refits
     # A refitted head reads every training row, and the rows of the train probe are among them.
-    every = len(run.job.train) + len(run.job.added or ())
+    every = len(run.job.train) + len(run.job.added_examples or ())
     looked = looks * len(run.job.valid) + refits * every + (looks - refits) * run.plan.probe_rows
     fits = [one for one in run.job.listeners if isinstance(one, HeadRefit)]
     fitted = refits * sum(one.seconds for one in fits)
-    others = 0.0 if run.job.others_s is None else run.job.others_s(a_row)
+    others = 0.0 if run.job.overhead_s is None else run.job.overhead_s(a_row)
     return float(updates + a_row * looked + fitted + others)
 
 

@@ -121,14 +121,14 @@ def adjusted(run: Run, action: Action) -> Adjustments:
 
 
 def _frozen(run: Run, action: Freeze) -> Adjustments:
-    named = _named(run, action.layers, "Freeze", run.learning_parameters())
+    named = _named(run, action.layers, "Freeze", run.trainable_parameters())
     frozen = {*run.adjustments.frozen, *named}
     for phase in _phases_to_come(run):
         with all_learning(run):
             groups = run.job.groups(run.network, phase)
         # A phase may leave the head alone.
         inside = {id(parameter) for group in groups for parameter in group["params"]}
-        if {name for name, p in run.learning_parameters().items() if id(p) in inside} <= frozen:
+        if {name for name, p in run.trainable_parameters().items() if id(p) in inside} <= frozen:
             rule = f"nothing would be left to learn in the phase {phase.name!r}"
             raise _impossible("Freeze", rule, action.layers, "Name fewer.")
     return replace(run.adjustments, frozen=tuple(sorted(frozen)))
@@ -136,9 +136,9 @@ def _frozen(run: Run, action: Freeze) -> Adjustments:
 
 def _unfrozen(run: Run, action: Unfreeze) -> Adjustments:
     """With the layers that an action has frozen, and those that never learned and may."""
-    made, named = run.adjustments, _named(run, action.layers, "Unfreeze", run.may_learn())
+    made, named = run.adjustments, _named(run, action.layers, "Unfreeze", run.unfreezable_parameters())
     left = tuple(name for name in made.frozen if name not in named)
-    new = named - run.learning_parameters().keys()
+    new = named - run.trainable_parameters().keys()
     if left == made.frozen and not new:
         rule = "all of these learn already"
         raise _impossible("Unfreeze", rule, action.layers, "Name layers that are frozen.")
@@ -177,7 +177,7 @@ def _additions(run: Run, action: str, value: object) -> Additions:
 
 def _reset_head(run: Run, action: ResetHead) -> None:
     """Weights that are not learned stay; the moments of those that are go."""
-    if not put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
+    if not put_head_back(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer):
         rule = "the last layer does not learn"
         raise _impossible("ResetHead", rule, None, "Unfreeze it.")
 
@@ -237,7 +237,7 @@ def adjust(run: Run, made: Adjustments) -> None:
     run.thaw(made.thawed)
     if run.optimizer is not None:
         _follow(run, regroup=made.thawed != before.thawed)
-    for name, parameter in run.learning_parameters().items():
+    for name, parameter in run.trainable_parameters().items():
         parameter.requires_grad_(name not in run.adjustments.frozen)
         if name in run.adjustments.frozen:
             # An optimizer passes over what has no gradient, its weight decay included.
@@ -256,15 +256,15 @@ def _switch(run: Run, made: Adjustments) -> None:
             getattr(one, event, lambda _: None)(run)
 
     on, additions = run.adjustments.methods, run.job.additions
-    gone = [name for name in run.switched if made.methods.get(name) != on.get(name)]
+    gone = [name for name in run.switched_listeners if made.methods.get(name) != on.get(name)]
     new = {
         name: tuple(additions.listeners(name, settings))
         for name, settings in made.methods.items()
-        if additions is not None and (name in gone or name not in run.switched)
+        if additions is not None and (name in gone or name not in run.switched_listeners)
     }
-    left = [one for name in gone for one in run.switched.pop(name)]
-    run.switched.update(new)
-    run.hear()
+    left = [one for name in gone for one in run.switched_listeners.pop(name)]
+    run.switched_listeners.update(new)
+    run.register_listeners()
     tell("run_end", left)
     joined = [one for made_now in new.values() for one in made_now]
     tell("run_start", joined)
@@ -298,7 +298,7 @@ def _follow(run: Run, regroup: bool) -> None:
 def all_learning(run: Run) -> Iterator[None]:
     """A block in which nothing is frozen by an action: an optimizer's groups are made of what
     learns, and those of a resumed run must be those of the run that was not killed."""
-    learning = [(p, p.requires_grad) for p in run.learning_parameters().values()]
+    learning = [(p, p.requires_grad) for p in run.trainable_parameters().values()]
     for parameter, _ in learning:
         parameter.requires_grad_(True)
     yield

@@ -22,9 +22,9 @@ from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
 from holdfast.models.compute.prefix import evaluation_mode
 from holdfast.training.machine.sharding import gathered_objects, is_sharded
-from holdfast.training.plan import by_length, shard
-from holdfast.training.prefix_cache import PrefixCache, entered
-from holdfast.training.task import Measured, classify_features, device_batch, features_of
+from holdfast.training.plan import batches_by_length, shard
+from holdfast.training.prefix_cache import PrefixCache, cached_prefix
+from holdfast.training.task import Measurements, classify_features, device_batch, features_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -125,9 +125,9 @@ class Observer:
         # What is gathered in inference mode could not be gathered anew for the next update.
         still = torch.no_grad if is_sharded(network) else torch.inference_mode
         with evaluation_mode(network), still(), self._accelerator.autocast():
-            for chosen in by_length(lengths, positions_here, self._tokens):
+            for chosen in batches_by_length(lengths, positions_here, self._tokens):
                 batch = device_batch(self._task, examples, positions[chosen], device)
-                with entered(self._cache, examples, positions[chosen], batch):
+                with cached_prefix(self._cache, examples, positions[chosen], batch):
                     # NumPy has no bfloat16.
                     lines.append(one(batch).float().cpu())
                 index.append(chosen)
@@ -154,7 +154,7 @@ class Observer:
             return 0
         everything = np.arange(len(lengths))
         each = (shard(everything, rank, self._world) for rank in range(self._world))
-        return max(sum(1 for _ in by_length(lengths, one, self._tokens)) for one in each) - made
+        return max(sum(1 for _ in batches_by_length(lengths, one, self._tokens)) for one in each) - made
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +175,7 @@ class FoldEvaluation:
     curve: Any = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
-    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+    def measured(self, step: int, task: Task, examples: Examples) -> Measurements:
         """All rows as the folds answered them at the last look that is not after ``step``."""
         return task.measure(*self.at(step), examples, np.arange(len(examples)))
 
@@ -197,13 +197,13 @@ class FoldLooks:
 
     folds: int
     steps: tuple[int, ...]
-    looks: tuple[Measured, ...]
+    looks: tuple[Measurements, ...]
     ends_at: int
     because: str
     curve: Any = None
     probe: None = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
-    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+    def measured(self, step: int, task: Task, examples: Examples) -> Measurements:
         """The rows that judge, at the last look that is not after ``step``."""
         return self.looks[bisect_right(self.steps, step) - 1]

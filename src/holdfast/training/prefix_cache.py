@@ -27,7 +27,7 @@ from holdfast.core.files import disk_errors, write_json
 from holdfast.core.records import Ints
 from holdfast.core.run_files import file_mark
 from holdfast.models.compute.prefix import Prefix, evaluation_mode
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class RowPasses:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CachedRows:
     """One set of rows: its file, and a mark of each row's inputs as they were when it was
     filled."""
 
@@ -75,7 +75,7 @@ class PrefixCache:
     def __init__(self, prefix: Prefix, folder: Path) -> None:
         self._prefix = prefix
         self._folder = folder
-        self._sets: list[_Kept] = []
+        self._sets: list[_CachedRows] = []
         self.notify: Callable[[str], None] = lambda _: None
 
     def fill(
@@ -94,13 +94,13 @@ class PrefixCache:
             weights = self._weights()
             for name, examples in sets.items():
                 if len(examples):
-                    kept = self._filled(passes, name, examples, tokens, weights)
+                    kept = self._fill_file(passes, name, examples, tokens, weights)
                     self._sets.append(kept)
                     begins = beginnings.get(name, examples)
                     if begins is not examples:
                         self._sets.append(replace(kept, examples=begins))
 
-    def entered(
+    def cached_prefix(
         self, examples: Examples, positions: Ints, batch: Batch
     ) -> contextlib.AbstractContextManager[None]:
         """In this context a pass of ``batch``, which holds these rows, begins behind the frozen
@@ -112,7 +112,7 @@ class PrefixCache:
             self.remove()
             self.notify("the frozen layers learn now, or their weights were changed")
             return contextlib.nullcontext()
-        if _marks(examples, positions, batch) != [kept.marks[row] for row in positions]:
+        if _row_hashes(examples, positions, batch) != [kept.marks[row] for row in positions]:
             return contextlib.nullcontext()
         device = next(iter(batch.values())).device
         return self._prefix.entered(kept.file.read(positions).to(device))
@@ -123,17 +123,17 @@ class PrefixCache:
             kept.file.remove()
         self._sets = []
 
-    def _filled(
+    def _fill_file(
         self, passes: RowPasses, name: str, examples: Examples, tokens: int, weights: bytes
-    ) -> _Kept:
+    ) -> _CachedRows:
         """The file of one set of rows, every one of them in it, and their marks."""
-        batches = list(by_length(examples.lengths, np.arange(len(examples)), tokens))
+        batches = list(batches_by_length(examples.lengths, np.arange(len(examples)), tokens))
         marks = [b""] * len(examples)
         for chosen in batches:
-            found = _marks(examples, chosen, passes.batch(examples, chosen))
+            found = _row_hashes(examples, chosen, passes.batch(examples, chosen))
             for row, mark in zip(chosen, found, strict=True):
                 marks[row] = mark
-        key = _key(weights, marks, passes.accelerator.mixed_precision, tokens)
+        key = _cache_key(weights, marks, passes.accelerator.mixed_precision, tokens)
         file: RowFile | None = None
         for chosen in batches:
             # The first batch is passed even where the file is whole: it tells the shape of a state.
@@ -141,7 +141,7 @@ class PrefixCache:
             states = self._prefix.output(partial(passes.task.forward, passes.network, batch))
             if file is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                sizes = sizes_of(examples, chosen, states)
+                sizes = state_sizes(examples, chosen, states)
                 path = self._folder / f"prefix-{name}.rows"
                 file = RowFile(path, sizes, tuple(states.shape[2:]), states.dtype, key)
             if file.is_sealed:
@@ -150,7 +150,7 @@ class PrefixCache:
                 file.write(int(row), state)
         assert file is not None
         file.seal()
-        return _Kept(examples, file, marks)
+        return _CachedRows(examples, file, marks)
 
     def _weights(self) -> bytes:
         """A hash of the frozen weights."""
@@ -161,16 +161,16 @@ class PrefixCache:
         return digest.digest()
 
 
-def entered(
+def cached_prefix(
     cache: PrefixCache | None, examples: Examples, positions: Ints, batch: Batch
 ) -> contextlib.AbstractContextManager[None]:
     """``cache.entered``; nothing where there is no cache."""
     if cache is None:
         return contextlib.nullcontext()
-    return cache.entered(examples, positions, batch)
+    return cache.cached_prefix(examples, positions, batch)
 
 
-def sizes_of(examples: Examples, positions: Ints, states: torch.Tensor) -> Ints:
+def state_sizes(examples: Examples, positions: Ints, states: torch.Tensor) -> Ints:
     """How much of its state [size, …] is a row's own, for all ``examples``: its tokens where the
     batch is padded to the longest, else (pictures) the whole.
 
@@ -182,7 +182,7 @@ def sizes_of(examples: Examples, positions: Ints, states: torch.Tensor) -> Ints:
     return np.full(len(lengths), states.shape[1], dtype=np.int64)
 
 
-def _key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: int) -> str:
+def _cache_key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: int) -> str:
     """A hash of all that the kept numbers come from: weights, inputs, precision, batches."""
     digest = hashlib.blake2b(weights, digest_size=16)
     digest.update(f"{torch.__version__} {precision} {tokens} {len(marks)}".encode())
@@ -191,7 +191,7 @@ def _key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: int) ->
     return digest.hexdigest()
 
 
-def _marks(examples: Examples, positions: Ints, batch: Batch) -> list[bytes]:
+def _row_hashes(examples: Examples, positions: Ints, batch: Batch) -> list[bytes]:
     """A hash of what the network reads of each row, whatever it is padded to."""
     lengths = examples.lengths[positions]
     longest = int(lengths.max())

@@ -18,7 +18,7 @@ from holdfast.models.compute.prefix import train_mode
 from holdfast.training.act import in_less_memory, pieces
 from holdfast.training.machine.sharding import gathered, is_sharded, summed
 from holdfast.training.plan import parts_by_length
-from holdfast.training.prefix_cache import entered
+from holdfast.training.prefix_cache import cached_prefix
 from holdfast.training.restore import RandomState, random_state, set_random_state
 from holdfast.training.run import Run, batch_losses_of, running_statistics
 from holdfast.training.task import device_batch
@@ -46,7 +46,7 @@ def _pool(run: Run) -> RowPool:
     if run.pool is None or run.pool.phase != run.phase.name:
         seed, shuffles = run.plan.seed, run.adjustments.shuffles
         seed = derive_seed(seed, "reshuffle", shuffles) if shuffles else seed
-        run.pool = run.phase.pool(run.job.learnt, seed)
+        run.pool = run.phase.pool(run.job.learned_examples, seed)
     return run.pool
 
 
@@ -96,7 +96,7 @@ class RunUpdate:
 
 def examples_of(run: Run, draw: Draw) -> Any:
     """The encoded rows that are passed for a draw."""
-    return run.job.learnt if draw.examples is None else draw.examples
+    return run.job.learned_examples if draw.examples is None else draw.examples
 
 
 def _weight(run: Run, draw: Draw) -> float:
@@ -233,7 +233,7 @@ def _losses(run: Run, draw: Draw, unheard: bool) -> torch.Tensor:
     """Per-example losses of these rows, in their order, after every loss term; the terms that
     compare two passes come last."""
     first, losses = _passed(run, draw)
-    if run.phase.at_once > 1:
+    if run.phase.passes_per_gradient > 1:
         told = run.batch_losses
         second, others = _passed(run, draw)
         run.batch_losses = told
@@ -274,14 +274,14 @@ def _output(run: Run, draw: Draw) -> tuple[Any, dict[str, torch.Tensor]]:
         for part in parts:
             batch = device_batch(task, examples, part.positions, run.job.accelerator.device)
             batches.append(batch)
-            with entered(run.job.cache, examples, part.positions, batch):
+            with cached_prefix(run.job.cache, examples, part.positions, batch):
                 outputs.append(task.forward(run.network, batch))
     return task.join(outputs, batches) if len(parts) > 1 else (outputs[0], batches[0])
 
 
 def _before(run: Run, draw: Draw) -> Any:
     """What the network put out for these rows before the first step."""
-    with run.at_start(), torch.no_grad():
+    with run.initial_weights(), torch.no_grad():
         run.network.eval()
         try:
             return _output(run, draw)[0]

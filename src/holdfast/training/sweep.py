@@ -59,7 +59,7 @@ def sweep(
     try:
         run = begin_run(job)
         run.emit("run_start")
-        run.guard.look()
+        run.guard.evaluate()
         run.emit("snapshot_taken")
         run.phase_index = phase
         start_phase(run)

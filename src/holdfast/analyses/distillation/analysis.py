@@ -201,7 +201,7 @@ def confirm(found: Rivals, session: FittedSession, test: Predictions) -> Mapping
 def _untaught(fitted: FittedModel) -> list[str]:
     """What the student is where no step of its training is kept; nothing where one is."""
     trained = fitted.trained
-    if trained.best_step or trained.average is not None or not trained.last_step:
+    if trained.best_step or trained.selected_average is not None or not trained.last_step:
         return []
     head = ", with a linear probe as its last layer" if begins_as_probe(fitted.listeners) else ""
     steps = counted(trained.last_step, "step")

@@ -53,7 +53,7 @@ from holdfast.split.folds import Fold, Folds, forward, make_folds, set_aside
 from holdfast.split.ways import SplitStrategy, whole_units
 from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.observe import FoldLooks
-from holdfast.training.task import Measured
+from holdfast.training.task import Measurements
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
@@ -392,7 +392,7 @@ def joined(
     return FoldLooks(len(pairs), plan.evaluate_at, tuple(looks), ends, because)
 
 
-def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan) -> Measured:
+def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan) -> Measurements:
     looks = [(done.looks, place) for done, place in zip(dones, places, strict=True)]
     losses = np.concatenate([one.losses[i] for one, i in looks])
     logits = [one.logits[i] for one, i in looks if one.logits is not None]
@@ -406,7 +406,7 @@ def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan
         return float((np.asarray(values) * sizes).sum() / sizes.sum())
 
     found = [one.metrics[i] for one, i in looks]
-    return Measured(
+    return Measurements(
         losses,
         {name: mean([one[name] for one in found]) for name in found[0]},
         mean([one.refined[i] for one, i in looks]),
