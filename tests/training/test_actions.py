@@ -836,12 +836,12 @@ def test_its_files_hold_the_branch_that_is_alive(build: Any, tmp_path: Path) -> 
     """The looks are read back as they were, and the log of the run is the one of that branch."""
     from holdfast.core.run_facts import RunFacts
     from holdfast.plugins.logs.holdfast_run import read
-    from holdfast.training.evaluation_file import read_looks, write_looks
+    from holdfast.training.evaluation_file import read_evaluations, write_evaluations
 
     script = Script({5: back(4, ScaleLearningRate(WHY, 0.1))}, keep=[4])
     fitted = fit(build(tmp_path, advisor=script))
-    write_looks(tmp_path / "looks.npz", fitted.history, RunFacts(), fitted.best_step, "0")
-    kept = read_looks(tmp_path / "looks.npz")
+    write_evaluations(tmp_path / "looks.npz", fitted.history, RunFacts(), fitted.best_step, "0")
+    kept = read_evaluations(tmp_path / "looks.npz")
     assert [(s.step, s.branch) for s in kept.history] == [
         (s.step, s.branch) for s in fitted.history
     ]

@@ -216,7 +216,7 @@ def test_the_next_one_takes_the_place_of_what_was_passed_over(tmp_path: Path) ->
 def test_a_checkpoint_is_a_plain_file_of_torch_and_keeps_what_the_run_began_with(
     tmp_path: Path,
 ) -> None:
-    store = CheckpointStore(tmp_path, 0, beside={"rows": "ab", "findings": []})
+    store = CheckpointStore(tmp_path, 0, run_info={"rows": "ab", "findings": []})
     assert store.beside() is None
     store.save(3, state(3))
     plain = torch.load(tmp_path / "step-00000003.pt", weights_only=True)
@@ -250,14 +250,14 @@ def test_an_interrupt_while_it_is_written_is_an_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PyTorch's writer would say "unexpected pos", which looks like a defect."""
-    write, written = checkpoint._Hashing.write, []
+    write, written = checkpoint._HashingFile.write, []
 
-    def interrupted(self: checkpoint._Hashing, data: bytes) -> int:
+    def interrupted(self: checkpoint._HashingFile, data: bytes) -> int:
         written.append(len(data))
         if len(written) == 3:
             raise KeyboardInterrupt
         return write(self, data)
 
-    monkeypatch.setattr(checkpoint._Hashing, "write", interrupted)
+    monkeypatch.setattr(checkpoint._HashingFile, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_sealed(tmp_path / "one.pt", {"w": torch.zeros(5_000_000)}, "mark")

@@ -10,7 +10,7 @@ import torch
 
 import holdfast.training.machine.machine as machine
 from holdfast.core.errors import MachineError
-from holdfast.training.machine.machine import choose_machine, has_bfloat16, several_on_processor
+from holdfast.training.machine.machine import choose_machine, has_bfloat16, runs_several_cpu_processes
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_the_probe_takes_half_a_second_at_most(monkeypatch: pytest.MonkeyPatch) 
 def test_when_accelerate_must_be_told(monkeypatch, world: str, device: str, told: bool) -> None:
     monkeypatch.setenv("WORLD_SIZE", world)
     monkeypatch.setattr(machine, "device_kind", lambda: device)
-    assert several_on_processor() == told
+    assert runs_several_cpu_processes() == told
 
 
 @pytest.mark.parametrize(("gain", "chosen"), [(0.0, "default"), (1.1, "default"), (2.0, "onednn")])
@@ -138,7 +138,7 @@ def test_kernels_are_few_where_batches_have_many_shapes(monkeypatch, one_size: b
         monkeypatch.delenv(name)
     choose_machine(1, "float32", "default", one_size=one_size)
     kept = [os.environ.get(name) for name in machine.KERNEL_CACHES]
-    assert kept == [None if one_size else machine.KERNELS_KEPT] * 2
+    assert kept == [None if one_size else machine.KERNEL_CACHE_SIZE] * 2
 
 
 def gpu(monkeypatch: pytest.MonkeyPatch, bfloat16: bool, capability: tuple[int, int]) -> None:

@@ -84,7 +84,7 @@ def test_what_comes_next_is_learned_and_the_same_twice(
     state = torch.get_rng_state()
     with recorded() as log:
         found = pretrain(
-            model, tokenizer, texts, masked=masked, steps=30, seed=3, new=lambda name: True
+            model, tokenizer, texts, masked=masked, steps=30, seed=3, is_new=lambda name: True
         )
     told = [one for one in log if isinstance(one, Decision)]
     looks = [
@@ -99,7 +99,7 @@ def test_what_comes_next_is_learned_and_the_same_twice(
     assert found.after < found.before - (0.05 if masked else 0.5)
     assert (found.kept, round(found.after, 3)) in looks
     again = pretrain(
-        other, tokenizer, texts, masked=masked, steps=30, seed=3, new=lambda name: True
+        other, tokenizer, texts, masked=masked, steps=30, seed=3, is_new=lambda name: True
     )
     assert again == found
     mine, theirs = model.state_dict(), other.state_dict()

@@ -52,7 +52,7 @@ from holdfast.training.journal import Journal
 from holdfast.training.listeners.examples import ExampleHistory
 from holdfast.training.loop import fit as train
 from holdfast.training.machine.machine import make_accelerator
-from holdfast.training.observe import FoldEvaluation, FoldLooks
+from holdfast.training.observe import FoldEvaluation, FoldMeasurements
 from holdfast.training.plan import Phase
 from holdfast.training.prefix_cache import PrefixCache
 from holdfast.training.run import Job
@@ -107,7 +107,7 @@ def fit_ready(
     *,
     into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
-    folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldLooks]
+    folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldMeasurements]
     | None = None,
 ) -> FittedModel:
     """A fit from its first step on; it began at ``start`` of the clock. ``folds`` answers the rows
@@ -120,7 +120,7 @@ def fit_ready(
         out_of_fold = folds(ready, accelerator, place) if folds else None
         job, of_kind = make_job(ready, accelerator, place, listeners)
         job = replace(job, out_of_fold=out_of_fold)
-        if isinstance(out_of_fold, FoldLooks):
+        if isinstance(out_of_fold, FoldMeasurements):
             ends = EndsAt(out_of_fold.ends_at, out_of_fold.because)
             job = replace(job, choose=last, advisor=ends)
         until_the_loop = time.perf_counter() - start
@@ -128,7 +128,7 @@ def fit_ready(
         for tried in trained.offers:
             notify(tried.decision)
         kept = kept_state(ready, of_kind, trained)
-        if isinstance(out_of_fold, FoldLooks):
+        if isinstance(out_of_fold, FoldMeasurements):
             kept = replace(kept, because=out_of_fold.because)
         job.journal.decide(trained.last_step, kept)
         seconds = until_the_loop + trained.train_s

@@ -42,8 +42,8 @@ from holdfast.report.view.honest import headline_metric
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.start import OPENED
 from holdfast.stats.intervals import rate_gap
-from holdfast.training.evaluation_file import LOOKS, write_looks
-from holdfast.training.listeners.examples import DataMap, ExampleHistory, map_of_looks
+from holdfast.training.evaluation_file import LOOKS, write_evaluations
+from holdfast.training.listeners.examples import DataMap, ExampleHistory, evaluation_data_map
 
 if TYPE_CHECKING:
     from holdfast.training.task import Examples
@@ -210,7 +210,7 @@ def keep_looks(run: Path, fitted: FittedModel) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     trained = fitted.trained
     known = with_probe(run_facts_of(fitted.ready), fitted.listeners)
-    if not write_looks(run / LOOKS, trained.history, known, trained.best_step, __version__):
+    if not write_evaluations(run / LOOKS, trained.history, known, trained.best_step, __version__):
         because = (
             "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
             "verdict"
@@ -324,7 +324,7 @@ def write_examples(path: Path, fitted: FittedModel) -> None:
     kept = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
     maps = [("train", ready.train, x.data_map()) for x in kept]
     maps += [
-        ("valid", ready.valid, map_of_looks(ready.valid.rows, fitted.trained.history))
+        ("valid", ready.valid, evaluation_data_map(ready.valid.rows, fitted.trained.history))
         for _ in kept
         # Cross-fitted ones are training rows, which have a line.
         if fitted.job.out_of_fold is None

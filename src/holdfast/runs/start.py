@@ -36,7 +36,7 @@ from holdfast.prepare.sharding import part_of
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.training.journal import Journal
 from holdfast.training.listeners.alerts import Alerts
-from holdfast.training.listeners.trackers import MARK, Track, open_track
+from holdfast.training.listeners.trackers import MARK, TrackerListener, open_trackers
 from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class RunFolder:
     def __init__(self, to: Destination, divided: Divided) -> None:
         self._to = to
         self._divided = divided
-        self._tracks: tuple[Track, ...] = ()
+        self._tracks: tuple[TrackerListener, ...] = ()
         self.opened_before: str | None = None
 
     @property
@@ -291,7 +291,7 @@ class RunFolder:
         run, alert, track = self._to.run, recipe.alert, recipe.track
         if track.to:
             mark, name = run / CHECKPOINTS / MARK, track.name or run.resolve().name
-            opened = open_track(track.to, track.project, name, run, mark, recipe.shown())
+            opened = open_trackers(track.to, track.project, name, run, mark, recipe.shown())
             self._tracks = (opened,)
         if not (alert.command or alert.webhook):
             return self._tracks

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import Defect
 from holdfast.core.records import Snapshot
 from holdfast.models.fresh import same_memory
-from holdfast.training.act import adjust, all_learning, appliers, start_phase
+from holdfast.training.act import apply_adjustments, all_trainable, appliers, start_phase
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import restore
 from holdfast.training.machine.sharding import is_sharded, local, parts_of, spread_state
@@ -155,7 +155,7 @@ def restore_run(run: Run, point: RestorePoint) -> None:
     for name, value in point.position.items():
         setattr(run, name, value)
     # Listeners that leave may still change weights.
-    adjust(run, point.adjustments)
+    apply_adjustments(run, point.adjustments)
     run.load_tensors(point.weights.tensors)
     run.previous = point.previous
     if point.optimizer is not None:
@@ -181,10 +181,10 @@ def end_run(run: Run) -> None:
         # The plan stays: that the run took more or fewer steps is what happened. So do the layers
         # that learned in it.
         adjustments = run.adjustments
-        adjust(run, replace(NONE, more_steps=adjustments.more_steps, thawed=adjustments.thawed))
+        apply_adjustments(run, replace(NONE, more_steps=adjustments.more_steps, thawed=adjustments.thawed))
 
 
 def _frozen_checksum(run: Run) -> float:
     """Of what no phase changes: what an action has frozen for a while is not part of it."""
-    with all_learning(run):
+    with all_trainable(run):
         return run.frozen_sum

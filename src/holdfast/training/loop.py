@@ -45,7 +45,7 @@ from holdfast.core.actions import Action, Stop
 from holdfast.core.errors import Interrupted, MachineError, TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import derive_seed
-from holdfast.training.act import lacks_memory, start_phase
+from holdfast.training.act import is_out_of_memory, start_phase
 from holdfast.training.guard import begin_run, end_run, resume_from, checkpoint_state
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.machine.signals import StopSignals
@@ -182,7 +182,7 @@ def _checkpoint_if_due(run: Run, signals: StopSignals) -> None:
 
 
 def _interrupted(run: Run) -> Interrupted:
-    if not run.job.store.keeps:
+    if not run.job.store.is_enabled:
         return Interrupted("the fit", f"was interrupted at step {run.step}", None, "Fit it again.")
     return Interrupted(
         "the run",
@@ -221,7 +221,7 @@ def memory_errors(subject: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise MachineError(
             subject,

@@ -23,8 +23,8 @@ from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine
 from holdfast.training.journal import Journal
 from holdfast.training.machine.machine import LossScale
-from holdfast.training.machine.sharding import is_sharded, local, summed
-from holdfast.training.observe import EVALUATION_TOKENS, FoldEvaluation, FoldLooks, Observer
+from holdfast.training.machine.sharding import is_sharded, local, sum_over_processes
+from holdfast.training.observe import EVALUATION_TOKENS, FoldEvaluation, FoldMeasurements, Observer
 from holdfast.training.plan import Phase, Plan, probe_positions
 from holdfast.training.prefix_cache import PrefixCache, RowPasses
 from holdfast.training.restore import NONE, Additions, SavedWeights
@@ -84,7 +84,7 @@ class Job:
     general_examples: Examples | None = None
     general_replay: Examples | None = None
     additions: Additions | None = None
-    out_of_fold: FoldEvaluation | FoldLooks | None = None
+    out_of_fold: FoldEvaluation | FoldMeasurements | None = None
     overhead_s: Callable[[float], float] | None = None
 
     @property
@@ -315,7 +315,7 @@ class Run:
         frozen = map(local, fixed_parameters) if sharded else frozen_tensors(self.network)
         rows = (row for t in frozen for row in torch.split(t.detach().reshape(-1), MARK_CHUNK))
         total = float(sum(_float64_sum(row.abs()) for row in rows))
-        return summed(self.job.accelerator, [total])[0] if sharded else total
+        return sum_over_processes(self.job.accelerator, [total])[0] if sharded else total
 
 
 def _float64_sum(values: torch.Tensor) -> float:

@@ -21,7 +21,7 @@ from holdfast.core.events import Offers, in_order
 from holdfast.core.records import Decision, Ints, Snapshot, mean_loss
 from holdfast.models.fresh import same_memory
 from holdfast.training.engine import pack_snapshot, unpack_snapshot
-from holdfast.training.machine.sharding import is_sharded, summed
+from holdfast.training.machine.sharding import is_sharded, sum_over_processes
 from holdfast.training.plan import probe_positions
 from holdfast.training.prefix_cache import cached_prefix
 from holdfast.training.restore import SavedWeights
@@ -70,7 +70,7 @@ def measure_snapshot(run: Run, tensors: Mapping[str, torch.Tensor], with_probe: 
 
     def total(values: Sequence[float]) -> Sequence[float]:
         """Sums over this process's parts of the weights as those over the weights."""
-        return summed(run.job.accelerator, values) if is_sharded(run.network) else values
+        return sum_over_processes(run.job.accelerator, values) if is_sharded(run.network) else values
 
     relative_update, distance = (
         relative_change(weights, tensors, before, total) for before in (run.previous, run.initial_tensors)

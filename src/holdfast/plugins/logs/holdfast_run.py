@@ -22,7 +22,7 @@ from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.table import from_rows
 from holdfast.plugins.logs.text import first_line_holds
 from holdfast.report.answer.answer import DISCARDED, discarded
-from holdfast.training.evaluation_file import LOOKS, WITHOUT, read_looks
+from holdfast.training.evaluation_file import LOOKS, WITHOUT, read_evaluations
 
 FILE = "events.jsonl"
 LOSSES = {"train_loss": "train_rows", "valid_loss": "valid_rows", "refined_loss": "valid_rows"}
@@ -112,7 +112,7 @@ def own_verdict(path: Path) -> OwnVerdict | None:
 def _read_verdict(folder: Path) -> OwnVerdict | None:
     result = _finished_result(folder) or {}
     if os.path.lexists(folder / LOOKS) and "trainer" not in result:
-        looks = read_looks(folder / LOOKS)
+        looks = read_evaluations(folder / LOOKS)
         verdict = judge(looks.history, looks.run_facts, looks.kept)
         comparison = (result.get("verdict") or {}).get("test_comparison")
         if comparison is not None:

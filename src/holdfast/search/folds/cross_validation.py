@@ -52,7 +52,7 @@ from holdfast.search.learner import engine_of
 from holdfast.split.folds import Fold, Folds, forward, make_folds, set_aside
 from holdfast.split.ways import SplitStrategy, whole_units
 from holdfast.tasks.labels.losses import label_matrix
-from holdfast.training.observe import FoldLooks
+from holdfast.training.observe import FoldMeasurements
 from holdfast.training.task import Measurements
 
 if TYPE_CHECKING:
@@ -363,7 +363,7 @@ class FoldLearner:
             raise RecipeError("holdfast cv", rule, f"methods.{found[0]}", "Leave it out.")
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
-        def looks(ready: TrainingPlan, accelerator: object, place: object) -> FoldLooks:
+        def looks(ready: TrainingPlan, accelerator: object, place: object) -> FoldMeasurements:
             return joined(first, ready, share, len(pairs))
 
         return fit_ready(ready, start, into=into, listeners=listeners, folds=looks)
@@ -371,7 +371,7 @@ class FoldLearner:
 
 def joined(
     pairs: Sequence[tuple[TrialFold, FitResult]], ready: TrainingPlan, share: float, folds: int
-) -> FoldLooks:
+) -> FoldMeasurements:
     """The folds' looks at their validation rows as looks of the fit on all rows, each at the same
     share of the way; a fold that had stopped says what it said last. The fit ends at the look that
     is nearest to this ``share``."""
@@ -389,7 +389,7 @@ def joined(
         f"the {folds} folds were best at {share:.0%} of their way (the median), and no row is left "
         "to judge the model of all rows"
     )
-    return FoldLooks(len(pairs), plan.evaluate_at, tuple(looks), ends, because)
+    return FoldMeasurements(len(pairs), plan.evaluate_at, tuple(looks), ends, because)
 
 
 def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan) -> Measurements:

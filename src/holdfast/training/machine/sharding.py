@@ -92,14 +92,14 @@ def whole(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str, torch.Te
     return found
 
 
-def summed(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
+def sum_over_processes(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
     """These numbers added up over all processes, in float64."""
     table = torch.tensor(values, dtype=torch.float64, device=accelerator.device)
     total: torch.Tensor = accelerator.reduce(table, reduction="sum")
     return [float(value) for value in total]
 
 
-def gathered_objects(here: list[T], world: int) -> list[T]:
+def gather_objects(here: list[T], world: int) -> list[T]:
     """What each of ``world`` processes has, one after the other."""
     if world == 1:
         return here
