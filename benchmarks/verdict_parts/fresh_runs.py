@@ -125,7 +125,7 @@ def words_of(verdict: Verdict) -> dict[str, Any]:
 def judged_again(cell: Cell, folder: Path) -> dict[str, Any]:
     """The verdict of this code on the kept looks of a run."""
     looks = read_evaluations(looks_of(cell, folder))
-    verdict = judge(looks.history, looks.run_facts, looks.kept)
+    verdict = judge(looks.history, looks.run_facts, looks.best_step)
     return {**words_of(verdict), "label_of_stored_run": verdict.label}
 
 
@@ -354,5 +354,5 @@ def _seen(
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(path.read_bytes())
         np.savez_compressed(kept.with_suffix(".unseen.npz"), logits=logits, labels=labels)
-    stored = judge(looks.history, looks.run_facts, looks.kept)
+    stored = judge(looks.history, looks.run_facts, looks.best_step)
     return Seen(history, verdict, stored, logits, np.asarray(labels))

@@ -97,7 +97,7 @@ def test_a_stored_run_is_judged_as_it_was(snapshot: Any, tmp_path: Path, known: 
     history = run(snapshot, known=known)
     write_evaluations(tmp_path / "looks.npz", history, FACTS, 400, "0")
     looks = read_evaluations(tmp_path / "looks.npz")
-    assert judge(looks.history, looks.run_facts, looks.kept) == judge(history, FACTS, 400)
+    assert judge(looks.history, looks.run_facts, looks.best_step) == judge(history, FACTS, 400)
 
 
 @pytest.mark.parametrize(("right", "severity"), [(190, "error"), (190, "warn"), (170, "error")])

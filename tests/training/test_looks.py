@@ -87,7 +87,7 @@ def test_every_field_comes_back_to_the_bit(tmp_path: Path, kept_logits: bool) ->
     seen = history(kept_logits=kept_logits)
     assert write_evaluations(path, seen, known(), 20, "9.9")
     again = read_evaluations(path)
-    assert (again.kept, again.holdfast) == (20, "9.9")
+    assert (again.best_step, again.version) == (20, "9.9")
     for before, after in zip(seen, again.history, strict=True):
         for field in dataclasses.fields(Snapshot):
             assert same(getattr(before, field.name), getattr(after, field.name)), field.name

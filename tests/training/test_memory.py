@@ -10,7 +10,7 @@ import torch
 
 from holdfast.core.actions import to_record
 from holdfast.core.errors import MachineError
-from holdfast.training.act import is_out_of_memory, pieces
+from holdfast.training.act import is_out_of_memory, micro_batch_count
 from holdfast.training.loop import fit
 
 
@@ -116,4 +116,4 @@ def test_a_resume_keeps_the_pieces(job: Any) -> None:
     first.halvings = 2
     again = begin_run(job())
     resume_from(again, checkpoint_state(first))
-    assert pieces(again) == 4
+    assert micro_batch_count(again) == 4

@@ -48,7 +48,7 @@ def test_features_that_are_known_are_not_computed_again_and_give_the_same_losses
     for examples in (made.train, made.valid):
         everything = np.arange(len(examples))
         known = run.observer.features(made.network, examples, everything)
-        run.observer.remember(examples, known)
+        run.observer.remember_features(examples, known)
     passes = []
     handle = made.network.body.register_forward_hook(lambda *_: passes.append(1))
     snapshot = take_snapshot(run)

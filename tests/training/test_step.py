@@ -21,7 +21,7 @@ from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
 from holdfast.training.step import (
-    UPDATE,
+    UPDATE_COST,
     _micro_batches,
     _output,
     draw_of_step,
@@ -291,7 +291,7 @@ def test_updates_are_foretold_from_the_first_rows_of_each_phase_and_nothing_is_c
                     for piece in _micro_batches(run, part):
                         for _ in range(shape.passes):
                             _output(run, piece)
-    assert foretold == pytest.approx(UPDATE * 0.01 * sum(counted))
+    assert foretold == pytest.approx(UPDATE_COST * 0.01 * sum(counted))
     assert timed < sum(counted) / 3
 
 

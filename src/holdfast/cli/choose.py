@@ -89,7 +89,7 @@ def _adapted(made: AdaptedModel) -> str:
     before, after = made.pieces
     done = []
     if made.pretrained is not None:
-        losses = f"{made.pretrained.before:.3f} to {made.pretrained.after:.3f} nats a token"
+        losses = f"{made.pretrained.loss_before:.3f} to {made.pretrained.loss_after:.3f} nats a token"
         done.append(f"pretrained on {made.pretrained.blocks:,} texts ({losses} held out)")
     if made.words:
         shown = "" if before is None else f" ({before:.2f} to {after:.2f} tokens a word)"

@@ -281,7 +281,7 @@ def joined(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation:
         folds=len(runs),
         steps=plan.evaluate_at,
         losses=tuple(losses),
-        kept=tuple(kept),
+        outputs=tuple(kept),
         probe=_spread(runs, [run.probe for run in runs], rows),
         curve=_joined_curve(runs, rows),
         notes=tuple(_line(run, look) for run in runs for look in run.history),

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def rows_read(run: Run, examples: Examples) -> tuple[Floats, Ints]:
     """The features [n, width] and labels [n] of all rows; the observer need not pass them again."""
     features = run.observer.features(run.network, examples, np.arange(len(examples)))
-    run.observer.remember(examples, features)
+    run.observer.remember_features(examples, features)
     return features, labels_of(examples)
 
 

@@ -20,7 +20,7 @@ from holdfast.plan.memory import on_gpu, tightest
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.samples import watches
 from holdfast.training.loop import TrainingResult
-from holdfast.training.machine.sharding import is_sharded, shard, whole
+from holdfast.training.machine.sharding import is_sharded, shard, gather_tensors
 from holdfast.training.run import Job
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def gathered(ready: TrainingPlan, job: Job, trained: TrainingResult) -> tuple[Tr
     pretrained = tensors_of(ready.prepared.loaded.network)
     accelerator = _scoring(job, ready)
     learnt = {name: t for name, t in job.network.named_parameters() if name in trained.initial_tensors}
-    tensors = whole(learnt, job.accelerator.is_main_process)
+    tensors = gather_tensors(learnt, job.accelerator.is_main_process)
     plain = fresh(ready.prepared.loaded.network, tensors)
     start = {name: pretrained[name] for name in trained.initial_tensors}
     return (

@@ -42,7 +42,7 @@ from holdfast.report.view.honest import headline_metric
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.start import OPENED
 from holdfast.stats.intervals import rate_gap
-from holdfast.training.evaluation_file import LOOKS, write_evaluations
+from holdfast.training.evaluation_file import EVALUATIONS_FILE, write_evaluations
 from holdfast.training.listeners.examples import DataMap, ExampleHistory, evaluation_data_map
 
 if TYPE_CHECKING:
@@ -210,12 +210,12 @@ def keep_looks(run: Path, fitted: FittedModel) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     trained = fitted.trained
     known = with_probe(run_facts_of(fitted.ready), fitted.listeners)
-    if not write_evaluations(run / LOOKS, trained.history, known, trained.best_step, __version__):
+    if not write_evaluations(run / EVALUATIONS_FILE, trained.history, known, trained.best_step, __version__):
         because = (
             "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
             "verdict"
         )
-        fitted.job.journal.note(trained.last_step, "looks not kept", because, chosen=LOOKS)
+        fitted.job.journal.note(trained.last_step, "looks not kept", because, chosen=EVALUATIONS_FILE)
 
 
 def write_pages(run: Path) -> dict[str, Any]:

@@ -129,5 +129,5 @@ def exploded(made: Sequence[SweepStep]) -> bool:
     """Whether the loss has risen so far above where it began that higher rates say nothing."""
     if len(made) < OVER:
         return False
-    risen = np.mean([one.loss - one.start for one in made[-OVER:]])
-    return bool(risen > max(AT_LEAST, EXPLODED * float(np.mean([one.start for one in made]))))
+    risen = np.mean([one.loss - one.initial_loss for one in made[-OVER:]])
+    return bool(risen > max(AT_LEAST, EXPLODED * float(np.mean([one.initial_loss for one in made]))))

@@ -42,7 +42,7 @@ from holdfast.models.compute.prefix import train_mode
 from holdfast.models.layers import put_head_back
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.plan import Phase, steps_for
-from holdfast.training.restore import Additions, Adjustments, plan_of, set_random_state
+from holdfast.training.restore import Additions, Adjustments, adjusted_plan, set_random_state
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 # What changes a setting of the run: ``adjusted`` says how.
-SETTINGS = (
+SETTING_ACTIONS = (
     ScaleLearningRate,
     SetWeightDecay,
     SetDropout,
@@ -69,31 +69,31 @@ def appliers(run: Run) -> Mapping[type[Any], Callable[[Any], None]]:
     """Each class of action that changes a run of the loop, to what applies one to ``run``."""
 
     def change(action: Action) -> None:
-        apply_adjustments(run, adjusted(run, action))
+        apply_adjustments(run, adjustments_after(run, action))
 
     return {
-        **dict.fromkeys(SETTINGS, change),
+        **dict.fromkeys(SETTING_ACTIONS, change),
         ResetHead: partial(_reset_head, run),
         HalveBatch: partial(_halve, run),
     }
 
 
-def adjusted(run: Run, action: Action) -> Adjustments:
+def adjustments_after(run: Run, action: Action) -> Adjustments:
     """The run's adjustments with what an action changes.
 
     Raises ``RunError`` for one that cannot be applied to this run now.
     """
-    made = run.adjustments
+    adjustments = run.adjustments
     match action:
         case ScaleLearningRate():
-            return replace(made, rate=made.rate * action.factor)
+            return replace(adjustments, rate=adjustments.rate * action.factor)
         case SetWeightDecay():
-            return replace(made, weight_decay=action.weight_decay)
+            return replace(adjustments, weight_decay=action.weight_decay)
         case SetDropout():
             if not run.dropouts:
                 rule = "none of the network's dropouts is on"
                 raise _cannot_apply("SetDropout", rule, None, "Set model.dropout first.")
-            return replace(made, dropout=action.dropout)
+            return replace(adjustments, dropout=action.dropout)
         case Freeze():
             return _freeze(run, action)
         case Unfreeze():
@@ -101,23 +101,23 @@ def adjusted(run: Run, action: Action) -> Adjustments:
         case Extend():
             rows, per_step = len(run.job.train), run.plan.phases[-1].rows_per_step
             steps = action.steps or steps_for(float(action.epochs or 0), rows, per_step)
-            return replace(made, more_steps=made.more_steps + steps)
+            return replace(adjustments, more_steps=adjustments.more_steps + steps)
         case Shorten():
             return _shorten(run, action)
         case SwitchOn():
             additions = _additions(run, "SwitchOn", action.method)
-            settings = additions.settled(action.method, action.settings, made.methods)
-            return replace(made, methods={**made.methods, action.method: settings})
+            settings = additions.complete_settings(action.method, action.settings, adjustments.methods)
+            return replace(adjustments, methods={**adjustments.methods, action.method: settings})
         case StrengthenAugmentation():
             additions = _additions(run, "StrengthenAugmentation", action.notches)
-            wanted, most = made.augmentation + action.notches, additions.notches
-            if wanted > most:
+            notches, most = adjustments.augmentation + action.notches, additions.notches
+            if notches > most:
                 rule = f"these rows can be enriched by {most} notches more than the recipe says"
                 remedy = "Leave them as they are."
-                raise _cannot_apply("StrengthenAugmentation", f"{rule}, no further", wanted, remedy)
-            return replace(made, augmentation=wanted)
+                raise _cannot_apply("StrengthenAugmentation", f"{rule}, no further", notches, remedy)
+            return replace(adjustments, augmentation=notches)
         case _:
-            return replace(made, shuffles=made.shuffles + 1)
+            return replace(adjustments, shuffles=adjustments.shuffles + 1)
 
 
 def _freeze(run: Run, action: Freeze) -> Adjustments:
@@ -169,7 +169,7 @@ def _remaining_phases(run: Run) -> tuple[Phase, ...]:
 def _additions(run: Run, action: str, value: object) -> Additions:
     """What can join a phase that is still to come."""
     additions = run.job.additions
-    if additions is None or not any(map(additions.takes, _remaining_phases(run))):
+    if additions is None or not any(map(additions.accepts, _remaining_phases(run))):
         rule = "no phase that is still to come takes it"
         raise _cannot_apply(action, rule, value, "It is for the fine-tuning.")
     return additions
@@ -183,10 +183,10 @@ def _reset_head(run: Run, action: ResetHead) -> None:
 
 
 def _halve(run: Run, action: HalveBatch) -> None:
-    if not can_halve(run) or action.accumulate != 2 * pieces(run):
+    if not can_halve(run) or action.accumulate != 2 * micro_batch_count(run):
         raise _cannot_apply(
             "HalveBatch",
-            f"an update of {run.phase.rows_per_step} rows in {pieces(run)} pieces cannot be cut so",
+            f"an update of {run.phase.rows_per_step} rows in {micro_batch_count(run)} pieces cannot be cut so",
             action.accumulate,
             "Name twice as many pieces; rows that are compared stay together.",
         )
@@ -226,7 +226,7 @@ def apply_adjustments(run: Run, adjustments: Adjustments) -> None:
 
     Raises ``RunError`` where what they add cannot join it; nothing is changed then.
     """
-    plan, before = plan_of(run.job.plan, adjustments, run.job.additions), run.adjustments
+    plan, before = adjusted_plan(run.job.plan, adjustments, run.job.additions), run.adjustments
     _switch_listeners(run, adjustments)
     run.adjustments, run.plan = adjustments, plan
     if (adjustments.methods, adjustments.shuffles) != (before.methods, before.shuffles):
@@ -350,7 +350,7 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def pieces(run: Run) -> int:
+def micro_batch_count(run: Run) -> int:
     """Into how many pieces the rows of an update are cut."""
     return run.phase.accumulate << run.halvings
 
@@ -360,7 +360,7 @@ def can_halve(run: Run) -> bool:
     if is_sharded(run.network):
         return False
     rows = math.ceil(run.phase.rows_per_step / run.job.accelerator.num_processes)
-    return not run.phase.compares_rows and pieces(run) < rows
+    return not run.phase.compares_rows and micro_batch_count(run) < rows
 
 
 def free_memory(run: Run) -> None:
@@ -373,7 +373,7 @@ def free_memory(run: Run) -> None:
 
 
 def _halve_action(run: Run) -> HalveBatch:
-    count = 2 * pieces(run)
+    count = 2 * micro_batch_count(run)
     size = math.ceil(run.phase.rows_per_step / count)
     because = (
         f"memory ran out in step {run.step + 1}: its {run.phase.rows_per_step} rows are computed "

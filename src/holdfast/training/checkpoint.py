@@ -31,7 +31,7 @@ from holdfast.core.records import Decision
 
 LEAST_SECONDS = 5.0
 COST_SHARE = 0.02
-KEPT = 2
+KEPT_CHECKPOINTS = 2
 NAMES, PARTS = "step-*.pt", "part-*of*.pt"
 # To be raised when the fields of a state change: a state of another format is never loaded.
 FORMAT = b"holdfast checkpoint 3"
@@ -47,8 +47,8 @@ class CheckpointStore:
 
     ``folder`` may be ``None``: nothing is kept. ``every_s`` is the least time between two; 0 writes
     one after every step. ``load`` notifies when a checkpoint cannot be read and an older one is
-    used, which ``said`` then holds too. ``mark`` says which run this is: what was written
-    under another is not read. ``beside`` is kept in each state as ``beside``: what the run began
+    used, which ``decisions`` then holds too. ``mark`` says which run this is: what was written
+    under another is not read. ``read_run_info`` is kept in each state as ``read_run_info``: what the run began
     with. ``part`` says which part of a spread network this process holds, of how many.
     """
 
@@ -67,7 +67,7 @@ class CheckpointStore:
         self._run_info = dict(run_info)
         self._part = part
         self._unusable: list[Path] = []
-        self.said: tuple[Decision, ...] = ()
+        self.decisions: tuple[Decision, ...] = ()
         self._last = time.perf_counter()
         self._cost = 0.0
 
@@ -77,7 +77,7 @@ class CheckpointStore:
         return self._folder is not None
 
     @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether enough time has passed for the next one to cost at most a fiftieth of it."""
         waited = time.perf_counter() - self._last
         return self._folder is not None and waited >= max(self._every_s, self._cost / self._share)
@@ -92,7 +92,7 @@ class CheckpointStore:
         write_atomically(self._path(step), lambda path: write_sealed(path, full_state, self._mark))
         unusable, self._unusable = self._unusable, []
         # One that was passed over may be of this step, and is by now the one just written.
-        for old in {*self._paths()[:-KEPT], *unusable} - {self._path(step)}:
+        for old in {*self._paths()[:-KEPT_CHECKPOINTS], *unusable} - {self._path(step)}:
             # A folder of such a name was not made here.
             with contextlib.suppress(IsADirectoryError):
                 old.unlink(missing_ok=True)
@@ -125,8 +125,8 @@ class CheckpointStore:
                     because = (
                         f"{'; '.join(problems)}: the one before is used, and the next replaces it"
                     )
-                    self.said = (Decision("checkpoint", path.name, because, prominent=True),)
-                    notify(self.said[0])
+                    self.decisions = (Decision("checkpoint", path.name, because, prominent=True),)
+                    notify(self.decisions[0])
                 return state
             problems += step_problems
         if problems:
@@ -158,14 +158,14 @@ class CheckpointStore:
                 f"Continue it with {process_count}, or start a new run.",
             )
 
-    def beside(self) -> dict[str, Any] | None:
-        """What the newest checkpoint that can be used keeps as ``beside``; ``None`` without one."""
+    def read_run_info(self) -> dict[str, Any] | None:
+        """What the newest checkpoint that can be used keeps as ``read_run_info``; ``None`` without one."""
         for path in reversed(self._paths()):
             try:
-                found = self._read(path)["beside"]
+                run_info = self._read(path)["beside"]
             except UnusableCheckpoint:
                 continue
-            return dict(found)
+            return dict(run_info)
         return None
 
     def _read(self, path: Path) -> dict[str, Any]:

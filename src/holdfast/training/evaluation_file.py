@@ -43,12 +43,12 @@ from holdfast.core.shapes import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-LOOKS = "looks.npz"
+EVALUATIONS_FILE = "looks.npz"
 FORMAT = 1
 WITHOUT = "Remove it: the verdict is then the one that the run wrote down."
 # Logits of very many rows and classes would outgrow the model; the run's verdict is kept anyway.
 MOST_BYTES = 64_000_000
-KINDS = ("float64", "float32", "int64", "int32", "bool")
+DTYPES = ("float64", "float32", "int64", "int32", "bool")
 NUMBERS = table(number)
 # ``json`` writes NaN as it is, and a loss or a rate may be one.
 EVALUATION_SHAPES: dict[str, Shape] = {
@@ -130,8 +130,8 @@ class StoredEvaluations:
 
     history: tuple[Snapshot, ...]
     run_facts: RunFacts
-    kept: int
-    holdfast: str
+    best_step: int
+    version: str
 
 
 def write_evaluations(
@@ -170,8 +170,8 @@ def write_evaluations(
     )
     stored_arrays = {name: _as_float32(array) for name, array in arrays.items()}
 
-    def write(beside: Path) -> None:
-        with beside.open("wb") as file:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
             np.savez_compressed(file, told=np.array(header), **stored_arrays)
 
     write_atomically(path, write)
@@ -214,7 +214,7 @@ def read_evaluations(path: Path) -> StoredEvaluations:
 def _array(array: npt.NDArray[np.generic], dtype: str) -> Any:
     """Numbers or truth values of one of the types that are written; nothing that Python would
     have to build from bytes."""
-    if dtype not in KINDS or array.dtype.kind not in "fiub":
+    if dtype not in DTYPES or array.dtype.kind not in "fiub":
         raise ValueError(f"an array of {array.dtype} is none of a run's looks")
     return array.astype(dtype)
 

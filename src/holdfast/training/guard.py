@@ -12,10 +12,10 @@ from holdfast.core.records import Snapshot
 from holdfast.models.fresh import same_memory
 from holdfast.training.act import apply_adjustments, all_trainable, appliers, start_phase
 from holdfast.training.engine import Appliers, GuardEngine, Rules
-from holdfast.training.journal import restore
-from holdfast.training.machine.sharding import is_sharded, local, parts_of, spread_state
+from holdfast.training.journal import restore_journal
+from holdfast.training.machine.sharding import is_sharded, local_part, local_state, spread_state
 from holdfast.training.restore import (
-    NONE,
+    NO_ADJUSTMENTS,
     RestorePoint,
     SavedWeights,
     random_state,
@@ -88,7 +88,7 @@ class GuardedRun:
 
 def checkpoint_state(run: Run) -> dict[str, Any]:
     """Everything a resume needs, in types that the weights-only loader reads."""
-    weights = SavedWeights(run.step, {n: local(t.detach()) for n, t in run.changing_tensors().items()})
+    weights = SavedWeights(run.step, {n: local_part(t.detach()) for n, t in run.changing_tensors().items()})
     return {
         "step": run.step,
         **{name: getattr(run, name) for name in PERMANENT_FIELDS},
@@ -120,8 +120,8 @@ def resume_from(run: Run, state: Mapping[str, Any]) -> None:
     if run.job.advisor is not None and point.advisor is not None:
         run.job.advisor.load_state_dict(point.advisor)
     run.guard.update_verdict()
-    decisions = run.job.store.said
-    restore(run.journal, state["guard"]["journal"], run.step, decisions)
+    decisions = run.job.store.decisions
+    restore_journal(run.journal, state["guard"]["journal"], run.step, decisions)
 
 
 def make_restore_point(run: Run, weights: SavedWeights) -> RestorePoint:
@@ -145,7 +145,7 @@ def make_restore_point(run: Run, weights: SavedWeights) -> RestorePoint:
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     state = optimizer.state_dict()
     first = next(iter(optimizer.param_groups[0]["params"]), None)
-    return parts_of(state) if hasattr(first, "to_local") else state
+    return local_state(state) if hasattr(first, "to_local") else state
 
 
 def restore_run(run: Run, point: RestorePoint) -> None:
@@ -177,11 +177,11 @@ def end_run(run: Run) -> None:
     run.load_tensors(run.best.tensors)
     run.guard.restore_points = {}
     run.release_memory()
-    if run.adjustments != NONE:
+    if run.adjustments != NO_ADJUSTMENTS:
         # The plan stays: that the run took more or fewer steps is what happened. So do the layers
         # that learned in it.
         adjustments = run.adjustments
-        apply_adjustments(run, replace(NONE, more_steps=adjustments.more_steps, thawed=adjustments.thawed))
+        apply_adjustments(run, replace(NO_ADJUSTMENTS, more_steps=adjustments.more_steps, thawed=adjustments.thawed))
 
 
 def _frozen_checksum(run: Run) -> float:

@@ -108,14 +108,14 @@ class Journal:
         return [line for text in (stored or b"").split(b"\n") if (line := _parse_object(text))]
 
 
-def restore(journal: Journal, text: str, step: int, said: Sequence[Decision]) -> None:
+def restore_journal(journal: Journal, text: str, step: int, checkpoint_decisions: Sequence[Decision]) -> None:
     """The journal as it was at the checkpoint of ``step``; what had to be done for it is told, and
-    noted with what was ``said`` of the checkpoint."""
-    wrong = journal.restore(text)
-    decisions = list(said)
-    if wrong is not None:
+    noted with what was ``checkpoint_decisions`` of the checkpoint."""
+    problem = journal.restore(text)
+    decisions = list(checkpoint_decisions)
+    if problem is not None:
         because = (
-            f"{NAME} {wrong}; what stood there up to step {step} comes from the checkpoint, "
+            f"{NAME} {problem}; what stood there up to step {step} comes from the checkpoint, "
             "and what a killed run noted after it is lost"
         )
         decisions.append(Decision("journal", "written again", because))

@@ -97,7 +97,7 @@ def fit(job: Job, resume: bool = False) -> TrainingResult:
             run.load_tensors(run.best.tensors)
             _save_checkpoint(run)
             # For a request that came while the last checkpoint was being written.
-            if _any_process(run, signals.asked):
+            if _any_process(run, signals.stop_requested):
                 raise _interrupted(run)
         end_run(run)
     run.emit("run_end")
@@ -172,12 +172,12 @@ def _evaluate(run: Run) -> None:
 
 
 def _checkpoint_if_due(run: Run, signals: StopSignals) -> None:
-    if _any_process(run, signals.asked):
+    if _any_process(run, signals.stop_requested):
         _save_checkpoint(run)
         raise _interrupted(run)
     alone = run.job.accelerator.num_processes == 1
     # Clocks differ between processes, and all must save at the same step.
-    if run.job.store.due if alone else run.step in run.plan.evaluate_at:
+    if run.job.store.is_due if alone else run.step in run.plan.evaluate_at:
         _save_checkpoint(run)
 
 

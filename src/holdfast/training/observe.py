@@ -66,13 +66,13 @@ class Observer:
         device_type = accelerator.device.type
         self._tokens = tokens or EVALUATION_TOKENS.get(device_type, EVALUATION_TOKENS["cpu"])
 
-    def remember(self, examples: Examples, features: Floats) -> None:
-        """Until ``forget``, ``measure`` reads what it is asked of ``examples`` off these
+    def remember_features(self, examples: Examples, features: Floats) -> None:
+        """Until ``forget_features``, ``measure`` reads what it is asked of ``examples`` off these
         ``features`` [all of them, width] and the network's last layer as it then is: a probe has
         just passed the rows through the rest."""
         self._features.append((examples, features))
 
-    def forget(self) -> None:
+    def forget_features(self) -> None:
         """The network is about to change."""
         self._features = []
 
@@ -162,7 +162,7 @@ class FoldEvaluation:
     """The rows [n] as the folds' networks answered them.
 
     ``steps`` are those of the looks of the run that is judged, rising from 0; ``losses`` (one [n] a
-    look, in nats) and ``kept`` (one [n, …] a look) are what ``Observer.measure`` gives. ``probe``
+    look, in nats) and ``outputs`` (one [n, …] a look) are what ``Observer.measure`` gives. ``probe``
     [n, classes] are the logits of the folds' linear probes; ``curve`` what they say of the rows
     beside that. ``notes`` are the journal's lines about the folds.
     """
@@ -170,19 +170,19 @@ class FoldEvaluation:
     folds: int
     steps: tuple[int, ...]
     losses: tuple[Floats, ...]
-    kept: tuple[Floats, ...]
+    outputs: tuple[Floats, ...]
     probe: Floats
     curve: Any = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
-    def measured(self, step: int, task: Task, examples: Examples) -> Measurements:
+    def measurements_at(self, step: int, task: Task, examples: Examples) -> Measurements:
         """All rows as the folds answered them at the last look that is not after ``step``."""
-        return task.measure(*self.at(step), examples, np.arange(len(examples)))
+        return task.measure(*self.outputs_at(step), examples, np.arange(len(examples)))
 
-    def at(self, step: int) -> tuple[Floats, Floats]:
+    def outputs_at(self, step: int) -> tuple[Floats, Floats]:
         """Losses and kept outputs at the last look that is not after ``step``."""
         place = bisect_right(self.steps, step) - 1
-        return self.losses[place], self.kept[place]
+        return self.losses[place], self.outputs[place]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,20 +190,20 @@ class FoldMeasurements:
     """Looks of whole fits, each on a part of the rows, in the place of those of one fit on all of
     them: what each measured of the rows that it was judged by, joined.
 
-    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``looks`` one each. The
+    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``evaluations`` one each. The
     fit ends at ``ends_at``, ``because`` says why, and keeps its last state: what it learns from
     judges nothing.
     """
 
     folds: int
     steps: tuple[int, ...]
-    looks: tuple[Measurements, ...]
+    evaluations: tuple[Measurements, ...]
     ends_at: int
     because: str
     curve: Any = None
     probe: None = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
-    def measured(self, step: int, task: Task, examples: Examples) -> Measurements:
+    def measurements_at(self, step: int, task: Task, examples: Examples) -> Measurements:
         """The rows that judge, at the last look that is not after ``step``."""
-        return self.looks[bisect_right(self.steps, step) - 1]
+        return self.evaluations[bisect_right(self.steps, step) - 1]

@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
     from holdfast.core.records import Ints
 
-BATCH, LENGTH, LOOKS, WARMUP, CLIP = 16, 128, 5, 0.06, 1.0
-MASKED, HELD, LEAST_HELD_OUT, MOST_HELD_OUT = 0.15, 0.05, 8, 200
+BATCH, LENGTH, EVALUATIONS, WARMUP, CLIP = 16, 128, 5, 0.06, 1.0
+MASKED, HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT = 0.15, 0.05, 8, 200
 LEAST_TEXTS = 40
 # What Transformers' losses pass over.
 IGNORED = -100
 # What is new learns from nothing, the rest from what it knows.
-RATE, NEW_WEIGHTS_LEARNING_RATE = 5e-5, 1e-3
+LEARNING_RATE, NEW_WEIGHTS_LEARNING_RATE = 5e-5, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainingResult:
-    """``steps`` updates were taken, and the state after ``kept`` of them is kept: ``before`` and
-    ``after`` are the mean losses of a token of ``held`` texts, in nats; ``blocks`` were learned
+    """``steps`` updates were taken, and the state after ``best_step`` of them is kept: ``loss_before`` and
+    ``loss_after`` are the mean losses of a token of ``held_out`` texts, in nats; ``blocks`` were learned
     from."""
 
     steps: int
-    kept: int
-    before: float
-    after: float
+    best_step: int
+    loss_before: float
+    loss_after: float
     blocks: int
-    held: int
+    held_out: int
 
 
 def pretrain(
@@ -75,11 +75,11 @@ def pretrain(
             "Give more texts, or leave them out.",
         )
     order = generator(seed, "texts held out").permutation(len(blocks))
-    held_out_count = min(max(round(HELD * len(blocks)), LEAST_HELD_OUT), MOST_HELD_OUT)
+    held_out_count = min(max(round(HELD_OUT_SHARE * len(blocks)), LEAST_HELD_OUT), MOST_HELD_OUT)
     held_out, train_blocks = order[:held_out_count], order[held_out_count:]
     source = _Batches(model, tokenizer, blocks, masked, seed)
     optimizer, schedule = _optimizer(model, is_new, steps)
-    evaluation_steps = {math.ceil(steps * (number + 1) / LOOKS) for number in range(LOOKS)}
+    evaluation_steps = {math.ceil(steps * (number + 1) / EVALUATIONS) for number in range(EVALUATIONS)}
     first_loss = best_loss = _evaluate(source, held_out, 0)
     best_step, best_weights = 0, _weights(model)
     with torch.random.fork_rng(devices=[]):
@@ -140,9 +140,9 @@ def _evaluate(source: _Batches, held_out: Ints, step: int) -> float:
 def _optimizer(
     model: torch.nn.Module, is_new: Callable[[str], bool], steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    groups: dict[float, list[torch.nn.Parameter]] = {RATE: [], NEW_WEIGHTS_LEARNING_RATE: []}
+    groups: dict[float, list[torch.nn.Parameter]] = {LEARNING_RATE: [], NEW_WEIGHTS_LEARNING_RATE: []}
     for name, parameter in model.named_parameters():
-        groups[NEW_WEIGHTS_LEARNING_RATE if is_new(name) else RATE].append(parameter)
+        groups[NEW_WEIGHTS_LEARNING_RATE if is_new(name) else LEARNING_RATE].append(parameter)
     optimizer = torch.optim.AdamW(
         [{"params": some, "lr": rate} for rate, some in groups.items() if some], weight_decay=0.01
     )

@@ -23,11 +23,11 @@ from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine
 from holdfast.training.journal import Journal
 from holdfast.training.machine.machine import LossScale
-from holdfast.training.machine.sharding import is_sharded, local, sum_over_processes
+from holdfast.training.machine.sharding import is_sharded, local_part, sum_over_processes
 from holdfast.training.observe import EVALUATION_TOKENS, FoldEvaluation, FoldMeasurements, Observer
 from holdfast.training.plan import Phase, Plan, probe_positions
 from holdfast.training.prefix_cache import PrefixCache, RowPasses
-from holdfast.training.restore import NONE, Additions, SavedWeights
+from holdfast.training.restore import NO_ADJUSTMENTS, Additions, SavedWeights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -131,7 +131,7 @@ class Run:
         self._changing_tensors = {**self._trainable, **running_statistics(job.network)}
         self._thawed_originals: dict[str, torch.Tensor] = {}
         self.dropouts = dropouts_of(job.network)
-        self.adjustments = NONE
+        self.adjustments = NO_ADJUSTMENTS
         # Averages of weights that were tried after the last step (training/snapshot.py).
         self.offers: list[Any] = []
         self.guard: GuardEngine
@@ -256,13 +256,13 @@ class Run:
 
     def copy_tensors(self) -> dict[str, torch.Tensor]:
         """A copy of them in the processor's memory; of spread ones, of this process's parts."""
-        return {n: local(t.detach()).cpu().clone() for n, t in self._changing_tensors.items()}
+        return {n: local_part(t.detach()).cpu().clone() for n, t in self._changing_tensors.items()}
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put such a copy back; what it does not know was as it was loaded."""
         with torch.no_grad():
             for name, tensor in ({**self._thawed_originals, **tensors} if self._thawed_originals else tensors).items():
-                local(self._changing_tensors[name]).copy_(tensor)
+                local_part(self._changing_tensors[name]).copy_(tensor)
 
     @contextlib.contextmanager
     def initial_weights(self) -> Iterator[None]:
@@ -312,7 +312,7 @@ class Run:
         sharded = is_sharded(self.network)
         fixed_parameters = (p for p in self.network.parameters() if not p.requires_grad)
         # Of a spread network this process's parts.
-        frozen = map(local, fixed_parameters) if sharded else frozen_tensors(self.network)
+        frozen = map(local_part, fixed_parameters) if sharded else frozen_tensors(self.network)
         rows = (row for t in frozen for row in torch.split(t.detach().reshape(-1), MARK_CHUNK))
         total = float(sum(_float64_sum(row.abs()) for row in rows))
         return sum_over_processes(self.job.accelerator, [total])[0] if sharded else total

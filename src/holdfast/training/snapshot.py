@@ -61,7 +61,7 @@ def measure_snapshot(run: Run, tensors: Mapping[str, torch.Tensor], with_probe: 
     validation rows alone. Nothing of the run is changed."""
     probe = measure(run, run.job.train, run.probe) if with_probe else NOT_MEASURED
     valid = measure_validation(run)
-    run.observer.forget()
+    run.observer.forget_features()
     general = _measure_general(run)
     written = run.job.write_texts(run.network) if run.job.write_texts else NO_GENERATION
     probe = replace(probe, metrics={**probe.metrics, **written.metrics["train"]})
@@ -102,7 +102,7 @@ def measure_validation(run: Run) -> Measurements:
     valid, folds = run.job.valid, run.job.out_of_fold
     if folds is None:
         return measure(run, valid, np.arange(len(valid)))
-    return folds.measured(run.step, run.job.task, valid)
+    return folds.measurements_at(run.step, run.job.task, valid)
 
 
 def _measure_general(run: Run) -> Measurements | None:

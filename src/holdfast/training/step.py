@@ -15,8 +15,8 @@ from holdfast.core.errors import TrainingError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.updates import Draw, ForwardPass, OfTwoPasses, RowPool
 from holdfast.models.compute.prefix import train_mode
-from holdfast.training.act import retry_in_less_memory, pieces
-from holdfast.training.machine.sharding import gathered, is_sharded, sum_over_processes
+from holdfast.training.act import retry_in_less_memory, micro_batch_count
+from holdfast.training.machine.sharding import gather_tensor, is_sharded, sum_over_processes
 from holdfast.training.plan import parts_by_length
 from holdfast.training.prefix_cache import cached_prefix
 from holdfast.training.restore import RandomState, random_state, set_random_state
@@ -26,9 +26,9 @@ from holdfast.training.task import device_batch
 PART_ROWS = 8
 # What an update costs, in forward passes of its rows: 2.6 to 3.3 were measured of the default plans
 # on a processor (CR, TREC and BANKING77, 120 to 2,000 rows), the optimizer's share among it.
-UPDATE = 2.8
+UPDATE_COST = 2.8
 # Of so many updates the tokens are counted; of four, or a tenth of the run's, the rows pass.
-COUNTED, MOST_TIMED_UPDATES, UPDATES_PER_TIMED = 32, 4, 10
+COUNTED_UPDATES, MOST_TIMED_UPDATES, UPDATES_PER_TIMED = 32, 4, 10
 
 
 def steps_per_epoch(run: Run) -> int:
@@ -165,7 +165,7 @@ def seconds_of_updates(run: Run) -> float:
             for number, phase in enumerate(run.plan.phases):
                 run.phase_index = number
                 forward = _seconds_of_a_pass(run, phase.steps)
-                total += UPDATE * forward * phase.passes * phase.steps
+                total += UPDATE_COST * forward * phase.passes * phase.steps
     finally:
         run.phase_index, run.step_in_phase = place
         if not was_training:
@@ -179,7 +179,7 @@ def _seconds_of_a_pass(run: Run, steps: int) -> float:
     phase: the median of those among ``COUNTED`` whose tokens are nearest to their mean. The
     first of them also lays out memory and chooses kernels."""
     draws = []
-    for place in range(0, steps, math.ceil(steps / COUNTED)):
+    for place in range(0, steps, math.ceil(steps / COUNTED_UPDATES)):
         run.step_in_phase = place
         pieces = [one for part in draw_of_step(run).parts for one in _micro_batches(run, part)]
         draws.append((sum(_tokens(run, piece) for piece in pieces), pieces))
@@ -221,7 +221,7 @@ def _weighted_losses(run: Run, draw: Draw, weight: float, silent: bool) -> Itera
 def _micro_batches(run: Run, draw: Draw) -> list[Draw]:
     """The pieces that a step's rows are computed in. A processor takes hardly longer for many small
     batches than for a large one, so there padding is what costs; a GPU is the other way round."""
-    count, most = pieces(run), run.phase.part_rows
+    count, most = micro_batch_count(run), run.phase.part_rows
     if run.phase.compares_rows:
         count, most = 1, None
     if most is not None and run.job.accelerator.device.type == "cpu":
@@ -304,7 +304,7 @@ def _update(run: Run) -> None:
     run.emit("backward_done")
     trainable = [p for p in phase_parameters(run) if p.grad is not None]
     local_norm = torch.nn.utils.get_total_norm([p.grad for p in trainable if p.grad is not None])
-    norm_tensor, limit = gathered(local_norm), run.phase.clip
+    norm_tensor, limit = gather_tensor(local_norm), run.phase.clip
     # Gradients below the limit are not touched, which on a processor would take as long again.
     if limit is not None and not norm_tensor <= limit:
         torch.nn.utils.clip_grads_with_norm_(trainable, limit, local_norm)

@@ -24,12 +24,12 @@ from holdfast.training.step import draw_of_step, loss_of, train_step
 
 @dataclass(frozen=True, slots=True)
 class SweepStep:
-    """One update of a sweep: its ``rate``, the mean ``loss`` of the rows that came next, in nats,
-    and what the same rows lost at the ``start``."""
+    """One update of a sweep: its ``learning_rate``, the mean ``loss`` of the rows that came next, in nats,
+    and what the same rows lost at the ``initial_loss``."""
 
-    rate: float
+    learning_rate: float
     loss: float
-    start: float
+    initial_loss: float
 
 
 class SweepSchedule:

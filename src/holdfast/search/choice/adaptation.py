@@ -101,11 +101,11 @@ class AdaptedModel:
             "pretrain": made
             and {
                 "steps": made.steps,
-                "kept": made.kept,
+                "kept": made.best_step,
                 "texts": made.blocks,
-                "held_out": made.held,
-                "loss_before": made.before,
-                "loss_after": made.after,
+                "held_out": made.held_out,
+                "loss_before": made.loss_before,
+                "loss_after": made.loss_after,
             },
         }
 

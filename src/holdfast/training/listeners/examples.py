@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from holdfast.training.run import Run
 
-LEARNT = 0.5
+LEARNED_PROBABILITY = 0.5
 # Below this mean probability of its label a row was hard all along.
 HARD_PROBABILITY = 0.5
 LEAST_PASSES = 3
@@ -88,17 +88,17 @@ class _Traces:
         self.losses = np.full((fit if fit >= LEAST_KEPT else 0, count), np.nan, dtype=np.float32)
         self.stride = 1
 
-    def add(self, at: int, rows: Ints, confidence: Floats) -> None:
-        """The probabilities of the labels of some rows in the pass ``at``."""
+    def add(self, pass_number: int, rows: Ints, confidence: Floats) -> None:
+        """The probabilities of the labels of some rows in the pass ``pass_number``."""
         capacity = len(self.losses)
         if not capacity:
             return
-        while at // self.stride >= capacity:
+        while pass_number // self.stride >= capacity:
             half = self.losses[::2].copy()
             self.losses[: len(half)], self.losses[len(half) :] = half, np.nan
             self.stride *= 2
-        if at % self.stride == 0:
-            self.losses[at // self.stride, rows] = -np.log(np.maximum(confidence, 1e-38))
+        if pass_number % self.stride == 0:
+            self.losses[pass_number // self.stride, rows] = -np.log(np.maximum(confidence, 1e-38))
 
     def range(self) -> Floats:
         """The inter-quartile range of each row [n]; NaN below four losses."""
@@ -255,7 +255,7 @@ def _row_values(batch: BatchLosses) -> torch.Tensor:
     confidence = torch.exp(-batch.losses.detach().float())
     if batch.logits is None or batch.labels is None:
         margin = torch.full_like(confidence, float("nan"))
-        return torch.stack([confidence, margin, (confidence > LEARNT).float()], dim=1)
+        return torch.stack([confidence, margin, (confidence > LEARNED_PROBABILITY).float()], dim=1)
     logits, labels = batch.logits.detach().float(), batch.labels[:, None]
     label_logits = logits.gather(1, labels)[:, 0]
     other_logits = logits.scatter(1, labels, float("-inf")).amax(dim=1)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from holdfast.training.run import Run
 
-MARK = "tracked.json"
+MARK_FILE = "tracked.json"
 MARK_SHAPE = record({"id": text, "step": whole, "mlflow": text, "scored": flag}, ("id",))
 FOLDER = "tracking"
 NUMBERS_ONLY = ("mlflow",)
@@ -59,7 +59,7 @@ class TrackerListener:
         for tracker in trackers:
             tracker.start()
             if "step" not in self._state:
-                tracker.store_init_configuration(flat(settings))
+                tracker.store_init_configuration(flatten(settings))
             if tracker.name == "mlflow":
                 self._state["mlflow"] = tracker.tracker.info.run_id
         self._save_state(self._state.get("step", -1))
@@ -70,9 +70,9 @@ class TrackerListener:
         self._save_state(run.step)
         self._send({**numbers(run.history[-1]), **verdict_values(run.verdict)}, run.step)
 
-    def score(self, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    def log_test_metrics(self, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
         """The test rows' metrics, when they are known: once a run."""
-        values = {f"test/{name}": found["value"] for name, found in metrics.items()}
+        values = {f"test/{name}": metric["value"] for name, metric in metrics.items()}
         if not self._state.get("scored"):
             self._state["scored"] = True
             self._save_state(self._state["step"])
@@ -165,12 +165,12 @@ def verdict_values(verdict: Verdict) -> dict[str, float | str]:
     }
 
 
-def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Dotted keys to plain values; a path that exists is shortened to its last part."""
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            values |= flat(value, f"{prefix}{key}.")
+            values |= flatten(value, f"{prefix}{key}.")
         else:
             plain = isinstance(value, (bool, int, float))
             values[prefix + key] = value if plain else _shortened(str(value))

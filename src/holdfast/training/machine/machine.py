@@ -136,7 +136,7 @@ def autocast(device: str, precision: str) -> torch.autocast:
     return torch.autocast(device, half, enabled=precision != "float32")
 
 
-def device_kind() -> str:
+def device_type() -> str:
     """``cuda``, ``mps`` or ``cpu``: the best that PyTorch sees."""
     import torch
 
@@ -150,15 +150,15 @@ def runs_several_cpu_processes() -> bool:
 
     Accelerate must be told: under plain ``torchrun`` it would take each for a run of its own.
     """
-    return processes() > 1 and device_kind() == "cpu"
+    return processes() > 1 and device_type() == "cpu"
 
 
 def _device_decisions() -> tuple[Decision, ...]:
     """What is to be known of a processor, and of an Apple GPU."""
-    if device_kind() == "cpu" and _flushes():
+    if device_type() == "cpu" and _flushes():
         because = "a processor takes many times as long with them"
         return (Decision("numbers nearer to 0 than 1.2e-38", "0", because),)
-    if device_kind() != "mps":
+    if device_type() != "mps":
         return ()
     lacking = "4 and 8 bits, float16 with scaled losses and several processes are not there"
     if os.environ.get(APPLE_FALLBACK) == "1":
@@ -172,7 +172,7 @@ def _device_decisions() -> tuple[Decision, ...]:
 
 
 def _choose_precision(requested: str) -> tuple[str, str]:
-    device = device_kind()
+    device = device_type()
     if requested == "float16" and device != "cuda":
         raise MachineError(
             "train.precision",
@@ -196,7 +196,7 @@ def _choose_matmul(requested: str) -> tuple[str, str]:
 
     if requested != "auto":
         return requested, "set in the recipe"
-    if device_kind() != "cpu":
+    if device_type() != "cpu":
         return "default", "the products run on the accelerator"
     gain = measure_gain()
     if not gain:

@@ -26,13 +26,13 @@ SignalHandler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StopSignals:
-    """A context in which ``asked`` tells whether the user wants to stop.
+    """A context in which ``stop_requested`` tells whether the user wants to stop.
 
     Outside the main thread signals cannot be caught, and nothing is.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.stop_requested = False
         self._before: dict[int, SignalHandler] = {}
 
     def __enter__(self) -> StopSignals:
@@ -49,9 +49,9 @@ class StopSignals:
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         _leave_terminal(number)
-        if self.asked:
+        if self.stop_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.stop_requested = True
 
 
 @contextlib.contextmanager
