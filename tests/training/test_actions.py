@@ -418,14 +418,14 @@ class Pulling:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def takes(self, phase: Any) -> bool:
+    def accepts(self, phase: Any) -> bool:
         return phase.name == "finetune"
 
-    def settled(self, name: str, given: Any, on: Any) -> dict[str, Any]:
+    def complete_settings(self, name: str, given: Any, on: Any) -> dict[str, Any]:
         return {"factor": 3.0, **given}
 
-    def added(self, phase: Any, methods: Any, notches: int) -> Any:
-        if not self.takes(phase):
+    def add_to(self, phase: Any, methods: Any, notches: int) -> Any:
+        if not self.accepts(phase):
             return phase
         terms = tuple(Tilt(settings["factor"]) for settings in methods.values())
         return replace(phase, terms=(*phase.terms, *terms, *([Tilt(0.5)] * notches)))

@@ -80,8 +80,8 @@ class Ladder:
         if not sight.valid_rows or not sight.step:
             return None
         rungs = RUNGS if sight.trials_left > 0 else ()
-        found = filter(None, (rung(self, sight) for rung in rungs))
-        return next(found, None) or goes_on(self, sight)
+        remedies = filter(None, (rung(self, sight) for rung in rungs))
+        return next(remedies, None) or goes_on(self, sight)
 
 
 def goes_on(ladder: Ladder, sight: Sight) -> Continue | None:
@@ -102,10 +102,10 @@ def goes_on(ladder: Ladder, sight: Sight) -> Continue | None:
     else:
         # A verdict of a run that does not break, or want of further gain, would end it: not the
         # patience that was asked for, and not where nothing is left to learn.
-        told = over is not None and (
+        has_reason = over is not None and (
             over["settings"].get("chance") is not None or over["because"].startswith(sight.label)
         )
-        early = told and not sight.end and sight.label not in ("healthy", "diverging")
+        early = has_reason and not sight.end and sight.label not in ("healthy", "diverging")
     why = f"{at / plan:.0%} of the plan is too early to stop"
     return Continue(why) if early else None
 
@@ -129,7 +129,7 @@ def too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     why = (
         f"{sight.rate:.2g} is {sight.rate / usual:.3g} times the usual learning rate, and "
-        f"{_words(sight)}"
+        f"{_loss_words(sight)}"
     )
     # Where a run cannot go back it goes on from here.
     back = (RollBack(why, 0),) if 0 in sight.points else ()
@@ -143,13 +143,13 @@ def too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     if usual is None or sight.rate is None or sight.rate * ladder.far > usual or early:
         return None
     idle = sight.left is not None and sight.left >= ladder.idle and not sight.against_first.worse
-    slow = sight.cause == LOW or ((sight.label == "underfit" or idle) and not _lost(sight))
+    slow = sight.cause == LOW or ((sight.label == "underfit" or idle) and not _training_got_worse(sight))
     if not slow or sight.at_floor or sight.tries(name) or sight.trial:
         return None
     if not sight.can.does("ScaleLearningRate") or sight.room < sight.apart:
         return None
     why = f"{sight.rate:.2g} is {usual / sight.rate:.3g} times below the usual learning rate"
-    faster = ScaleLearningRate(f"{why}, and {_words(sight)}", usual / sight.rate)
+    faster = ScaleLearningRate(f"{why}, and {_loss_words(sight)}", usual / sight.rate)
     return Remedy(name, (faster, *_longer(sight, "for the updates that were lost")))
 
 
@@ -162,7 +162,7 @@ def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     if not 0.3 <= done < 1 or left < ladder.slow or sight.kept_step != sight.step:
         return None
-    if _lost(sight):
+    if _training_got_worse(sight):
         return None
     factor = min(ladder.most_faster, ladder.far * usual / sight.rate)
     if factor < 1.5 or not sight.can.does("ScaleLearningRate"):
@@ -174,7 +174,7 @@ def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
     return Remedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)), in_time=True)
 
 
-def _lost(sight: Sight) -> bool:
+def _training_got_worse(sight: Sight) -> bool:
     """Whether the training rows are worse off than at the start: then what is left of their loss
     does not say that little was learned."""
     first, now = sight.first_train, sight.train_loss
@@ -195,7 +195,7 @@ def breaks(ladder: Ladder, sight: Sight) -> Remedy | None:
     if not sight.can.does("RollBack", "ScaleLearningRate"):
         return None
     why = f"the run breaks: {sight.because}"
-    return _from_kept(sight, name, why, ScaleLearningRate(why, 1 / 3))
+    return _from_best_checkpoint(sight, name, why, ScaleLearningRate(why, 1 / 3))
 
 
 def underfit(ladder: Ladder, sight: Sight) -> Remedy | None:
@@ -249,7 +249,7 @@ def too_large(ladder: Ladder, sight: Sight) -> Remedy | None:
     if not large or not lower or sight.label not in OVERFIT or not sight.can.does("Freeze"):
         return None
     why = f"{sight.cause}: {sight.because}"
-    return _brought_down(ladder, sight, name, why, Freeze(why, lower))
+    return _with_falling_rate(ladder, sight, name, why, Freeze(why, lower))
 
 
 def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
@@ -260,20 +260,20 @@ def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
     why = f"{sight.label.replace('_', ' ')}: {sight.because}"
     if goes_on(ladder, sight) is not None:
         return None
-    first = _brought_down(ladder, sight, "the rate brought down from the best state", why)
+    first = _with_falling_rate(ladder, sight, "the rate brought down from the best state", why)
     if first is not None:
         return first
     # One notch: other forms of pictures, a penalty for texts; of texts no form is known to gain
     # (benchmarks/methods.md).
     can = sight.can
     if can.pictures and can.notches and can.does("StrengthenAugmentation"):
-        more = StrengthenAugmentation(why)
-        return _brought_down(ladder, sight, "rows in other forms", why, more)
+        stronger = StrengthenAugmentation(why)
+        return _with_falling_rate(ladder, sight, "rows in other forms", why, stronger)
     settings: Settings = {"label_smoothing": {"share": 0.1}}
-    found = _with_method(ladder, sight, "one notch of regularisation", why, settings)
-    if found is not None or not can.does("SetWeightDecay"):
-        return found
-    return _brought_down(ladder, sight, "more weight decay", why, SetWeightDecay(why, 0.1))
+    remedy = _with_method(ladder, sight, "one notch of regularisation", why, settings)
+    if remedy is not None or not can.does("SetWeightDecay"):
+        return remedy
+    return _with_falling_rate(ladder, sight, "more weight decay", why, SetWeightDecay(why, 0.1))
 
 
 def _with_method(
@@ -283,45 +283,45 @@ def _with_method(
     method = next((one for one in settings if one in sight.can.methods), None)
     if method is None or not sight.can.does("SwitchOn"):
         return None
-    return _brought_down(ladder, sight, name, why, SwitchOn(why, method, settings[method]))
+    return _with_falling_rate(ladder, sight, name, why, SwitchOn(why, method, settings[method]))
 
 
-def _brought_down(
+def _with_falling_rate(
     ladder: Ladder, sight: Sight, name: str, why: str, *changes: Action
 ) -> Remedy | None:
     """From the state that is kept, and its rate down to nothing within few looks."""
-    acts = sight.can.does("RollBack", "Shorten", "Extend")
-    start = _start(sight)
-    if not sight.finished or sight.tries(name) or not acts:
+    possible = sight.can.does("RollBack", "Shorten", "Extend")
+    start = _restart_step(sight)
+    if not sight.finished or sight.tries(name) or not possible:
         return None
     if start is None or start == sight.step:
         return None
     end = start + min(sight.room, ladder.few * sight.apart)
     # Under a schedule that does not fall, a shorter plan brings nothing down.
     if not sight.can.falls or end <= start + 1 or end >= sight.first_planned:
-        return _from_kept(sight, name, why, *changes) if changes else None
-    said = f"the rate is brought down to nothing within {end - start} updates"
+        return _from_best_checkpoint(sight, name, why, *changes) if changes else None
+    because = f"the rate is brought down to nothing within {end - start} updates"
     # A trial that was kept may have a plan of its own, which is shorter already.
     later = end - sight.planned_from(start)
-    down = (Extend(said, steps=later),) if later > 0 else (Shorten(said, end),) if later else ()
+    down = (Extend(because, steps=later),) if later > 0 else (Shorten(because, end),) if later else ()
     return Remedy(name, (RollBack(why, start), *changes, *down))
 
 
-def _from_kept(sight: Sight, name: str, why: str, *changes: Action) -> Remedy | None:
-    start = _start(sight)
+def _from_best_checkpoint(sight: Sight, name: str, why: str, *changes: Action) -> Remedy | None:
+    start = _restart_step(sight)
     if start is None or sight.room < sight.apart or start >= sight.first_planned:
         return None
     return Remedy(name, (RollBack(why, start), *changes))
 
 
-def _start(sight: Sight) -> int | None:
+def _restart_step(sight: Sight) -> int | None:
     """The state that was kept before the present trial, or is kept without one."""
     trial = sight.trial
     step = sight.kept_step if trial is None or trial.kept else sight.kept_before
     return step if step in sight.points else None
 
 
-def _words(sight: Sight) -> str:
+def _loss_words(sight: Sight) -> str:
     if sight.label == "diverging" or sight.cause in (HIGH, LOW):
         return sight.because
     if sight.against_first.value is None:

@@ -32,13 +32,13 @@ class ReplayedLook:
 
 def replay(events: Sequence[Mapping[str, Any]], policy: Policy) -> tuple[ReplayedLook, ...]:
     """Every look of these lines of an ``events.jsonl``, as ``policy`` sees it."""
-    found = []
+    replayed = []
     for line in events:
         if line.get("event") == "note" and line.get("what") == NOTE and "sight" in line:
             actions = advise(policy, Sight.from_record(line["sight"])).actions
             records = [to_record(action) for action in actions]
-            found.append(ReplayedLook(line["step"], actions, records == list(line["actions"])))
-    return tuple(found)
+            replayed.append(ReplayedLook(line["step"], actions, records == list(line["actions"])))
+    return tuple(replayed)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

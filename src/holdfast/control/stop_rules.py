@@ -108,8 +108,8 @@ def outlook(losses: Floats, learnt: Floats, end: float, worth: float) -> Outlook
     """
     from scipy.special import stdtr
 
-    n, looks = losses.shape
-    if looks < LEAST_LOOKS or n < 2 or not np.isfinite(losses).all():
+    n, evaluations = losses.shape
+    if evaluations < LEAST_LOOKS or n < 2 or not np.isfinite(losses).all():
         return UNKNOWN
     recent, x = losses[:, -LAST_LOOKS:], np.asarray(learnt[-LAST_LOOKS:], dtype=np.float64)
     spread = float(((x - x.mean()) ** 2).sum())
@@ -150,7 +150,7 @@ class Patience:
         self._patience = patience
         self._criterion = criterion
         self._start_step = start_step
-        self._best = float("inf")
+        self._lowest_place = float("inf")
         self._best_step = 0
         self._waited = 0
 
@@ -163,8 +163,8 @@ class Patience:
         """What the looks alone say, whatever the verdict."""
         snapshot = history[-1]
         value = self._criterion(snapshot)
-        if value < self._best:
-            self._best, self._best_step, self._waited = value, snapshot.step, 0
+        if value < self._lowest_place:
+            self._lowest_place, self._best_step, self._waited = value, snapshot.step, 0
         elif snapshot.step > self._start_step:
             self._waited += 1
         if self._patience is not None and self._waited >= self._patience:
@@ -177,10 +177,10 @@ class Patience:
         return ()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self._best, "best_step": self._best_step, "waited": self._waited}
+        return {"best": self._lowest_place, "best_step": self._best_step, "waited": self._waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._best, self._best_step = state["best"], state["best_step"]
+        self._lowest_place, self._best_step = state["best"], state["best_step"]
         self._waited = state["waited"]
 
 
@@ -205,7 +205,7 @@ class StoppingRule:
         start_step: int = 0,
     ) -> None:
         self._steps = sorted(learning)
-        self._learnt = [learning[step] for step in self._steps]
+        self._learning = [learning[step] for step in self._steps]
         self._costs = costs
         self._start = start_step
         self._patience = Patience(patience, criterion, start_step)
@@ -219,52 +219,52 @@ class StoppingRule:
 
     def _reason(self, verdict: Verdict, history: Sequence[Snapshot]) -> str | None:
         """Why the verdict ends the run here; ``None`` where it does not."""
-        settling = self._still_settling(history)
+        settling = self._is_settling(history)
         if verdict.label == "diverging":
-            magnified = settling and _is_finite(history[-1]) and any(map(_knows, history[-2:]))
+            magnified = settling and _has_finite_losses(history[-1]) and any(map(_is_better_than_chance, history[-2:]))
             return None if magnified else f"{verdict.label}: {verdict.because}"
         if history[-1].step <= self._start or settling:
             return None
         if verdict.harm in ("answers", "both"):
             return f"{verdict.label}: {verdict.because}"
-        looks = [s for s in history if s.step >= self._start]
-        if verdict.label not in SPENT or not looks[-1].valid_losses.size:
+        evaluations = [s for s in history if s.step >= self._start]
+        if verdict.label not in SPENT or not evaluations[-1].valid_losses.size:
             return None
-        losses = validation_losses(looks)
-        waited = len(looks) - 1 - last_gain(looks, losses)
+        losses = validation_losses(evaluations)
+        waited = len(evaluations) - 1 - last_gain(evaluations, losses)
         if waited < WAIT:
             return None
         idle = f"and the answers gained nothing at {waited} looks running"
         return f"{verdict.label}, {idle}: {verdict.because}"
 
-    def _still_settling(self, history: Sequence[Snapshot]) -> bool:
+    def _is_settling(self, history: Sequence[Snapshot]) -> bool:
         if not self._steps or history[-1].step >= SETTLED * self._steps[-1]:
             return False
         losses = validation_losses(history)
-        fitted = len(history) > 1 and all(at_floor(look) for look in history[-2:])
-        return bool(losses.size) and _best(losses) == 0 and not fitted
+        fitted = len(history) > 1 and all(at_floor(snapshot) for snapshot in history[-2:])
+        return bool(losses.size) and _lowest_place(losses) == 0 and not fitted
 
     def _nothing_to_gain(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
-        looks = [s for s in history if s.step >= self._start]
+        evaluations = [s for s in history if s.step >= self._start]
         costs = self._costs
-        if costs is None or len(looks) < 2 or not history[-1].valid_losses.size:
+        if costs is None or len(evaluations) < 2 or not history[-1].valid_losses.size:
             return ()
-        losses = validation_losses(looks)
-        learnt = np.interp([s.step for s in looks], self._steps, self._learnt)
-        learnt, whole = learnt - learnt[0], self._learnt[-1] - learnt[0]
+        losses = validation_losses(evaluations)
+        learnt = np.interp([s.step for s in evaluations], self._steps, self._learning)
+        learnt, planned_learning_left = learnt - learnt[0], self._learning[-1] - learnt[0]
         worth = costs.worth * float(losses.mean(axis=0).min())
-        since = int(_best(losses) == 0)
-        losses, learnt = losses[:, since:], learnt[since:]
-        seen = outlook(losses, learnt, min(whole, (1 + costs.ahead) * learnt[-1]), worth)
-        if whole <= learnt[-1] or not seen.chance < costs.chance or self._still_settling(history):
+        first = int(_lowest_place(losses) == 0)
+        losses, learnt = losses[:, first:], learnt[first:]
+        gain_outlook = outlook(losses, learnt, min(planned_learning_left, (1 + costs.ahead) * learnt[-1]), worth)
+        if planned_learning_left <= learnt[-1] or not gain_outlook.chance < costs.chance or self._is_settling(history):
             return ()
         return (
             Stop(
                 f"a further gain of {worth:.2g} in validation loss is unlikely: "
-                f"{seen.chance:.0%}, below {costs.chance:.0%}",
-                gain=seen.gain,
-                error=seen.error,
-                chance=seen.chance,
+                f"{gain_outlook.chance:.0%}, below {costs.chance:.0%}",
+                gain=gain_outlook.gain,
+                error=gain_outlook.error,
+                chance=gain_outlook.chance,
             ),
         )
 
@@ -292,20 +292,20 @@ class EndsAt:
         """Nothing was kept."""
 
 
-def _is_finite(look: Snapshot) -> bool:
-    return bool(np.isfinite(look.train_losses).all() and np.isfinite(look.valid_losses).all())
+def _has_finite_losses(snapshot: Snapshot) -> bool:
+    return bool(np.isfinite(snapshot.train_losses).all() and np.isfinite(snapshot.valid_losses).all())
 
 
-def _knows(look: Snapshot) -> bool:
+def _is_better_than_chance(snapshot: Snapshot) -> bool:
     """Whether the answers of a later look are better than chance; not where none has a class."""
-    labels = validation_labels(look) if look.step and _is_finite(look) else None
-    if labels is None or look.valid_correct is None or not len(labels):
+    labels = validation_labels(snapshot) if snapshot.step and _has_finite_losses(snapshot) else None
+    if labels is None or snapshot.valid_correct is None or not len(labels):
         return False
-    losses = validation_losses([look])
-    return beats_chance(np.asarray(look.valid_logits).argmax(axis=1), losses[:, 0], labels)
+    losses = validation_losses([snapshot])
+    return beats_chance(np.asarray(snapshot.valid_logits).argmax(axis=1), losses[:, 0], labels)
 
 
-def _best(losses: Floats) -> int:
+def _lowest_place(losses: Floats) -> int:
     return int(losses.mean(axis=0).argmin())
 
 

@@ -55,10 +55,10 @@ class FitAdditions:
         self._ready = ready
         self._enriched: dict[int, tuple[Phase, ...]] = {}
 
-    def takes(self, phase: Phase) -> bool:
+    def accepts(self, phase: Phase) -> bool:
         return phase.name == FINETUNE
 
-    def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
+    def complete_settings(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
         try:
             ready = self._ready
             known = Known(len(ready.train), ready.recipe.train.learning_rate, ready.classes)
@@ -75,14 +75,14 @@ class FitAdditions:
         found = {}
         for name in sorted(all_methods()):
             try:
-                found[name] = self.settled(name, {}, {})
+                found[name] = self.complete_settings(name, {}, {})
             except RunError:
                 continue
         return found
 
     @property
     def notches(self) -> int:
-        if not any(self.takes(phase) for phase in self._ready.plan.phases):
+        if not any(self.accepts(phase) for phase in self._ready.plan.phases):
             return 0
         if self._mine():
             return MOST_NOTCHES
@@ -92,8 +92,8 @@ class FitAdditions:
             return 0
         return len(NOTCHES[self._of()])
 
-    def added(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
-        if not self.takes(phase):
+    def add_to(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
+        if not self.accepts(phase):
             return phase
         mine = method_parts(self._ready.recipe)
         if notches:
@@ -158,7 +158,7 @@ class FitAdditions:
         ordinary = all(
             isinstance(_inner(phase.source), EveryRow) and isinstance(phase.stepper, OnePass)
             for phase in self._ready.plan.phases
-            if self.takes(phase)
+            if self.accepts(phase)
         )
         if (parts.source or parts.stepper) and not ordinary:
             raise RecipeError(where, "draws rows or makes gradients as another method does", None)

@@ -94,7 +94,7 @@ def course_of(ready: TrainingPlan, additions: FitAdditions) -> RunCourse:
 def what_it_can(ready: TrainingPlan, additions: FitAdditions) -> Can:
     """The actions that this fit can take; those of the fine-tuning only where it has one."""
     names = [name for name in ACTIONS if name not in NO_CHOICE]
-    tuned = any(additions.takes(phase) for phase in ready.plan.phases)
+    tuned = any(additions.accepts(phase) for phase in ready.plan.phases)
     methods, notches = (additions.possible, additions.notches) if tuned else ({}, 0)
     network = ready.loaded.network
     may = [p for p in network.parameters() if p.is_floating_point()]

@@ -71,7 +71,7 @@ def between(shares: Floats, strength: float) -> Floats:
     return np.asarray(powered / powered.sum())
 
 
-def moved(logits: Floats, learned: Floats, target: Floats) -> Floats:
+def moved(logits: Floats, learned_rates: Floats, target_rates: Floats) -> Floats:
     """From one population's class rates to another's: the same model, other frequencies of the
     classes.
 
@@ -85,10 +85,10 @@ def moved(logits: Floats, learned: Floats, target: Floats) -> Floats:
     4.1). Nothing is fitted, and among rows of one class nothing changes. What it assumes is that
     the classes look as they did and are only more or less frequent.
 
-    Logits [n, classes] of a model that learned at the rates ``learned``, in a population whose
-    rates are ``target``; both [classes], above 0, adding to 1.
+    Logits [n, classes] of a model that learned at the rates ``learned_rates``, in a population whose
+    rates are ``target_rates``; both [classes], above 0, adding to 1.
     """
-    return np.asarray(logits) + np.log(target) - np.log(learned)
+    return np.asarray(logits) + np.log(target_rates) - np.log(learned_rates)
 
 
 def stated(target: Mapping[str, float], classes: Sequence[str], key: str) -> Floats:
@@ -148,11 +148,11 @@ class Rates:
     def decision(self) -> Decision:
         if not self.moved:
             return Decision("class rates", "as in the training rows", self.because)
-        most = int(np.abs(self.shift).argmax())
-        chosen = (
-            f"{self.classes[most]!r} at {self.target[most]:.1%} in place of {self.rows[most]:.1%}"
+        most_moved = int(np.abs(self.shift).argmax())
+        shift_words = (
+            f"{self.classes[most_moved]!r} at {self.target[most_moved]:.1%} in place of {self.rows[most_moved]:.1%}"
         )
-        return Decision("class rates", chosen, self.because, prominent=True)
+        return Decision("class rates", shift_words, self.because, prominent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,37 +177,37 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     99.75 % interval of the gain in macro-F1 (1 % shared among the others) is then above 0. Rows are
     drawn within their class, so that no resample lacks one.
     """
-    guesses = np.stack([moved(logits, shares, between(shares, s)).argmax(1) for s in STRENGTHS])
-    whole = np.array([_f1(labels, guess, len(shares)) for guess in guesses])
-    usual, best = STRENGTHS.index(USUAL), int(whole.argmax())
+    predictions = np.stack([moved(logits, shares, between(shares, s)).argmax(1) for s in STRENGTHS])
+    f1_by_strength = np.array([_f1(labels, guess, len(shares)) for guess in predictions])
+    usual, best = STRENGTHS.index(USUAL), int(f1_by_strength.argmax())
     where = f"on {len(labels)} validation rows"
-    if whole[best] <= whole[usual]:
+    if f1_by_strength[best] <= f1_by_strength[usual]:
         because = f"half of the way to classes alike; {where} no other move has a better macro-F1"
         return TargetRates(between(shares, USUAL), USUAL, 0.0, 0.0, 0.0, because)
     rng, gains = generator(seed, "rates"), np.zeros(RESAMPLES)
     places = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     for index in range(RESAMPLES):
         rows = np.concatenate([rng.choice(place, len(place)) for place in places])
-        drawn = [_f1(labels[rows], guesses[k, rows], len(shares)) for k in (usual, best)]
+        drawn = [_f1(labels[rows], predictions[k, rows], len(shares)) for k in (usual, best)]
         gains[index] = drawn[1] - drawn[0]
     low, high = (float(one) for one in np.quantile(gains, [LEVEL, 1 - LEVEL]))
-    gain = float(whole[best] - whole[usual])
-    shown = f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points of macro-F1 {where}"
-    way = f"{STRENGTHS[best]:.0%} of the way to classes alike"
+    gain = float(f1_by_strength[best] - f1_by_strength[usual])
+    gain_words = f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points of macro-F1 {where}"
+    move_words = f"{STRENGTHS[best]:.0%} of the way to classes alike"
     if low <= 0:
-        because = f"half of the way to classes alike; {way} would bring {shown}: may be chance"
+        because = f"half of the way to classes alike; {move_words} would bring {gain_words}: may be chance"
         return TargetRates(between(shares, USUAL), USUAL, gain, low, high, because)
-    because = f"{way} in place of half of it: {shown}"
+    because = f"{move_words} in place of half of it: {gain_words}"
     return TargetRates(between(shares, STRENGTHS[best]), STRENGTHS[best], gain, low, high, because)
 
 
-def _f1(labels: Ints, guess: Ints, classes: int) -> float:
+def _f1(labels: Ints, predictions: Ints, classes: int) -> float:
     """Macro-F1 over the classes that have a row here."""
-    right = np.bincount(labels[guess == labels], minlength=classes)
-    true = np.bincount(labels, minlength=classes)
-    made = np.bincount(guess, minlength=classes)
-    there = true > 0
-    return float((2 * right[there] / (true + made)[there]).mean())
+    correct_counts = np.bincount(labels[predictions == labels], minlength=classes)
+    label_counts = np.bincount(labels, minlength=classes)
+    predicted_counts = np.bincount(predictions, minlength=classes)
+    present = label_counts > 0
+    return float((2 * correct_counts[present] / (label_counts + predicted_counts)[present]).mean())
 
 
 # The middle of the four that 1901.05555 tries.
@@ -231,14 +231,14 @@ def places_of(sizes: Ints, total: int, strength: float) -> Ints:
 def balanced(labels: Ints, strength: float, rng: np.random.Generator) -> Ints:
     """Positions [n] of an epoch over rows of these ``labels`` [n], in an order of chance."""
     present, sizes = np.unique(labels, return_counts=True)
-    chosen = []
+    positions = []
     for label, size, places in zip(
         present, sizes, places_of(sizes, len(labels), strength), strict=True
     ):
         rows = np.flatnonzero(labels == label)
-        every, more = divmod(int(places), int(size))
-        chosen += [np.tile(rows, every), rng.permutation(rows)[:more]]
-    return rng.permutation(np.concatenate(chosen))
+        full_repeats, extra_rows = divmod(int(places), int(size))
+        positions += [np.tile(rows, full_repeats), rng.permutation(rows)[:extra_rows]]
+    return rng.permutation(np.concatenate(positions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,14 +302,14 @@ class BalancedLoss:
         )
 
 
-def weights_of(asked: Balance, labels: Ints, classes: int) -> Floats:
+def weights_of(settings: Balance, labels: Ints, classes: int) -> Floats:
     """The weight of a row of each class [classes], 1 on average over these rows [n]."""
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    found = np.maximum(counts, 1)
-    if asked.by == "weights":
-        raw = found**-asked.strength
-    elif asked.by == "effective":
-        raw = (1 - BETA) / (1 - BETA**found)
+    class_counts = np.maximum(counts, 1)
+    if settings.by == "weights":
+        raw = class_counts**-settings.strength
+    elif settings.by == "effective":
+        raw = (1 - BETA) / (1 - BETA**class_counts)
     else:
         return np.ones(classes)
     return np.asarray(raw * counts.sum() / (raw * counts).sum())
@@ -322,8 +322,8 @@ def changes_losses(by: str, target: object) -> bool:
 
 def asked_target(methods: Mapping[str, object]) -> Any:
     """The ``target`` of these methods (name: settings); ``None`` where answers stay as learned."""
-    asked = methods.get("balance")
-    target = asked.get("target", "drawn") if isinstance(asked, Mapping) else "drawn"
+    settings = methods.get("balance")
+    target = settings.get("target", "drawn") if isinstance(settings, Mapping) else "drawn"
     return None if target == "drawn" else target
 
 
@@ -334,10 +334,10 @@ def check_target(methods: Mapping[str, object], classes: Sequence[str]) -> None:
         stated(target, classes, TARGET)
 
 
-def _parts(asked: Balance) -> Parts:
-    source = asked if asked.by == "draw" else None
-    moves = changes_losses(asked.by, asked.target)
-    return Parts(source=source, terms=(BalancedLoss(asked),) if moves else ())
+def _parts(settings: Balance) -> Parts:
+    source = settings if settings.by == "draw" else None
+    moves = changes_losses(settings.by, settings.target)
+    return Parts(source=source, terms=(BalancedLoss(settings),) if moves else ())
 
 
 METHODS.add("balance", Method(Balance, _parts, needs_classes=True))

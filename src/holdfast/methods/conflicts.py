@@ -34,7 +34,7 @@ class ConflictQuery:
     head_learns: bool = True
 
 
-def always(asked: ConflictQuery) -> bool:
+def always(query: ConflictQuery) -> bool:
     """Of a pair that clashes whatever its settings."""
     return True
 
@@ -56,9 +56,9 @@ class Clash:
         """As a recipe calls them."""
         return (*(f"methods.{name}" for name in self.methods), *self.beside)
 
-    def holds(self, asked: ConflictQuery) -> bool:
+    def holds(self, query: ConflictQuery) -> bool:
         """Whether the recipe asks for it."""
-        return all(name in asked.methods for name in self.methods) and self.when(asked)
+        return all(name in query.methods for name in self.methods) and self.when(query)
 
 
 def _of_head(name: str) -> Callable[[ConflictQuery], bool]:
@@ -68,20 +68,20 @@ def _of_head(name: str) -> Callable[[ConflictQuery], bool]:
     )
 
 
-def _decays(asked: ConflictQuery) -> bool:
-    return asked.weight_decay >= LARGE_DECAY
+def _has_large_decay(query: ConflictQuery) -> bool:
+    return query.weight_decay >= LARGE_DECAY
 
 
-def _mixes_pictures(asked: ConflictQuery) -> bool:
-    return bool(asked.enrich & {"mixup", "cutmix"})
+def _mixes_pictures(query: ConflictQuery) -> bool:
+    return bool(query.enrich & {"mixup", "cutmix"})
 
 
-def _smooths(asked: ConflictQuery) -> bool:
-    return asked.label_smoothing > 0
+def _smooths_labels(query: ConflictQuery) -> bool:
+    return query.label_smoothing > 0
 
 
-def _balances_losses(asked: ConflictQuery) -> bool:
-    balance = asked.methods["balance"]
+def _balances_losses(query: ConflictQuery) -> bool:
+    balance = query.methods["balance"]
     return changes_losses(balance.get("by", "draw"), balance.get("target", "drawn"))
 
 
@@ -105,14 +105,14 @@ TABLE: tuple[Clash, ...] = (
         ("l2",),
         "pull the same weights to zero twice, coupled and decoupled",
         "Set train.weight_decay=0, or leave l2 out.",
-        when=_decays,
+        when=_has_large_decay,
         beside=("train.weight_decay",),
     ),
     Clash(
         ("l2_sp",),
         "pull the same weights to two places: the decay to zero, away from the start",
         "Set train.weight_decay=0.",
-        when=_decays,
+        when=_has_large_decay,
         beside=("train.weight_decay",),
     ),
     Clash(
@@ -134,7 +134,7 @@ TABLE: tuple[Clash, ...] = (
     Clash(
         ("focal",),
         "do one thing twice: each makes answers less sure than the rows are",
-        when=_smooths,
+        when=_smooths_labels,
         beside=("train.label_smoothing",),
     ),
     Clash(
@@ -170,14 +170,14 @@ TABLE: tuple[Clash, ...] = (
         ("mixup",),
         "each make the target softer, and mixup's loss takes the place of the smoothed one",
         "Set train.label_smoothing=0.",
-        when=_smooths,
+        when=_smooths_labels,
         beside=("train.label_smoothing",),
     ),
     Clash(
         ("gce",),
         "pull two ways: smoothing has every row lean to all classes, gce lets doubted rows go",
         "Set train.label_smoothing=0.",
-        when=_smooths,
+        when=_smooths_labels,
         beside=("train.label_smoothing",),
     ),
     Clash(
@@ -242,14 +242,14 @@ TABLE: tuple[Clash, ...] = (
 )
 
 
-def refuse(asked: ConflictQuery) -> None:
+def refuse(query: ConflictQuery) -> None:
     """Raise ``RecipeError`` for what contradicts itself."""
     for clash in TABLE:
-        if clash.refused and clash.holds(asked):
+        if clash.refused and clash.holds(query):
             raise RecipeError(" and ".join(clash.keys), clash.because, None, clash.remedy)
 
 
-def useless(asked: ConflictQuery) -> tuple[Finding, ...]:
+def useless(query: ConflictQuery) -> tuple[Finding, ...]:
     """A finding for each pair of which one does nothing, or that pull against each other."""
     return tuple(
         Finding(
@@ -262,5 +262,5 @@ def useless(asked: ConflictQuery) -> tuple[Finding, ...]:
             clash.remedy,
         )
         for clash in TABLE
-        if not clash.refused and clash.holds(asked)
+        if not clash.refused and clash.holds(query)
     )

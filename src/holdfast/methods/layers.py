@@ -66,28 +66,28 @@ class WhoLearns:
     def _learning(self, run: Run) -> set[int]:
         layers = run.network.layers()
         top = [layer for layer in layers if layer.name in ("pooler", "head")]
-        mine = {id(p) for p in run.trainable_parameters().values()}
+        trainable_ids = {id(p) for p in run.trainable_parameters().values()}
         lower = [layer for layer in layers if layer not in top]
         # Layers that the recipe has frozen are no step of the way.
-        lower = [layer for layer in lower if any(id(p) in mine for p in layer.parameters())]
-        phase, since = self._joined
-        since = since if phase == run.phase_index else 0
-        done = (run.step_in_phase - since) / (run.phase.steps - since)
+        lower = [layer for layer in lower if any(id(p) in trainable_ids for p in layer.parameters())]
+        phase, start_step = self._joined
+        start_step = start_step if phase == run.phase_index else 0
+        done = (run.step_in_phase - start_step) / (run.phase.steps - start_step)
         count = self._below(done, len(lower))
-        if not any(id(p) in mine for layer in top for p in layer.parameters()):
+        if not any(id(p) in trainable_ids for layer in top for p in layer.parameters()):
             # A head that shares the embeddings' weights has none: the top block stands in for it.
             count = max(1, count)
-        chosen = [*lower[len(lower) - count :], *top]
-        return {id(p) for layer in chosen for p in layer.parameters()}
+        learning_layers = [*lower[len(lower) - count :], *top]
+        return {id(p) for layer in learning_layers for p in layer.parameters()}
 
 
 def _let_learn(run: Run, learning: set[int]) -> None:
     """Let these parameters learn, of those that may; an action's freezing stands above it."""
     changed = False
     for name, parameter in run.trainable_parameters().items():
-        wanted = id(parameter) in learning and name not in run.adjustments.frozen
-        if parameter.requires_grad != wanted:
-            parameter.requires_grad_(wanted)
+        learns = id(parameter) in learning and name not in run.adjustments.frozen
+        if parameter.requires_grad != learns:
+            parameter.requires_grad_(learns)
             # An optimizer passes over what has no gradient, its weight decay included.
             parameter.grad, changed = None, True
     if changed and run.network.training:
@@ -218,25 +218,25 @@ class Reinit:
     blocks: int = setting(1, least=0, most=200, whole=True)
 
 
-def check_reinit(asked: Reinit, network: Network) -> None:
+def check_reinit(settings: Reinit, network: Network) -> None:
     """Notify of which layers are drawn anew. Raises ``RecipeError`` for more blocks than there are,
     layers that do not learn, and a model under an adapter, whose own weights are not trained."""
-    layers = top_layers(network, asked.blocks)
+    layers = top_layers(network, settings.blocks)
     if not layers:
         raise RecipeError(
             "methods.reinit.blocks", "leaves nothing to draw anew: this model has no pooler", 0
         )
-    held = next(
+    frozen_layer = next(
         (layer.name for layer in layers if not all(p.requires_grad for p in layer.parameters())),
         None,
     )
     adapted = network.adapter is not None
-    if adapted or held is not None:
-        what = "an adapter holds the weights" if adapted else f"{held} is frozen"
+    if adapted or frozen_layer is not None:
+        obstacle = "an adapter holds the weights" if adapted else f"{frozen_layer} is frozen"
         raise RecipeError(
             "methods.reinit",
-            f"draws layers anew that then must learn, and {what}",
-            asked.blocks,
+            f"draws layers anew that then must learn, and {obstacle}",
+            settings.blocks,
             "Leave one of the two out: methods.reinit=false, or model.freeze and model.adapter.",
         )
     names = ", ".join(layer.name for layer in layers)

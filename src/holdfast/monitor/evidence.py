@@ -48,10 +48,10 @@ def raw_losses(history: Sequence[Snapshot]) -> Floats:
     return np.stack([loss_rows(one.valid_losses, one.valid_tokens) for one in history], axis=1)
 
 
-def general_rows(look: Snapshot) -> Floats | None:
+def general_rows(snapshot: Snapshot) -> Floats | None:
     """The rows [n] of the loss on the general probe, where there is one."""
-    losses = look.general_losses
-    return None if losses is None else loss_rows(losses, look.general_tokens)
+    losses = snapshot.general_losses
+    return None if losses is None else loss_rows(losses, snapshot.general_tokens)
 
 
 def validation_labels(snapshot: Snapshot) -> Ints | None:
@@ -73,9 +73,9 @@ def beats_chance(answers: Ints, losses: Floats, labels: Ints) -> bool:
     interval of the losses against −log(share of the row's class), by Newcombe's interval of the
     right answers against always giving the commonest class, or because they ``follow_labels``."""
     shares = np.bincount(labels) / len(labels)
-    surer = paired_t(losses, -np.log(shares[labels])).high < 0
-    right = newcombe(answers == labels, labels == int(shares.argmax()))[0] > 0
-    return surer or right or follow_labels(answers, labels)
+    lower_loss = paired_t(losses, -np.log(shares[labels])).high < 0
+    more_correct = newcombe(answers == labels, labels == int(shares.argmax()))[0] > 0
+    return lower_loss or more_correct or follow_labels(answers, labels)
 
 
 def follow_labels(answers: Ints, labels: Ints) -> bool:
@@ -84,12 +84,12 @@ def follow_labels(answers: Ints, labels: Ints) -> bool:
     classes and is asked where one is rare: by its loss, and by how many answers are right, always
     giving the common class is better."""
     p_values = []
-    for one in np.unique(labels):
-        own = labels == one
-        given = answers == one
-        hits = int(given[own].sum())
-        others = int(given.sum()) - hits
-        p_values.append(fisher_above(hits, int(own.sum()), others, int((~own).sum())))
+    for label in np.unique(labels):
+        is_own_class = labels == label
+        is_predicted = answers == label
+        own_hits = int(is_predicted[is_own_class].sum())
+        other_hits = int(is_predicted.sum()) - own_hits
+        p_values.append(fisher_above(own_hits, int(is_own_class.sum()), other_hits, int((~is_own_class).sum())))
     return bool(p_values) and float(holm(np.array(p_values)).min()) < LEVEL
 
 
@@ -162,21 +162,21 @@ def gap_of(snapshot: Snapshot) -> AccuracyGap | None:
         return _gap_of_counts(counts, float(train.mean()), float(valid.mean()), snapshot.step)
     # Of models that write rows are the units, since the tokens of one belong together (ratios of
     # sums over rows, Welch's interval).
-    ours = right_rows(snapshot.train_right, snapshot.train_tokens)
-    theirs = right_rows(snapshot.valid_right, snapshot.valid_tokens)
-    if ours is None or theirs is None or min(len(ours), len(theirs)) < 2:
+    train_rows = right_rows(snapshot.train_right, snapshot.train_tokens)
+    valid_rows = right_rows(snapshot.valid_right, snapshot.valid_tokens)
+    if train_rows is None or valid_rows is None or min(len(train_rows), len(valid_rows)) < 2:
         return None
-    found = welch(ours, theirs, limits.USUAL)
-    beyond = welch(ours - limits.GAP, theirs).above
-    low, high = max(-1.0, found.low), min(1.0, found.high)
-    shares = float(ours.mean()), float(theirs.mean())
+    difference = welch(train_rows, valid_rows, limits.USUAL)
+    beyond = welch(train_rows - limits.GAP, valid_rows).above
+    low, high = max(-1.0, difference.low), min(1.0, difference.high)
+    shares = float(train_rows.mean()), float(valid_rows.mean())
     return AccuracyGap(*shares, low, high, beyond, snapshot.step, "tokens")
 
 
 def completions_gap(snapshot: Snapshot) -> AccuracyGap | None:
     """Of answers that a causal language model completes to the word, training rows against
     validation rows; ``None`` where none was asked for on either side."""
-    shares = [(snapshot.outputs or {}).get(side, {}) for side in ("train", "valid")]
+    shares = [(snapshot.outputs or {}).get(split, {}) for split in ("train", "valid")]
     if not all(share.get("verbatim_n") for share in shares):
         return None
     (train, n_1), (valid, n_2) = ((one["verbatim"], int(one["verbatim_n"])) for one in shares)

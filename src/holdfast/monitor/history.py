@@ -157,14 +157,14 @@ class History:
     def spent_times(self) -> tuple[float, Floats]:
         """How late the error is spent, and when each look was taken: by the steps of the plan as it
         stood then, else by the number of looks, else without an end in sight."""
-        known = self.run_facts
-        plans = [snapshot.planned_steps or known.planned_steps for snapshot in self.snapshots]
+        facts = self.run_facts
+        plans = [snapshot.planned_steps or facts.planned_steps for snapshot in self.snapshots]
         if None not in plans:
             return POWER, times_by_plan(self.steps, [plan or 0 for plan in plans])
-        looks = np.arange(1, len(plans) + 1)
-        if known.planned_looks is not None:
-            return POWER, np.minimum(1.0, looks / known.planned_looks)
-        return 1.0, times_without_plan(len(looks))
+        evaluation_numbers = np.arange(1, len(plans) + 1)
+        if facts.planned_looks is not None:
+            return POWER, np.minimum(1.0, evaluation_numbers / facts.planned_looks)
+        return 1.0, times_without_plan(len(evaluation_numbers))
 
     @cached_property
     def raw_margin(self) -> float:
@@ -279,15 +279,15 @@ class History:
             return None
         return float(np.bincount(self.labels).max()) / len(self.labels)
 
-    def useless(self, look: int) -> bool:
+    def useless(self, place: int) -> bool:
         """Whether a look is no better than always giving the commonest class; where answers are not
         right or wrong, than the first look."""
         if not self.enough:
             return False
         if self.commonest is not None and self.valid_hits is not None:
-            return bool(self.valid_hits[:, look].mean() <= self.commonest)
+            return bool(self.valid_hits[:, place].mean() <= self.commonest)
         means = self.raw.mean(axis=0)
-        return self.valid_hits is None and look > 0 and bool(means[look] >= means[0])
+        return self.valid_hits is None and place > 0 and bool(means[place] >= means[0])
 
     @property
     def at_floor(self) -> bool:
@@ -368,5 +368,5 @@ class History:
         return f"the {'calibrated ' if self.refined else ''}validation loss"
 
 
-def _margin(table: Floats, look: int) -> float:
-    return max(limits.MARGIN, limits.MARGIN_SHARE * float(table.mean(axis=0)[look]))
+def _margin(table: Floats, place: int) -> float:
+    return max(limits.MARGIN, limits.MARGIN_SHARE * float(table.mean(axis=0)[place]))

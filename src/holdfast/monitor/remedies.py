@@ -136,25 +136,25 @@ def look_up(
     run: object,
 ) -> Remedies:
     """The remedies of these names, from the table or worked out for this run, in order."""
-    found: list[Remedy] = []
+    selected: list[Remedy] = []
     for name in names:
-        found += (remedies[name],) if name in remedies else worked_out[name](run)
-    return tuple(found)
+        selected += (remedies[name],) if name in remedies else worked_out[name](run)
+    return tuple(selected)
 
 
 def for_overfit(history: History, best: int) -> Remedies:
     """``best`` is the look after which nothing was gained. To train to another state than the one
     that the run is known to keep would give that up; nothing is shorter than to the first one, of
     step 0, which means that fine-tuning gained nothing at this rate with so many rows."""
-    kept = history.kept_look
-    to, which = (best, "best step") if kept is None else (kept, "kept checkpoint")
-    if to == len(history.snapshots) - 1:
+    kept_place = history.kept_look
+    target_place, which = (best, "best step") if kept_place is None else (kept_place, "kept checkpoint")
+    if target_place == len(history.snapshots) - 1:
         return remedies_for("gap")
-    if history.steps[to] == 0:
+    if history.steps[target_place] == 0:
         rows, (slower,) = REMEDIES["more rows"], _slower(history)
-        fast = history.highest_rate > _usual(history)[1]
-        return (*((slower, rows) if fast else (rows, slower)), *remedies_for("gap"))
-    shorter = Remedy(f"train no longer than to the {which}", _epochs(history.snapshots[to].epoch))
+        is_rate_high = history.highest_rate > _usual(history)[1]
+        return (*((slower, rows) if is_rate_high else (rows, slower)), *remedies_for("gap"))
+    shorter = Remedy(f"train no longer than to the {which}", _epochs(history.snapshots[target_place].epoch))
     return (shorter, *remedies_for("gap"))
 
 
@@ -176,19 +176,19 @@ def _faster(history: History) -> Remedies:
     peak, (low, high) = history.peak_rate, _usual(history)
     if math.isnan(peak):
         return ()
-    wanted = f"{min(max(RATE_STEP * peak, low), high):.2g}"
-    if not float(wanted) > peak:
+    new_rate = f"{min(max(RATE_STEP * peak, low), high):.2g}"
+    if not float(new_rate) > peak:
         return ()
-    return (Remedy("raise the learning rate", (f"train.learning_rate={wanted}",)),)
+    return (Remedy("raise the learning rate", (f"train.learning_rate={new_rate}",)),)
 
 
 def _slower(history: History) -> Remedies:
     """A third of the highest rate that is known, and no more than the usual ones. The rates at the
     evaluations are enough for that: what is below one of them is below the peak."""
     highest = history.highest_rate
-    wanted = f"{min(highest / RATE_STEP, _usual(history)[1]):.2g}"
-    known = 0 < float(wanted) < highest
-    setting = (f"train.learning_rate={wanted}",) if known else ()
+    new_rate = f"{min(highest / RATE_STEP, _usual(history)[1]):.2g}"
+    is_lower = 0 < float(new_rate) < highest
+    setting = (f"train.learning_rate={new_rate}",) if is_lower else ()
     return (Remedy("lower the learning rate", setting),)
 
 
@@ -222,9 +222,9 @@ def advisable(
     last = history.snapshots[-1] if history.snapshots else None
     # Of no number nothing is more and nothing less.
     epochs, rate = (last.epoch, history.highest_rate) if last else (math.nan, math.nan)
-    diverging, spent = label == "diverging", nothing_left(history)
-    long_enough = diverging or label in OVERFITTED or history.rose or spent
-    fast_enough = diverging or spent or "rate_high" in symptoms
+    diverging, nothing_to_learn = label == "diverging", nothing_left(history)
+    long_enough = diverging or label in OVERFITTED or history.rose or nothing_to_learn
+    fast_enough = diverging or nothing_to_learn or "rate_high" in symptoms
     slow_enough = "rate_low" in symptoms and not diverging and label != "forgetting"
 
     def helps(setting: str, longer: bool) -> bool:

@@ -107,7 +107,7 @@ def gathered(ready: TrainingPlan, job: Job, trained: TrainingResult) -> tuple[Tr
     return (
         replace(ready, loaded=replace(loaded, network=plain)),
         replace(job, network=plain, accelerator=accelerator),
-        replace(trained, start=start),
+        replace(trained, initial_tensors=start),
     )
 
 

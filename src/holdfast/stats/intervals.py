@@ -115,13 +115,13 @@ def wilson_by_groups(
 
 
 def last_refused(
-    refused: Callable[[float], bool], outside: float, inside: float, halvings: int
+    is_rejected: Callable[[float], bool], outside: float, inside: float, halvings: int
 ) -> float:
-    """The value nearest to ``inside`` that is still ``refused``, by so many halvings of the way
+    """The value nearest to ``inside`` that is still ``is_rejected``, by so many halvings of the way
     from ``outside``, which is: a test turned round into a limit."""
     for _ in range(halvings):
         middle = (outside + inside) / 2
-        outside, inside = (middle, inside) if refused(middle) else (outside, middle)
+        outside, inside = (middle, inside) if is_rejected(middle) else (outside, middle)
     return outside
 
 
@@ -147,8 +147,8 @@ def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
     def log_choose(n: int, k: Floats) -> Floats:
         return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
-    whole = log_choose(n_1 + n_2, np.array([float(hits)]))
-    terms = np.exp(log_choose(n_1, k) + log_choose(n_2, hits - k) - whole)
+    log_total = log_choose(n_1 + n_2, np.array([float(hits)]))
+    terms = np.exp(log_choose(n_1, k) + log_choose(n_2, hits - k) - log_total)
     return min(1.0, float(terms.sum()))
 
 

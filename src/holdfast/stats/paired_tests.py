@@ -106,8 +106,8 @@ def paired_bootstrap(
         (low,), (high,) = result.student(atoms, level)
         error = float(result.error[0])
         # Without spread the sign of the value is all there is.
-        sure = 0.5 if value == 0 else float(value > 0)
-        above = sure if error == 0 else float(stdtr(atoms - 1, value / error))
+        sign_share = 0.5 if value == 0 else float(value > 0)
+        above = sign_share if error == 0 else float(stdtr(atoms - 1, value / error))
         return Difference(value, float(low), float(high), above, len(gap))
     draws = result.draws[:, 0]
     above = float(np.mean((draws > 0) + 0.5 * (draws == 0))) if len(draws) else math.nan
@@ -286,10 +286,10 @@ def rows_to_settle(
     spread = float(atoms.std(ddof=1))
     if sure is not None:
         spread *= math.sqrt((len(atoms) - 1) / float(chdtri(len(atoms) - 1, sure)))
-    return math.ceil(_least(spread / margin, alpha / sides, power) * len(gap) / len(atoms))
+    return math.ceil(_smallest_n(spread / margin, alpha / sides, power) * len(gap) / len(atoms))
 
 
-def _least(ratio: float, tail: float, power: float) -> int:
+def _smallest_n(ratio: float, tail: float, power: float) -> int:
     """The smallest n ≥ 2 with enough power, by doubling and then halving; power rises with n."""
     high = 2
     while _power(high, ratio, tail) < power:

@@ -61,7 +61,7 @@ class GuardedTrainer(Protocol):
         out of reach."""
         ...
 
-    def restore(self, point: RestorePoint) -> None:
+    def restore_from(self, point: RestorePoint) -> None:
         """Go on from ``point`` as if nothing had come after it."""
         ...
 
@@ -252,7 +252,7 @@ class GuardEngine:
         else:
             point = self._branch_at(action.to_step)
         self.best = point.best
-        self._guarded.restore(point)
+        self._guarded.restore_from(point)
         if isinstance(self.rules.advisor, RollsBack) and point.advisor is not None:
             self.rules.advisor.rolled_back(point.advisor)
 

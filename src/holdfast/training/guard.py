@@ -80,7 +80,7 @@ class GuardedRun:
     def restore_point(self) -> RestorePoint:
         return make_restore_point(self._run, self.save_weights())
 
-    def restore(self, point: RestorePoint) -> None:
+    def restore_from(self, point: RestorePoint) -> None:
         run, seen_before = self._run, self._run.examples_seen
         restore_run(run, point)
         run.examples_undone += seen_before - run.examples_seen

@@ -161,14 +161,14 @@ def in_their_words(remedies: Remedies, log: Curves) -> Remedies:
 
 def arguments(remedy: Remedy, log: Curves) -> tuple[str, ...]:
     """What a remedy is in ``transformers.TrainingArguments``, as ``name=value`` strings."""
-    found: list[str] = []
+    arguments_found: list[str] = []
     for setting in remedy.set:
         key, _, value = setting.partition("=")
         if key in THEIRS:
-            found += THEIRS[key](value, log)
+            arguments_found += THEIRS[key](value, log)
     if remedy.aim == "best" and log.valid is not None and any(map(BEST.match, remedy.set)):
-        found += _best_by(log.valid.name.removeprefix("eval_"), log.valid.rises)
-    return tuple(found)
+        arguments_found += _best_by(log.valid.name.removeprefix("eval_"), log.valid.rises)
+    return tuple(arguments_found)
 
 
 def _best_by(metric: str, rises: bool) -> tuple[str, ...]:

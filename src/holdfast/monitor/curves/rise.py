@@ -62,36 +62,36 @@ def risen(facts: CurveFacts) -> Verdict | None:
     if not matters(facts) or not valid.beyond_doubt:
         return None
     change = facts.train_change
-    grown = f"{valid_name(facts)} is {valid.rise_share:.0%} above its lowest at " + place(
+    rise_words = f"{valid_name(facts)} is {valid.rise_share:.0%} above its lowest at " + place(
         facts, facts.best
     )
-    sure = sureness(facts, valid)
+    confidence = sureness(facts, valid)
     if change is not None and change > MARGIN and facts.train and facts.train.beyond_doubt:
         return verdict(
             facts,
             "diverging",
-            f"{grown}, and {train_name(facts)} rose by {change:.0%} too",
-            sure,
+            f"{rise_words}, and {train_name(facts)} rose by {change:.0%} too",
+            confidence,
             since=valid.since,
             cause="the learning rate is too high",
             tried="diverging",
         )
     if _both(facts):
-        because = f"{grown}, and {train_name(facts)} rose by {change or 0:.0%} too"
+        because = f"{rise_words}, and {train_name(facts)} rose by {change or 0:.0%} too"
         return verdict(facts, "inconclusive", because, 0.0, tried="restarts")
     meanwhile = "the log has no training loss"
     if change is not None:
         moved = f"fell by {-change:.0%}" if change < -0.01 else f"stayed ({change:+.0%})"
         meanwhile = f"{train_name(facts)} {moved}"
     label, words, worse = _harm(facts)
-    because = f"{grown}, while {meanwhile}; {words}"
+    because = f"{rise_words}, while {meanwhile}; {words}"
     if label == "inconclusive":
         return replace(verdict(facts, label, because, 0.0, tried="unknown gap"), harm=worse)
-    cause, tried = TOO_LONG, "rise"
+    cause, finding = TOO_LONG, "rise"
     if label == "miscalibrated":
-        cause, tried = "too confident, not less knowing", "confidence"
-    found = verdict(facts, label, because, sure, since=valid.since, cause=cause, tried=tried)
-    return replace(found, harm=worse)
+        cause, finding = "too confident, not less knowing", "confidence"
+    rise_verdict = verdict(facts, label, because, confidence, since=valid.since, cause=cause, tried=finding)
+    return replace(rise_verdict, harm=worse)
 
 
 def _both(facts: CurveFacts) -> bool:

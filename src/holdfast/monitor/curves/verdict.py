@@ -88,13 +88,13 @@ def broken(facts: CurveFacts) -> Verdict | None:
     at, series = min(breaks, key=lambda found: found[0])
     none = "" if len(series.finite) else ", and no value of it is finite"
     cause = "the learning rate is too high, or the precision too low"
-    tried = "diverging"
+    finding = "diverging"
     # Every evaluation is broken while training goes on: not the run, the evaluation is at fault.
     if series is facts.curves.valid and facts.train is not None and none:
         cause = "evaluation overflows in low precision, or its rows have no answer to predict"
-        tried = "broken evaluation"
+        finding = "broken evaluation"
     because = f"{series.name} is not a number from {place(facts, at)} on{none}"
-    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, tried=tried)
+    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, tried=finding)
 
 
 def exploded(facts: CurveFacts) -> Verdict | None:
@@ -187,14 +187,14 @@ def parted(facts: CurveFacts) -> Verdict | None:
     label: Label
     if facts.without_losses:
         because = f"{gap_words(facts, gap)}; the log has no validation loss"
-        label, sure = "overfit", 0.8
+        label, confidence = "overfit", 0.8
     elif gap.fitted and facts.valid is not None:
         because = f"{gap_words(facts, gap)}, while {valid_name(facts)} has not clearly risen"
-        label, sure = "memorizing", 0.7
+        label, confidence = "memorizing", 0.7
     else:
         return None
     since = parted_since(facts)
-    return verdict(facts, label, because, sure, since=since, cause=TOO_LONG, tried="gap")
+    return verdict(facts, label, because, confidence, since=since, cause=TOO_LONG, tried="gap")
 
 
 def at_the_floor(facts: CurveFacts) -> Verdict | None:
@@ -237,11 +237,11 @@ def underfit(facts: CurveFacts) -> Verdict | None:
     # After a shift of the level nobody sees what had been learned before.
     if training_fitted(facts) or valid.shifted_at is not None:
         return None
-    learned = valid.start - min(valid.floor, valid.end)
+    learned_loss = valid.start - min(valid.floor, valid.end)
     # Without a training loss it cannot say that nothing was learned.
     train_fell = 1.0 if facts.train is None else 1 - facts.train.end / (facts.train.start or 1.0)
-    if learned < MARGIN * valid.start and train_fell < 2 * MARGIN:
-        because = f"{valid_name(facts)} fell by {learned / valid.start:.0%} in the whole run"
+    if learned_loss < MARGIN * valid.start and train_fell < 2 * MARGIN:
+        because = f"{valid_name(facts)} fell by {learned_loss / valid.start:.0%} in the whole run"
         if facts.train is not None:
             because += f", {train_name(facts)} by {max(0, train_fell):.0%}"
         return verdict(
@@ -253,7 +253,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
             cause="too low a learning rate, too small a model, or labels that do not fit",
         )
     recent = valid.fall_over(QUARTER)
-    if facts.evaluations < SETTLED or recent < 0.2 * learned or recent <= _no_trend(valid):
+    if facts.evaluations < SETTLED or recent < 0.2 * learned_loss or recent <= _no_trend(valid):
         return None
     because = f"{valid_name(facts)} fell as fast in the last quarter ({recent:.3g}) as before"
     return verdict(
@@ -269,15 +269,15 @@ def underfit(facts: CurveFacts) -> Verdict | None:
 def learning(facts: CurveFacts) -> Verdict | None:
     """Validation still falls."""
     valid = shape(facts)
-    recent, learned = valid.fall_over(QUARTER), valid.start - valid.floor
+    recent, learned_loss = valid.fall_over(QUARTER), valid.start - valid.floor
     # Nothing beside what was learned, beside the level, or beside the noise.
-    least = max(MARGIN * learned, 0.01 * valid.end, _no_trend(valid))
-    if recent <= least and not (valid.falls_throughout and recent > MARGIN * learned):
+    least = max(MARGIN * learned_loss, 0.01 * valid.end, _no_trend(valid))
+    if recent <= least and not (valid.falls_throughout and recent > MARGIN * learned_loss):
         return None
     because = f"{valid_name(facts)} still fell by {recent / valid.end:.1%} over the last quarter"
     because += gap_named(facts)
-    tried = "fitted" if training_fitted(facts) else "falling"
-    return verdict(facts, "learning", because, 0.8, since=float(valid.at[0]), tried=tried)
+    finding = "fitted" if training_fitted(facts) else "falling"
+    return verdict(facts, "learning", because, 0.8, since=float(valid.at[0]), tried=finding)
 
 
 def _no_trend(valid: CurveShape) -> float:

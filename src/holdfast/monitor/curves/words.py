@@ -24,8 +24,8 @@ def sureness(facts: CurveFacts, shape: CurveShape) -> float:
     most = 0.9 if facts.train is not None and facts.evaluations >= SETTLED else 0.8
     if shape.noise <= 0:
         return most
-    chosen = shape.doubt / shape.noise - ENOUGH
-    return min(most, 0.5 * math.erfc(-(shape.rise / shape.noise - chosen) / math.sqrt(2)))
+    selection_bias = shape.doubt / shape.noise - ENOUGH
+    return min(most, 0.5 * math.erfc(-(shape.rise / shape.noise - selection_bias) / math.sqrt(2)))
 
 
 def valid_name(facts: CurveFacts) -> str:
@@ -52,12 +52,12 @@ def many(count: int) -> str:
 def needed(facts: CurveFacts, times: float) -> str:
     """How many evaluations would make noise this many times narrower: the square, in vain beyond
     ten times as many."""
-    wanted = facts.evaluations * max(1.5, times**2)
-    if wanted > 10 * facts.evaluations:
+    evaluations = facts.evaluations * max(1.5, times**2)
+    if evaluations > 10 * facts.evaluations:
         return (
             f"even {10 * facts.evaluations} evaluations would not tell, more validation rows would"
         )
-    return f"about {math.ceil(wanted)} evaluations of this noise would tell"
+    return f"about {math.ceil(evaluations)} evaluations of this noise would tell"
 
 
 def gap_words(facts: CurveFacts, gap: CurveGap) -> str:
@@ -122,13 +122,13 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
     """Every number that the rules read, whichever of them decided."""
     curves, valid, train = facts.curves, facts.valid, facts.train
     last = position(curves.last)
-    found = [Evidence("finite_evaluations", float(facts.evaluations))]
+    evidence = [Evidence("finite_evaluations", float(facts.evaluations))]
 
     def add(name: str, value: float | None, at: float | None, wide: float | None = None) -> None:
         if value is not None and wide is not None:
-            found.append(item(name, value, value - wide, value + wide, at))
+            evidence.append(item(name, value, value - wide, value + wide, at))
         elif value is not None:
-            found.append(item(name, value, step=at))
+            evidence.append(item(name, value, step=at))
 
     if valid is not None:
         wide = 2 * valid.noise
@@ -159,7 +159,7 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
     )
     for name, gap, at in gaps:
         if gap is not None:
-            found.append(Evidence(name, gap.value, gap.low, gap.high, position(at)))
+            evidence.append(Evidence(name, gap.value, gap.low, gap.high, position(at)))
     if curves.valid_rows is not None and any(gap is not None for _, gap, _ in gaps):
         add("validation_rows", float(curves.valid_rows), None)
-    return tuple(found)
+    return tuple(evidence)

@@ -38,7 +38,7 @@ def leaking(history: History) -> Symptom | None:
       mended up to 43 % of them. Predictions that merely change sides, as those of an overfitted
       model do, lose about as many rows as they mend.
     """
-    rules = (_copied_targets, _giveaway, _twins, _better_than_train, _repaired)
+    rules = (_copied_targets, _leaking_column, _twins, _better_than_train, _repaired)
     return next(filter(None, (rule(history) for rule in rules)), None)
 
 
@@ -66,32 +66,32 @@ def _finding(history: History, check: str) -> Finding | None:
 
 
 def _copied_targets(history: History) -> Symptom | None:
-    found = _finding(history, "target_is_source")
-    if found is None or found.score < limits.COPIED or not history.snapshots:
+    finding = _finding(history, "target_is_source")
+    if finding is None or finding.score < limits.COPIED or not history.snapshots:
         return None
     return _leak(
-        f"{found.score:.0%} of the targets are equal to their source, so the model learns to copy",
+        f"{finding.score:.0%} of the targets are equal to their source, so the model learns to copy",
         0.99,
         history.steps[0],
-        item("share_of_targets_that_are_their_source", float(found.score)),
+        item("share_of_targets_that_are_their_source", float(finding.score)),
         cause=COPIED_TARGETS,
         finding="copied targets",
     )
 
 
-def _giveaway(history: History) -> Symptom | None:
-    found, hits = _finding(history, "label_giveaway"), history.valid_hits
-    if found is None or found.severity != "error" or hits is None or not history.enough:
+def _leaking_column(history: History) -> Symptom | None:
+    finding, hits = _finding(history, "label_giveaway"), history.valid_hits
+    if finding is None or finding.severity != "error" or hits is None or not history.enough:
         return None
     right = float(hits[:, -1].mean())
     if right < 0.9:
         return None
     low, high = wilson(float(hits[:, -1].sum()), len(hits))
     return _leak(
-        f"{found.because}, and {right:.0%} of validation is right",
+        f"{finding.because}, and {right:.0%} of validation is right",
         0.9,
         history.steps[0],
-        item("share_of_texts_that_give_their_label_away", float(found.score)),
+        item("share_of_texts_that_give_their_label_away", float(finding.score)),
         item("valid_accuracy", right, low, high, history.now),
         cause=GIVEAWAY,
         finding="giveaway",
@@ -144,7 +144,7 @@ def _repaired(history: History) -> Symptom | None:
         return None
     rows = len(history.probe_hits)
     right = history.probe_hits.mean(axis=0) if rows else np.zeros(len(history.snapshots))
-    early = next((look for look, share in enumerate(right) if share >= limits.EARLY), None)
+    early = next((snapshot for snapshot, share in enumerate(right) if share >= limits.EARLY), None)
     if early is None or early == len(history.snapshots) - 1:
         return None
     wrong = ~history.valid_hits[:, early]
@@ -192,7 +192,7 @@ def noisy_labels(history: History) -> Symptom | None:
     if not history.enough or (not history.final and history.best > len(history.snapshots) - 3):
         return None
     probe = history.run_facts.label_noise
-    noise, whose = (probe, "a linear probe") if probe else (_by_own_answers(history), "the run")
+    noise, whose = (probe, "a linear probe") if probe else (_noise_by_own_predictions(history), "the run")
     if noise is None or not telling(noise):
         return None
     overfitted = is_overfit(history) or (history.at_floor and history.far_behind)
@@ -223,7 +223,7 @@ def telling(noise: LabelNoise) -> bool:
     return beyond_chance and knows and noise.low > limits.WRONG_LABELS
 
 
-def _by_own_answers(history: History) -> LabelNoise | None:
+def _noise_by_own_predictions(history: History) -> LabelNoise | None:
     """What the run's own answers on the validation rows say; ``None`` without logits of classes, or
     where validation was never better than the class frequencies."""
     if history.labels is None or len(history.labels) < LEAST or not history.refined:
@@ -233,24 +233,24 @@ def _by_own_answers(history: History) -> LabelNoise | None:
     # better than the class frequencies.
     means, chance = history.valid.mean(axis=0), history.chance or 0.0
     first = max(1, (history.best + 1) // 2)
-    looks = [k for k in range(first, history.best + 1) if means[k] < limits.LEARNED * chance]
-    if not looks:
+    evaluations = [k for k in range(first, history.best + 1) if means[k] < limits.LEARNED * chance]
+    if not evaluations:
         return None
-    answers: list[Floats] = []
-    for snapshot in (history.snapshots[k] for k in looks):
+    probabilities: list[Floats] = []
+    for snapshot in (history.snapshots[k] for k in evaluations):
         # Probabilities after the best temperature [n, classes].
         temperature = snapshot.temperature if snapshot.temperature > 0 else 1.0
         scores = np.asarray(snapshot.valid_logits, dtype=np.float64) / temperature
-        answers.append(softmax(scores))
-    mean = np.mean(answers, axis=0)
+        probabilities.append(softmax(scores))
+    mean = np.mean(probabilities, axis=0)
     base = float(np.bincount(history.labels).max() / len(history.labels))
     right = float((mean.argmax(axis=1) == history.labels).mean())
     if right <= base:
         return None
     # A float32 softmax may give exactly 0, which has no logarithm.
     scores, level = np.log(np.maximum(mean, 1e-12)), limits.OWN_WRONG_LEVEL
-    found = lapse_rate(scores, history.labels, level=level)
-    return LabelNoise(found.rate, found.low, found.high, right, base, found.n)
+    lapse = lapse_rate(scores, history.labels, level=level)
+    return LabelNoise(lapse.rate, lapse.low, lapse.high, right, base, lapse.n)
 
 
 # Not underfit: a run that has not fitted the rows that it has wants no more of them.

@@ -89,10 +89,10 @@ def _answers(history: History) -> Found | None:
     gap, rise = history.accuracy_gap, history.raw_above_best
     if gap is None or not history.far_behind:
         return None
-    near = f"the {gap.name} on training rows is {gap.train:.0%}"
-    far = f"{near} and that on validation rows far below it"
+    train_words = f"the {gap.name} on training rows is {gap.train:.0%}"
+    gap_words = f"{train_words} and that on validation rows far below it"
     if rise.value <= history.raw_margin:
-        return f"{far}, though the validation loss hardly rose", limits.USUAL, ()
+        return f"{gap_words}, though the validation loss hardly rose", limits.USUAL, ()
     means, step = history.raw.mean(axis=0), history.steps[history.raw_best]
     rose = f"from {means[history.raw_best]:.3f} to {means[-1]:.3f} since step {step}"
     p, evidence = "", [shown("valid_loss_above_best", rise, history.now)]
@@ -102,12 +102,12 @@ def _answers(history: History) -> Found | None:
         evidence.append(item("p_value_above_best", history.raw_rise.p_value, step=history.now))
     if gap.large:
         because = (
-            f"{far}; the validation loss rose {rose}, which is not significant with {rise.n} "
+            f"{gap_words}; the validation loss rose {rose}, which is not significant with {rise.n} "
             "validation rows"
         )
     else:
         because = (
-            f"{near}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} points with a "
+            f"{train_words}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} points with a "
             f"probability of {gap.beyond:.0%}; {rise.n} validation rows prove neither this nor the "
             f"rise of the validation loss {rose}"
         )
@@ -145,17 +145,17 @@ def _fitted(history: History) -> Found | None:
 def as_good_as_now(history: History) -> int:
     """The first look whose validation loss is not above now's: neither beyond chance nor by more
     than the margin."""
-    for look in range(len(history.snapshots)):
-        gap = history.gap(history.valid, look, -1)
+    for evaluation in range(len(history.snapshots)):
+        gap = history.gap(history.valid, evaluation, -1)
         if gap.low <= 0 and gap.value <= history.margin:
-            return look
+            return evaluation
     return len(history.snapshots) - 1
 
 
-def _before_training(look: Snapshot) -> str:
+def _before_training(snapshot: Snapshot) -> str:
     """Of rows that were known before any update: a last layer that was fitted to them, or a model
     that had met them. Then no step of the run is what memorized them."""
-    gap = gap_of(look)
+    gap = gap_of(snapshot)
     assert gap is not None
     why = " (the last layer is fitted to them)" if gap.of == "rows" else ""
     return (
@@ -190,21 +190,21 @@ def outputs(history: History) -> Symptom | None:
     above half of the line.
     """
     shares = next((s.outputs for s in reversed(history.snapshots) if s.outputs), None) or {}
-    side = "valid" if shares.get("valid") else "test"
-    if not shares.get(side):
+    split = "valid" if shares.get("valid") else "test"
+    if not shares.get(split):
         return None
-    unseen, train = shares[side], shares.get("train", {})
+    unseen, train = shares[split], shares.get("train", {})
     frequent = ((name, cause) for name, cause in FAULTS if _is_frequent(unseen, name))
     name, cause = next(frequent, ("", ""))
     if not name:
         return None
     low, high = _limits(unseen, name)
-    evidence = [item(f"{side}_share_{name}", unseen[name], low, high, history.now)]
+    evidence = [item(f"{split}_share_{name}", unseen[name], low, high, history.now)]
     if name in train:
         evidence.append(item(f"train_share_{name}", train[name], step=history.now))
     by_heart = cause == BY_HEART
     return Symptom(
-        because=f"{unseen[name]:.0%} of the texts written for {side} rows: {cause}",
+        because=f"{unseen[name]:.0%} of the texts written for {split} rows: {cause}",
         strength=0.9 if by_heart else 0.0,
         label="memorizing" if by_heart else None,
         cause=cause,
@@ -240,16 +240,16 @@ def primacy(history: History) -> Symptom | None:
     Pearson 1957) above 0. Only rows of the train probe that were used count, 30 at least, and only
     of a run that has taken a twentieth off their loss: before that there is nothing to be fitted.
     """
-    seen = history.run_facts.first_seen
-    if not history.comparable or seen is None or len(seen) != len(history.probe):
+    first_use = history.run_facts.first_seen
+    if not history.comparable or first_use is None or len(first_use) != len(history.probe):
         return None
-    used = np.asarray(seen) >= 0
+    used = np.asarray(first_use) >= 0
     if history.probe_means[-1] > limits.NOTHING_LEARNED * history.probe_means[0]:
         return None
-    if used.sum() < LEAST or np.ptp(np.asarray(seen)[used]) == 0:
+    if used.sum() < LEAST or np.ptp(np.asarray(first_use)[used]) == 0:
         return None
     left = history.probe[used, -1] - history.probe[used, 0]
-    rho, low, high = spearman(np.asarray(seen, dtype=np.float64)[used], left)
+    rho, low, high = spearman(np.asarray(first_use, dtype=np.float64)[used], left)
     if rho < limits.PRIMACY or not low > 0:
         return None
     return Symptom(
@@ -300,19 +300,19 @@ def forgetting(history: History) -> Symptom | None:
         return None
     since = next(step for i, (step, _) in enumerate(known) if all(x > line for _, x in known[i:]))
     # The rise of the probe's rows since the first look, where they are known.
-    start, end = (general_rows(history.snapshots[look]) for look in (0, -1))
+    start, end = (general_rows(history.snapshots[snapshot]) for snapshot in (0, -1))
     gap = None if start is None or end is None else paired_t(end, start)
     if gap is not None and not gap.low > 0:
         return None
     rise = known[-1][1] - first
     name, now = "general_loss_above_first", history.now
-    seen = item(name, rise, step=now) if gap is None else shown(name, gap, now)
+    general_rows_seen = item(name, rise, step=now) if gap is None else shown(name, gap, now)
     return Symptom(
         because=f"the loss on the general probe is {rise:.3f} above the {first:.3f} it began with",
         strength=0.9,
         label="forgetting",
         cause=OVERWRITTEN,
         since_step=since,
-        evidence=(seen,),
+        evidence=(general_rows_seen,),
         remedies=remedies_for("forgetting", history),
     )

@@ -156,8 +156,8 @@ def _worse_than_probe(history: History) -> Symptom | None:
 def _steep(history: History) -> Symptom | None:
     # Against the newest look that lies a quarter of the steps back; the first always does.
     line = history.now - (history.now - history.steps[0]) / 4
-    look = max(i for i, step in enumerate(history.steps) if step <= line)
-    gap = history.gap(history.valid, -1, look, limits.RARE)
+    snapshot = max(i for i, step in enumerate(history.steps) if step <= line)
+    gap = history.gap(history.valid, -1, snapshot, limits.RARE)
     level = float(history.valid[:, -1].mean())
     lowest = history.best == len(history.snapshots) - 1
     if not lowest or not gap.high < 0 or -gap.value < limits.STEEP * level:

@@ -96,21 +96,21 @@ def rise_p(history: History) -> float:
 def rise_evidence(history: History) -> tuple[Evidence, ...]:
     """Both losses above their best, what the train probe did, and the metric."""
     wrong = history.error_rise
-    found = [
+    evidence = [
         shown("valid_loss_above_best", history.raw_above_best, history.now),
         item("p_value_above_best", rise_p(history), step=history.now),
     ]
     if history.refined:
         temperature = float(history.snapshots[-1].temperature)
-        found.append(shown("valid_refined_loss_above_best", history.above_best, history.now))
-        found.append(item("best_temperature", temperature, step=history.now))
+        evidence.append(shown("valid_refined_loss_above_best", history.above_best, history.now))
+        evidence.append(item("best_temperature", temperature, step=history.now))
     if wrong is not None:
         lost = (-wrong.value, -wrong.high, -wrong.low)
-        found.append(item("valid_accuracy_above_best", *lost, step=history.now))
+        evidence.append(item("valid_accuracy_above_best", *lost, step=history.now))
     if history.given_back is not None:
-        found.append(item("share_of_the_gain_given_back", history.given_back, step=history.now))
+        evidence.append(item("share_of_the_gain_given_back", history.given_back, step=history.now))
     since = history.gap(history.probe, -1, history.raw_best)
-    return (*found, shown("train_probe_change_since_best", since, history.now))
+    return (*evidence, shown("train_probe_change_since_best", since, history.now))
 
 
 OVERCONFIDENT = "overconfidence: the predicted probabilities exceed the accuracy"

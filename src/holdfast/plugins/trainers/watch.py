@@ -184,7 +184,7 @@ class TrainerRun:
     def restore_point(self) -> None:
         """None: optimizer, schedule and rows are the trainer's."""
 
-    def put_back(self, point: RestorePoint) -> None:
+    def restore_from(self, point: RestorePoint) -> None:
         raise Defect("the guard", "has no restore point of another's trainer", point.weights.step)
 
     def state_dict(self) -> dict[str, Any]:
