@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from holdfast.methods.penalties import EWC, Consolidate, fisher
+from holdfast.methods.penalties import EWC, ConsolidationPenalty, fisher
 
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(12) % 2
@@ -93,7 +93,7 @@ def test_in_a_run_that_goes_on_it_is_that_of_the_start() -> None:
     """It is worked out again after a resume, when the weights are elsewhere."""
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 2)
-    run, listener = run_of(network), Consolidate(EWC())
+    run, listener = run_of(network), ConsolidationPenalty(EWC())
 
     @contextlib.contextmanager
     def at_start() -> Iterator[None]:
@@ -116,7 +116,7 @@ def test_in_a_run_that_goes_on_it_is_that_of_the_start() -> None:
 def test_a_weight_that_moved_is_pulled_back_by_what_it_mattered() -> None:
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 2)
-    run, listener = run_of(network), Consolidate(EWC(weight=0.5))
+    run, listener = run_of(network), ConsolidationPenalty(EWC(weight=0.5))
     network.weight.grad = torch.zeros_like(network.weight)
     listener.backward_done(run)
     assert not network.weight.grad.any()

@@ -19,15 +19,15 @@ from holdfast.core.errors import RecipeError
 from holdfast.methods.averages import (
     Ema,
     LineSearch,
-    SoupOfLooks,
+    CheckpointSoup,
     Swa,
-    between,
+    interpolate,
     ema_share,
-    greedy,
-    moved_mean,
+    greedy_soup,
+    update_mean,
     plain_mean,
 )
-from holdfast.methods.registry import Known, parts_of, settle
+from holdfast.methods.registry import RunContext, parts_of, complete_settings
 from holdfast.training.loop import fit
 from holdfast.training.run import learning_norms
 from holdfast.training.snapshot import measure_statistics
@@ -40,7 +40,7 @@ def test_the_exponential_average_is_the_weighted_mean_of_its_definition() -> Non
     """Against the sum itself: weights in proportion to β^(t−i), which add to one."""
     mean: dict[str, torch.Tensor] = {}
     for count, now in enumerate(WALK, 1):
-        mean = moved_mean(mean, {"w": now}, ema_share(0.9, count))
+        mean = update_mean(mean, {"w": now}, ema_share(0.9, count))
         weights = 0.9 ** np.arange(count)[::-1]
         wanted = np.average([w.numpy() for w in WALK[:count]], axis=0, weights=weights)
         assert mean["w"].numpy() == pytest.approx(wanted, abs=1e-6)
@@ -55,7 +55,7 @@ def test_without_its_correction_it_would_be_the_one_of_torch() -> None:
         with torch.no_grad():
             model.weight.copy_(now)
         theirs.update_parameters(model)
-        mean = moved_mean(mean, {"w": now}, 0.1 if count > 1 else 1.0)
+        mean = update_mean(mean, {"w": now}, 0.1 if count > 1 else 1.0)
     assert torch.allclose(mean["w"], theirs.module.weight, atol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_the_tail_mean_is_the_one_of_torch_and_counts_stay_whole() -> None:
             model.weight.copy_(now)
         theirs.update_parameters(model)
         tensors = {"w": now, "batches": torch.tensor(count)}
-        mean = moved_mean(mean, tensors, listener._share(count))
+        mean = update_mean(mean, tensors, listener._share(count))
     assert torch.allclose(mean["w"], theirs.module.weight, atol=1e-6)
     assert mean["batches"].item() == len(WALK)
     assert mean["batches"].dtype == torch.int64
@@ -83,18 +83,18 @@ def test_the_greedy_soup_takes_what_lowers_the_loss_of_the_mean() -> None:
         return float((tensors["w"] - 1.6).square())
 
     # 1 (.36); with 3 it is 2 (.16); with 9 it is 4.3 (7.5); with −0.5 it is 1.17 (.19).
-    assert greedy(states, loss_of) == [0, 1]
+    assert greedy_soup(states, loss_of) == [0, 1]
     assert plain_mean([states[0], states[1]])["w"].item() == 2.0
-    assert greedy(states, lambda tensors: 1.0) == [0, 1, 2, 3]
+    assert greedy_soup(states, lambda tensors: 1.0) == [0, 1, 2, 3]
 
 
 def test_the_line_ends_at_both_ends_and_leaves_counts_alone() -> None:
     start = {"w": WALK[0], "n": torch.tensor(3)}
     end = {"w": WALK[1], "n": torch.tensor(8)}
-    assert torch.equal(between(start, end, 0.0)["w"], WALK[0])
-    assert torch.equal(between(start, end, 1.0)["w"], WALK[1])
+    assert torch.equal(interpolate(start, end, 0.0)["w"], WALK[0])
+    assert torch.equal(interpolate(start, end, 1.0)["w"], WALK[1])
     wanted = 0.7 * WALK[0].double() + 0.3 * WALK[1].double()
-    found = between(start, end, 0.3)
+    found = interpolate(start, end, 0.3)
     assert torch.allclose(found["w"].double(), wanted, atol=1e-6)
     assert found["n"].item() == 8
 
@@ -174,7 +174,7 @@ def test_an_average_that_is_worse_is_tried_and_not_kept(job: Any, phase: Any) ->
     [
         lambda: Ema(0.5).listeners(),
         lambda: Swa().listeners(),
-        lambda: (SoupOfLooks(3),),
+        lambda: (CheckpointSoup(3),),
         lambda: (LineSearch(4, "lowest"),),
     ],
     ids=["ema", "swa", "soup", "wise"],
@@ -200,7 +200,7 @@ def test_killed_and_resumed_the_averages_are_those_of_the_run_that_was_not(
         return (
             *Ema(0.7).listeners(),
             *Swa(0.3).listeners(),
-            SoupOfLooks(3),
+            CheckpointSoup(3),
             LineSearch(4, "start"),
         )
 
@@ -230,7 +230,7 @@ def test_killed_and_resumed_the_averages_are_those_of_the_run_that_was_not(
 
 
 def test_the_soup_is_the_mean_of_looks_and_its_loss_is_no_higher(job: Any, phase: Any) -> None:
-    made, fitted, keeper = trained(job, phase, SoupOfLooks(4), dropout=0.5)
+    made, fitted, keeper = trained(job, phase, CheckpointSoup(4), dropout=0.5)
     (tried,) = fitted.offers
     if tried.look is None:
         pytest.fail(tried.decision.because)
@@ -425,7 +425,7 @@ class BackOnce:
 
 
 def test_what_a_run_went_back_from_is_in_no_average(job: Any, phase: Any) -> None:
-    soup, (ema,) = SoupOfLooks(9), Ema(0.9, warmup=0.0).listeners()
+    soup, (ema,) = CheckpointSoup(9), Ema(0.9, warmup=0.0).listeners()
     _, fitted, keeper = trained(job, phase, soup, ema, advisor=BackOnce(), dropout=0.5)
     held = {step: tensors for _, step, tensors in soup._held}
     assert sorted(held) == [0, 3, 6, 9, 12] == [s.step for s in fitted.history]
@@ -455,8 +455,8 @@ def test_an_average_is_measured_under_statistics_of_its_own(job: Any, phase: Any
 
 
 def test_the_copies_that_are_held_are_counted() -> None:
-    known = Known(train_rows=90, learning_rate=1e-3)
-    asked = {name: settle(name, {}, known) for name in ("ema", "swa", "soup", "wise")}
+    known = RunContext(train_rows=90, learning_rate=1e-3)
+    asked = {name: complete_settings(name, {}, known) for name in ("ema", "swa", "soup", "wise")}
     assert parts_of(asked).copies == 2 + 2 + 4
     with pytest.raises(RecipeError, match="lean"):
-        settle("wise", {"lean": "end"}, known)
+        complete_settings("wise", {"lean": "end"}, known)

@@ -112,7 +112,7 @@ def test_a_model_that_gets_worse_stays_as_it_was(
 ) -> None:
     from holdfast.training import pretrain as module
 
-    monkeypatch.setattr(module, "RATE", 50.0)
+    monkeypatch.setattr(module, "LEARNING_RATE", 50.0)
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)

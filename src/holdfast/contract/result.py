@@ -22,7 +22,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.records import TOKEN, Estimate, Floats, Outputs, Scores, to_json
 from holdfast.core.seeds import generator
 from holdfast.monitor import limits
-from holdfast.monitor.evidence import general_rows
+from holdfast.monitor.evidence import general_loss_rows
 from holdfast.split.divide import text_keys
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.training.loop import TrainingResult
@@ -263,9 +263,9 @@ SAID = {
 def forgetting_block(trained: TrainingResult, seed: int) -> dict[str, Any] | None:
     """The loss on the general probe before the first step and in the state that is kept; ``None``
     without a probe."""
-    first = general_rows(trained.history[0])
+    first = general_loss_rows(trained.history[0])
     look = trained.selected_average or next(s for s in trained.history if s.step == trained.best_step)
-    kept = general_rows(look)
+    kept = general_loss_rows(look)
     if first is None or kept is None:
         return None
     return {**rise_block(first, kept, seed, "general rows"), "at_step": trained.best_step}

@@ -33,15 +33,15 @@ import numpy as np
 
 from holdfast.core.records import Floats, Snapshot
 from holdfast.core.seeds import generator
-from holdfast.monitor.evidence import stacked_hits, validation_losses
+from holdfast.monitor.evidence import stack_correct, validation_losses
 from holdfast.stats.paired_tests import paired_t
 
 # Of a checkpoint that is called worse than the lowest; and of one that a trial must be better than
 # (benchmarks/kept_state.py).
-WORSE = 0.2
-BETTER = 0.1
+WORSE_LEVEL = 0.2
+BETTER_LEVEL = 0.1
 # Of a later checkpoint than a linear probe over which such runs were measured to gain.
-LOST = 0.02
+PROBE_LEVEL = 0.02
 Choose = Callable[[Sequence[Snapshot]], int]
 
 
@@ -91,10 +91,10 @@ def newest_unless_worse(history: Sequence[Snapshot], *, gains: bool = False) -> 
     losses = validation_losses(history)
     if not losses.size:
         return len(history) - 1
-    return newest_of(losses, correct_rows(history), gains=gains)
+    return newest_unless_worse_place(losses, correct_rows(history), gains=gains)
 
 
-def newest_of(losses: Floats, correct: Floats | None, *, gains: bool = False) -> int:
+def newest_unless_worse_place(losses: Floats, correct: Floats | None, *, gains: bool = False) -> int:
     """``newest_unless_worse`` of calibrated losses [rows, checkpoints] and the number of correct
     rows [checkpoints], where it is known."""
     means = _means(losses)
@@ -102,10 +102,10 @@ def newest_of(losses: Floats, correct: Floats | None, *, gains: bool = False) ->
     for place in range(1, len(means)):
         lowest_place = place if means[place] < means[lowest_place] or (gains and not lowest_place) else lowest_place
         now = losses[:, place]
-        if not np.isfinite(means[place]) or dominated(means, correct, place):
+        if not np.isfinite(means[place]) or is_dominated(means, correct, place):
             continue
         worse = is_worse(now, losses[:, lowest_place])
-        lost = gains and np.isfinite(means[0]) and _is_above(now, losses[:, 0], LOST)
+        lost = gains and np.isfinite(means[0]) and _is_above(now, losses[:, 0], PROBE_LEVEL)
         if dominates(means, correct, place, best_place) or not (worse or lost):
             best_place = place
     return best_place
@@ -127,7 +127,7 @@ def dominates(means: Floats, correct: Floats | None, one: int, other: int) -> bo
     return bool(means[one] < means[other] and correct[one] > correct[other])
 
 
-def dominated(means: Floats, correct: Floats | None, place: int) -> bool:
+def is_dominated(means: Floats, correct: Floats | None, place: int) -> bool:
     """Whether a checkpoint before ``place`` dominates the one there."""
     return any(dominates(means, correct, before, place) for before in range(place))
 
@@ -137,7 +137,7 @@ def _means(losses: Floats) -> Floats:
     return np.where(np.isfinite(means), means, np.inf)
 
 
-def of_branches(
+def choose_across_branches(
     history: Sequence[Snapshot], choose: Choose, reference: Floats | None = None
 ) -> int:
     """The checkpoint to keep of a run that went back and tried something: by ``choose`` of the
@@ -159,7 +159,7 @@ def of_branches(
         if branch_numbers[place] != branch_numbers[place - 1]:
             branch_start, best_before = place, best_place
         losses_now = losses[:, place]
-        if not np.isfinite(losses_now).all() or dominated(means, correct, place):
+        if not np.isfinite(losses_now).all() or is_dominated(means, correct, place):
             continue
         is_last_branch = branch_numbers[place] == branch_numbers[-1]
         if is_last_branch and reference is not None and not _beats(losses_now, reference):
@@ -179,13 +179,13 @@ def _beats(losses: Floats, reference: Floats) -> bool:
 def is_worse(now: Floats, before: Floats) -> bool:
     """Whether the losses ``now`` [n] are above ``before`` [n], row by row, by a one-sided paired
     t-test at 20 %."""
-    return _is_above(now, before, WORSE)
+    return _is_above(now, before, WORSE_LEVEL)
 
 
 def is_better(now: Floats, before: Floats) -> bool:
     """Whether the losses ``now`` [n] are below ``before`` [n], row by row, by a one-sided paired
     t-test at 10 %."""
-    return _is_above(before, now, BETTER)
+    return _is_above(before, now, BETTER_LEVEL)
 
 
 def _is_above(high: Floats, low: Floats, level: float) -> bool:
@@ -196,7 +196,7 @@ def _is_above(high: Floats, low: Floats, level: float) -> bool:
     return paired_t(high, low).above > 1 - level
 
 
-def reason(history: Sequence[Snapshot], best_place: int, *, gains: bool = False) -> str:
+def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool = False) -> str:
     """Why the checkpoint at the place ``best_place`` is kept, in a clause, with its figures and those of
     the last evaluation and of the lowest losses where they are others."""
     rows = history[best_place].valid_losses.size
@@ -210,18 +210,18 @@ def reason(history: Sequence[Snapshot], best_place: int, *, gains: bool = False)
     elif gains and not best:
         explanation = (
             f"the linear probe has a lower {name}, but on {rows} validation rows the difference is "
-            f"not significant (paired t-test; that takes p < {LOST:g}), and this recipe was "
+            f"not significant (paired t-test; that takes p < {PROBE_LEVEL:g}), and this recipe was "
             "measured to improve on its probe"
         )
     elif history[best].branch.number != history[best_place].branch.number:
         explanation = (
             "a checkpoint of another trial replaces it only where it is better by a significant "
-            f"amount (paired t-test on {rows} validation rows; that takes p < {BETTER:g})"
+            f"amount (paired t-test on {rows} validation rows; that takes p < {BETTER_LEVEL:g})"
         )
     else:
         explanation = (
             f"it is the newest checkpoint whose {name} is not above the lowest by a significant "
-            f"amount (paired t-test on {rows} validation rows; that takes p < {WORSE:g})"
+            f"amount (paired t-test on {rows} validation rows; that takes p < {WORSE_LEVEL:g})"
         )
         if correct_rows(history) is not None:
             explanation += ", and which no other beats in both loss and accuracy"
@@ -230,14 +230,14 @@ def reason(history: Sequence[Snapshot], best_place: int, *, gains: bool = False)
         others[lowest(lambda one: one.valid_loss)(history)] = "the lowest raw loss"
     others[best] = f"the lowest {name}"
     shown = [
-        f"{what}, step {history[place].step}: {figures(history[place])}"
+        f"{what}, step {history[place].step}: {checkpoint_figures(history[place])}"
         for place, what in sorted(others.items())
         if place != best_place
     ]
-    return "; ".join([f"{explanation}: {figures(history[best_place])}", *shown])
+    return "; ".join([f"{explanation}: {checkpoint_figures(history[best_place])}", *shown])
 
 
-def figures(snapshot: Snapshot) -> str:
+def checkpoint_figures(snapshot: Snapshot) -> str:
     """The validation figures of a checkpoint: its calibrated loss with the raw one behind it, and
     its accuracy, as far as it has them."""
     accuracy = snapshot.valid_metrics.get("accuracy")
@@ -264,7 +264,7 @@ class Optimism:
     rows: int
 
 
-def optimism_of(evaluations: Sequence[Snapshot], seed: int = 0) -> Optimism | None:
+def choice_optimism(evaluations: Sequence[Snapshot], seed: int = 0) -> Optimism | None:
     """What choosing among a run's looks adds to the score of the state that is chosen.
 
     The lowest of several noisy means is on average lower than what it measures. How much is worked
@@ -283,7 +283,7 @@ def optimism_of(evaluations: Sequence[Snapshot], seed: int = 0) -> Optimism | No
     if len(finite_evaluations) < 2 or finite_evaluations[0].valid_losses.size < 2:
         return None
     losses = validation_losses(finite_evaluations)
-    hits = stacked_hits([one.valid_correct for one in finite_evaluations])
+    hits = stack_correct([one.valid_correct for one in finite_evaluations])
     n, rng = len(losses), generator(seed, "optimism")
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
     drawn = weights @ losses

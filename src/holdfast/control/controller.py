@@ -12,69 +12,69 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.control.choice import Choose, of_branches
+from holdfast.control.choice import Choose, choose_across_branches
 from holdfast.control.policy import Policy, advise
-from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight, revived
+from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight, from_json
 from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.actions import Action, RollBack, Stop, to_record
 from holdfast.core.records import Floats, Snapshot, Verdict, finite, to_json
-from holdfast.monitor.evidence import at_floor, validation_labels, validation_losses
+from holdfast.monitor.evidence import is_at_floor, validation_labels, validation_losses
 from holdfast.stats.paired_tests import paired_t
 
 # Each of them is a further choice on the validation rows.
 MOST_TRIALS = 3
 # Of the planned updates: what a run may take with all its trials.
 MOST_STEPS = 1.3
-NOTHING = "nothing is done"
+NO_ACTION = "nothing is done"
 
 
 @dataclass(frozen=True, slots=True)
-class RunCourse:
-    """What a controller knows of its run before the first step: the ``looks`` of its plan, the peak
-    ``rate`` and the ``usual`` ones, the ``skew`` of the training rows' classes, what it ``can`` do,
-    the sentences of ``findings`` that say which rows leak, the updates of an ``epoch``, and the
-    ``limit`` that the user has set to all updates."""
+class ControlledPlan:
+    """What a controller knows of its run before the first step: the ``evaluation_steps`` of its plan, the peak
+    ``rate`` and the ``usual_rates`` ones, the ``class_skew`` of the training rows' classes, what it ``capabilities`` do,
+    the sentences of ``findings`` that say which rows leak, the updates of an ``steps_per_epoch``, and the
+    ``step_limit`` that the user has set to all updates."""
 
-    looks: tuple[int, ...]
-    can: Can
+    evaluation_steps: tuple[int, ...]
+    capabilities: Can
     rate: float | None = None
-    usual: tuple[float, float] | None = None
-    skew: float | None = None
+    usual_rates: tuple[float, float] | None = None
+    class_skew: float | None = None
     findings: tuple[str, ...] = ()
-    epoch: int | None = None
-    limit: int | None = None
+    steps_per_epoch: int | None = None
+    step_limit: int | None = None
 
     @property
     def steps(self) -> int:
-        return self.looks[-1]
+        return self.evaluation_steps[-1]
 
     @property
-    def most(self) -> int:
+    def max_steps(self) -> int:
         most = math.floor(MOST_STEPS * self.steps)
-        return max(self.steps, most if self.limit is None else min(most, self.limit))
+        return max(self.steps, most if self.step_limit is None else min(most, self.step_limit))
 
     @property
-    def apart(self) -> int:
-        gaps = np.diff(self.looks)
+    def steps_between_evaluations(self) -> int:
+        gaps = np.diff(self.evaluation_steps)
         return int(np.median(gaps)) if len(gaps) else 1
 
 
 @dataclass(slots=True)
 class ControllerMemory:
-    """What is remembered from look to look, whatever the run goes back to. ``reference`` are the
-    validation losses [n] of the state that was kept when the present trial began, ``before`` its
-    step; ``plans`` where the run would end from each of the ``points``."""
+    """What is remembered from look to look, whatever the run goes back to. ``reference_losses`` are the
+    validation losses [n] of the state that was kept when the present trial began, ``best_step_before`` its
+    step; ``planned_ends`` where the run would end from each of the ``restore_steps``."""
 
-    spent: int = 0
+    steps_taken: int = 0
     position: int = 0
-    looks: int = 0
-    kept: int = 0
-    before: int = 0
-    points: tuple[int, ...] = (0,)
+    evaluations: int = 0
+    best_step: int = 0
+    best_step_before: int = 0
+    restore_steps: tuple[int, ...] = (0,)
     trial: RemedyTrial | None = None
-    tried: tuple[RemedyTrial, ...] = ()
-    reference: Floats | None = None
-    plans: tuple[int, ...] = (0,)
+    ended_trials: tuple[RemedyTrial, ...] = ()
+    reference_losses: Floats | None = None
+    planned_ends: tuple[int, ...] = (0,)
 
 
 class Controller:
@@ -96,30 +96,30 @@ class Controller:
         rule: StoppingRule,
         trial_rule: StoppingRule,
         choose: Choose,
-        course: RunCourse,
+        course: ControlledPlan,
     ) -> None:
         self.policy = policy
-        self.course = course
+        self.plan = course
         self._rules = (rule, trial_rule)
         self._choose = choose
         self._memory = ControllerMemory()
         self._notes: list[dict[str, Any]] = []
 
     @property
-    def tried(self) -> tuple[RemedyTrial, ...]:
+    def trials(self) -> tuple[RemedyTrial, ...]:
         """The trials of the run, the last of which may be going on."""
         now = self._memory
-        return (*now.tried, *([now.trial] if now.trial is not None else []))
+        return (*now.ended_trials, *([now.trial] if now.trial is not None else []))
 
     @property
-    def spent(self) -> int:
+    def steps_taken(self) -> int:
         """Updates taken in all branches, up to the last look."""
-        return self._memory.spent
+        return self._memory.steps_taken
 
     def choose(self, history: Sequence[Snapshot]) -> int:
         """The place of the state that is kept: of a trial only one that is better than what was
         kept before it."""
-        return of_branches(history, self._choose, self._memory.reference)
+        return choose_across_branches(history, self._choose, self._memory.reference_losses)
 
     def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
         sight = self._sight(verdict, history)
@@ -127,18 +127,18 @@ class Controller:
         if advice.trial is not None and advice.trial != sight.trial:
             failed = sight.trial is not None and not sight.trial.kept
             if not failed:
-                place = next(i for i, s in enumerate(history) if s.step == memory.kept)
+                place = next(i for i, s in enumerate(history) if s.step == memory.best_step)
                 losses = validation_losses(history)
-                memory.reference, memory.before = np.array(losses[:, place]), memory.kept
+                memory.reference_losses, memory.best_step_before = np.array(losses[:, place]), memory.best_step
         elif advice.trial is None:
-            memory.reference = None
-        memory.trial, memory.tried = advice.trial, advice.tried
+            memory.reference_losses = None
+        memory.trial, memory.ended_trials = advice.trial, advice.ended_trials
         restore_steps = [one.to_step for one in advice.actions if isinstance(one, RollBack)]
         memory.position = restore_steps[-1] if restore_steps else memory.position
         names = ", ".join(type(one).__name__ for one in advice.actions)
         self._notes.append(
             {
-                "because": advice.actions[0].because if advice.actions else advice.on or NOTHING,
+                "because": advice.actions[0].because if advice.actions else advice.continue_because or NO_ACTION,
                 "chosen": names or "go on",
                 "sight": sight.to_record(),
                 "actions": [to_record(one) for one in advice.actions],
@@ -153,7 +153,7 @@ class Controller:
 
     def restore_points(self, history: Sequence[Snapshot]) -> tuple[int, ...]:
         """The first look, the state that is kept, and this look, from which a trial may begin."""
-        return self._memory.points
+        return self._memory.restore_steps
 
     def returns_to(self) -> tuple[int, int] | None:
         """The branch and the step of the look at which the present trial was begun, to which the
@@ -169,16 +169,16 @@ class Controller:
         memory = self._memory
         return {
             "rules": [rule.state_dict() for rule in self._rules],
-            "now": [memory.spent, memory.position, memory.looks, memory.kept, memory.before, list(memory.points)],
-            "plans": list(memory.plans),
-            "trials": [to_json(one) for one in (memory.trial, *memory.tried)],
-            "reference": None if memory.reference is None else memory.reference.tolist(),
+            "now": [memory.steps_taken, memory.position, memory.evaluations, memory.best_step, memory.best_step_before, list(memory.restore_steps)],
+            "plans": list(memory.planned_ends),
+            "trials": [to_json(one) for one in (memory.trial, *memory.ended_trials)],
+            "reference": None if memory.reference_losses is None else memory.reference_losses.tolist(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rolled_back(state)
         steps_taken, position, evaluations, best_step, best_step_before, restore_steps = state["now"]
-        trial, *ended_trials = (revived(RemedyTrial, one) for one in state["trials"])
+        trial, *ended_trials = (from_json(RemedyTrial, one) for one in state["trials"])
         self._memory = ControllerMemory(
             steps_taken,
             position,
@@ -195,75 +195,75 @@ class Controller:
     def _advance(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[int, Stop | None]:
         """Remember this look; the place of the state that is kept, and the ``Stop`` by which the
         run would end here."""
-        memory, plan, last = self._memory, self.course, history[-1]
-        memory.spent += last.step - memory.position
-        memory.position, memory.looks = last.step, memory.looks + 1
+        memory, plan, last = self._memory, self.plan, history[-1]
+        memory.steps_taken += last.step - memory.position
+        memory.position, memory.evaluations = last.step, memory.evaluations + 1
         best_place = self.choose(history)
-        memory.kept = history[best_place].step
+        memory.best_step = history[best_place].step
         if memory.trial is not None:
             memory.trial = replace(memory.trial, kept=_belongs_to_trial(memory.trial, history[best_place]))
         trial, planned = memory.trial, last.planned_steps or plan.steps
-        if not plan.can.does("RollBack"):
-            memory.points = memory.plans = ()
+        if not plan.capabilities.does("RollBack"):
+            memory.restore_steps = memory.planned_ends = ()
         elif trial is None or trial.kept:
-            memory.points = tuple(sorted({0, memory.kept, last.step}))
+            memory.restore_steps = tuple(sorted({0, memory.best_step, last.step}))
             ends = {snapshot.step: snapshot.planned_steps or plan.steps for snapshot in history}
-            memory.plans = tuple(ends[step] for step in memory.points)
+            memory.planned_ends = tuple(ends[step] for step in memory.restore_steps)
         # Both count every look; one of them is heard.
         actions = [rule.decide(verdict, history) for rule in self._rules][trial is not None]
         stop = next((one for one in actions if isinstance(one, Stop)), None)
-        if stop is None and last.branch.number and memory.spent >= plan.most and last.step < planned:
-            stop = Stop(f"no updates are left of the {plan.most} that it may take in all")
+        if stop is None and last.branch.number and memory.steps_taken >= plan.max_steps and last.step < planned:
+            stop = Stop(f"no updates are left of the {plan.max_steps} that it may take in all")
         return best_place, stop
 
     def _sight(self, verdict: Verdict, history: Sequence[Snapshot]) -> Sight:
         best_place, stop = self._advance(verdict, history)
-        memory, plan, last, trial = self._memory, self.course, history[-1], self._memory.trial
+        memory, plan, last, trial = self._memory, self.plan, history[-1], self._memory.trial
         planned = last.planned_steps or plan.steps
         kept_changes = self._kept_changes()
         notches = sum(one.get("notches", 0) for one in kept_changes["StrengthenAugmentation"])
         rate_factor = math.prod(one["factor"] for one in kept_changes["ScaleLearningRate"])
         sight = Sight(
             step=last.step,
-            look=memory.looks - 1,
+            look=memory.evaluations - 1,
             branch=last.branch.number,
             planned=planned,
             first_planned=plan.steps,
-            spent=memory.spent,
-            most=plan.most,
-            apart=plan.apart,
+            spent=memory.steps_taken,
+            most=plan.max_steps,
+            apart=plan.steps_between_evaluations,
             label=verdict.label,
             because=verdict.because,
             confidence=verdict.confidence,
             cause=verdict.cause,
             harm=verdict.harm,
-            kept_step=memory.kept,
-            kept_before=memory.before if trial is not None else None,
+            kept_step=memory.best_step,
+            kept_before=memory.best_step_before if trial is not None else None,
             can=replace(
-                plan.can,
-                notches=max(0, plan.can.notches - notches),
-                frozen=plan.can.frozen and not kept_changes["Unfreeze"],
+                plan.capabilities,
+                notches=max(0, plan.capabilities.notches - notches),
+                frozen=plan.capabilities.frozen and not kept_changes["Unfreeze"],
             ),
             over=to_record(stop) if stop is not None else None,
             end=last.step >= planned,
             trial_looks=sum(_belongs_to_trial(trial, snapshot) for snapshot in history) if trial is not None else 0,
             rate=None if plan.rate is None else plan.rate * rate_factor,
-            usual=plan.usual,
-            skew=plan.skew,
-            points=memory.points,
-            plans=memory.plans,
-            epoch=plan.epoch,
-            tried=memory.tried,
+            usual=plan.usual_rates,
+            skew=plan.class_skew,
+            points=memory.restore_steps,
+            plans=memory.planned_ends,
+            epoch=plan.steps_per_epoch,
+            tried=memory.ended_trials,
             trial=trial,
-            trials_left=max(0, MOST_TRIALS - len(self.tried)) if memory.spent < plan.most else 0,
+            trials_left=max(0, MOST_TRIALS - len(self.trials)) if memory.steps_taken < plan.max_steps else 0,
             findings=plan.findings,
         )
-        return _with_measurements(sight, history, best_place, memory.reference if trial is not None else None)
+        return _with_measurements(sight, history, best_place, memory.reference_losses if trial is not None else None)
 
     def _kept_changes(self) -> dict[str, list[Mapping[str, Any]]]:
         """What was done in trials that hold at this look, by action: the settings of each."""
         trial, settings = self._memory.trial, defaultdict(list)
-        kept_trials = [one for one in self._memory.tried if one.kept]
+        kept_trials = [one for one in self._memory.ended_trials if one.kept]
         if trial is not None:
             # Going back to before a change has undone it.
             kept_trials = [one for one in kept_trials if one.from_step < trial.from_step] + [trial]
@@ -284,7 +284,7 @@ def _with_measurements(
         sight,
         train_loss=finite(last.train_loss),
         first_train=finite(history[0].train_loss),
-        at_floor=bool(last.train_losses.size) and at_floor(last),
+        at_floor=bool(last.train_losses.size) and is_at_floor(last),
         chance=chance,
         silent=silent,
         valid_rows=int(last.valid_losses.size),

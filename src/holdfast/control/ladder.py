@@ -48,7 +48,7 @@ from holdfast.core.actions import (
 )
 
 Settings = Mapping[str, Mapping[str, float]]
-WELL = ("healthy", "learning")
+WELL_LABELS = ("healthy", "learning")
 OVERFIT = ("overfit", "memorizing", "miscalibrated")
 HIGH = "the learning rate is too high"
 LOW = "the learning rate is too low"
@@ -81,10 +81,10 @@ class Ladder:
             return None
         rungs = RUNGS if sight.trials_left > 0 else ()
         remedies = filter(None, (rung(self, sight) for rung in rungs))
-        return next(remedies, None) or goes_on(self, sight)
+        return next(remedies, None) or continue_early(self, sight)
 
 
-def goes_on(ladder: Ladder, sight: Sight) -> Continue | None:
+def continue_early(ladder: Ladder, sight: Sight) -> Continue | None:
     """Not stopped before the rate has come down, where training has brought something: the best
     state is one of a high rate then, and going on has cost nothing on average
     (benchmarks/forks.py). Not where the first look is still the one that is kept: of such a run
@@ -115,7 +115,7 @@ def usual_rate(sight: Sight) -> float | None:
     return math.sqrt(sight.usual[0] * sight.usual[1]) if sight.usual else None
 
 
-def too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
+def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Begin again, while the run is young, where the rate is far above the usual one and the looks
     so far are no better than the first."""
     usual, name = usual_rate(sight), "the usual learning rate from the beginning"
@@ -136,7 +136,7 @@ def too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
     return Remedy(name, (*back, ScaleLearningRate(why, usual / sight.rate)))
 
 
-def too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
+def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Go on at the usual rate, for as many updates more as were lost."""
     usual, name = usual_rate(sight), "the usual learning rate from here on"
     early = sight.look < 2 and sight.step < 0.3 * sight.planned
@@ -153,7 +153,7 @@ def too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     return Remedy(name, (faster, *_longer(sight, "for the updates that were lost")))
 
 
-def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
+def learns_too_slowly(ladder: Ladder, sight: Sight) -> Remedy | None:
     """A higher rate where the plan will end long before the rows are learned: from three tenths
     on, most is left of what knowing nothing costs, and the newest state is the best."""
     usual, name = usual_rate(sight), "a higher learning rate"
@@ -187,7 +187,7 @@ def _longer(sight: Sight, why: str) -> tuple[Action, ...]:
     return (Extend(why, steps=more),) if more > 0 and sight.can.does("Extend") else ()
 
 
-def breaks(ladder: Ladder, sight: Sight) -> Remedy | None:
+def diverges(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Back to the state that is kept and on with a third of the rate."""
     name = BREAKS
     if sight.label != "diverging" or sight.over is None or sight.tries(name) > 1:
@@ -242,7 +242,7 @@ def forgetting(ladder: Ladder, sight: Sight) -> Remedy | None:
     return _with_method(ladder, sight, "held near the start", why, settings)
 
 
-def too_large(ladder: Ladder, sight: Sight) -> Remedy | None:
+def model_too_large(ladder: Ladder, sight: Sight) -> Remedy | None:
     """The lower half of the layers as it is."""
     name, lower = "lower layers frozen", sight.can.layers[: len(sight.can.layers) // 2]
     large = sight.cause is not None and sight.cause.startswith("too large a model")
@@ -255,10 +255,10 @@ def too_large(ladder: Ladder, sight: Sight) -> Remedy | None:
 def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
     """The rate brought down from the best state; then the same with a notch of what suits."""
     early = sight.over is not None and sight.step < ladder.early * sight.first_planned
-    if sight.label in WELL or not (sight.label in OVERFIT or sight.harm or early):
+    if sight.label in WELL_LABELS or not (sight.label in OVERFIT or sight.harm or early):
         return None
     why = f"{sight.label.replace('_', ' ')}: {sight.because}"
-    if goes_on(ladder, sight) is not None:
+    if continue_early(ladder, sight) is not None:
         return None
     first = _with_falling_rate(ladder, sight, "the rate brought down from the best state", why)
     if first is not None:
@@ -331,14 +331,14 @@ def _loss_words(sight: Sight) -> str:
 
 Rung = Callable[[Ladder, Sight], Remedy | None]
 RUNGS: tuple[Rung, ...] = (
-    too_high,
-    too_low,
-    too_slow,
-    breaks,
+    rate_too_high,
+    rate_too_low,
+    learns_too_slowly,
+    diverges,
     underfit,
     wrong_labels,
     primacy,
     forgetting,
-    too_large,
+    model_too_large,
     overfit,
 )

@@ -68,12 +68,12 @@ class Policy(Protocol):
 @dataclass(frozen=True, slots=True)
 class Advice:
     """The ``actions`` at a look; the ``trial`` that goes on after them, and those that have ended
-    by then; and ``on``, why the run goes on where it would have been stopped."""
+    by then; and ``continue_because``, why the run goes on where it would have been stopped."""
 
     actions: tuple[Action, ...]
     trial: RemedyTrial | None
-    tried: tuple[RemedyTrial, ...]
-    on: str | None = None
+    ended_trials: tuple[RemedyTrial, ...]
+    continue_because: str | None = None
 
 
 def advise(policy: Policy, sight: Sight) -> Advice:
@@ -91,14 +91,14 @@ def advise(policy: Policy, sight: Sight) -> Advice:
         actions_before = (Continue(because, sight.kept_step),)
     decision = _policy_decision(policy, sight)
     if isinstance(decision, Remedy) and sight.trials_left > 0:
-        actions, new_trial = begun(sight, decision)
+        actions, new_trial = start_trial(sight, decision)
         return Advice((*actions_before, *actions), new_trial, ended_trials)
     continue_because = decision.because if isinstance(decision, Continue) and sight.room > 0 else None
     if trial is not None and not trial.kept:
-        return Advice(undone(sight, on=continue_because is not None), None, ended_trials, continue_because)
+        return Advice(undo_trial(sight, on=continue_because is not None), None, ended_trials, continue_because)
     if isinstance(decision, Stop):
         return Advice((*actions_before, decision), None, ended_trials)
-    stop = (stop_of(sight),) if sight.over is not None and continue_because is None else ()
+    stop = (stop_action(sight),) if sight.over is not None and continue_because is None else ()
     return Advice((*actions_before, *stop), None, ended_trials, continue_because if sight.over is not None else None)
 
 
@@ -122,7 +122,7 @@ def _policy_decision(policy: Policy, sight: Sight) -> Remedy | Stop | Continue |
     raise RunError(name, rule, decision, remedy)
 
 
-def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial]:
+def start_trial(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial]:
     """The actions that begin a trial, and the trial; it ends within the updates that are left. One
     that follows a trial that failed begins where that one did."""
     _check_remedy(sight, remedy)
@@ -150,7 +150,7 @@ def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial
     )
     if not far:
         return (*(_inverse_actions(sight, f"undone: {failed.name}") if failed else ()), *changes), trial
-    returns = (undone(sight)[0],) if failed is not None else ()
+    returns = (undo_trial(sight)[0],) if failed is not None else ()
     back = first if isinstance(first, RollBack) else RollBack(f"on trial: {remedy.name}", at)
     return (*returns, back, *changes), trial
 
@@ -167,7 +167,7 @@ def _step_limit_words(sight: Sight) -> str:
     return f"at most {sight.most} updates may be taken in all, and {sight.spent} are"
 
 
-def undone(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
+def undo_trial(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
     """The end of a trial that failed: back to where it began, and on from there, or stop. With
     ``on`` it goes on where it would have been stopped."""
     trial = sight.trial
@@ -178,7 +178,7 @@ def undone(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
     )
     if not sight.can.does("RollBack"):
         inverse = _inverse_actions(sight, because)
-        return (*inverse, stop_of(sight)) if sight.over is not None and not on else inverse
+        return (*inverse, stop_action(sight)) if sight.over is not None and not on else inverse
     back = RollBack(because, trial.step, trial.branch)
     if trial.over and not (on and trial.step < sight.first_planned):
         return (back, Stop(f"{trial.name} was tried and undone, and nothing else is left to try"))
@@ -197,7 +197,7 @@ def _inverse_actions(sight: Sight, because: str) -> tuple[Action, ...]:
     return tuple(ScaleLearningRate(because, 1 / factor) for factor in factors)
 
 
-def stop_of(sight: Sight) -> Action:
+def stop_action(sight: Sight) -> Action:
     """The ``Stop`` of the policy ``stop``."""
     assert sight.over is not None
     return revive(**sight.over)

@@ -37,7 +37,7 @@ import numpy as np
 from holdfast.core.actions import Action, Stop
 from holdfast.core.records import Floats, Snapshot, Verdict
 from holdfast.monitor.evidence import (
-    at_floor,
+    is_at_floor,
     beats_chance,
     last_gain,
     validation_labels,
@@ -45,11 +45,11 @@ from holdfast.monitor.evidence import (
 )
 from holdfast.monitor.limits import WAIT
 
-SPENT = ("overfit", "memorizing", "miscalibrated")
+OVERFIT_LABELS = ("overfit", "memorizing", "miscalibrated")
 # Of the planned steps: a linear schedule's rate is then below half of its peak, a cosine's a third.
-SETTLED = 0.6
+SETTLED_SHARE = 0.6
 # The looks that an outlook is drawn from, and how many there are at least.
-LAST_LOOKS, LEAST_LOOKS = 5, 4
+RECENT_EVALUATIONS, MIN_EVALUATIONS = 5, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Outlook:
 UNKNOWN = Outlook(math.nan, math.nan, math.nan)
 
 
-def outlook(losses: Floats, learnt: Floats, end: float, worth: float) -> Outlook:
+def outlook(losses: Floats, learning_done: Floats, end: float, worth: float) -> Outlook:
     """The chance that what is left of a run still gains at least ``worth``.
 
     The validation losses of the last looks are drawn forward in a straight line, row by row, over
@@ -109,9 +109,9 @@ def outlook(losses: Floats, learnt: Floats, end: float, worth: float) -> Outlook
     from scipy.special import stdtr
 
     n, evaluations = losses.shape
-    if evaluations < LEAST_LOOKS or n < 2 or not np.isfinite(losses).all():
+    if evaluations < MIN_EVALUATIONS or n < 2 or not np.isfinite(losses).all():
         return UNKNOWN
-    recent, x = losses[:, -LAST_LOOKS:], np.asarray(learnt[-LAST_LOOKS:], dtype=np.float64)
+    recent, x = losses[:, -RECENT_EVALUATIONS:], np.asarray(learning_done[-RECENT_EVALUATIONS:], dtype=np.float64)
     spread = float(((x - x.mean()) ** 2).sum())
     if not spread > 0:
         return UNKNOWN
@@ -228,7 +228,7 @@ class StoppingRule:
         if verdict.harm in ("answers", "both"):
             return f"{verdict.label}: {verdict.because}"
         evaluations = [s for s in history if s.step >= self._start]
-        if verdict.label not in SPENT or not evaluations[-1].valid_losses.size:
+        if verdict.label not in OVERFIT_LABELS or not evaluations[-1].valid_losses.size:
             return None
         losses = validation_losses(evaluations)
         waited = len(evaluations) - 1 - last_gain(evaluations, losses)
@@ -238,10 +238,10 @@ class StoppingRule:
         return f"{verdict.label}, {idle}: {verdict.because}"
 
     def _is_settling(self, history: Sequence[Snapshot]) -> bool:
-        if not self._steps or history[-1].step >= SETTLED * self._steps[-1]:
+        if not self._steps or history[-1].step >= SETTLED_SHARE * self._steps[-1]:
             return False
         losses = validation_losses(history)
-        fitted = len(history) > 1 and all(at_floor(snapshot) for snapshot in history[-2:])
+        fitted = len(history) > 1 and all(is_at_floor(snapshot) for snapshot in history[-2:])
         return bool(losses.size) and _lowest_place(losses) == 0 and not fitted
 
     def _nothing_to_gain(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
@@ -275,7 +275,7 @@ class StoppingRule:
         self._patience.load_state_dict(state)
 
 
-class EndsAt:
+class StopAtStep:
     """The advisor of a run that ends at a look, ``because`` of what others showed. It remembers
     nothing; ``StoppingRule`` is the one that judges."""
 

@@ -87,7 +87,7 @@ def _check_dropout(loaded: Loaded) -> None:
 METHODS.add("rdrop", Method(RDrop, lambda asked: Parts(terms=(asked,), prepares=_check_dropout)))
 
 
-def pairs_among(rows: Ints) -> Ints:
+def repeated_row_pairs(rows: Ints) -> Ints:
     """Places [pairs, 2] of rows [n] that stand there twice: the first with the second, the third
     with the fourth."""
     order = np.argsort(rows, kind="stable")
@@ -132,7 +132,7 @@ class Pairing:
     def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         import torch
 
-        pairs = torch.as_tensor(pairs_among(np.asarray(passed.rows)), device=losses.device)
+        pairs = torch.as_tensor(repeated_row_pairs(np.asarray(passed.rows)), device=losses.device)
         if not len(pairs):
             return losses
         logits = passed.output.logits.float()
@@ -155,7 +155,7 @@ METHODS.add(
 
 OVER = ("auto", "others", "all")
 # Of a logit that takes no part: its probability is 0, and 0 times a finite number stays 0.
-NOWHERE = -1e30
+MASKED_LOGIT = -1e30
 GOLDEN = 2654435769
 
 
@@ -166,12 +166,12 @@ def divergence(
     the other classes alone, whose probabilities are made to add to 1."""
     first, second = start.float(), now.float()
     if targets is not None:
-        first, second = (x.scatter(1, targets[:, None], NOWHERE) for x in (first, second))
+        first, second = (x.scatter(1, targets[:, None], MASKED_LOGIT) for x in (first, second))
     first, second = first.log_softmax(dim=-1), second.log_softmax(dim=-1)
     return (first.exp() * (first - second)).sum(dim=-1)
 
 
-def chosen(rows: Ints, share: float) -> Ints:
+def fixed_share_of_rows(rows: Ints, share: float) -> Ints:
     """The places [k] of those ``rows`` [n] that are among a fixed ``share`` of all there are."""
     spread = (np.asarray(rows, dtype=np.uint64) * np.uint64(GOLDEN)) & np.uint64(0xFFFFFFFF)
     return np.flatnonzero(spread < share * 2**32)
@@ -211,7 +211,7 @@ class KLStart:
 
         if passed.start is None:
             raise Defect("methods.kl_start", "was given a pass that knows no start")
-        compared_rows = chosen(passed.rows, self.share)
+        compared_rows = fixed_share_of_rows(passed.rows, self.share)
         if not len(compared_rows):
             return losses
         counts = passed.batch.get("counts")

@@ -25,7 +25,7 @@ COPIES = 2
 Tensors = Mapping[str, "torch.Tensor"]
 
 
-def moved_mean(
+def update_mean(
     mean: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], share: float
 ) -> dict[str, torch.Tensor]:
     """``mean`` moved by ``share`` of the way to ``weights``, in place where it exists; a tensor of
@@ -76,10 +76,10 @@ class RunningMean:
     place: ClassVar[Place] = "change"
 
     def __init__(
-        self, name: str, share: Callable[[int], float], start: float, made_of: Callable[[int], str]
+        self, name: str, share: Callable[[int], float], start: float, describe: Callable[[int], str]
     ) -> None:
         self.name = name
-        self._share, self._start, self._made_of = share, start, made_of
+        self._share, self._start, self._made_of = share, start, describe
         self.mean: dict[str, torch.Tensor] = {}
         self.count = 0
         self._best_mean: dict[str, torch.Tensor] = {}
@@ -89,7 +89,7 @@ class RunningMean:
         if not self.count and run.step <= self._start * run.plan.steps:
             return
         self.count += 1
-        self.mean = moved_mean(self.mean, run.changing_tensors(), self._share(self.count))
+        self.mean = update_mean(self.mean, run.changing_tensors(), self._share(self.count))
 
     def snapshot_taken(self, run: Run) -> None:
         # A run that has just gone back is not at the look that it kept.
@@ -195,7 +195,7 @@ def plain_mean(states: Sequence[Tensors]) -> dict[str, torch.Tensor]:
     }
 
 
-def greedy(states: Sequence[Tensors], loss_of: Callable[[Tensors], float]) -> list[int]:
+def greedy_soup(states: Sequence[Tensors], loss_of: Callable[[Tensors], float]) -> list[int]:
     """Which of the ``states``, ordered with the best first, the greedy soup is made of."""
     members, best = [0], loss_of(states[0])
     for place in range(1, len(states)):
@@ -231,7 +231,7 @@ class SoupState(TypedDict):
     held: Sequence[tuple[float, int, Tensors]]
 
 
-class SoupOfLooks:
+class CheckpointSoup:
     """Holds the weights of the best looks. ``most`` of them; the state at the start is one."""
 
     name: ClassVar[str] = "soup"
@@ -253,7 +253,7 @@ class SoupOfLooks:
         if len(self._best_states) < 2:
             return "a soup needs two looks with a validation loss"
         states = [tensors for _, _, tensors in self._best_states]
-        members = greedy(states, lambda tensors: trial(tensors).refined_loss)
+        members = greedy_soup(states, lambda tensors: trial(tensors).refined_loss)
         steps = [self._best_states[place][1] for place in members]
         if len(members) == 1:
             return f"no mean with another of the {len(states)} best looks is better than the best"
@@ -273,16 +273,16 @@ METHODS.add(
     Method(
         SoupMethod,
         lambda asked: Parts(
-            listeners=lambda: (SoupOfLooks(asked.states),), copies=max(0, asked.states - 1)
+            listeners=lambda: (CheckpointSoup(asked.states),), copies=max(0, asked.states - 1)
         ),
     ),
 )
 
 
-LEANS = ("lowest", "start")
+LEAN_CHOICES = ("lowest", "start")
 
 
-def between(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tensor]:
+def interpolate(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tensor]:
     """``share`` of the way from ``start`` to ``end``; of whole numbers those of ``end``."""
     import torch
 
@@ -324,7 +324,7 @@ class Wise:
     """
 
     points: int = setting(10, least=2, most=100, whole=True)
-    lean: str = setting("lowest", words=LEANS)
+    lean: str = setting("lowest", words=LEAN_CHOICES)
     within: float = setting(0.0, most=10)
 
 
@@ -343,7 +343,7 @@ class LineSearch:
         if not step:
             end, step = run.previous, run.last_snapshot.step
         shares = [at / self._points for at in range(self._points + 1)]
-        evaluations = [trial(between(run.initial_tensors, end, share)) for share in shares]
+        evaluations = [trial(interpolate(run.initial_tensors, end, share)) for share in shares]
         losses = np.array([evaluation.refined_loss for evaluation in evaluations])
         curve = [_point(share, evaluation) for share, evaluation in zip(shares, evaluations, strict=True)]
         if not np.isfinite(losses).all():
@@ -357,7 +357,7 @@ class LineSearch:
             best_end = "the end" if losses[-1] <= losses[0] else "the start"
             return f"of the line from the start to the end (loss by share: {losses_shown}) {best_end} is best"
         description = f"{shares[place]:.2g} of the way from the start to step {step} (loss by share: "
-        tensors = between(run.initial_tensors, end, shares[place])
+        tensors = interpolate(run.initial_tensors, end, shares[place])
         return Offer(tensors, step, f"{description}{losses_shown})", curve, self._within)
 
     def _place_within_limit(self, losses: Floats, evaluations: Sequence[Any]) -> int | None:

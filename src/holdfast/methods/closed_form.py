@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Read = Callable[[Run, Any], tuple[Floats, Ints]]
 
 
-def rows_read(run: Run, examples: Examples) -> tuple[Floats, Ints]:
+def read_features(run: Run, examples: Examples) -> tuple[Floats, Ints]:
     """The features [n, width] and labels [n] of all rows; the observer need not pass them again."""
     features = run.observer.features(run.network, examples, np.arange(len(examples)))
     run.observer.remember_features(examples, features)
@@ -71,7 +71,7 @@ class HeadRefit:
         fit: Fit,
         first: bool,
         held_out: HeldOut | None = None,
-        read: Read = rows_read,
+        read: Read = read_features,
         moved: Fit | None = None,
     ) -> None:
         self._fit = fit

@@ -20,7 +20,7 @@ import numpy as np
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, ForwardPass, RowPool
-from holdfast.methods.registry import METHODS, MOST, Known, Method, Parts, Stage, setting
+from holdfast.methods.registry import METHODS, MOST, RunContext, Method, Parts, Stage, setting
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +113,7 @@ class Contrast:
     classes: int = setting(least=1, whole=True)
 
 
-def _run_defaults(known: Known) -> dict[str, Any]:
+def _run_defaults(known: RunContext) -> dict[str, Any]:
     """Its rate is half the fine-tuning's, as it was measured. From 32 classes on a batch has 64
     rows of 32 of them; TREC and the like keep their batches."""
     many = known.classes >= MANY_CLASSES

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.methods.noise import Disturbance
+from holdfast.methods.noise import NoiseHooks
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from holdfast.models.base import Loaded, Network
 
 
-KEPT = "model"
+MODEL_RATE = "model"
 MOST = 0.95
 
 
 def _rate() -> Any:
-    return setting(KEPT, words=(KEPT,), or_number=True, most=MOST)
+    return setting(MODEL_RATE, words=(MODEL_RATE,), or_number=True, most=MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class DropoutRates:
     adapter: float | str = _rate()
 
 
-def set_rates(settings: DropoutRates, loaded: Loaded) -> None:
+def set_dropout_rates(settings: DropoutRates, loaded: Loaded) -> None:
     """Set them in the network; raises ``RecipeError`` for a place that it has not."""
     from holdfast.models.places import PLACES, dropouts_by_place
 
@@ -59,7 +59,7 @@ def set_rates(settings: DropoutRates, loaded: Loaded) -> None:
     changed = []
     for one in fields(settings):
         rate = getattr(settings, one.name)
-        if rate == KEPT:
+        if rate == MODEL_RATE:
             continue
         if one.name not in known_places:
             remedy = f"It has {', '.join(known_places)}." if known_places else "It has none at all."
@@ -80,11 +80,11 @@ def set_rates(settings: DropoutRates, loaded: Loaded) -> None:
 
 METHODS.add(
     "dropout",
-    Method(DropoutRates, lambda asked: Parts(prepares=lambda loaded: set_rates(asked, loaded))),
+    Method(DropoutRates, lambda asked: Parts(prepares=lambda loaded: set_dropout_rates(asked, loaded))),
 )
 
 
-def layers_of(network: Network) -> list[nn.Linear]:
+def trainable_linear_layers(network: Network) -> list[nn.Linear]:
     """The linear layers in the blocks whose weights learn."""
     from torch import nn
 
@@ -112,7 +112,7 @@ class DropConnect:
 
     def attach(self, network: Network) -> Sequence[Callable[[], None]]:
         """A pass of its own in each of the layers."""
-        return [self._attached(layer) for layer in layers_of(network)]
+        return [self._attached(layer) for layer in trainable_linear_layers(network)]
 
     def _attached(self, layer: nn.Linear) -> Callable[[], None]:
         import torch
@@ -134,7 +134,7 @@ class DropConnect:
 
 
 def _announce_layers(loaded: Loaded) -> None:
-    layers = layers_of(loaded.network)
+    layers = trainable_linear_layers(loaded.network)
     if not layers:
         rule = "needs a linear layer in a block that learns"
         remedy = "Leave it out, or freeze less (model.freeze, model.adapter)."
@@ -145,7 +145,7 @@ def _announce_layers(loaded: Loaded) -> None:
 
 
 def _parts(settings: DropConnect) -> Parts:
-    return Parts(listeners=lambda: (Disturbance("dropconnect", settings.attach),), prepares=_announce_layers)
+    return Parts(listeners=lambda: (NoiseHooks("dropconnect", settings.attach),), prepares=_announce_layers)
 
 
 METHODS.add("dropconnect", Method(DropConnect, _parts))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 
-class WhoLearns:
+class LayerSchedule:
     """Which layers learn at a step: the head first, then one more layer at a time (``unfreeze``),
     or everything at once (``progressive``).
 
@@ -108,17 +108,17 @@ class Progressive:
 
     start: float = setting(0.2, above=0, most=0.9)
 
-    def listeners(self) -> tuple[WhoLearns]:
+    def listeners(self) -> tuple[LayerSchedule]:
         def below(done: float, layers: int) -> int:
             return layers if done >= self.start - 1e-9 else 0
 
-        return (WhoLearns("progressive", below),)
+        return (LayerSchedule("progressive", below),)
 
 
 METHODS.add("progressive", Method(Progressive, lambda asked: Parts(listeners=asked.listeners)))
 
 
-def thawed_layers(done: float, layers: int, until: float) -> int:
+def unfrozen_layers(done: float, layers: int, until: float) -> int:
     """How many of ``layers`` learn when the share ``done`` of the steps is over."""
     # The sliver is for products that miss a whole number from below.
     return min(layers, int(layers * done / until + 1e-9))
@@ -137,8 +137,8 @@ class GradualUnfreezing:
 
     until: float = setting(0.5, above=0, most=1)
 
-    def listeners(self) -> tuple[WhoLearns]:
-        return (WhoLearns("unfreeze", lambda d, n: thawed_layers(d, n, self.until)),)
+    def listeners(self) -> tuple[LayerSchedule]:
+        return (LayerSchedule("unfreeze", lambda d, n: unfrozen_layers(d, n, self.until)),)
 
 
 METHODS.add("unfreeze", Method(GradualUnfreezing, lambda asked: Parts(listeners=asked.listeners)))
@@ -161,7 +161,7 @@ class ResetHeadAt:
     at: float = setting(0.5, above=0, most=0.95)
 
 
-class HeadPutBack:
+class HeadReset:
     """The listener. It remembers whether it is done: a plan that is extended moves the step."""
 
     name: ClassVar[str] = "reset_head"
@@ -193,7 +193,7 @@ METHODS.add(
     "reset_head",
     # In a run under way its step may be over; there is an action for that.
     Method(
-        ResetHeadAt, lambda asked: Parts(listeners=lambda: (HeadPutBack(asked.at),)), joins=False
+        ResetHeadAt, lambda asked: Parts(listeners=lambda: (HeadReset(asked.at),)), joins=False
     ),
 )
 
@@ -244,7 +244,7 @@ def check_reinit(settings: Reinit, network: Network) -> None:
     notify(Decision("layers drawn anew", names, because))
 
 
-class RedrawnTop:
+class TopReinit:
     """Draws them at the first phase's start; a run that is resumed there draws the same again."""
 
     name: ClassVar[str] = "reinit"
@@ -269,7 +269,7 @@ METHODS.add(
     Method(
         Reinit,
         lambda asked: Parts(
-            listeners=lambda: (RedrawnTop(asked.blocks),),
+            listeners=lambda: (TopReinit(asked.blocks),),
             prepares=lambda loaded: check_reinit(asked, loaded.network),
         ),
         joins=False,

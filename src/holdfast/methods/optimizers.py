@@ -128,7 +128,7 @@ def build_schedule(name: str, steps: int, warmup_steps: int) -> Schedule:
     return SCHEDULES[name](steps, warmup_steps)
 
 
-def ends_low(name: str) -> bool:
+def falls_to_zero(name: str) -> bool:
     """Whether the schedule ``name`` falls to nothing by its last update, whatever a run shows."""
     return build_schedule(name, 1000, 100).scale(999) < 0.01
 

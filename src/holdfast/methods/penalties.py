@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PLACES = ("head", "all")
 
 
-def pulled(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
+def penalized_weights(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
     """The weights that learn, by name, without biases and norms (fewer than two dimensions): those
     of the last layer (``head``), or ``all``."""
     inside = {id(p) for p in network.head.parameters()} if place == "head" else None
@@ -50,7 +50,7 @@ def pulled(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
     }
 
 
-def penalty(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
+def penalty_parts(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
     """The parts of a penalty that pulls the weights of ``place`` by its ``listener``."""
     return Parts(
         listeners=lambda: (listener(),), prepares=lambda loaded: _announce_weights(method, place, loaded)
@@ -60,7 +60,7 @@ def penalty(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
 def _announce_weights(method: str, place: str, loaded: Loaded) -> None:
     """Notify of what a penalty pulls of this network; raises ``RecipeError`` where that is
     nothing."""
-    weights = pulled(loaded.network, place)
+    weights = penalized_weights(loaded.network, place)
     if not weights:
         raise RecipeError(
             f"methods.{method}.place",
@@ -74,7 +74,7 @@ def _announce_weights(method: str, place: str, loaded: Loaded) -> None:
     notify(Decision(f"what {method} pulls", f"{count:,} weights", because))
 
 
-def with_gradient(run: Run, weights: dict[str, torch.nn.Parameter]) -> Iterator[tuple[str, Any]]:
+def weights_with_gradient(run: Run, weights: dict[str, torch.nn.Parameter]) -> Iterator[tuple[str, Any]]:
     """Those that this update changes by gradient: an action may have frozen some, and a phase
     may leave the head alone."""
     assert run.optimizer is not None
@@ -95,10 +95,10 @@ class SquaredWeights:
         self._weights: dict[str, torch.nn.Parameter] = {}
 
     def run_start(self, run: Run) -> None:
-        self._weights = pulled(run.network, self._where)
+        self._weights = penalized_weights(run.network, self._where)
 
     def backward_done(self, run: Run) -> None:
-        for _, weight in with_gradient(run, self._weights):
+        for _, weight in weights_with_gradient(run, self._weights):
             weight.grad.add_(weight.detach(), alpha=self._strength)
 
 
@@ -120,13 +120,13 @@ class L2:
 
 
 def _l2_parts(settings: L2) -> Parts:
-    return penalty("l2", settings.place, lambda: SquaredWeights(settings.strength, settings.place))
+    return penalty_parts("l2", settings.place, lambda: SquaredWeights(settings.strength, settings.place))
 
 
 METHODS.add("l2", Method(L2, _l2_parts))
 
 
-class TowardsStart:
+class StartPenalty:
     """The listener that adds α (w − w⁰) and βv to the gradients. It has no state: a run keeps its
     start."""
 
@@ -140,11 +140,11 @@ class TowardsStart:
         self._new: frozenset[str] = frozenset()
 
     def run_start(self, run: Run) -> None:
-        self._weights, self._start = pulled(run.network, "all"), {}
-        self._new = frozenset(pulled(run.network, "head") if run.network.new_head else ())
+        self._weights, self._start = penalized_weights(run.network, "all"), {}
+        self._new = frozenset(penalized_weights(run.network, "head") if run.network.new_head else ())
 
     def backward_done(self, run: Run) -> None:
-        for name, weight in with_gradient(run, self._weights):
+        for name, weight in weights_with_gradient(run, self._weights):
             if name in self._new:
                 weight.grad.add_(weight.detach(), alpha=self._of_head)
                 continue
@@ -170,7 +170,7 @@ class L2Sp:
 
 
 def _l2_sp_parts(settings: L2Sp) -> Parts:
-    return penalty("l2_sp", "all", lambda: TowardsStart(settings.strength, settings.head))
+    return penalty_parts("l2_sp", "all", lambda: StartPenalty(settings.strength, settings.head))
 
 
 METHODS.add("l2_sp", Method(L2Sp, _l2_sp_parts))
@@ -199,21 +199,21 @@ class Proximal:
         self._weights: dict[str, torch.nn.Parameter] = {}
 
     def run_start(self, run: Run) -> None:
-        self._weights = pulled(run.network, self._where)
+        self._weights = penalized_weights(run.network, self._where)
 
     def step_done(self, run: Run) -> None:
         assert run.optimizer is not None
         rates = {id(p): g["lr"] for g in run.optimizer.param_groups for p in g["params"]}
-        for _, weight in with_gradient(run, self._weights):
+        for _, weight in weights_with_gradient(run, self._weights):
             rate = float(rates[id(weight)])
             shrink(weight, rate * self._absolute, 1 + rate * self._square)
 
     def run_end(self, run: Run) -> None:
-        decision = what_is_zero(self.name, run.network, self._weights, run.best.step)
+        decision = zero_weights_decision(self.name, run.network, self._weights, run.best.step)
         run.job.journal.decide(run.step, decision)
 
 
-def what_is_zero(
+def zero_weights_decision(
     method: str, network: Network, weights: dict[str, torch.nn.Parameter], step: int
 ) -> Decision:
     """How many of the weights are exactly zero, and how many features the head does not read, in
@@ -254,7 +254,7 @@ class L1:
 
 
 def _l1_parts(settings: L1) -> Parts:
-    return penalty("l1", settings.place, lambda: Proximal("l1", settings.place, settings.strength))
+    return penalty_parts("l1", settings.place, lambda: Proximal("l1", settings.place, settings.strength))
 
 
 METHODS.add("l1", Method(L1, _l1_parts))
@@ -280,7 +280,7 @@ class ElasticNet:
 
 def _elastic_net_parts(settings: ElasticNet) -> Parts:
     absolute, square = settings.strength * settings.ratio, settings.strength * (1 - settings.ratio)
-    return penalty(
+    return penalty_parts(
         "elastic_net", settings.place, lambda: Proximal("elastic_net", settings.place, absolute, square)
     )
 
@@ -346,7 +346,7 @@ def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
     return {name: each / mean for name, each in sums.items()} if mean > 0 else sums
 
 
-class Consolidate:
+class ConsolidationPenalty:
     """The listener. It has no state: what it holds is a function of the start."""
 
     name: ClassVar[str] = "ewc"
@@ -368,5 +368,5 @@ class Consolidate:
 
 METHODS.add(
     "ewc",
-    Method(EWC, lambda asked: Parts(listeners=lambda: (Consolidate(asked),)), needs_general=True),
+    Method(EWC, lambda asked: Parts(listeners=lambda: (ConsolidationPenalty(asked),)), needs_general=True),
 )

@@ -84,7 +84,7 @@ def setting(default: float | str | None = None, **bounds: Unpack[Bounds]) -> Any
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class RunContext:
     """What is known of a run when the settings that its recipe leaves open are worked out;
     ``classes`` is their number, 0 where a row has none."""
 
@@ -111,7 +111,7 @@ class Stage:
     head: Literal["train", "refit"] = "train"
 
 
-def nothing(*_: object) -> tuple[()]:
+def nothing_needed(*_: object) -> tuple[()]:
     """Of a method without a state, or that asks nothing of the model."""
     return ()
 
@@ -127,7 +127,7 @@ class Parts:
     loaded (``models.base.Loaded``: the network of this fit, its tokenizer).
     ``prepares`` is asked before the first step, on a network of the fit's own, of which it may
     change how it computes: it notifies of what it did and of what will have no effect, or raises
-    ``RecipeError`` where the network has not what the method needs. ``beside`` puts general rows
+    ``RecipeError`` where the network has not what the method needs. ``add_general_rows`` puts general rows
     beside those that a source draws for the fine-tuning.
     """
 
@@ -135,16 +135,16 @@ class Parts:
     stepper: Stepper | None = None
     source: BatchSource | None = None
     terms: tuple[LossTerm, ...] = ()
-    listeners: Callable[[], Sequence[Listener]] = nothing
+    listeners: Callable[[], Sequence[Listener]] = nothing_needed
     copies: int = 0
-    listeners_for: Callable[[Loaded], Sequence[Listener]] = nothing
-    prepares: Callable[[Loaded], object] = nothing
-    beside: Callable[[BatchSource, Examples], BatchSource] | None = None
+    listeners_for: Callable[[Loaded], Sequence[Listener]] = nothing_needed
+    prepares: Callable[[Loaded], object] = nothing_needed
+    add_general_rows: Callable[[BatchSource, Examples], BatchSource] | None = None
 
     @property
     def changes_finetuning(self) -> bool:
         """Whether any of it is for the fine-tuning alone."""
-        return bool(self.terms) or self.source is not None or self.beside is not None
+        return bool(self.terms) or self.source is not None or self.add_general_rows is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Method:
 
     settings: type[Any]
     parts: Callable[[Any], Parts]
-    worked_out: Callable[[Known], dict[str, Any]] = lambda _: {}
+    worked_out: Callable[[RunContext], dict[str, Any]] = lambda _: {}
     needs_classes: bool = False
     needs_one_answer: bool = False
     needs_general: bool = False
@@ -202,7 +202,7 @@ def _check_settings(where: str, method: Method, given: Mapping[str, object]) -> 
             raise RecipeError(f"{where}.{key}", str(bounds[key]), value, "Leave it out.")
 
 
-def settle(name: str, given: Mapping[str, object], known: Known) -> dict[str, Any]:
+def complete_settings(name: str, given: Mapping[str, object], known: RunContext) -> dict[str, Any]:
     """Every setting of a method, in their order: as given, worked out, or by default; checked."""
     method = all_methods()[name]
     worked_out = method.worked_out(known)
@@ -243,5 +243,5 @@ def parts_of(requested: Mapping[str, Mapping[str, Any]]) -> Parts:
         sum(parts.copies for parts in all_parts),
         lambda loaded: tuple(one for parts in all_parts for one in parts.listeners_for(loaded)),
         lambda loaded: [parts.prepares(loaded) for parts in all_parts],
-        next((parts.beside for parts in all_parts if parts.beside), None),
+        next((parts.add_general_rows for parts in all_parts if parts.add_general_rows), None),
     )

@@ -38,7 +38,7 @@ class Replay:
     share: float = setting(SHARE, above=0, most=10)
     written: int = setting(400, least=8, most=100_000, whole=True)
 
-    def beside(self, inner: BatchSource, general: Examples) -> BatchSource:
+    def add_general_rows(self, inner: BatchSource, general: Examples) -> BatchSource:
         return ReplaySource(inner, general, self.share)
 
 
@@ -83,4 +83,4 @@ class ReplaySource:
         return self.share * pool.batch * ratio
 
 
-METHODS.add("replay", Method(Replay, lambda asked: Parts(beside=asked.beside), needs_general=True))
+METHODS.add("replay", Method(Replay, lambda asked: Parts(add_general_rows=asked.beside), needs_general=True))

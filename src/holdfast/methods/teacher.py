@@ -40,7 +40,7 @@ Problem = Literal["class", "several", "number"]
 Compared = Literal["probabilities", "logits"]
 
 
-def softened(logits: Sequence[torch.Tensor], temperature: float, problem: Problem) -> torch.Tensor:
+def soft_targets(logits: Sequence[torch.Tensor], temperature: float, problem: Problem) -> torch.Tensor:
     """The mean of the teachers' probabilities [n, outputs] at this temperature, of their ``logits``
     [n, outputs] each; of numbers the mean of what they say."""
     import torch
@@ -100,19 +100,19 @@ class TeacherOutputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistillationLoss:
-    """The loss term. ``ask`` gives what the teachers say of a pass; rows from ``labelled`` on have
+    """The loss term. ``query_teacher`` gives what the teachers say of a pass; rows from ``labelled`` on have
     no label of their own, and those from ``rows`` on no teacher (general ones that pass beside
-    them). ``weight`` is α, ``temperature`` T; ``beside`` gives further losses
+    them). ``weight`` is α, ``temperature`` T; ``further_losses`` gives further losses
     [batch] of a pass."""
 
-    ask: Callable[[ForwardPass], TeacherOutputs]
+    query_teacher: Callable[[ForwardPass], TeacherOutputs]
     labelled: int
     rows: int
     weight: float
     temperature: float
     problem: Problem = "class"
     compared: Compared = "probabilities"
-    beside: Callable[[ForwardPass], torch.Tensor] | None = None
+    further_losses: Callable[[ForwardPass], torch.Tensor] | None = None
     name: ClassVar[str] = "taught"
     compares_rows: ClassVar[bool] = False
 
@@ -121,25 +121,25 @@ class DistillationLoss:
 
         if len(passed.rows) and int(min(passed.rows)) >= self.rows:
             return losses
-        teacher_losses = self.apart(passed)
+        teacher_losses = self.distance_from_teacher(passed)
         rows = torch.as_tensor(passed.rows, device=losses.device)
         mixed = (1 - self.weight) * losses + self.weight * teacher_losses
         combined = torch.where(rows < self.labelled, mixed, teacher_losses)
-        return combined if self.beside is None else combined + self.beside(passed)
+        return combined if self.further_losses is None else combined + self.further_losses(passed)
 
-    def apart(self, passed: ForwardPass) -> torch.Tensor:
+    def distance_from_teacher(self, passed: ForwardPass) -> torch.Tensor:
         """How far the student is from its teachers, of each row [batch]."""
         import torch
 
-        teacher = self.ask(passed)
+        teacher = self.query_teacher(passed)
         logits = logits_of(passed.output)
         if self.problem == "number":
-            each = squared(softened(teacher.logits, 1.0, "number"), logits, centred=False)
+            each = squared(soft_targets(teacher.logits, 1.0, "number"), logits, centred=False)
         elif self.compared == "logits":
             mean = torch.stack([one.float() for one in teacher.logits]).mean(dim=0)
             each = squared(mean, logits, centred=self.problem == "class")
         else:
-            p = softened(teacher.logits, self.temperature, self.problem)
+            p = soft_targets(teacher.logits, self.temperature, self.problem)
             each = divergence(p, logits, self.temperature, self.problem)
         counts: Any = passed.batch.get("counts")
         if teacher.known is not None:
@@ -154,7 +154,7 @@ class DistillationLoss:
 NOWHERE = -1e30
 
 
-def states_apart(teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def hidden_state_distance(teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """How far hidden states are apart, of each text [B]: the mean squared difference of
     ``teacher`` [B, T, H] and ``student`` [B, T, H'] over real tokens (``mask`` [B, T]) and width;
     of other widths that of the cosines of all pairs of tokens."""
@@ -176,7 +176,7 @@ def _cosines(states: torch.Tensor) -> torch.Tensor:
     return cosines
 
 
-def relations_apart(
+def relation_distance(
     teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tensor, heads: int
 ) -> torch.Tensor:
     """KL(teacher ‖ student) [B] in nats of the relations among the tokens of a text, the mean over
@@ -226,34 +226,34 @@ class ModuleOutputs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Inside:
+class InnerStateLoss:
     """Further losses [batch] of a pass: ``hidden`` times how far the states are apart, the mean
     over ``pairs`` of names (the teacher's, the student's), and ``attention`` times the relations of
-    ``related`` names. ``ask`` has the teacher read the pass, whose inside ``teacher`` hears."""
+    ``relation_names`` names. ``query_teacher`` has the teacher read the pass, whose inside ``teacher`` hears."""
 
-    ask: Callable[[ForwardPass], None]
+    query_teacher: Callable[[ForwardPass], None]
     teacher: ModuleOutputs
     student: ModuleOutputs
     hidden: float
     attention: float
     pairs: Sequence[tuple[str, str]]
-    related: Sequence[str]
+    relation_names: Sequence[str]
     heads: int
 
     def __call__(self, passed: ForwardPass) -> torch.Tensor:
         import torch
 
         with torch.no_grad():
-            self.ask(passed)
+            self.query_teacher(passed)
         first, second, mask = self.teacher.take(), self.student.take(), passed.batch
         real = mask["attention_mask"]
         if not second:
             raise Defect("distill.hidden", "heard nothing of a pass of the student")
         total = torch.zeros(len(real), device=real.device)
         if self.hidden:
-            apart = [states_apart(first[a], second[b], real) for a, b in self.pairs]
+            apart = [hidden_state_distance(first[a], second[b], real) for a, b in self.pairs]
             total = total + self.hidden * torch.stack(apart).mean(dim=0)
         if self.attention:
-            each = [relations_apart(first[n], second[n], real, self.heads) for n in self.related]
+            each = [relation_distance(first[n], second[n], real, self.heads) for n in self.relation_names]
             total = total + self.attention * torch.stack(each).mean(dim=0)
         return total

@@ -24,7 +24,7 @@ FAR_FEWER = 2.0
 # The direction in which test rows speak against a label, by what the label claims of new rows:
 # "better" where it claims that they are behind or that their score is inflated, "worse" where it
 # claims that what was learned holds.
-AGAINST: dict[Label, Literal["better", "worse"]] = {
+CONTRADICTING_DIRECTION: dict[Label, Literal["better", "worse"]] = {
     "overfit": "better",
     "memorizing": "better",
     "underfit": "better",
@@ -43,17 +43,17 @@ UNTESTED: dict[Label, str] = {
     "forgetting": "the verdict is about general text, and the test rows contain none",
     "inconclusive": "an inconclusive verdict makes no claim that test rows could confirm",
 }
-METRICS = {
+METRIC_NAMES = {
     "accuracy": "accuracy",
     "exact_match": "share of rows with all labels correct",
     "sentence_accuracy": "share of sentences with all tags correct",
     "mae": "mean absolute error",
     "loss": "loss",
 }
-RATES = ("accuracy", "exact_match", "sentence_accuracy")
+RATE_METRICS = ("accuracy", "exact_match", "sentence_accuracy")
 
 
-def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
+def confirm_on_test_rows(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
     """The verdict with ``test_agrees`` and ``test_comparison``; where the test rows disagree its
     sentence and confidence are weakened.
 
@@ -69,7 +69,7 @@ def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
     known = {**comparison, "likelier_luck": luck, "confidence_before": before}
     if comparison["p_value"] >= ALPHA:
         return replace(verdict, test_agrees=True, test_comparison=known)
-    agrees = _direction(comparison) != AGAINST[verdict.label]
+    agrees = _direction(comparison) != CONTRADICTING_DIRECTION[verdict.label]
     known["because"] = _comparison_words(known) + ("" if agrees else f"; {why_luck}")
     n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
     begin = (
@@ -90,7 +90,7 @@ def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
 def _direction(comparison: Mapping[str, Any]) -> Literal["better", "worse"]:
     """Whether the test rows score better or worse than the validation rows."""
     gain = float(comparison["difference"]["value"])
-    rises = comparison["metric"] in RATES
+    rises = comparison["metric"] in RATE_METRICS
     return "better" if (gain > 0) == rises else "worse"
 
 
@@ -119,11 +119,11 @@ def _comparison_words(comparison: Mapping[str, Any]) -> str:
     metric, (valid, test) = comparison["metric"], (comparison[s] for s in ("valid", "test_rows"))
     fold = " (out of fold)" if comparison.get("out_of_fold") else ""
     return (
-        f"{METRICS.get(metric, metric)} {_format_metric(metric, test['value'])} on {test['n']:,} test rows "
+        f"{METRIC_NAMES.get(metric, metric)} {_format_metric(metric, test['value'])} on {test['n']:,} test rows "
         f"and {_format_metric(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
         f"({p_words(comparison['p_value'], comparison['test'])})"
     )
 
 
 def _format_metric(metric: str, value: float) -> str:
-    return f"{100 * value:.0f} %" if metric in RATES else f"{value:.3g}"
+    return f"{100 * value:.0f} %" if metric in RATE_METRICS else f"{value:.3g}"

@@ -16,11 +16,11 @@ from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Remedy, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors import DETECTORS
-from holdfast.monitor.evidence import gap_of
+from holdfast.monitor.evidence import accuracy_gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import inconclusive
-from holdfast.monitor.remedies import advisable
-from holdfast.monitor.symptom import Symptom, sure
+from holdfast.monitor.remedies import advisable_remedies
+from holdfast.monitor.symptom import Symptom, clip_confidence
 
 # Detector, the label it may give, why it stands above those that follow.
 ORDER: tuple[tuple[str, Label, str], ...] = (
@@ -100,12 +100,12 @@ MOST_REMEDIES = 5
 
 
 def judge(
-    history: Sequence[Snapshot], run_facts: RunFacts | None = None, kept: int | None = None
+    history: Sequence[Snapshot], run_facts: RunFacts | None = None, kept_step: int | None = None
 ) -> Verdict:
     """The verdict on a history, oldest snapshot first: a pure function of what it is given.
 
     It judges the course up to the last look, by that look's gap of right answers between train
-    probe and validation. ``kept`` is the step of the state that the run keeps, where that is known:
+    probe and validation. ``kept_step`` is the step of the state that the run keeps, where that is known:
     the sentence adds its gap, and begins with its score where that is no better than a baseline.
     No label depends on it.
 
@@ -114,8 +114,8 @@ def judge(
     (``underfit``, ``leaking`` by a finding) are not given, fewer causes are known, and no label is
     surer.
     """
-    full_history = History(tuple(history), run_facts or RunFacts(), kept)
-    return settle(full_history, symptoms_of(full_history))
+    full_history = History(tuple(history), run_facts or RunFacts(), kept_step)
+    return verdict_of(full_history, symptoms_of(full_history))
 
 
 def symptoms_of(history: History) -> dict[str, Symptom]:
@@ -124,7 +124,7 @@ def symptoms_of(history: History) -> dict[str, Symptom]:
     return {name: symptom for name, symptom in detected if symptom is not None}
 
 
-def settle(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
+def verdict_of(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
     """One verdict from all symptoms, by the table of what wins."""
     name = winner(symptoms)
     winning_symptom = inconclusive(history) if name is None else symptoms[name]
@@ -140,11 +140,11 @@ def settle(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
     for symptom in (cause_symptom, winning_symptom):
         for remedy in symptom.remedies if symptom else ():
             remedies.setdefault(remedy.do, remedy)
-    remedies_given = advisable(history, winning_symptom.label, symptoms, remedies.values())
+    remedies_given = advisable_remedies(history, winning_symptom.label, symptoms, remedies.values())
     return Verdict(
         label=winning_symptom.label,
         because=_sentence(history, winning_symptom),
-        confidence=sure(winning_symptom.strength),
+        confidence=clip_confidence(winning_symptom.strength),
         harm=history.harm,
         since_step=winning_symptom.since_step,
         cause=cause_symptom.cause if cause_symptom else winning_symptom.cause,
@@ -159,9 +159,9 @@ def _sentence(history: History, symptom: Symptom) -> str:
     gap = history.accuracy_gap if history.comparable else None
     parts = [_useless_words(history), symptom.because]
     parts.append(f"at the last evaluation {gap.words()}" if gap is not None else "")
-    kept_place = history.kept_look
+    kept_place = history.kept_place
     if kept_place is not None and kept_place < len(history.snapshots) - 1 and history.comparable:
-        kept_gap = gap_of(history.snapshots[kept_place])
+        kept_gap = accuracy_gap_of(history.snapshots[kept_place])
         if kept_gap is not None:
             parts.append(
                 f"at the kept checkpoint (step {kept_gap.step}) {kept_gap.train:.0%} and {kept_gap.valid:.0%} "
@@ -176,15 +176,15 @@ def _sentence(history: History, symptom: Symptom) -> str:
 def _useless_words(history: History) -> str:
     """Where the kept checkpoint (the last one, where that is not known) is no better than a model
     that has learned nothing: the majority class, or its own first evaluation."""
-    place = len(history.snapshots) - 1 if history.kept_look is None else history.kept_look
-    if not history.useless(place):
+    place = len(history.snapshots) - 1 if history.kept_place is None else history.kept_place
+    if not history.is_useless(place):
         return ""
-    which = "the last checkpoint" if history.kept_look is None else "the kept checkpoint"
-    if history.commonest is None or history.valid_hits is None:
+    which = "the last checkpoint" if history.kept_place is None else "the kept checkpoint"
+    if history.most_frequent_share is None or history.valid_hits is None:
         loss = float(history.raw.mean(axis=0)[place])
         return f"{which} has a validation loss of {loss:.3f}, no better than before training"
     accuracy = float(history.valid_hits[:, place].mean())
     return (
         f"{which} has a validation accuracy of {accuracy:.0%}, no better than the majority class "
-        f"({history.commonest:.0%})"
+        f"({history.most_frequent_share:.0%})"
     )

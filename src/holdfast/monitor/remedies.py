@@ -126,10 +126,10 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
 def remedies_for(finding: str, history: History | None = None) -> Remedies:
     """What helps against a finding, the likeliest first. ``history`` is needed where a number of
     passes or a learning rate is worked out."""
-    return look_up(FINDINGS[finding], REMEDIES, WORKED_OUT, history)
+    return select_remedies(FINDINGS[finding], REMEDIES, COMPUTED_REMEDIES, history)
 
 
-def look_up(
+def select_remedies(
     names: Sequence[str],
     remedies: Mapping[str, Remedy],
     worked_out: Mapping[str, Callable[[Any], Remedies]],
@@ -142,11 +142,11 @@ def look_up(
     return tuple(selected)
 
 
-def for_overfit(history: History, best: int) -> Remedies:
+def overfit_remedies(history: History, best: int) -> Remedies:
     """``best`` is the look after which nothing was gained. To train to another state than the one
     that the run is known to keep would give that up; nothing is shorter than to the first one, of
     step 0, which means that fine-tuning gained nothing at this rate with so many rows."""
-    kept_place = history.kept_look
+    kept_place = history.kept_place
     target_place, which = (best, "best step") if kept_place is None else (kept_place, "kept checkpoint")
     if target_place == len(history.snapshots) - 1:
         return remedies_for("gap")
@@ -196,7 +196,7 @@ def _usual(history: History) -> tuple[float, float]:
     return history.run_facts.usual_rates or (0.0, math.inf)
 
 
-WORKED_OUT: Mapping[str, Callable[[History], Remedies]] = {
+COMPUTED_REMEDIES: Mapping[str, Callable[[History], Remedies]] = {
     "longer": _longer,
     "faster": _faster,
     "slower": _slower,
@@ -206,7 +206,7 @@ WORKED_OUT: Mapping[str, Callable[[History], Remedies]] = {
 SHARES = ("token_accuracy", "accuracy", "entity_f1")
 
 
-def advisable(
+def advisable_remedies(
     history: History, label: Label, symptoms: Container[str], remedies: Iterable[Remedy]
 ) -> Iterator[Remedy]:
     """The remedies in their order, without settings that cannot help this run; one that had
@@ -222,8 +222,8 @@ def advisable(
     last = history.snapshots[-1] if history.snapshots else None
     # Of no number nothing is more and nothing less.
     epochs, rate = (last.epoch, history.highest_rate) if last else (math.nan, math.nan)
-    diverging, nothing_to_learn = label == "diverging", nothing_left(history)
-    long_enough = diverging or label in OVERFITTED or history.rose or nothing_to_learn
+    diverging, nothing_to_learn = label == "diverging", has_nothing_to_learn(history)
+    long_enough = diverging or label in OVERFITTED or history.has_risen or nothing_to_learn
     fast_enough = diverging or nothing_to_learn or "rate_high" in symptoms
     slow_enough = "rate_low" in symptoms and not diverging and label != "forgetting"
 
@@ -236,7 +236,7 @@ def advisable(
             # A remedy that asks for less must not ask for more than there was.
             too_long = value > epochs and (long_enough or not longer)
             too_short = value < epochs and label in ("underfit", "learning")
-            as_it_is = last is not None and history.final and value == epochs
+            as_it_is = last is not None and history.is_at_plan_end and value == epochs
             return not (as_it_is or too_long or too_short)
         if key == "train.learning_rate":
             value = float(text)
@@ -250,7 +250,7 @@ def advisable(
             yield replace(remedy, set=settings)
 
 
-def nothing_left(history: History) -> bool:
+def has_nothing_to_learn(history: History) -> bool:
     """Whether the training rows have next to nothing left to teach: they are at their floor, or
     95 % of what is counted in them is correct and validation is more than 10 points behind."""
     if history.at_floor or not history.snapshots:

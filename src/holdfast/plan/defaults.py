@@ -17,17 +17,17 @@ from holdfast.core.records import Decision, Finding
 from holdfast.core.tasks import CLASSIFIERS, WRITERS
 from holdfast.core.wording import counted
 from holdfast.methods.conflicts import ConflictQuery
-from holdfast.methods.conflicts import useless as useless_pairs
+from holdfast.methods.conflicts import useless_settings as useless_pairs
 from holdfast.methods.contrast import MANY_CLASSES
 from holdfast.methods.optimizers import WARMUPS
 from holdfast.methods.registry import (
-    Known,
+    RunContext,
     Parts,
     Stage,
     all_methods,
     check_methods,
     parts_of,
-    settle,
+    complete_settings,
 )
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
@@ -212,7 +212,7 @@ def _asked_for(methods: Mapping[str, object]) -> tuple[Decision, ...]:
             f"each update passes its rows {parts.stepper.passes} times" if parts.stepper else "",
             "it draws the rows of the fine-tuning" if parts.source else "",
             "it changes the losses of the fine-tuning" if parts.terms else "",
-            "general rows pass beside those of the fine-tuning" if parts.beside else "",
+            "general rows pass beside those of the fine-tuning" if parts.add_general_rows else "",
             f"{counted(len(parts.stages), 'phase')} before the fine-tuning" if parts.stages else "",
             f"{counted(parts.copies, 'more copy', 'more copies')} of the weights that learn"
             if parts.copies
@@ -262,7 +262,7 @@ def _methods(
     """Every method that is asked for or usual, with all its settings, or ``False``; ``True`` for
     one without settings."""
     check_methods(recipe.methods)
-    known = Known(rows, recipe.train.learning_rate or line.learning_rate, classes)
+    known = RunContext(rows, recipe.train.learning_rate or line.learning_rate, classes)
     contrasted = line.contrast_steps > 0 and rows >= LEAST_FOR_CONTRAST
     by_table = {"contrast": {"steps": line.contrast_steps}} if contrasted else {}
     usual = dict(zip(USUAL, (bool(by_table), True), strict=True))
@@ -273,7 +273,7 @@ def _methods(
             continue
         _refuse_without_classes(recipe, name)
         given = asked if isinstance(asked, Mapping) else {}
-        settled[name] = settle(name, {**by_table.get(name, {}), **given}, known) or True
+        settled[name] = complete_settings(name, {**by_table.get(name, {}), **given}, known) or True
     return settled
 
 

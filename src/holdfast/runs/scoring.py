@@ -24,7 +24,7 @@ from holdfast.contract.fit import Finish, FittedModel, OuterAnswers, Scored
 from holdfast.contract.result import now, write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
 from holdfast.contract.side_layer import FOLDER
-from holdfast.control.choice import Optimism, optimism_of
+from holdfast.control.choice import Optimism, choice_optimism
 from holdfast.control.controller import Controller
 from holdfast.core.decisions import notify
 from holdfast.core.files import disk_errors, whole_folder
@@ -34,7 +34,7 @@ from holdfast.core.run_files import CARD, EVENTS, read_events, read_result, writ
 from holdfast.data.table import HeldOut
 from holdfast.fits.fit import averages, late_decisions
 from holdfast.fits.run_facts import run_facts_of, with_probe
-from holdfast.monitor.confirmation import confirmed
+from holdfast.monitor.confirmation import confirm_on_test_rows
 from holdfast.prepare.rows import Divided
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
@@ -200,7 +200,7 @@ def _run_blocks(fitted: FittedModel, scored: Scored) -> dict[str, Any]:
     trained, answers = fitted.trained, scored.answers
     comparison = answers.get("verdict", {}).get("test_comparison")
     if comparison is not None:
-        trained = replace(trained, verdict=confirmed(trained.verdict, comparison))
+        trained = replace(trained, verdict=confirm_on_test_rows(trained.verdict, comparison))
     block = outcome.run_block(trained, fitted.recipe.seed)
     probes = {**block["probes"], **answers.get("probes", {})}
     return {**block, **answers, "probes": probes, "verdict": block["verdict"]}
@@ -237,9 +237,9 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str
     planned at the beginning, the ``trials``, and the ``optimism`` of choosing. ``blocks`` are those
     of ``result.json`` with the scores of ``valid`` and ``test``."""
     trained, advisor = fitted.trained, fitted.job.advisor
-    trials = advisor.tried if isinstance(advisor, Controller) else ()
-    taken = advisor.spent if isinstance(advisor, Controller) else trained.last_step
-    expected = optimism_of(trained.evaluations, fitted.recipe.seed)
+    trials = advisor.trials if isinstance(advisor, Controller) else ()
+    taken = advisor.steps_taken if isinstance(advisor, Controller) else trained.last_step
+    expected = choice_optimism(trained.evaluations, fitted.recipe.seed)
     seen = _seen(expected, blocks) if expected is not None else None
     return {
         "policy": fitted.recipe.control.policy,

@@ -20,7 +20,7 @@ Statistic = Callable[[Floats], Floats]
 # Elements of a weight matrix held at once: 32 MB of float64.
 CHUNK = 4_000_000
 # Atoms beyond which they are drawn in blocks: the law then errs by about one part in so many.
-MANY = 5000
+MAX_ATOMS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def sums(features: Floats, codes: Ints, atoms: int) -> Floats:
     return total
 
 
-def atoms_by_look(losses: Floats, groups: Ints | None) -> Floats:
+def atom_contributions(losses: Floats, groups: Ints | None) -> Floats:
     """Contributions to the mean of each row or group, scaled so that their mean is the mean."""
     table = np.asarray(losses, dtype=np.float64)
     if groups is None:
@@ -126,7 +126,7 @@ def group_codes(groups: object, n: int) -> Ints:
     return np.unique(np.asarray(groups).astype(str), return_inverse=True)[1].reshape(-1)
 
 
-def folded(codes: Ints, atoms: int, limit: int = MANY) -> tuple[Ints, int]:
+def fold_atoms(codes: Ints, atoms: int, limit: int = MAX_ATOMS) -> tuple[Ints, int]:
     """Codes of at most ``limit`` atoms: beyond that many, atoms join in turn, as in a bootstrap of
     sums over random blocks. For means of independent atoms the law stays the same up to
     O(1 / limit), and the cost no longer grows with the rows."""

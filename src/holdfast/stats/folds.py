@@ -20,7 +20,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.stats.paired_tests import Difference, around
+from holdfast.stats.paired_tests import Difference, t_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +149,4 @@ def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Dif
     added = noise * float(np.trace(inverse) - inverse.sum() / units) / (units - 1)
     shares = x.mean(axis=0)
     variance = max(0.0, spread - added) * float(shares @ shares) + noise / n
-    return around(mean, math.sqrt(variance), units - 1, level, n)
+    return t_interval(mean, math.sqrt(variance), units - 1, level, n)

@@ -19,9 +19,9 @@ WINDOW = 2.0
 # A fall of less says nothing, however sure it is.
 LEAST_FALL = 0.02
 # Below this many standard errors a fall may be chance.
-SURE = 4.0
+MIN_STANDARD_ERRORS = 4.0
 # Fewer updates are no curve; so many before a point tell how the changes scatter.
-LEAST, NEAR = 10, 12
+LEAST, SCATTER_UPDATES = 10, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,12 @@ def suggest(rates: Floats, losses: Floats, starts: Floats) -> Suggestion:
     squares = (weights**2).sum(axis=1)
     scatter = (change - smoothed_change) / np.sqrt(1 - 2 * weights.diagonal() + squares)
     # What comes after the lowest point may have exploded.
-    window = slice(max(0, lowest - NEAR), lowest + 2)
+    window = slice(max(0, lowest - SCATTER_UPDATES), lowest + 2)
     fall, error = (
         -float(smoothed_change[lowest]),
         float(np.sqrt(np.mean(scatter[window] ** 2) * squares[lowest])),
     )
-    if lowest == 0 or fall < max(LEAST_FALL * level, SURE * error):
+    if lowest == 0 or fall < max(LEAST_FALL * level, MIN_STANDARD_ERRORS * error):
         because = (
             f"not enough evidence: at its lowest the loss is {abs(fall):.3g} "
             f"{'below' if fall >= 0 else 'above'} the {level:.3g} that "

@@ -14,13 +14,13 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 
 # Rows' worth of evidence for equal weights; chosen on MR, see benchmarks/ensembles.py.
-SHRINK = 5.0
+PRIOR_ROWS = 5.0
 FOLDS = 5
-STEPS, STILL = 5000, 1e-10
+STEPS, TOLERANCE = 5000, 1e-10
 
 
 def mixture_weights(
-    chances: Floats, shrink: float = SHRINK, counts: Floats | None = None
+    probabilities: Floats, shrink: float = PRIOR_ROWS, counts: Floats | None = None
 ) -> Floats:
     """The weights w [members] of a mixture of probabilities that make these outcomes likeliest.
 
@@ -29,11 +29,11 @@ def mixture_weights(
     ÷ (Σ c + s) with r_im = w_m p_im ÷ Σ_k w_k p_ik; the objective is concave, so there is one
     answer.
 
-    ``chances`` [n, members] is what each member gave to what was true, in (0, 1]; a place where all
+    ``probabilities`` [n, members] is what each member gave to what was true, in (0, 1]; a place where all
     gave 0 tells nothing. ``counts`` [n] weigh the outcomes (1 each): of words or labels of one row
     1 ÷ their number, so that ``shrink`` is counted in rows. No outcome: equal weights.
     """
-    table = np.asarray(chances, dtype=np.float64)
+    table = np.asarray(probabilities, dtype=np.float64)
     members = table.shape[1]
     row_weights = np.ones(len(table)) if counts is None else np.asarray(counts, dtype=np.float64)
     is_informative = (table > 0).any(axis=1) & np.isfinite(table).all(axis=1)
@@ -48,21 +48,21 @@ def mixture_weights(
         new_weights = (row_weights @ shares + shrink / members) / total
         change = float(np.abs(new_weights - weights).max())
         weights = new_weights
-        if change < STILL:
+        if change < TOLERANCE:
             break
     return np.asarray(weights / weights.sum())
 
 
-def blend_weights(answers: Floats, truth: Floats, shrink: float = SHRINK) -> Floats:
+def blend_weights(predictions: Floats, true_values: Floats, shrink: float = PRIOR_ROWS) -> Floats:
     """The weights w [members] with which numbers are blended.
 
     argmin over the simplex of  Σ_i (y_i − Σ_m w_m a_im)² + s v ‖w − 1 ÷ M‖²,  where v is the mean
     squared difference between a member and the members' mean, so that ``shrink`` = s counts as that
-    many rows. ``answers`` [n, members], ``truth`` [n]. By the active-set method of non-negative
+    many rows. ``predictions`` [n, members], ``true_values`` [n]. By the active-set method of non-negative
     least squares with Σ w = 1 (its exact steps, on at most a few members). No rows, or members that
     agree throughout: equal weights.
     """
-    table, targets = np.asarray(answers, np.float64), np.asarray(truth, np.float64)
+    table, targets = np.asarray(predictions, np.float64), np.asarray(true_values, np.float64)
     members = table.shape[1]
     equal = np.full(members, 1 / members)
     if not len(table):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import fisher, fisher_above, rate_gap, wilson
-from holdfast.stats.paired_tests import Difference, around, welch
+from holdfast.stats.paired_tests import Difference, t_interval, welch
 
 
 def holm(p_values: Floats) -> Floats:
@@ -284,4 +284,4 @@ def _by_groups(
     if not error > 0:
         return None, NO_SPREAD
     n = min(len(one), len(other))
-    return around(known.second - known.first, error, fewest - 1, 0.95, n), ""
+    return t_interval(known.second - known.first, error, fewest - 1, 0.95, n), ""

@@ -22,7 +22,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.quality.cues import LEAST_WITH, MOST_OF_CLASS, PURE, is_named
 from holdfast.runs.predictor import Predictor
-from holdfast.stats.paired_tests import paired_t, rows_to_settle
+from holdfast.stats.paired_tests import paired_t, rows_needed_for_power
 from holdfast.stats.two_samples import holm
 from holdfast.tasks.classes.answers import TextUse
 
@@ -304,7 +304,7 @@ def confirmed(
         gap, more = mine - theirs, None
         if p > LEVEL and len(gap) >= 2 and gap.mean() > 0:
             alpha = LEVEL / len(found)
-            more = rows_to_settle(gap, float(gap.mean()), alpha=alpha)
+            more = rows_needed_for_power(gap, float(gap.mean()), alpha=alpha)
             more = more and max(more, math.ceil(-math.log2(alpha)))
             more = None if more is None or more <= len(gap) else more
         carried.append(Carried(one, mine, theirs, float(p), more))

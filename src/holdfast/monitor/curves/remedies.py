@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.curves import TRANSFORMERS, Curves
 from holdfast.core.records import Remedy
-from holdfast.monitor.remedies import MOST_VALID, REMEDIES, USUAL_VALID, Remedies, look_up
+from holdfast.monitor.remedies import MOST_VALID, REMEDIES, USUAL_VALID, Remedies, select_remedies
 
 OF_LOGS: Mapping[str, Remedy] = {
     **{name: REMEDIES[name] for name in ("regularize", "layer decay", "full precision")},
@@ -76,7 +76,7 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
 
 def remedies_for(finding: str, curves: Curves) -> Remedies:
     """What helps against a finding of a log, the likeliest first."""
-    return look_up(FINDINGS[finding], OF_LOGS, WORKED_OUT, curves)
+    return select_remedies(FINDINGS[finding], OF_LOGS, WORKED_OUT, curves)
 
 
 def _keep_best(curves: Curves) -> Remedies:

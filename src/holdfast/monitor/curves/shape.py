@@ -128,7 +128,7 @@ class CurveShape:
         """The smoothed cost at a position, on a straight line between points."""
         return float(np.interp(place, self.at, self.smooth))
 
-    def near(self, place: float) -> float:
+    def cost_at(self, place: float) -> float:
         """The single point last logged at a position or before it, the first where none was."""
         return float(self.cost[max(0, int(np.searchsorted(self.at, place, side="right")) - 1)])
 

@@ -62,11 +62,11 @@ from holdfast.monitor.curves.words import (
     SETTLED,
     gap_named,
     gap_words,
-    many,
-    needed,
+    count_evaluations,
+    evaluations_needed,
     place,
     shape,
-    sureness,
+    rise_confidence,
     train_name,
     valid_name,
     verdict,
@@ -94,7 +94,7 @@ def broken(facts: CurveFacts) -> Verdict | None:
         cause = "evaluation overflows in low precision, or its rows have no answer to predict"
         finding = "broken evaluation"
     because = f"{series.name} is not a number from {place(facts, at)} on{none}"
-    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, tried=finding)
+    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, finding=finding)
 
 
 def exploded(facts: CurveFacts) -> Verdict | None:
@@ -111,10 +111,10 @@ def exploded(facts: CurveFacts) -> Verdict | None:
         facts,
         "diverging",
         because,
-        sureness(facts, train),
+        rise_confidence(facts, train),
         since=train.since,
         cause="the learning rate is too high",
-        tried="diverging",
+        finding="diverging",
     )
 
 
@@ -123,7 +123,7 @@ def no_validation(facts: CurveFacts) -> Verdict | None:
     if facts.curves.valid is not None:
         return None
     because = "the log has no validation series, so nothing can be said about unseen data"
-    return verdict(facts, "inconclusive", because, 0.0, tried="no validation")
+    return verdict(facts, "inconclusive", because, 0.0, finding="no validation")
 
 
 def too_little(facts: CurveFacts) -> Verdict | None:
@@ -136,15 +136,15 @@ def too_little(facts: CurveFacts) -> Verdict | None:
         because = (
             f"{valid_name(facts)} rose in one step at {place(facts, valid.shifted_at)} and falls "
             "since, as after a resume with another scale of the loss or a restart of the rate; "
-            f"{many(len(valid.cost))} since then are too few, {FEWEST} is the least"
+            f"{count_evaluations(len(valid.cost))} since then are too few, {FEWEST} is the least"
         )
-        return verdict(facts, "inconclusive", because, 0.0, tried="shift")
+        return verdict(facts, "inconclusive", because, 0.0, finding="shift")
     if valid is None or facts.evaluations < FEWEST:
         because = (
-            f"{many(facts.evaluations)} with a finite {facts.curves.valid.name} are too few; "
+            f"{count_evaluations(facts.evaluations)} with a finite {facts.curves.valid.name} are too few; "
             f"{FEWEST} is the least, and about {2 * SETTLED} make a rise distinct from noise"
         )
-        return verdict(facts, "inconclusive", because, 0.0, tried="few points")
+        return verdict(facts, "inconclusive", because, 0.0, finding="few points")
     return None
 
 
@@ -173,7 +173,7 @@ def leaking(facts: CurveFacts) -> Verdict | None:
         0.6,
         cause="copies of the training rows among the validation "
         "rows, a feature that gives the answer away, or very strong dropout or augmentation",
-        tried="leak",
+        finding="leak",
     )
 
 
@@ -194,7 +194,7 @@ def parted(facts: CurveFacts) -> Verdict | None:
     else:
         return None
     since = parted_since(facts)
-    return verdict(facts, label, because, confidence, since=since, cause=TOO_LONG, tried="gap")
+    return verdict(facts, label, because, confidence, since=since, cause=TOO_LONG, finding="gap")
 
 
 def at_the_floor(facts: CurveFacts) -> Verdict | None:
@@ -219,7 +219,7 @@ def at_the_floor(facts: CurveFacts) -> Verdict | None:
         0.6,
         since=facts.best,
         cause=TOO_LONG,
-        tried="rise",
+        finding="rise",
     )
 
 
@@ -249,7 +249,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
             "underfit",
             because,
             0.7,
-            tried="no progress",
+            finding="no progress",
             cause="too low a learning rate, too small a model, or labels that do not fit",
         )
     recent = valid.fall_over(QUARTER)
@@ -261,7 +261,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
         "underfit",
         because,
         0.7,
-        tried="no progress",
+        finding="no progress",
         cause="stopped too early, or too low a learning rate",
     )
 
@@ -277,7 +277,7 @@ def learning(facts: CurveFacts) -> Verdict | None:
     because = f"{valid_name(facts)} still fell by {recent / valid.end:.1%} over the last quarter"
     because += gap_named(facts)
     finding = "fitted" if training_fitted(facts) else "falling"
-    return verdict(facts, "learning", because, 0.8, since=float(valid.at[0]), tried=finding)
+    return verdict(facts, "learning", because, 0.8, since=float(valid.at[0]), finding=finding)
 
 
 def _no_trend(valid: CurveShape) -> float:
@@ -300,7 +300,7 @@ def healthy(facts: CurveFacts) -> Verdict | None:
     if gap is not None and gap.open:
         because += f", but {gap_words(facts, gap)} may be anything from {100 * gap.low:.0f} to "
         because += f"{100 * gap.high:.0f} points with so few validation rows"
-        return verdict(facts, "inconclusive", because, 0.0, tried="few rows")
+        return verdict(facts, "inconclusive", because, 0.0, finding="few rows")
     return verdict(facts, "healthy", because + gap_named(facts), 0.7, since=facts.best)
 
 
@@ -310,15 +310,15 @@ def unclear(facts: CurveFacts) -> Verdict:
     if valid.end > valid.start:
         because = (
             f"{valid_name(facts)} ends above where the log begins, by {valid.rise_share:.1%}, "
-            f"which is too little to count; {needed(facts, 1.0)}"
+            f"which is too little to count; {evaluations_needed(facts, 1.0)}"
         )
-        return verdict(facts, "inconclusive", because, 0.0, tried="few points")
+        return verdict(facts, "inconclusive", because, 0.0, finding="few points")
     wide = ENOUGH * valid.noise / valid.floor if valid.floor > 0 else math.inf
     because = (
         f"{valid_name(facts)} jumps by about {wide:.0%}, so its direction cannot be told; "
-        f"{needed(facts, wide / MARGIN)}"
+        f"{evaluations_needed(facts, wide / MARGIN)}"
     )
-    return verdict(facts, "inconclusive", because, 0.0, tried="noise")
+    return verdict(facts, "inconclusive", because, 0.0, finding="noise")
 
 
 # The first that has an answer gives the verdict: each takes what came before it for excluded.

@@ -10,7 +10,7 @@ from holdfast.core.records import Evidence, Verdict
 from holdfast.monitor.curves.facts import QUARTER, CurveFacts, CurveGap, gap_at_best, gap_at_end
 from holdfast.monitor.curves.remedies import in_their_words, remedies_for
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape
-from holdfast.monitor.symptom import item
+from holdfast.monitor.symptom import evidence_item
 
 MARGIN = 0.05
 GIVEN_BACK = 0.125
@@ -19,7 +19,7 @@ SETTLED = 6
 RUNNING = "the running training loss (measured with dropout on a moving model)"
 
 
-def sureness(facts: CurveFacts, shape: CurveShape) -> float:
+def rise_confidence(facts: CurveFacts, shape: CurveShape) -> float:
     """The normal share below the rise, the choice of the lowest taken off, with its limit."""
     most = 0.9 if facts.train is not None and facts.evaluations >= SETTLED else 0.8
     if shape.noise <= 0:
@@ -44,12 +44,12 @@ def place(facts: CurveFacts, at: float) -> str:
     return f"{facts.curves.axis} {position(at):g}"
 
 
-def many(count: int) -> str:
+def count_evaluations(count: int) -> str:
     """A count of evaluations in words."""
     return "1 evaluation" if count == 1 else f"{count} evaluations"
 
 
-def needed(facts: CurveFacts, times: float) -> str:
+def evaluations_needed(facts: CurveFacts, times: float) -> str:
     """How many evaluations would make noise this many times narrower: the square, in vain beyond
     ten times as many."""
     evaluations = facts.evaluations * max(1.5, times**2)
@@ -99,14 +99,14 @@ def verdict(
     *,
     since: float | None = None,
     cause: str | None = None,
-    tried: str | None = None,
+    finding: str | None = None,
 ) -> Verdict:
-    """A verdict with the whole evidence behind it; ``tried`` names the finding whose remedies are
+    """A verdict with the whole evidence behind it; ``finding`` names the finding whose remedies are
     given."""
     if facts.rescaled is not None:
         where, factor = place(facts, facts.rescaled.at), facts.rescaled.factor
         because += f" (both losses step by a factor of {factor:.2f} at {where}, which is taken out)"
-    remedies = () if tried is None else remedies_for(tried, facts.curves)
+    remedies = () if finding is None else remedies_for(finding, facts.curves)
     return Verdict(
         label,
         f"By the curves alone: {because}.",
@@ -126,9 +126,9 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
 
     def add(name: str, value: float | None, at: float | None, wide: float | None = None) -> None:
         if value is not None and wide is not None:
-            evidence.append(item(name, value, value - wide, value + wide, at))
+            evidence.append(evidence_item(name, value, value - wide, value + wide, at))
         elif value is not None:
-            evidence.append(item(name, value, step=at))
+            evidence.append(evidence_item(name, value, step=at))
 
     if valid is not None:
         wide = 2 * valid.noise

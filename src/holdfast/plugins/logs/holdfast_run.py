@@ -16,7 +16,7 @@ from holdfast.core.errors import RunError
 from holdfast.core.labels import Label
 from holdfast.core.records import Decision, Evidence, Remedy, Verdict
 from holdfast.core.run_files import check_files, is_sealed, read_events, read_result
-from holdfast.monitor.confirmation import confirmed
+from holdfast.monitor.confirmation import confirm_on_test_rows
 from holdfast.monitor.judge import judge
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.table import from_rows
@@ -118,7 +118,7 @@ def _read_verdict(folder: Path) -> OwnVerdict | None:
         if comparison is not None:
             # What the test rows said was worked out from their predictions, which are not asked
             # again; older runs have none.
-            verdict = confirmed(verdict, comparison)
+            verdict = confirm_on_test_rows(verdict, comparison)
         return OwnVerdict(verdict, looks.best_step)
     if result:
         return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))

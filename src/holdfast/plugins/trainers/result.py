@@ -17,7 +17,7 @@ import torch
 
 from holdfast._version import __version__
 from holdfast.contract import result as outcome
-from holdfast.control.choice import lowest_calibrated, reason
+from holdfast.control.choice import lowest_calibrated, explain_choice
 from holdfast.core.curves import Curves
 from holdfast.core.records import (
     TOKEN,
@@ -60,7 +60,7 @@ def decide_checkpoint(
         chosen += "; the guard only observes, and the weights are those that the trainer leaves"
     because = "the rule that was given, Guard(choose=…)"
     if choose is lowest_calibrated:
-        because = reason(history, place)
+        because = explain_choice(history, place)
     watch.decide(last, Decision("best checkpoint", chosen, because))
     found = calibration(best, restored=restored)
     if found is not None:

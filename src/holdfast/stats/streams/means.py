@@ -17,7 +17,7 @@ While every row's mean given the past is at most b, M_n − n is a supermartinga
 number of rows until an alarm is **at least c** whatever the law (Shiryaev and Roberts' statistic).
 The same holds of the average of many such M, over stakes λ and over several values of a row.
 
-Within a training run the rows are fixed and the model changes: that is ``stats/course.py``.
+Within a training run the rows are fixed and the model changes: that is ``stats/sequential_rise.py``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.intervals import last_refused
+from holdfast.stats.intervals import rejection_limit
 from holdfast.stats.paired_tests import Bools
 
 # Elements of a table held at once: 8 MB of float64.
@@ -189,9 +189,9 @@ class ArmSums:
     def add(self, second: Bools, values: Floats) -> ArmSums:
         """The sums after more users, in their order: whether each is in the second arm, and its
         value within [0, 1], both [n]. It equals adding them one by one."""
-        return self.course(second, values)[1]
+        return self.add_with_path(second, values)[1]
 
-    def course(self, second: Bools, values: Floats) -> tuple[Floats, ArmSums]:
+    def add_with_path(self, second: Bools, values: Floats) -> tuple[Floats, ArmSums]:
         """``add``, and what the sums were on the way: effect, spread and rows [3, n] after each."""
         arm, y = np.asarray(second, bool), np.asarray(values, dtype=np.float64)
         if arm.shape != y.shape or arm.ndim != 1:
@@ -230,7 +230,7 @@ class ArmSums:
                 return float(found) >= evidence_needed
 
             outside = side * centre - 2 * self.bound
-            return side * last_refused(is_rejected, outside, side * centre, HALVINGS)
+            return side * rejection_limit(is_rejected, outside, side * centre, HALVINGS)
 
         return max(-1.0, edge(1.0)), min(1.0, edge(-1.0))
 
@@ -328,7 +328,7 @@ class Detector:
         }
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Detector:
+    def from_json(cls, said: Mapping[str, Any]) -> Detector:
         """The detector that ``to_json`` wrote down."""
         shape = (len(said["bounds"]), STAKES)
         return cls(

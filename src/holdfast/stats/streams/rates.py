@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.intervals import last_refused
+from holdfast.stats.intervals import rejection_limit
 
 # Beta(½, ½): near the narrowest at every rate, and never wider than the whole.
 JEFFREYS = (0.5, 0.5)
@@ -60,7 +60,7 @@ def rate_limits(hits: int, rows: int, alpha: float = 0.05) -> tuple[float, float
 
     def edge(outside: float) -> float:
         # The evidence falls towards what was seen from either side.
-        return last_refused(is_rejected, outside, observed, HALVINGS) if is_rejected(outside) else outside
+        return rejection_limit(is_rejected, outside, observed, HALVINGS) if is_rejected(outside) else outside
 
     return edge(0.0), edge(1.0)
 

@@ -250,7 +250,7 @@ def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
         return fitted.measure(fitted.ready.valid)[1] / temperature
     answered = fitted.kept_look.valid_logits
     assert answered is not None
-    shift = fitted.rates.shift if fitted.rates and fitted.rates.moved else 0.0
+    shift = fitted.rates.shift if fitted.rates and fitted.rates.is_moved else 0.0
     return np.asarray(answered / temperature + shift)
 
 

@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.bootstrap import atoms_by_look
+from holdfast.stats.bootstrap import atom_contributions
 
-CLEAR = 2.5  # standard errors above the best so far: such a look is no rival for the best any more
+RIVAL_LIMIT = 2.5  # standard errors above the best so far: such a look is no rival for the best any more
 POWER = 5.0
-FAR = 0.02  # of the error goes to the tail that draws do not reach
+TAIL_SHARE = 0.02  # of the error goes to the tail that draws do not reach
 # Each is 18 % above the one before: as fine as a p-value from 2,000 draws is worth.
 LEVELS = np.geomspace(0.0005, 1.0, 48)
 Bools = npt.NDArray[np.bool_]
@@ -55,8 +55,8 @@ class RiseState:
     t: float
     boundary: float
     p_value: float
-    spent: float
-    alarm: int | None
+    error_spent: float
+    alarm_at: int | None
     since: int | None
     n: int
 
@@ -85,17 +85,17 @@ class ErrorSpending:
             raise Defect("the power of the error spent", "must be positive", self.power)
 
     @property
-    def path(self) -> Floats:
+    def spent_shares(self) -> Floats:
         """The share of all error that may be spent up to each look [looks so far]."""
         return np.asarray(self.times**self.power)
 
     @property
-    def spent(self) -> float:
+    def error_spent(self) -> float:
         """The error that may be spent up to the last look; 0 without looks."""
         return self.alpha * float(self.times[-1] ** self.power) if len(self.times) else 0.0
 
 
-def look(
+def rise_at_evaluation(
     losses: Floats,
     spending: ErrorSpending,
     *,
@@ -143,7 +143,7 @@ def look(
     """
     if spending.times.shape != (losses.shape[1],):
         raise Defect("the times of looks", "must be one a look", spending.times.tolist())
-    atoms = atoms_by_look(losses, groups)
+    atoms = atom_contributions(losses, groups)
     n, evaluations = atoms.shape
     finite = bool(np.isfinite(atoms).all())
     means = atoms.mean(axis=0) if n else np.full(evaluations, math.nan)
@@ -152,13 +152,13 @@ def look(
         # The value needs no spread, so it is given where the test cannot be.
         value = float(means[-1] - means[best]) if evaluations else math.nan
         nothing = (math.nan,) * 4
-        return RiseState(best, value, *nothing, math.nan, spending.spent, None, None, n)
+        return RiseState(best, value, *nothing, math.nan, spending.error_spent, None, None, n)
     roots = _triangular_root(atoms)
     errors = _errors(roots, n, float(np.linalg.norm(atoms, axis=0).max()))
     rivals, scales = _rivals(means, errors), _scales(errors)
     draws = _null_draws(roots, np.where(rivals, _inverse(scales), 0.0), n, seed, resamples)
     observed = np.where(rivals, _observed_statistics(means, errors, scales, _skews(atoms), n), -np.inf)
-    paths = _Paths(observed.max(axis=1), draws, _tail_boundary(errors, scales, rivals, n), spending.path)
+    paths = _Paths(observed.max(axis=1), draws, _tail_boundary(errors, scales, rivals, n), spending.spent_shares)
     boundary = paths.boundary(spending.alpha)
     # At any look so far, not the last one alone: an alarm that was raised stays.
     alarm = paths.alarm(spending.alpha)
@@ -171,7 +171,7 @@ def look(
         float(paths.observed[-1]),
         float(boundary[-1]),
         paths.p_value(spending.alpha),
-        spending.spent,
+        spending.error_spent,
         alarm,
         None if alarm is None else int(np.argmin(means[: alarm + 1])) + 1,
         n,
@@ -199,10 +199,10 @@ def times_by_plan(steps: Sequence[int], plans: Sequence[int]) -> Floats:
     return np.asarray(np.maximum.accumulate(spent_shares) ** (1 / POWER))
 
 
-def times_without_plan(looks: int) -> Floats:
+def times_without_plan(evaluations: int) -> Floats:
     """For ``ErrorSpending`` at ``power`` 1: the error spent over looks without an end,
     k² ÷ (k² + 100): an eighth by the fourth look, half by the tenth, never all."""
-    squares = np.arange(1.0, looks + 1) ** 2
+    squares = np.arange(1.0, evaluations + 1) ** 2
     return np.asarray(squares / (squares + 100))
 
 
@@ -219,8 +219,8 @@ class _Paths:
     def boundary(self, alpha: float) -> Floats:
         """Most of the error by the draws; the rest by a union bound, which is finite also where
         less than one draw may cross, so that a rise beyond doubt is seen early in a run."""
-        draws_boundary = boundary_of(self.draws, (1 - FAR) * alpha * self.path)
-        return np.minimum(draws_boundary, self.far(FAR * alpha * np.diff(self.path, prepend=0.0)))
+        draws_boundary = crossing_boundary(self.draws, (1 - TAIL_SHARE) * alpha * self.path)
+        return np.minimum(draws_boundary, self.far(TAIL_SHARE * alpha * np.diff(self.path, prepend=0.0)))
 
     def alarm(self, alpha: float) -> int | None:
         """The first look above its boundary, where there is one."""
@@ -241,7 +241,7 @@ class _Paths:
         return float(levels[high])
 
 
-def boundary_of(draws: Floats, spent_shares: Floats) -> Floats:
+def crossing_boundary(draws: Floats, spent_shares: Floats) -> Floats:
     """Boundaries [looks] such that the share ``spent_shares`` [looks] of ``draws`` [looks, resamples] has
     crossed one up to each look; ∞ where less than one draw may cross."""
     evaluations, resamples = draws.shape
@@ -282,7 +282,7 @@ def _rivals(means: Floats, errors: Floats) -> Bools:
     rivals = np.tri(len(means), k=-1, dtype=bool)
     for k in range(1, len(means)):
         best = int(np.argmin(means[:k]))
-        rivals[k, :k] = means[:k] - means[best] <= CLEAR * errors[best, :k]
+        rivals[k, :k] = means[:k] - means[best] <= RIVAL_LIMIT * errors[best, :k]
     return rivals
 
 
@@ -351,11 +351,11 @@ def _observed_statistics(means: Floats, errors: Floats, scales: Floats, skews: F
     # Means of equal rows may differ by rounding.
     is_certain = (errors == 0) & (np.abs(rises) > 1e-12 * np.abs(means).max())
     t = np.where(is_certain, np.copysign(np.inf, rises), 0.0)
-    plain = unskewed(rises * _inverse(errors), skews, n)
+    plain = lower_for_skew(rises * _inverse(errors), skews, n)
     return np.asarray(np.where(scales > 0, plain * errors * _inverse(scales), t))
 
 
-def unskewed(t: Floats, skews: Floats, n: int) -> Floats:
+def lower_for_skew(t: Floats, skews: Floats, n: int) -> Floats:
     """Student's t of n differences with this skewness, lowered to where its upper tail is that of
     the normal law (Hall 1992): with u = t ÷ √n and g < 0 the skewness,
     √n · (u + g u² ÷ 3 + g² u³ ÷ 27 + g ÷ 6n). Never raised: a tail upwards lowers an alarm's own
