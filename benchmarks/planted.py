@@ -212,7 +212,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "the state that is put back is that of the start",
         "training/guard.py",
         "    run.load_tensors(run.best.tensors)\n    run.guard.points",
-        "    run.load_tensors(run.start)\n    run.guard.points",
+        "    run.load_tensors(run.initial_tensors)\n    run.guard.points",
         (WHOLE,),
     ),
     (

@@ -106,7 +106,7 @@ class PutBack:
 
     def step_done(self, run: Any) -> None:
         if run.step == self._step:
-            assert put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer)
+            assert put_head_back(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer)
 
 
 def run_one(cell: Cell) -> dict[str, Any]:

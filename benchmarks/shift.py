@@ -147,9 +147,9 @@ class Beside:
         if self.probed:
             # A head drawn at random is nothing to go back to.
             end = run.best.tensors if run.best.step else run.previous
-            self.made["start"] = run.start
+            self.made["start"] = run.initial_tensors
             for share in SHARES:
-                self.made[f"{share:g}"] = interpolate(run.start, end, share)
+                self.made[f"{share:g}"] = interpolate(run.initial_tensors, end, share)
         return "they are made to be compared"
 
 

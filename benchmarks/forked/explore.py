@@ -130,7 +130,7 @@ class Explorer:
         place = {id(s): i for i, s in enumerate(snapshots)}
         looks = [place[id(s)] for s in living(snapshots, history[-1].branch)]
         kept = next(i for i in looks if snapshots[i].step == run.best.step)
-        before, random = run.learning_tensors(), torch.get_rng_state()
+        before, random = run.copy_tensors(), torch.get_rng_state()
         run.load_tensors(run.best.tensors)
         _, logits = run.observer.measure(run.network, test, np.arange(len(test)))
         run.load_tensors(before)

@@ -143,7 +143,7 @@ def test_l2_sp_ends_between_the_start_and_the_optimum_and_a_new_head_at_zero() -
     body, head = network.body.weight, network.head.weight
     start, aim = body.detach().clone(), torch.randn_like(body)
     run = run_of(network, [body, head], torch.optim.SGD, lr=0.2)
-    run.start = {"body.weight": start.clone(), "head.weight": head.detach().clone()}
+    run.initial_tensors = {"body.weight": start.clone(), "head.weight": head.detach().clone()}
     listener = StartPenalty(0.5, 2.0)
     listener.run_start(run)
     for _ in range(200):
@@ -161,7 +161,7 @@ def test_a_pretrained_head_is_pulled_to_its_start() -> None:
     head = network.head.weight
     start = head.detach().clone() + 1
     run = run_of(network, [head], torch.optim.SGD, lr=0.2)
-    run.start = {"head.weight": start}
+    run.initial_tensors = {"head.weight": start}
     listener = StartPenalty(1.0, 5.0)
     listener.run_start(run)
     head.grad = torch.zeros_like(head)
@@ -211,7 +211,7 @@ def test_what_a_recipe_asks_for_is_what_is_pulled(
     network = Small()
     weights = {"body.weight": network.body.weight, "head.weight": network.head.weight}
     run = run_of(network, list(weights.values()), torch.optim.SGD, lr=0.1)
-    run.start = {name: weight.detach().clone() for name, weight in weights.items()}
+    run.initial_tensors = {name: weight.detach().clone() for name, weight in weights.items()}
     (listener,) = parts_of(asked).listeners()
     listener.run_start(run)
     for weight in weights.values():

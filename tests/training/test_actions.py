@@ -357,7 +357,7 @@ def test_a_reset_head_is_the_first_one_without_a_memory(build: Any) -> None:
 
     def look(run: Any) -> None:
         head = run.network.head.weight
-        found.update(first=run.start["head.weight"], now=head.detach().clone())
+        found.update(first=run.initial_tensors["head.weight"], now=head.detach().clone())
         found.update(moments=float(run.optimizer.state[head]["step"]))
 
     # A rate of nothing leaves the head where the reset has put it.

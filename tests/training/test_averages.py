@@ -109,10 +109,10 @@ class Keeper:
         self.looks: dict[int, dict[str, torch.Tensor]] = {}
 
     def step_done(self, run: Any) -> None:
-        self.after[run.step] = run.learning_tensors()
+        self.after[run.step] = run.copy_tensors()
 
     def snapshot_taken(self, run: Any) -> None:
-        self.looks[run.step] = run.learning_tensors()
+        self.looks[run.step] = run.copy_tensors()
 
 
 def trained(job: Any, phase: Any, *listeners: Any, **changes: Any) -> tuple[Any, Any, Keeper]:
@@ -283,7 +283,7 @@ class Valley:
 )
 def test_which_point_of_the_line_is_offered(at: float, lean: str, share: Any) -> None:
     run = SimpleNamespace(
-        start={"w": torch.tensor(0.0)},
+        initial_tensors={"w": torch.tensor(0.0)},
         best=SimpleNamespace(step=8, tensors={"w": torch.tensor(1.0)}),
     )
     made = LineSearch(10, lean).offer(run, Valley(at, most=0.05))  # type: ignore[arg-type]
@@ -303,7 +303,7 @@ def test_a_stated_loss_is_given_for_what_the_model_knew(
 ) -> None:
     """The loss is (w − 1)²: 0.16 at 0.6, 0.81 at 0.1, 0.01 at 0.9."""
     run = SimpleNamespace(
-        start={"w": torch.tensor(0.0)},
+        initial_tensors={"w": torch.tensor(0.0)},
         best=SimpleNamespace(step=8, tensors={"w": torch.tensor(1.0)}),
     )
     line = LineSearch(10, "lowest", within)
@@ -335,10 +335,10 @@ def newest_unless_first(looks: Any) -> int:
 
 def test_a_run_that_keeps_its_start_is_searched_up_to_where_it_went() -> None:
     run = SimpleNamespace(
-        start={"w": torch.tensor(0.0)},
+        initial_tensors={"w": torch.tensor(0.0)},
         best=SimpleNamespace(step=0, tensors={"w": torch.tensor(0.0)}),
         previous={"w": torch.tensor(1.0)},
-        looked=SimpleNamespace(step=20),
+        last_snapshot=SimpleNamespace(step=20),
     )
     made = LineSearch(10, "lowest").offer(run, Valley(0.2))  # type: ignore[arg-type]
     assert not isinstance(made, str)

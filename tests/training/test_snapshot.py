@@ -86,7 +86,7 @@ def test_how_far_the_weights_moved(job, recorder) -> None:
     weights: list[torch.Tensor] = []
 
     def flat(run: Any) -> torch.Tensor:
-        return torch.cat([t.flatten().double() for t in run.learning_tensors().values()])
+        return torch.cat([t.flatten().double() for t in run.copy_tensors().values()])
 
     recorder.at["snapshot_taken"] = lambda run: weights.append(flat(run))
     history = fit(job(evaluate_at=(0, 4, 10), listeners=(recorder,))).history

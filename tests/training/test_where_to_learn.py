@@ -42,10 +42,10 @@ class Moved:
         self.head: dict[int, torch.Tensor] = {}
 
     def batch_ready(self, run: Any) -> None:
-        self.before = run.learning_tensors()
+        self.before = run.copy_tensors()
 
     def step_done(self, run: Any) -> None:
-        now, names = run.learning_tensors(), run.learning_parameters()
+        now, names = run.copy_tensors(), run.trainable_parameters()
         self.steps[run.step] = {n for n in names if not torch.equal(now[n], self.before[n])}
         state = run.optimizer.state
         self.known[run.step] = {n for n, p in names.items() if p in state}
@@ -139,7 +139,7 @@ def test_where_it_joined_a_run_under_way_is_its_beginning_and_is_remembered() ->
             step_in_phase=step,
             phase=SimpleNamespace(steps=12, head="train"),
             network=SimpleNamespace(layers=lambda: [], training=False),
-            learning_parameters=dict,
+            trainable_parameters=dict,
             adjustments=SimpleNamespace(frozen=()),
         )
 
@@ -199,7 +199,7 @@ def test_the_head_is_put_back_once_and_its_moments_are_gone(layered: Any, tmp_pa
         name, place = "first", "note"
 
         def phase_start(self, run: Any) -> None:
-            heads["start"] = run.start["head.weight"]
+            heads["start"] = run.initial_tensors["head.weight"]
 
     _, _, moved = layered(HeadReset(0.5), First(), folder=tmp_path)
     back = [step for step in moved.head if torch.equal(moved.head[step], heads["start"])]
