@@ -121,7 +121,7 @@ class Explorer:
             entry = self.menus[self.now[0]][self.now[1]]
             targets.add(next((a.to_step for a in entry if isinstance(a, RollBack)), self.now[0]))
         # What is on the way there must not be put in the place of what is kept.
-        return {to for to in targets if to in self.run.guard.points}
+        return {to for to in targets if to in self.run.guard.restore_points}
 
     def _score(self, history: Sequence[Snapshot]) -> Found:
         """The state that is kept so far, on the test rows; the run is as before afterwards."""

@@ -697,7 +697,7 @@ def test_time_is_told_once_and_counted_anew_after_going_back(build: Any, capsys:
 def test_an_ordinary_run_keeps_no_restore_point(build: Any) -> None:
     """One costs as much as the optimizer; an advisor that cannot go back has none."""
     kept: list[Any] = []
-    note = At("snapshot_taken", 3, lambda run: kept.append(dict(run.guard.points)))
+    note = At("snapshot_taken", 3, lambda run: kept.append(dict(run.guard.restore_points)))
 
     class Silent(Script):
         restore_points = None  # type: ignore[assignment]

@@ -150,7 +150,7 @@ class Patience:
         self._patience = patience
         self._criterion = criterion
         self._start_step = start_step
-        self._lowest_place = float("inf")
+        self._best = float("inf")
         self._best_step = 0
         self._waited = 0
 
@@ -163,8 +163,8 @@ class Patience:
         """What the looks alone say, whatever the verdict."""
         snapshot = history[-1]
         value = self._criterion(snapshot)
-        if value < self._lowest_place:
-            self._lowest_place, self._best_step, self._waited = value, snapshot.step, 0
+        if value < self._best:
+            self._best, self._best_step, self._waited = value, snapshot.step, 0
         elif snapshot.step > self._start_step:
             self._waited += 1
         if self._patience is not None and self._waited >= self._patience:
@@ -177,10 +177,10 @@ class Patience:
         return ()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self._lowest_place, "best_step": self._best_step, "waited": self._waited}
+        return {"best": self._best, "best_step": self._best_step, "waited": self._waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._lowest_place, self._best_step = state["best"], state["best_step"]
+        self._best, self._best_step = state["best"], state["best_step"]
         self._waited = state["waited"]
 
 

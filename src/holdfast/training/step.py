@@ -66,7 +66,7 @@ class RunUpdate:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._initial_output: RandomState = {}
+        self._random_before: RandomState = {}
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -81,12 +81,12 @@ class RunUpdate:
         weight = sum(_weight(run, part) for part in parts)
         if again:
             # Two passes of other dropout would be gradients of two functions.
-            set_random_state(self._initial_output)
+            set_random_state(self._random_before)
         else:
-            self._initial_output = random_state()
+            self._random_before = random_state()
         with _fixed_statistics(run, again):
             total = retry_in_less_memory(
-                run, self._initial_output, lambda: _gradients(run, local_parts, weight, again, parts)
+                run, self._random_before, lambda: _gradients(run, local_parts, weight, again, parts)
             )
         total = _combine(run, total, average=compares_rows)
         if not math.isfinite(total):
