@@ -197,8 +197,8 @@ def _is_above(high: Floats, low: Floats, level: float) -> bool:
 
 
 def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool = False) -> str:
-    """Why the checkpoint at the place ``best_place`` is kept, in a clause, with its figures and those of
-    the last evaluation and of the lowest losses where they are others."""
+    """Why the checkpoint at the place ``best_place`` is kept, in a clause, with its figures and
+    those of the last evaluation and of the lowest losses where they are others."""
     rows = history[best_place].valid_losses.size
     if not rows:
         return "there are no validation rows to choose by"

@@ -30,10 +30,10 @@ NO_ACTION = "nothing is done"
 
 @dataclass(frozen=True, slots=True)
 class ControlledPlan:
-    """What a controller knows of its run before the first step: the ``evaluation_steps`` of its plan, the peak
-    ``rate`` and the ``usual_rates`` ones, the ``class_skew`` of the training rows' classes, what it ``capabilities`` do,
-    the sentences of ``findings`` that say which rows leak, the updates of an ``steps_per_epoch``, and the
-    ``step_limit`` that the user has set to all updates."""
+    """What a controller knows of its run before the first step: the ``evaluation_steps`` of its
+    plan, the peak ``rate`` and the ``usual_rates``, the ``class_skew`` of the training rows'
+    classes, its ``capabilities``, the sentences of ``findings`` that say which rows leak, the
+    ``steps_per_epoch``, and the ``step_limit`` that the user has set to all updates."""
 
     evaluation_steps: tuple[int, ...]
     capabilities: Can
@@ -61,9 +61,10 @@ class ControlledPlan:
 
 @dataclass(slots=True)
 class ControllerMemory:
-    """What is remembered from look to look, whatever the run goes back to. ``reference_losses`` are the
-    validation losses [n] of the state that was kept when the present trial began, ``best_step_before`` its
-    step; ``planned_ends`` where the run would end from each of the ``restore_steps``."""
+    """What is remembered from look to look, whatever the run goes back to. ``reference_losses`` are
+    the validation losses [n] of the state that was kept when the present trial began,
+    ``best_step_before`` its step; ``planned_ends`` where the run would end from each of the
+    ``restore_steps``."""
 
     steps_taken: int = 0
     position: int = 0
@@ -276,8 +277,8 @@ class Controller:
 def _with_measurements(
     sight: Sight, history: Sequence[Snapshot], best_place: int, reference: Floats | None
 ) -> Sight:
-    """The sight with what its look measured, beside the first look, the one at ``best_place``, and the
-    losses [n] of the ``reference``."""
+    """The sight with what its look measured, beside the first look, the one at ``best_place``, and
+    the losses [n] of the ``reference``."""
     last = history[-1]
     chance, silent = _class_statistics(last)
     measured = replace(

@@ -195,8 +195,8 @@ class Sight:
 
 
 def from_json(value_type: object, value: Any) -> Any:
-    """A value of the type ``value_type``, a dataclass of this room or what its fields hold, from what
-    ``to_json`` made of it."""
+    """A value of the type ``value_type``, a dataclass of this room or what its fields hold, from
+    what ``to_json`` made of it."""
     if value is None:
         return None
     origin, arguments = typing.get_origin(value_type), typing.get_args(value_type)

@@ -85,8 +85,8 @@ def adjust_logits(logits: Floats, learned_rates: Floats, target_rates: Floats) -
     4.1). Nothing is fitted, and among rows of one class nothing changes. What it assumes is that
     the classes look as they did and are only more or less frequent.
 
-    Logits [n, classes] of a model that learned at the rates ``learned_rates``, in a population whose
-    rates are ``target_rates``; both [classes], above 0, adding to 1.
+    Logits [n, classes] of a model that learned at the rates ``learned_rates``, in a population
+    whose rates are ``target_rates``; both [classes], above 0, adding to 1.
     """
     return np.asarray(logits) + np.log(target_rates) - np.log(learned_rates)
 

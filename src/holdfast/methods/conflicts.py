@@ -42,7 +42,8 @@ def always(query: ConflictQuery) -> bool:
 @dataclass(frozen=True, slots=True)
 class MethodConflict:
     """``methods`` are names of methods that are all on; ``other_keys`` names other keys of a recipe
-    that take part, of which ``condition`` tells. ``is_error``: they contradict; else one is useless."""
+    that take part, of which ``condition`` tells. ``is_error``: they contradict; else one is
+    useless."""
 
     methods: tuple[str, ...]
     because: str

@@ -217,8 +217,8 @@ REPLACEMENTS = ("auto", "mask", "unknown", "zero")
 
 @dataclass(frozen=True, slots=True)
 class TokenReplacement:
-    """What hides a token: the token ``by``, or a zero vector where it is ``None``; ``special_tokens`` are the
-    tokens that always stay."""
+    """What hides a token: the token ``by``, or a zero vector where it is ``None``;
+    ``special_tokens`` are the tokens that always stay."""
 
     by: int | None
     special_tokens: tuple[int, ...]

@@ -100,10 +100,10 @@ class TeacherOutputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistillationLoss:
-    """The loss term. ``query_teacher`` gives what the teachers say of a pass; rows from ``labelled`` on have
-    no label of their own, and those from ``rows`` on no teacher (general ones that pass beside
-    them). ``weight`` is α, ``temperature`` T; ``further_losses`` gives further losses
-    [batch] of a pass."""
+    """The loss term. ``query_teacher`` gives what the teachers say of a pass; rows from
+    ``labelled`` on have no label of their own, and those from ``rows`` on no teacher (general ones
+    that pass beside them). ``weight`` is α, ``temperature`` T; ``further_losses`` gives further
+    losses [batch] of a pass."""
 
     query_teacher: Callable[[ForwardPass], TeacherOutputs]
     labelled: int
@@ -229,7 +229,8 @@ class ModuleOutputs:
 class InnerStateLoss:
     """Further losses [batch] of a pass: ``hidden`` times how far the states are apart, the mean
     over ``pairs`` of names (the teacher's, the student's), and ``attention`` times the relations of
-    ``relation_names`` names. ``query_teacher`` has the teacher read the pass, whose inside ``teacher`` hears."""
+    ``relation_names`` names. ``query_teacher`` has the teacher read the pass, whose inside
+    ``teacher`` hears."""
 
     query_teacher: Callable[[ForwardPass], None]
     teacher: ModuleOutputs

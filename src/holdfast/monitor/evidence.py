@@ -68,8 +68,8 @@ def stack_correct(columns: Sequence[Bools | None]) -> Bools | None:
 
 
 def beats_chance(predictions: Ints, losses: Floats, labels: Ints) -> bool:
-    """Whether the classes ``predictions`` [n], which cost ``losses`` [n], are better, beyond chance,
-    than knowing nothing but how often each class occurs among ``labels`` [n]: by a paired t
+    """Whether the classes ``predictions`` [n], which cost ``losses`` [n], are better, beyond
+    chance, than knowing nothing but how often each class occurs among ``labels`` [n]: by a paired t
     interval of the losses against −log(share of the row's class), by Newcombe's interval of the
     right answers against always giving the commonest class, or because they ``follow_labels``."""
     shares = np.bincount(labels) / len(labels)

@@ -47,10 +47,10 @@ class History:
 
     Tables are [rows, snapshots], and the mean of a column is the loss of that snapshot. ``valid``
     are the validation losses after each snapshot's best temperature where the logits are at hand
-    (``is_calibrated``), else the raw ones, which ``raw`` always are; ``probe`` are those of the train
-    probe. ``best`` and ``raw_best`` are the snapshots of the smallest mean, ``window_start`` the one so
-    many looks ago that is compared with the last; ``best_step_kept`` is the step of the state that the run
-    would keep now, where that is known.
+    (``is_calibrated``), else the raw ones, which ``raw`` always are; ``probe`` are those of the
+    train probe. ``best`` and ``raw_best`` are the snapshots of the smallest mean, ``window_start``
+    the one so many looks ago that is compared with the last; ``best_step_kept`` is the step of the
+    state that the run would keep now, where that is known.
     """
 
     snapshots: tuple[Snapshot, ...]

@@ -105,9 +105,9 @@ def judge(
     """The verdict on a history, oldest snapshot first: a pure function of what it is given.
 
     It judges the course up to the last look, by that look's gap of right answers between train
-    probe and validation. ``kept_step`` is the step of the state that the run keeps, where that is known:
-    the sentence adds its gap, and begins with its score where that is no better than a baseline.
-    No label depends on it.
+    probe and validation. ``kept_step`` is the step of the state that the run keeps, where that is
+    known: the sentence adds its gap, and begins with its score where that is no better than a
+    baseline. No label depends on it.
 
     ``run_facts`` add what no history shows: the end of the plan, the usual learning rates, a
     linear probe on the same rows, findings on the data. Without them the labels that rest on these

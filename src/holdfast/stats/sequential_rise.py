@@ -22,7 +22,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import atom_contributions
 
-RIVAL_LIMIT = 2.5  # standard errors above the best so far: such a look is no rival for the best any more
+RIVAL_LIMIT = 2.5  # standard errors above the best so far: beyond it an evaluation is no rival
 POWER = 5.0
 TAIL_SHARE = 0.02  # of the error goes to the tail that draws do not reach
 # Each is 18 % above the one before: as fine as a p-value from 2,000 draws is worth.
@@ -242,8 +242,8 @@ class _Paths:
 
 
 def crossing_boundary(draws: Floats, spent_shares: Floats) -> Floats:
-    """Boundaries [looks] such that the share ``spent_shares`` [looks] of ``draws`` [looks, resamples] has
-    crossed one up to each look; ∞ where less than one draw may cross."""
+    """Boundaries [looks] such that the share ``spent_shares`` [looks] of ``draws`` [looks,
+    resamples] has crossed one up to each look; ∞ where less than one draw may cross."""
     evaluations, resamples = draws.shape
     # The observed path counts as one more draw, which makes the level exact for any number.
     # A product that should be a whole number may come out a hair below it.

@@ -29,9 +29,9 @@ def mixture_weights(
     ÷ (Σ c + s) with r_im = w_m p_im ÷ Σ_k w_k p_ik; the objective is concave, so there is one
     answer.
 
-    ``probabilities`` [n, members] is what each member gave to what was true, in (0, 1]; a place where all
-    gave 0 tells nothing. ``counts`` [n] weigh the outcomes (1 each): of words or labels of one row
-    1 ÷ their number, so that ``shrink`` is counted in rows. No outcome: equal weights.
+    ``probabilities`` [n, members] is what each member gave to what was true, in (0, 1]; a place
+    where all gave 0 tells nothing. ``counts`` [n] weigh the outcomes (1 each): of words or labels
+    of one row 1 ÷ their number, so that ``shrink`` is counted in rows. No outcome: equal weights.
     """
     table = np.asarray(probabilities, dtype=np.float64)
     members = table.shape[1]
@@ -58,9 +58,9 @@ def blend_weights(predictions: Floats, true_values: Floats, shrink: float = PRIO
 
     argmin over the simplex of  Σ_i (y_i − Σ_m w_m a_im)² + s v ‖w − 1 ÷ M‖²,  where v is the mean
     squared difference between a member and the members' mean, so that ``shrink`` = s counts as that
-    many rows. ``predictions`` [n, members], ``true_values`` [n]. By the active-set method of non-negative
-    least squares with Σ w = 1 (its exact steps, on at most a few members). No rows, or members that
-    agree throughout: equal weights.
+    many rows. ``predictions`` [n, members], ``true_values`` [n]. By the active-set method of
+    non-negative least squares with Σ w = 1 (its exact steps, on at most a few members). No rows, or
+    members that agree throughout: equal weights.
     """
     table, targets = np.asarray(predictions, np.float64), np.asarray(true_values, np.float64)
     members = table.shape[1]

@@ -319,8 +319,8 @@ def start_phase(run: Run) -> None:
 
 
 def retry_in_less_memory(run: Run, random_before: RandomState, compute_gradients: Callable[[], float]) -> float:
-    """``gradients()``, again in twice as many pieces for as long as memory runs out; ``random_before`` is
-    where the generators are.
+    """``gradients()``, again in twice as many pieces for as long as memory runs out;
+    ``random_before`` is where the generators are.
 
     Only the gradients are computed again: optimizer, schedule and counters have not moved, and
     dropout draws from where it did. The gradient of an update does not depend on its pieces, so

@@ -48,7 +48,7 @@ class CheckpointStore:
     ``folder`` may be ``None``: nothing is kept. ``every_s`` is the least time between two; 0 writes
     one after every step. ``load`` notifies when a checkpoint cannot be read and an older one is
     used, which ``decisions`` then holds too. ``mark`` says which run this is: what was written
-    under another is not read. ``read_run_info`` is kept in each state as ``read_run_info``: what the run began
+    under another is not read. ``run_info`` is kept in each state as ``beside``: what the run began
     with. ``part`` says which part of a spread network this process holds, of how many.
     """
 
@@ -159,7 +159,8 @@ class CheckpointStore:
             )
 
     def read_run_info(self) -> dict[str, Any] | None:
-        """What the newest checkpoint that can be used keeps as ``read_run_info``; ``None`` without one."""
+        """What the newest checkpoint that can be used keeps as ``read_run_info``; ``None`` without
+        one."""
         for path in reversed(self._paths()):
             try:
                 run_info = self._read(path)["beside"]
@@ -277,7 +278,8 @@ def _comment(mark: str, form: bytes) -> bytes:
 
 def read_sealed(path: Path, mark: str, form: bytes = FORMAT) -> dict[str, Any]:
     """The state in a whole file that ``write_sealed`` wrote with this mark and form. Raises
-    ``UnusableCheckpoint``, or ``UnsealedCheckpoint``, for any other, ``MachineError`` where memory runs out."""
+    ``UnusableCheckpoint``, or ``UnsealedCheckpoint``, for any other, ``MachineError`` where memory
+    runs out."""
     import torch
 
     try:

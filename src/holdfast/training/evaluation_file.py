@@ -186,7 +186,8 @@ def write_evaluations(
 
 
 def read_evaluations(path: Path) -> StoredEvaluations:
-    """What ``write_evaluations`` wrote. Raises ``RunError`` where the file is none of these or broken."""
+    """What ``write_evaluations`` wrote. Raises ``RunError`` where the file is none of these or
+    broken."""
     try:
         # Raise ValueError where the file would unpack to more than is ever written: a small one may
         # stand for any number of zeros.

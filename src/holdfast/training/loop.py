@@ -56,12 +56,12 @@ from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run hands on; the network holds the best state, ``initial_tensors`` the tensors that
-    learned as they were before the first step. ``history`` is that of the branch that was alive at
-    the end; ``examples_seen`` are all rows that were learnt from, those of other branches too.
-    ``offers`` are the averages of weights that were tried; where one is kept, ``selected_average`` is the
-    look at it, and ``best_step`` that of the newest weights in it. ``evaluations`` are those of every
-    branch."""
+    """What a finished run hands on; the network holds the best state, ``initial_tensors`` the
+    tensors that learned as they were before the first step. ``history`` is that of the branch that
+    was alive at the end; ``examples_seen`` are all rows that were learnt from, those of other
+    branches too. ``offers`` are the averages of weights that were tried; where one is kept,
+    ``selected_average`` is the look at it, and ``best_step`` that of the newest weights in it.
+    ``evaluations`` are those of every branch."""
 
     history: Sequence[Snapshot]
     verdict: Verdict

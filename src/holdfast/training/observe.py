@@ -162,9 +162,9 @@ class FoldEvaluation:
     """The rows [n] as the folds' networks answered them.
 
     ``steps`` are those of the looks of the run that is judged, rising from 0; ``losses`` (one [n] a
-    look, in nats) and ``outputs`` (one [n, …] a look) are what ``Observer.measure`` gives. ``probe``
-    [n, classes] are the logits of the folds' linear probes; ``curve`` what they say of the rows
-    beside that. ``notes`` are the journal's lines about the folds.
+    look, in nats) and ``outputs`` (one [n, …] a look) are what ``Observer.measure`` gives.
+    ``probe`` [n, classes] are the logits of the folds' linear probes; ``curve`` what they say of
+    the rows beside that. ``notes`` are the journal's lines about the folds.
     """
 
     folds: int
@@ -190,9 +190,9 @@ class FoldMeasurements:
     """Looks of whole fits, each on a part of the rows, in the place of those of one fit on all of
     them: what each measured of the rows that it was judged by, joined.
 
-    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``evaluations`` one each. The
-    fit ends at ``ends_at``, ``because`` says why, and keeps its last state: what it learns from
-    judges nothing.
+    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``evaluations`` one
+    each. The fit ends at ``ends_at``, ``because`` says why, and keeps its last state: what it
+    learns from judges nothing.
     """
 
     folds: int

@@ -213,12 +213,11 @@ def evaluation_points(
 
     About ``requested`` points, fewer where they would cost more than a tenth of the training's work
     (a forward row counts as a third of a training row): first the train probe shrinks, not below
-    100 rows or the size of the validation set; then points go, not below one per epoch plus
-    step 0, as far as that is no more than were wanted. A phase that refits its head counts the
-    features of all training rows too, and so do the rows ``extra_rows`` that are measured at every look
-    (a general probe); one whose source has no epochs needs no
-    look an epoch, so its end alone
-    is required. A probe of fewer than 50 rows is then filled up to 50 where there are as many,
+    100 rows or the size of the validation set; then points go, not below one per epoch plus step 0,
+    as far as that is no more than were wanted. A phase that refits its head counts the features of
+    all training rows too, and so do the rows ``extra_rows`` that are measured at every look (a
+    general probe); one whose source has no epochs needs no look an epoch, so its end alone is
+    required. A probe of fewer than 50 rows is then filled up to 50 where there are as many,
     whatever that costs: it is little, and a smaller one shows no gap.
     """
     steps = sum(phase.steps for phase in phases)

@@ -38,9 +38,9 @@ LEARNING_RATE, NEW_WEIGHTS_LEARNING_RATE = 5e-5, 1e-3
 
 @dataclass(frozen=True, slots=True)
 class PretrainingResult:
-    """``steps`` updates were taken, and the state after ``best_step`` of them is kept: ``loss_before`` and
-    ``loss_after`` are the mean losses of a token of ``held_out`` texts, in nats; ``blocks`` were learned
-    from."""
+    """``steps`` updates were taken, and the state after ``best_step`` of them is kept:
+    ``loss_before`` and ``loss_after`` are the mean losses of a token of ``held_out`` texts, in
+    nats; ``blocks`` were learned from."""
 
     steps: int
     best_step: int
@@ -63,8 +63,9 @@ def pretrain(
     """Train ``model`` (with a ``loss`` for ``labels``, as Transformers' have) on ``texts`` in
     place.
 
-    ``is_new`` says of a weight's name that it was drawn, and learns faster. The decision log says at
-    each look what the texts that are held out lose. Raises ``DataError`` for fewer than 40 texts.
+    ``is_new`` says of a weight's name that it was drawn, and learns faster. The decision log says
+    at each look what the texts that are held out lose. Raises ``DataError`` for fewer than 40
+    texts.
     """
     blocks = blocks_of(tokenizer, texts)
     if len(blocks) < LEAST_TEXTS:

@@ -44,20 +44,19 @@ MARK_CHUNK = 1 << 20
 class Job:
     """Everything a run is made of, ready to go.
 
-    ``added_examples`` are examples that are learned from beside ``train``; ``train_with_added`` are both, in this
-    order, with their weights. Nothing but updates and a refitted head reads them.
-    ``general_examples`` are examples of what the model knew before, measured at every look; nothing learns
-    from them. ``general_replay`` are others of that kind, for what holds on to it.
-    ``decisions`` were made on the way here; the journal begins with them.
-    ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
-    where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
-    the newest or the one kept before; ``write_texts`` lets the network write texts at every evaluation
-    point, where that is asked for. ``cache`` keeps the outputs of frozen first layers.
-    ``pretrained`` are the weights as they were loaded, which lie in memory anyway. ``additions``
-    are what may join the fine-tuning while it goes on. ``out_of_fold`` stands for the validation
-    rows where they are learned from too (``valid`` are then ``train``). ``overhead_s`` gives the
-    seconds of what is no step and no pass of a look, the texts of looks and all that follows the
-    last step, from what a row takes forward.
+    ``added_examples`` are examples that are learned from beside ``train``; ``train_with_added`` are
+    both, in this order, with their weights. Nothing but updates and a refitted head reads them.
+    ``general_examples`` are examples of what the model knew before, measured at every look; nothing
+    learns from them. ``general_replay`` are others of that kind, for what holds on to it.
+    ``decisions`` were made on the way here; the journal begins with them. ``groups`` turns a phase
+    into parameter groups (``params``, ``lr``, ``weight_decay``), or none where nothing learns;
+    ``choose`` gives the place in the history of the state to keep, which is the newest or the one
+    kept before; ``write_texts`` lets the network write texts at every evaluation point, where that
+    is asked for. ``cache`` keeps the outputs of frozen first layers. ``pretrained`` are the weights
+    as they were loaded, which lie in memory anyway. ``additions`` are what may join the fine-tuning
+    while it goes on. ``out_of_fold`` stands for the validation rows where they are learned from too
+    (``valid`` are then ``train``). ``overhead_s`` gives the seconds of what is no step and no pass
+    of a look, the texts of looks and all that follows the last step, from what a row takes forward.
     """
 
     network: Network

@@ -145,8 +145,8 @@ AVERAGE = "average of weights"
 
 @dataclass(frozen=True, slots=True)
 class OfferResult:
-    """An offer as it was judged: the listener's ``name``, ``evaluation`` at the weights (``None`` where
-    it made none), whether it was ``accepted``, and the decision in words."""
+    """An offer as it was judged: the listener's ``name``, ``evaluation`` at the weights (``None``
+    where it made none), whether it was ``accepted``, and the decision in words."""
 
     name: str
     evaluation: Snapshot | None

@@ -117,8 +117,8 @@ def _gradients(
     run: Run, draws: Sequence[Draw], weight: float, second_pass: bool, global_draws: Sequence[Draw]
 ) -> float:
     """Gradients of these rows' share of the update, from nothing; returns its loss. The first draw
-    is of training rows, and they alone are heard of. ``global_draws`` are the same draws with the rows
-    of every process."""
+    is of training rows, and they alone are heard of. ``global_draws`` are the same draws with the
+    rows of every process."""
     assert run.optimizer is not None
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0

@@ -24,8 +24,8 @@ from holdfast.training.step import draw_of_step, loss_of, train_step
 
 @dataclass(frozen=True, slots=True)
 class SweepStep:
-    """One update of a sweep: its ``learning_rate``, the mean ``loss`` of the rows that came next, in nats,
-    and what the same rows lost at the ``initial_loss``."""
+    """One update of a sweep: its ``learning_rate``, the mean ``loss`` of the rows that came next,
+    in nats, and what the same rows lost at the ``initial_loss``."""
 
     learning_rate: float
     loss: float
@@ -46,8 +46,8 @@ class SweepSchedule:
 def sweep(
     job: Job, phase: int, learning_rates: Sequence[float], is_enough: Callable[[Sequence[SweepStep]], bool]
 ) -> tuple[SweepStep, ...]:
-    """Updates of the job's ``phase`` (its place in the plan), one at each of ``learning_rates``, on training
-    rows alone, until ``is_enough`` says so or a loss is not finite, with which it ends.
+    """Updates of the job's ``phase`` (its place in the plan), one at each of ``learning_rates``, on
+    training rows alone, until ``is_enough`` says so or a loss is not finite, with which it ends.
 
     The run begins as it would: the first look, the head that it begins with. The network is
     changed; the generators are put back.

@@ -17,7 +17,8 @@ While every row's mean given the past is at most b, M_n − n is a supermartinga
 number of rows until an alarm is **at least c** whatever the law (Shiryaev and Roberts' statistic).
 The same holds of the average of many such M, over stakes λ and over several values of a row.
 
-Within a training run the rows are fixed and the model changes: that is ``stats/sequential_rise.py``.
+Within a training run the rows are fixed and the model changes: that is
+``stats/sequential_rise.py``.
 """
 
 from __future__ import annotations

@@ -100,7 +100,8 @@ def open_trackers(
     mark: Path,
     settings: Mapping[str, object],
 ) -> TrackerListener:
-    """Start the trackers ``tracker_names`` for the folder ``run``, or go on where ``mark`` says they were."""
+    """Start the trackers ``tracker_names`` for the folder ``run``, or go on where ``mark`` says
+    they were."""
     state = read_mark(mark)
     if not state:
         state = {"id": uuid.uuid4().hex[:16]}
