@@ -133,7 +133,7 @@ def test_the_mean_of_the_tail_is_what_is_kept(job: Any, phase: Any) -> None:
         assert torch.allclose(tensor, tail.mean(0), atol=1e-6)
     assert (fitted.best_step, fitted.last_step) == (12, 12)
     (tried,) = fitted.offers
-    assert tried.kept
+    assert tried.accepted
     assert "the mean of 6 steps" in tried.decision.because
     # The look is at the mean itself, row by row.
     batch = made.task.collate(made.valid, np.arange(len(made.valid)))
@@ -141,7 +141,7 @@ def test_the_mean_of_the_tail_is_what_is_kept(job: Any, phase: Any) -> None:
     with torch.no_grad():
         output = made.task.forward(made.network, batch)
         losses = made.task.losses(output, batch).numpy()
-    assert fitted.average.valid_losses == pytest.approx(losses, abs=1e-5)
+    assert fitted.selected_average.valid_losses == pytest.approx(losses, abs=1e-5)
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0.0, 12), (0.1, 11), (0.5, 6)])
@@ -160,9 +160,9 @@ def test_an_average_that_is_worse_is_tried_and_not_kept(job: Any, phase: Any) ->
     plain, alone, _ = trained(job, phase, **slow)
     made, fitted, _ = trained(job, phase, *Swa(start=0).listeners(), **slow)
     (tried,) = fitted.offers
-    assert not tried.kept
-    assert fitted.average is None
-    assert tried.look.valid_loss > fitted.history[-1].valid_loss
+    assert not tried.accepted
+    assert fitted.selected_average is None
+    assert tried.evaluation.valid_loss > fitted.history[-1].valid_loss
     assert "not kept" in tried.decision.chosen
     for name, tensor in weights(made).items():
         assert torch.equal(tensor, weights(plain)[name])
@@ -232,7 +232,7 @@ def test_killed_and_resumed_the_averages_are_those_of_the_run_that_was_not(
 def test_the_soup_is_the_mean_of_looks_and_its_loss_is_no_higher(job: Any, phase: Any) -> None:
     made, fitted, keeper = trained(job, phase, CheckpointSoup(4), dropout=0.5)
     (tried,) = fitted.offers
-    if tried.look is None:
+    if tried.evaluation is None:
         pytest.fail(tried.decision.because)
     named = tried.decision.because.split("steps ")[1].split(", of the")[0]
     steps = [int(step) for step in named.split(", ")]
@@ -241,7 +241,7 @@ def test_the_soup_is_the_mean_of_looks_and_its_loss_is_no_higher(job: Any, phase
     for name, tensor in weights(made).items():
         wanted = torch.stack([keeper.looks[step][name] for step in steps]).mean(0)
         assert torch.allclose(tensor, wanted, atol=1e-6)
-    assert tried.look.refined_loss <= min(s.refined_loss for s in fitted.history) + 1e-6
+    assert tried.evaluation.refined_loss <= min(s.refined_loss for s in fitted.history) + 1e-6
 
 
 def test_the_line_reports_every_point_and_keeps_one_of_them(
@@ -322,7 +322,7 @@ def test_what_a_recipe_gives_for_it_is_kept_though_the_looks_say_otherwise(
 ) -> None:
     _, fitted, _ = trained(job, phase, LineSearch(4, "lowest", 9.0), choose=newest_unless_first)
     (tried,) = fitted.offers
-    assert tried.kept
+    assert tried.accepted
     assert "0.25 of the way" in tried.decision.because
     assert "within the 9 nats" in tried.decision.because
 

@@ -231,7 +231,7 @@ def _best_loss_so_far(run: Run) -> float:
 
 def selected_average(run: Run) -> Snapshot | None:
     """The look at the average that the run keeps; ``None`` where it keeps a state it was in."""
-    return next((made.look for made in reversed(run.offers) if made.kept), None)
+    return next((made.evaluation for made in reversed(run.offers) if made.accepted), None)
 
 
 class RunTrial:
@@ -246,7 +246,7 @@ class RunTrial:
 
     def is_kept(self, look: Snapshot) -> bool:
         run = self._run
-        offered = (made.look for made in run.offers if made.look is not None)
+        offered = (made.evaluation for made in run.offers if made.evaluation is not None)
         evaluations = (*run.history, *offered, look)
         return run.job.choose(evaluations) == len(evaluations) - 1
 
