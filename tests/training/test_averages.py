@@ -224,7 +224,7 @@ def test_killed_and_resumed_the_averages_are_those_of_the_run_that_was_not(
     opened = job(tmp_path, listeners=listeners(), **shape)
     told = fit(opened, resume=True)
     assert [one.decision for one in told.offers] == [one.decision for one in wanted.offers]
-    assert np.array_equal(told.selected_average.valid_losses, wanted.average.valid_losses)
+    assert np.array_equal(told.selected_average.valid_losses, wanted.selected_average.valid_losses)
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(opened)[name])
 
@@ -347,7 +347,7 @@ def test_a_run_that_keeps_its_start_is_searched_up_to_where_it_went() -> None:
 
 def test_a_run_that_ends_before_the_tail_says_so(job: Any, phase: Any) -> None:
     _, fitted, _ = trained(job, phase, *Swa(start=0.99).listeners(), phases=(phase(steps=12),))
-    assert fitted.offers[0].kept
+    assert fitted.offers[0].accepted
     _, fitted, _ = trained(job, phase, *Swa(0.5).listeners(), max_minutes=1e-9)
     assert "before the first that counts, 7" in fitted.offers[0].decision.because
 
@@ -427,7 +427,7 @@ class BackOnce:
 def test_what_a_run_went_back_from_is_in_no_average(job: Any, phase: Any) -> None:
     soup, (ema,) = CheckpointSoup(9), Ema(0.9, warmup=0.0).listeners()
     _, fitted, keeper = trained(job, phase, soup, ema, advisor=BackOnce(), dropout=0.5)
-    held = {step: tensors for _, step, tensors in soup._held}
+    held = {step: tensors for _, step, tensors in soup._best_states}
     assert sorted(held) == [0, 3, 6, 9, 12] == [s.step for s in fitted.history]
     # Those of the branch that is alive: what the keeper saw last of each step.
     for step in (3, 6, 9, 12):
@@ -444,7 +444,7 @@ def test_an_average_is_measured_under_statistics_of_its_own(job: Any, phase: Any
     network = job().network
     network.body = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8))
     made, fitted, _ = trained(job, phase, *Swa(start=0.5).listeners(), network=network)
-    assert fitted.offers[0].kept
+    assert fitted.offers[0].accepted
     batch = made.task.collate(made.train, np.arange(len(made.train)))
     linear, norm = network.body[0], network.body[1]
     with torch.no_grad():
