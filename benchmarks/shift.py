@@ -134,7 +134,7 @@ class Beside:
         from holdfast.methods.averages import LineSearch, interpolate
 
         self.made["last"], self.made["kept"] = run.previous, run.best.tensors
-        lowest = min(self.running[2]._held, key=lambda one: one[0])
+        lowest = min(self.running[2]._best_states, key=lambda one: one[0])
         self.made["lowest"] = lowest[2]
         searches = [("wise", LineSearch(10, "lowest")), ("wise, start", LineSearch(10, "start"))]
         for name, one in [(one.name, one) for one in self.running] + (
