@@ -26,7 +26,7 @@ from cells import HERE, Cell, Result, grid, publish, run_cells
 from peers.rows import FILES, Rows, data_folder, without_copies
 
 from holdfast.core.seeds import generator
-from holdfast.methods.balance import choose_strength, moved
+from holdfast.methods.balance import choose_strength, adjust_logits
 from holdfast.models.probes.probe import fit_probe
 from holdfast.stats.temperature import best_temperature
 
@@ -257,16 +257,16 @@ def answered(system: str, parts: dict[str, Any]) -> Array:
     model = fitted(x, y, classes, c, weights, offset, focus)
     logits = model(parts["x_test"])
     if system == "moved":
-        return moved(logits, rates, even)
+        return adjust_logits(logits, rates, even)
     if system == "moved, half":
-        return moved(logits, rates, rates**0.5 / (rates**0.5).sum())
+        return adjust_logits(logits, rates, rates**0.5 / (rates**0.5).sum())
     if system == "moved, auto":
         held = model(parts["x_valid"])
         calm = best_temperature(held, parts["y_valid"], smoothing=1)[0]
         chosen = choose_strength(held / calm, parts["y_valid"], rates, seed=parts["seed"])
-        return moved(logits, rates, chosen.target)
+        return adjust_logits(logits, rates, chosen.target)
     if system == "weights, moved back":
-        return moved(logits, even, rates)
+        return adjust_logits(logits, even, rates)
     return logits
 
 
@@ -312,7 +312,7 @@ def trained(cell: Cell) -> Result:
     half = rates**0.5 / (rates**0.5).sum()
     result = {}
     for target, population in (("rows", rates), ("half", half), ("even", even)):
-        one = scores(moved(logits, learned, population), scored)
+        one = scores(adjust_logits(logits, learned, population), scored)
         result |= {f"{target} {key}": value for key, value in one.items()}
     return result
 

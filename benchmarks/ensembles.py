@@ -74,7 +74,7 @@ def heads(cell: Cell) -> dict[str, Any]:
 def weighed(chances: Any, y: Any, valid: Any, test: Any) -> dict[str, Any]:
     """What each way scores on ``test``, weighed by ``valid``."""
     from holdfast.analyses.compare.verdict import judge_pairs
-    from holdfast.stats.stacking import SHRINK, held_out_losses, mixture_weights
+    from holdfast.stats.stacking import PRIOR_ROWS, held_out_losses, mixture_weights
 
     members = chances.shape[-1]
     seen = chances[valid, y[valid]]
@@ -94,13 +94,13 @@ def weighed(chances: Any, y: Any, valid: Any, test: Any) -> dict[str, Any]:
         result |= score(f"stack {shrink:g}", mixture_weights(seen, shrink))
     at = np.arange(len(valid))
     held = held_out_losses(
-        lambda rows: mixture_weights(seen[rows], SHRINK),
+        lambda rows: mixture_weights(seen[rows], PRIOR_ROWS),
         lambda weights, rows: -np.log(np.maximum(seen[rows] @ weights, 1e-12)),
         at,
         np.random.default_rng(0),
     )
     kept = judge_pairs(-np.log(seen @ equal) - held, 0.0).verdict == "better"
-    chosen = mixture_weights(seen, SHRINK) if kept else equal
+    chosen = mixture_weights(seen, PRIOR_ROWS) if kept else equal
     return {**result, "kept": float(kept), **score("product", chosen)}
 
 

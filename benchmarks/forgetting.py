@@ -157,7 +157,7 @@ def _loss(fitted: FittedModel, network: Any, examples: Any) -> float:
 
 def _along(fitted: FittedModel, alpha: float, sides: Mapping[str, Any]) -> dict[str, float]:
     """The losses at w₀ + α (w − w₀)."""
-    start, now = fitted.trained.start, dict(fitted.network.named_parameters())
+    start, now = fitted.trained.initial_tensors, dict(fitted.network.named_parameters())
     mixed = {name: torch.lerp(start[name], now[name].detach(), alpha) for name in start}
     network = fresh(fitted.network, mixed).eval()
     return {"alpha": alpha, **{n: _loss(fitted, network, rows) for n, rows in sides.items()}}
@@ -167,16 +167,16 @@ def _work(fitted: FittedModel, arm: str) -> float:
     """Tokens passed forward and back by all updates; of what is passed forward alone a third."""
     total, job = 0.0, fitted.job
     phase = job.plan.phases[-1]
-    pool = phase.pool(job.learnt, job.plan.seed)
+    pool = phase.pool(job.learned_examples, job.plan.seed)
     for step in range(fitted.trained.last_step):
         draw = phase.source.draw(pool, step)
-        total += float(job.learnt.lengths[draw.rows].sum())
+        total += float(job.learned_examples.lengths[draw.rows].sum())
         if draw.auxiliary is not None:
             total += float(draw.auxiliary.examples.lengths[draw.auxiliary.positions].sum())
     if arm.startswith("kl"):
         total *= 1 + FORWARD * 0.4
     # The looks at the line: its points, and the weights that are kept once more.
-    looked = sum(float(rows.lengths.sum()) for rows in (job.valid, job.general))
+    looked = sum(float(rows.lengths.sum()) for rows in (job.valid, job.general_examples))
     return total + (FORWARD * 12 * looked if arm.endswith("average") else 0)
 
 

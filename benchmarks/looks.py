@@ -26,8 +26,8 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.stats import course as within
-from holdfast.stats.bootstrap import atoms_by_look
+from holdfast.stats import sequential_rise as within
+from holdfast.stats.bootstrap import atom_contributions
 from holdfast.stats.intervals import clopper_pearson
 
 LAWS = ("walk", "autoregressive", "shocks", "growing", "multiplied")
@@ -165,7 +165,7 @@ def alarm(system: str, losses: Any, rng: np.random.Generator) -> bool:
     planned = losses.shape[1]
     if system in ("look", "evenly"):
         power = within.POWER if system == "look" else 1.0
-        found = within.look(losses, planned, seed=rng, power=power, resamples=RESAMPLES)
+        found = within.rise_at_evaluation(losses, planned, seed=rng, power=power, resamples=RESAMPLES)
         return found.alarm is not None
     rules: dict[str, Callable[[], bool]] = {
         "lowest": lambda: lowest(losses, rng),
@@ -214,7 +214,7 @@ def rise_from_best(
 
     The best is the last: t = 0, p = 1. Fewer than two looks or two rows (groups): p = NaN.
     """
-    table = atoms_by_look(losses, groups)
+    table = atom_contributions(losses, groups)
     atoms, looks = table.shape
     means = np.asarray(losses, dtype=np.float64).mean(axis=0) if len(losses) else np.full(looks, 0)
     best = int(np.argmin(means)) if looks else 0
@@ -274,7 +274,7 @@ def lowest(losses: Any, rng: np.random.Generator) -> bool:
     law = drawn - np.minimum.accumulate(drawn, axis=0)
     means = losses.mean(axis=0)
     spent = 0.05 * (np.arange(1, planned + 1) / planned) ** within.POWER
-    boundary = within.boundary_of(law, spent)
+    boundary = within.crossing_boundary(law, spent)
     return bool(np.any(means - np.minimum.accumulate(means) > boundary))
 
 

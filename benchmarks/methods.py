@@ -125,7 +125,7 @@ def arms() -> dict[str, dict[str, Any]]:
 
 def idle_without_tuning(settings: Mapping[str, Any]) -> bool:
     """Whether an arm changes the losses or the rows of the fine-tuning, and nothing else."""
-    from holdfast.methods.registry import Known, parts_of, settle
+    from holdfast.methods.registry import RunContext, parts_of, complete_settings
 
     asked = {}
     for name, given in settings.items():
@@ -133,8 +133,8 @@ def idle_without_tuning(settings: Mapping[str, Any]) -> bool:
             asked["label_smoothing"] = {"share": given}
         elif name.startswith("methods."):
             short = name.split(".")[1]
-            known = Known(328, 1e-4, 6)
-            asked[short] = settle(short, given if isinstance(given, Mapping) else {}, known)
+            known = RunContext(328, 1e-4, 6)
+            asked[short] = complete_settings(short, given if isinstance(given, Mapping) else {}, known)
         else:
             return False
     parts = parts_of(asked)

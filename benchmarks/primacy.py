@@ -41,7 +41,7 @@ from holdfast.monitor.detectors.memory import primacy
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.training.loop import fit
-from holdfast.training.plan import Phase, Plan, first_seen, probe_positions
+from holdfast.training.plan import Phase, Plan, first_use_steps, probe_positions
 
 NAME = "primacy"
 TRAIN, VALID, TEST = 2400, 400, slice(0, 1500)
@@ -106,7 +106,7 @@ class PutBack:
 
     def step_done(self, run: Any) -> None:
         if run.step == self._step:
-            assert put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer)
+            assert put_head_back(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer)
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _trained(seed: int, arm: str, turned: int | None = None) -> dict[str, Any]:
     )
     at = tuple(sorted({round(steps * i / LOOKS) for i in range(LOOKS + 1)}))
     probe = probe_positions(sides["train"].rows, 500, seed)
-    seen = first_seen((phase,), sides["train"], seed, probe)
+    seen = first_use_steps((phase,), sides["train"], seed, probe)
     facts = RunFacts(planned_steps=steps, train_rows=TRAIN, first_seen=seen)
     mend = (PutBack(turned),) if arm in ("head reset", "all three") and turned else ()
     watch = Watch(sides["test"])

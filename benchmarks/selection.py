@@ -90,7 +90,7 @@ class Watcher:
         wanted = {step for _, step in self.best.values()}
         self.states = {step: held for step, held in self.states.items() if step in wanted}
         if run.step in wanted:
-            self.states[run.step] = run.learning_tensors()
+            self.states[run.step] = run.copy_tensors()
 
 
 def child(folder: Path, every: bool) -> None:

@@ -115,10 +115,10 @@ class Beside:
     name, place = "zz_beside", "change"
 
     def __init__(self, probed: bool) -> None:
-        from holdfast.methods.averages import Ema, SoupOfLooks, Swa
+        from holdfast.methods.averages import Ema, CheckpointSoup, Swa
 
         self.probed = probed
-        self.running = (*Ema().listeners(), *Swa().listeners(), SoupOfLooks(5))
+        self.running = (*Ema().listeners(), *Swa().listeners(), CheckpointSoup(5))
         self.made: dict[str, Mapping[str, Any]] = {}
         self.kept: dict[str, bool] = {}
 
@@ -131,10 +131,10 @@ class Beside:
             one.snapshot_taken(run)
 
     def offer(self, run: Any, trial: Any) -> str:
-        from holdfast.methods.averages import LineSearch, between
+        from holdfast.methods.averages import LineSearch, interpolate
 
         self.made["last"], self.made["kept"] = run.previous, run.best.tensors
-        lowest = min(self.running[2]._held, key=lambda one: one[0])
+        lowest = min(self.running[2]._best_states, key=lambda one: one[0])
         self.made["lowest"] = lowest[2]
         searches = [("wise", LineSearch(10, "lowest")), ("wise, start", LineSearch(10, "start"))]
         for name, one in [(one.name, one) for one in self.running] + (
@@ -147,9 +147,9 @@ class Beside:
         if self.probed:
             # A head drawn at random is nothing to go back to.
             end = run.best.tensors if run.best.step else run.previous
-            self.made["start"] = run.start
+            self.made["start"] = run.initial_tensors
             for share in SHARES:
-                self.made[f"{share:g}"] = between(run.start, end, share)
+                self.made[f"{share:g}"] = interpolate(run.initial_tensors, end, share)
         return "they are made to be compared"
 
 

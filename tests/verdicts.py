@@ -20,7 +20,7 @@ from holdfast.core.records import Verdict
 from holdfast.core.run_facts import LabelNoise
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.judge import CAUSES, ORDER, settle, symptoms_of
+from holdfast.monitor.judge import CAUSES, ORDER, verdict_of, symptoms_of
 from holdfast.monitor.symptom import Symptom
 
 TASKS = (
@@ -121,22 +121,22 @@ def every_verdict(task: str, refused: tuple[str, ...] = ()) -> list[tuple[Histor
     made: list[tuple[History, Verdict]] = []
     for history in cases():
         seen = of_task(history, task, refused)
-        made.append((seen, settle(seen, symptoms_of(seen))))
+        made.append((seen, verdict_of(seen, symptoms_of(seen))))
         for looks in (0, 1):
             short = History(seen.snapshots[:looks], seen.run_facts)
-            made.append((short, settle(short, symptoms_of(short))))
-        made.append((seen, settle(seen, {})))
+            made.append((short, verdict_of(short, symptoms_of(short))))
+        made.append((seen, verdict_of(seen, {})))
     for name, label, _ in ORDER:
         for history, leading in found[name]:
             if leading.label != label:
                 continue
             seen = of_task(history, task, refused)
-            made.append((seen, settle(seen, {name: leading})))
+            made.append((seen, verdict_of(seen, {name: leading})))
             for other in CAUSES:
                 for _, blamed in found[other]:
                     if other != name and blamed.cause and label in blamed.explains:
                         surest = dataclasses.replace(blamed, label=None, blame=1.0)
-                        made.append((seen, settle(seen, {name: leading, other: surest})))
+                        made.append((seen, verdict_of(seen, {name: leading, other: surest})))
     assert {v.label for _, v in made} == set(get_args(Label)), "a label without a case"
     causes = {symptom.cause for name in CAUSES for _, symptom in found[name]} - {None}
     assert causes <= {v.cause for _, v in made}, causes - {v.cause for _, v in made}

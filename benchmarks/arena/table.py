@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from arena.space import settings
-from holdfast.control.choice import WORSE
+from holdfast.control.choice import WORSE_LEVEL
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 
@@ -90,7 +90,7 @@ def kept(losses: Floats) -> Ints:
     from scipy.special import stdtrit
 
     means, rows = losses.mean(axis=2), losses.shape[2]
-    bar = float(stdtrit(rows - 1, 1 - WORSE))
+    bar = float(stdtrit(rows - 1, 1 - WORSE_LEVEL))
     draws = np.arange(losses.shape[1])
     found = best = np.zeros(len(draws), dtype=np.int64)
     for look in range(1, len(losses)):

@@ -121,7 +121,7 @@ class Explorer:
             entry = self.menus[self.now[0]][self.now[1]]
             targets.add(next((a.to_step for a in entry if isinstance(a, RollBack)), self.now[0]))
         # What is on the way there must not be put in the place of what is kept.
-        return {to for to in targets if to in self.run.guard.points}
+        return {to for to in targets if to in self.run.guard.restore_points}
 
     def _score(self, history: Sequence[Snapshot]) -> Found:
         """The state that is kept so far, on the test rows; the run is as before afterwards."""
@@ -130,7 +130,7 @@ class Explorer:
         place = {id(s): i for i, s in enumerate(snapshots)}
         looks = [place[id(s)] for s in snapshots_on_branch(snapshots, history[-1].branch)]
         kept = next(i for i in looks if snapshots[i].step == run.best.step)
-        before, random = run.learning_tensors(), torch.get_rng_state()
+        before, random = run.copy_tensors(), torch.get_rng_state()
         run.load_tensors(run.best.tensors)
         _, logits = run.observer.measure(run.network, test, np.arange(len(test)))
         run.load_tensors(before)

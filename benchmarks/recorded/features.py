@@ -178,6 +178,6 @@ def job_of(
         optimizer=build_optimizer,
         schedule=build_schedule,
         choose=lowest(refined),
-        monitor=lambda history, kept=None: judge(history, kept=kept),
+        monitor=lambda history, kept=None: judge(history, kept_step=kept),
         listeners=(watch,),
     )

@@ -132,7 +132,7 @@ def job_of(cell: Mapping[str, Any], parts: Parts, held: Any) -> Job:
         optimizer=build_optimizer,
         schedule=build_schedule,
         choose=lowest(refined),
-        monitor=lambda history, kept=None: judge(history, kept=kept),
+        monitor=lambda history, kept=None: judge(history, kept_step=kept),
         listeners=(HeadRefit(fit, first=True), held),
     )
 

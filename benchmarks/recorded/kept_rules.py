@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.control.choice import newest_of
+from holdfast.control.choice import newest_unless_worse_place
 from holdfast.core.records import Floats
 from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.temperature import best_temperature, cross_fitted_losses, losses_at
@@ -177,7 +177,7 @@ def until_now(run: Recorded) -> int:
 
 def newest_undominated(run: Recorded) -> int:
     """``control.choice.newest_unless_worse``, as the product chooses."""
-    return newest_of(run.calibrated, run.hits.sum(axis=0), gains=run.recipe == "default")
+    return newest_unless_worse_place(run.calibrated, run.hits.sum(axis=0), gains=run.recipe == "default")
 
 
 def now(run: Recorded) -> int:

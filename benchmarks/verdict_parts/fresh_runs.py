@@ -22,7 +22,7 @@ from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import generator
 from holdfast.monitor.judge import judge
 from holdfast.stats.temperature import losses_at
-from holdfast.training.evaluation_file import read_looks, write_looks
+from holdfast.training.evaluation_file import read_evaluations, write_evaluations
 
 Cell = Mapping[str, Any]
 POOL_ROWS, EVALUATIONS, BATCH = 400, 12, 16
@@ -124,8 +124,8 @@ def words_of(verdict: Verdict) -> dict[str, Any]:
 
 def judged_again(cell: Cell, folder: Path) -> dict[str, Any]:
     """The verdict of this code on the kept looks of a run."""
-    looks = read_looks(looks_of(cell, folder))
-    verdict = judge(looks.history, looks.run_facts, looks.kept)
+    looks = read_evaluations(looks_of(cell, folder))
+    verdict = judge(looks.history, looks.run_facts, looks.best_step)
     return {**words_of(verdict), "label_of_stored_run": verdict.label}
 
 
@@ -165,7 +165,7 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
         job = replace(job, advisor=None)
     fitted = fit(job)
     facts = with_probe(run_facts_of(ready), own)
-    write_looks(folder / "looks.npz", fitted.history, facts, fitted.best_step, __version__)
+    write_evaluations(folder / "looks.npz", fitted.history, facts, fitted.best_step, __version__)
     # Averages of weights are measured after the last evaluation.
     logits = np.array([logits for _, logits in pool.looks[: len(fitted.history)]])
     verdict = fitted.verdict
@@ -348,11 +348,11 @@ def _seen(
 ) -> Seen:
     """With the verdict on the stored looks, which are kept where ``HOLDFAST_FRESH_LOOKS`` says,
     beside the unseen rows' logits."""
-    looks = read_looks(path)
+    looks = read_evaluations(path)
     if folder := os.environ.get("HOLDFAST_FRESH_LOOKS"):
         kept = looks_of(cell, Path(folder))
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(path.read_bytes())
         np.savez_compressed(kept.with_suffix(".unseen.npz"), logits=logits, labels=labels)
-    stored = judge(looks.history, looks.run_facts, looks.kept)
+    stored = judge(looks.history, looks.run_facts, looks.best_step)
     return Seen(history, verdict, stored, logits, np.asarray(labels))

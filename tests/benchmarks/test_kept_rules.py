@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from holdfast.control.choice import newest_of
+from holdfast.control.choice import newest_unless_worse_place
 
 
 @pytest.fixture
@@ -61,6 +61,6 @@ def test_without_answers_to_compare_the_rule_until_now_is_the_products(recording
     from recorded.kept_rules import lowest, newest, newest_undominated, now, redrawn
 
     for run in redrawn(recording):
-        assert newest(0.2)(run) == newest_of(run.calibrated, None)
-        assert newest_undominated(run) == newest_of(run.calibrated, run.hits.sum(axis=0))
+        assert newest(0.2)(run) == newest_unless_worse_place(run.calibrated, None)
+        assert newest_undominated(run) == newest_unless_worse_place(run.calibrated, run.hits.sum(axis=0))
         assert now(run) == lowest(run) == run.calibrated.mean(axis=0).argmin()

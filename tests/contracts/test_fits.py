@@ -271,9 +271,9 @@ def test_frozen_weights_lie_in_memory_once(
     for name, parameter in fitted.network.named_parameters():
         shared = parameter.data_ptr() == start[name].data_ptr()
         assert shared is not parameter.requires_grad, name
-    same = [n for n, t in fitted.trained.start.items() if t.data_ptr() == start[n].data_ptr()]
+    same = [n for n, t in fitted.trained.initial_tensors.items() if t.data_ptr() == start[n].data_ptr()]
     # Only the head was changed before the first step: it was fitted to the features.
-    assert {n for n in fitted.trained.start if n not in same} <= {"head.weight", "head.bias"}
+    assert {n for n in fitted.trained.initial_tensors if n not in same} <= {"head.weight", "head.bias"}
 
 
 @pytest.mark.parametrize(

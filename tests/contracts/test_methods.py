@@ -19,27 +19,27 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES, Offers
 from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import Draw, ForwardPass, RowPool
-from holdfast.methods.noise import Disturbance
+from holdfast.methods.noise import NoiseHooks
 from holdfast.methods.registry import (
     METHODS,
-    Known,
+    RunContext,
     Method,
     Parts,
     all_methods,
     check_methods,
     parts_of,
-    settle,
+    complete_settings,
 )
 from holdfast.models.fresh import fresh
 from holdfast.models.places import dropouts_by_place
 
 ALL = sorted(all_methods())
-KNOWN = Known(train_rows=90, learning_rate=1e-3)
+KNOWN = RunContext(train_rows=90, learning_rate=1e-3)
 
 
 def made(name: str) -> Parts:
     """What the method brings with its usual settings."""
-    return parts_of({name: settle(name, {}, KNOWN)})
+    return parts_of({name: complete_settings(name, {}, KNOWN)})
 
 
 def sources() -> dict[str, Any]:
@@ -56,7 +56,7 @@ def terms() -> dict[str, Any]:
 
 STEPPERS = {name: made(name).stepper for name in ALL if made(name).stepper}
 SOURCES, TERMS = sources(), terms()
-BESIDE = {name: made(name).beside for name in ALL if made(name).beside}
+BESIDE = {name: made(name).add_general_rows for name in ALL if made(name).add_general_rows}
 
 
 def test_the_kit_sees_every_form_of_method() -> None:
@@ -73,7 +73,7 @@ def test_its_settings_are_frozen_bounded_and_documented(name: str) -> None:
     assert settings.__doc__
     for one in dataclasses.fields(settings):
         assert isinstance(str(one.metadata["bounds"]), str), one.name
-    for key, value in settle(name, {}, KNOWN).items():
+    for key, value in complete_settings(name, {}, KNOWN).items():
         assert value is not None, key
 
 
@@ -92,7 +92,7 @@ def test_what_its_bounds_forbid_is_refused_with_the_rule(name: str) -> None:
 def _refuses(name: str, key: str, values: list[Any]) -> None:
     for value in values:
         with pytest.raises(RecipeError, match="must be") as caught:
-            settle(name, {**settle(name, {}, KNOWN), key: value}, KNOWN)
+            complete_settings(name, {**complete_settings(name, {}, KNOWN), key: value}, KNOWN)
         assert caught.value.what == f"methods.{name}.{key}"
 
 
@@ -263,7 +263,7 @@ def test_it_suits_a_network_or_says_why_not(name: str, sample: Any) -> None:
     """Of every kind of task; what it makes for a network comes off again, and is made anew."""
     loaded = dataclasses.replace(sample.loaded, network=fresh(sample.loaded.network))
     asked = {"head": 0.2} if name == "dropout" else {}
-    parts = parts_of({name: settle(name, asked, KNOWN)})
+    parts = parts_of({name: complete_settings(name, asked, KNOWN)})
     refused: RecipeError | None = None
     with record_decisions() as told:
         try:
@@ -277,7 +277,7 @@ def test_it_suits_a_network_or_says_why_not(name: str, sample: Any) -> None:
     assert all(isinstance(one, Decision | Finding) and one.because for one in told)
     listeners = [*parts.listeners(), *parts.listeners_for(loaded)]
     assert all(one.place in PLACES for one in listeners)
-    disturbances = [one for one in listeners if isinstance(one, Disturbance)]
+    disturbances = [one for one in listeners if isinstance(one, NoiseHooks)]
     if disturbances:
         _disturbs_training_alone(disturbances, loaded.network, sample)
 

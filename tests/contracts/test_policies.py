@@ -187,7 +187,7 @@ def test_a_trial_of_which_nothing_is_kept_is_undone(policy: Policy) -> None:
     back, stop = advice.actions
     assert (back.to_step, back.branch) == (60, 0)  # type: ignore[union-attr]
     assert isinstance(stop, Stop)
-    assert advice.tried == (failed.trial,)
+    assert advice.ended_trials == (failed.trial,)
     assert advice.trial is None
 
 

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from holdfast.core.errors import RecipeError
-from holdfast.methods.optimizers import SCHEDULES, build_schedule, ends_low
+from holdfast.methods.optimizers import SCHEDULES, build_schedule, falls_to_zero
 
 ALL = list(SCHEDULES)
 SHAPES = [(1, 0), (1, 1), (10, 0), (10, 1), (10, 3), (10, 10), (97, 10), (1000, 100)]
@@ -68,7 +68,7 @@ def test_the_scale_depends_on_the_step_and_the_state_alone(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_which_end_at_nothing(name: str) -> None:
     """What the controller may promise of a shorter plan."""
-    assert ends_low(name) == (name in ("linear", "cosine", "one_cycle"))
+    assert falls_to_zero(name) == (name in ("linear", "cosine", "one_cycle"))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

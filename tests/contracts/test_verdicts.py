@@ -30,7 +30,7 @@ from holdfast.plugins.logs.holdfast_run import own_verdict
 from holdfast.quality.checks import all_checks
 from holdfast.recipe import override
 from holdfast.training.engine import verdict_line
-from holdfast.training.evaluation_file import LOOKS
+from holdfast.training.evaluation_file import EVALUATIONS_FILE
 from holdfast.training.journal import Journal
 
 TASKS = {
@@ -135,7 +135,7 @@ def rewritten(run: Path, to: Path, verdict: Verdict, others: tuple[Verdict, ...]
     told."""
     shutil.copytree(run, to)
     # The verdict is then the one that is written down.
-    (to / LOOKS).unlink()
+    (to / EVALUATIONS_FILE).unlink()
     result = json.loads((run / "result.json").read_text("utf-8"))
     journal, step = Journal(to), result["last_step"]
     for one in (*others, verdict):

@@ -11,9 +11,9 @@ import pytest
 from scipy import optimize, special, stats
 
 from holdfast.control.choice import (
-    BETTER,
-    LOST,
-    WORSE,
+    BETTER_LEVEL,
+    PROBE_LEVEL,
+    WORSE_LEVEL,
     Choose,
     is_better,
     is_worse,
@@ -21,8 +21,8 @@ from holdfast.control.choice import (
     lowest,
     lowest_calibrated,
     newest_unless_worse,
-    of_branches,
-    reason,
+    choose_across_branches,
+    explain_choice,
 )
 from holdfast.core.records import Branch, Snapshot
 
@@ -122,7 +122,7 @@ def test_it_is_the_one_sided_paired_t_test_of_scipy(n: int) -> None:
     rng = np.random.default_rng(n)
     for _ in range(200):
         now, before = rng.gumbel(0.4, size=n), rng.gumbel(size=n)
-        expected = stats.ttest_rel(now, before, alternative="greater").pvalue < WORSE
+        expected = stats.ttest_rel(now, before, alternative="greater").pvalue < WORSE_LEVEL
         assert is_worse(now, before) == expected
 
 
@@ -151,7 +151,7 @@ def test_where_runs_gain_a_probe_is_kept_only_where_all_later_states_are_clearly
             stats.ttest_rel(losses[:, at], losses[:, one], alternative="greater").pvalue
             for one in (low, 0)
         ]
-        if (low == at or p[0] >= WORSE) and p[1] >= LOST:
+        if (low == at or p[0] >= WORSE_LEVEL) and p[1] >= PROBE_LEVEL:
             expected = at
     history = [snapshot(i, row) for i, row in enumerate(losses.T)]
     assert gaining(history) == expected
@@ -164,13 +164,13 @@ def test_the_lucky_rows_of_a_probe_are_no_reason_where_runs_gain() -> None:
     probe = np.full(18, 0.5)
     later = np.where(np.arange(18) < 3, 1.2, 0.5)
     history = [snapshot(0, probe), snapshot(1, later)]
-    assert LOST < stats.ttest_rel(later, probe, alternative="greater").pvalue < WORSE
+    assert PROBE_LEVEL < stats.ttest_rel(later, probe, alternative="greater").pvalue < WORSE_LEVEL
     assert (newest_unless_worse(history), gaining(history)) == (0, 1)
-    told = reason(history, 1, gains=True)
+    told = explain_choice(history, 1, gains=True)
     assert all(said in told for said in ("0.6167", "18 validation rows", "p < 0.02", "0.5"))
     far = [snapshot(0, probe), snapshot(1, later + 1.0)]
     assert gaining(far) == 0
-    assert "is the lowest" in reason(far, 0, gains=True)
+    assert "is the lowest" in explain_choice(far, 0, gains=True)
 
 
 @pytest.mark.parametrize("n", [2, 5, 40])
@@ -178,7 +178,7 @@ def test_better_is_the_one_sided_paired_t_test_of_scipy(n: int) -> None:
     rng = np.random.default_rng(n)
     for _ in range(200):
         now, before = rng.gumbel(-0.2, size=n), rng.gumbel(size=n)
-        expected = stats.ttest_rel(now, before, alternative="less").pvalue < BETTER
+        expected = stats.ttest_rel(now, before, alternative="less").pvalue < BETTER_LEVEL
         assert is_better(now, before) == expected
 
 
@@ -187,11 +187,11 @@ def test_last_keeps_the_newest_even_where_it_is_no_number() -> None:
 
 
 def test_the_reason_names_the_figures_of_the_kept_and_of_the_others() -> None:
-    assert "lowest" in reason(course(1.0, 0.5), 1)
-    told = reason(course(1.0, 0.50, 0.60), 2)
+    assert "lowest" in explain_choice(course(1.0, 0.5), 1)
+    told = explain_choice(course(1.0, 0.50, 0.60), 2)
     assert all(said in told for said in ("not above the lowest", "50 validation rows", "0.6"))
     assert "the lowest validation loss, step 1: 0.5" in told
-    assert "no validation rows" in reason([snapshot(0, np.zeros(0))], 0)
+    assert "no validation rows" in explain_choice([snapshot(0, np.zeros(0))], 0)
     # Of a classifier the raw loss and the accuracy too, of the last and of the lowest raw one.
     histories = (classified(np.random.default_rng(seed), evaluations=5) for seed in range(100))
     for history in histories:
@@ -200,7 +200,7 @@ def test_the_reason_names_the_figures_of_the_kept_and_of_the_others() -> None:
         if len({kept, raw, 4}) == 3:
             break
     assert len({kept, raw, 4}) == 3
-    told = reason(history, kept)
+    told = explain_choice(history, kept)
     for place in (kept, raw, 4):
         look = history[place]
         shown = f"{look.refined_loss:.4g} (raw loss {look.valid_loss:.4g}, accuracy "
@@ -217,15 +217,15 @@ def test_the_reason_is_that_of_the_rule_that_kept_the_checkpoint() -> None:
         looks.append(replace(snapshot(step, losses), valid_correct=np.arange(40) < hits))
     # The newest is not significantly worse; the one before it beats it in both.
     assert newest_unless_worse(looks) == 1
-    assert "and which no other beats in both loss and accuracy" in reason(looks, 1)
+    assert "and which no other beats in both loss and accuracy" in explain_choice(looks, 1)
     trial = branched(
         [(0, 0, base + 1.0), (2, 0, base), (3, 1, base - 0.01 + 0.3 * (base - base.mean()))]
     )
     assert trial[2].refined_loss < trial[1].refined_loss
-    assert of_branches(trial, lowest_calibrated) == 1
-    told = reason(trial, 1)
+    assert choose_across_branches(trial, lowest_calibrated) == 1
+    told = explain_choice(trial, 1)
     assert "a checkpoint of another trial replaces it only where it is better" in told
-    assert f"p < {BETTER:g}" in told
+    assert f"p < {BETTER_LEVEL:g}" in told
 
 
 def classified(rng: np.random.Generator, rows: int = 30, evaluations: int = 12) -> list[Snapshot]:
@@ -294,7 +294,7 @@ def test_a_checkpoint_with_a_higher_loss_and_a_lower_accuracy_than_another_is_ne
         kept = 0
         for count in range(1, len(history) + 1):
             part = history[:count]
-            now = of_branches(part, rule) if branches else rule(part)
+            now = choose_across_branches(part, rule) if branches else rule(part)
             assert not dominated(part, now)
             assert now in (kept, count - 1)
             moved, kept = moved + (now != kept), now
@@ -348,7 +348,7 @@ def test_ground_that_is_lost_in_steps_too_small_to_tell_is_lost_all_the_same(see
     for at in range(1, len(history)):
         best = int(losses[:, : at + 1].mean(axis=0).argmin())
         p = stats.ttest_rel(losses[:, at], losses[:, best], alternative="greater").pvalue
-        kept = at if at == best or not p < WORSE else kept
+        kept = at if at == best or not p < WORSE_LEVEL else kept
     assert newest_unless_worse(history) == kept < 10
 
 
@@ -366,8 +366,8 @@ def test_a_look_of_a_trial_is_kept_only_where_it_is_better_than_what_was_kept_be
         now = before + gap + 0.3 * rng.standard_normal(40)
         history = branched([(0, 0, before + 1), (2, 0, before), (3, 1, now)])
         p_value = stats.ttest_rel(now, before, alternative="less").pvalue
-        assert of_branches(history, newest_unless_worse) == (2 if p_value < BETTER else 1)
-        kept.append(p_value < BETTER)
+        assert choose_across_branches(history, newest_unless_worse) == (2 if p_value < BETTER_LEVEL else 1)
+        kept.append(p_value < BETTER_LEVEL)
     assert 20 < sum(kept) < 60, "both happen"
 
 
@@ -377,36 +377,36 @@ def test_the_first_branch_is_chosen_from_as_ever() -> None:
     history = branched([(i, 0, base + 0.02 * rng.standard_normal(30)) for i in range(6)])
     for count in range(1, 7):
         part = history[:count]
-        assert of_branches(part, newest_unless_worse) == newest_unless_worse(part)
+        assert choose_across_branches(part, newest_unless_worse) == newest_unless_worse(part)
 
 
 def test_a_look_must_beat_a_state_behind_the_fork_too() -> None:
     """The run went back to its beginning; the best of what it left is the bar as well."""
     base = np.random.default_rng(1).exponential(1.0, 50)
     history = branched([(0, 0, base + 1.0), (3, 1, base + 0.5)])
-    assert of_branches(history, newest_unless_worse) == 1
-    assert of_branches(history, newest_unless_worse, base + 0.1) == 0
-    assert of_branches(history, newest_unless_worse, base + 0.9) == 1
-    assert of_branches(history, newest_unless_worse, np.full(50, np.nan)) == 1
+    assert choose_across_branches(history, newest_unless_worse) == 1
+    assert choose_across_branches(history, newest_unless_worse, base + 0.1) == 0
+    assert choose_across_branches(history, newest_unless_worse, base + 0.9) == 1
+    assert choose_across_branches(history, newest_unless_worse, np.full(50, np.nan)) == 1
 
 
 def test_a_look_that_is_worse_than_another_of_its_trial_is_not_kept() -> None:
     base = np.random.default_rng(2).exponential(1.0, 50)
     looks = [(0, 0, base + 1.0), (3, 1, base + 0.5), (4, 1, base + 0.2), (5, 1, base + 0.4)]
-    assert of_branches(branched(looks), newest_unless_worse) == 2
+    assert choose_across_branches(branched(looks), newest_unless_worse) == 2
 
 
 def test_a_trial_on_a_trial_is_held_to_what_that_one_won() -> None:
     base = np.random.default_rng(2).exponential(1.0, 50)
     noise = 0.05 * np.random.default_rng(4).standard_normal(50)
     won = [(0, 0, base + 1.0), (2, 0, base + 0.9), (3, 1, base + 0.5)]
-    assert of_branches(branched([*won, (4, 2, base + 0.7)]), newest_unless_worse) == 2
-    assert of_branches(branched([*won, (4, 2, base + 0.5 + noise)]), newest_unless_worse) in (2, 3)
-    assert of_branches(branched([*won, (4, 2, base + 0.3)]), newest_unless_worse) == 3
+    assert choose_across_branches(branched([*won, (4, 2, base + 0.7)]), newest_unless_worse) == 2
+    assert choose_across_branches(branched([*won, (4, 2, base + 0.5 + noise)]), newest_unless_worse) in (2, 3)
+    assert choose_across_branches(branched([*won, (4, 2, base + 0.3)]), newest_unless_worse) == 3
     broken = (4, 2, np.full(50, np.nan))
-    assert of_branches(branched([*won, broken]), newest_unless_worse) == 2
+    assert choose_across_branches(branched([*won, broken]), newest_unless_worse) == 2
 
 
 def test_without_validation_rows_nothing_of_a_trial_is_kept() -> None:
     empty = np.zeros(0)
-    assert of_branches(branched([(0, 0, empty), (2, 0, empty), (3, 1, empty)]), last) == 1
+    assert choose_across_branches(branched([(0, 0, empty), (2, 0, empty), (3, 1, empty)]), last) == 1

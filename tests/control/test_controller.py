@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from holdfast.control.choice import newest_unless_worse
-from holdfast.control.controller import Controller, RunCourse
+from holdfast.control.controller import Controller, ControlledPlan
 from holdfast.control.policy import Remedy
 from holdfast.control.sight import Can, Sight
 from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.actions import ACTIONS, Extend, RollBack, ScaleLearningRate, Stop
 from holdfast.core.records import Branch, Snapshot, Verdict
 
-COURSE = RunCourse(looks=tuple(range(0, 110, 10)), can=Can(tuple(ACTIONS)), rate=1e-3, epoch=5)
+COURSE = ControlledPlan(evaluation_steps=tuple(range(0, 110, 10)), capabilities=Can(tuple(ACTIONS)), rate=1e-3, steps_per_epoch=5)
 TRIAL = Branch(1, 0, 10)
 
 
@@ -116,8 +116,8 @@ def test_patience_goes_back_with_the_run_and_what_was_tried_does_not() -> None:
     assert made.state_dict()["rules"] != then["rules"]
     made.rolled_back(then)
     assert made.state_dict()["rules"] == then["rules"]
-    assert made.spent == 20
-    assert len(made.tried) == 1
+    assert made.steps_taken == 20
+    assert len(made.trials) == 1
     assert seen(made, [*history[:2], look(20, 0.1, TRIAL)]).over is None
 
 

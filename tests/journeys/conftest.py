@@ -76,14 +76,14 @@ def own_verdict() -> Callable[[Path], None]:
     def check(run: Path) -> None:
         from holdfast.core.records import to_json
         from holdfast.plugins.logs.holdfast_run import own_verdict
-        from holdfast.training.evaluation_file import LOOKS
+        from holdfast.training.evaluation_file import EVALUATIONS_FILE
 
         told = json.loads((run / "result.json").read_text("utf-8"))
         again = own_verdict(run)
         assert again is not None
         assert to_json(again.verdict) == told["verdict"]
         assert again.kept == told["best_step"]
-        looks = run / LOOKS
+        looks = run / EVALUATIONS_FILE
         aside = looks.rename(looks.with_suffix(".aside"))
         written = own_verdict(run / "events.jsonl")
         aside.rename(looks)

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
-from holdfast.training.evaluation_file import read_looks
+from holdfast.training.evaluation_file import read_evaluations
 
 COLOURS = ("red", "blue", "green", "old", "new", "big", "small", "fast")
 
@@ -54,7 +54,7 @@ def result(quick: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def test_the_verdict_reads_the_texts_of_validation_rows_and_of_no_test_row(
     result: dict[str, Any],
 ) -> None:
-    last = read_looks(result["folder"] / "looks.npz").history[-1]
+    last = read_evaluations(result["folder"] / "looks.npz").history[-1]
     assert set(last.outputs or {}) == {"valid"}
     assert (last.outputs or {})["valid"]["n"] == min(8, result["valid"]["n"])
     assert not any(item["name"].startswith("test_") for item in result["verdict"]["evidence"])

@@ -17,7 +17,7 @@ from scipy import optimize, special, stats
 
 import holdfast
 from holdfast.core.errors import SplitError
-from holdfast.training.evaluation_file import read_looks
+from holdfast.training.evaluation_file import read_evaluations
 
 WORDS = [f"w{i}" for i in range(40)]
 MARKS = ["bad", "good", "odd"]
@@ -142,7 +142,7 @@ def test_the_kept_state_is_the_newest_that_is_not_worse_than_the_lowest(trained:
     run, result = trained(
         marked(60, 0.2, 4), valid=marked(150, 0.1, 2), seed=4, train__learning_rate=2e-3, **LONG
     )
-    history = read_looks(run / "looks.npz").history
+    history = read_evaluations(run / "looks.npz").history
     valid = parquet.read_table(run / "splits.parquet").to_pylist()
     names = [label for _, label in marked(150, 0.1, 2)]
     used = [row["row"] for row in valid if row["split"] == "valid" and "valid" in row["file"]]
@@ -156,7 +156,7 @@ def test_the_kept_state_is_the_newest_that_is_not_worse_than_the_lowest(trained:
 def test_the_saved_temperature_is_that_of_the_best_state(learned_by_heart: Any) -> None:
     """Fitted here by SciPy to the logits of every look: the last look's would be far hotter."""
     run, result = learned_by_heart
-    looks = read_looks(run / "looks.npz")
+    looks = read_evaluations(run / "looks.npz")
 
     def fitted(snapshot: Any) -> float:
         logits = np.asarray(snapshot.valid_logits, dtype=float)
@@ -267,7 +267,7 @@ def test_a_leak_is_called_one_only_when_two_looks_in_a_row_say_so(trained: Any) 
     lines = [json.loads(x) for x in (run / "events.jsonl").read_text("utf-8").splitlines()]
     said = [x["step"] for x in lines if x["event"] == "verdict" and x["label"] == "leaking"]
     assert said, "the run must be one that is called leaking"
-    history = list(read_looks(run / "looks.npz").history)
+    history = list(read_evaluations(run / "looks.npz").history)
     at = [snapshot.step for snapshot in history].index(said[0])
     for snapshot in history[at - 1 : at + 1]:
         found = stats.ttest_ind(
@@ -286,7 +286,7 @@ def test_the_saved_model_is_the_kept_state_and_scores_as_it_was_seen(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     run, result = learned_by_heart
-    kept = next(s for s in read_looks(run / "looks.npz").history if s.step == result["best_step"])
+    kept = next(s for s in read_evaluations(run / "looks.npz").history if s.step == result["best_step"])
     rows = marked(150, 0.1, 2)
     split = parquet.read_table(run / "splits.parquet").to_pylist()
     used = [r["row"] for r in split if r["split"] == "valid" and "valid" in r["file"]]
@@ -311,7 +311,7 @@ def test_the_saved_model_is_the_kept_state_and_scores_as_it_was_seen(
 
 
 def test_the_judge_knows_how_many_looks_are_planned(learned_by_heart: Any) -> None:
-    looks = read_looks(learned_by_heart[0] / "looks.npz")
+    looks = read_evaluations(learned_by_heart[0] / "looks.npz")
     assert looks.run_facts.planned_looks == len(looks.history)
     assert looks.run_facts.planned_steps == looks.history[-1].step
 
@@ -331,7 +331,7 @@ def test_a_metric_of_the_users_choice_keeps_its_highest_look(trained: Any) -> No
         train__epochs=8,
         train__learning_rate=4e-3,
     )
-    history = read_looks(run / "looks.npz").history
+    history = read_evaluations(run / "looks.npz").history
     seen = {s.step: s.valid_metrics["accuracy"] for s in history}
     assert len(set(seen.values())) > 1, "the run must be one whose looks differ"
     assert seen[result["best_step"]] == max(seen.values())
@@ -425,7 +425,7 @@ def test_each_phase_has_a_schedule_of_its_own(trained: Any) -> None:
         methods__contrast__steps=4,
         methods__probe_first=True,
     )
-    history = read_looks(run / "looks.npz").history
+    history = read_evaluations(run / "looks.npz").history
     ends: dict[str, Any] = {}
     for look in history[1:]:
         ends[look.phase] = look

@@ -15,9 +15,9 @@ from holdfast.methods.balance import (
     Balance,
     BalancedLoss,
     _parts,
-    asked_target,
-    places_of,
-    weights_of,
+    target_setting,
+    places_per_class,
+    class_weights,
 )
 
 
@@ -80,7 +80,7 @@ def test_strength_goes_from_rows_as_they_are_to_classes_alike(
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=30), st.floats(0.01, 1))
 def test_places_add_up_and_follow_the_sizes(sizes: list[int], strength: float) -> None:
-    places = places_of(np.array(sizes), sum(sizes), strength)
+    places = places_per_class(np.array(sizes), sum(sizes), strength)
     assert places.sum() == sum(sizes)
     share = np.array(sizes) ** (1 - strength)
     assert np.abs(places - sum(sizes) * share / share.sum()).max() < 1
@@ -96,16 +96,16 @@ def test_drawing_alone_brings_no_term_and_no_target_no_move() -> None:
     assert _parts(Balance()).terms == ()
     assert _parts(Balance(by="none", target="even")).terms == ()
     assert _parts(Balance(by="none")).source is None
-    assert asked_target({"balance": {"strength": 1.0}}) is None
-    assert asked_target({"balance": {"target": "even"}}) == "even"
+    assert target_setting({"balance": {"strength": 1.0}}) is None
+    assert target_setting({"balance": {"target": "even"}}) == "even"
 
 
 def test_weights_are_those_of_scikit_learn() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     wanted = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
-    assert weights_of(Balance(by="weights"), LABELS, 3) == pytest.approx(wanted)
-    half = weights_of(Balance(by="weights", strength=0.5), LABELS, 3)
+    assert class_weights(Balance(by="weights"), LABELS, 3) == pytest.approx(wanted)
+    half = class_weights(Balance(by="weights", strength=0.5), LABELS, 3)
     assert half / half[0] == pytest.approx((wanted / wanted[0]) ** 0.5)
     assert half[LABELS].mean() == pytest.approx(1)
 
@@ -113,7 +113,7 @@ def test_weights_are_those_of_scikit_learn() -> None:
 def test_effective_weights_are_a_sum_of_powers() -> None:
     """E_n = Σ_{k < n} β^k, the paper's definition before its closed form."""
     numbers = np.array([sum(0.999**k for k in range(n)) for n in (60, 12, 3)])
-    found = weights_of(Balance(by="effective"), LABELS, 3)
+    found = class_weights(Balance(by="effective"), LABELS, 3)
     assert found / found[0] == pytest.approx(numbers[0] / numbers)
     assert found[LABELS].mean() == pytest.approx(1)
 

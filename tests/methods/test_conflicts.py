@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.methods.conflicts import TABLE, Clash, ConflictQuery, refuse, useless
+from holdfast.methods.conflicts import CONFLICTS, MethodConflict, ConflictQuery, check_conflicts, useless_settings
 from holdfast.methods.registry import all_methods
 from holdfast.recipe import known_keys
 
@@ -75,35 +75,35 @@ SPARED = [
 ]
 
 
-@pytest.mark.parametrize("clash", TABLE, ids=lambda clash: " and ".join(clash.keys))
-def test_a_line_names_what_exists_and_is_found_when_it_is_asked_for(clash: Clash) -> None:
+@pytest.mark.parametrize("clash", CONFLICTS, ids=lambda clash: " and ".join(clash.keys))
+def test_a_line_names_what_exists_and_is_found_when_it_is_asked_for(clash: MethodConflict) -> None:
     assert clash.methods
     assert set(clash.methods) <= set(all_methods())
-    assert set(clash.beside) <= set(known_keys())
+    assert set(clash.other_keys) <= set(known_keys())
     assert clash.because.strip()
     assert clash.remedy.endswith(".")
     asked = ConflictQuery(**ASKED[clash.keys])
-    assert clash.holds(asked)
-    assert not clash.holds(ConflictQuery())
-    if clash.refused:
+    assert clash.applies(asked)
+    assert not clash.applies(ConflictQuery())
+    if clash.is_error:
         with pytest.raises(RecipeError) as caught:
-            refuse(asked)
+            check_conflicts(asked)
         assert caught.value.what == " and ".join(clash.keys)
         assert clash.remedy in caught.value.remedy
     else:
-        refuse(asked)
-        (found,) = [one for one in useless(asked) if one.remedy == clash.remedy]
+        check_conflicts(asked)
+        (found,) = [one for one in useless_settings(asked) if one.remedy == clash.remedy]
         assert found.because.startswith(" and ".join(clash.keys))
         assert found.check == "useless_setting"
 
 
 @pytest.mark.parametrize("asked", SPARED)
 def test_what_goes_together_is_left_alone(asked: dict) -> None:
-    refuse(ConflictQuery(**asked))
-    assert useless(ConflictQuery(**asked)) == ()
+    check_conflicts(ConflictQuery(**asked))
+    assert useless_settings(ConflictQuery(**asked)) == ()
 
 
 def test_a_pair_is_found_whatever_else_is_on() -> None:
     everything = {name: {} for name in all_methods()}
     with pytest.raises(RecipeError):
-        refuse(ConflictQuery(everything))
+        check_conflicts(ConflictQuery(everything))

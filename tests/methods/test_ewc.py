@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from holdfast.methods.penalties import EWC, Consolidate, fisher
+from holdfast.methods.penalties import EWC, ConsolidationPenalty, fisher
 
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(12) % 2
@@ -40,14 +40,14 @@ class Logistic:
 
 def run_of(network: torch.nn.Linear) -> Any:
     accelerator = SimpleNamespace(device=torch.device("cpu"), autocast=contextlib.nullcontext)
-    job = SimpleNamespace(task=Logistic(), general_rows=range(12), accelerator=accelerator)
+    job = SimpleNamespace(task=Logistic(), general_replay=range(12), accelerator=accelerator)
     start = {name: one.detach().clone() for name, one in network.named_parameters()}
     return SimpleNamespace(
         job=job,
         network=network,
-        start=start,
-        learning_parameters=lambda: dict(network.named_parameters()),
-        at_start=contextlib.nullcontext,
+        initial_tensors=start,
+        trainable_parameters=lambda: dict(network.named_parameters()),
+        initial_weights=contextlib.nullcontext,
     )
 
 
@@ -93,18 +93,18 @@ def test_in_a_run_that_goes_on_it_is_that_of_the_start() -> None:
     """It is worked out again after a resume, when the weights are elsewhere."""
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 2)
-    run, listener = run_of(network), Consolidate(EWC())
+    run, listener = run_of(network), ConsolidationPenalty(EWC())
 
     @contextlib.contextmanager
     def at_start() -> Iterator[None]:
         held = {name: weight.data for name, weight in network.named_parameters()}
         for name, weight in network.named_parameters():
-            weight.data = run.start[name]
+            weight.data = run.initial_tensors[name]
         yield
         for name, weight in network.named_parameters():
             weight.data = held[name]
 
-    run.at_start = at_start
+    run.initial_weights = at_start
     wanted = fisher(run, 200)
     with torch.no_grad():
         network.weight.mul_(5).add_(1)
@@ -116,13 +116,13 @@ def test_in_a_run_that_goes_on_it_is_that_of_the_start() -> None:
 def test_a_weight_that_moved_is_pulled_back_by_what_it_mattered() -> None:
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 2)
-    run, listener = run_of(network), Consolidate(EWC(weight=0.5))
+    run, listener = run_of(network), ConsolidationPenalty(EWC(weight=0.5))
     network.weight.grad = torch.zeros_like(network.weight)
     listener.backward_done(run)
     assert not network.weight.grad.any()
     with torch.no_grad():
         network.weight += torch.tensor([[1.0, -2.0, 0.0], [0.0, 0.0, 3.0]])
     listener.backward_done(run)
-    away = network.weight.detach() - run.start["weight"]
+    away = network.weight.detach() - run.initial_tensors["weight"]
     assert torch.allclose(network.weight.grad, 0.5 * listener.fisher["weight"] * away)
     assert network.bias.grad is None

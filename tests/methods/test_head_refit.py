@@ -16,7 +16,7 @@ class Observer:
     def features(self, network: object, examples: object, positions: np.ndarray) -> np.ndarray:
         return np.ones((len(positions), 3))
 
-    def remember(self, examples: object, features: np.ndarray) -> None:
+    def remember_features(self, examples: object, features: np.ndarray) -> None:
         assert len(features) == 4
 
 
@@ -34,7 +34,7 @@ def run(step: int, head: str) -> SimpleNamespace:
     return SimpleNamespace(
         step=step,
         phase=SimpleNamespace(head=head),
-        job=SimpleNamespace(train=Rows(), added=None),
+        job=SimpleNamespace(train=Rows(), added_examples=None),
         network=SimpleNamespace(head=torch.nn.Linear(3, 2)),
         observer=Observer(),
     )

@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from scipy.stats import entropy
 from torch import nn
 
-from holdfast.methods.teacher import ModuleOutputs, relations_apart, states_apart
+from holdfast.methods.teacher import ModuleOutputs, relation_distance, hidden_state_distance
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
 
@@ -20,7 +20,7 @@ def states(width: int, seed: int) -> torch.Tensor:
 
 def test_states_of_one_width_are_compared_over_real_tokens() -> None:
     first, second = states(6, 0), states(6, 1)
-    found = states_apart(first, second, MASK)
+    found = hidden_state_distance(first, second, MASK)
     for i, tokens in enumerate((3, 4)):
         gap = (first[i, :tokens] - second[i, :tokens]).numpy()
         assert found[i].item() == pytest.approx((gap**2).mean(), rel=1e-5)
@@ -28,7 +28,7 @@ def test_states_of_one_width_are_compared_over_real_tokens() -> None:
 
 def test_states_of_other_widths_are_compared_by_their_cosines() -> None:
     first, second = states(6, 0), states(10, 1)
-    found = states_apart(first, second, MASK)
+    found = hidden_state_distance(first, second, MASK)
     for i, tokens in enumerate((3, 4)):
         tables = []
         for one in (first, second):
@@ -39,12 +39,12 @@ def test_states_of_other_widths_are_compared_by_their_cosines() -> None:
     # Turned and stretched states are as alike among one another as before.
     turned = torch.linalg.qr(states(6, 2)[0, :, :].T @ states(6, 3)[0])[0]
     wide = torch.cat([3 * first @ turned, torch.zeros(2, 4, 2)], dim=-1)
-    assert states_apart(first, wide, MASK).max().item() < 1e-10
+    assert hidden_state_distance(first, wide, MASK).max().item() < 1e-10
 
 
 def test_relations_are_compared_by_their_divergence() -> None:
     first, second = states(8, 0), states(4, 1)
-    found = relations_apart(first, second, MASK, heads=2)
+    found = relation_distance(first, second, MASK, heads=2)
     for i, tokens in enumerate((3, 4)):
         each = []
         for head in range(2):
@@ -54,8 +54,8 @@ def test_relations_are_compared_by_their_divergence() -> None:
                 tables.append(np.exp(log_softmax(x @ x.T / np.sqrt(width), axis=1)))
             each.append(entropy(tables[0], tables[1], axis=1))
         assert found[i].item() == pytest.approx(np.mean(each), rel=1e-4)
-    assert (relations_apart(first, first, MASK, 2) == 0).all()
-    assert (states_apart(first, first, MASK) == 0).all()
+    assert (relation_distance(first, first, MASK, 2) == 0).all()
+    assert (hidden_state_distance(first, first, MASK) == 0).all()
 
 
 def test_what_is_heard_is_that_of_the_last_pass_and_of_learning_alone() -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from holdfast.core.errors import Defect
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.agreement import KLStart, chosen, divergence
+from holdfast.methods.agreement import KLStart, fixed_share_of_rows, divergence
 
 
 def tables(rows: int = 9, classes: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,15 +74,15 @@ def test_a_row_pays_the_mean_over_its_target_tokens() -> None:
 
 
 def test_a_share_of_the_rows_pays_the_more_and_is_the_same_in_every_order() -> None:
-    assert len(chosen(np.arange(20_000), 0.4)) == pytest.approx(8000, rel=0.03)
-    assert chosen(np.arange(50), 1.0).tolist() == list(range(50))
-    some = set(chosen(np.arange(30), 0.4).tolist())
+    assert len(fixed_share_of_rows(np.arange(20_000), 0.4)) == pytest.approx(8000, rel=0.03)
+    assert fixed_share_of_rows(np.arange(50), 1.0).tolist() == list(range(50))
+    some = set(fixed_share_of_rows(np.arange(30), 0.4).tolist())
     order = np.random.default_rng(0).permutation(30)
-    assert set(order[chosen(order, 0.4)].tolist()) == some
+    assert set(order[fixed_share_of_rows(order, 0.4)].tolist()) == some
     passed, losses = language(np.arange(12), [2] * 12)
     full = KLStart(share=1.0)(passed, losses) - losses
     part = KLStart(share=0.4)(passed, losses) - losses
-    mine = chosen(np.arange(12), 0.4)
+    mine = fixed_share_of_rows(np.arange(12), 0.4)
     assert 0 < len(mine) < 12
     assert torch.allclose(part[mine], full[mine] / 0.4, atol=1e-4)
     assert not np.delete(part.numpy(), mine).any()

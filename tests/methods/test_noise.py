@@ -17,13 +17,13 @@ from holdfast.core.updates import ForwardPass
 from holdfast.methods.agreement import RDrop, disagreement
 from holdfast.methods.dropout import DropConnect
 from holdfast.methods.noise import (
-    Hidden,
+    TokenReplacement,
     HyPe,
     Neftune,
     WordDropout,
-    chosen,
-    hidden_by,
-    noise,
+    tokens_to_hide,
+    token_replacement,
+    embedding_noise,
     real_tokens,
 )
 
@@ -71,7 +71,7 @@ def test_neftune_draws_what_transformers_draws_for_rows_without_padding() -> Non
     torch.manual_seed(4)
     theirs = neftune_post_forward_hook(table, (ids,), states.detach().clone())
     torch.manual_seed(4)
-    ours = states + noise(states, real_tokens(ids, 0), 5.0)
+    ours = states + embedding_noise(states, real_tokens(ids, 0), 5.0)
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert not torch.allclose(ours, states, atol=1e-2)
 
@@ -81,7 +81,7 @@ def test_neftune_counts_real_tokens_alone_and_leaves_padding_as_it_is() -> None:
     real = real_tokens(IDS, 0)
     assert real.tolist() == [[True] * 5 + [False] * 2, [True] * 7]
     torch.manual_seed(0)
-    drawn = torch.stack([noise(states, real, 10.0) for _ in range(200)])
+    drawn = torch.stack([embedding_noise(states, real, 10.0) for _ in range(200)])
     for row, length in ((0, 5), (1, 7)):
         scale = 10 / (length * 16) ** 0.5
         inside = drawn[:, row, :length]
@@ -135,7 +135,7 @@ def test_hype_reads_states_that_are_given_by_name() -> None:
 def test_word_dropout_hides_so_many_and_never_a_special_token() -> None:
     ids = torch.randint(0, 50, (300, 40))
     torch.manual_seed(2)
-    hidden = chosen(ids, 0.15, (0, 1, 2))
+    hidden = tokens_to_hide(ids, 0.15, (0, 1, 2))
     special = ids < 3
     assert not (hidden & special).any()
     free = int((~special).sum())
@@ -147,7 +147,7 @@ def test_word_dropout_puts_the_token_or_zeros_in_its_place(by: int | None) -> No
     network, seen = Words(), []
     network.word_embeddings.register_forward_hook(lambda m, given, out: seen.append(given[0]))
     network.layers_[0].register_forward_hook(lambda m, given, out: seen.append(given[0]))
-    hidden = Hidden(by, (0, 101, 102))
+    hidden = TokenReplacement(by, (0, 101, 102))
     difference(network, lambda n: WordDropout(0.6).attach(n, hidden))
     ids, states = seen[4], seen[5]
     if by is None:
@@ -168,16 +168,16 @@ def tokenizer(**tokens: int | None) -> Any:
 
 def test_what_hides_a_token_is_what_the_tokenizer_has() -> None:
     bert = tokenizer(mask=103, unk=100, pad=0)
-    assert hidden_by(WordDropout(0.1), bert) == Hidden(103, (103, 100, 0))
-    assert hidden_by(WordDropout(0.1, "unknown"), bert).by == 100
-    assert hidden_by(WordDropout(0.1, "zero"), bert).by is None
-    assert hidden_by(WordDropout(0.1), tokenizer(unk=2, eos=1)).by == 2
+    assert token_replacement(WordDropout(0.1), bert) == TokenReplacement(103, (103, 100, 0))
+    assert token_replacement(WordDropout(0.1, "unknown"), bert).by == 100
+    assert token_replacement(WordDropout(0.1, "zero"), bert).by is None
+    assert token_replacement(WordDropout(0.1), tokenizer(unk=2, eos=1)).by == 2
     # GPT-2's unknown token is the end of a text.
     gpt2 = tokenizer(unk=50256, eos=50256, bos=50256)
-    assert hidden_by(WordDropout(0.1), gpt2).by is None
+    assert token_replacement(WordDropout(0.1), gpt2).by is None
     for by, remedy in (("mask", "by=zero"), ("unknown", "by=zero")):
         with pytest.raises(RecipeError, match="has not") as caught:
-            hidden_by(WordDropout(0.1, by), gpt2)
+            token_replacement(WordDropout(0.1, by), gpt2)
         assert remedy in caught.value.remedy
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from holdfast.core.updates import ForwardPass, RowPool
-from holdfast.methods.agreement import Pairing, pairs_among
+from holdfast.methods.agreement import Pairing, repeated_row_pairs
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def test_an_epoch_draws_every_row_twice_side_by_side() -> None:
 
 
 def test_pairs_are_found_in_any_order() -> None:
-    assert pairs_among(np.array([5, 2, 5, 7, 2, 2, 2])).tolist() == [[1, 4], [5, 6], [0, 2]]
-    assert pairs_among(np.array([1, 2, 3])).shape == (0, 2)
+    assert repeated_row_pairs(np.array([5, 2, 5, 7, 2, 2, 2])).tolist() == [[1, 4], [5, 6], [0, 2]]
+    assert repeated_row_pairs(np.array([1, 2, 3])).shape == (0, 2)
 
 
 @pytest.mark.parametrize("several", [False, True])

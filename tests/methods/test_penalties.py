@@ -19,11 +19,11 @@ from holdfast.methods.penalties import (
     L1,
     Proximal,
     SquaredWeights,
-    TowardsStart,
-    pulled,
-    what_is_zero,
+    StartPenalty,
+    penalized_weights,
+    zero_weights_decision,
 )
-from holdfast.methods.registry import METHODS, Known, parts_of, settle
+from holdfast.methods.registry import METHODS, RunContext, parts_of, complete_settings
 from holdfast.training.journal import Journal
 
 
@@ -143,8 +143,8 @@ def test_l2_sp_ends_between_the_start_and_the_optimum_and_a_new_head_at_zero() -
     body, head = network.body.weight, network.head.weight
     start, aim = body.detach().clone(), torch.randn_like(body)
     run = run_of(network, [body, head], torch.optim.SGD, lr=0.2)
-    run.start = {"body.weight": start.clone(), "head.weight": head.detach().clone()}
-    listener = TowardsStart(0.5, 2.0)
+    run.initial_tensors = {"body.weight": start.clone(), "head.weight": head.detach().clone()}
+    listener = StartPenalty(0.5, 2.0)
     listener.run_start(run)
     for _ in range(200):
         run.optimizer.zero_grad()
@@ -161,8 +161,8 @@ def test_a_pretrained_head_is_pulled_to_its_start() -> None:
     head = network.head.weight
     start = head.detach().clone() + 1
     run = run_of(network, [head], torch.optim.SGD, lr=0.2)
-    run.start = {"head.weight": start}
-    listener = TowardsStart(1.0, 5.0)
+    run.initial_tensors = {"head.weight": start}
+    listener = StartPenalty(1.0, 5.0)
     listener.run_start(run)
     head.grad = torch.zeros_like(head)
     listener.backward_done(run)
@@ -179,8 +179,8 @@ def test_what_does_not_learn_or_is_not_stepped_stays_as_it_is() -> None:
     listener.step_done(run)
     assert torch.equal(network.body.weight, before)
     assert (network.head.weight == 0).all()
-    assert pulled(network, "all").keys() == {"body.weight", "head.weight"}
-    assert pulled(network, "head").keys() == {"head.weight"}
+    assert penalized_weights(network, "all").keys() == {"body.weight", "head.weight"}
+    assert penalized_weights(network, "head").keys() == {"head.weight"}
 
 
 def test_a_proximal_step_takes_the_present_rate_and_not_the_one_at_the_peak() -> None:
@@ -211,7 +211,7 @@ def test_what_a_recipe_asks_for_is_what_is_pulled(
     network = Small()
     weights = {"body.weight": network.body.weight, "head.weight": network.head.weight}
     run = run_of(network, list(weights.values()), torch.optim.SGD, lr=0.1)
-    run.start = {name: weight.detach().clone() for name, weight in weights.items()}
+    run.initial_tensors = {name: weight.detach().clone() for name, weight in weights.items()}
     (listener,) = parts_of(asked).listeners()
     listener.run_start(run)
     for weight in weights.values():
@@ -227,7 +227,7 @@ def test_what_became_zero_is_counted() -> None:
         network.head.weight.fill_(1.0)
         network.head.weight[:, 2] = 0
         network.head.weight[0, 4] = 0
-    made = what_is_zero("l1", network, pulled(network, "head"), 7)
+    made = zero_weights_decision("l1", network, penalized_weights(network, "head"), 7)
     assert made.chosen == "25.0% of the weights are zero"
     assert "3 of 12 weights are exactly zero" in made.because
     assert "the head reads 5 of 6 features, 17% of them have no weight" in made.because
@@ -248,6 +248,6 @@ def test_a_penalty_on_nothing_is_refused() -> None:
 
 
 def test_the_settings_are_the_ones_that_the_listener_gets() -> None:
-    known = Known(train_rows=90, learning_rate=1e-3)
-    settled = settle("l1", {"strength": 3}, known)
+    known = RunContext(train_rows=90, learning_rate=1e-3)
+    settled = complete_settings("l1", {"strength": 3}, known)
     assert METHODS["l1"].settings(**settled) == L1(3, "head")

@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn.metrics import f1_score
 
 from holdfast.core.errors import RecipeError
-from holdfast.methods.balance import _f1, between, choose_strength, moved, shares_of, stated
+from holdfast.methods.balance import _f1, tempered_rates, choose_strength, adjust_logits, class_shares, stated_rates
 
 CENTRES = np.array([-1.0, 0.0, 1.5])
 
@@ -28,7 +28,7 @@ def bayes(x: np.ndarray, rates: list[float]) -> np.ndarray:
 def test_moved_logits_are_bayes_rule_of_the_other_population() -> None:
     learned, target = [0.9, 0.08, 0.02], [0.2, 0.3, 0.5]
     x, _ = drawn(target, 500, 0)
-    found = softmax(moved(bayes(x, learned), np.array(learned), np.array(target)), axis=1)
+    found = softmax(adjust_logits(bayes(x, learned), np.array(learned), np.array(target)), axis=1)
     assert found == pytest.approx(softmax(bayes(x, target), axis=1))
 
 
@@ -37,7 +37,7 @@ def test_probabilities_are_calibrated_where_they_are_moved_to_and_not_elsewhere(
     x, labels = drawn(target, 200_000, 1)
     for logits, honest in (
         (bayes(x, learned), False),
-        (moved(bayes(x, learned), np.array(learned), np.array(target)), True),
+        (adjust_logits(bayes(x, learned), np.array(learned), np.array(target)), True),
     ):
         p = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
         gap = np.abs(p.mean(axis=0) - np.bincount(labels) / len(labels)).max()
@@ -45,10 +45,10 @@ def test_probabilities_are_calibrated_where_they_are_moved_to_and_not_elsewhere(
 
 
 def test_shares_and_what_lies_between() -> None:
-    shares = shares_of(np.array([0] * 6 + [1] * 2), 3)
+    shares = class_shares(np.array([0] * 6 + [1] * 2), 3)
     assert shares == pytest.approx(np.array([6, 2, 0.5]) / 8.5)
-    assert between(shares, 0) == pytest.approx(shares)
-    assert between(shares, 1) == pytest.approx(np.full(3, 1 / 3))
+    assert tempered_rates(shares, 0) == pytest.approx(shares)
+    assert tempered_rates(shares, 1) == pytest.approx(np.full(3, 1 / 3))
 
 
 def test_macro_f1_is_scikit_learns() -> None:
@@ -59,10 +59,10 @@ def test_macro_f1_is_scikit_learns() -> None:
 
 
 def test_a_stated_population_is_read_by_name() -> None:
-    assert stated({"b": 3, "a": 1}, ("a", "b"), "k") == pytest.approx([0.25, 0.75])
+    assert stated_rates({"b": 3, "a": 1}, ("a", "b"), "k") == pytest.approx([0.25, 0.75])
     for wrong, rule in (({"a": 1}, "leaves out"), ({"a": 1, "b": 1, "c": 1}, "not there")):
         with pytest.raises(RecipeError, match=rule):
-            stated(wrong, ("a", "b"), "k")
+            stated_rates(wrong, ("a", "b"), "k")
 
 
 def test_half_of_the_way_stays_unless_the_rows_prove_another_better() -> None:

@@ -44,7 +44,7 @@ class Run:
         self.observer = SimpleNamespace(features=lambda net, e, at: self.scale * e.rows[at])
         train = Examples(np.resize(ROWS, (rows, 4)), np.resize(LABELS, rows))
         task = SimpleNamespace(weights=lambda examples, at: np.ones(len(at)))
-        self.job = SimpleNamespace(train=train, added=added, task=task)
+        self.job = SimpleNamespace(train=train, added_examples=added, task=task)
 
     def load_tensors(self, tensors: Any) -> None:
         self.scale = float(tensors["scale"])

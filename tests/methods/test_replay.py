@@ -25,7 +25,7 @@ def pool(n: int = 50, batch: int = 8) -> RowPool:
 
 
 def test_own_rows_come_as_they_would_without() -> None:
-    alone, beside = EveryRow(), Replay(0.5).beside(EveryRow(), Rows(np.full(7, 20)))
+    alone, beside = EveryRow(), Replay(0.5).add_general_rows(EveryRow(), Rows(np.full(7, 20)))
     for step in (0, 3, 6, 7, 20):
         assert beside.draw(pool(), step).rows.tolist() == alone.draw(pool(), step).rows.tolist()
     assert beside.steps_per_epoch(pool()) == alone.steps_per_epoch(pool())

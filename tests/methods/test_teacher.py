@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.teacher import DistillationLoss, TeacherOutputs, divergence, softened, squared
+from holdfast.methods.teacher import DistillationLoss, TeacherOutputs, divergence, soft_targets, squared
 
 
 def tables(seed: int = 0, n: int = 6, outputs: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,7 +39,7 @@ def plain(teacher: torch.Tensor, student: torch.Tensor, t: float, problem: str) 
 def test_the_divergence_and_its_gradient_are_pytorchs(problem: Any, temperature: float) -> None:
     teacher, student = tables()
     mine = divergence(
-        softened([teacher], temperature, problem), student, temperature, problem=problem
+        soft_targets([teacher], temperature, problem), student, temperature, problem=problem
     )
     theirs = plain(teacher, student, temperature, problem)
     torch.testing.assert_close(mine, theirs, rtol=2e-5, atol=1e-6)
@@ -58,7 +58,7 @@ def test_two_classes_have_the_closed_form() -> None:
 def test_a_sure_teacher_has_a_finite_loss() -> None:
     teacher = torch.tensor([[200.0, -200.0]])
     student = torch.tensor([[0.0, 0.0]], requires_grad=True)
-    found = divergence(softened([teacher], 1.0, "class"), student, 1.0)
+    found = divergence(soft_targets([teacher], 1.0, "class"), student, 1.0)
     assert found.detach().item() == pytest.approx(np.log(2), rel=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_several_teachers_teach_the_mean_of_their_probabilities() -> None:
     one, _ = tables(0)
     two, _ = tables(1)
     mean = (torch.softmax(one / 2, -1) + torch.softmax(two / 2, -1)) / 2
-    torch.testing.assert_close(softened([one, two], 2.0, "class"), mean)
+    torch.testing.assert_close(soft_targets([one, two], 2.0, "class"), mean)
 
 
 def test_logits_are_compared_without_what_no_probability_depends_on() -> None:
@@ -104,7 +104,7 @@ def test_logits_are_compared_without_what_no_probability_depends_on() -> None:
 def test_a_high_temperature_comes_near_to_squared_logits() -> None:
     # 1503.02531, section 2.1: T² KL → (1 ÷ 2C) Σ (centred difference)².
     teacher, student = tables()
-    hot = divergence(softened([teacher.double()], 2e2, "class"), student, 2e2)
+    hot = divergence(soft_targets([teacher.double()], 2e2, "class"), student, 2e2)
     limit = squared(teacher, student, centred=True) / 2
     torch.testing.assert_close(hot, limit, rtol=0.05, atol=0.02)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
-from holdfast.methods.dropout import DropoutRates, set_rates
+from holdfast.methods.dropout import DropoutRates, set_dropout_rates
 from holdfast.models.places import blocks_of, dropouts_by_place, word_tables
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 50}
@@ -181,7 +181,7 @@ def test_rates_are_set_by_place_and_nowhere_else(made: Any) -> None:
     there = {one.place for one in dropouts_by_place(network)}
     rates = DropoutRates(attention=0.3) if "attention" in there else DropoutRates(head=0.3)
     with record_decisions() as log:
-        set_rates(rates, SimpleNamespace(network=network))
+        set_dropout_rates(rates, SimpleNamespace(network=network))
     (told,) = log
     place = told.chosen.split()[0]
     for one in dropouts_by_place(network):
@@ -193,8 +193,8 @@ def test_rates_are_set_by_place_and_nowhere_else(made: Any) -> None:
 def test_a_place_that_a_network_has_not_is_refused_with_those_it_has(made: Any) -> None:
     network, _, _ = made
     with pytest.raises(RecipeError, match="no dropout") as caught:
-        set_rates(DropoutRates(adapter=0.1), SimpleNamespace(network=network))
+        set_dropout_rates(DropoutRates(adapter=0.1), SimpleNamespace(network=network))
     assert caught.value.what == "methods.dropout.adapter"
     assert "head" in caught.value.remedy
     with pytest.raises(RecipeError, match="names no rate"):
-        set_rates(DropoutRates(), SimpleNamespace(network=network))
+        set_dropout_rates(DropoutRates(), SimpleNamespace(network=network))

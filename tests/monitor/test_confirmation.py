@@ -11,7 +11,7 @@ from scipy.stats import binomtest, fisher_exact
 from holdfast.analyses.row_scores import RowScores, compared, comparison_block
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Remedy, Verdict, to_json
-from holdfast.monitor.confirmation import AGAINST, NOT_SUPPORTED, UNTESTED, confirmed
+from holdfast.monitor.confirmation import CONTRADICTING_DIRECTION, NOT_SUPPORTED, UNTESTED, confirm_on_test_rows
 from holdfast.monitor.judge import judge
 
 LABELS = get_args(Label)
@@ -38,7 +38,7 @@ def comparison(valid: RowScores, test: RowScores) -> dict[str, Any]:
 
 
 def test_the_run_of_73_and_93_percent_tells_one_story() -> None:
-    found = confirmed(verdict(), comparison(scores(33, 45), scores(42, 45)))
+    found = confirm_on_test_rows(verdict(), comparison(scores(33, 45), scores(42, 45)))
     assert found.test_agrees is False
     p = 2 * fisher_exact([[33, 12], [42, 3]], "less").pvalue
     assert found.test_comparison is not None
@@ -62,13 +62,13 @@ def test_label_cause_evidence_and_remedies_never_change(
     label: Label, pair: tuple[int, int]
 ) -> None:
     before = verdict(label)
-    after = confirmed(before, comparison(scores(pair[0], 45), scores(pair[1], 45)))
+    after = confirm_on_test_rows(before, comparison(scores(pair[0], 45), scores(pair[1], 45)))
     for name in ("label", "since_step", "cause", "evidence", "remedies", "harm"):
         assert getattr(after, name) == getattr(before, name)
     assert after.confidence <= before.confidence
     assert (after.test_agrees is None) == (label in UNTESTED)
-    if label in AGAINST:
-        against = {"better": (33, 42), "worse": (42, 33)}[AGAINST[label]]
+    if label in CONTRADICTING_DIRECTION:
+        against = {"better": (33, 42), "worse": (42, 33)}[CONTRADICTING_DIRECTION[label]]
         assert after.test_agrees == (pair != against)
         silent = label in NOT_SUPPORTED and pair != against
         assert (after.because == before.because) == (pair == (40, 40) or silent)
@@ -81,8 +81,8 @@ def test_label_cause_evidence_and_remedies_never_change(
 
 
 def test_every_label_has_a_rule() -> None:
-    assert set(AGAINST) | set(UNTESTED) == set(LABELS)
-    assert not set(AGAINST) & set(UNTESTED)
+    assert set(CONTRADICTING_DIRECTION) | set(UNTESTED) == set(LABELS)
+    assert not set(CONTRADICTING_DIRECTION) & set(UNTESTED)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_every_label_has_a_rule() -> None:
     ],
 )
 def test_the_likelier_luck_is_named(valid: Any, test: Any, label: Label, words: str) -> None:
-    found = confirmed(verdict(label), comparison(scores(*valid), scores(*test)))
+    found = confirm_on_test_rows(verdict(label), comparison(scores(*valid), scores(*test)))
     assert found.test_agrees is False
     assert words in found.because
     assert found.confidence == pytest.approx(min(0.95, valid[1] / (valid[1] + test[1])))
@@ -104,7 +104,7 @@ def test_the_likelier_luck_is_named(valid: Any, test: Any, label: Label, words: 
 def test_a_lower_loss_is_a_better_one(metric: str, agrees: bool) -> None:
     rng = np.random.default_rng(0)
     low, high = rng.beta(2, 5, 80), rng.beta(5, 2, 80)
-    found = confirmed(verdict(), comparison(RowScores(metric, low), RowScores(metric, high)))
+    found = confirm_on_test_rows(verdict(), comparison(RowScores(metric, low), RowScores(metric, high)))
     assert found.test_agrees is agrees
 
 
@@ -112,13 +112,13 @@ def test_what_was_stored_gives_the_same_again() -> None:
     """``diagnose`` has the stored comparison alone."""
     for label in LABELS:
         for right in (33, 42):
-            first = confirmed(verdict(label), comparison(scores(right, 45), scores(42, 45)))
+            first = confirm_on_test_rows(verdict(label), comparison(scores(right, 45), scores(42, 45)))
             stored = to_json(first)["test_comparison"]
-            assert confirmed(verdict(label), stored) == first
+            assert confirm_on_test_rows(verdict(label), stored) == first
 
 
 def test_where_nothing_was_compared_there_is_a_why() -> None:
-    found = confirmed(verdict(), {"why": "no test rows were set aside"})
+    found = confirm_on_test_rows(verdict(), {"why": "no test rows were set aside"})
     assert found.test_agrees is None
     assert found.because == verdict().because
     assert to_json(found)["test_comparison"]["why"] == "no test rows were set aside"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from holdfast.monitor.evidence import gap_of
+from holdfast.monitor.evidence import accuracy_gap_of
 
 TRAIN = 50
 
@@ -16,7 +16,7 @@ TRAIN = 50
 def large(snapshot: Any, train: int, valid: int, n: int) -> bool:
     hits = [np.arange(size) < right for right, size in ((train, TRAIN), (valid, n))]
     losses = np.zeros(n)
-    gap = gap_of(snapshot(0, np.zeros(TRAIN), losses, train_correct=hits[0], valid_correct=hits[1]))
+    gap = accuracy_gap_of(snapshot(0, np.zeros(TRAIN), losses, train_correct=hits[0], valid_correct=hits[1]))
     assert gap is not None
     assert gap.low <= gap.value <= gap.high
     return gap.large

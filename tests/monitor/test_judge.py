@@ -208,7 +208,7 @@ def test_memory_beside_answers_that_still_gain_blames_no_length_of_training(hist
     train = [CHANCE, 0.3, 0.08, 0.04, 0.02, 0.01]
     made = history(train, [0.69, 0.66, 0.63, 0.60, 0.57, 0.54], n=200, m=100, noise=0.05)
     right = [0.5, 0.8, *[1.0] * 4]
-    verdict = judge(with_answers(made, right, [0.5, 0.6, 0.66, 0.7, 0.72, 0.74]), kept=500)
+    verdict = judge(with_answers(made, right, [0.5, 0.6, 0.66, 0.7, 0.72, 0.74]), kept_step=500)
     assert verdict.label == "memorizing", verdict.because
     assert verdict.cause == "too few rows"
     assert verdict.since_step == 200
@@ -217,10 +217,10 @@ def test_memory_beside_answers_that_still_gain_blames_no_length_of_training(hist
 
 def test_to_train_no_longer_means_to_the_state_that_is_kept(history) -> None:
     made = with_answers(history(*TABLE[3][1:]), [0.5, *[1.0] * 5], [0.5, *[0.7] * 5])
-    kept = judge(made, kept=300)
+    kept = judge(made, kept_step=300)
     shorter = next(r for r in kept.remedies if r.do.startswith("train no longer"))
     assert shorter.set == ("train.epochs=3",)
-    last = judge(made, kept=500)
+    last = judge(made, kept_step=500)
     assert not any(r.do.startswith("train no longer") for r in last.remedies)
 
 
@@ -358,7 +358,7 @@ def test_nine_rows_all_right_by_luck_are_not_healthy(history) -> None:
 
 
 def test_a_score_no_better_than_the_commonest_class_is_said_first(classified) -> None:
-    verdict = judge(classified([0.5, 1, 3, 8, 20], [0.0] * 5), kept=200)
+    verdict = judge(classified([0.5, 1, 3, 8, 20], [0.0] * 5), kept_step=200)
     right = verdict.because.split(";")[0]
     assert "no better than the majority class" in right
     assert verdict.because.startswith("The kept checkpoint")
@@ -367,12 +367,12 @@ def test_a_score_no_better_than_the_commonest_class_is_said_first(classified) ->
 def test_a_head_that_begins_with_zeros_hides_no_labels(classified) -> None:
     snapshots = classified([0, 1, 1, 1], [0.0, 1.5, 1.5, 1.5])
     assert "no better than" not in judge(snapshots).because
-    assert "no better than" not in judge(snapshots, kept=300).because
+    assert "no better than" not in judge(snapshots, kept_step=300).because
 
 
 def test_the_kept_states_gap_is_named_and_changes_no_label(classified) -> None:
     snapshots = classified(SURER, [0.0, 1.5, 1.5, 1.5, 1.5])
-    alone, kept = judge(snapshots), judge(snapshots, kept=100)
+    alone, kept = judge(snapshots), judge(snapshots, kept_step=100)
     assert "at the kept checkpoint (step 100)" in kept.because
     assert (alone.label, alone.evidence) == (kept.label, kept.evidence)
 
@@ -466,8 +466,8 @@ def test_a_run_whose_steps_are_planned_spends_its_error_by_them(history) -> None
     looked = _looked(history, [0, 100, 200, 300, 400], [None] * 5)
     by_steps = History(looked, RunFacts(planned_steps=400)).rise
     evenly = History(looked, RunFacts(planned_looks=5)).rise
-    assert by_steps.spent == evenly.spent == pytest.approx(RAW_ROSE)
-    assert History(looked[:3], RunFacts(planned_steps=400)).rise.spent == pytest.approx(
+    assert by_steps.error_spent == evenly.error_spent == pytest.approx(RAW_ROSE)
+    assert History(looked[:3], RunFacts(planned_steps=400)).rise.error_spent == pytest.approx(
         RAW_ROSE * 0.5**5
     )
 
@@ -477,12 +477,12 @@ def test_a_run_whose_steps_are_planned_spends_its_error_by_them(history) -> None
 )
 def test_a_look_that_nobody_planned_changes_no_earlier_one(history, known) -> None:
     looked = _looked(history, [100 * k for k in range(9)], [None] * 9)
-    spent = [History(looked[:k], known).rise.spent for k in range(2, 10)]
+    spent = [History(looked[:k], known).rise.error_spent for k in range(2, 10)]
     whole = History(looked, known)
     assert np.all(np.diff(spent) >= 0)
-    _, times = whole.spent_times
+    _, times = whole.error_spending_times
     for k in range(2, 9):
-        assert History(tuple(looked[:k]), known).spent_times[1].tolist() == times[:k].tolist()
+        assert History(tuple(looked[:k]), known).error_spending_times[1].tolist() == times[:k].tolist()
 
 
 def test_an_alarm_outlives_a_longer_plan(history) -> None:
@@ -493,8 +493,8 @@ def test_an_alarm_outlives_a_longer_plan(history) -> None:
     looked = tuple(
         dataclasses.replace(one, planned_steps=plan) for one, plan in zip(made, plans, strict=True)
     )
-    first = History(looked[:6], RunFacts(planned_steps=500)).rise.alarm
+    first = History(looked[:6], RunFacts(planned_steps=500)).rise.alarm_at
     assert first is not None
     after = History(looked, RunFacts(planned_steps=1500))
-    assert after.rise.alarm == first
-    assert after.rise.spent > RAW_ROSE
+    assert after.rise.alarm_at == first
+    assert after.rise.error_spent > RAW_ROSE

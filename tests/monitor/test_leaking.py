@@ -14,7 +14,7 @@ from holdfast.core.records import Finding, Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.judge import judge
 from holdfast.stats.temperature import best_temperature, losses_at
-from holdfast.training.evaluation_file import read_looks, write_looks
+from holdfast.training.evaluation_file import read_evaluations, write_evaluations
 
 LOOKS = 14
 FACTS = RunFacts(classes=2, planned_steps=100 * (LOOKS - 1), planned_looks=LOOKS, train_rows=60)
@@ -95,9 +95,9 @@ def test_the_net_share_subtracts_what_was_lost(snapshot: Any) -> None:
 @pytest.mark.parametrize("known", [0.0, 1.0])
 def test_a_stored_run_is_judged_as_it_was(snapshot: Any, tmp_path: Path, known: float) -> None:
     history = run(snapshot, known=known)
-    write_looks(tmp_path / "looks.npz", history, FACTS, 400, "0")
-    looks = read_looks(tmp_path / "looks.npz")
-    assert judge(looks.history, looks.run_facts, looks.kept) == judge(history, FACTS, 400)
+    write_evaluations(tmp_path / "looks.npz", history, FACTS, 400, "0")
+    looks = read_evaluations(tmp_path / "looks.npz")
+    assert judge(looks.history, looks.run_facts, looks.best_step) == judge(history, FACTS, 400)
 
 
 @pytest.mark.parametrize(("right", "severity"), [(190, "error"), (190, "warn"), (170, "error")])

@@ -100,10 +100,10 @@ def test_more_and_fewer_passes_are_advised_where_the_run_has_not_shown_the_contr
     # The kept checkpoint is of the last of five passes: as many again would change nothing.
     looks = history(falling, rising)
     looks[4] = dataclasses.replace(looks[4], epoch=4.4)
-    assert passes(judge(looks, far, kept=400)) == [5.0]
-    assert not passes(judge(looks, PLAN, kept=400))
+    assert passes(judge(looks, far, kept_step=400)) == [5.0]
+    assert not passes(judge(looks, PLAN, kept_step=400))
     # The last one is kept: no length is to blame.
-    kept = judge(history(falling, rising), PLAN, kept=500)
+    kept = judge(history(falling, rising), PLAN, kept_step=500)
     assert (kept.label, kept.cause) == ("overfit", "too few rows")
     assert not passes(kept)
 

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.core.labels import Label
 from holdfast.monitor.history import History
-from holdfast.monitor.judge import CAUSES, ORDER, likeliest_cause, settle, winner
+from holdfast.monitor.judge import CAUSES, ORDER, likeliest_cause, verdict_of, winner
 from holdfast.monitor.symptom import Symptom
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ def test_the_remedies_against_the_cause_come_first_and_evidence_has_each_name_on
             remedies=(Remedy("two"),),
         ),
     }
-    verdict = settle(History(tuple(history([1.0, 0.5], [1.0, 0.5]))), symptoms)
+    verdict = verdict_of(History(tuple(history([1.0, 0.5], [1.0, 0.5]))), symptoms)
     assert verdict.cause == "few"
     assert [remedy.do for remedy in verdict.remedies] == ["two", "one"]
     assert [(e.name, e.value) for e in verdict.evidence] == [("a", 1.0), ("b", 3.0)]

@@ -16,7 +16,7 @@ from holdfast.monitor.curves import remedies as of_logs
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
-from holdfast.monitor.remedies import FINDINGS, REMEDIES, WORKED_OUT, remedies_for
+from holdfast.monitor.remedies import FINDINGS, REMEDIES, COMPUTED_REMEDIES, remedies_for
 
 # Fractions of the peak by the share of the run that is over.
 SCHEDULES: tuple[Callable[[float], float], ...] = (
@@ -42,8 +42,8 @@ def told(history: History) -> tuple[Remedy, ...]:
 
 def test_every_name_of_the_tables_is_a_remedy_and_is_used() -> None:
     named = {name for names in FINDINGS.values() for name in names}
-    assert named == {*REMEDIES, *WORKED_OUT}
-    assert not {*REMEDIES} & {*WORKED_OUT}
+    assert named == {*REMEDIES, *COMPUTED_REMEDIES}
+    assert not {*REMEDIES} & {*COMPUTED_REMEDIES}
 
 
 def test_raise_is_always_higher_and_lower_always_lower_than_the_peak(history) -> None:

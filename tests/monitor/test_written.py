@@ -12,7 +12,7 @@ from scipy import stats
 
 from holdfast.core.records import Snapshot
 from holdfast.core.run_facts import RunFacts
-from holdfast.monitor.evidence import at_floor, gap_of
+from holdfast.monitor.evidence import is_at_floor, accuracy_gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import rate_gap
@@ -116,16 +116,16 @@ def test_losses_and_their_tests_are_those_of_tokens(history: Made) -> None:
         assert seen.probe_means[place] == pytest.approx(look.train_loss)
     rows = [loss_rows(look.valid_losses, look.valid_tokens) for look in looks]
     assert seen.above_best.value == pytest.approx((rows[1] - rows[seen.best]).mean())
-    assert seen.learned.low == pytest.approx(
+    assert seen.gain_over_first.low == pytest.approx(
         stats.ttest_rel(rows[seen.best], rows[0]).confidence_interval(0.95).low
     )
 
 
 def test_the_gap_of_tokens_is_welchs_of_rows(history: Made) -> None:
     (look,) = written(history, [0.1], [1.0], [(0.97, 0.7)])
-    gap = gap_of(look)
+    gap = accuracy_gap_of(look)
     assert gap is not None
-    assert at_floor(look) == (look.train_right.sum() / look.train_tokens.sum() >= 0.95)
+    assert is_at_floor(look) == (look.train_right.sum() / look.train_tokens.sum() >= 0.95)
     sides: list[Any] = []
     for right, tokens in (
         (look.train_right, look.train_tokens),
@@ -162,7 +162,7 @@ def test_the_interval_of_the_gap_holds_where_tokens_of_a_row_belong_together(
             train_right=right_t,
             valid_right=right_v,
         )
-        gap = gap_of(look)
+        gap = accuracy_gap_of(look)
         assert gap is not None
         held += gap.low <= 0.3 <= gap.high
     assert held / 400 > 0.92

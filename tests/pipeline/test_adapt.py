@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from holdfast.contract.fit import FittedModel, PreparedData
-from holdfast.control.choice import Optimism, optimism_of
+from holdfast.control.choice import Optimism, choice_optimism
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Remedy
 from holdfast.control.replay import read_events, replay
@@ -321,7 +321,7 @@ def test_the_optimism_of_noise_alone_is_what_a_simulation_says() -> None:
             )
             for i in range(looks)
         ]
-        made = optimism_of(snapshots, seed)
+        made = choice_optimism(snapshots, seed)
         assert made is not None
         found.append(made.value)
         true.append(1.0 - losses.mean(axis=0).min())

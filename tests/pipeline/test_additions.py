@@ -123,9 +123,9 @@ def test_what_the_recipe_has_on_or_excludes_cannot_join(prepared: PreparedData) 
         ("smooth", "is not a known method"),
     ):
         with pytest.raises(RunError, match=told):
-            additions.settled(name, {}, {})
+            additions.complete_settings(name, {}, {})
     with pytest.raises(RunError, match="must be a number above 0"):
-        additions.settled("focal", {"gamma": 0}, {})
+        additions.complete_settings("focal", {"gamma": 0}, {})
 
 
 def test_two_that_make_the_gradient_cannot_both_join(prepared: PreparedData) -> None:
@@ -134,7 +134,7 @@ def test_two_that_make_the_gradient_cannot_both_join(prepared: PreparedData) -> 
     try:
         additions = FitAdditions(make_ready(prepared, TRAIN, VALID, PLAIN))
         with pytest.raises(RunError, match="exclude each other"):
-            additions.settled("other_sam", {}, {"sam": additions.settled("sam", {}, {})})
+            additions.complete_settings("other_sam", {}, {"sam": additions.settled("sam", {}, {})})
     finally:
         del METHODS._entries["other_sam"]
 

@@ -65,7 +65,7 @@ def test_a_progressive_start_repeats_the_probe_only_where_there_is_one(
 ) -> None:
     """``probe_first`` is on by default; of what writes no head is fitted."""
     recipe = Recipe(task=task, methods={"probe_first": True, "progressive": True})
-    assert len(conflicts.useless(conflict_query(recipe))) == found
+    assert len(conflicts.useless_settings(conflict_query(recipe))) == found
 
 
 def test_without_methods_the_phases_are_the_ordinary_ones() -> None:

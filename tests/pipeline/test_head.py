@@ -139,7 +139,7 @@ def test_a_head_that_the_rows_find_worse_is_not_kept(
     run = tuned(prepared, told)
     (tried,) = of(told, "refitted head")
     assert tried.chosen == "refit_head: not kept"
-    assert run.trained.average is None
+    assert run.trained.selected_average is None
     plain = tuned(prepared, [], methods__refit_head=False)
     assert torch.equal(run.network.head.weight, plain.network.head.weight)
 
@@ -160,4 +160,4 @@ def test_no_head_is_fitted_where_training_meant_more_by_its_own(
     (tried,) = of(told, "refitted head")
     assert tried.chosen == "refit_head: none"
     assert why in tried.because
-    assert run.trained.average is None
+    assert run.trained.selected_average is None

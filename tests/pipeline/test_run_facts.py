@@ -18,7 +18,7 @@ from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.fits.run_facts import with_probe, with_texts
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.recipe import parse
-from holdfast.training.loop import Trained
+from holdfast.training.loop import TrainingResult
 
 
 def test_what_a_refitted_head_measured_is_added_once_it_is_there() -> None:
@@ -42,7 +42,7 @@ def fitted(
 ) -> FittedModel:
     """A run whose kept model writes ``WRITTEN`` for its validation rows."""
     before = Verdict("healthy", "It was.", 0.9)
-    trained = Trained((last,), before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
+    trained = TrainingResult((last,), before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
     valid = Sample(list("wxyz"), list("abcd"), None, lambda network, device: WRITTEN)
     train = Sample([], [], None, lambda network, device: pytest.fail("is not asked"))
     samples = WrittenSamples({"train": train, "valid": valid}, ["k l"], None, 8)

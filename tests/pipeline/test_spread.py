@@ -159,7 +159,7 @@ def test_a_part_that_is_damaged_sends_all_to_the_step_before(
     state = first.load()
     assert state is not None
     assert state["step"] == 3
-    assert "is damaged" in first.said[0].because
+    assert "is damaged" in first.decisions[0].because
     said = iter([[["00000003", "00000005"]], [""], [""]])
     second = CheckpointStore(tmp_path, mark="m", part=(1, 2)).load()
     assert second is not None

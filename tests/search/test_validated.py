@@ -206,14 +206,14 @@ def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
     ready = SimpleNamespace(plan=SimpleNamespace(evaluate_at=(0, 10, 20, 40), steps=40))
     made = joined(pairs, ready, 0.375, 2)  # type: ignore[arg-type]
     assert made.ends_at == 10
-    assert [look.losses.tolist() for look in made.looks] == [
+    assert [look.losses.tolist() for look in made.evaluations] == [
         [4, 4, 8, 8],
         [3, 3, 6, 6],
         [2, 2, 6, 6],
         [1, 1, 6, 6],
     ]
-    assert made.looks[1].metrics == {"token_accuracy": 4.5}
-    assert made.measured(15, None, None) is made.looks[1]  # type: ignore[arg-type]
+    assert made.evaluations[1].metrics == {"token_accuracy": 4.5}
+    assert made.measurements_at(15, None, None) is made.evaluations[1]  # type: ignore[arg-type]
 
 
 def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.stats.bootstrap import bootstrap, folded, group_codes, sums
+from holdfast.stats.bootstrap import bootstrap, fold_atoms, group_codes, sums
 
 
 def _mean_of(values: np.ndarray):
@@ -132,11 +132,11 @@ def test_folding_many_rows_keeps_the_width() -> None:
         return np.array([result.low[0], result.high[0]])
 
     expected = values.mean() + np.array([-1.96, 1.96]) * values.std() / np.sqrt(20_000)
-    assert limits(*folded(np.arange(20_000), 20_000)) == pytest.approx(expected, abs=0.0015)
+    assert limits(*fold_atoms(np.arange(20_000), 20_000)) == pytest.approx(expected, abs=0.0015)
 
 
 def test_few_rows_are_not_folded() -> None:
-    codes, atoms = folded(np.arange(100), 100)
+    codes, atoms = fold_atoms(np.arange(100), 100)
     assert atoms == 100
     assert np.array_equal(codes, np.arange(100))
 

@@ -42,7 +42,7 @@ def test_parts_and_a_restart_change_nothing() -> None:
     whole, _ = Detector.of_bounds(np.array([0.5, 0.55, 0.6])).add(values, math.inf)
     parts = Detector.of_bounds(np.array([0.5, 0.55, 0.6]))
     for start in range(0, 50, 7):
-        parts = Detector.of(parts.add(values[start : start + 7], math.inf)[0].to_json())
+        parts = Detector.from_json(parts.add(values[start : start + 7], math.inf)[0].to_json())
     assert parts.to_json() == whole.to_json()
 
 

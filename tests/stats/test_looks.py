@@ -8,15 +8,15 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.course import (
+from holdfast.stats.sequential_rise import (
     POWER,
     ErrorSpending,
     RiseState,
     _skews,
-    look,
+    rise_at_evaluation,
     times_by_plan,
     times_without_plan,
-    unskewed,
+    lower_for_skew,
 )
 
 
@@ -43,7 +43,7 @@ def _look(
     names = {field.name for field in dataclasses.fields(ErrorSpending)}
     spending = {name: others.pop(name) for name in names & set(others)}
     plan = ErrorSpending(**{"times": times, **spending})  # type: ignore[arg-type]
-    return look(losses, plan, seed=np.random.default_rng(seed), **others)  # type: ignore[arg-type]
+    return rise_at_evaluation(losses, plan, seed=np.random.default_rng(seed), **others)  # type: ignore[arg-type]
 
 
 def test_runs_that_never_rise_are_rarely_called_rising_at_any_look() -> None:
@@ -51,7 +51,7 @@ def test_runs_that_never_rise_are_rarely_called_rising_at_any_look() -> None:
     rng, runs = np.random.default_rng(0), 400
     flat = (_path(rng, best=b) for b in itertools.islice(itertools.cycle([1, 4, 8]), runs))
     alarms = sum(
-        _look(losses, seed=i, resamples=1000).alarm is not None for i, losses in enumerate(flat)
+        _look(losses, seed=i, resamples=1000).alarm_at is not None for i, losses in enumerate(flat)
     )
     assert alarms <= stats.binom.ppf(0.99, runs, 0.05)
 
@@ -72,13 +72,13 @@ def test_looking_at_each_state_with_a_plain_test_would_cry_wolf_there() -> None:
 def test_a_rise_that_a_fixed_test_finds_in_90_of_100_runs_is_found_in_72() -> None:
     rng, runs = np.random.default_rng(1), 300
     paths = (_path(rng, rise=2.93) for _ in range(runs))
-    found = sum(_look(p, seed=i, resamples=1000).alarm is not None for i, p in enumerate(paths))
+    found = sum(_look(p, seed=i, resamples=1000).alarm_at is not None for i, p in enumerate(paths))
     assert found / runs >= 0.72
 
 
 def test_a_later_look_changes_no_earlier_answer() -> None:
     losses = _path(np.random.default_rng(3), looks=12, rise=6)
-    alarms = [_look(losses[:, :k], planned=12).alarm for k in range(2, 13)]
+    alarms = [_look(losses[:, :k], planned=12).alarm_at for k in range(2, 13)]
     first = next(alarm for alarm in alarms if alarm is not None)
     assert alarms == [None] * (first - 1) + [first] * (12 - first)
 
@@ -90,8 +90,8 @@ def test_an_alarm_is_a_p_value_at_most_alpha() -> None:
         for alpha in (0.01, 0.05, 0.2)
         for _ in range(15)
     ]
-    assert {(r.alarm is not None) == (r.p_value <= alpha) for r, alpha in results} == {True}
-    assert {r.alarm is None for r, _ in results} == {True, False}
+    assert {(r.alarm_at is not None) == (r.p_value <= alpha) for r, alpha in results} == {True}
+    assert {r.alarm_at is None for r, _ in results} == {True, False}
 
 
 def test_a_recovery_does_not_take_an_alarm_back() -> None:
@@ -99,7 +99,7 @@ def test_a_recovery_does_not_take_an_alarm_back() -> None:
     losses[:, 6] += 5.0
     losses[:, 9] -= 5.0
     result = _look(losses)
-    assert (result.alarm, result.best, result.value) == (6, 9, 0.0)
+    assert (result.alarm_at, result.best, result.value) == (6, 9, 0.0)
     assert result.since == losses[:, :7].mean(axis=0).argmin() + 1
 
 
@@ -173,24 +173,24 @@ def test_what_rows_share_does_not_matter() -> None:
 
 def test_rows_that_all_rise_alike_are_certain_and_equal_looks_are_nothing() -> None:
     same = np.repeat(np.random.default_rng(0).random((50, 1)), 4, axis=1)
-    assert (_look(same).t, _look(same).alarm) == (0.0, None)
+    assert (_look(same).t, _look(same).alarm_at) == (0.0, None)
     same[:, 3] += 0.1
-    assert (_look(same).t, _look(same).alarm, _look(same).low) == (np.inf, 3, pytest.approx(0.1))
+    assert (_look(same).t, _look(same).alarm_at, _look(same).low) == (np.inf, 3, pytest.approx(0.1))
 
 
 def test_times_replace_the_count_of_looks() -> None:
     losses = _path(np.random.default_rng(13), looks=6)
     late = _look(losses, times=np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0]))
-    assert late.spent == pytest.approx(_look(losses).spent) == 0.05
-    assert _look(losses, planned=60).spent == pytest.approx(0.05 * 0.1**5)
+    assert late.error_spent == pytest.approx(_look(losses).error_spent) == 0.05
+    assert _look(losses, planned=60).error_spent == pytest.approx(0.05 * 0.1**5)
 
 
 def test_a_rise_beyond_doubt_is_seen_in_the_first_tenth_of_a_run() -> None:
     rng = np.random.default_rng(15)
     losses = _path(rng, n=100, looks=8, best=3)
     losses[:, 5:] += 4.0 * losses.std()
-    assert _look(losses, planned=100).alarm == 5
-    flat = [_look(_path(rng, n=100, looks=8, best=3), planned=100).alarm for _ in range(100)]
+    assert _look(losses, planned=100).alarm_at == 5
+    flat = [_look(_path(rng, n=100, looks=8, best=3), planned=100).alarm_at for _ in range(100)]
     assert flat == [None] * 100
 
 
@@ -226,8 +226,8 @@ def test_the_skew_of_differences_is_scipys_and_lowers_only_a_t_above_0() -> None
     for i, k in itertools.permutations(range(3), 2):
         assert _skews(atoms)[k, i] == pytest.approx(stats.skew(atoms[:, k] - atoms[:, i]))
     t = np.array([-3.0, 0.5, 2.0, 4.0])
-    assert unskewed(t, np.full(4, 1.0), 50).tolist() == t.tolist()
-    lower = unskewed(t, np.full(4, -1.5), 50)
+    assert lower_for_skew(t, np.full(4, 1.0), 50).tolist() == t.tolist()
+    lower = lower_for_skew(t, np.full(4, -1.5), 50)
     assert lower[0] == -3.0
     assert np.all(lower[1:] < t[1:])
     assert np.all(np.diff(lower) > 0)
@@ -238,7 +238,7 @@ def test_differences_with_a_tail_downwards_raise_fewer_alarms_than_their_plain_t
     rng, runs, n = np.random.default_rng(17), 3000, 50
     gaps = 1.0 - rng.exponential(size=(runs, n))
     t = gaps.mean(axis=1) / gaps.std(axis=1, ddof=1) * np.sqrt(n)
-    lowered = unskewed(t, stats.skew(gaps, axis=1), n)
+    lowered = lower_for_skew(t, stats.skew(gaps, axis=1), n)
     line = stats.t.ppf(0.99, n - 1)
     assert np.mean(t > line) > 0.02
     assert np.mean(lowered > line) < 0.6 * np.mean(t > line)
@@ -248,14 +248,14 @@ def test_differences_with_a_tail_downwards_raise_fewer_alarms_than_their_plain_t
 def test_too_little_raises_no_alarm(shape: tuple[int, int]) -> None:
     result = _look(np.ones(shape))
     assert np.isnan(result.p_value)
-    assert result.alarm is None
+    assert result.alarm_at is None
 
 
 def test_a_loss_that_is_not_finite_cannot_be_judged() -> None:
     losses = _path(np.random.default_rng(14))
     losses[3, 3] = np.nan
     assert np.isnan(_look(losses).p_value)
-    assert _look(losses).alarm is None
+    assert _look(losses).alarm_at is None
 
 
 @pytest.mark.parametrize(

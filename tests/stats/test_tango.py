@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from holdfast.core.errors import Defect
-from holdfast.stats.intervals import not_below, tango
+from holdfast.stats.intervals import noninferiority_p, tango
 
 
 def _by_likelihood(b: float, c: float, n: int, margin: float) -> float:
@@ -26,7 +26,7 @@ def _by_likelihood(b: float, c: float, n: int, margin: float) -> float:
     ("b", "c", "n", "margin"), [(12, 9, 200, 0.05), (3, 8, 120, 0.02), (30, 31, 400, -0.03)]
 )
 def test_the_nuisance_is_the_most_likely_one(b: int, c: int, n: int, margin: float) -> None:
-    assert not_below(b, c, n, margin) == pytest.approx(
+    assert noninferiority_p(b, c, n, margin) == pytest.approx(
         _by_likelihood(b + 0.5, c, n, margin), abs=1e-6
     )
 
@@ -42,7 +42,7 @@ def test_a_difference_of_the_margin_is_refused_in_five_per_cent_at_most(
     size = 0.0
     for b in range(most + 1):
         for c in range(int(stats.binom.ppf(1 - 1e-9, n, second)) + 2):
-            if b + c <= n and not_below(b, c, n, margin) <= 0.05:
+            if b + c <= n and noninferiority_p(b, c, n, margin) <= 0.05:
                 counts = [b, c, n - b - c]
                 chances = [second + margin, second, 1 - 2 * second - margin]
                 size += float(stats.multinomial.pmf(counts, n, chances))
@@ -51,8 +51,8 @@ def test_a_difference_of_the_margin_is_refused_in_five_per_cent_at_most(
 
 def test_the_interval_holds_what_neither_test_refuses() -> None:
     low, high = tango(12, 5, 150, 0.9)
-    assert not_below(12, 5, 150, high) == pytest.approx(0.05, abs=1e-9)
-    assert not_below(5, 12, 150, -low) == pytest.approx(0.05, abs=1e-9)
+    assert noninferiority_p(12, 5, 150, high) == pytest.approx(0.05, abs=1e-9)
+    assert noninferiority_p(5, 12, 150, -low) == pytest.approx(0.05, abs=1e-9)
     assert tango(5, 12, 150, 0.9) == pytest.approx((-high, -low))
     assert low < 7 / 150 < high
     assert tango(0, 0, 0) == (-1.0, 1.0)
@@ -65,6 +65,6 @@ def test_more_rows_that_agree_make_it_narrower() -> None:
 
 def test_what_is_no_margin_is_refused() -> None:
     with pytest.raises(Defect):
-        not_below(1, 1, 10, 1.0)
+        noninferiority_p(1, 1, 10, 1.0)
     with pytest.raises(Defect):
-        not_below(8, 8, 10, 0.1)
+        noninferiority_p(8, 8, 10, 0.1)

@@ -20,7 +20,7 @@ from holdfast.models.generators.causal import CausalNetwork, keeps_apart
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.lm.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
-from holdfast.training.task import of_whole_rows
+from holdfast.training.task import losses_by_row
 
 WORDS = 97
 SHAPE: dict[str, Any] = {
@@ -218,7 +218,7 @@ def test_what_a_model_knows_of_texts_is_not_when_it_ends_them(tokenizer: Any) ->
     network, task = CausalNetwork(model), CausalLM()
     everything = np.arange(len(probe))
     losses = loss_of(task, network, probe, everything).detach().double().numpy()
-    means, tokens = of_whole_rows(losses, probe.target_counts, probe.rows)
+    means, tokens = losses_by_row(losses, probe.target_counts, probe.rows)
     # By Transformers: each whole text in windows that overlap by a token, its first 8 passed over.
     for text, mean, count in zip(texts, means, tokens, strict=True):
         ids = tokenizer(text)["input_ids"]

@@ -126,9 +126,9 @@ def run_of(
     several = SimpleNamespace(num_processes=2)
     job = SimpleNamespace(
         train=range(70),
-        added=range(10),
+        added_examples=range(10),
         valid=range(30),
-        others_s=others,
+        overhead_s=others,
         accelerator=several,
         listeners=listeners,
     )

@@ -38,7 +38,7 @@ from holdfast.core.events import RollsBack
 from holdfast.core.records import Branch, Snapshot, Verdict
 from holdfast.terminal.progress import RunDisplay
 from holdfast.training.guard import begin_run
-from holdfast.training.loop import Trained, fit
+from holdfast.training.loop import TrainingResult, fit
 from holdfast.training.run import Job
 
 WHY = "a test wants it"
@@ -357,7 +357,7 @@ def test_a_reset_head_is_the_first_one_without_a_memory(build: Any) -> None:
 
     def look(run: Any) -> None:
         head = run.network.head.weight
-        found.update(first=run.start["head.weight"], now=head.detach().clone())
+        found.update(first=run.initial_tensors["head.weight"], now=head.detach().clone())
         found.update(moments=float(run.optimizer.state[head]["step"]))
 
     # A rate of nothing leaves the head where the reset has put it.
@@ -418,14 +418,14 @@ class Pulling:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def takes(self, phase: Any) -> bool:
+    def accepts(self, phase: Any) -> bool:
         return phase.name == "finetune"
 
-    def settled(self, name: str, given: Any, on: Any) -> dict[str, Any]:
+    def complete_settings(self, name: str, given: Any, on: Any) -> dict[str, Any]:
         return {"factor": 3.0, **given}
 
-    def added(self, phase: Any, methods: Any, notches: int) -> Any:
-        if not self.takes(phase):
+    def add_to(self, phase: Any, methods: Any, notches: int) -> Any:
+        if not self.accepts(phase):
             return phase
         terms = tuple(Tilt(settings["factor"]) for settings in methods.values())
         return replace(phase, terms=(*phase.terms, *terms, *([Tilt(0.5)] * notches)))
@@ -572,7 +572,7 @@ def test_a_branch_that_was_left_is_returned_to_as_if_it_had_never_been_left(
     assert [(s.step, s.branch) for s in returned.history] == [(s, Branch()) for s in LOOKS]
     for one, two in zip(plain.history, returned.history, strict=True):
         assert one.valid_losses.tolist() == two.valid_losses.tolist()
-    assert [s.step for s in returned.looks] == [0, 2, 4, 6, 8, 6, 10]
+    assert [s.step for s in returned.evaluations] == [0, 2, 4, 6, 8, 6, 10]
     living = [line["step"] for line in snapshot_events_on_branch(journal(tmp_path))]
     assert living == list(LOOKS)
 
@@ -697,7 +697,7 @@ def test_time_is_told_once_and_counted_anew_after_going_back(build: Any, capsys:
 def test_an_ordinary_run_keeps_no_restore_point(build: Any) -> None:
     """One costs as much as the optimizer; an advisor that cannot go back has none."""
     kept: list[Any] = []
-    note = At("snapshot_taken", 3, lambda run: kept.append(dict(run.guard.points)))
+    note = At("snapshot_taken", 3, lambda run: kept.append(dict(run.guard.restore_points)))
 
     class Silent(Script):
         restore_points = None  # type: ignore[assignment]
@@ -747,7 +747,7 @@ def test_a_run_full_of_actions_is_resumed_bit_for_bit(
     for folder in (undisturbed, torn):
         folder.mkdir()
     whole = scripted(build, undisturbed)
-    wanted: Trained = fit(whole)
+    wanted: TrainingResult = fit(whole)
     with pytest.raises(killed):
         fit(scripted(build, torn, At(event, count, kill)))
     again = scripted(build, torn)
@@ -836,12 +836,12 @@ def test_its_files_hold_the_branch_that_is_alive(build: Any, tmp_path: Path) -> 
     """The looks are read back as they were, and the log of the run is the one of that branch."""
     from holdfast.core.run_facts import RunFacts
     from holdfast.plugins.logs.holdfast_run import read
-    from holdfast.training.evaluation_file import read_looks, write_looks
+    from holdfast.training.evaluation_file import read_evaluations, write_evaluations
 
     script = Script({5: back(4, ScaleLearningRate(WHY, 0.1))}, keep=[4])
     fitted = fit(build(tmp_path, advisor=script))
-    write_looks(tmp_path / "looks.npz", fitted.history, RunFacts(), fitted.best_step, "0")
-    kept = read_looks(tmp_path / "looks.npz")
+    write_evaluations(tmp_path / "looks.npz", fitted.history, RunFacts(), fitted.best_step, "0")
+    kept = read_evaluations(tmp_path / "looks.npz")
     assert [(s.step, s.branch) for s in kept.history] == [
         (s.step, s.branch) for s in fitted.history
     ]

@@ -19,15 +19,15 @@ from holdfast.core.errors import RecipeError
 from holdfast.methods.averages import (
     Ema,
     LineSearch,
-    SoupOfLooks,
+    CheckpointSoup,
     Swa,
-    between,
+    interpolate,
     ema_share,
-    greedy,
-    moved_mean,
+    greedy_soup,
+    update_mean,
     plain_mean,
 )
-from holdfast.methods.registry import Known, parts_of, settle
+from holdfast.methods.registry import RunContext, parts_of, complete_settings
 from holdfast.training.loop import fit
 from holdfast.training.run import learning_norms
 from holdfast.training.snapshot import measure_statistics
@@ -40,7 +40,7 @@ def test_the_exponential_average_is_the_weighted_mean_of_its_definition() -> Non
     """Against the sum itself: weights in proportion to β^(t−i), which add to one."""
     mean: dict[str, torch.Tensor] = {}
     for count, now in enumerate(WALK, 1):
-        mean = moved_mean(mean, {"w": now}, ema_share(0.9, count))
+        mean = update_mean(mean, {"w": now}, ema_share(0.9, count))
         weights = 0.9 ** np.arange(count)[::-1]
         wanted = np.average([w.numpy() for w in WALK[:count]], axis=0, weights=weights)
         assert mean["w"].numpy() == pytest.approx(wanted, abs=1e-6)
@@ -55,7 +55,7 @@ def test_without_its_correction_it_would_be_the_one_of_torch() -> None:
         with torch.no_grad():
             model.weight.copy_(now)
         theirs.update_parameters(model)
-        mean = moved_mean(mean, {"w": now}, 0.1 if count > 1 else 1.0)
+        mean = update_mean(mean, {"w": now}, 0.1 if count > 1 else 1.0)
     assert torch.allclose(mean["w"], theirs.module.weight, atol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_the_tail_mean_is_the_one_of_torch_and_counts_stay_whole() -> None:
             model.weight.copy_(now)
         theirs.update_parameters(model)
         tensors = {"w": now, "batches": torch.tensor(count)}
-        mean = moved_mean(mean, tensors, listener._share(count))
+        mean = update_mean(mean, tensors, listener._share(count))
     assert torch.allclose(mean["w"], theirs.module.weight, atol=1e-6)
     assert mean["batches"].item() == len(WALK)
     assert mean["batches"].dtype == torch.int64
@@ -83,18 +83,18 @@ def test_the_greedy_soup_takes_what_lowers_the_loss_of_the_mean() -> None:
         return float((tensors["w"] - 1.6).square())
 
     # 1 (.36); with 3 it is 2 (.16); with 9 it is 4.3 (7.5); with −0.5 it is 1.17 (.19).
-    assert greedy(states, loss_of) == [0, 1]
+    assert greedy_soup(states, loss_of) == [0, 1]
     assert plain_mean([states[0], states[1]])["w"].item() == 2.0
-    assert greedy(states, lambda tensors: 1.0) == [0, 1, 2, 3]
+    assert greedy_soup(states, lambda tensors: 1.0) == [0, 1, 2, 3]
 
 
 def test_the_line_ends_at_both_ends_and_leaves_counts_alone() -> None:
     start = {"w": WALK[0], "n": torch.tensor(3)}
     end = {"w": WALK[1], "n": torch.tensor(8)}
-    assert torch.equal(between(start, end, 0.0)["w"], WALK[0])
-    assert torch.equal(between(start, end, 1.0)["w"], WALK[1])
+    assert torch.equal(interpolate(start, end, 0.0)["w"], WALK[0])
+    assert torch.equal(interpolate(start, end, 1.0)["w"], WALK[1])
     wanted = 0.7 * WALK[0].double() + 0.3 * WALK[1].double()
-    found = between(start, end, 0.3)
+    found = interpolate(start, end, 0.3)
     assert torch.allclose(found["w"].double(), wanted, atol=1e-6)
     assert found["n"].item() == 8
 
@@ -109,10 +109,10 @@ class Keeper:
         self.looks: dict[int, dict[str, torch.Tensor]] = {}
 
     def step_done(self, run: Any) -> None:
-        self.after[run.step] = run.learning_tensors()
+        self.after[run.step] = run.copy_tensors()
 
     def snapshot_taken(self, run: Any) -> None:
-        self.looks[run.step] = run.learning_tensors()
+        self.looks[run.step] = run.copy_tensors()
 
 
 def trained(job: Any, phase: Any, *listeners: Any, **changes: Any) -> tuple[Any, Any, Keeper]:
@@ -133,7 +133,7 @@ def test_the_mean_of_the_tail_is_what_is_kept(job: Any, phase: Any) -> None:
         assert torch.allclose(tensor, tail.mean(0), atol=1e-6)
     assert (fitted.best_step, fitted.last_step) == (12, 12)
     (tried,) = fitted.offers
-    assert tried.kept
+    assert tried.accepted
     assert "the mean of 6 steps" in tried.decision.because
     # The look is at the mean itself, row by row.
     batch = made.task.collate(made.valid, np.arange(len(made.valid)))
@@ -141,7 +141,7 @@ def test_the_mean_of_the_tail_is_what_is_kept(job: Any, phase: Any) -> None:
     with torch.no_grad():
         output = made.task.forward(made.network, batch)
         losses = made.task.losses(output, batch).numpy()
-    assert fitted.average.valid_losses == pytest.approx(losses, abs=1e-5)
+    assert fitted.selected_average.valid_losses == pytest.approx(losses, abs=1e-5)
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0.0, 12), (0.1, 11), (0.5, 6)])
@@ -160,9 +160,9 @@ def test_an_average_that_is_worse_is_tried_and_not_kept(job: Any, phase: Any) ->
     plain, alone, _ = trained(job, phase, **slow)
     made, fitted, _ = trained(job, phase, *Swa(start=0).listeners(), **slow)
     (tried,) = fitted.offers
-    assert not tried.kept
-    assert fitted.average is None
-    assert tried.look.valid_loss > fitted.history[-1].valid_loss
+    assert not tried.accepted
+    assert fitted.selected_average is None
+    assert tried.evaluation.valid_loss > fitted.history[-1].valid_loss
     assert "not kept" in tried.decision.chosen
     for name, tensor in weights(made).items():
         assert torch.equal(tensor, weights(plain)[name])
@@ -174,7 +174,7 @@ def test_an_average_that_is_worse_is_tried_and_not_kept(job: Any, phase: Any) ->
     [
         lambda: Ema(0.5).listeners(),
         lambda: Swa().listeners(),
-        lambda: (SoupOfLooks(3),),
+        lambda: (CheckpointSoup(3),),
         lambda: (LineSearch(4, "lowest"),),
     ],
     ids=["ema", "swa", "soup", "wise"],
@@ -200,7 +200,7 @@ def test_killed_and_resumed_the_averages_are_those_of_the_run_that_was_not(
         return (
             *Ema(0.7).listeners(),
             *Swa(0.3).listeners(),
-            SoupOfLooks(3),
+            CheckpointSoup(3),
             LineSearch(4, "start"),
         )
 
@@ -224,15 +224,15 @@ def test_killed_and_resumed_the_averages_are_those_of_the_run_that_was_not(
     opened = job(tmp_path, listeners=listeners(), **shape)
     told = fit(opened, resume=True)
     assert [one.decision for one in told.offers] == [one.decision for one in wanted.offers]
-    assert np.array_equal(told.average.valid_losses, wanted.average.valid_losses)
+    assert np.array_equal(told.selected_average.valid_losses, wanted.selected_average.valid_losses)
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(opened)[name])
 
 
 def test_the_soup_is_the_mean_of_looks_and_its_loss_is_no_higher(job: Any, phase: Any) -> None:
-    made, fitted, keeper = trained(job, phase, SoupOfLooks(4), dropout=0.5)
+    made, fitted, keeper = trained(job, phase, CheckpointSoup(4), dropout=0.5)
     (tried,) = fitted.offers
-    if tried.look is None:
+    if tried.evaluation is None:
         pytest.fail(tried.decision.because)
     named = tried.decision.because.split("steps ")[1].split(", of the")[0]
     steps = [int(step) for step in named.split(", ")]
@@ -241,7 +241,7 @@ def test_the_soup_is_the_mean_of_looks_and_its_loss_is_no_higher(job: Any, phase
     for name, tensor in weights(made).items():
         wanted = torch.stack([keeper.looks[step][name] for step in steps]).mean(0)
         assert torch.allclose(tensor, wanted, atol=1e-6)
-    assert tried.look.refined_loss <= min(s.refined_loss for s in fitted.history) + 1e-6
+    assert tried.evaluation.refined_loss <= min(s.refined_loss for s in fitted.history) + 1e-6
 
 
 def test_the_line_reports_every_point_and_keeps_one_of_them(
@@ -283,7 +283,7 @@ class Valley:
 )
 def test_which_point_of_the_line_is_offered(at: float, lean: str, share: Any) -> None:
     run = SimpleNamespace(
-        start={"w": torch.tensor(0.0)},
+        initial_tensors={"w": torch.tensor(0.0)},
         best=SimpleNamespace(step=8, tensors={"w": torch.tensor(1.0)}),
     )
     made = LineSearch(10, lean).offer(run, Valley(at, most=0.05))  # type: ignore[arg-type]
@@ -303,7 +303,7 @@ def test_a_stated_loss_is_given_for_what_the_model_knew(
 ) -> None:
     """The loss is (w − 1)²: 0.16 at 0.6, 0.81 at 0.1, 0.01 at 0.9."""
     run = SimpleNamespace(
-        start={"w": torch.tensor(0.0)},
+        initial_tensors={"w": torch.tensor(0.0)},
         best=SimpleNamespace(step=8, tensors={"w": torch.tensor(1.0)}),
     )
     line = LineSearch(10, "lowest", within)
@@ -322,7 +322,7 @@ def test_what_a_recipe_gives_for_it_is_kept_though_the_looks_say_otherwise(
 ) -> None:
     _, fitted, _ = trained(job, phase, LineSearch(4, "lowest", 9.0), choose=newest_unless_first)
     (tried,) = fitted.offers
-    assert tried.kept
+    assert tried.accepted
     assert "0.25 of the way" in tried.decision.because
     assert "within the 9 nats" in tried.decision.because
 
@@ -335,10 +335,10 @@ def newest_unless_first(looks: Any) -> int:
 
 def test_a_run_that_keeps_its_start_is_searched_up_to_where_it_went() -> None:
     run = SimpleNamespace(
-        start={"w": torch.tensor(0.0)},
+        initial_tensors={"w": torch.tensor(0.0)},
         best=SimpleNamespace(step=0, tensors={"w": torch.tensor(0.0)}),
         previous={"w": torch.tensor(1.0)},
-        looked=SimpleNamespace(step=20),
+        last_snapshot=SimpleNamespace(step=20),
     )
     made = LineSearch(10, "lowest").offer(run, Valley(0.2))  # type: ignore[arg-type]
     assert not isinstance(made, str)
@@ -347,7 +347,7 @@ def test_a_run_that_keeps_its_start_is_searched_up_to_where_it_went() -> None:
 
 def test_a_run_that_ends_before_the_tail_says_so(job: Any, phase: Any) -> None:
     _, fitted, _ = trained(job, phase, *Swa(start=0.99).listeners(), phases=(phase(steps=12),))
-    assert fitted.offers[0].kept
+    assert fitted.offers[0].accepted
     _, fitted, _ = trained(job, phase, *Swa(0.5).listeners(), max_minutes=1e-9)
     assert "before the first that counts, 7" in fitted.offers[0].decision.because
 
@@ -425,9 +425,9 @@ class BackOnce:
 
 
 def test_what_a_run_went_back_from_is_in_no_average(job: Any, phase: Any) -> None:
-    soup, (ema,) = SoupOfLooks(9), Ema(0.9, warmup=0.0).listeners()
+    soup, (ema,) = CheckpointSoup(9), Ema(0.9, warmup=0.0).listeners()
     _, fitted, keeper = trained(job, phase, soup, ema, advisor=BackOnce(), dropout=0.5)
-    held = {step: tensors for _, step, tensors in soup._held}
+    held = {step: tensors for _, step, tensors in soup._best_states}
     assert sorted(held) == [0, 3, 6, 9, 12] == [s.step for s in fitted.history]
     # Those of the branch that is alive: what the keeper saw last of each step.
     for step in (3, 6, 9, 12):
@@ -444,7 +444,7 @@ def test_an_average_is_measured_under_statistics_of_its_own(job: Any, phase: Any
     network = job().network
     network.body = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8))
     made, fitted, _ = trained(job, phase, *Swa(start=0.5).listeners(), network=network)
-    assert fitted.offers[0].kept
+    assert fitted.offers[0].accepted
     batch = made.task.collate(made.train, np.arange(len(made.train)))
     linear, norm = network.body[0], network.body[1]
     with torch.no_grad():
@@ -455,8 +455,8 @@ def test_an_average_is_measured_under_statistics_of_its_own(job: Any, phase: Any
 
 
 def test_the_copies_that_are_held_are_counted() -> None:
-    known = Known(train_rows=90, learning_rate=1e-3)
-    asked = {name: settle(name, {}, known) for name in ("ema", "swa", "soup", "wise")}
+    known = RunContext(train_rows=90, learning_rate=1e-3)
+    asked = {name: complete_settings(name, {}, known) for name in ("ema", "swa", "soup", "wise")}
     assert parts_of(asked).copies == 2 + 2 + 4
     with pytest.raises(RecipeError, match="lean"):
-        settle("wise", {"lean": "end"}, known)
+        complete_settings("wise", {"lean": "end"}, known)

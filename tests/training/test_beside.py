@@ -27,7 +27,7 @@ def gradients_of(made: Any, draw: Draw, ready: Any = lambda run: None) -> dict[s
         name = "keep"
 
         def backward_done(self, run: Any) -> None:
-            for name, parameter in run.learning_parameters().items():
+            for name, parameter in run.trainable_parameters().items():
                 seen[name] = parameter.grad.clone()
 
     run = begin_run(replace(made, listeners=(*made.listeners, Keep())))
@@ -84,9 +84,9 @@ def test_rows_beside_are_counted_nowhere(job, phase) -> None:
 
 def moved(run: Any) -> None:
     """The run stands where it began, and its weights elsewhere."""
-    run.start = run.learning_tensors()
+    run.initial_tensors = run.copy_tensors()
     with torch.no_grad():
-        for parameter in run.learning_parameters().values():
+        for parameter in run.trainable_parameters().values():
             parameter += 0.3
 
 

@@ -36,7 +36,7 @@ def test_without_a_folder_nothing_is_kept() -> None:
     store = CheckpointStore(None, 0)
     store.save(1, state(1))
     assert store.load() is None
-    assert not store.due
+    assert not store.is_due
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_a_full_disk_is_told_and_the_older_checkpoint_stays(
 
 
 def test_time_between_two_is_at_least_what_was_asked(tmp_path: Path) -> None:
-    assert CheckpointStore(tmp_path, 0).due
-    assert not CheckpointStore(tmp_path, 60).due
+    assert CheckpointStore(tmp_path, 0).is_due
+    assert not CheckpointStore(tmp_path, 60).is_due
 
 
 def test_a_slow_save_waits_for_fifty_times_its_cost(tmp_path: Path, monkeypatch) -> None:
@@ -141,12 +141,12 @@ def test_a_slow_save_waits_for_fifty_times_its_cost(tmp_path: Path, monkeypatch)
         clock[0] += seconds
 
     advance(2)
-    assert store.due
+    assert store.is_due
     store.save(1, {})
     advance(149)
-    assert not store.due
+    assert not store.is_due
     advance(1.1)
-    assert store.due
+    assert store.is_due
 
 
 def flipped(data: bytes, place: int, bit: int) -> bytes:
@@ -216,12 +216,12 @@ def test_the_next_one_takes_the_place_of_what_was_passed_over(tmp_path: Path) ->
 def test_a_checkpoint_is_a_plain_file_of_torch_and_keeps_what_the_run_began_with(
     tmp_path: Path,
 ) -> None:
-    store = CheckpointStore(tmp_path, 0, beside={"rows": "ab", "findings": []})
-    assert store.beside() is None
+    store = CheckpointStore(tmp_path, 0, run_info={"rows": "ab", "findings": []})
+    assert store.read_run_info() is None
     store.save(3, state(3))
     plain = torch.load(tmp_path / "step-00000003.pt", weights_only=True)
     assert plain["step"] == 3
-    assert store.beside() == {"rows": "ab", "findings": []}
+    assert store.read_run_info() == {"rows": "ab", "findings": []}
 
 
 def test_tensors_large_and_small_are_hashed_as_they_are_written(tmp_path: Path) -> None:
@@ -250,14 +250,14 @@ def test_an_interrupt_while_it_is_written_is_an_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PyTorch's writer would say "unexpected pos", which looks like a defect."""
-    write, written = checkpoint._Hashing.write, []
+    write, written = checkpoint._HashingFile.write, []
 
-    def interrupted(self: checkpoint._Hashing, data: bytes) -> int:
+    def interrupted(self: checkpoint._HashingFile, data: bytes) -> int:
         written.append(len(data))
         if len(written) == 3:
             raise KeyboardInterrupt
         return write(self, data)
 
-    monkeypatch.setattr(checkpoint._Hashing, "write", interrupted)
+    monkeypatch.setattr(checkpoint._HashingFile, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_sealed(tmp_path / "one.pt", {"w": torch.zeros(5_000_000)}, "mark")

@@ -13,7 +13,7 @@ import pytest
 from scipy.special import softmax
 
 from holdfast.core.errors import Interrupted
-from holdfast.training.listeners.examples import ExampleHistory, map_of_looks
+from holdfast.training.listeners.examples import ExampleHistory, evaluation_data_map
 from holdfast.training.loop import fit
 
 Build = Callable[..., Any]
@@ -139,9 +139,9 @@ def test_kinds_follow_the_course_of_a_row() -> None:
 def test_validation_rows_have_a_map_of_looks(job: Build) -> None:
     fitted = fit(job())
     looks = [s for s in fitted.history if s.step]
-    found = map_of_looks(np.arange(16), fitted.history)
+    found = evaluation_data_map(np.arange(16), fitted.history)
     assert found is not None
     mean = np.exp(-np.stack([s.valid_losses for s in looks])).mean(axis=0)
     np.testing.assert_allclose(found.confidence, mean, rtol=1e-6)
-    assert map_of_looks(np.arange(0), fitted.history) is None
-    assert map_of_looks(np.arange(16), fitted.history[:1]) is None
+    assert evaluation_data_map(np.arange(0), fitted.history) is None
+    assert evaluation_data_map(np.arange(16), fitted.history[:1]) is None

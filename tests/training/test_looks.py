@@ -16,7 +16,7 @@ from holdfast.core.errors import RunError
 from holdfast.core.records import Branch, Finding, Snapshot
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.training import evaluation_file
-from holdfast.training.evaluation_file import read_looks, write_looks
+from holdfast.training.evaluation_file import read_evaluations, write_evaluations
 
 
 def history(rows: int = 30, kept_logits: bool = True) -> list[Snapshot]:
@@ -85,9 +85,9 @@ def same(one: Any, other: Any) -> bool:
 def test_every_field_comes_back_to_the_bit(tmp_path: Path, kept_logits: bool) -> None:
     path = tmp_path / "looks.npz"
     seen = history(kept_logits=kept_logits)
-    assert write_looks(path, seen, known(), 20, "9.9")
-    again = read_looks(path)
-    assert (again.kept, again.holdfast) == (20, "9.9")
+    assert write_evaluations(path, seen, known(), 20, "9.9")
+    again = read_evaluations(path)
+    assert (again.best_step, again.version) == (20, "9.9")
     for before, after in zip(seen, again.history, strict=True):
         for field in dataclasses.fields(Snapshot):
             assert same(getattr(before, field.name), getattr(after, field.name)), field.name
@@ -98,14 +98,14 @@ def test_every_field_comes_back_to_the_bit(tmp_path: Path, kept_logits: bool) ->
 def test_rows_of_a_few_hundred_looks_stay_small(tmp_path: Path) -> None:
     path = tmp_path / "looks.npz"
     facts = replace(known(), probe_valid_losses=np.random.default_rng(1).random(500))
-    write_looks(path, history(rows=500), facts, 0, "0")
+    write_evaluations(path, history(rows=500), facts, 0, "0")
     assert path.stat().st_size < 3 * 500 * (4 + 12 + 2) + 20_000
 
 
 def test_what_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "looks.npz"
     monkeypatch.setattr(evaluation_file, "MOST_BYTES", 1000)
-    assert not write_looks(path, history(), known(), 0, "0")
+    assert not write_evaluations(path, history(), known(), 0, "0")
     assert not path.exists()
 
 
@@ -114,12 +114,12 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes) -> None
     path = tmp_path / "looks.npz"
     path.write_bytes(content)
     with pytest.raises(RunError, match="looks of a run"):
-        read_looks(path)
+        read_evaluations(path)
 
 
 def test_looks_of_other_rows_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "looks.npz"
-    write_looks(path, history(), known(), 20, "0")
+    write_evaluations(path, history(), known(), 20, "0")
     with np.load(path) as kept:
         held = dict(kept)
     for name, cut in (
@@ -129,22 +129,22 @@ def test_looks_of_other_rows_are_refused(tmp_path: Path) -> None:
     ):
         np.savez(path, **{**held, name: held[name][cut]})
         with pytest.raises(RunError, match="Remove it"):
-            read_looks(path)
+            read_evaluations(path)
 
 
 def test_a_pickle_inside_is_never_run(tmp_path: Path) -> None:
     path = tmp_path / "looks.npz"
     np.savez(path, told=np.array([{"a": 1}], dtype=object))
     with pytest.raises(RunError):
-        read_looks(path)
+        read_evaluations(path)
 
 
 def test_looks_of_a_version_that_knew_no_branches_are_read(tmp_path: Path) -> None:
     path = tmp_path / "looks.npz"
-    write_looks(path, history(), known(), 20, "0")
+    write_evaluations(path, history(), known(), 20, "0")
     with np.load(path) as kept:
         held = dict(kept)
     told = json.loads(str(held["told"]))
     del told["looks"]["branch"]
     np.savez(path, **{**held, "told": np.array(json.dumps(told))})
-    assert [s.branch for s in read_looks(path).history] == [Branch()] * 3
+    assert [s.branch for s in read_evaluations(path).history] == [Branch()] * 3

@@ -83,7 +83,7 @@ def test_the_pattern_of_the_drawing_is_not_empty() -> None:
 
 def test_the_best_state_is_restored_and_not_the_last(job, recorder) -> None:
     seen: dict[int, dict[str, torch.Tensor]] = {}
-    recorder.at["snapshot_taken"] = lambda run: seen.update({run.step: run.learning_tensors()})
+    recorder.at["snapshot_taken"] = lambda run: seen.update({run.step: run.copy_tensors()})
     made = job(
         evaluate_at=(0, 2, 5, 8, 10),
         listeners=(recorder,),

@@ -10,7 +10,7 @@ import torch
 
 import holdfast.training.machine.machine as machine
 from holdfast.core.errors import MachineError
-from holdfast.training.machine.machine import choose_machine, has_bfloat16, several_on_processor
+from holdfast.training.machine.machine import choose_machine, has_bfloat16, runs_several_cpu_processes
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def one_thread_afterwards() -> Any:
 
 def flags(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(machine, "_processor_flags", lambda: set(names))
-    monkeypatch.setattr(machine, "device_kind", lambda: "cpu")
+    monkeypatch.setattr(machine, "device_type", lambda: "cpu")
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_the_probe_takes_half_a_second_at_most(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_when_accelerate_must_be_told(monkeypatch, world: str, device: str, told: bool) -> None:
     monkeypatch.setenv("WORLD_SIZE", world)
-    monkeypatch.setattr(machine, "device_kind", lambda: device)
-    assert several_on_processor() == told
+    monkeypatch.setattr(machine, "device_type", lambda: device)
+    assert runs_several_cpu_processes() == told
 
 
 @pytest.mark.parametrize(("gain", "chosen"), [(0.0, "default"), (1.1, "default"), (2.0, "onednn")])
@@ -120,7 +120,7 @@ def test_subnormal_results_are_0_inside_and_as_before_outside() -> None:
         told = choose_machine(1, "float32").decisions
     assert half_of_the_smallest_normal() > 0
     named = "numbers nearer to 0 than 1.2e-38"
-    on_processor = machine.device_kind() == "cpu"
+    on_processor = machine.device_type() == "cpu"
     assert any(decision.what == named for decision in told) == on_processor
     assert all(d.what != named for d in choose_machine(1, "float32").decisions)
 
@@ -138,11 +138,11 @@ def test_kernels_are_few_where_batches_have_many_shapes(monkeypatch, one_size: b
         monkeypatch.delenv(name)
     choose_machine(1, "float32", "default", one_size=one_size)
     kept = [os.environ.get(name) for name in machine.KERNEL_CACHES]
-    assert kept == [None if one_size else machine.KERNELS_KEPT] * 2
+    assert kept == [None if one_size else machine.KERNEL_CACHE_SIZE] * 2
 
 
 def gpu(monkeypatch: pytest.MonkeyPatch, bfloat16: bool, capability: tuple[int, int]) -> None:
-    monkeypatch.setattr(machine, "device_kind", lambda: "cuda")
+    monkeypatch.setattr(machine, "device_type", lambda: "cuda")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "T4")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
@@ -166,7 +166,7 @@ def test_a_gpu_without_bfloat16_takes_float16_where_that_is_fast(
 def test_float16_is_refused_where_no_gpu_multiplies_it(
     monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    monkeypatch.setattr(machine, "device_kind", lambda: device)
+    monkeypatch.setattr(machine, "device_type", lambda: device)
     with pytest.raises(MachineError, match="float16") as raised:
         choose_machine(1, "float16")
     assert raised.value.value == device
@@ -176,7 +176,7 @@ def test_float16_is_refused_where_no_gpu_multiplies_it(
 def test_an_apple_gpu_is_named_with_what_it_lacks(
     monkeypatch: pytest.MonkeyPatch, set_already: bool
 ) -> None:
-    monkeypatch.setattr(machine, "device_kind", lambda: "mps")
+    monkeypatch.setattr(machine, "device_type", lambda: "mps")
     monkeypatch.setenv(machine.APPLE_FALLBACK, "1" if set_already else "0")
     told = next(d for d in choose_machine(1, "auto").decisions if d.what == "device")
     assert told.chosen == "mps"

@@ -10,7 +10,7 @@ import torch
 
 from holdfast.core.actions import to_record
 from holdfast.core.errors import MachineError
-from holdfast.training.act import lacks_memory, pieces
+from holdfast.training.act import is_out_of_memory, micro_batch_count
 from holdfast.training.loop import fit
 
 
@@ -104,16 +104,16 @@ def test_other_errors_pass_through(job: Any) -> None:
     object.__setattr__(broken, "task", Allocator(broken.task, 0, RuntimeError("shape")))
     with pytest.raises(RuntimeError, match="shape"):
         fit(broken)
-    assert not lacks_memory(RuntimeError("shape"))
+    assert not is_out_of_memory(RuntimeError("shape"))
 
 
 def test_a_resume_keeps_the_pieces(job: Any) -> None:
     from holdfast.training.act import start_phase
-    from holdfast.training.guard import begin_run, resume_from, state_of
+    from holdfast.training.guard import begin_run, resume_from, checkpoint_state
 
     first = begin_run(job())
     start_phase(first)
     first.halvings = 2
     again = begin_run(job())
-    resume_from(again, state_of(first))
-    assert pieces(again) == 4
+    resume_from(again, checkpoint_state(first))
+    assert micro_batch_count(again) == 4

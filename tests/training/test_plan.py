@@ -19,7 +19,7 @@ from holdfast.training.plan import (
     Plan,
     check_phase,
     evaluation_points,
-    first_seen,
+    first_use_steps,
 )
 from holdfast.training.plan import steps_for as steps_for_epochs
 
@@ -159,11 +159,11 @@ def test_first_seen_is_what_walking_the_steps_finds(phase, contrast_phase, examp
             for row in one.source.draw(pool, k).rows:
                 expected[row] = step if expected[row] < 0 else expected[row]
     places = np.random.default_rng(0).permutation(90)[:40]
-    assert first_seen(phases, rows, 0, places).tolist() == expected[places].tolist()
+    assert first_use_steps(phases, rows, 0, places).tolist() == expected[places].tolist()
 
 
 def test_a_row_that_a_short_run_never_uses_is_first_seen_at_minus_one(phase, examples) -> None:
-    seen = first_seen((phase(steps=2, batch_size=8),), examples(50), 0, np.arange(50))
+    seen = first_use_steps((phase(steps=2, batch_size=8),), examples(50), 0, np.arange(50))
     assert sorted(seen.tolist()) == [-1] * 34 + [1] * 8 + [2] * 8
 
 

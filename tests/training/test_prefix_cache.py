@@ -75,7 +75,7 @@ class Steps:
         self.gradients: list[torch.Tensor] = []
 
     def gradients_ready(self, run: Run) -> None:
-        held = run.learning_parameters().values()
+        held = run.trainable_parameters().values()
         self.gradients.append(torch.cat([p.grad.flatten() for p in held if p.grad is not None]))
 
     def step_done(self, run: Run) -> None:
@@ -160,7 +160,7 @@ def test_killed_and_resumed_it_ends_bit_identical(
 
 def started(work: Job) -> Run:
     run = begin_run(work)
-    run.keep_prefix()
+    run.fill_prefix_cache()
     return run
 
 

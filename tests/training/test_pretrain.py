@@ -84,22 +84,22 @@ def test_what_comes_next_is_learned_and_the_same_twice(
     state = torch.get_rng_state()
     with record_decisions() as log:
         found = pretrain(
-            model, tokenizer, texts, masked=masked, steps=30, seed=3, new=lambda name: True
+            model, tokenizer, texts, masked=masked, steps=30, seed=3, is_new=lambda name: True
         )
     told = [one for one in log if isinstance(one, Decision)]
     looks = [
         (int(one.chosen.removeprefix("update ")), float(one.because.split()[0])) for one in told
     ]
     assert torch.equal(torch.get_rng_state(), state)
-    assert (found.steps, found.held, found.blocks) == (30, 8, 112)
+    assert (found.steps, found.held_out, found.blocks) == (30, 8, 112)
     assert [step for step, _ in looks] == [0, 6, 12, 18, 24, 30]
-    assert round(found.before, 3) == looks[0][1]
+    assert round(found.loss_before, 3) == looks[0][1]
     least = min(loss for _, loss in looks)
-    assert round(found.after, 3) == least
-    assert found.after < found.before - (0.05 if masked else 0.5)
-    assert (found.kept, round(found.after, 3)) in looks
+    assert round(found.loss_after, 3) == least
+    assert found.loss_after < found.loss_before - (0.05 if masked else 0.5)
+    assert (found.best_step, round(found.loss_after, 3)) in looks
     again = pretrain(
-        other, tokenizer, texts, masked=masked, steps=30, seed=3, new=lambda name: True
+        other, tokenizer, texts, masked=masked, steps=30, seed=3, is_new=lambda name: True
     )
     assert again == found
     mine, theirs = model.state_dict(), other.state_dict()
@@ -112,12 +112,12 @@ def test_a_model_that_gets_worse_stays_as_it_was(
 ) -> None:
     from holdfast.training import pretrain as module
 
-    monkeypatch.setattr(module, "RATE", 50.0)
+    monkeypatch.setattr(module, "LEARNING_RATE", 50.0)
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     found = pretrain(model, tokenizer, texts, masked=False, steps=3, seed=0)
-    assert (found.kept, found.after) == (0, found.before)
+    assert (found.best_step, found.loss_after) == (0, found.loss_before)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 

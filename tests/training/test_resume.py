@@ -15,7 +15,7 @@ from holdfast.core.records import Snapshot
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.models.probes.probe import fit_probe
-from holdfast.training.loop import Trained, fit
+from holdfast.training.loop import TrainingResult, fit
 from holdfast.training.run import Job
 
 
@@ -58,7 +58,7 @@ def numbers(snapshot: Snapshot) -> list[Any]:
     ]
 
 
-def same(one: tuple[Job, Trained, Path], two: tuple[Job, Trained, Path]) -> None:
+def same(one: tuple[Job, TrainingResult, Path], two: tuple[Job, TrainingResult, Path]) -> None:
     for a, b in zip(one[0].network.parameters(), two[0].network.parameters(), strict=True):
         assert torch.equal(a, b)
     assert [numbers(s) for s in one[1].history] == [numbers(s) for s in two[1].history]
@@ -85,7 +85,7 @@ class KillAt:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(job: Any, phase: Any, tmp_path_factory: Any) -> tuple[Job, Trained, Path]:
+def undisturbed(job: Any, phase: Any, tmp_path_factory: Any) -> tuple[Job, TrainingResult, Path]:
     folder = tmp_path_factory.mktemp("undisturbed")
     made = two_phases(job, phase, folder)
     return made, fit(made), folder

@@ -48,7 +48,7 @@ def test_features_that_are_known_are_not_computed_again_and_give_the_same_losses
     for examples in (made.train, made.valid):
         everything = np.arange(len(examples))
         known = run.observer.features(made.network, examples, everything)
-        run.observer.remember(examples, known)
+        run.observer.remember_features(examples, known)
     passes = []
     handle = made.network.body.register_forward_hook(lambda *_: passes.append(1))
     snapshot = take_snapshot(run)
@@ -86,7 +86,7 @@ def test_how_far_the_weights_moved(job, recorder) -> None:
     weights: list[torch.Tensor] = []
 
     def flat(run: Any) -> torch.Tensor:
-        return torch.cat([t.flatten().double() for t in run.learning_tensors().values()])
+        return torch.cat([t.flatten().double() for t in run.copy_tensors().values()])
 
     recorder.at["snapshot_taken"] = lambda run: weights.append(flat(run))
     history = fit(job(evaluate_at=(0, 4, 10), listeners=(recorder,))).history

@@ -21,7 +21,7 @@ from holdfast.training.guard import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
 from holdfast.training.step import (
-    UPDATE,
+    UPDATE_COST,
     _micro_batches,
     _output,
     draw_of_step,
@@ -39,7 +39,7 @@ def one_step(made: Any, rows: np.ndarray | None = None) -> tuple[Run, np.ndarray
         name = "keep"
 
         def gradients_ready(self, run: Run) -> None:
-            for name, parameter in run.learning_parameters().items():
+            for name, parameter in run.trainable_parameters().items():
                 seen[name] = None if parameter.grad is None else parameter.grad.clone()
 
     made = replace(made, listeners=(Keep(),))
@@ -158,7 +158,7 @@ def test_what_a_listener_adds_after_the_passes_is_clipped_with_the_rest(job, pha
         name, place = "penalty", "change"
 
         def backward_done(self, run: Run) -> None:
-            for parameter in run.learning_parameters().values():
+            for parameter in run.trainable_parameters().values():
                 if parameter.grad is not None:
                     parameter.grad.add_(parameter.detach(), alpha=10)
             seen["norm"] = norm_of(run)
@@ -167,7 +167,7 @@ def test_what_a_listener_adds_after_the_passes_is_clipped_with_the_rest(job, pha
             seen["clipped"] = norm_of(run)
 
     def norm_of(run: Run) -> float:
-        grads = [p.grad for p in run.learning_parameters().values() if p.grad is not None]
+        grads = [p.grad for p in run.trainable_parameters().values() if p.grad is not None]
         return math.sqrt(sum(float(g.norm()) ** 2 for g in grads))
 
     run = begin_run(replace(job(phases=(phase(clip=0.5),)), listeners=(Penalty(),)))
@@ -191,7 +191,7 @@ def test_two_passes_of_a_row_have_the_gradient_of_their_mean_and_disagreement(jo
     again = copy.deepcopy(made.network)
     torch.manual_seed(5)
     train_step(run, Draw(rows))
-    for name, parameter in run.learning_parameters().items():
+    for name, parameter in run.trainable_parameters().items():
         seen[name] = parameter.grad.clone()
     batch = made.task.collate(made.train, rows)
     torch.manual_seed(5)
@@ -291,7 +291,7 @@ def test_updates_are_foretold_from_the_first_rows_of_each_phase_and_nothing_is_c
                     for piece in _micro_batches(run, part):
                         for _ in range(shape.passes):
                             _output(run, piece)
-    assert foretold == pytest.approx(UPDATE * 0.01 * sum(counted))
+    assert foretold == pytest.approx(UPDATE_COST * 0.01 * sum(counted))
     assert timed < sum(counted) / 3
 
 

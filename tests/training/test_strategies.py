@@ -46,7 +46,7 @@ class Keep:
         self.rows += run.batch_losses.rows.tolist()
 
     def gradients_ready(self, run: Run) -> None:
-        learning = run.learning_parameters().items()
+        learning = run.trainable_parameters().items()
         self.gradients = {n: p.grad.clone() for n, p in learning if p.grad is not None}
 
 

@@ -24,7 +24,7 @@ def test_a_rate_of_nothing_changes_nothing_to_the_bit(job) -> None:
     """Rows and dropout are those of the start, so that the difference is what updates did."""
     made = sweep(job(dropout=0.5), 0, [1e-30] * 8, never)
     assert len(made) == 8
-    assert [one.loss for one in made] == [one.start for one in made]
+    assert [one.loss for one in made] == [one.initial_loss for one in made]
     assert len({one.loss for one in made}) == 8
 
 
@@ -35,7 +35,7 @@ def test_each_update_takes_its_rate_in_every_group(job, phase, recorder) -> None
     )
     shape = phase(learning_rate=0.02, head_learning_rate=0.04, steps=3)
     made = sweep(job(phases=(shape,), listeners=(recorder,)), 0, RATES[:9], never)
-    assert [one.rate for one in made] == RATES[:9]
+    assert [one.learning_rate for one in made] == RATES[:9]
     assert all(len(scales) == 1 for scales in seen)
     assert [next(iter(scales)) for scales in seen] == pytest.approx([r / 0.02 for r in RATES[:9]])
 
@@ -60,7 +60,7 @@ def test_the_loss_is_that_of_the_next_rows_after_the_update(job) -> None:
         with torch.no_grad():
             for parameter, gradient in zip(learning, gradients, strict=True):
                 parameter.sub_(rate * gradient / max(1.0, norm))
-        assert made[step].start == pytest.approx(starts[step + 1], rel=1e-5)
+        assert made[step].initial_loss == pytest.approx(starts[step + 1], rel=1e-5)
         assert made[step].loss == pytest.approx(float(loss(draws[step + 1]).detach()), rel=1e-5)
 
 

@@ -13,7 +13,7 @@ from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Verdict
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
-from holdfast.training.listeners.trackers import check_trackers, flat, make_tracker, verdict_values
+from holdfast.training.listeners.trackers import check_trackers, flatten, make_tracker, verdict_values
 
 
 class KillAt:
@@ -105,7 +105,7 @@ def test_wandb_and_mlflow_go_on_with_their_run_after_a_resume(tmp_path: Path) ->
 
 
 def test_a_path_is_sent_by_its_last_part_alone(tmp_path: Path) -> None:
-    sent = flat(
+    sent = flatten(
         {
             "data": {"path": str(tmp_path / "rows.csv"), "text": ["a"]},
             "seed": 1,

@@ -15,13 +15,13 @@ from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.methods.layers import (
     GradualUnfreezing,
-    HeadPutBack,
+    HeadReset,
     Progressive,
-    RedrawnTop,
+    TopReinit,
     Reinit,
-    WhoLearns,
+    LayerSchedule,
     check_reinit,
-    thawed_layers,
+    unfrozen_layers,
 )
 from holdfast.models.base import Layer
 from holdfast.models.layers import redraw, top_layers
@@ -42,10 +42,10 @@ class Moved:
         self.head: dict[int, torch.Tensor] = {}
 
     def batch_ready(self, run: Any) -> None:
-        self.before = run.learning_tensors()
+        self.before = run.copy_tensors()
 
     def step_done(self, run: Any) -> None:
-        now, names = run.learning_tensors(), run.learning_parameters()
+        now, names = run.copy_tensors(), run.trainable_parameters()
         self.steps[run.step] = {n for n in names if not torch.equal(now[n], self.before[n])}
         state = run.optimizer.state
         self.known[run.step] = {n for n, p in names.items() if p in state}
@@ -96,7 +96,7 @@ def test_layers_that_do_not_learn_yet_do_not_decay_either(layered: Any, phase: A
 )
 def test_one_more_layer_at_a_time(done: float, wanted: int) -> None:
     """Six layers by half of the steps: each takes a twelfth of them."""
-    assert thawed_layers(done, 6, 0.5) == wanted
+    assert unfrozen_layers(done, 6, 0.5) == wanted
 
 
 def test_gradual_unfreezing_starts_at_the_top(layered: Any) -> None:
@@ -130,8 +130,8 @@ def test_where_it_joined_a_run_under_way_is_its_beginning_and_is_remembered() ->
     """The share of what was left then; of a later phase the share of all of it."""
     asked: list[float] = []
 
-    def made() -> WhoLearns:
-        return WhoLearns("a test", lambda done, layers: int(bool(asked.append(done))))
+    def made() -> LayerSchedule:
+        return LayerSchedule("a test", lambda done, layers: int(bool(asked.append(done))))
 
     def run(phase: int, step: int) -> Any:
         return SimpleNamespace(
@@ -139,7 +139,7 @@ def test_where_it_joined_a_run_under_way_is_its_beginning_and_is_remembered() ->
             step_in_phase=step,
             phase=SimpleNamespace(steps=12, head="train"),
             network=SimpleNamespace(layers=lambda: [], training=False),
-            learning_parameters=dict,
+            trainable_parameters=dict,
             adjustments=SimpleNamespace(frozen=()),
         )
 
@@ -165,7 +165,7 @@ def test_killed_and_resumed_the_same_layers_learn(
                 raise killed
 
     def both() -> tuple[Any, ...]:
-        return (*Progressive(start=0.55).listeners(), HeadPutBack(0.6))
+        return (*Progressive(start=0.55).listeners(), HeadReset(0.6))
 
     whole, _, _ = layered(*both())
     with pytest.raises(killed):
@@ -199,9 +199,9 @@ def test_the_head_is_put_back_once_and_its_moments_are_gone(layered: Any, tmp_pa
         name, place = "first", "note"
 
         def phase_start(self, run: Any) -> None:
-            heads["start"] = run.start["head.weight"]
+            heads["start"] = run.initial_tensors["head.weight"]
 
-    _, _, moved = layered(HeadPutBack(0.5), First(), folder=tmp_path)
+    _, _, moved = layered(HeadReset(0.5), First(), folder=tmp_path)
     back = [step for step in moved.head if torch.equal(moved.head[step], heads["start"])]
     assert back == [6]
     assert "head.weight" not in moved.known[6]
@@ -231,7 +231,7 @@ def test_the_head_is_put_back_once_in_a_run_that_is_extended(
     layered: Any, tmp_path: Any, killed: Any
 ) -> None:
     """Half of 12 steps is over when half of 20 comes."""
-    _, _, moved = layered(HeadPutBack(0.5), advisor=Extends())
+    _, _, moved = layered(HeadReset(0.5), advisor=Extends())
     assert max(moved.steps) == STEPS + 8
     assert put_back_at(moved) == [6]
 
@@ -243,8 +243,8 @@ def test_the_head_is_put_back_once_in_a_run_that_is_extended(
                 raise killed
 
     with pytest.raises(killed):
-        layered(HeadPutBack(0.5), Kill(), folder=tmp_path, advisor=Extends())
-    _, _, moved = layered(HeadPutBack(0.5), folder=tmp_path, resume=True, advisor=Extends())
+        layered(HeadReset(0.5), Kill(), folder=tmp_path, advisor=Extends())
+    _, _, moved = layered(HeadReset(0.5), folder=tmp_path, resume=True, advisor=Extends())
     assert max(moved.steps) == STEPS + 8
     assert put_back_at(moved) == []
 
@@ -255,7 +255,7 @@ def test_the_head_is_never_put_back_after_the_last_update(
 ) -> None:
     """Nothing would fit it."""
     short = {"phases": (phase(steps=steps),), "evaluate_at": (0, steps)}
-    _, _, moved = layered(HeadPutBack(0.95), **short)
+    _, _, moved = layered(HeadReset(0.95), **short)
     assert put_back_at(moved) == wanted
 
 
@@ -347,7 +347,7 @@ def test_the_top_is_drawn_after_the_first_look_and_before_the_first_step(bert: A
         plan=SimpleNamespace(seed=0),
         journal=SimpleNamespace(note=lambda *said, **more: notes.append(more)),
     )
-    listener = RedrawnTop(1)
+    listener = TopReinit(1)
     assert not hasattr(listener, "run_start")
     listener.phase_start(run)
     assert not torch.equal(network.head.weight, bert.head.weight)

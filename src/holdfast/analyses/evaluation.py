@@ -32,7 +32,7 @@ from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import p_value_phrase
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.monitor.confirmation import ALPHA, METRICS, RATES
+from holdfast.monitor.confirmation import ALPHA, METRIC_NAMES, RATE_METRICS
 from holdfast.quality.two_samples import proportions_p_value
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.known_rows import NONE, SeenRows, seen_rows
@@ -250,7 +250,7 @@ def _words(metric: str, found: TwoSamples) -> str:
     here, run = (_shown(metric, value) for value in (found.second, found.first))
     p = p_value_phrase(found.p_value, found.test)
     both = (
-        f"{METRICS[metric]} is {here} on these {found.n_second:,} rows and {run} on the run's own "
+        f"{METRIC_NAMES[metric]} is {here} on these {found.n_second:,} rows and {run} on the run's own "
         f"{found.n_first:,} test rows"
     )
     if found.p_value < ALPHA:
@@ -259,7 +259,7 @@ def _words(metric: str, found: TwoSamples) -> str:
 
 
 def _shown(metric: str, value: float) -> str:
-    return f"{100 * value:.1f} %" if metric in RATES else f"{value:.3g}"
+    return f"{100 * value:.1f} %" if metric in RATE_METRICS else f"{value:.3g}"
 
 
 def _reason(check: str, found: bool | None, because: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from holdfast.tasks.seq2seq.task import Seq2SeqPredictor
 from holdfast.tasks.tags import scores as tagged
 from holdfast.tasks.tags.answers import TagPredictor
 from holdfast.tasks.tags.losses import encode_words
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 
 
 def answer_with_vectors(predictor: Predictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
@@ -81,7 +81,7 @@ def passed(use: TaskPredictor, table: Table) -> Ints:
         one: Any = use.models[0]
         lengths, tokens = encode(table, one.tokenizer, one.max_length).lengths, encoding.TOKENS
     most = max(tokens, int(lengths.max()))
-    return np.concatenate(list(by_length(lengths, np.arange(len(table)), most)))
+    return np.concatenate(list(batches_by_length(lengths, np.arange(len(table)), most)))
 
 
 def written_vectors(use: Seq2SeqPredictor | CausalLMPredictor, table: Table) -> Floats | None:

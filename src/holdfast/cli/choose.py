@@ -90,7 +90,7 @@ def _adapted_text(adapted_model: AdaptedModel) -> str:
     steps = []
     if adapted_model.pretrained is not None:
         pretraining = adapted_model.pretrained
-        losses = f"{pretraining.before:.3f} to {pretraining.after:.3f} nats a token"
+        losses = f"{pretraining.loss_before:.3f} to {pretraining.loss_after:.3f} nats a token"
         steps.append(f"pretrained on {pretraining.blocks:,} texts ({losses} held out)")
     if adapted_model.words:
         shown = "" if before is None else f" ({before:.2f} to {after:.2f} tokens a word)"

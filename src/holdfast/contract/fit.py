@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from holdfast.contract.inference import TaskPredictor
     from holdfast.contract.written_text import Verbatim, WrittenSamples
     from holdfast.models.base import Loaded, Network
-    from holdfast.training.loop import Trained
+    from holdfast.training.loop import TrainingResult
     from holdfast.training.machine.machine import MachineChoice
     from holdfast.training.run import Job
     from holdfast.training.task import Examples, TrainingTask
@@ -365,7 +365,7 @@ class FittedModel:
     training_plan: TrainingPlan
     job: Job
     listeners: tuple[Any, ...]
-    trained: Trained
+    trained: TrainingResult
     checkpoint_decision: Decision
     seconds: float
     run_start: RunStart | None = None
@@ -386,8 +386,8 @@ class FittedModel:
     @property
     def best_evaluation(self) -> Snapshot:
         """The evaluation of the best checkpoint, which may be an average of weights."""
-        if self.trained.average is not None:
-            return self.trained.average
+        if self.trained.selected_average is not None:
+            return self.trained.selected_average
         return next(s for s in self.trained.history if s.step == self.trained.best_step)
 
     def encode(self, rows: Table) -> Examples:
@@ -413,7 +413,7 @@ class FittedModel:
         """The network as it was before the first step, or with another ``head`` (``weight`` and
         ``bias``), made of the weights that are in memory anyway."""
         # A GPU holds one of the two at a time.
-        tensors = {**self.trained.start, **{f"head.{name}": value for name, value in head.items()}}
+        tensors = {**self.trained.initial_tensors, **{f"head.{name}": value for name, value in head.items()}}
         return fresh(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
 
 

@@ -22,10 +22,10 @@ from holdfast.core.files import write_atomically
 from holdfast.core.records import TOKEN, Estimate, Floats, Outputs, Scores, to_json
 from holdfast.core.seeds import generator
 from holdfast.monitor import limits
-from holdfast.monitor.evidence import general_rows
+from holdfast.monitor.evidence import general_loss_rows
 from holdfast.split.split_table import text_keys
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
-from holdfast.training.loop import Trained
+from holdfast.training.loop import TrainingResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,7 +92,7 @@ def division_block(splits: Splits, scored: ScoringResult, classes: Sequence[str]
 
 
 def timing_block(
-    trained: Trained, total_s: float, train_s: float, scoring: Mapping[str, float]
+    trained: TrainingResult, total_s: float, train_s: float, scoring: Mapping[str, float]
 ) -> dict[str, float]:
     """``timing`` of the contract; ``train_s`` is from the loaded model to the restored best."""
     return {
@@ -128,7 +128,7 @@ def baseline_block(
     }
 
 
-def run_block(trained: Trained, seed: int = 0) -> dict[str, Any]:
+def run_block(trained: TrainingResult, seed: int = 0) -> dict[str, Any]:
     """What the loop did: verdict, steps, actions, what it forgot."""
     by_token = any(evaluation.valid_tokens is not None for evaluation in trained.history)
     return {
@@ -260,12 +260,12 @@ SAID = {
 }
 
 
-def forgetting_block(trained: Trained, seed: int) -> dict[str, Any] | None:
+def forgetting_block(trained: TrainingResult, seed: int) -> dict[str, Any] | None:
     """The loss on the general probe before the first step and in the state that is kept; ``None``
     without a probe."""
-    first = general_rows(trained.history[0])
-    evaluation = trained.average or next(s for s in trained.history if s.step == trained.best_step)
-    best = general_rows(evaluation)
+    first = general_loss_rows(trained.history[0])
+    evaluation = trained.selected_average or next(s for s in trained.history if s.step == trained.best_step)
+    best = general_loss_rows(evaluation)
     if first is None or best is None:
         return None
     return {**rise_block(first, best, seed, "general rows"), "at_step": trained.best_step}

@@ -105,9 +105,9 @@ def _broadcast_folder(folder: Path | None) -> Path:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    from holdfast.training.machine.machine import several_on_processor
+    from holdfast.training.machine.machine import runs_several_cpu_processes
 
-    PartialState(cpu=several_on_processor())
+    PartialState(cpu=runs_several_cpu_processes())
     return Path(broadcast_object_list([str(folder or "")])[0])
 
 

@@ -33,15 +33,15 @@ import numpy as np
 
 from holdfast.core.records import Floats, Snapshot
 from holdfast.core.seeds import generator
-from holdfast.monitor.evidence import stacked_hits, validation_losses
+from holdfast.monitor.evidence import stack_correct, validation_losses
 from holdfast.stats.paired_tests import paired_t
 
 # Of a checkpoint that is called worse than the lowest; and of one that a trial must be better than
 # (benchmarks/kept_state.py).
-WORSE = 0.2
-BETTER = 0.1
+WORSE_LEVEL = 0.2
+BETTER_LEVEL = 0.1
 # Of a later checkpoint than a linear probe over which such runs were measured to gain.
-LOST = 0.02
+PROBE_LEVEL = 0.02
 Choose = Callable[[Sequence[Snapshot]], int]
 
 
@@ -91,24 +91,24 @@ def newest_unless_worse(history: Sequence[Snapshot], *, gains: bool = False) -> 
     losses = validation_losses(history)
     if not losses.size:
         return len(history) - 1
-    return newest_of(losses, correct_rows(history), gains=gains)
+    return newest_unless_worse_place(losses, correct_rows(history), gains=gains)
 
 
-def newest_of(losses: Floats, correct: Floats | None, *, gains: bool = False) -> int:
+def newest_unless_worse_place(losses: Floats, correct: Floats | None, *, gains: bool = False) -> int:
     """``newest_unless_worse`` of calibrated losses [rows, checkpoints] and the number of correct
     rows [checkpoints], where it is known."""
     means = _means(losses)
-    kept = best = 0
+    best_place = lowest_place = 0
     for place in range(1, len(means)):
-        best = place if means[place] < means[best] or (gains and not best) else best
+        lowest_place = place if means[place] < means[lowest_place] or (gains and not lowest_place) else lowest_place
         now = losses[:, place]
-        if not np.isfinite(means[place]) or dominated(means, correct, place):
+        if not np.isfinite(means[place]) or is_dominated(means, correct, place):
             continue
-        worse = is_worse(now, losses[:, best])
-        lost = gains and np.isfinite(means[0]) and _is_above(now, losses[:, 0], LOST)
-        if dominates(means, correct, place, kept) or not (worse or lost):
-            kept = place
-    return kept
+        worse = is_worse(now, losses[:, lowest_place])
+        lost = gains and np.isfinite(means[0]) and _is_above(now, losses[:, 0], PROBE_LEVEL)
+        if dominates(means, correct, place, best_place) or not (worse or lost):
+            best_place = place
+    return best_place
 
 
 def correct_rows(history: Sequence[Snapshot]) -> Floats | None:
@@ -127,7 +127,7 @@ def dominates(means: Floats, correct: Floats | None, one: int, other: int) -> bo
     return bool(means[one] < means[other] and correct[one] > correct[other])
 
 
-def dominated(means: Floats, correct: Floats | None, place: int) -> bool:
+def is_dominated(means: Floats, correct: Floats | None, place: int) -> bool:
     """Whether a checkpoint before ``place`` dominates the one there."""
     return any(dominates(means, correct, before, place) for before in range(place))
 
@@ -137,7 +137,7 @@ def _means(losses: Floats) -> Floats:
     return np.where(np.isfinite(means), means, np.inf)
 
 
-def of_branches(
+def choose_across_branches(
     history: Sequence[Snapshot], choose: Choose, reference: Floats | None = None
 ) -> int:
     """The checkpoint to keep of a run that went back and tried something: by ``choose`` of the
@@ -148,44 +148,44 @@ def of_branches(
     ``reference`` [n] are the losses of a checkpoint that one of the last branch must be better than
     too: the one that was kept when the branch was begun, which may lie behind its fork.
     """
-    numbers = [look.branch.number for look in history]
-    first = next((i for i, one in enumerate(numbers) if one != numbers[0]), len(numbers))
-    kept = choose(history[:first])
+    branch_numbers = [snapshot.branch.number for snapshot in history]
+    first = next((i for i, one in enumerate(branch_numbers) if one != branch_numbers[0]), len(branch_numbers))
+    best_place = choose(history[:first])
     if first == len(history) or not history[-1].valid_losses.size:
-        return kept
+        return best_place
     losses = validation_losses(history)
-    means, correct, begun, before = _means(losses), correct_rows(history), 0, kept
+    means, correct, branch_start, best_before = _means(losses), correct_rows(history), 0, best_place
     for place in range(first, len(history)):
-        if numbers[place] != numbers[place - 1]:
-            begun, before = place, kept
-        now = losses[:, place]
-        if not np.isfinite(now).all() or dominated(means, correct, place):
+        if branch_numbers[place] != branch_numbers[place - 1]:
+            branch_start, best_before = place, best_place
+        losses_now = losses[:, place]
+        if not np.isfinite(losses_now).all() or is_dominated(means, correct, place):
             continue
-        newest = numbers[place] == numbers[-1]
-        if newest and reference is not None and not _beats(now, reference):
+        is_last_branch = branch_numbers[place] == branch_numbers[-1]
+        if is_last_branch and reference is not None and not _beats(losses_now, reference):
             continue
-        lowest = losses[:, begun + int(means[begun : place + 1].argmin())]
-        wanted = choose([history[before], history[place]]) == 1
-        proven = wanted and _beats(now, losses[:, before]) and not is_worse(now, lowest)
-        if proven or dominates(means, correct, place, kept):
-            kept = place
-    return kept
+        lowest = losses[:, branch_start + int(means[branch_start : place + 1].argmin())]
+        chosen_by_rule = choose([history[best_before], history[place]]) == 1
+        is_better_choice = chosen_by_rule and _beats(losses_now, losses[:, best_before]) and not is_worse(losses_now, lowest)
+        if is_better_choice or dominates(means, correct, place, best_place):
+            best_place = place
+    return best_place
 
 
-def _beats(now: Floats, bar: Floats) -> bool:
-    return not np.isfinite(bar).all() or is_better(now, bar)
+def _beats(losses: Floats, reference: Floats) -> bool:
+    return not np.isfinite(reference).all() or is_better(losses, reference)
 
 
 def is_worse(now: Floats, before: Floats) -> bool:
     """Whether the losses ``now`` [n] are above ``before`` [n], row by row, by a one-sided paired
     t-test at 20 %."""
-    return _is_above(now, before, WORSE)
+    return _is_above(now, before, WORSE_LEVEL)
 
 
 def is_better(now: Floats, before: Floats) -> bool:
     """Whether the losses ``now`` [n] are below ``before`` [n], row by row, by a one-sided paired
     t-test at 10 %."""
-    return _is_above(before, now, BETTER)
+    return _is_above(before, now, BETTER_LEVEL)
 
 
 def _is_above(high: Floats, low: Floats, level: float) -> bool:
@@ -196,55 +196,55 @@ def _is_above(high: Floats, low: Floats, level: float) -> bool:
     return paired_t(high, low).above > 1 - level
 
 
-def reason(history: Sequence[Snapshot], kept: int, *, gains: bool = False) -> str:
-    """Why the checkpoint at the place ``kept`` is kept, in a clause, with its figures and those of
-    the last evaluation and of the lowest losses where they are others."""
-    rows = history[kept].valid_losses.size
+def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool = False) -> str:
+    """Why the checkpoint at the place ``best_place`` is kept, in a clause, with its figures and
+    those of the last evaluation and of the lowest losses where they are others."""
+    rows = history[best_place].valid_losses.size
     if not rows:
         return "there are no validation rows to choose by"
     calibrated = all(one.valid_logits is not None for one in history)
     name = "calibrated validation loss" if calibrated else "validation loss"
     best = lowest_calibrated(history)
-    if kept == best:
-        told = f"its {name} is the lowest"
+    if best_place == best:
+        explanation = f"its {name} is the lowest"
     elif gains and not best:
-        told = (
+        explanation = (
             f"the linear probe has a lower {name}, but on {rows} validation rows the difference is "
-            f"not significant (paired t-test; that takes p < {LOST:g}), and this recipe was "
+            f"not significant (paired t-test; that takes p < {PROBE_LEVEL:g}), and this recipe was "
             "measured to improve on its probe"
         )
-    elif history[best].branch.number != history[kept].branch.number:
-        told = (
+    elif history[best].branch.number != history[best_place].branch.number:
+        explanation = (
             "a checkpoint of another trial replaces it only where it is better by a significant "
-            f"amount (paired t-test on {rows} validation rows; that takes p < {BETTER:g})"
+            f"amount (paired t-test on {rows} validation rows; that takes p < {BETTER_LEVEL:g})"
         )
     else:
-        told = (
+        explanation = (
             f"it is the newest checkpoint whose {name} is not above the lowest by a significant "
-            f"amount (paired t-test on {rows} validation rows; that takes p < {WORSE:g})"
+            f"amount (paired t-test on {rows} validation rows; that takes p < {WORSE_LEVEL:g})"
         )
         if correct_rows(history) is not None:
-            told += ", and which no other beats in both loss and accuracy"
+            explanation += ", and which no other beats in both loss and accuracy"
     others = {len(history) - 1: "the last evaluation"}
     if calibrated:
         others[lowest(lambda one: one.valid_loss)(history)] = "the lowest raw loss"
     others[best] = f"the lowest {name}"
     shown = [
-        f"{what}, step {history[place].step}: {figures(history[place])}"
+        f"{what}, step {history[place].step}: {checkpoint_figures(history[place])}"
         for place, what in sorted(others.items())
-        if place != kept
+        if place != best_place
     ]
-    return "; ".join([f"{told}: {figures(history[kept])}", *shown])
+    return "; ".join([f"{explanation}: {checkpoint_figures(history[best_place])}", *shown])
 
 
-def figures(look: Snapshot) -> str:
+def checkpoint_figures(snapshot: Snapshot) -> str:
     """The validation figures of a checkpoint: its calibrated loss with the raw one behind it, and
     its accuracy, as far as it has them."""
-    accuracy = look.valid_metrics.get("accuracy")
+    accuracy = snapshot.valid_metrics.get("accuracy")
     correct = "" if accuracy is None else f"accuracy {100 * accuracy:.1f} %"
-    raw = "" if look.valid_logits is None else f"raw loss {look.valid_loss:.4g}"
-    more = ", ".join(filter(None, (raw, correct)))
-    return f"{look.refined_loss:.4g} ({more})" if more else f"{look.refined_loss:.4g}"
+    raw = "" if snapshot.valid_logits is None else f"raw loss {snapshot.valid_loss:.4g}"
+    details = ", ".join(filter(None, (raw, correct)))
+    return f"{snapshot.refined_loss:.4g} ({details})" if details else f"{snapshot.refined_loss:.4g}"
 
 
 RESAMPLES = 500
@@ -264,7 +264,7 @@ class Optimism:
     rows: int
 
 
-def optimism_of(looks: Sequence[Snapshot], seed: int = 0) -> Optimism | None:
+def choice_optimism(evaluations: Sequence[Snapshot], seed: int = 0) -> Optimism | None:
     """What choosing among a run's looks adds to the score of the state that is chosen.
 
     The lowest of several noisy means is on average lower than what it measures. How much is worked
@@ -279,11 +279,11 @@ def optimism_of(looks: Sequence[Snapshot], seed: int = 0) -> Optimism | None:
     The rule that a run uses keeps a later state unless it is worse: it chooses among fewer, so this
     is rather too much than too little.
     """
-    finite = [one for one in looks if np.isfinite(one.valid_losses).all()]
-    if len(finite) < 2 or finite[0].valid_losses.size < 2:
+    finite_evaluations = [one for one in evaluations if np.isfinite(one.valid_losses).all()]
+    if len(finite_evaluations) < 2 or finite_evaluations[0].valid_losses.size < 2:
         return None
-    losses = validation_losses(finite)
-    hits = stacked_hits([one.valid_correct for one in finite])
+    losses = validation_losses(finite_evaluations)
+    hits = stack_correct([one.valid_correct for one in finite_evaluations])
     n, rng = len(losses), generator(seed, "optimism")
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
     drawn = weights @ losses
@@ -295,4 +295,4 @@ def optimism_of(looks: Sequence[Snapshot], seed: int = 0) -> Optimism | None:
         gaps = (weights @ right)[draws, chosen] - right.mean(axis=0)[chosen]
     low, high = np.quantile(gaps, [0.025, 0.975])
     name: Literal["accuracy", "loss"] = "loss" if hits is None else "accuracy"
-    return Optimism(name, float(gaps.mean()), float(low), float(high), len(looks), n)
+    return Optimism(name, float(gaps.mean()), float(low), float(high), len(evaluations), n)

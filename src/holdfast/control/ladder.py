@@ -48,7 +48,7 @@ from holdfast.core.actions import (
 )
 
 Settings = Mapping[str, Mapping[str, float]]
-WELL = ("healthy", "learning")
+WELL_LABELS = ("healthy", "learning")
 OVERFIT = ("overfit", "memorizing", "miscalibrated")
 HIGH = "the learning rate is too high"
 LOW = "the learning rate is too low"
@@ -80,11 +80,11 @@ class Ladder:
         if not sight.valid_rows or not sight.step:
             return None
         rungs = RUNGS if sight.trials_left > 0 else ()
-        found = filter(None, (rung(self, sight) for rung in rungs))
-        return next(found, None) or goes_on(self, sight)
+        remedies = filter(None, (rung(self, sight) for rung in rungs))
+        return next(remedies, None) or continue_early(self, sight)
 
 
-def goes_on(ladder: Ladder, sight: Sight) -> Continue | None:
+def continue_early(ladder: Ladder, sight: Sight) -> Continue | None:
     """Not stopped before the rate has come down, where training has brought something: the best
     state is one of a high rate then, and going on has cost nothing on average
     (benchmarks/forks.py). Not where the first look is still the one that is kept: of such a run
@@ -102,10 +102,10 @@ def goes_on(ladder: Ladder, sight: Sight) -> Continue | None:
     else:
         # A verdict of a run that does not break, or want of further gain, would end it: not the
         # patience that was asked for, and not where nothing is left to learn.
-        told = over is not None and (
+        has_reason = over is not None and (
             over["settings"].get("chance") is not None or over["because"].startswith(sight.label)
         )
-        early = told and not sight.end and sight.label not in ("healthy", "diverging")
+        early = has_reason and not sight.end and sight.label not in ("healthy", "diverging")
     why = f"{at / plan:.0%} of the plan is too early to stop"
     return Continue(why) if early else None
 
@@ -115,7 +115,7 @@ def usual_rate(sight: Sight) -> float | None:
     return math.sqrt(sight.usual[0] * sight.usual[1]) if sight.usual else None
 
 
-def too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
+def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Begin again, while the run is young, where the rate is far above the usual one and the looks
     so far are no better than the first."""
     usual, name = usual_rate(sight), "the usual learning rate from the beginning"
@@ -129,31 +129,31 @@ def too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     why = (
         f"{sight.rate:.2g} is {sight.rate / usual:.3g} times the usual learning rate, and "
-        f"{_words(sight)}"
+        f"{_loss_words(sight)}"
     )
     # Where a run cannot go back it goes on from here.
     back = (RollBack(why, 0),) if 0 in sight.points else ()
     return Remedy(name, (*back, ScaleLearningRate(why, usual / sight.rate)))
 
 
-def too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
+def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Go on at the usual rate, for as many updates more as were lost."""
     usual, name = usual_rate(sight), "the usual learning rate from here on"
     early = sight.look < 2 and sight.step < 0.3 * sight.planned
     if usual is None or sight.rate is None or sight.rate * ladder.far > usual or early:
         return None
     idle = sight.left is not None and sight.left >= ladder.idle and not sight.against_first.worse
-    slow = sight.cause == LOW or ((sight.label == "underfit" or idle) and not _lost(sight))
+    slow = sight.cause == LOW or ((sight.label == "underfit" or idle) and not _training_got_worse(sight))
     if not slow or sight.at_floor or sight.tries(name) or sight.trial:
         return None
     if not sight.can.does("ScaleLearningRate") or sight.room < sight.apart:
         return None
     why = f"{sight.rate:.2g} is {usual / sight.rate:.3g} times below the usual learning rate"
-    faster = ScaleLearningRate(f"{why}, and {_words(sight)}", usual / sight.rate)
+    faster = ScaleLearningRate(f"{why}, and {_loss_words(sight)}", usual / sight.rate)
     return Remedy(name, (faster, *_longer(sight, "for the updates that were lost")))
 
 
-def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
+def learns_too_slowly(ladder: Ladder, sight: Sight) -> Remedy | None:
     """A higher rate where the plan will end long before the rows are learned: from three tenths
     on, most is left of what knowing nothing costs, and the newest state is the best."""
     usual, name = usual_rate(sight), "a higher learning rate"
@@ -162,7 +162,7 @@ def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     if not 0.3 <= done < 1 or left < ladder.slow or sight.kept_step != sight.step:
         return None
-    if _lost(sight):
+    if _training_got_worse(sight):
         return None
     factor = min(ladder.most_faster, ladder.far * usual / sight.rate)
     if factor < 1.5 or not sight.can.does("ScaleLearningRate"):
@@ -174,7 +174,7 @@ def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
     return Remedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)), in_time=True)
 
 
-def _lost(sight: Sight) -> bool:
+def _training_got_worse(sight: Sight) -> bool:
     """Whether the training rows are worse off than at the start: then what is left of their loss
     does not say that little was learned."""
     first, now = sight.first_train, sight.train_loss
@@ -187,7 +187,7 @@ def _longer(sight: Sight, why: str) -> tuple[Action, ...]:
     return (Extend(why, steps=more),) if more > 0 and sight.can.does("Extend") else ()
 
 
-def breaks(ladder: Ladder, sight: Sight) -> Remedy | None:
+def diverges(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Back to the state that is kept and on with a third of the rate."""
     name = BREAKS
     if sight.label != "diverging" or sight.over is None or sight.tries(name) > 1:
@@ -195,7 +195,7 @@ def breaks(ladder: Ladder, sight: Sight) -> Remedy | None:
     if not sight.can.does("RollBack", "ScaleLearningRate"):
         return None
     why = f"the run breaks: {sight.because}"
-    return _from_kept(sight, name, why, ScaleLearningRate(why, 1 / 3))
+    return _from_best_checkpoint(sight, name, why, ScaleLearningRate(why, 1 / 3))
 
 
 def underfit(ladder: Ladder, sight: Sight) -> Remedy | None:
@@ -242,38 +242,38 @@ def forgetting(ladder: Ladder, sight: Sight) -> Remedy | None:
     return _with_method(ladder, sight, "held near the start", why, settings)
 
 
-def too_large(ladder: Ladder, sight: Sight) -> Remedy | None:
+def model_too_large(ladder: Ladder, sight: Sight) -> Remedy | None:
     """The lower half of the layers as it is."""
     name, lower = "lower layers frozen", sight.can.layers[: len(sight.can.layers) // 2]
     large = sight.cause is not None and sight.cause.startswith("too large a model")
     if not large or not lower or sight.label not in OVERFIT or not sight.can.does("Freeze"):
         return None
     why = f"{sight.cause}: {sight.because}"
-    return _brought_down(ladder, sight, name, why, Freeze(why, lower))
+    return _with_falling_rate(ladder, sight, name, why, Freeze(why, lower))
 
 
 def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
     """The rate brought down from the best state; then the same with a notch of what suits."""
     early = sight.over is not None and sight.step < ladder.early * sight.first_planned
-    if sight.label in WELL or not (sight.label in OVERFIT or sight.harm or early):
+    if sight.label in WELL_LABELS or not (sight.label in OVERFIT or sight.harm or early):
         return None
     why = f"{sight.label.replace('_', ' ')}: {sight.because}"
-    if goes_on(ladder, sight) is not None:
+    if continue_early(ladder, sight) is not None:
         return None
-    first = _brought_down(ladder, sight, "the rate brought down from the best state", why)
+    first = _with_falling_rate(ladder, sight, "the rate brought down from the best state", why)
     if first is not None:
         return first
     # One notch: other forms of pictures, a penalty for texts; of texts no form is known to gain
     # (benchmarks/methods.md).
     can = sight.can
     if can.pictures and can.notches and can.does("StrengthenAugmentation"):
-        more = StrengthenAugmentation(why)
-        return _brought_down(ladder, sight, "rows in other forms", why, more)
+        stronger = StrengthenAugmentation(why)
+        return _with_falling_rate(ladder, sight, "rows in other forms", why, stronger)
     settings: Settings = {"label_smoothing": {"share": 0.1}}
-    found = _with_method(ladder, sight, "one notch of regularisation", why, settings)
-    if found is not None or not can.does("SetWeightDecay"):
-        return found
-    return _brought_down(ladder, sight, "more weight decay", why, SetWeightDecay(why, 0.1))
+    remedy = _with_method(ladder, sight, "one notch of regularisation", why, settings)
+    if remedy is not None or not can.does("SetWeightDecay"):
+        return remedy
+    return _with_falling_rate(ladder, sight, "more weight decay", why, SetWeightDecay(why, 0.1))
 
 
 def _with_method(
@@ -283,45 +283,45 @@ def _with_method(
     method = next((one for one in settings if one in sight.can.methods), None)
     if method is None or not sight.can.does("SwitchOn"):
         return None
-    return _brought_down(ladder, sight, name, why, SwitchOn(why, method, settings[method]))
+    return _with_falling_rate(ladder, sight, name, why, SwitchOn(why, method, settings[method]))
 
 
-def _brought_down(
+def _with_falling_rate(
     ladder: Ladder, sight: Sight, name: str, why: str, *changes: Action
 ) -> Remedy | None:
     """From the state that is kept, and its rate down to nothing within few looks."""
-    acts = sight.can.does("RollBack", "Shorten", "Extend")
-    start = _start(sight)
-    if not sight.finished or sight.tries(name) or not acts:
+    possible = sight.can.does("RollBack", "Shorten", "Extend")
+    start = _restart_step(sight)
+    if not sight.finished or sight.tries(name) or not possible:
         return None
     if start is None or start == sight.step:
         return None
     end = start + min(sight.room, ladder.few * sight.apart)
     # Under a schedule that does not fall, a shorter plan brings nothing down.
     if not sight.can.falls or end <= start + 1 or end >= sight.first_planned:
-        return _from_kept(sight, name, why, *changes) if changes else None
-    said = f"the rate is brought down to nothing within {end - start} updates"
+        return _from_best_checkpoint(sight, name, why, *changes) if changes else None
+    because = f"the rate is brought down to nothing within {end - start} updates"
     # A trial that was kept may have a plan of its own, which is shorter already.
     later = end - sight.planned_from(start)
-    down = (Extend(said, steps=later),) if later > 0 else (Shorten(said, end),) if later else ()
+    down = (Extend(because, steps=later),) if later > 0 else (Shorten(because, end),) if later else ()
     return Remedy(name, (RollBack(why, start), *changes, *down))
 
 
-def _from_kept(sight: Sight, name: str, why: str, *changes: Action) -> Remedy | None:
-    start = _start(sight)
+def _from_best_checkpoint(sight: Sight, name: str, why: str, *changes: Action) -> Remedy | None:
+    start = _restart_step(sight)
     if start is None or sight.room < sight.apart or start >= sight.first_planned:
         return None
     return Remedy(name, (RollBack(why, start), *changes))
 
 
-def _start(sight: Sight) -> int | None:
+def _restart_step(sight: Sight) -> int | None:
     """The state that was kept before the present trial, or is kept without one."""
     trial = sight.trial
     step = sight.kept_step if trial is None or trial.kept else sight.kept_before
     return step if step in sight.points else None
 
 
-def _words(sight: Sight) -> str:
+def _loss_words(sight: Sight) -> str:
     if sight.label == "diverging" or sight.cause in (HIGH, LOW):
         return sight.because
     if sight.against_first.value is None:
@@ -331,14 +331,14 @@ def _words(sight: Sight) -> str:
 
 Rung = Callable[[Ladder, Sight], Remedy | None]
 RUNGS: tuple[Rung, ...] = (
-    too_high,
-    too_low,
-    too_slow,
-    breaks,
+    rate_too_high,
+    rate_too_low,
+    learns_too_slowly,
+    diverges,
     underfit,
     wrong_labels,
     primacy,
     forgetting,
-    too_large,
+    model_too_large,
     overfit,
 )

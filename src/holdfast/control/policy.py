@@ -68,12 +68,12 @@ class Policy(Protocol):
 @dataclass(frozen=True, slots=True)
 class Advice:
     """The ``actions`` at a look; the ``trial`` that goes on after them, and those that have ended
-    by then; and ``on``, why the run goes on where it would have been stopped."""
+    by then; and ``continue_because``, why the run goes on where it would have been stopped."""
 
     actions: tuple[Action, ...]
     trial: RemedyTrial | None
-    tried: tuple[RemedyTrial, ...]
-    on: str | None = None
+    ended_trials: tuple[RemedyTrial, ...]
+    continue_because: str | None = None
 
 
 def advise(policy: Policy, sight: Sight) -> Advice:
@@ -81,64 +81,64 @@ def advise(policy: Policy, sight: Sight) -> Advice:
     trial = sight.trial
     if trial is not None and not (sight.finished or sight.failing):
         return Advice((), trial, sight.tried)
-    tried = (*sight.tried, *([trial] if trial is not None else []))
-    said: tuple[Action, ...] = ()
+    ended_trials = (*sight.tried, *([trial] if trial is not None else []))
+    actions_before: tuple[Action, ...] = ()
     if trial is not None and trial.kept:
         because = (
             f"kept: {trial.name}. The state of step {sight.kept_step} is better than that of step "
             f"{sight.kept_before}, by the paired test on the {sight.valid_rows} validation rows"
         )
-        said = (Continue(because, sight.kept_step),)
-    wanted = _asked(policy, sight)
-    if isinstance(wanted, Remedy) and sight.trials_left > 0:
-        actions, begins = begun(sight, wanted)
-        return Advice((*said, *actions), begins, tried)
-    on = wanted.because if isinstance(wanted, Continue) and sight.room > 0 else None
+        actions_before = (Continue(because, sight.kept_step),)
+    decision = _policy_decision(policy, sight)
+    if isinstance(decision, Remedy) and sight.trials_left > 0:
+        actions, new_trial = start_trial(sight, decision)
+        return Advice((*actions_before, *actions), new_trial, ended_trials)
+    continue_because = decision.because if isinstance(decision, Continue) and sight.room > 0 else None
     if trial is not None and not trial.kept:
-        return Advice(undone(sight, on=on is not None), None, tried, on)
-    if isinstance(wanted, Stop):
-        return Advice((*said, wanted), None, tried)
-    stop = (stop_of(sight),) if sight.over is not None and on is None else ()
-    return Advice((*said, *stop), None, tried, on if sight.over is not None else None)
+        return Advice(undo_trial(sight, on=continue_because is not None), None, ended_trials, continue_because)
+    if isinstance(decision, Stop):
+        return Advice((*actions_before, decision), None, ended_trials)
+    stop = (stop_action(sight),) if sight.over is not None and continue_because is None else ()
+    return Advice((*actions_before, *stop), None, ended_trials, continue_because if sight.over is not None else None)
 
 
-def _asked(policy: Policy, sight: Sight) -> Remedy | Stop | Continue | None:
+def _policy_decision(policy: Policy, sight: Sight) -> Remedy | Stop | Continue | None:
     """What the policy wants, in the types that it must give. It is asked about a copy: what it
     writes into its sight is nobody else's."""
     name = f"the policy {type(policy).__name__}"
     remedy = "Mend it and go on with --resume, or train with control.policy=stop."
     with reading_errors(name, RunError, f"failed at step {sight.step}", remedy):
-        wanted = policy.decide(copy.deepcopy(sight))
-    if isinstance(wanted, (Stop, Continue)) and isinstance(wanted.because, str):
-        return wanted
-    if wanted is None:
+        decision = policy.decide(copy.deepcopy(sight))
+    if isinstance(decision, (Stop, Continue)) and isinstance(decision.because, str):
+        return decision
+    if decision is None:
         return None
-    if isinstance(wanted, Remedy):
-        named: object = wanted.name
-        listed = isinstance(named, str) and named and isinstance(wanted.actions, (list, tuple))
-        if listed and all(isinstance(getattr(a, "because", ""), str) for a in wanted.actions):
-            return replace(wanted, actions=tuple(wanted.actions))
+    if isinstance(decision, Remedy):
+        named: object = decision.name
+        listed = isinstance(named, str) and named and isinstance(decision.actions, (list, tuple))
+        if listed and all(isinstance(getattr(a, "because", ""), str) for a in decision.actions):
+            return replace(decision, actions=tuple(decision.actions))
     rule = "must give Remedy(name, actions), Stop(because) or Continue(because), or None"
-    raise RunError(name, rule, wanted, remedy)
+    raise RunError(name, rule, decision, remedy)
 
 
-def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial]:
+def start_trial(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial]:
     """The actions that begin a trial, and the trial; it ends within the updates that are left. One
     that follows a trial that failed begins where that one did."""
-    _check(sight, remedy)
+    _check_remedy(sight, remedy)
     first, past, far = remedy.actions[0], sight.trial, sight.can.does("RollBack")
     failed = past if past is not None and not past.kept else None
     changes = remedy.actions[1:] if isinstance(first, RollBack) else remedy.actions
     at = first.to_step if isinstance(first, RollBack) else failed.step if failed else sight.step
     end = at + sight.room
-    changes = tuple(_in_updates(sight, one) for one in changes)
+    changes = tuple(_extend_in_steps(sight, one) for one in changes)
     more = sum(one.steps or 0 for one in changes if isinstance(one, Extend))
     cut = next((one for one in changes if isinstance(one, Shorten)), None)
     if cut is not None and cut.to_step > end:
-        raise _broken(remedy, f"would take more than the {sight.room} updates left", cut.to_step)
+        raise _policy_error(remedy, f"would take more than the {sight.room} updates left", cut.to_step)
     planned = sight.planned_from(at) if failed or isinstance(first, RollBack) else sight.planned
     if far and cut is None and planned + more > end:
-        changes = (*changes, Shorten(_bound(sight), end))
+        changes = (*changes, Shorten(_step_limit_words(sight), end))
     trial = RemedyTrial(
         remedy.name,
         failed.step if failed else sight.step,
@@ -149,13 +149,13 @@ def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial
         in_time=remedy.in_time,
     )
     if not far:
-        return (*(_inverse(sight, f"undone: {failed.name}") if failed else ()), *changes), trial
-    returns = (undone(sight)[0],) if failed is not None else ()
+        return (*(_inverse_actions(sight, f"undone: {failed.name}") if failed else ()), *changes), trial
+    returns = (undo_trial(sight)[0],) if failed is not None else ()
     back = first if isinstance(first, RollBack) else RollBack(f"on trial: {remedy.name}", at)
     return (*returns, back, *changes), trial
 
 
-def _in_updates(sight: Sight, change: Action) -> Action:
+def _extend_in_steps(sight: Sight, change: Action) -> Action:
     """A longer run said in updates, which are what is bounded."""
     if not isinstance(change, Extend) or change.epochs is None or not sight.epoch:
         return change
@@ -163,11 +163,11 @@ def _in_updates(sight: Sight, change: Action) -> Action:
     return Extend(change.because, steps=steps)
 
 
-def _bound(sight: Sight) -> str:
+def _step_limit_words(sight: Sight) -> str:
     return f"at most {sight.most} updates may be taken in all, and {sight.spent} are"
 
 
-def undone(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
+def undo_trial(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
     """The end of a trial that failed: back to where it began, and on from there, or stop. With
     ``on`` it goes on where it would have been stopped."""
     trial = sight.trial
@@ -177,8 +177,8 @@ def undone(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
         "paired test on the validation rows"
     )
     if not sight.can.does("RollBack"):
-        inverse = _inverse(sight, because)
-        return (*inverse, stop_of(sight)) if sight.over is not None and not on else inverse
+        inverse = _inverse_actions(sight, because)
+        return (*inverse, stop_action(sight)) if sight.over is not None and not on else inverse
     back = RollBack(because, trial.step, trial.branch)
     if trial.over and not (on and trial.step < sight.first_planned):
         return (back, Stop(f"{trial.name} was tried and undone, and nothing else is left to try"))
@@ -187,46 +187,46 @@ def undone(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
         return (back,)
     if left < max(1, sight.apart):
         return (back, Stop(f"{trial.name} was tried and undone, and no updates are left"))
-    return (back, Shorten(_bound(sight), trial.step + left))
+    return (back, Shorten(_step_limit_words(sight), trial.step + left))
 
 
-def _inverse(sight: Sight, because: str) -> tuple[Action, ...]:
+def _inverse_actions(sight: Sight, because: str) -> tuple[Action, ...]:
     """Where a run cannot go back: what turns the changes round, as far as something does."""
     done = sight.trial.done if sight.trial else ()
     factors = [one["settings"]["factor"] for one in done if one["action"] == "ScaleLearningRate"]
     return tuple(ScaleLearningRate(because, 1 / factor) for factor in factors)
 
 
-def stop_of(sight: Sight) -> Action:
+def stop_action(sight: Sight) -> Action:
     """The ``Stop`` of the policy ``stop``."""
     assert sight.over is not None
     return from_record(**sight.over)
 
 
-def _check(sight: Sight, remedy: Remedy) -> None:
+def _check_remedy(sight: Sight, remedy: Remedy) -> None:
     can, names = sight.can, [type(one).__name__ for one in remedy.actions]
     if not names or "Stop" in names or "RollBack" in names[1:]:
         rule = "must be of changes, of which the first may be a RollBack; Stop stands alone"
-        raise _broken(remedy, rule, ", ".join(names) or "nothing")
+        raise _policy_error(remedy, rule, ", ".join(names) or "nothing")
     unknown = [name for name in names if name not in ACTIONS or not can.does(name)]
     if unknown:
         rule = "holds an action that cannot be done in this run"
-        raise _broken(remedy, rule, unknown[0], f"It can: {', '.join(sorted(can.actions))}.")
+        raise _policy_error(remedy, rule, unknown[0], f"It can: {', '.join(sorted(can.actions))}.")
     for one in remedy.actions:
         if isinstance(one, RollBack) and one.branch is not None:
-            raise _broken(remedy, "names a branch; going back to one is not its own", one.branch)
+            raise _policy_error(remedy, "names a branch; going back to one is not its own", one.branch)
         if isinstance(one, RollBack) and one.to_step not in sight.points:
             there = f"There are: {', '.join(map(str, sight.points)) or 'none'}."
             rule = "goes back to a look that is not among Sight.points"
-            raise _broken(remedy, rule, one.to_step, there)
+            raise _policy_error(remedy, rule, one.to_step, there)
         if isinstance(one, SwitchOn) and one.method not in can.methods:
             known = ", ".join(sorted(can.methods)) or "none"
-            raise _broken(
+            raise _policy_error(
                 remedy, "switches on a method that cannot join", one.method, f"It can: {known}."
             )
         if isinstance(one, StrengthenAugmentation) and one.notches > can.notches:
-            raise _broken(remedy, "enriches further than these rows allow", one.notches)
+            raise _policy_error(remedy, "enriches further than these rows allow", one.notches)
 
 
-def _broken(remedy: Remedy, rule: str, value: object, then: str = "") -> RunError:
+def _policy_error(remedy: Remedy, rule: str, value: object, then: str = "") -> RunError:
     return RunError(f"the policy's remedy {remedy.name!r}", rule, value, then)

@@ -22,7 +22,7 @@ NOTE = "control"
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayedLook:
+class ReplayedEvaluation:
     """One look: its ``step``, what the policy advises there, and whether the run did the same."""
 
     step: int
@@ -30,15 +30,15 @@ class ReplayedLook:
     same: bool
 
 
-def replay(events: Sequence[Mapping[str, Any]], policy: Policy) -> tuple[ReplayedLook, ...]:
+def replay(events: Sequence[Mapping[str, Any]], policy: Policy) -> tuple[ReplayedEvaluation, ...]:
     """Every look of these lines of an ``events.jsonl``, as ``policy`` sees it."""
-    found = []
+    replayed = []
     for line in events:
         if line.get("event") == "note" and line.get("what") == NOTE and "sight" in line:
             actions = advise(policy, Sight.from_record(line["sight"])).actions
             records = [to_record(action) for action in actions]
-            found.append(ReplayedLook(line["step"], actions, records == list(line["actions"])))
-    return tuple(found)
+            replayed.append(ReplayedEvaluation(line["step"], actions, records == list(line["actions"])))
+    return tuple(replayed)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

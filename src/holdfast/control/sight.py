@@ -184,27 +184,27 @@ class Sight:
 
     def to_record(self) -> dict[str, Any]:
         """In JSON's types."""
-        found: dict[str, Any] = to_json(self)
-        return found
+        record: dict[str, Any] = to_json(self)
+        return record
 
     @classmethod
     def from_record(cls, record: Record) -> Sight:
         """The sight of a record; fields of a later version are passed over."""
-        found: Sight = revived(cls, record)
-        return found
+        sight: Sight = from_json(cls, record)
+        return sight
 
 
-def revived(wanted: object, value: Any) -> Any:
-    """A value of the type ``wanted``, a dataclass of this room or what its fields hold, from what
-    ``to_json`` made of it."""
+def from_json(value_type: object, value: Any) -> Any:
+    """A value of the type ``value_type``, a dataclass of this room or what its fields hold, from
+    what ``to_json`` made of it."""
     if value is None:
         return None
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    origin, arguments = typing.get_origin(value_type), typing.get_args(value_type)
     if origin in (types.UnionType, typing.Union):
-        return revived(next(one for one in arguments if one is not type(None)), value)
+        return from_json(next(one for one in arguments if one is not type(None)), value)
     if origin is tuple:
-        return tuple(revived(arguments[0], one) for one in value)
-    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
-        hints = typing.get_type_hints(wanted)
-        return wanted(**{k: revived(hints[k], v) for k, v in value.items() if k in hints})
+        return tuple(from_json(arguments[0], one) for one in value)
+    if dataclasses.is_dataclass(value_type) and isinstance(value_type, type):
+        hints = typing.get_type_hints(value_type)
+        return value_type(**{k: from_json(hints[k], v) for k, v in value.items() if k in hints})
     return value

@@ -37,7 +37,7 @@ import numpy as np
 from holdfast.core.actions import Action, Stop
 from holdfast.core.records import Floats, Snapshot, Verdict
 from holdfast.monitor.evidence import (
-    at_floor,
+    is_at_floor,
     beats_chance,
     last_gain,
     validation_labels,
@@ -45,11 +45,11 @@ from holdfast.monitor.evidence import (
 )
 from holdfast.monitor.limits import WAIT
 
-SPENT = ("overfit", "memorizing", "miscalibrated")
+OVERFIT_LABELS = ("overfit", "memorizing", "miscalibrated")
 # Of the planned steps: a linear schedule's rate is then below half of its peak, a cosine's a third.
-SETTLED = 0.6
+SETTLED_SHARE = 0.6
 # The looks that an outlook is drawn from, and how many there are at least.
-LAST_LOOKS, LEAST_LOOKS = 5, 4
+RECENT_EVALUATIONS, MIN_EVALUATIONS = 5, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Outlook:
 UNKNOWN = Outlook(math.nan, math.nan, math.nan)
 
 
-def outlook(losses: Floats, learnt: Floats, end: float, worth: float) -> Outlook:
+def outlook(losses: Floats, learning_done: Floats, end: float, worth: float) -> Outlook:
     """The chance that what is left of a run still gains at least ``worth``.
 
     The validation losses of the last looks are drawn forward in a straight line, row by row, over
@@ -108,10 +108,10 @@ def outlook(losses: Floats, learnt: Floats, end: float, worth: float) -> Outlook
     """
     from scipy.special import stdtr
 
-    n, looks = losses.shape
-    if looks < LEAST_LOOKS or n < 2 or not np.isfinite(losses).all():
+    n, evaluations = losses.shape
+    if evaluations < MIN_EVALUATIONS or n < 2 or not np.isfinite(losses).all():
         return UNKNOWN
-    recent, x = losses[:, -LAST_LOOKS:], np.asarray(learnt[-LAST_LOOKS:], dtype=np.float64)
+    recent, x = losses[:, -RECENT_EVALUATIONS:], np.asarray(learning_done[-RECENT_EVALUATIONS:], dtype=np.float64)
     spread = float(((x - x.mean()) ** 2).sum())
     if not spread > 0:
         return UNKNOWN
@@ -205,7 +205,7 @@ class StoppingRule:
         start_step: int = 0,
     ) -> None:
         self._steps = sorted(learning)
-        self._learnt = [learning[step] for step in self._steps]
+        self._learning = [learning[step] for step in self._steps]
         self._costs = costs
         self._start = start_step
         self._patience = Patience(patience, criterion, start_step)
@@ -219,52 +219,52 @@ class StoppingRule:
 
     def _reason(self, verdict: Verdict, history: Sequence[Snapshot]) -> str | None:
         """Why the verdict ends the run here; ``None`` where it does not."""
-        settling = self._still_settling(history)
+        settling = self._is_settling(history)
         if verdict.label == "diverging":
-            magnified = settling and _is_finite(history[-1]) and any(map(_knows, history[-2:]))
+            magnified = settling and _has_finite_losses(history[-1]) and any(map(_is_better_than_chance, history[-2:]))
             return None if magnified else f"{verdict.label}: {verdict.because}"
         if history[-1].step <= self._start or settling:
             return None
         if verdict.harm in ("answers", "both"):
             return f"{verdict.label}: {verdict.because}"
-        looks = [s for s in history if s.step >= self._start]
-        if verdict.label not in SPENT or not looks[-1].valid_losses.size:
+        evaluations = [s for s in history if s.step >= self._start]
+        if verdict.label not in OVERFIT_LABELS or not evaluations[-1].valid_losses.size:
             return None
-        losses = validation_losses(looks)
-        waited = len(looks) - 1 - last_gain(looks, losses)
+        losses = validation_losses(evaluations)
+        waited = len(evaluations) - 1 - last_gain(evaluations, losses)
         if waited < WAIT:
             return None
         idle = f"and the answers gained nothing at {waited} looks running"
         return f"{verdict.label}, {idle}: {verdict.because}"
 
-    def _still_settling(self, history: Sequence[Snapshot]) -> bool:
-        if not self._steps or history[-1].step >= SETTLED * self._steps[-1]:
+    def _is_settling(self, history: Sequence[Snapshot]) -> bool:
+        if not self._steps or history[-1].step >= SETTLED_SHARE * self._steps[-1]:
             return False
         losses = validation_losses(history)
-        fitted = len(history) > 1 and all(at_floor(look) for look in history[-2:])
-        return bool(losses.size) and _best(losses) == 0 and not fitted
+        fitted = len(history) > 1 and all(is_at_floor(snapshot) for snapshot in history[-2:])
+        return bool(losses.size) and _lowest_place(losses) == 0 and not fitted
 
     def _nothing_to_gain(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
-        looks = [s for s in history if s.step >= self._start]
+        evaluations = [s for s in history if s.step >= self._start]
         costs = self._costs
-        if costs is None or len(looks) < 2 or not history[-1].valid_losses.size:
+        if costs is None or len(evaluations) < 2 or not history[-1].valid_losses.size:
             return ()
-        losses = validation_losses(looks)
-        learnt = np.interp([s.step for s in looks], self._steps, self._learnt)
-        learnt, whole = learnt - learnt[0], self._learnt[-1] - learnt[0]
+        losses = validation_losses(evaluations)
+        learnt = np.interp([s.step for s in evaluations], self._steps, self._learning)
+        learnt, planned_learning_left = learnt - learnt[0], self._learning[-1] - learnt[0]
         worth = costs.worth * float(losses.mean(axis=0).min())
-        since = int(_best(losses) == 0)
-        losses, learnt = losses[:, since:], learnt[since:]
-        seen = outlook(losses, learnt, min(whole, (1 + costs.ahead) * learnt[-1]), worth)
-        if whole <= learnt[-1] or not seen.chance < costs.chance or self._still_settling(history):
+        first = int(_lowest_place(losses) == 0)
+        losses, learnt = losses[:, first:], learnt[first:]
+        gain_outlook = outlook(losses, learnt, min(planned_learning_left, (1 + costs.ahead) * learnt[-1]), worth)
+        if planned_learning_left <= learnt[-1] or not gain_outlook.chance < costs.chance or self._is_settling(history):
             return ()
         return (
             Stop(
                 f"a further gain of {worth:.2g} in validation loss is unlikely: "
-                f"{seen.chance:.0%}, below {costs.chance:.0%}",
-                gain=seen.gain,
-                error=seen.error,
-                chance=seen.chance,
+                f"{gain_outlook.chance:.0%}, below {costs.chance:.0%}",
+                gain=gain_outlook.gain,
+                error=gain_outlook.error,
+                chance=gain_outlook.chance,
             ),
         )
 
@@ -275,7 +275,7 @@ class StoppingRule:
         self._patience.load_state_dict(state)
 
 
-class EndsAt:
+class StopAtStep:
     """The advisor of a run that ends at a look, ``because`` of what others showed. It remembers
     nothing; ``StoppingRule`` is the one that judges."""
 
@@ -292,20 +292,20 @@ class EndsAt:
         """Nothing was kept."""
 
 
-def _is_finite(look: Snapshot) -> bool:
-    return bool(np.isfinite(look.train_losses).all() and np.isfinite(look.valid_losses).all())
+def _has_finite_losses(snapshot: Snapshot) -> bool:
+    return bool(np.isfinite(snapshot.train_losses).all() and np.isfinite(snapshot.valid_losses).all())
 
 
-def _knows(look: Snapshot) -> bool:
+def _is_better_than_chance(snapshot: Snapshot) -> bool:
     """Whether the answers of a later look are better than chance; not where none has a class."""
-    labels = validation_labels(look) if look.step and _is_finite(look) else None
-    if labels is None or look.valid_correct is None or not len(labels):
+    labels = validation_labels(snapshot) if snapshot.step and _has_finite_losses(snapshot) else None
+    if labels is None or snapshot.valid_correct is None or not len(labels):
         return False
-    losses = validation_losses([look])
-    return beats_chance(np.asarray(look.valid_logits).argmax(axis=1), losses[:, 0], labels)
+    losses = validation_losses([snapshot])
+    return beats_chance(np.asarray(snapshot.valid_logits).argmax(axis=1), losses[:, 0], labels)
 
 
-def _best(losses: Floats) -> int:
+def _lowest_place(losses: Floats) -> int:
     return int(losses.mean(axis=0).argmin())
 
 

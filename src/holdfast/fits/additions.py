@@ -19,8 +19,8 @@ from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import LossTerm
 from holdfast.fits.augmentation import enriched
-from holdfast.methods.conflicts import refuse
-from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_of, settle
+from holdfast.methods.conflicts import check_conflicts
+from holdfast.methods.registry import RunContext, Method, Parts, all_methods, parts_of, complete_settings
 from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, conflict_query, method_parts, method_settings
 from holdfast.recipe.resolution import resolve_recipe
@@ -55,14 +55,14 @@ class FitAdditions:
         self._ready = ready
         self._enriched: dict[int, tuple[Phase, ...]] = {}
 
-    def takes(self, phase: Phase) -> bool:
+    def accepts(self, phase: Phase) -> bool:
         return phase.name == FINETUNE
 
-    def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
+    def complete_settings(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
         try:
             ready = self._ready
-            known = Known(len(ready.train), ready.recipe.train.learning_rate, ready.classes)
-            method, settings = all_methods()[name], settle(name, given, known)
+            known = RunContext(len(ready.train), ready.recipe.train.learning_rate, ready.classes)
+            method, settings = all_methods()[name], complete_settings(name, given, known)
             self._check(name, method, settings, on)
         except RecipeError as error:
             rule = f"cannot be applied: {error.what} {error.rule}"
@@ -75,14 +75,14 @@ class FitAdditions:
         found = {}
         for name in sorted(all_methods()):
             try:
-                found[name] = self.settled(name, {}, {})
+                found[name] = self.complete_settings(name, {}, {})
             except RunError:
                 continue
         return found
 
     @property
     def notches(self) -> int:
-        if not any(self.takes(phase) for phase in self._ready.plan.phases):
+        if not any(self.accepts(phase) for phase in self._ready.plan.phases):
             return 0
         if self._mine():
             return MOST_NOTCHES
@@ -92,8 +92,8 @@ class FitAdditions:
             return 0
         return len(NOTCHES[self._of()])
 
-    def added(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
-        if not self.takes(phase):
+    def add_to(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
+        if not self.accepts(phase):
             return phase
         mine = method_parts(self._ready.recipe)
         if notches:
@@ -104,7 +104,7 @@ class FitAdditions:
             return phase
         parts = parts_of(methods)
         drawn = phase
-        if parts.beside is not None or mine.beside is not None:
+        if parts.add_general_rows is not None or mine.add_general_rows is not None:
             drawn = replace(phase, source=_alone(phase.source))
         return replace(
             phase,
@@ -142,7 +142,7 @@ class FitAdditions:
         with record_decisions():
             parts.prepares(self._ready.loaded)
         mine = self.listeners(name, settings)
-        joins = parts.terms or parts.source or parts.stepper or parts.beside or mine
+        joins = parts.terms or parts.source or parts.stepper or parts.add_general_rows or mine
         if not joins:
             raise RecipeError(where, "brings nothing that a run under way could take", None)
         labels = getattr(self._ready.train, "labels", None)
@@ -154,11 +154,11 @@ class FitAdditions:
             raise RecipeError(where, "needs general rows, and none were prepared", None)
         parts_of({**known, **on, name: settings})
         asked = conflict_query(self._ready.recipe)
-        refuse(replace(asked, methods={**asked.methods, **on, name: settings}))
+        check_conflicts(replace(asked, methods={**asked.methods, **on, name: settings}))
         ordinary = all(
             isinstance(_inner(phase.source), EveryRow) and isinstance(phase.stepper, OnePass)
             for phase in self._ready.plan.phases
-            if self.takes(phase)
+            if self.accepts(phase)
         )
         if (parts.source or parts.stepper) and not ordinary:
             raise RecipeError(where, "draws rows or makes gradients as another method does", None)
@@ -170,7 +170,7 @@ class FitAdditions:
     def _with_general(self, source: BatchSource, *wanted: Parts) -> BatchSource:
         """The source with general rows beside, where the recipe or what joins asks for them."""
         rows = self._ready.splits.general_rows
-        beside = next((one.beside for one in wanted if one.beside is not None), None)
+        beside = next((one.add_general_rows for one in wanted if one.add_general_rows is not None), None)
         return source if beside is None or rows is None else beside(source, rows)
 
     def _terms(self, parts: Parts) -> list[LossTerm]:

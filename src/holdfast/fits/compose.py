@@ -131,7 +131,7 @@ def _training_plan(
     """What the network computes and writes, whether that has room here, and what of it is kept."""
     prepared, loaded, sides = parts.prepared, parts.loaded, parts.sides
     definition, network, learnt, plan = prepared.definition, loaded.network, sides.training_examples, forms.plan
-    general = method_parts(recipe).beside
+    general = method_parts(recipe).add_general_rows
     if general is not None and sides.general_rows is not None:
         held = sides.general_rows
         plan = _finetuning(plan, lambda one: replace(one, source=general(one.source, held)))

@@ -42,7 +42,7 @@ from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
 from holdfast.split.folds import Fold, make_folds
 from holdfast.training.checkpoint import SealedFile
-from holdfast.training.engine import pack, unpack
+from holdfast.training.engine import pack_snapshot, unpack_snapshot
 from holdfast.training.loop import fit as train
 from holdfast.training.observe import FoldEvaluation, Observer
 from holdfast.training.plan import Plan
@@ -87,7 +87,7 @@ class FoldRun:
         return {
             "number": self.number,
             "held": torch.as_tensor(self.held),
-            "history": [pack(look) for look in self.history],
+            "history": [pack_snapshot(look) for look in self.history],
             "probe": torch.as_tensor(self.probe),
             "curve": None if self.curve is None else curve_to_state(self.curve),
             **{name: getattr(self, name) for name in COUNTED},
@@ -98,7 +98,7 @@ class FoldRun:
         return cls(
             state["number"],
             state["held"].numpy(),
-            tuple(unpack(look) for look in state["history"]),
+            tuple(unpack_snapshot(look) for look in state["history"]),
             state["probe"].numpy(),
             None if state["curve"] is None else curve_from_state(state["curve"]),
             **{name: state[name] for name in COUNTED},
@@ -281,7 +281,7 @@ def joined(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation:
         folds=len(runs),
         steps=plan.evaluate_at,
         losses=tuple(losses),
-        kept=tuple(kept),
+        outputs=tuple(kept),
         probe=_spread(runs, [run.probe for run in runs], rows),
         curve=_joined_curve(runs, rows),
         notes=tuple(_line(run, look) for run in runs for look in run.history),

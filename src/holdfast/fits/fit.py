@@ -17,7 +17,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, RunStart, TrainingPlan
 from holdfast.control.choice import last
-from holdfast.control.stop_rules import EndsAt
+from holdfast.control.stop_rules import StopAtStep
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints
@@ -31,11 +31,11 @@ from holdfast.methods.balance import (
     TARGET,
     USUAL,
     Rates,
-    asked_target,
-    between,
+    target_setting,
+    tempered_rates,
     choose_strength,
-    shares_of,
-    stated,
+    class_shares,
+    stated_rates,
 )
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.optimizers import build_optimizer, build_schedule
@@ -52,7 +52,7 @@ from holdfast.training.journal import Journal
 from holdfast.training.listeners.examples import ExampleHistory
 from holdfast.training.loop import fit as train
 from holdfast.training.machine.machine import make_accelerator
-from holdfast.training.observe import FoldEvaluation, FoldLooks
+from holdfast.training.observe import FoldEvaluation, FoldMeasurements
 from holdfast.training.plan import Phase
 from holdfast.training.prefix_cache import PrefixCache
 from holdfast.training.run import Job
@@ -107,7 +107,7 @@ def fit_ready(
     *,
     into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
-    folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldLooks]
+    folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldMeasurements]
     | None = None,
 ) -> FittedModel:
     """A fit from its first step on; it began at ``start`` of the clock. ``folds`` answers the rows
@@ -120,15 +120,15 @@ def fit_ready(
         out_of_fold = folds(ready, accelerator, place) if folds else None
         job, of_kind = make_job(ready, accelerator, place, listeners)
         job = replace(job, out_of_fold=out_of_fold)
-        if isinstance(out_of_fold, FoldLooks):
-            ends = EndsAt(out_of_fold.ends_at, out_of_fold.because)
+        if isinstance(out_of_fold, FoldMeasurements):
+            ends = StopAtStep(out_of_fold.ends_at, out_of_fold.because)
             job = replace(job, choose=last, advisor=ends)
         until_the_loop = time.perf_counter() - start
         ready, job, trained = gathered(ready, job, train(job, place.resume))
         for tried in trained.offers:
             notify(tried.decision)
         kept = kept_state(ready, of_kind, trained)
-        if isinstance(out_of_fold, FoldLooks):
+        if isinstance(out_of_fold, FoldMeasurements):
             kept = replace(kept, because=out_of_fold.because)
         job.journal.decide(trained.last_step, kept)
         seconds = until_the_loop + trained.train_s
@@ -185,14 +185,14 @@ def with_rates(fitted: FittedModel) -> FittedModel:
     The shift is that of calibrated logits: the bias takes it times the temperature by which the
     saved layer is divided.
     """
-    target = asked_target(fitted.recipe.methods)
+    target = target_setting(fitted.recipe.methods)
     if target is None:
         return fitted
     ready, temperature = fitted.training_plan, kept_temperature(fitted)
     classes = ready.prepared.rows.classes
-    rows = shares_of(labels_of(ready.train), len(classes))
+    rows = class_shares(labels_of(ready.train), len(classes))
     found = _rates(fitted, target, classes, rows, temperature)
-    if found.moved:
+    if found.is_moved:
         import torch
 
         bias = classifier(fitted.network).head.bias
@@ -206,15 +206,15 @@ def _rates(
 ) -> Rates:
     if isinstance(target, dict):
         return Rates(
-            classes, rows, stated(target, classes, TARGET), "the population that you state"
+            classes, rows, stated_rates(target, classes, TARGET), "the population that you state"
         )
     if target == "rows":
         return Rates(classes, rows, rows, "probabilities are those at the rates of the rows")
     if target == "even":
-        return Rates(classes, rows, between(rows, 1.0), "answers are for classes alike frequent")
+        return Rates(classes, rows, tempered_rates(rows, 1.0), "answers are for classes alike frequent")
     if target == "half":
         because = "answers are for rates half of the way to classes alike, for macro-F1"
-        return Rates(classes, rows, between(rows, USUAL), because)
+        return Rates(classes, rows, tempered_rates(rows, USUAL), because)
     logits = fitted.best_evaluation.valid_logits
     assert logits is not None
     chosen = choose_strength(
@@ -285,19 +285,19 @@ def make_job(
         choose=choose,
         monitor=make_monitor(ready, of_kind),
         advisor=advisor,
-        write=writer(ready.watch, accelerator) if ready.watch else None,
+        write_texts=writer(ready.watch, accelerator) if ready.watch else None,
         listeners=(*of_kind, *_listeners(ready, accelerator), *place.listeners, *listeners),
         decisions=place.decisions,
         journal=place.journal,
         store=place.store,
         cache=_cache(ready, place.kept_in),
         pretrained=tensors_of(ready.prepared.loaded.network),
-        added=ready.splits.added,
-        with_added=ready.splits.with_added,
+        added_examples=ready.splits.added,
+        train_with_added=ready.splits.with_added,
         additions=additions,
-        general=ready.splits.general,
-        general_rows=ready.splits.general_rows,
-        others_s=_others(ready, place.test_rows, network, accelerator.device),
+        general_examples=ready.splits.general,
+        general_replay=ready.splits.general_rows,
+        overhead_s=_others(ready, place.test_rows, network, accelerator.device),
     )
     return job, of_kind
 

@@ -23,9 +23,9 @@ from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Ints
 from holdfast.models.base import Network
 from holdfast.models.compute.prefix import Prefix, frozen_prefix, train_mode
-from holdfast.training.machine.machine import autocast, device_kind
+from holdfast.training.machine.machine import autocast, device_type
 from holdfast.training.plan import Plan
-from holdfast.training.prefix_cache import sizes_of
+from holdfast.training.prefix_cache import state_sizes
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.task import Examples, TrainingTask, device_batch
 
@@ -65,7 +65,7 @@ def ask_model(
     The losses must be the same from the kept states alone, with zeros where a row is padded, and a
     row's states must not depend on the rows beside it. The network is left in evaluation mode.
     """
-    device = device_kind()
+    device = device_type()
     if device != "cpu":
         network.to(device)
     network.eval()
@@ -96,7 +96,7 @@ def _ask(
     if why_not is not None:
         return PrefixEntry(why_not)
     states = output(batch)
-    sizes = sizes_of(examples, rows, states)
+    sizes = state_sizes(examples, rows, states)
     kept = _without_padding(states, sizes[rows]).cpu()
     why_not = (
         _difference(losses, half_way)

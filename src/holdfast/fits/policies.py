@@ -19,9 +19,9 @@ from holdfast.control.choice import (
     lowest,
     lowest_calibrated,
     newest_unless_worse,
-    reason,
+    explain_choice,
 )
-from holdfast.control.controller import Controller, RunCourse
+from holdfast.control.controller import Controller, ControlledPlan
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
@@ -32,11 +32,11 @@ from holdfast.core.records import Decision, Floats, Snapshot
 from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.fits.additions import FitAdditions
 from holdfast.methods.closed_form import HeadRefit
-from holdfast.methods.optimizers import build_schedule, ends_low
+from holdfast.methods.optimizers import build_schedule, falls_to_zero
 from holdfast.models.layers import count_parameters
 from holdfast.plan.defaults import PASSIVE_POLICIES, benchmarked_phases
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.training.loop import Trained
+from holdfast.training.loop import TrainingResult
 from holdfast.training.plan import Phase
 from holdfast.training.run import dropouts_of
 from holdfast.training.snapshot import AVERAGE
@@ -76,25 +76,25 @@ def deciders(
     return acting.choose, acting
 
 
-def course_of(ready: TrainingPlan, additions: FitAdditions) -> RunCourse:
+def course_of(ready: TrainingPlan, additions: FitAdditions) -> ControlledPlan:
     """What a policy is told of this fit before its first step."""
     last = ready.plan.phases[-1]
-    return RunCourse(
-        looks=ready.plan.evaluate_at,
-        can=what_it_can(ready, additions),
+    return ControlledPlan(
+        evaluation_steps=ready.plan.evaluate_at,
+        capabilities=what_it_can(ready, additions),
         rate=last.learning_rate,
-        usual=ready.usual_rates,
-        skew=_skew(ready),
+        usual_rates=ready.usual_rates,
+        class_skew=_skew(ready),
         findings=tuple(_leaking_rows(ready)),
-        epoch=math.ceil(len(ready.train) / last.rows_per_step),
-        limit=ready.recipe.train.max_steps,
+        steps_per_epoch=math.ceil(len(ready.train) / last.rows_per_step),
+        step_limit=ready.recipe.train.max_steps,
     )
 
 
 def what_it_can(ready: TrainingPlan, additions: FitAdditions) -> Can:
     """The actions that this fit can take; those of the fine-tuning only where it has one."""
     names = [name for name in ACTIONS if name not in NO_CHOICE]
-    tuned = any(additions.takes(phase) for phase in ready.plan.phases)
+    tuned = any(additions.accepts(phase) for phase in ready.plan.phases)
     methods, notches = (additions.possible, additions.notches) if tuned else ({}, 0)
     network = ready.loaded.network
     may = [p for p in network.parameters() if p.is_floating_point()]
@@ -111,7 +111,7 @@ def what_it_can(ready: TrainingPlan, additions: FitAdditions) -> Can:
         frozen=network.adapter is None and not all(p.requires_grad for p in may),
         pictures=ready.recipe.task in IMAGE_TASKS,
         layers=tuple(name for name, learning in learns.items() if learning and name != "head"),
-        falls=ends_low(ready.plan.phases[-1].schedule),
+        falls=falls_to_zero(ready.plan.phases[-1].schedule),
     )
 
 
@@ -200,10 +200,10 @@ def choice(ready: TrainingPlan, listeners: Sequence[Listener]) -> Choose:
     return lowest_calibrated if calibrated else lowest(criterion(ready))
 
 
-def kept_state(ready: TrainingPlan, listeners: Sequence[Listener], trained: Trained) -> Decision:
+def kept_state(ready: TrainingPlan, listeners: Sequence[Listener], trained: TrainingResult) -> Decision:
     """Which state the run keeps, in words, and why."""
-    if trained.average is not None:
-        last = next(made for made in reversed(trained.offers) if made.kept)
+    if trained.selected_average is not None:
+        last = next(made for made in reversed(trained.offers) if made.accepted)
         chosen = f"step {trained.best_step} of {trained.last_step}, {last.decision.what}"
         if last.decision.what == AVERAGE:
             chosen = f"the average {last.name}, up to {chosen.partition(',')[0]}"
@@ -217,7 +217,7 @@ def kept_state(ready: TrainingPlan, listeners: Sequence[Listener], trained: Trai
         because = "train.keep=last keeps the last checkpoint, whatever it is worth"
     elif keep == "newest_unless_worse" or ready.recipe.train.metric == "refined_loss":
         newest = keep == "newest_unless_worse"
-        because = reason(trained.history, at, gains=newest and _gains(ready, listeners))
+        because = explain_choice(trained.history, at, gains=newest and _gains(ready, listeners))
     else:
         because = (
             f"its {ready.recipe.train.metric} on the validation rows is the best of all evaluations"

@@ -36,7 +36,7 @@ from holdfast.tasks import task_definition
 from holdfast.tasks.generation.samples import writer
 from holdfast.tasks.lm.verbatim import verbatim
 from holdfast.training.engine import verdict_line
-from holdfast.training.plan import first_seen, probe_positions
+from holdfast.training.plan import first_use_steps, probe_positions
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
@@ -77,7 +77,7 @@ def run_facts_of(ready: TrainingPlan) -> RunFacts:
         peak_rate=ready.recipe.train.learning_rate,
         usual_rates=ready.usual_rates,
         findings=(*ready.prepared.findings, *ready.findings),
-        first_seen=first_seen(plan.phases, ready.splits.training_examples, plan.seed, probe),
+        first_seen=first_use_steps(plan.phases, ready.splits.training_examples, plan.seed, probe),
         refused=refused_settings(recipe, ready.loaded.network),
     )
 

@@ -26,7 +26,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.data.table import Table
-from holdfast.methods.teacher import Inside, ModuleOutputs
+from holdfast.methods.teacher import InnerStateLoss, ModuleOutputs
 from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import chosen_blocks
 from holdfast.models.encoders.network import EncoderClassifier
@@ -298,7 +298,7 @@ def inside_teacher(
     return network
 
 
-def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassifier) -> Inside:
+def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassifier) -> InnerStateLoss:
     """The further losses of a fit whose network is ``student``."""
     above, below = _blocks(teacher), _blocks(student)
     wanted, spread = recipe.distill, recipe.model.layers_kept
@@ -313,7 +313,7 @@ def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassi
         inputs = {k: v for k, v in passed.batch.items() if k not in NOT_READ}
         teacher.to(inputs["input_ids"].device).hidden(**inputs)
 
-    return Inside(
+    return InnerStateLoss(
         ask,
         ModuleOutputs(named[0], always=True),
         ModuleOutputs(named[1]),

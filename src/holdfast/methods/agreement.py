@@ -68,7 +68,7 @@ class RDrop:
         return 0.5 * (losses[0] + losses[1]) + self.alpha * disagreement(first, second)
 
 
-def _two_passes(loaded: Loaded) -> None:
+def _check_dropout(loaded: Loaded) -> None:
     from holdfast.models.places import dropouts_by_place
 
     if getattr(loaded.network, "problem", None) == REGRESSION:
@@ -84,20 +84,20 @@ def _two_passes(loaded: Loaded) -> None:
     notify(Decision("rdrop", "two passes a row", because))
 
 
-METHODS.add("rdrop", Method(RDrop, lambda asked: Parts(terms=(asked,), prepares=_two_passes)))
+METHODS.add("rdrop", Method(RDrop, lambda asked: Parts(terms=(asked,), prepares=_check_dropout)))
 
 
-def pairs_among(rows: Ints) -> Ints:
+def repeated_row_pairs(rows: Ints) -> Ints:
     """Places [pairs, 2] of rows [n] that stand there twice: the first with the second, the third
     with the fourth."""
     order = np.argsort(rows, kind="stable")
-    found, k = [], 0
+    pairs, k = [], 0
     while k + 1 < len(order):
         same = rows[order[k]] == rows[order[k + 1]]
         if same:
-            found.append((order[k], order[k + 1]))
+            pairs.append((order[k], order[k + 1]))
         k += 2 if same else 1
-    return np.array(found, dtype=np.int64).reshape(-1, 2)
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +121,18 @@ class Pairing:
     compares_rows: ClassVar[bool] = True
 
     def steps_per_epoch(self, pool: RowPool) -> int:
-        return max(1, -(-len(pool) // self._different(pool)))
+        return max(1, -(-len(pool) // self._distinct_rows(pool)))
 
     def draw(self, pool: RowPool, step: int) -> Draw:
         rows = batch_of_epoch(
-            pool, step, "pairing", lambda rng: rng.permutation(len(pool)), self._different(pool)
+            pool, step, "pairing", lambda rng: rng.permutation(len(pool)), self._distinct_rows(pool)
         )
         return Draw(np.repeat(rows, 2) if pool.batch > 1 else rows)
 
     def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         import torch
 
-        pairs = torch.as_tensor(pairs_among(np.asarray(passed.rows)), device=losses.device)
+        pairs = torch.as_tensor(repeated_row_pairs(np.asarray(passed.rows)), device=losses.device)
         if not len(pairs):
             return losses
         logits = passed.output.logits.float()
@@ -143,7 +143,7 @@ class Pairing:
         added = torch.zeros_like(losses).index_add(0, pairs.reshape(-1), each.repeat_interleave(2))
         return losses + added
 
-    def _different(self, pool: RowPool) -> int:
+    def _distinct_rows(self, pool: RowPool) -> int:
         return max(1, pool.batch // 2)
 
 
@@ -155,7 +155,7 @@ METHODS.add(
 
 OVER = ("auto", "others", "all")
 # Of a logit that takes no part: its probability is 0, and 0 times a finite number stays 0.
-NOWHERE = -1e30
+MASKED_LOGIT = -1e30
 GOLDEN = 2654435769
 
 
@@ -166,12 +166,12 @@ def divergence(
     the other classes alone, whose probabilities are made to add to 1."""
     first, second = start.float(), now.float()
     if targets is not None:
-        first, second = (x.scatter(1, targets[:, None], NOWHERE) for x in (first, second))
+        first, second = (x.scatter(1, targets[:, None], MASKED_LOGIT) for x in (first, second))
     first, second = first.log_softmax(dim=-1), second.log_softmax(dim=-1)
     return (first.exp() * (first - second)).sum(dim=-1)
 
 
-def chosen(rows: Ints, share: float) -> Ints:
+def fixed_share_of_rows(rows: Ints, share: float) -> Ints:
     """The places [k] of those ``rows`` [n] that are among a fixed ``share`` of all there are."""
     spread = (np.asarray(rows, dtype=np.uint64) * np.uint64(GOLDEN)) & np.uint64(0xFFFFFFFF)
     return np.flatnonzero(spread < share * 2**32)
@@ -211,24 +211,24 @@ class KLStart:
 
         if passed.start is None:
             raise Defect("methods.kl_start", "was given a pass that knows no start")
-        at = chosen(passed.rows, self.share)
-        if not len(at):
+        compared_rows = fixed_share_of_rows(passed.rows, self.share)
+        if not len(compared_rows):
             return losses
         counts = passed.batch.get("counts")
         now, targets = logits_of(passed.output), _targets(passed.batch)
-        places = torch.from_numpy(at).to(losses.device)
+        row_places = torch.from_numpy(compared_rows).to(losses.device)
         writes = counts is not None and "tags" not in passed.batch
         others = self.over == "others" or (self.over == "auto" and writes)
         if counts is None:
-            now, targets = now[places], targets[places]
+            now, targets = now[row_places], targets[row_places]
         else:
-            mine = torch.zeros(len(counts), dtype=torch.bool, device=losses.device)
-            mine[places] = True
-            tokens = mine.repeat_interleave(counts)
-            now, targets, counts = now[tokens], targets[tokens], counts[places]
-        apart = divergence(logits_of(passed.start(at)), now, targets if others else None)
-        apart = row_means(apart, counts)
-        return losses.index_add(0, places, apart, alpha=self.weight / self.share)
+            is_compared = torch.zeros(len(counts), dtype=torch.bool, device=losses.device)
+            is_compared[row_places] = True
+            tokens = is_compared.repeat_interleave(counts)
+            now, targets, counts = now[tokens], targets[tokens], counts[row_places]
+        row_divergence = divergence(logits_of(passed.start(compared_rows)), now, targets if others else None)
+        row_divergence = row_means(row_divergence, counts)
+        return losses.index_add(0, row_places, row_divergence, alpha=self.weight / self.share)
 
 
 def _targets(batch: dict[str, torch.Tensor]) -> torch.Tensor:

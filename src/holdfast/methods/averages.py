@@ -25,22 +25,22 @@ COPIES = 2
 Tensors = Mapping[str, "torch.Tensor"]
 
 
-def moved_mean(
-    mean: Mapping[str, torch.Tensor], now: Mapping[str, torch.Tensor], share: float
+def update_mean(
+    mean: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], share: float
 ) -> dict[str, torch.Tensor]:
-    """``mean`` moved by ``share`` of the way to ``now``, in place where it exists; a tensor of
+    """``mean`` moved by ``share`` of the way to ``weights``, in place where it exists; a tensor of
     whole numbers (a count of batches) is taken as it is."""
     import torch
 
-    moved: dict[str, torch.Tensor] = {}
+    new_mean: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        for name, tensor in now.items():
+        for name, tensor in weights.items():
             before = mean.get(name)
             if before is None or share == 1 or not tensor.is_floating_point():
-                moved[name] = tensor.detach().clone()
+                new_mean[name] = tensor.detach().clone()
             else:
-                moved[name] = before.to(tensor.device).lerp_(tensor.detach(), share)
-    return moved
+                new_mean[name] = before.to(tensor.device).lerp_(tensor.detach(), share)
+    return new_mean
 
 
 class MeanState(TypedDict):
@@ -76,49 +76,49 @@ class RunningMean:
     place: ClassVar[Place] = "change"
 
     def __init__(
-        self, name: str, share: Callable[[int], float], start: float, made_of: Callable[[int], str]
+        self, name: str, share: Callable[[int], float], start: float, describe: Callable[[int], str]
     ) -> None:
         self.name = name
-        self._share, self._start, self._made_of = share, start, made_of
+        self._share, self._start, self._made_of = share, start, describe
         self.mean: dict[str, torch.Tensor] = {}
         self.count = 0
-        self._then: dict[str, torch.Tensor] = {}
-        self._then_count = self._then_step = 0
+        self._best_mean: dict[str, torch.Tensor] = {}
+        self._best_count = self._best_step = 0
 
     def step_done(self, run: Run) -> None:
         if not self.count and run.step <= self._start * run.plan.steps:
             return
         self.count += 1
-        self.mean = moved_mean(self.mean, run.changing(), self._share(self.count))
+        self.mean = update_mean(self.mean, run.changing_tensors(), self._share(self.count))
 
     def snapshot_taken(self, run: Run) -> None:
         # A run that has just gone back is not at the look that it kept.
         if self.count and run.best.step == run.step:
-            self._then = {name: tensor.clone() for name, tensor in self.mean.items()}
-            self._then_count, self._then_step = self.count, run.step
+            self._best_mean = {name: tensor.clone() for name, tensor in self.mean.items()}
+            self._best_count, self._best_step = self.count, run.step
 
     def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
         if not self.count:
             first = int(self._start * run.plan.steps) + 1
             return f"the run ended at step {run.step}, before the first that counts, {first}"
-        if not self._then_count:
+        if not self._best_count:
             # The state that is kept is older than the mean's first step.
-            return Offer(self.mean, run.looked.step, self._made_of(self.count))
-        return Offer(self._then, self._then_step, self._made_of(self._then_count))
+            return Offer(self.mean, run.last_snapshot.step, self._made_of(self.count))
+        return Offer(self._best_mean, self._best_step, self._made_of(self._best_count))
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "mean": self.mean,
             "count": self.count,
-            "then": self._then,
-            "then_count": self._then_count,
-            "then_step": self._then_step,
+            "then": self._best_mean,
+            "then_count": self._best_count,
+            "then_step": self._best_step,
         }
 
     def load_state_dict(self, state: MeanState) -> None:
         self.mean, self.count = dict(state["mean"]), state["count"]
-        self._then, self._then_count = dict(state["then"]), state["then_count"]
-        self._then_step = state["then_step"]
+        self._best_mean, self._best_count = dict(state["then"]), state["then_count"]
+        self._best_step = state["then_step"]
 
 
 def ema_share(decay: float, count: int) -> float:
@@ -195,14 +195,14 @@ def plain_mean(states: Sequence[Tensors]) -> dict[str, torch.Tensor]:
     }
 
 
-def greedy(states: Sequence[Tensors], loss_of: Callable[[Tensors], float]) -> list[int]:
+def greedy_soup(states: Sequence[Tensors], loss_of: Callable[[Tensors], float]) -> list[int]:
     """Which of the ``states``, ordered with the best first, the greedy soup is made of."""
-    chosen, best = [0], loss_of(states[0])
+    members, best = [0], loss_of(states[0])
     for place in range(1, len(states)):
-        loss = loss_of(plain_mean([states[at] for at in (*chosen, place)]))
+        loss = loss_of(plain_mean([states[at] for at in (*members, place)]))
         if loss <= best:
-            chosen, best = [*chosen, place], loss
-    return chosen
+            members, best = [*members, place], loss
+    return members
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,41 +231,41 @@ class SoupState(TypedDict):
     held: Sequence[tuple[float, int, Tensors]]
 
 
-class SoupOfLooks:
+class CheckpointSoup:
     """Holds the weights of the best looks. ``most`` of them; the state at the start is one."""
 
     name: ClassVar[str] = "soup"
     place: ClassVar[Place] = "change"
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._held: list[tuple[float, int, Tensors]] = []
+        self._max_states = most
+        self._best_states: list[tuple[float, int, Tensors]] = []
 
     def snapshot_taken(self, run: Run) -> None:
         # Where the run has just gone back, this is the look that it went back to.
-        look = run.history[-1]
-        known = any(step == look.step for _, step, _ in self._held)
-        if math.isfinite(look.refined_loss) and not known:
-            self._held.append((float(look.refined_loss), look.step, run.previous))
-            self._held = sorted(self._held, key=lambda one: one[:2])[: self._most]
+        snapshot = run.history[-1]
+        is_held = any(step == snapshot.step for _, step, _ in self._best_states)
+        if math.isfinite(snapshot.refined_loss) and not is_held:
+            self._best_states.append((float(snapshot.refined_loss), snapshot.step, run.previous))
+            self._best_states = sorted(self._best_states, key=lambda one: one[:2])[: self._max_states]
 
     def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
-        if len(self._held) < 2:
+        if len(self._best_states) < 2:
             return "a soup needs two looks with a validation loss"
-        states = [tensors for _, _, tensors in self._held]
-        chosen = greedy(states, lambda tensors: trial(tensors).refined_loss)
-        steps = [self._held[place][1] for place in chosen]
-        if len(chosen) == 1:
+        states = [tensors for _, _, tensors in self._best_states]
+        members = greedy_soup(states, lambda tensors: trial(tensors).refined_loss)
+        steps = [self._best_states[place][1] for place in members]
+        if len(members) == 1:
             return f"no mean with another of the {len(states)} best looks is better than the best"
-        named = ", ".join(str(step) for step in sorted(steps))
-        made_of = f"the mean of the states of steps {named}, of the {len(states)} best looks"
-        return Offer(plain_mean([states[place] for place in chosen]), max(steps), made_of)
+        step_names = ", ".join(str(step) for step in sorted(steps))
+        made_of = f"the mean of the states of steps {step_names}, of the {len(states)} best looks"
+        return Offer(plain_mean([states[place] for place in members]), max(steps), made_of)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"held": [[loss, step, dict(tensors)] for loss, step, tensors in self._held]}
+        return {"held": [[loss, step, dict(tensors)] for loss, step, tensors in self._best_states]}
 
     def load_state_dict(self, state: SoupState) -> None:
-        self._held = [(loss, step, tensors) for loss, step, tensors in state["held"]]
+        self._best_states = [(loss, step, tensors) for loss, step, tensors in state["held"]]
 
 
 METHODS.add(
@@ -273,16 +273,16 @@ METHODS.add(
     Method(
         SoupMethod,
         lambda asked: Parts(
-            listeners=lambda: (SoupOfLooks(asked.states),), copies=max(0, asked.states - 1)
+            listeners=lambda: (CheckpointSoup(asked.states),), copies=max(0, asked.states - 1)
         ),
     ),
 )
 
 
-LEANS = ("lowest", "start")
+LEAN_CHOICES = ("lowest", "start")
 
 
-def between(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tensor]:
+def interpolate(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tensor]:
     """``share`` of the way from ``start`` to ``end``; of whole numbers those of ``end``."""
     import torch
 
@@ -324,7 +324,7 @@ class Wise:
     """
 
     points: int = setting(10, least=2, most=100, whole=True)
-    lean: str = setting("lowest", words=LEANS)
+    lean: str = setting("lowest", words=LEAN_CHOICES)
     within: float = setting(0.0, most=10)
 
 
@@ -341,48 +341,48 @@ class LineSearch:
         # A run that keeps its start still went somewhere.
         end, step = (run.best.tensors, run.best.step)
         if not step:
-            end, step = run.previous, run.looked.step
+            end, step = run.previous, run.last_snapshot.step
         shares = [at / self._points for at in range(self._points + 1)]
-        looks = [trial(between(run.start, end, share)) for share in shares]
-        losses = np.array([look.refined_loss for look in looks])
-        curve = [_point(share, look) for share, look in zip(shares, looks, strict=True)]
+        evaluations = [trial(interpolate(run.initial_tensors, end, share)) for share in shares]
+        losses = np.array([evaluation.refined_loss for evaluation in evaluations])
+        curve = [_point(share, evaluation) for share, evaluation in zip(shares, evaluations, strict=True)]
         if not np.isfinite(losses).all():
             return "the validation loss of a point between the start and the end is no number"
         if self._within > 0:
-            place = self._allowed(losses, looks)
+            place = self._place_within_limit(losses, evaluations)
         else:
-            place = self._chosen(losses, [trial.would_keep(look) for look in looks[1:-1]])
-        shown = ", ".join(f"{s:.2g}: {loss:.4g}" for s, loss in zip(shares, losses, strict=True))
+            place = self._lean_place(losses, [trial.would_keep(evaluation) for evaluation in evaluations[1:-1]])
+        losses_shown = ", ".join(f"{s:.2g}: {loss:.4g}" for s, loss in zip(shares, losses, strict=True))
         if place is None:
-            side = "the end" if losses[-1] <= losses[0] else "the start"
-            return f"of the line from the start to the end (loss by share: {shown}) {side} is best"
-        made_of = f"{shares[place]:.2g} of the way from the start to step {step} (loss by share: "
-        tensors = between(run.start, end, shares[place])
-        return Offer(tensors, step, f"{made_of}{shown})", curve, self._within)
+            best_end = "the end" if losses[-1] <= losses[0] else "the start"
+            return f"of the line from the start to the end (loss by share: {losses_shown}) {best_end} is best"
+        description = f"{shares[place]:.2g} of the way from the start to step {step} (loss by share: "
+        tensors = interpolate(run.initial_tensors, end, shares[place])
+        return Offer(tensors, step, f"{description}{losses_shown})", curve, self._within)
 
-    def _allowed(self, losses: Floats, looks: Sequence[Any]) -> int | None:
+    def _place_within_limit(self, losses: Floats, evaluations: Sequence[Any]) -> int | None:
         """The place between the ends that is best on the general probe, or without one nearest to
         the start, of those within the limit above the end."""
         inner = range(1, len(losses) - 1)
-        found = [place for place in inner if losses[place] <= losses[-1] + self._within]
-        if not found or looks[0].general_loss is None:
-            return next(iter(found), None)
-        return min(found, key=lambda place: float(looks[place].general_loss))
+        allowed = [place for place in inner if losses[place] <= losses[-1] + self._within]
+        if not allowed or evaluations[0].general_loss is None:
+            return next(iter(allowed), None)
+        return min(allowed, key=lambda place: float(evaluations[place].general_loss))
 
-    def _chosen(self, losses: Floats, kept: Sequence[bool]) -> int | None:
-        """The place on the line; ``kept`` says of the points between its ends whether the run
+    def _lean_place(self, losses: Floats, would_keep: Sequence[bool]) -> int | None:
+        """The place on the line; ``would_keep`` says of the points between its ends whether the run
         would keep them."""
         if self._lean == "start":
-            return next((place for place, one in enumerate(kept, 1) if one), None)
+            return next((place for place, one in enumerate(would_keep, 1) if one), None)
         best = int(losses.argmin())
         return best if 0 < best < len(losses) - 1 else None
 
 
-def _point(share: float, look: Snapshot) -> dict[str, float | None]:
-    right = look.valid_correct
-    rate = float(right.mean()) if right is not None and len(right) else None
-    point = {"share": share, "valid_loss": float(look.refined_loss), "valid_right": rate}
-    return point if look.general_loss is None else {**point, "general_loss": look.general_loss}
+def _point(share: float, evaluation: Snapshot) -> dict[str, float | None]:
+    correct = evaluation.valid_correct
+    rate = float(correct.mean()) if correct is not None and len(correct) else None
+    point = {"share": share, "valid_loss": float(evaluation.refined_loss), "valid_right": rate}
+    return point if evaluation.general_loss is None else {**point, "general_loss": evaluation.general_loss}
 
 
 METHODS.add(

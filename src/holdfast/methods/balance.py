@@ -56,7 +56,7 @@ RESAMPLES = 2000
 LEVEL = 0.01 / (len(STRENGTHS) - 1)
 
 
-def shares_of(labels: Ints, classes: int) -> Floats:
+def class_shares(labels: Ints, classes: int) -> Floats:
     """The share of each class [classes] among these labels [n]. A class without a row counts as
     half a row, so that its logarithm is finite."""
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
@@ -64,14 +64,14 @@ def shares_of(labels: Ints, classes: int) -> Floats:
     return np.asarray(counts / counts.sum())
 
 
-def between(shares: Floats, strength: float) -> Floats:
+def tempered_rates(shares: Floats, strength: float) -> Floats:
     """Rates in proportion to ``shares`` [classes] to the power 1 − ``strength``: as they are at 0,
     alike at 1."""
     powered = np.asarray(shares, dtype=np.float64) ** (1 - strength)
     return np.asarray(powered / powered.sum())
 
 
-def moved(logits: Floats, learned: Floats, target: Floats) -> Floats:
+def adjust_logits(logits: Floats, learned_rates: Floats, target_rates: Floats) -> Floats:
     """From one population's class rates to another's: the same model, other frequencies of the
     classes.
 
@@ -85,13 +85,13 @@ def moved(logits: Floats, learned: Floats, target: Floats) -> Floats:
     4.1). Nothing is fitted, and among rows of one class nothing changes. What it assumes is that
     the classes look as they did and are only more or less frequent.
 
-    Logits [n, classes] of a model that learned at the rates ``learned``, in a population whose
-    rates are ``target``; both [classes], above 0, adding to 1.
+    Logits [n, classes] of a model that learned at the rates ``learned_rates``, in a population
+    whose rates are ``target_rates``; both [classes], above 0, adding to 1.
     """
-    return np.asarray(logits) + np.log(target) - np.log(learned)
+    return np.asarray(logits) + np.log(target_rates) - np.log(learned_rates)
 
 
-def stated(target: Mapping[str, float], classes: Sequence[str], key: str) -> Floats:
+def stated_rates(target: Mapping[str, float], classes: Sequence[str], key: str) -> Floats:
     """The rates [classes] that a user states by name; they are divided by their sum.
 
     Raises ``RecipeError`` for a class that is not there, one that is left out, and a share that is
@@ -115,7 +115,7 @@ def stated(target: Mapping[str, float], classes: Sequence[str], key: str) -> Flo
 @dataclass(frozen=True, slots=True)
 class Rates:
     """``rows`` [classes] are the rates of the training rows, ``target`` those that the answers are
-    for; ``moved`` whether they differ."""
+    for; ``is_moved`` whether they differ."""
 
     classes: tuple[str, ...]
     rows: Floats
@@ -123,7 +123,7 @@ class Rates:
     because: str
 
     @property
-    def moved(self) -> bool:
+    def is_moved(self) -> bool:
         return not np.allclose(self.rows, self.target, rtol=0, atol=1e-12)
 
     @property
@@ -146,13 +146,13 @@ class Rates:
 
     @property
     def decision(self) -> Decision:
-        if not self.moved:
+        if not self.is_moved:
             return Decision("class rates", "as in the training rows", self.because)
-        most = int(np.abs(self.shift).argmax())
-        chosen = (
-            f"{self.classes[most]!r} at {self.target[most]:.1%} in place of {self.rows[most]:.1%}"
+        most_moved = int(np.abs(self.shift).argmax())
+        shift_words = (
+            f"{self.classes[most_moved]!r} at {self.target[most_moved]:.1%} in place of {self.rows[most_moved]:.1%}"
         )
-        return Decision("class rates", chosen, self.because, prominent=True)
+        return Decision("class rates", shift_words, self.because, prominent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,47 +177,47 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     99.75 % interval of the gain in macro-F1 (1 % shared among the others) is then above 0. Rows are
     drawn within their class, so that no resample lacks one.
     """
-    guesses = np.stack([moved(logits, shares, between(shares, s)).argmax(1) for s in STRENGTHS])
-    whole = np.array([_f1(labels, guess, len(shares)) for guess in guesses])
-    usual, best = STRENGTHS.index(USUAL), int(whole.argmax())
+    predictions = np.stack([adjust_logits(logits, shares, tempered_rates(shares, s)).argmax(1) for s in STRENGTHS])
+    f1_by_strength = np.array([_f1(labels, guess, len(shares)) for guess in predictions])
+    usual, best = STRENGTHS.index(USUAL), int(f1_by_strength.argmax())
     where = f"on {len(labels)} validation rows"
-    if whole[best] <= whole[usual]:
+    if f1_by_strength[best] <= f1_by_strength[usual]:
         because = f"half of the way to classes alike; {where} no other move has a better macro-F1"
-        return TargetRates(between(shares, USUAL), USUAL, 0.0, 0.0, 0.0, because)
+        return TargetRates(tempered_rates(shares, USUAL), USUAL, 0.0, 0.0, 0.0, because)
     rng, gains = generator(seed, "rates"), np.zeros(RESAMPLES)
     places = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     for index in range(RESAMPLES):
         rows = np.concatenate([rng.choice(place, len(place)) for place in places])
-        drawn = [_f1(labels[rows], guesses[k, rows], len(shares)) for k in (usual, best)]
+        drawn = [_f1(labels[rows], predictions[k, rows], len(shares)) for k in (usual, best)]
         gains[index] = drawn[1] - drawn[0]
     low, high = (float(one) for one in np.quantile(gains, [LEVEL, 1 - LEVEL]))
-    gain = float(whole[best] - whole[usual])
-    shown = f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points of macro-F1 {where}"
-    way = f"{STRENGTHS[best]:.0%} of the way to classes alike"
+    gain = float(f1_by_strength[best] - f1_by_strength[usual])
+    gain_words = f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points of macro-F1 {where}"
+    move_words = f"{STRENGTHS[best]:.0%} of the way to classes alike"
     if low <= 0:
-        because = f"half of the way to classes alike; {way} would bring {shown}: may be chance"
-        return TargetRates(between(shares, USUAL), USUAL, gain, low, high, because)
-    because = f"{way} in place of half of it: {shown}"
-    return TargetRates(between(shares, STRENGTHS[best]), STRENGTHS[best], gain, low, high, because)
+        because = f"half of the way to classes alike; {move_words} would bring {gain_words}: may be chance"
+        return TargetRates(tempered_rates(shares, USUAL), USUAL, gain, low, high, because)
+    because = f"{move_words} in place of half of it: {gain_words}"
+    return TargetRates(tempered_rates(shares, STRENGTHS[best]), STRENGTHS[best], gain, low, high, because)
 
 
-def _f1(labels: Ints, guess: Ints, classes: int) -> float:
+def _f1(labels: Ints, predictions: Ints, classes: int) -> float:
     """Macro-F1 over the classes that have a row here."""
-    right = np.bincount(labels[guess == labels], minlength=classes)
-    true = np.bincount(labels, minlength=classes)
-    made = np.bincount(guess, minlength=classes)
-    there = true > 0
-    return float((2 * right[there] / (true + made)[there]).mean())
+    correct_counts = np.bincount(labels[predictions == labels], minlength=classes)
+    label_counts = np.bincount(labels, minlength=classes)
+    predicted_counts = np.bincount(predictions, minlength=classes)
+    present = label_counts > 0
+    return float((2 * correct_counts[present] / (label_counts + predicted_counts)[present]).mean())
 
 
 # The middle of the four that 1901.05555 tries.
 BETA = 0.999
-WAYS = ("draw", "weights", "effective", "none")
+BALANCE_MODES = ("draw", "weights", "effective", "none")
 TARGET = "methods.balance.target"
 TARGETS = ("drawn", "rows", "half", "even", "auto")
 
 
-def places_of(sizes: Ints, total: int, strength: float) -> Ints:
+def places_per_class(sizes: Ints, total: int, strength: float) -> Ints:
     """How many of ``total`` places each class [K] of these sizes gets: in proportion to
     size^(1 − strength), the largest remainders rounded up."""
     share = np.asarray(sizes, dtype=np.float64) ** (1 - strength)
@@ -228,17 +228,17 @@ def places_of(sizes: Ints, total: int, strength: float) -> Ints:
     return places
 
 
-def balanced(labels: Ints, strength: float, rng: np.random.Generator) -> Ints:
+def balanced_positions(labels: Ints, strength: float, rng: np.random.Generator) -> Ints:
     """Positions [n] of an epoch over rows of these ``labels`` [n], in an order of chance."""
     present, sizes = np.unique(labels, return_counts=True)
-    chosen = []
+    positions = []
     for label, size, places in zip(
-        present, sizes, places_of(sizes, len(labels), strength), strict=True
+        present, sizes, places_per_class(sizes, len(labels), strength), strict=True
     ):
         rows = np.flatnonzero(labels == label)
-        every, more = divmod(int(places), int(size))
-        chosen += [np.tile(rows, every), rng.permutation(rows)[:more]]
-    return rng.permutation(np.concatenate(chosen))
+        full_repeats, extra_rows = divmod(int(places), int(size))
+        positions += [np.tile(rows, full_repeats), rng.permutation(rows)[:extra_rows]]
+    return rng.permutation(np.concatenate(positions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ class Balance:
     them as they are; ``by`` and ``target`` as the module says."""
 
     strength: float = setting(1.0, above=0, most=1)
-    by: str = setting("draw", words=WAYS)
+    by: str = setting("draw", words=BALANCE_MODES)
     target: str | Mapping[str, float] = setting("drawn", words=TARGETS, shares=True)
     name: ClassVar[str] = "balance"
     has_epochs: ClassVar[bool] = True
@@ -260,7 +260,7 @@ class Balance:
         assert labels is not None
 
         def order(rng: np.random.Generator) -> Ints:
-            return balanced(labels, self.strength, rng)
+            return balanced_positions(labels, self.strength, rng)
 
         return Draw(batch_of_epoch(pool, step, "balance", order))
 
@@ -270,7 +270,7 @@ class BalancedLoss:
     """The loss term. ``weights`` and ``offset`` [classes] are those of the training rows: the
     weight of a class's rows, and log q − log p; without rows (``of_rows``) nothing is changed."""
 
-    asked: Balance
+    settings: Balance
     weights: tuple[float, ...] = ()
     offset: tuple[float, ...] = ()
     name: ClassVar[str] = "balance"
@@ -278,15 +278,15 @@ class BalancedLoss:
 
     def of_rows(self, labels: Ints, classes: Sequence[str]) -> BalancedLoss:
         """The term for training rows of these ``labels`` [n]."""
-        weights = weights_of(self.asked, labels, len(classes))
-        shares = shares_of(labels, len(classes))
+        weights = class_weights(self.settings, labels, len(classes))
+        shares = class_shares(labels, len(classes))
         offset: Floats = np.zeros(len(classes))
-        if self.asked.target != "drawn":
+        if self.settings.target != "drawn":
             drawn: Floats = np.asarray(shares * weights)
-            if self.asked.by == "draw":
-                drawn = between(shares, self.asked.strength)
+            if self.settings.by == "draw":
+                drawn = tempered_rates(shares, self.settings.strength)
             offset = np.asarray(np.log(drawn / drawn.sum()) - np.log(shares))
-        return BalancedLoss(self.asked, tuple(weights.tolist()), tuple(offset.tolist()))
+        return BalancedLoss(self.settings, tuple(weights.tolist()), tuple(offset.tolist()))
 
     def __call__(self, passed: ForwardPass, losses: torch.Tensor) -> torch.Tensor:
         import torch
@@ -302,14 +302,14 @@ class BalancedLoss:
         )
 
 
-def weights_of(asked: Balance, labels: Ints, classes: int) -> Floats:
+def class_weights(settings: Balance, labels: Ints, classes: int) -> Floats:
     """The weight of a row of each class [classes], 1 on average over these rows [n]."""
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    found = np.maximum(counts, 1)
-    if asked.by == "weights":
-        raw = found**-asked.strength
-    elif asked.by == "effective":
-        raw = (1 - BETA) / (1 - BETA**found)
+    class_counts = np.maximum(counts, 1)
+    if settings.by == "weights":
+        raw = class_counts**-settings.strength
+    elif settings.by == "effective":
+        raw = (1 - BETA) / (1 - BETA**class_counts)
     else:
         return np.ones(classes)
     return np.asarray(raw * counts.sum() / (raw * counts).sum())
@@ -320,24 +320,24 @@ def changes_losses(by: str, target: object) -> bool:
     return by in ("weights", "effective") or (by == "draw" and target != "drawn")
 
 
-def asked_target(methods: Mapping[str, object]) -> Any:
+def target_setting(methods: Mapping[str, object]) -> Any:
     """The ``target`` of these methods (name: settings); ``None`` where answers stay as learned."""
-    asked = methods.get("balance")
-    target = asked.get("target", "drawn") if isinstance(asked, Mapping) else "drawn"
+    settings = methods.get("balance")
+    target = settings.get("target", "drawn") if isinstance(settings, Mapping) else "drawn"
     return None if target == "drawn" else target
 
 
 def check_target(methods: Mapping[str, object], classes: Sequence[str]) -> None:
     """Refuse a stated population whose classes are not those of the rows, before any step."""
-    target = asked_target(methods)
+    target = target_setting(methods)
     if isinstance(target, Mapping):
-        stated(target, classes, TARGET)
+        stated_rates(target, classes, TARGET)
 
 
-def _parts(asked: Balance) -> Parts:
-    source = asked if asked.by == "draw" else None
-    moves = changes_losses(asked.by, asked.target)
-    return Parts(source=source, terms=(BalancedLoss(asked),) if moves else ())
+def _parts(settings: Balance) -> Parts:
+    source = settings if settings.by == "draw" else None
+    moves = changes_losses(settings.by, settings.target)
+    return Parts(source=source, terms=(BalancedLoss(settings),) if moves else ())
 
 
 METHODS.add("balance", Method(Balance, _parts, needs_classes=True))

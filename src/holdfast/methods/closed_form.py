@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     Read = Callable[[Run, Any], tuple[Floats, Ints]]
 
 
-def rows_read(run: Run, examples: Examples) -> tuple[Floats, Ints]:
+def read_features(run: Run, examples: Examples) -> tuple[Floats, Ints]:
     """The features [n, width] and labels [n] of all rows; the observer need not pass them again."""
     features = run.observer.features(run.network, examples, np.arange(len(examples)))
-    run.observer.remember(examples, features)
+    run.observer.remember_features(examples, features)
     return features, labels_of(examples)
 
 
@@ -71,14 +71,14 @@ class HeadRefit:
         fit: Fit,
         first: bool,
         held_out: HeldOut | None = None,
-        read: Read = rows_read,
+        read: Read = read_features,
         moved: Fit | None = None,
     ) -> None:
         self._fit = fit
-        self._moved = moved or fit
+        self._fit_tuned = moved or fit
         self._read = read
         self.first = first
-        self._held_out = held_out
+        self._measure_baseline = held_out
         self.baseline: dict[str, torch.Tensor] | None = None
         self.because = ""
         self.curve: ProbeCurve | None = None
@@ -91,9 +91,9 @@ class HeadRefit:
         if not before_any_step and run.phase.head != "refit":
             return
         features, labels = self._read(run, run.job.train)
-        added: Any = run.job.added
-        used = self.first or not before_any_step
-        fit = self._fit if before_any_step else self._moved
+        added: Any = run.job.added_examples
+        sets_head = self.first or not before_any_step
+        fit = self._fit if before_any_step else self._fit_tuned
         probe: Probe | None = None
         if before_any_step or added is None:
             start = time.perf_counter()
@@ -103,23 +103,23 @@ class HeadRefit:
             self.baseline = _tensors(probe)
             self.because = probe.because
             self._measure(run, probe, features, labels)
-        if added is not None and used:
-            others, marks = self._read(run, added)
-            probe = fit(features, labels, beside=ExtraRows(others, marks, added.weights))
-        if used and probe is not None:
+        if added is not None and sets_head:
+            added_features, added_labels = self._read(run, added)
+            probe = fit(features, labels, beside=ExtraRows(added_features, added_labels, added.weights))
+        if sets_head and probe is not None:
             with torch.no_grad():
                 for name, value in _tensors(probe).items():
                     getattr(run.network.head, name).copy_(value)
 
     def _measure(self, run: Run, probe: Probe, features: Floats, labels: Ints) -> None:
-        if self._held_out is None:
+        if self._measure_baseline is None:
             return
         if run.job.out_of_fold is not None:
             # Its own rows would be judged by what was fitted to them.
             self.curve = run.job.out_of_fold.curve
             return
-        held, marks = self._read(run, run.job.valid)
-        self.curve = self._held_out(probe, features, labels, held, marks)
+        valid_features, valid_labels = self._read(run, run.job.valid)
+        self.curve = self._measure_baseline(probe, features, labels, valid_features, valid_labels)
 
     def state_dict(self) -> dict[str, Any]:
         curve = None if self.curve is None else curve_to_state(self.curve)
@@ -131,12 +131,12 @@ class HeadRefit:
             self.curve = curve_from_state(state["curve"])
 
 
-def curve_to_state(kept: ProbeCurve) -> list[Any]:
+def curve_to_state(curve: ProbeCurve) -> list[Any]:
     """A curve in types that the weights-only loader reads."""
     import torch
 
-    noise = None if kept.labels is None else list(astuple(kept.labels))
-    return [torch.as_tensor(kept.losses), list(kept.points), kept.twins, noise]
+    noise = None if curve.labels is None else list(astuple(curve.labels))
+    return [torch.as_tensor(curve.losses), list(curve.points), curve.twins, noise]
 
 
 def curve_from_state(state: Sequence[Any]) -> ProbeCurve:
@@ -199,9 +199,9 @@ class RefittedHead:
         from holdfast.models.probes.head_fit import fit_head
         from holdfast.models.probes.probe import ExtraRows
 
-        why = _why_not(run)
-        if why is not None:
-            return why
+        refusal = _reason_against(run)
+        if refusal is not None:
+            return refusal
         job, step = run.job, run.best.step
         run.load_tensors(run.best.tensors)
 
@@ -211,24 +211,24 @@ class RefittedHead:
             )
             return features
 
-        added: Any = job.added
-        beside = None if added is None else ExtraRows(read(added), added.labels, added.weights)
+        added: Any = job.added_examples
+        extra_rows = None if added is None else ExtraRows(read(added), added.labels, added.weights)
         head: Any = run.network.head
         probe = fit_head(
             read(job.train),
             labels_of(job.train),
             classes=head.out_features,
             seed=run.plan.seed,
-            beside=beside,
+            beside=extra_rows,
         )
-        made = {"head.weight": probe.weight, "head.bias": probe.bias}
-        kind = head.weight.dtype
-        tensors = {name: torch.as_tensor(value, dtype=kind) for name, value in made.items()}
+        head_values = {"head.weight": probe.weight, "head.bias": probe.bias}
+        dtype = head.weight.dtype
+        tensors = {name: torch.as_tensor(value, dtype=dtype) for name, value in head_values.items()}
         because = f"the features of step {step} under the {probe.because}"
         return Offer({**run.best.tensors, **tensors}, step, because)
 
 
-def _why_not(run: Run) -> str | None:
+def _reason_against(run: Run) -> str | None:
     """Why no head is fitted; ``None`` where one is."""
     source: Any
     job, phase, source = run.job, run.phase, run.phase.source

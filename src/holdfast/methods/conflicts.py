@@ -34,31 +34,32 @@ class ConflictQuery:
     head_learns: bool = True
 
 
-def always(asked: ConflictQuery) -> bool:
+def always(query: ConflictQuery) -> bool:
     """Of a pair that clashes whatever its settings."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
-class Clash:
-    """``methods`` are names of methods that are all on; ``beside`` names other keys of a recipe
-    that take part, of which ``when`` tells. ``refused``: they contradict; else one is useless."""
+class MethodConflict:
+    """``methods`` are names of methods that are all on; ``other_keys`` names other keys of a recipe
+    that take part, of which ``condition`` tells. ``is_error``: they contradict; else one is
+    useless."""
 
     methods: tuple[str, ...]
     because: str
     remedy: str = "Leave one of them out."
-    refused: bool = False
-    when: Callable[[ConflictQuery], bool] = always
-    beside: tuple[str, ...] = ()
+    is_error: bool = False
+    condition: Callable[[ConflictQuery], bool] = always
+    other_keys: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """As a recipe calls them."""
-        return (*(f"methods.{name}" for name in self.methods), *self.beside)
+        return (*(f"methods.{name}" for name in self.methods), *self.other_keys)
 
-    def holds(self, asked: ConflictQuery) -> bool:
+    def applies(self, query: ConflictQuery) -> bool:
         """Whether the recipe asks for it."""
-        return all(name in asked.methods for name in self.methods) and self.when(asked)
+        return all(name in query.methods for name in self.methods) and self.condition(query)
 
 
 def _of_head(name: str) -> Callable[[ConflictQuery], bool]:
@@ -68,188 +69,188 @@ def _of_head(name: str) -> Callable[[ConflictQuery], bool]:
     )
 
 
-def _decays(asked: ConflictQuery) -> bool:
-    return asked.weight_decay >= LARGE_DECAY
+def _has_large_decay(query: ConflictQuery) -> bool:
+    return query.weight_decay >= LARGE_DECAY
 
 
-def _mixes_pictures(asked: ConflictQuery) -> bool:
-    return bool(asked.enrich & {"mixup", "cutmix"})
+def _mixes_pictures(query: ConflictQuery) -> bool:
+    return bool(query.enrich & {"mixup", "cutmix"})
 
 
-def _smooths(asked: ConflictQuery) -> bool:
-    return asked.label_smoothing > 0
+def _smooths_labels(query: ConflictQuery) -> bool:
+    return query.label_smoothing > 0
 
 
-def _balances_losses(asked: ConflictQuery) -> bool:
-    balance = asked.methods["balance"]
+def _balances_losses(query: ConflictQuery) -> bool:
+    balance = query.methods["balance"]
     return changes_losses(balance.get("by", "draw"), balance.get("target", "drawn"))
 
 
 OTHER_LOSS = "each put another loss in the place of cross-entropy, of which mixup's would be left"
 
-TABLE: tuple[Clash, ...] = (
-    Clash(
+CONFLICTS: tuple[MethodConflict, ...] = (
+    MethodConflict(
         ("elastic_net", "l1"),
         "pull the same weights by the same threshold: elastic_net has L1 in it",
         "Leave l1 out, and set methods.elastic_net.ratio.",
-        refused=True,
+        is_error=True,
     ),
-    Clash(
+    MethodConflict(
         ("elastic_net", "l2"),
         "pull the same weights to zero twice: elastic_net has L2 in it",
         "Leave l2 out, and set methods.elastic_net.ratio.",
-        refused=True,
+        is_error=True,
     ),
-    Clash(("l2", "l2_sp"), "pull the same weights to two places, zero and the start", refused=True),
-    Clash(
+    MethodConflict(("l2", "l2_sp"), "pull the same weights to two places, zero and the start", is_error=True),
+    MethodConflict(
         ("l2",),
         "pull the same weights to zero twice, coupled and decoupled",
         "Set train.weight_decay=0, or leave l2 out.",
-        when=_decays,
-        beside=("train.weight_decay",),
+        condition=_has_large_decay,
+        other_keys=("train.weight_decay",),
     ),
-    Clash(
+    MethodConflict(
         ("l2_sp",),
         "pull the same weights to two places: the decay to zero, away from the start",
         "Set train.weight_decay=0.",
-        when=_decays,
-        beside=("train.weight_decay",),
+        condition=_has_large_decay,
+        other_keys=("train.weight_decay",),
     ),
-    Clash(
+    MethodConflict(
         ("l2",),
         "are the same thing: the decay of this optimizer is added to the gradient",
         "Set train.weight_decay alone.",
-        when=lambda asked: asked.optimizer != "adamw" and 0 < asked.weight_decay < LARGE_DECAY,
-        beside=("train.weight_decay", "train.optimizer"),
+        condition=lambda asked: asked.optimizer != "adamw" and 0 < asked.weight_decay < LARGE_DECAY,
+        other_keys=("train.weight_decay", "train.optimizer"),
     ),
     *(
-        Clash(
+        MethodConflict(
             (name,),
             "changes nothing: the head is refitted in every phase, and learns by gradient in none",
             f"Set methods.{name}.place=all, or methods.contrast=false.",
-            when=_of_head(name),
+            condition=_of_head(name),
         )
         for name in ("l1", "elastic_net")
     ),
-    Clash(
+    MethodConflict(
         ("focal",),
         "do one thing twice: each makes answers less sure than the rows are",
-        when=_smooths,
-        beside=("train.label_smoothing",),
+        condition=_smooths_labels,
+        other_keys=("train.label_smoothing",),
     ),
-    Clash(
+    MethodConflict(
         ("pairing",),
         "compares two forms of a row, and without enrich they differ by dropout alone",
         "Set enrich.counterfactual=true, or methods.rdrop in its place.",
-        when=lambda asked: not asked.enrich,
-        beside=("enrich",),
+        condition=lambda asked: not asked.enrich,
+        other_keys=("enrich",),
     ),
-    Clash(
+    MethodConflict(
         ("ewc", "l2_sp"),
         "pull the same weights to the same start twice: l2_sp is ewc with every weight alike",
     ),
-    Clash(
+    MethodConflict(
         ("focal", "gce"),
         "undo each other: focal listens to rows that are wrong, gce passes over them",
-        refused=True,
+        is_error=True,
     ),
-    *(Clash((name, "mixup"), OTHER_LOSS, refused=True) for name in ("gce", "focal")),
-    Clash(
+    *(MethodConflict((name, "mixup"), OTHER_LOSS, is_error=True) for name in ("gce", "focal")),
+    MethodConflict(
         ("kl_start", "mixup"),
         "do not add up: mixup's loss takes the place of the one that the divergence was added to",
-        refused=True,
+        is_error=True,
     ),
-    Clash(
+    MethodConflict(
         ("balance", "mixup"),
         OTHER_LOSS,
         "Set methods.balance.by=draw and methods.balance.target=drawn, or leave mixup out.",
-        refused=True,
-        when=_balances_losses,
+        is_error=True,
+        condition=_balances_losses,
     ),
-    Clash(
+    MethodConflict(
         ("mixup",),
         "each make the target softer, and mixup's loss takes the place of the smoothed one",
         "Set train.label_smoothing=0.",
-        when=_smooths,
-        beside=("train.label_smoothing",),
+        condition=_smooths_labels,
+        other_keys=("train.label_smoothing",),
     ),
-    Clash(
+    MethodConflict(
         ("gce",),
         "pull two ways: smoothing has every row lean to all classes, gce lets doubted rows go",
         "Set train.label_smoothing=0.",
-        when=_smooths,
-        beside=("train.label_smoothing",),
+        condition=_smooths_labels,
+        other_keys=("train.label_smoothing",),
     ),
-    Clash(
+    MethodConflict(
         ("mixup",),
         "mix rows twice, as pixels and as features",
-        when=_mixes_pictures,
-        beside=("enrich",),
+        condition=_mixes_pictures,
+        other_keys=("enrich",),
     ),
     *(
-        Clash(
+        MethodConflict(
             (name,),
             "change half of a mixed picture: its second label is learned by plain cross-entropy",
-            when=_mixes_pictures,
-            beside=("enrich",),
+            condition=_mixes_pictures,
+            other_keys=("enrich",),
         )
         for name in ("focal", "gce")
     ),
-    Clash(
+    MethodConflict(
         ("dropconnect", "dropout"),
         "drop the same signal twice, as connections and as units",
-        when=lambda asked: any(
+        condition=lambda asked: any(
             asked.methods["dropout"].get(place) not in (None, "model", 0)
             for place in ("hidden", "attention")
         ),
     ),
-    Clash(
+    MethodConflict(
         ("progressive", "unfreeze"),
         "each say which layers learn at a step, and say different things",
-        refused=True,
+        is_error=True,
     ),
-    Clash(
+    MethodConflict(
         ("reinit", "reset_head"),
         "undo each other: the head that is put back was fitted to layers drawn anew since",
-        refused=True,
+        is_error=True,
     ),
-    Clash(
+    MethodConflict(
         ("probe_first", "progressive"),
         "do one thing twice: a head that was fitted has nothing to learn alone, and steps are lost",
         "Set methods.probe_first=false, or leave progressive out.",
     ),
-    Clash(
+    MethodConflict(
         ("reinit", "wise"),
         "do not go together: between the start and layers drawn anew there is no valley to average",
         "Leave wise out.",
     ),
     *(
-        Clash(
+        MethodConflict(
             (name, "reinit"),
             "undo each other: the layers drawn anew are pulled back to what they were before",
         )
         for name in ("ewc", "l2_sp")
     ),
     *(
-        Clash(
+        MethodConflict(
             (name,),
             "changes nothing: in no phase of this plan does the head learn by gradient",
             "Set methods.contrast=false.",
-            when=lambda asked: not asked.head_learns,
+            condition=lambda asked: not asked.head_learns,
         )
         for name in ("unfreeze", "progressive", "reset_head")
     ),
 )
 
 
-def refuse(asked: ConflictQuery) -> None:
+def check_conflicts(query: ConflictQuery) -> None:
     """Raise ``RecipeError`` for what contradicts itself."""
-    for clash in TABLE:
-        if clash.refused and clash.holds(asked):
+    for clash in CONFLICTS:
+        if clash.is_error and clash.applies(query):
             raise RecipeError(" and ".join(clash.keys), clash.because, None, clash.remedy)
 
 
-def useless(asked: ConflictQuery) -> tuple[Finding, ...]:
+def useless_settings(query: ConflictQuery) -> tuple[Finding, ...]:
     """A finding for each pair of which one does nothing, or that pull against each other."""
     return tuple(
         Finding(
@@ -261,6 +262,6 @@ def useless(asked: ConflictQuery) -> tuple[Finding, ...]:
             f"{' and '.join(clash.keys)} {clash.because}",
             clash.remedy,
         )
-        for clash in TABLE
-        if not clash.refused and clash.holds(asked)
+        for clash in CONFLICTS
+        if not clash.is_error and clash.applies(query)
     )

@@ -20,7 +20,7 @@ import numpy as np
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, ForwardPass, RowPool
-from holdfast.methods.registry import METHODS, MOST, Known, Method, Parts, Stage, setting
+from holdfast.methods.registry import METHODS, MOST, RunContext, Method, Parts, Stage, setting
 
 if TYPE_CHECKING:
     import torch
@@ -93,8 +93,8 @@ def class_batch(labels: Ints, batch: int, most_classes: int, seed: int, step: in
     weight = np.sqrt(sizes)
     # Of each class two rows at least: one alone has no positive.
     count = min(len(present), most_classes, max(2, batch // 2))
-    chosen = rng.choice(len(present), size=count, replace=False, p=weight / weight.sum())
-    pools = [rng.permutation(np.flatnonzero(labels == present[c])) for c in chosen]
+    chosen_classes = rng.choice(len(present), size=count, replace=False, p=weight / weight.sum())
+    pools = [rng.permutation(np.flatnonzero(labels == present[c])) for c in chosen_classes]
     rows = [pool[: batch // count] for pool in pools]
     rest = np.concatenate([pool[batch // count :] for pool in pools])
     missing = batch - sum(len(part) for part in rows)
@@ -113,7 +113,7 @@ class Contrast:
     classes: int = setting(least=1, whole=True)
 
 
-def _worked_out(known: Known) -> dict[str, Any]:
+def _run_defaults(known: RunContext) -> dict[str, Any]:
     """Its rate is half the fine-tuning's, as it was measured. From 32 classes on a batch has 64
     rows of 32 of them; TREC and the like keep their batches."""
     many = known.classes >= MANY_CLASSES
@@ -125,17 +125,17 @@ def _worked_out(known: Known) -> dict[str, Any]:
     }
 
 
-def _parts(asked: Contrast) -> Parts:
+def _parts(settings: Contrast) -> Parts:
     stage = Stage(
         "contrast",
-        asked.steps,
-        asked.batch_size,
-        asked.learning_rate,
-        ClassBatches(asked.classes),
-        (ContrastTerm(asked.temperature),),
+        settings.steps,
+        settings.batch_size,
+        settings.learning_rate,
+        ClassBatches(settings.classes),
+        (ContrastTerm(settings.temperature),),
         head="refit",
     )
     return Parts(stages=(stage,))
 
 
-METHODS.add("contrast", Method(Contrast, _parts, _worked_out, needs_classes=True))
+METHODS.add("contrast", Method(Contrast, _parts, _run_defaults, needs_classes=True))

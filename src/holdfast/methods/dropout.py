@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.methods.noise import Disturbance
+from holdfast.methods.noise import NoiseHooks
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from holdfast.models.base import Loaded, Network
 
 
-KEPT = "model"
+MODEL_RATE = "model"
 MOST = 0.95
 
 
 def _rate() -> Any:
-    return setting(KEPT, words=(KEPT,), or_number=True, most=MOST)
+    return setting(MODEL_RATE, words=(MODEL_RATE,), or_number=True, most=MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +50,41 @@ class DropoutRates:
     adapter: float | str = _rate()
 
 
-def set_rates(asked: DropoutRates, loaded: Loaded) -> None:
+def set_dropout_rates(settings: DropoutRates, loaded: Loaded) -> None:
     """Set them in the network; raises ``RecipeError`` for a place that it has not."""
     from holdfast.models.places import PLACES, dropouts_by_place
 
-    found = dropouts_by_place(loaded.network)
-    there = [place for place in PLACES if any(one.place == place for one in found)]
+    dropouts = dropouts_by_place(loaded.network)
+    known_places = [place for place in PLACES if any(one.place == place for one in dropouts)]
     changed = []
-    for one in fields(asked):
-        rate = getattr(asked, one.name)
-        if rate == KEPT:
+    for one in fields(settings):
+        rate = getattr(settings, one.name)
+        if rate == MODEL_RATE:
             continue
-        if one.name not in there:
-            remedy = f"It has {', '.join(there)}." if there else "It has none at all."
+        if one.name not in known_places:
+            remedy = f"It has {', '.join(known_places)}." if known_places else "It has none at all."
             rule = "is a place in which this network has no dropout"
             raise RecipeError(f"methods.dropout.{one.name}", rule, rate, remedy)
-        here = [each for each in found if each.place == one.name]
-        was = sorted({each.rate for each in here})
-        for each in here:
+        at_place = [each for each in dropouts if each.place == one.name]
+        rates_before = sorted({each.rate for each in at_place})
+        for each in at_place:
             each.become(float(rate))
-        shown = " and ".join(f"{value:g}" for value in was)
+        shown = " and ".join(f"{value:g}" for value in rates_before)
         changed.append(f"{one.name} {rate:g} in place of {shown}")
     if not changed:
         rule = "names no rate: every place stays as the model has it"
-        remedy = f"Set one of {', '.join(there) or 'another model'}, or leave it out."
+        remedy = f"Set one of {', '.join(known_places) or 'another model'}, or leave it out."
         raise RecipeError("methods.dropout", rule, None, remedy)
     notify(Decision("dropout", "; ".join(changed), "set by you, by place"))
 
 
 METHODS.add(
     "dropout",
-    Method(DropoutRates, lambda asked: Parts(prepares=lambda loaded: set_rates(asked, loaded))),
+    Method(DropoutRates, lambda asked: Parts(prepares=lambda loaded: set_dropout_rates(asked, loaded))),
 )
 
 
-def layers_of(network: Network) -> list[nn.Linear]:
+def trainable_linear_layers(network: Network) -> list[nn.Linear]:
     """The linear layers in the blocks whose weights learn."""
     from torch import nn
 
@@ -112,7 +112,7 @@ class DropConnect:
 
     def attach(self, network: Network) -> Sequence[Callable[[], None]]:
         """A pass of its own in each of the layers."""
-        return [self._attached(layer) for layer in layers_of(network)]
+        return [self._attached(layer) for layer in trainable_linear_layers(network)]
 
     def _attached(self, layer: nn.Linear) -> Callable[[], None]:
         import torch
@@ -133,8 +133,8 @@ class DropConnect:
         return remove
 
 
-def _prepares(loaded: Loaded) -> None:
-    layers = layers_of(loaded.network)
+def _announce_layers(loaded: Loaded) -> None:
+    layers = trainable_linear_layers(loaded.network)
     if not layers:
         rule = "needs a linear layer in a block that learns"
         remedy = "Leave it out, or freeze less (model.freeze, model.adapter)."
@@ -144,8 +144,8 @@ def _prepares(loaded: Loaded) -> None:
     notify(Decision("where dropconnect acts", f"{len(layers)} linear layers", because))
 
 
-def _parts(asked: DropConnect) -> Parts:
-    return Parts(listeners=lambda: (Disturbance("dropconnect", asked.attach),), prepares=_prepares)
+def _parts(settings: DropConnect) -> Parts:
+    return Parts(listeners=lambda: (NoiseHooks("dropconnect", settings.attach),), prepares=_announce_layers)
 
 
 METHODS.add("dropconnect", Method(DropConnect, _parts))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 
-class WhoLearns:
+class LayerSchedule:
     """Which layers learn at a step: the head first, then one more layer at a time (``unfreeze``),
     or everything at once (``progressive``).
 
@@ -54,7 +54,7 @@ class WhoLearns:
 
     def run_end(self, run: Run) -> None:
         """A method that is switched off mid-run leaves this way too."""
-        _let_learn(run, {id(p) for p in run.learning_parameters().values()})
+        _let_learn(run, {id(p) for p in run.trainable_parameters().values()})
 
     def state_dict(self) -> dict[str, Any]:
         return {"joined": list(self._joined)}
@@ -66,28 +66,28 @@ class WhoLearns:
     def _learning(self, run: Run) -> set[int]:
         layers = run.network.layers()
         top = [layer for layer in layers if layer.name in ("pooler", "head")]
-        mine = {id(p) for p in run.learning_parameters().values()}
+        trainable_ids = {id(p) for p in run.trainable_parameters().values()}
         lower = [layer for layer in layers if layer not in top]
         # Layers that the recipe has frozen are no step of the way.
-        lower = [layer for layer in lower if any(id(p) in mine for p in layer.parameters())]
-        phase, since = self._joined
-        since = since if phase == run.phase_index else 0
-        done = (run.step_in_phase - since) / (run.phase.steps - since)
+        lower = [layer for layer in lower if any(id(p) in trainable_ids for p in layer.parameters())]
+        phase, start_step = self._joined
+        start_step = start_step if phase == run.phase_index else 0
+        done = (run.step_in_phase - start_step) / (run.phase.steps - start_step)
         count = self._below(done, len(lower))
-        if not any(id(p) in mine for layer in top for p in layer.parameters()):
+        if not any(id(p) in trainable_ids for layer in top for p in layer.parameters()):
             # A head that shares the embeddings' weights has none: the top block stands in for it.
             count = max(1, count)
-        chosen = [*lower[len(lower) - count :], *top]
-        return {id(p) for layer in chosen for p in layer.parameters()}
+        learning_layers = [*lower[len(lower) - count :], *top]
+        return {id(p) for layer in learning_layers for p in layer.parameters()}
 
 
 def _let_learn(run: Run, learning: set[int]) -> None:
     """Let these parameters learn, of those that may; an action's freezing stands above it."""
     changed = False
-    for name, parameter in run.learning_parameters().items():
-        wanted = id(parameter) in learning and name not in run.adjustments.frozen
-        if parameter.requires_grad != wanted:
-            parameter.requires_grad_(wanted)
+    for name, parameter in run.trainable_parameters().items():
+        learns = id(parameter) in learning and name not in run.adjustments.frozen
+        if parameter.requires_grad != learns:
+            parameter.requires_grad_(learns)
             # An optimizer passes over what has no gradient, its weight decay included.
             parameter.grad, changed = None, True
     if changed and run.network.training:
@@ -108,17 +108,17 @@ class Progressive:
 
     start: float = setting(0.2, above=0, most=0.9)
 
-    def listeners(self) -> tuple[WhoLearns]:
+    def listeners(self) -> tuple[LayerSchedule]:
         def below(done: float, layers: int) -> int:
             return layers if done >= self.start - 1e-9 else 0
 
-        return (WhoLearns("progressive", below),)
+        return (LayerSchedule("progressive", below),)
 
 
 METHODS.add("progressive", Method(Progressive, lambda asked: Parts(listeners=asked.listeners)))
 
 
-def thawed_layers(done: float, layers: int, until: float) -> int:
+def unfrozen_layers(done: float, layers: int, until: float) -> int:
     """How many of ``layers`` learn when the share ``done`` of the steps is over."""
     # The sliver is for products that miss a whole number from below.
     return min(layers, int(layers * done / until + 1e-9))
@@ -137,8 +137,8 @@ class GradualUnfreezing:
 
     until: float = setting(0.5, above=0, most=1)
 
-    def listeners(self) -> tuple[WhoLearns]:
-        return (WhoLearns("unfreeze", lambda d, n: thawed_layers(d, n, self.until)),)
+    def listeners(self) -> tuple[LayerSchedule]:
+        return (LayerSchedule("unfreeze", lambda d, n: unfrozen_layers(d, n, self.until)),)
 
 
 METHODS.add("unfreeze", Method(GradualUnfreezing, lambda asked: Parts(listeners=asked.listeners)))
@@ -161,7 +161,7 @@ class ResetHeadAt:
     at: float = setting(0.5, above=0, most=0.95)
 
 
-class HeadPutBack:
+class HeadReset:
     """The listener. It remembers whether it is done: a plan that is extended moves the step."""
 
     name: ClassVar[str] = "reset_head"
@@ -178,7 +178,7 @@ class HeadPutBack:
         if run.step_in_phase != min(max(1, round(self._at * run.phase.steps)), run.phase.steps - 1):
             return
         self._done = True
-        if put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
+        if put_head_back(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer):
             because = "methods.reset_head: it is again what it was at the first look (2205.07802)"
             run.journal.note(run.step, "head put back", because)
 
@@ -193,7 +193,7 @@ METHODS.add(
     "reset_head",
     # In a run under way its step may be over; there is an action for that.
     Method(
-        ResetHeadAt, lambda asked: Parts(listeners=lambda: (HeadPutBack(asked.at),)), joins=False
+        ResetHeadAt, lambda asked: Parts(listeners=lambda: (HeadReset(asked.at),)), joins=False
     ),
 )
 
@@ -218,25 +218,25 @@ class Reinit:
     blocks: int = setting(1, least=0, most=200, whole=True)
 
 
-def check_reinit(asked: Reinit, network: Network) -> None:
+def check_reinit(settings: Reinit, network: Network) -> None:
     """Notify of which layers are drawn anew. Raises ``RecipeError`` for more blocks than there are,
     layers that do not learn, and a model under an adapter, whose own weights are not trained."""
-    layers = top_layers(network, asked.blocks)
+    layers = top_layers(network, settings.blocks)
     if not layers:
         raise RecipeError(
             "methods.reinit.blocks", "leaves nothing to draw anew: this model has no pooler", 0
         )
-    held = next(
+    frozen_layer = next(
         (layer.name for layer in layers if not all(p.requires_grad for p in layer.parameters())),
         None,
     )
     adapted = network.adapter is not None
-    if adapted or held is not None:
-        what = "an adapter holds the weights" if adapted else f"{held} is frozen"
+    if adapted or frozen_layer is not None:
+        obstacle = "an adapter holds the weights" if adapted else f"{frozen_layer} is frozen"
         raise RecipeError(
             "methods.reinit",
-            f"draws layers anew that then must learn, and {what}",
-            asked.blocks,
+            f"draws layers anew that then must learn, and {obstacle}",
+            settings.blocks,
             "Leave one of the two out: methods.reinit=false, or model.freeze and model.adapter.",
         )
     names = ", ".join(layer.name for layer in layers)
@@ -244,7 +244,7 @@ def check_reinit(asked: Reinit, network: Network) -> None:
     notify(Decision("layers drawn anew", names, because))
 
 
-class RedrawnTop:
+class TopReinit:
     """Draws them at the first phase's start; a run that is resumed there draws the same again."""
 
     name: ClassVar[str] = "reinit"
@@ -269,7 +269,7 @@ METHODS.add(
     Method(
         Reinit,
         lambda asked: Parts(
-            listeners=lambda: (RedrawnTop(asked.blocks),),
+            listeners=lambda: (TopReinit(asked.blocks),),
             prepares=lambda loaded: check_reinit(asked, loaded.network),
         ),
         joins=False,

@@ -134,10 +134,10 @@ def mixed_losses(
     ``partners`` [n], ``shares`` [n] in [0, 1] being the rows' own."""
     import torch
 
-    each = torch.nn.functional.cross_entropy
+    cross_entropy = torch.nn.functional.cross_entropy
     mixed = shares[:, None] * logits + (1 - shares[:, None]) * logits[partners]
-    own = each(mixed, labels, reduction="none")
-    return shares * own + (1 - shares) * each(mixed, labels[partners], reduction="none")
+    own_losses = cross_entropy(mixed, labels, reduction="none")
+    return shares * own_losses + (1 - shares) * cross_entropy(mixed, labels[partners], reduction="none")
 
 
 def pairs_of(rows: Ints, alpha: float) -> tuple[Ints, Floats]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Attach = Callable[["Network"], Sequence[Callable[[], None]]]
 
 
-class Disturbance:
+class NoiseHooks:
     """The listener: ``attach`` is given the network when the run starts."""
 
     place: Place = "change"
@@ -60,15 +60,15 @@ def tables_for(method: str, network: Network) -> list[nn.Embedding]:
         raise RecipeError(f"methods.{method}", rule, None, "Leave it out.") from error
 
 
-def tell_where(
-    method: str, network: Network, modules: Sequence[nn.Module], chosen: str, because: str
+def report_target(
+    method: str, network: Network, modules: Sequence[nn.Module], target: str, because: str
 ) -> None:
     """Notify of what a method disturbs of this network, and where all these modules are frozen
     first layers: they stay in evaluation mode and their outputs may be kept, so that nothing is
     disturbed."""
     from holdfast.models.compute.prefix import frozen_prefix
 
-    notify(Decision(f"where {method} acts", chosen, because))
+    notify(Decision(f"where {method} acts", target, because))
     layers = [part for layer in frozen_prefix(network) for part in layer.modules]
     frozen = {id(module) for layer in layers for module in layer.modules()}
     if all(id(module) in frozen for module in modules):
@@ -123,7 +123,7 @@ class HyPe:
         return [b.register_forward_pre_hook(before, with_kwargs=True).remove for b in blocks]
 
 
-def _on_blocks(loaded: Loaded) -> None:
+def _announce_blocks(loaded: Loaded) -> None:
     from holdfast.models.places import blocks_of
 
     blocks = blocks_of(loaded.network)
@@ -131,14 +131,14 @@ def _on_blocks(loaded: Loaded) -> None:
         rule = "needs a network with blocks, between which it adds noise"
         raise RecipeError("methods.hype", rule, type(loaded.network).__name__, "Leave it out.")
     because = "noise on the input of each, in updates alone"
-    tell_where("hype", loaded.network, blocks, f"{len(blocks)} blocks", because)
+    report_target("hype", loaded.network, blocks, f"{len(blocks)} blocks", because)
 
 
-def _of_hype(asked: HyPe) -> Parts:
-    return Parts(listeners=lambda: (Disturbance("hype", asked.attach),), prepares=_on_blocks)
+def _hype_parts(settings: HyPe) -> Parts:
+    return Parts(listeners=lambda: (NoiseHooks("hype", settings.attach),), prepares=_announce_blocks)
 
 
-METHODS.add("hype", Method(HyPe, _of_hype))
+METHODS.add("hype", Method(HyPe, _hype_parts))
 
 
 def real_tokens(ids: torch.Tensor, padding: int | None) -> torch.Tensor:
@@ -152,7 +152,7 @@ def real_tokens(ids: torch.Tensor, padding: int | None) -> torch.Tensor:
     return is_token.flip(1).cumsum(dim=1).flip(1) > 0
 
 
-def noise(states: torch.Tensor, real: torch.Tensor, alpha: float) -> torch.Tensor:
+def embedding_noise(states: torch.Tensor, real: torch.Tensor, alpha: float) -> torch.Tensor:
     """The noise for embeddings ``states`` [batch, length, units], where ``real`` [batch, length]
     says which tokens count."""
     import torch
@@ -189,47 +189,47 @@ class Neftune:
                 return None
             ids = given[0].reshape(-1, given[0].shape[-1])
             flat = states.reshape(*ids.shape, states.shape[-1])
-            return (flat + noise(flat, real_tokens(ids, padding), self.alpha)).view_as(states)
+            return (flat + embedding_noise(flat, real_tokens(ids, padding), self.alpha)).view_as(states)
 
         return [one.register_forward_hook(after).remove for one in word_tables(network)]
 
 
-def _on_embeddings(loaded: Loaded) -> None:
+def _announce_embeddings(loaded: Loaded) -> None:
     tables = tables_for("neftune", loaded.network)
     size = int(tables[0].weight.shape[1])
     because = f"of {size} units a token; in updates alone"
-    tell_where("neftune", loaded.network, tables, "the word embeddings", because)
+    report_target("neftune", loaded.network, tables, "the word embeddings", because)
 
 
-def _of_neftune(asked: Neftune) -> Parts:
-    def listeners(loaded: Loaded) -> tuple[Disturbance]:
+def _neftune_parts(settings: Neftune) -> Parts:
+    def listeners(loaded: Loaded) -> tuple[NoiseHooks]:
         padding = loaded.tokenizer.pad_token_id
-        return (Disturbance("neftune", lambda network: asked.attach(network, padding)),)
+        return (NoiseHooks("neftune", lambda network: settings.attach(network, padding)),)
 
-    return Parts(listeners_for=listeners, prepares=_on_embeddings)
-
-
-METHODS.add("neftune", Method(Neftune, _of_neftune))
+    return Parts(listeners_for=listeners, prepares=_announce_embeddings)
 
 
-WAYS = ("auto", "mask", "unknown", "zero")
+METHODS.add("neftune", Method(Neftune, _neftune_parts))
+
+
+REPLACEMENTS = ("auto", "mask", "unknown", "zero")
 
 
 @dataclass(frozen=True, slots=True)
-class Hidden:
-    """What hides a token: the token ``by``, or a zero vector where it is ``None``; ``kept`` are the
-    tokens that always stay."""
+class TokenReplacement:
+    """What hides a token: the token ``by``, or a zero vector where it is ``None``;
+    ``special_tokens`` are the tokens that always stay."""
 
     by: int | None
-    kept: tuple[int, ...]
+    special_tokens: tuple[int, ...]
 
 
-def chosen(ids: torch.Tensor, rate: float, kept: Sequence[int]) -> torch.Tensor:
+def tokens_to_hide(ids: torch.Tensor, rate: float, special_tokens: Sequence[int]) -> torch.Tensor:
     """Which places of ``ids`` are hidden, in the same shape: each with probability ``rate``, none
-    of the tokens in ``kept``."""
+    of the tokens in ``special_tokens``."""
     import torch
 
-    special = torch.isin(ids, torch.tensor(list(kept), dtype=ids.dtype, device=ids.device))
+    special = torch.isin(ids, torch.tensor(list(special_tokens), dtype=ids.dtype, device=ids.device))
     return (torch.rand(ids.shape, device=ids.device) < rate) & ~special
 
 
@@ -250,9 +250,9 @@ class WordDropout:
     """
 
     rate: float = setting(0.1, above=0, most=0.95)
-    by: str = setting("auto", words=WAYS)
+    by: str = setting("auto", words=REPLACEMENTS)
 
-    def attach(self, network: Network, hidden: Hidden) -> Sequence[Callable[[], None]]:
+    def attach(self, network: Network, hidden: TokenReplacement) -> Sequence[Callable[[], None]]:
         """A hook on the table of words."""
         from holdfast.models.places import word_tables
 
@@ -262,51 +262,51 @@ class WordDropout:
             if not module.training:
                 return None
             ids = given[0]
-            return ids.masked_fill(chosen(ids, self.rate, hidden.kept), hidden.by)
+            return ids.masked_fill(tokens_to_hide(ids, self.rate, hidden.special_tokens), hidden.by)
 
         def after(module: nn.Module, given: tuple[torch.Tensor], states: torch.Tensor) -> Any:
             if not module.training:
                 return None
-            return states.masked_fill(chosen(given[0], self.rate, hidden.kept)[..., None], 0)
+            return states.masked_fill(tokens_to_hide(given[0], self.rate, hidden.special_tokens)[..., None], 0)
 
         if hidden.by is None:
             return [one.register_forward_hook(after).remove for one in tables]
         return [one.register_forward_pre_hook(before).remove for one in tables]
 
 
-def hidden_by(asked: WordDropout, tokenizer: PreTrainedTokenizerBase) -> Hidden:
+def token_replacement(settings: WordDropout, tokenizer: PreTrainedTokenizerBase) -> TokenReplacement:
     """What hides a token of this tokenizer; raises ``RecipeError`` for a token that it has not."""
-    kept = tuple(int(one) for one in tokenizer.all_special_ids)
+    special_tokens = tuple(int(one) for one in tokenizer.all_special_ids)
     ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
     # Some call the end of a text the unknown token as well.
     unknown = None if tokenizer.unk_token_id in ends else tokenizer.unk_token_id
-    known = {"mask": tokenizer.mask_token_id, "unknown": unknown}
-    if asked.by == "auto":
-        return Hidden(next((one for one in known.values() if one is not None), None), kept)
-    if asked.by == "zero":
-        return Hidden(None, kept)
-    if known[asked.by] is None:
-        has = [name for name, one in known.items() if one is not None]
+    token_ids = {"mask": tokenizer.mask_token_id, "unknown": unknown}
+    if settings.by == "auto":
+        return TokenReplacement(next((one for one in token_ids.values() if one is not None), None), special_tokens)
+    if settings.by == "zero":
+        return TokenReplacement(None, special_tokens)
+    if token_ids[settings.by] is None:
+        has = [name for name, one in token_ids.items() if one is not None]
         remedy = f"Set methods.word_dropout.by={has[0] if has else 'zero'}."
         rule = "is a token that this tokenizer has not"
-        raise RecipeError("methods.word_dropout.by", rule, asked.by, remedy)
-    return Hidden(known[asked.by], kept)
+        raise RecipeError("methods.word_dropout.by", rule, settings.by, remedy)
+    return TokenReplacement(token_ids[settings.by], special_tokens)
 
 
-def _on_tokens(asked: WordDropout, loaded: Loaded) -> None:
+def _announce_tokens(settings: WordDropout, loaded: Loaded) -> None:
     tables = tables_for("word_dropout", loaded.network)
-    by = hidden_by(asked, loaded.tokenizer).by
+    by = token_replacement(settings, loaded.tokenizer).by
     shown = "a zero vector" if by is None else repr(loaded.tokenizer.convert_ids_to_tokens(by))
-    because = f"each token becomes {shown} with probability {asked.rate:g}, special ones never"
-    tell_where("word_dropout", loaded.network, tables, "the tokens of updates", because)
+    because = f"each token becomes {shown} with probability {settings.rate:g}, special ones never"
+    report_target("word_dropout", loaded.network, tables, "the tokens of updates", because)
 
 
-def _of_word_dropout(asked: WordDropout) -> Parts:
-    def listeners(loaded: Loaded) -> tuple[Disturbance]:
-        hidden = hidden_by(asked, loaded.tokenizer)
-        return (Disturbance("word_dropout", lambda network: asked.attach(network, hidden)),)
+def _word_dropout_parts(settings: WordDropout) -> Parts:
+    def listeners(loaded: Loaded) -> tuple[NoiseHooks]:
+        hidden = token_replacement(settings, loaded.tokenizer)
+        return (NoiseHooks("word_dropout", lambda network: settings.attach(network, hidden)),)
 
-    return Parts(listeners_for=listeners, prepares=lambda loaded: _on_tokens(asked, loaded))
+    return Parts(listeners_for=listeners, prepares=lambda loaded: _announce_tokens(settings, loaded))
 
 
-METHODS.add("word_dropout", Method(WordDropout, _of_word_dropout))
+METHODS.add("word_dropout", Method(WordDropout, _word_dropout_parts))

@@ -56,7 +56,7 @@ def build_optimizer(name: str, groups: Groups) -> torch.optim.Optimizer:
     return OPTIMIZERS[name](groups)
 
 
-def _of_torch(name: str, fuses: bool = True, **settings: Any) -> Build:
+def _torch_optimizer(name: str, fuses: bool = True, **settings: Any) -> Build:
     """What builds an optimizer of ``torch.optim``, of one kernel where there is one for all groups:
     22 ms an update instead of 114 for MiniLM on one thread."""
 
@@ -65,8 +65,8 @@ def _of_torch(name: str, fuses: bool = True, **settings: Any) -> Build:
 
         devices = {p.device.type for group in groups for p in group["params"]}
         fused = {"fused": devices <= {"cpu", "cuda", "mps"}} if fuses else {}
-        made: torch.optim.Optimizer = getattr(torch.optim, name)(groups, **settings, **fused)
-        return made
+        optimizer: torch.optim.Optimizer = getattr(torch.optim, name)(groups, **settings, **fused)
+        return optimizer
 
     return build
 
@@ -90,16 +90,16 @@ def _paged_adamw8bit(groups: Groups) -> torch.optim.Optimizer:
             "Leave train.optimizer out.",
         )
     # A processor's memory has nowhere to be moved to.
-    made: Any = bnb.optim.AdamW8bit if devices == {"cpu"} else bnb.optim.PagedAdamW8bit
-    optimizer: torch.optim.Optimizer = made(groups)
+    optimizer_class: Any = bnb.optim.AdamW8bit if devices == {"cpu"} else bnb.optim.PagedAdamW8bit
+    optimizer: torch.optim.Optimizer = optimizer_class(groups)
     return optimizer
 
 
-OPTIMIZERS.add("adamw", _of_torch("AdamW"))
-OPTIMIZERS.add("adam", _of_torch("Adam"))
+OPTIMIZERS.add("adamw", _torch_optimizer("AdamW"))
+OPTIMIZERS.add("adam", _torch_optimizer("Adam"))
 # Of this one PyTorch has no fused kernel.
-OPTIMIZERS.add("rmsprop", _of_torch("RMSprop", fuses=False, alpha=0.99))
-OPTIMIZERS.add("sgd", _of_torch("SGD", momentum=0.9, nesterov=True))
+OPTIMIZERS.add("rmsprop", _torch_optimizer("RMSprop", fuses=False, alpha=0.99))
+OPTIMIZERS.add("sgd", _torch_optimizer("SGD", momentum=0.9, nesterov=True))
 OPTIMIZERS.add("paged_adamw8bit", _paged_adamw8bit)
 
 
@@ -128,7 +128,7 @@ def build_schedule(name: str, steps: int, warmup_steps: int) -> Schedule:
     return SCHEDULES[name](steps, warmup_steps)
 
 
-def ends_low(name: str) -> bool:
+def falls_to_zero(name: str) -> bool:
     """Whether the schedule ``name`` falls to nothing by its last update, whatever a run shows."""
     return build_schedule(name, 1000, 100).scale(999) < 0.01
 
@@ -188,12 +188,12 @@ def one_cycle(step: int, steps: int, warmup_steps: int) -> float:
     first, last = 1 / 25, 1 / 25 / 1e4
     top, end = max(0, warmup_steps - 1), steps - 1
     if step < top:
-        return first + (1 - first) * _risen(step / top)
+        return first + (1 - first) * _half_cosine(step / top)
     done = min(1.0, (step - top) / (end - top)) if end > top else 0.0
-    return 1 - (1 - last) * _risen(done)
+    return 1 - (1 - last) * _half_cosine(done)
 
 
-def _risen(share: float) -> float:
+def _half_cosine(share: float) -> float:
     """Half a cosine from 0 to 1."""
     return (1 - math.cos(math.pi * share)) / 2
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PLACES = ("head", "all")
 
 
-def pulled(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
+def penalized_weights(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
     """The weights that learn, by name, without biases and norms (fewer than two dimensions): those
     of the last layer (``head``), or ``all``."""
     inside = {id(p) for p in network.head.parameters()} if place == "head" else None
@@ -50,17 +50,17 @@ def pulled(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
     }
 
 
-def penalty(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
+def penalty_parts(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
     """The parts of a penalty that pulls the weights of ``place`` by its ``listener``."""
     return Parts(
-        listeners=lambda: (listener(),), prepares=lambda loaded: _prepare(method, place, loaded)
+        listeners=lambda: (listener(),), prepares=lambda loaded: _announce_weights(method, place, loaded)
     )
 
 
-def _prepare(method: str, place: str, loaded: Loaded) -> None:
+def _announce_weights(method: str, place: str, loaded: Loaded) -> None:
     """Notify of what a penalty pulls of this network; raises ``RecipeError`` where that is
     nothing."""
-    weights = pulled(loaded.network, place)
+    weights = penalized_weights(loaded.network, place)
     if not weights:
         raise RecipeError(
             f"methods.{method}.place",
@@ -74,7 +74,7 @@ def _prepare(method: str, place: str, loaded: Loaded) -> None:
     notify(Decision(f"what {method} pulls", f"{count:,} weights", because))
 
 
-def with_gradient(run: Run, weights: dict[str, torch.nn.Parameter]) -> Iterator[tuple[str, Any]]:
+def weights_with_gradient(run: Run, weights: dict[str, torch.nn.Parameter]) -> Iterator[tuple[str, Any]]:
     """Those that this update changes by gradient: an action may have frozen some, and a phase
     may leave the head alone."""
     assert run.optimizer is not None
@@ -95,10 +95,10 @@ class SquaredWeights:
         self._weights: dict[str, torch.nn.Parameter] = {}
 
     def run_start(self, run: Run) -> None:
-        self._weights = pulled(run.network, self._where)
+        self._weights = penalized_weights(run.network, self._where)
 
     def backward_done(self, run: Run) -> None:
-        for _, weight in with_gradient(run, self._weights):
+        for _, weight in weights_with_gradient(run, self._weights):
             weight.grad.add_(weight.detach(), alpha=self._strength)
 
 
@@ -119,14 +119,14 @@ class L2:
     place: str = setting("all", words=PLACES)
 
 
-def _of_l2(asked: L2) -> Parts:
-    return penalty("l2", asked.place, lambda: SquaredWeights(asked.strength, asked.place))
+def _l2_parts(settings: L2) -> Parts:
+    return penalty_parts("l2", settings.place, lambda: SquaredWeights(settings.strength, settings.place))
 
 
-METHODS.add("l2", Method(L2, _of_l2))
+METHODS.add("l2", Method(L2, _l2_parts))
 
 
-class TowardsStart:
+class StartPenalty:
     """The listener that adds α (w − w⁰) and βv to the gradients. It has no state: a run keeps its
     start."""
 
@@ -140,17 +140,17 @@ class TowardsStart:
         self._new: frozenset[str] = frozenset()
 
     def run_start(self, run: Run) -> None:
-        self._weights, self._start = pulled(run.network, "all"), {}
-        self._new = frozenset(pulled(run.network, "head") if run.network.new_head else ())
+        self._weights, self._start = penalized_weights(run.network, "all"), {}
+        self._new = frozenset(penalized_weights(run.network, "head") if run.network.new_head else ())
 
     def backward_done(self, run: Run) -> None:
-        for name, weight in with_gradient(run, self._weights):
+        for name, weight in weights_with_gradient(run, self._weights):
             if name in self._new:
                 weight.grad.add_(weight.detach(), alpha=self._of_head)
                 continue
             if name not in self._start:
                 # The run's own copy, which lies in the processor's memory.
-                self._start[name] = run.start[name].to(weight.device)
+                self._start[name] = run.initial_tensors[name].to(weight.device)
             weight.grad.add_(weight.detach() - self._start[name], alpha=self._strength)
 
 
@@ -169,11 +169,11 @@ class L2Sp:
     head: float = setting(0.01, least=0)
 
 
-def _of_l2_sp(asked: L2Sp) -> Parts:
-    return penalty("l2_sp", "all", lambda: TowardsStart(asked.strength, asked.head))
+def _l2_sp_parts(settings: L2Sp) -> Parts:
+    return penalty_parts("l2_sp", "all", lambda: StartPenalty(settings.strength, settings.head))
 
 
-METHODS.add("l2_sp", Method(L2Sp, _of_l2_sp))
+METHODS.add("l2_sp", Method(L2Sp, _l2_sp_parts))
 
 
 def shrink(weight: torch.Tensor, threshold: float, divisor: float = 1.0) -> None:
@@ -199,21 +199,21 @@ class Proximal:
         self._weights: dict[str, torch.nn.Parameter] = {}
 
     def run_start(self, run: Run) -> None:
-        self._weights = pulled(run.network, self._where)
+        self._weights = penalized_weights(run.network, self._where)
 
     def step_done(self, run: Run) -> None:
         assert run.optimizer is not None
         rates = {id(p): g["lr"] for g in run.optimizer.param_groups for p in g["params"]}
-        for _, weight in with_gradient(run, self._weights):
+        for _, weight in weights_with_gradient(run, self._weights):
             rate = float(rates[id(weight)])
             shrink(weight, rate * self._absolute, 1 + rate * self._square)
 
     def run_end(self, run: Run) -> None:
-        made = what_is_zero(self.name, run.network, self._weights, run.best.step)
-        run.job.journal.decide(run.step, made)
+        decision = zero_weights_decision(self.name, run.network, self._weights, run.best.step)
+        run.job.journal.decide(run.step, decision)
 
 
-def what_is_zero(
+def zero_weights_decision(
     method: str, network: Network, weights: dict[str, torch.nn.Parameter], step: int
 ) -> Decision:
     """How many of the weights are exactly zero, and how many features the head does not read, in
@@ -227,8 +227,8 @@ def what_is_zero(
         share = unread / head.shape[1]
         because += f"; the head reads {head.shape[1] - unread:,} of {head.shape[1]:,} features, "
         because += f"{share:.0%} of them have no weight in any output"
-    chosen = f"{zero / max(1, total):.1%} of the weights are zero"
-    return Decision(f"what {method} left", chosen, because, prominent=True)
+    share_words = f"{zero / max(1, total):.1%} of the weights are zero"
+    return Decision(f"what {method} left", share_words, because, prominent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +253,11 @@ class L1:
     place: str = setting("head", words=PLACES)
 
 
-def _of_l1(asked: L1) -> Parts:
-    return penalty("l1", asked.place, lambda: Proximal("l1", asked.place, asked.strength))
+def _l1_parts(settings: L1) -> Parts:
+    return penalty_parts("l1", settings.place, lambda: Proximal("l1", settings.place, settings.strength))
 
 
-METHODS.add("l1", Method(L1, _of_l1))
+METHODS.add("l1", Method(L1, _l1_parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,14 +278,14 @@ class ElasticNet:
     place: str = setting("head", words=PLACES)
 
 
-def _of_elastic_net(asked: ElasticNet) -> Parts:
-    absolute, square = asked.strength * asked.ratio, asked.strength * (1 - asked.ratio)
-    return penalty(
-        "elastic_net", asked.place, lambda: Proximal("elastic_net", asked.place, absolute, square)
+def _elastic_net_parts(settings: ElasticNet) -> Parts:
+    absolute, square = settings.strength * settings.ratio, settings.strength * (1 - settings.ratio)
+    return penalty_parts(
+        "elastic_net", settings.place, lambda: Proximal("elastic_net", settings.place, absolute, square)
     )
 
 
-METHODS.add("elastic_net", Method(ElasticNet, _of_elastic_net))
+METHODS.add("elastic_net", Method(ElasticNet, _elastic_net_parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,25 +319,25 @@ def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
     of what learns; scaled to a mean of 1 over all of it. In evaluation mode, without dropout."""
     import torch
 
-    job, learning = run.job, run.learning_parameters()
-    examples = job.general_rows
+    job, trainable = run.job, run.trainable_parameters()
+    examples = job.general_replay
     assert examples is not None
-    sums = {name: torch.zeros_like(weight) for name, weight in learning.items()}
+    sums = {name: torch.zeros_like(weight) for name, weight in trainable.items()}
     was_training = run.network.training
     # A layer whose turn has not come (unfreeze) or that an action froze mattered all the same.
-    still = [weight for weight in learning.values() if not weight.requires_grad]
-    for weight in still:
+    fixed = [weight for weight in trainable.values() if not weight.requires_grad]
+    for weight in fixed:
         weight.requires_grad_(True)
     run.network.eval()
     for place in range(min(rows, len(examples))):
         batch = device_batch(job.task, examples, np.array([place]), job.accelerator.device)
         with job.accelerator.autocast():
             loss = job.task.losses(job.task.forward(run.network, batch), batch).sum()
-        found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
-        for name, gradient in zip(learning, found, strict=True):
+        gradients = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
+        for name, gradient in zip(trainable, gradients, strict=True):
             if gradient is not None:
                 sums[name].addcmul_(gradient, gradient)
-    for weight in still:
+    for weight in fixed:
         weight.requires_grad_(False)
     if was_training:
         train_mode(run.network)
@@ -346,27 +346,27 @@ def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
     return {name: each / mean for name, each in sums.items()} if mean > 0 else sums
 
 
-class Consolidate:
+class ConsolidationPenalty:
     """The listener. It has no state: what it holds is a function of the start."""
 
     name: ClassVar[str] = "ewc"
     place: ClassVar[Place] = "change"
 
-    def __init__(self, asked: EWC) -> None:
-        self._asked = asked
+    def __init__(self, settings: EWC) -> None:
+        self._settings = settings
         self.fisher: dict[str, torch.Tensor] = {}
 
     def backward_done(self, run: Run) -> None:
-        if self.fisher.keys() != run.learning_parameters().keys():
-            with run.at_start():
-                self.fisher = fisher(run, self._asked.rows)
-        for name, weight in run.learning_parameters().items():
+        if self.fisher.keys() != run.trainable_parameters().keys():
+            with run.initial_weights():
+                self.fisher = fisher(run, self._settings.rows)
+        for name, weight in run.trainable_parameters().items():
             if weight.grad is not None:
-                away = weight.detach() - run.start[name].to(weight.device)
-                weight.grad.addcmul_(self.fisher[name], away, value=self._asked.weight)
+                away = weight.detach() - run.initial_tensors[name].to(weight.device)
+                weight.grad.addcmul_(self.fisher[name], away, value=self._settings.weight)
 
 
 METHODS.add(
     "ewc",
-    Method(EWC, lambda asked: Parts(listeners=lambda: (Consolidate(asked),)), needs_general=True),
+    Method(EWC, lambda asked: Parts(listeners=lambda: (ConsolidationPenalty(asked),)), needs_general=True),
 )

@@ -84,7 +84,7 @@ def setting(default: float | str | None = None, **bounds: Unpack[Bounds]) -> Any
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class RunContext:
     """What is known of a run when the settings that its recipe leaves open are worked out;
     ``classes`` is their number, 0 where a row has none."""
 
@@ -111,7 +111,7 @@ class Stage:
     head: Literal["train", "refit"] = "train"
 
 
-def nothing(*_: object) -> tuple[()]:
+def nothing_needed(*_: object) -> tuple[()]:
     """Of a method without a state, or that asks nothing of the model."""
     return ()
 
@@ -124,27 +124,27 @@ class Parts:
     phases. ``source`` draws the rows of the fine-tuning and ``terms`` change its losses.
     ``listeners`` makes what must remember something, anew for every run; together they hold
     ``copies`` of the weights that learn. ``listeners_for`` makes those that must know what was
-    loaded (``models.base.Loaded``: the network of this fit, its tokenizer).
-    ``prepares`` is asked before the first step, on a network of the fit's own, of which it may
-    change how it computes: it notifies of what it did and of what will have no effect, or raises
-    ``RecipeError`` where the network has not what the method needs. ``beside`` puts general rows
-    beside those that a source draws for the fine-tuning.
+    loaded (``models.base.Loaded``: the network of this fit, its tokenizer). ``prepares`` is asked
+    before the first step, on a network of the fit's own, of which it may change how it computes: it
+    notifies of what it did and of what will have no effect, or raises ``RecipeError`` where the
+    network has not what the method needs. ``add_general_rows`` puts general rows beside those that
+    a source draws for the fine-tuning.
     """
 
     stages: tuple[Stage, ...] = ()
     stepper: Stepper | None = None
     source: BatchSource | None = None
     terms: tuple[LossTerm, ...] = ()
-    listeners: Callable[[], Sequence[Listener]] = nothing
+    listeners: Callable[[], Sequence[Listener]] = nothing_needed
     copies: int = 0
-    listeners_for: Callable[[Loaded], Sequence[Listener]] = nothing
-    prepares: Callable[[Loaded], object] = nothing
-    beside: Callable[[BatchSource, Examples], BatchSource] | None = None
+    listeners_for: Callable[[Loaded], Sequence[Listener]] = nothing_needed
+    prepares: Callable[[Loaded], object] = nothing_needed
+    add_general_rows: Callable[[BatchSource, Examples], BatchSource] | None = None
 
     @property
     def changes_finetuning(self) -> bool:
         """Whether any of it is for the fine-tuning alone."""
-        return bool(self.terms) or self.source is not None or self.beside is not None
+        return bool(self.terms) or self.source is not None or self.add_general_rows is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Method:
 
     settings: type[Any]
     parts: Callable[[Any], Parts]
-    worked_out: Callable[[Known], dict[str, Any]] = lambda _: {}
+    worked_out: Callable[[RunContext], dict[str, Any]] = lambda _: {}
     needs_classes: bool = False
     needs_one_answer: bool = False
     needs_general: bool = False
@@ -175,20 +175,20 @@ def all_methods() -> Registry[Method]:
     return METHODS
 
 
-def check_methods(asked: Mapping[str, object]) -> None:
+def check_methods(requested: Mapping[str, object]) -> None:
     """Refuse a method that does not exist, one that has a key of its own, and a setting that a
     method does not have or that is out of its bounds."""
-    known = all_methods()
-    own = {name: entry.key for name, entry in known.items() if entry.key is not None}
-    for name, given in asked.items():
-        if name not in known:
-            free = [one for one in known if one not in own]
-            raise RecipeError("methods", "names an unknown method", name, suggest_name(name, free))
-        if name in own:
+    methods = all_methods()
+    own_keys = {name: entry.key for name, entry in methods.items() if entry.key is not None}
+    for name, given in requested.items():
+        if name not in methods:
+            method_names = [one for one in methods if one not in own_keys]
+            raise RecipeError("methods", "names an unknown method", name, suggest_name(name, method_names))
+        if name in own_keys:
             rule = "is switched on by a key of its own"
-            raise RecipeError(f"methods.{name}", rule, None, f"Set {own[name]}.")
+            raise RecipeError(f"methods.{name}", rule, None, f"Set {own_keys[name]}.")
         if isinstance(given, Mapping):
-            _check_settings(f"methods.{name}", known[name], given)
+            _check_settings(f"methods.{name}", methods[name], given)
 
 
 def _check_settings(where: str, method: Method, given: Mapping[str, object]) -> None:
@@ -202,7 +202,7 @@ def _check_settings(where: str, method: Method, given: Mapping[str, object]) -> 
             raise RecipeError(f"{where}.{key}", str(bounds[key]), value, "Leave it out.")
 
 
-def settle(name: str, given: Mapping[str, object], known: Known) -> dict[str, Any]:
+def complete_settings(name: str, given: Mapping[str, object], known: RunContext) -> dict[str, Any]:
     """Every setting of a method, in their order: as given, worked out, or by default; checked."""
     method = all_methods()[name]
     worked_out = method.worked_out(known)
@@ -213,19 +213,19 @@ def settle(name: str, given: Mapping[str, object], known: Known) -> dict[str, An
     return settled
 
 
-def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
+def parts_of(requested: Mapping[str, Mapping[str, Any]]) -> Parts:
     """What all these methods (name: settings) bring together, in the order of their names.
 
     Raises ``RecipeError`` where two of them would both draw the rows, or both make the gradient.
     """
-    each: dict[str, Parts] = {}
-    for name in sorted(asked):
+    parts_by_method: dict[str, Parts] = {}
+    for name in sorted(requested):
         method = all_methods()[name]
-        whole = {f.name for f in fields(method.settings) if f.metadata["bounds"].whole}
-        given = {key: int(v) if key in whole else v for key, v in asked[name].items()}
-        each[name] = method.parts(method.settings(**given))
+        whole_settings = {f.name for f in fields(method.settings) if f.metadata["bounds"].whole}
+        settings = {key: int(v) if key in whole_settings else v for key, v in requested[name].items()}
+        parts_by_method[name] = method.parts(method.settings(**settings))
     for part, does in (("stepper", "makes the gradient"), ("source", "draws the rows")):
-        names = [name for name, parts in each.items() if getattr(parts, part) is not None]
+        names = [name for name, parts in parts_by_method.items() if getattr(parts, part) is not None]
         if len(names) > 1:
             raise RecipeError(
                 f"methods.{names[0]} and methods.{names[1]}",
@@ -233,15 +233,15 @@ def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
                 None,
                 "Leave one of them out.",
             )
-    every = tuple(each.values())
+    all_parts = tuple(parts_by_method.values())
     return Parts(
-        tuple(stage for parts in every for stage in parts.stages),
-        next((parts.stepper for parts in every if parts.stepper), None),
-        next((parts.source for parts in every if parts.source), None),
-        tuple(term for parts in every for term in parts.terms),
-        lambda: tuple(listener for parts in every for listener in parts.listeners()),
-        sum(parts.copies for parts in every),
-        lambda loaded: tuple(one for parts in every for one in parts.listeners_for(loaded)),
-        lambda loaded: [parts.prepares(loaded) for parts in every],
-        next((parts.beside for parts in every if parts.beside), None),
+        tuple(stage for parts in all_parts for stage in parts.stages),
+        next((parts.stepper for parts in all_parts if parts.stepper), None),
+        next((parts.source for parts in all_parts if parts.source), None),
+        tuple(term for parts in all_parts for term in parts.terms),
+        lambda: tuple(listener for parts in all_parts for listener in parts.listeners()),
+        sum(parts.copies for parts in all_parts),
+        lambda loaded: tuple(one for parts in all_parts for one in parts.listeners_for(loaded)),
+        lambda loaded: [parts.prepares(loaded) for parts in all_parts],
+        next((parts.add_general_rows for parts in all_parts if parts.add_general_rows), None),
     )

@@ -38,7 +38,7 @@ class Replay:
     share: float = setting(SHARE, above=0, most=10)
     written: int = setting(400, least=8, most=100_000, whole=True)
 
-    def beside(self, inner: BatchSource, general: Examples) -> BatchSource:
+    def add_general_rows(self, inner: BatchSource, general: Examples) -> BatchSource:
         return ReplaySource(inner, general, self.share)
 
 
@@ -62,20 +62,20 @@ class ReplaySource:
         return self.inner.steps_per_epoch(pool)
 
     def draw(self, pool: RowPool, step: int) -> Draw:
-        own = self.inner.draw(pool, step)
+        own_draw = self.inner.draw(pool, step)
         rate = self.per_update(pool)
         # The general rows of these numbers, counted on from the run's first.
         first = math.floor(step * rate)
         last = math.floor((step + 1) * rate)
-        count, found = len(self.general), []
+        count, general_places = len(self.general), []
         for turn in range(first // count, (last - 1) // count + 1 if last > first else 0):
             order = generator(pool.seed, "replay", pool.phase, turn).permutation(count)
-            found.append(order[max(0, first - turn * count) : last - turn * count])
-        places = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+            general_places.append(order[max(0, first - turn * count) : last - turn * count])
+        places = np.concatenate(general_places) if general_places else np.zeros(0, dtype=np.int64)
         if not len(places):
-            return own
-        beside = Draw(len(pool) + places, self.general, places)
-        return Draw(own.rows, own.examples, own.places, beside)
+            return own_draw
+        general_draw = Draw(len(pool) + places, self.general, places)
+        return Draw(own_draw.rows, own_draw.examples, own_draw.places, general_draw)
 
     def per_update(self, pool: RowPool) -> float:
         """How many general rows an update passes, on average."""
@@ -83,4 +83,4 @@ class ReplaySource:
         return self.share * pool.batch * ratio
 
 
-METHODS.add("replay", Method(Replay, lambda asked: Parts(beside=asked.beside), needs_general=True))
+METHODS.add("replay", Method(Replay, lambda asked: Parts(add_general_rows=asked.add_general_rows), needs_general=True))

@@ -40,7 +40,7 @@ Problem = Literal["class", "several", "number"]
 Compared = Literal["probabilities", "logits"]
 
 
-def softened(logits: Sequence[torch.Tensor], temperature: float, problem: Problem) -> torch.Tensor:
+def soft_targets(logits: Sequence[torch.Tensor], temperature: float, problem: Problem) -> torch.Tensor:
     """The mean of the teachers' probabilities [n, outputs] at this temperature, of their ``logits``
     [n, outputs] each; of numbers the mean of what they say."""
     import torch
@@ -63,20 +63,20 @@ def divergence(
     """
     import torch
 
-    now = logits.float() / temperature
+    scaled_logits = logits.float() / temperature
     if problem == "several":
-        logsigmoid, said = torch.nn.functional.logsigmoid, torch.sigmoid(now)
+        logsigmoid, student_probabilities = torch.nn.functional.logsigmoid, torch.sigmoid(scaled_logits)
         value = torch.special.entr(taught) + torch.special.entr(1 - taught)
-        value = -(value + taught * logsigmoid(now) + (1 - taught) * logsigmoid(-now))
+        value = -(value + taught * logsigmoid(scaled_logits) + (1 - taught) * logsigmoid(-scaled_logits))
         value, outputs = value.mean(dim=-1), logits.shape[-1]
     else:
-        said, outputs = torch.softmax(now, dim=-1), 1
-        value = -(torch.special.entr(taught) + taught * now.log_softmax(dim=-1)).sum(dim=-1)
+        student_probabilities, outputs = torch.softmax(scaled_logits, dim=-1), 1
+        value = -(torch.special.entr(taught) + taught * scaled_logits.log_softmax(dim=-1)).sum(dim=-1)
     # Sums that cancel leave the last digit; where the two are the same there is nothing to learn.
-    value = torch.where((said == taught).all(dim=-1), torch.zeros_like(value), value)
-    slope = (temperature / outputs) * (said - taught).detach()
-    moved = logits.float() - logits.float().detach()
-    exact: torch.Tensor = temperature**2 * value.detach() + (slope * moved).sum(dim=-1)
+    value = torch.where((student_probabilities == taught).all(dim=-1), torch.zeros_like(value), value)
+    slope = (temperature / outputs) * (student_probabilities - taught).detach()
+    logit_gradient = logits.float() - logits.float().detach()
+    exact: torch.Tensor = temperature**2 * value.detach() + (slope * logit_gradient).sum(dim=-1)
     return exact
 
 
@@ -100,19 +100,19 @@ class TeacherOutputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistillationLoss:
-    """The loss term. ``ask`` gives what the teachers say of a pass; rows from ``labelled`` on have
-    no label of their own, and those from ``rows`` on no teacher (general ones that pass beside
-    them). ``weight`` is α, ``temperature`` T; ``beside`` gives further losses
-    [batch] of a pass."""
+    """The loss term. ``query_teacher`` gives what the teachers say of a pass; rows from
+    ``labelled`` on have no label of their own, and those from ``rows`` on no teacher (general ones
+    that pass beside them). ``weight`` is α, ``temperature`` T; ``further_losses`` gives further
+    losses [batch] of a pass."""
 
-    ask: Callable[[ForwardPass], TeacherOutputs]
+    query_teacher: Callable[[ForwardPass], TeacherOutputs]
     labelled: int
     rows: int
     weight: float
     temperature: float
     problem: Problem = "class"
     compared: Compared = "probabilities"
-    beside: Callable[[ForwardPass], torch.Tensor] | None = None
+    further_losses: Callable[[ForwardPass], torch.Tensor] | None = None
     name: ClassVar[str] = "taught"
     compares_rows: ClassVar[bool] = False
 
@@ -121,40 +121,40 @@ class DistillationLoss:
 
         if len(passed.rows) and int(min(passed.rows)) >= self.rows:
             return losses
-        taught = self.apart(passed)
+        teacher_losses = self.distance_from_teacher(passed)
         rows = torch.as_tensor(passed.rows, device=losses.device)
-        mixed = (1 - self.weight) * losses + self.weight * taught
-        found = torch.where(rows < self.labelled, mixed, taught)
-        return found if self.beside is None else found + self.beside(passed)
+        mixed = (1 - self.weight) * losses + self.weight * teacher_losses
+        combined = torch.where(rows < self.labelled, mixed, teacher_losses)
+        return combined if self.further_losses is None else combined + self.further_losses(passed)
 
-    def apart(self, passed: ForwardPass) -> torch.Tensor:
+    def distance_from_teacher(self, passed: ForwardPass) -> torch.Tensor:
         """How far the student is from its teachers, of each row [batch]."""
         import torch
 
-        said = self.ask(passed)
+        teacher = self.query_teacher(passed)
         logits = logits_of(passed.output)
         if self.problem == "number":
-            each = squared(softened(said.logits, 1.0, "number"), logits, centred=False)
+            each = squared(soft_targets(teacher.logits, 1.0, "number"), logits, centred=False)
         elif self.compared == "logits":
-            mean = torch.stack([one.float() for one in said.logits]).mean(dim=0)
+            mean = torch.stack([one.float() for one in teacher.logits]).mean(dim=0)
             each = squared(mean, logits, centred=self.problem == "class")
         else:
-            p = softened(said.logits, self.temperature, self.problem)
+            p = soft_targets(teacher.logits, self.temperature, self.problem)
             each = divergence(p, logits, self.temperature, self.problem)
         counts: Any = passed.batch.get("counts")
-        if said.known is not None:
-            each = torch.where(said.known, each, torch.zeros_like(each))
-        if counts is None or said.known is None:
+        if teacher.known is not None:
+            each = torch.where(teacher.known, each, torch.zeros_like(each))
+        if counts is None or teacher.known is None:
             return row_means(each, counts)
         total = torch.segment_reduce(each, "sum", lengths=counts)
-        number = torch.segment_reduce(said.known.float(), "sum", lengths=counts)
+        number = torch.segment_reduce(teacher.known.float(), "sum", lengths=counts)
         return total / number.clamp(min=1)
 
 
 NOWHERE = -1e30
 
 
-def states_apart(teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def hidden_state_distance(teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """How far hidden states are apart, of each text [B]: the mean squared difference of
     ``teacher`` [B, T, H] and ``student`` [B, T, H'] over real tokens (``mask`` [B, T]) and width;
     of other widths that of the cosines of all pairs of tokens."""
@@ -166,17 +166,17 @@ def states_apart(teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tenso
     pairs = real[:, :, None] * real[:, None, :]
     cosines = [_cosines(one) for one in (first, second)]
     gap = (cosines[1] - cosines[0]) ** 2
-    found: torch.Tensor = (gap * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2))
-    return found
+    difference: torch.Tensor = (gap * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2))
+    return difference
 
 
 def _cosines(states: torch.Tensor) -> torch.Tensor:
     unit = states / states.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-    found: torch.Tensor = unit @ unit.transpose(1, 2)
-    return found
+    cosines: torch.Tensor = unit @ unit.transpose(1, 2)
+    return cosines
 
 
-def relations_apart(
+def relation_distance(
     teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tensor, heads: int
 ) -> torch.Tensor:
     """KL(teacher ‖ student) [B] in nats of the relations among the tokens of a text, the mean over
@@ -184,19 +184,19 @@ def relations_apart(
     [B, T, D'] are cut."""
     first, second = (_relations(one.float(), mask, heads) for one in (teacher, student))
     each, real = (first.exp() * (first - second)).sum(dim=-1).mean(dim=1), mask.float()
-    found: torch.Tensor = (each * real).sum(dim=1) / real.sum(dim=1)
-    return found
+    relation_divergence: torch.Tensor = (each * real).sum(dim=1) / real.sum(dim=1)
+    return relation_divergence
 
 
 def _relations(x: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:
     """Log probabilities [B, heads, T, T] of which token each is related to."""
     batch, tokens, width = x.shape
     parts = x.reshape(batch, tokens, heads, width // heads).transpose(1, 2)
-    alike = parts @ parts.transpose(2, 3) / (width // heads) ** 0.5
-    found: torch.Tensor = alike.masked_fill(~mask.bool()[:, None, None, :], NOWHERE).log_softmax(
+    similarity = parts @ parts.transpose(2, 3) / (width // heads) ** 0.5
+    log_probabilities: torch.Tensor = similarity.masked_fill(~mask.bool()[:, None, None, :], NOWHERE).log_softmax(
         dim=-1
     )
-    return found
+    return log_probabilities
 
 
 class ModuleOutputs:
@@ -204,56 +204,57 @@ class ModuleOutputs:
     ``always``."""
 
     def __init__(self, modules: Mapping[str, nn.Module], always: bool = False) -> None:
-        self._said: dict[str, Any] = {}
+        self._outputs: dict[str, Any] = {}
         for name, module in modules.items():
-            module.register_forward_hook(self._hearing(name, always))
+            module.register_forward_hook(self._output_hook(name, always))
 
-    def _hearing(self, name: str, always: bool) -> Callable[..., None]:
-        def hear(
+    def _output_hook(self, name: str, always: bool) -> Callable[..., None]:
+        def keep_output(
             module: nn.Module,
             given: tuple[object, ...],
-            said: torch.Tensor | tuple[torch.Tensor, ...],
+            output: torch.Tensor | tuple[torch.Tensor, ...],
         ) -> None:
             if always or module.training:
-                self._said[name] = said[0] if isinstance(said, tuple) else said
+                self._outputs[name] = output[0] if isinstance(output, tuple) else output
 
-        return hear
+        return keep_output
 
     def take(self) -> dict[str, torch.Tensor]:
         """What was heard; it is not kept, for it holds the whole pass."""
-        said, self._said = self._said, {}
-        return said
+        outputs, self._outputs = self._outputs, {}
+        return outputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Inside:
+class InnerStateLoss:
     """Further losses [batch] of a pass: ``hidden`` times how far the states are apart, the mean
     over ``pairs`` of names (the teacher's, the student's), and ``attention`` times the relations of
-    ``related`` names. ``ask`` has the teacher read the pass, whose inside ``teacher`` hears."""
+    ``relation_names`` names. ``query_teacher`` has the teacher read the pass, whose inside
+    ``teacher`` hears."""
 
-    ask: Callable[[ForwardPass], None]
+    query_teacher: Callable[[ForwardPass], None]
     teacher: ModuleOutputs
     student: ModuleOutputs
     hidden: float
     attention: float
     pairs: Sequence[tuple[str, str]]
-    related: Sequence[str]
+    relation_names: Sequence[str]
     heads: int
 
     def __call__(self, passed: ForwardPass) -> torch.Tensor:
         import torch
 
         with torch.no_grad():
-            self.ask(passed)
+            self.query_teacher(passed)
         first, second, mask = self.teacher.take(), self.student.take(), passed.batch
         real = mask["attention_mask"]
         if not second:
             raise Defect("distill.hidden", "heard nothing of a pass of the student")
         total = torch.zeros(len(real), device=real.device)
         if self.hidden:
-            apart = [states_apart(first[a], second[b], real) for a, b in self.pairs]
+            apart = [hidden_state_distance(first[a], second[b], real) for a, b in self.pairs]
             total = total + self.hidden * torch.stack(apart).mean(dim=0)
         if self.attention:
-            each = [relations_apart(first[n], second[n], real, self.heads) for n in self.related]
+            each = [relation_distance(first[n], second[n], real, self.heads) for n in self.relation_names]
             total = total + self.attention * torch.stack(each).mean(dim=0)
         return total

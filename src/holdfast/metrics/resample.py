@@ -14,7 +14,7 @@ from holdfast.stats.bootstrap import (
     BootstrapResult,
     Statistic,
     bootstrap,
-    folded,
+    fold_atoms,
     group_codes,
     sums,
 )
@@ -88,7 +88,7 @@ class Resampling:
         """Of ``numbers`` that are a function of sums over rows, [r, d] → [r] or [r, outputs]: what
         is summed goes in, ``rows`` [n, d], and its sums over each unit come out beside the result,
         [atoms, d]. Of many rows blocks are drawn, so that the cost no longer grows with them."""
-        codes, atoms = folded(self.units.codes, self.units.atoms)
+        codes, atoms = fold_atoms(self.units.codes, self.units.atoms)
         table = sums(rows, codes, atoms)
         folds = replace(self, units=ResampledUnits(codes, atoms, self.units.grouped))
         return folds.bootstrap(lambda weights: numbers(weights @ table), name, 500), table

@@ -24,7 +24,7 @@ FAR_FEWER = 2.0
 # The direction in which test rows speak against a label, by what the label claims of new rows:
 # "better" where it claims that they are behind or that their score is inflated, "worse" where it
 # claims that what was learned holds.
-AGAINST: dict[Label, Literal["better", "worse"]] = {
+CONTRADICTING_DIRECTION: dict[Label, Literal["better", "worse"]] = {
     "overfit": "better",
     "memorizing": "better",
     "underfit": "better",
@@ -43,17 +43,17 @@ UNTESTED: dict[Label, str] = {
     "forgetting": "the verdict is about general text, and the test rows contain none",
     "inconclusive": "an inconclusive verdict makes no claim that test rows could confirm",
 }
-METRICS = {
+METRIC_NAMES = {
     "accuracy": "accuracy",
     "exact_match": "share of rows with all labels correct",
     "sentence_accuracy": "share of sentences with all tags correct",
     "mae": "mean absolute error",
     "loss": "loss",
 }
-RATES = ("accuracy", "exact_match", "sentence_accuracy")
+RATE_METRICS = ("accuracy", "exact_match", "sentence_accuracy")
 
 
-def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
+def confirm_on_test_rows(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
     """The verdict with ``test_agrees`` and ``test_comparison``; where the test rows disagree its
     sentence and confidence are weakened.
 
@@ -65,22 +65,22 @@ def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
     if why is not None or comparison.get("p_value") is None:
         known = {**comparison, "why": why or "the validation and test scores were not compared"}
         return replace(verdict, test_agrees=None, test_comparison=known)
-    (luck, why_luck), before = _luck(comparison), verdict.confidence
+    (luck, why_luck), before = _likelier_by_chance(comparison), verdict.confidence
     known = {**comparison, "likelier_luck": luck, "confidence_before": before}
     if comparison["p_value"] >= ALPHA:
         return replace(verdict, test_agrees=True, test_comparison=known)
-    agrees = _direction(comparison) != AGAINST[verdict.label]
-    known["because"] = _words(known) + ("" if agrees else f"; {why_luck}")
+    agrees = _direction(comparison) != CONTRADICTING_DIRECTION[verdict.label]
+    known["because"] = _comparison_words(known) + ("" if agrees else f"; {why_luck}")
     n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
     begin = (
         "the test rows support this, with a significant difference in the same direction"
         if agrees
         else "the test rows do not confirm this"
     )
-    told = f"{verdict.because.removesuffix('.')}; {begin}: {known['because']}."
+    sentence = f"{verdict.because.removesuffix('.')}; {begin}: {known['because']}."
     return replace(
         verdict,
-        because=verdict.because if agrees and verdict.label in NOT_SUPPORTED else told,
+        because=verdict.because if agrees and verdict.label in NOT_SUPPORTED else sentence,
         confidence=before if agrees else min(before, float(n / (n + m))),
         test_agrees=agrees,
         test_comparison=known,
@@ -90,40 +90,40 @@ def confirmed(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
 def _direction(comparison: Mapping[str, Any]) -> Literal["better", "worse"]:
     """Whether the test rows score better or worse than the validation rows."""
     gain = float(comparison["difference"]["value"])
-    rises = comparison["metric"] in RATES
+    rises = comparison["metric"] in RATE_METRICS
     return "better" if (gain > 0) == rises else "worse"
 
 
-def _luck(comparison: Mapping[str, Any]) -> tuple[Literal["valid", "test"] | None, str]:
+def _likelier_by_chance(comparison: Mapping[str, Any]) -> tuple[Literal["valid", "test"] | None, str]:
     """Which set's figure is likelier luck, and why: that of far fewer rows; of sets alike in size
     the validation rows', where theirs is the better one, since the checkpoint was chosen by them;
     ``None`` where it may be either."""
     n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
-    so = "so their score is more likely due to chance"
+    conclusion = "so their score is more likely due to chance"
     if n >= FAR_FEWER * m:
-        return "test", f"there are far fewer test rows, {so}"
+        return "test", f"there are far fewer test rows, {conclusion}"
     if m >= FAR_FEWER * n:
-        return "valid", f"there are far fewer validation rows, {so}"
+        return "valid", f"there are far fewer validation rows, {conclusion}"
     if _direction(comparison) == "worse":
-        return "valid", f"the checkpoint was chosen on the validation rows, {so}"
+        return "valid", f"the checkpoint was chosen on the validation rows, {conclusion}"
     both = comparison.get("together") or {}
-    said = "either score may be due to chance"
+    reason = "either score may be due to chance"
     if both.get("low") is None:
-        return None, said
+        return None, reason
     value, low, high = (100 * both[key] for key in ("value", "low", "high"))
     together = f"{value:.0f} % (95 % CI {low:.0f}–{high:.0f})"
-    return None, f"{said}, and the score on all rows together is {together}"
+    return None, f"{reason}, and the score on all rows together is {together}"
 
 
-def _words(comparison: Mapping[str, Any]) -> str:
+def _comparison_words(comparison: Mapping[str, Any]) -> str:
     metric, (valid, test) = comparison["metric"], (comparison[s] for s in ("valid", "test_rows"))
     fold = " (out of fold)" if comparison.get("out_of_fold") else ""
     return (
-        f"{METRICS.get(metric, metric)} {_shown(metric, test['value'])} on {test['n']:,} test rows "
-        f"and {_shown(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
+        f"{METRIC_NAMES.get(metric, metric)} {_format_metric(metric, test['value'])} on {test['n']:,} test rows "
+        f"and {_format_metric(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
         f"({p_value_phrase(comparison['p_value'], comparison['test'])})"
     )
 
 
-def _shown(metric: str, value: float) -> str:
-    return f"{100 * value:.0f} %" if metric in RATES else f"{value:.3g}"
+def _format_metric(metric: str, value: float) -> str:
+    return f"{100 * value:.0f} %" if metric in RATE_METRICS else f"{value:.3g}"

@@ -17,19 +17,19 @@ from holdfast.monitor.evidence import (
     AccuracyGap,
     Bools,
     Harm,
-    at_floor,
+    is_at_floor,
     completions_gap,
-    gap_of,
+    accuracy_gap_of,
     raw_losses,
-    stacked_hits,
+    stack_correct,
     validation_labels,
     validation_losses,
 )
-from holdfast.stats.course import (
+from holdfast.stats.sequential_rise import (
     POWER,
     ErrorSpending,
     RiseState,
-    look,
+    rise_at_evaluation,
     times_by_plan,
     times_without_plan,
 )
@@ -47,18 +47,18 @@ class History:
 
     Tables are [rows, snapshots], and the mean of a column is the loss of that snapshot. ``valid``
     are the validation losses after each snapshot's best temperature where the logits are at hand
-    (``refined``), else the raw ones, which ``raw`` always are; ``probe`` are those of the train
-    probe. ``best`` and ``raw_best`` are the snapshots of the smallest mean, ``before`` the one so
-    many looks ago that is compared with the last; ``kept`` is the step of the state that the run
-    would keep now, where that is known.
+    (``is_calibrated``), else the raw ones, which ``raw`` always are; ``probe`` are those of the
+    train probe. ``best`` and ``raw_best`` are the snapshots of the smallest mean, ``window_start``
+    the one so many looks ago that is compared with the last; ``best_step_kept`` is the step of the
+    state that the run would keep now, where that is known.
     """
 
     snapshots: tuple[Snapshot, ...]
     run_facts: RunFacts = NOTHING_KNOWN
-    kept: int | None = None
+    best_step_kept: int | None = None
 
     @cached_property
-    def broken(self) -> Snapshot | None:
+    def first_non_finite(self) -> Snapshot | None:
         """The first snapshot with a loss that is not a number."""
         for one in self.snapshots:
             if not (np.isfinite(one.train_losses).all() and np.isfinite(one.valid_losses).all()):
@@ -68,10 +68,10 @@ class History:
     @property
     def comparable(self) -> bool:
         """Two snapshots or more, all of numbers."""
-        return len(self.snapshots) > 1 and self.broken is None
+        return len(self.snapshots) > 1 and self.first_non_finite is None
 
     @property
-    def enough(self) -> bool:
+    def has_validation(self) -> bool:
         """Comparable, with validation rows."""
         return self.comparable and self.snapshots[-1].valid_losses.size > 0
 
@@ -80,25 +80,25 @@ class History:
         return tuple(snapshot.step for snapshot in self.snapshots)
 
     @property
-    def now(self) -> int:
+    def last_step(self) -> int:
         return self.steps[-1]
 
     @property
-    def before(self) -> int:
+    def window_start(self) -> int:
         return max(0, len(self.snapshots) - 1 - limits.WINDOW)
 
     @property
-    def final(self) -> bool:
+    def is_at_plan_end(self) -> bool:
         """Whether the run stands at the end of its plan; never where the plan is not known."""
         planned = self.run_facts.planned_steps
-        return planned is not None and self.now >= limits.END * planned
+        return planned is not None and self.last_step >= limits.END * planned
 
     @cached_property
     def valid(self) -> Floats:
         return validation_losses(self.snapshots)
 
     @property
-    def refined(self) -> bool:
+    def is_calibrated(self) -> bool:
         return all(one.valid_logits is not None for one in self.snapshots)
 
     @cached_property
@@ -136,7 +136,7 @@ class History:
     def rise(self) -> RiseState:
         """The rise of the last state's loss after its best temperature above the best one, with
         its share of the error of a whole run; the raw rise where there are no logits."""
-        if not self.refined:
+        if not self.is_calibrated:
             return self.raw_rise
         return self._rise(self.valid, limits.REFINED_ROSE)
 
@@ -148,23 +148,23 @@ class History:
     def _rise(self, table: Floats, alpha: float) -> RiseState:
         """What ``table`` [rows, snapshots] says of a rise of its last column above its best, at
         the error ``alpha`` over the whole run."""
-        power, times = self.spent_times
+        power, times = self.error_spending_times
         # One seed in every run and at every look: the boundaries of earlier looks must not move.
         seed = generator(0, "guard", "looks")
-        return look(table, ErrorSpending(times, alpha, power), seed=seed, resamples=RESAMPLES)
+        return rise_at_evaluation(table, ErrorSpending(times, alpha, power), seed=seed, resamples=RESAMPLES)
 
     @property
-    def spent_times(self) -> tuple[float, Floats]:
+    def error_spending_times(self) -> tuple[float, Floats]:
         """How late the error is spent, and when each look was taken: by the steps of the plan as it
         stood then, else by the number of looks, else without an end in sight."""
-        known = self.run_facts
-        plans = [snapshot.planned_steps or known.planned_steps for snapshot in self.snapshots]
+        facts = self.run_facts
+        plans = [snapshot.planned_steps or facts.planned_steps for snapshot in self.snapshots]
         if None not in plans:
             return POWER, times_by_plan(self.steps, [plan or 0 for plan in plans])
-        looks = np.arange(1, len(plans) + 1)
-        if known.planned_looks is not None:
-            return POWER, np.minimum(1.0, looks / known.planned_looks)
-        return 1.0, times_without_plan(len(looks))
+        evaluation_numbers = np.arange(1, len(plans) + 1)
+        if facts.planned_looks is not None:
+            return POWER, np.minimum(1.0, evaluation_numbers / facts.planned_looks)
+        return 1.0, times_without_plan(len(evaluation_numbers))
 
     @cached_property
     def raw_margin(self) -> float:
@@ -176,20 +176,20 @@ class History:
         return self.gap(self.raw, -1, self.raw_best)
 
     @cached_property
-    def raw_rose(self) -> bool:
+    def raw_has_risen(self) -> bool:
         """Whether the raw validation loss has risen above its best by the test over this run's
         looks, still stands above it beyond chance and by more than the margin, and the train probe
         did not get worse meanwhile."""
-        if not self.enough or self.raw_rise.alarm is None or not self.raw_above_best.low > 0:
+        if not self.has_validation or self.raw_rise.alarm_at is None or not self.raw_above_best.low > 0:
             return False
         worse = self.probe.size and self.gap(self.probe, -1, self.raw_best).low > 0
         return self.raw_above_best.value > self.raw_margin and not worse
 
     @property
-    def rising(self) -> bool:
+    def is_rising(self) -> bool:
         """Whether the test over this run's looks has raised its alarm for ``valid``, which still
         stands above its best, beyond chance and by more than a trifle, whatever training did."""
-        alarm = self.rise.alarm is not None and self.above_best.low > 0
+        alarm = self.rise.alarm_at is not None and self.above_best.low > 0
         return alarm and self.rise.value >= self.trifle
 
     @property
@@ -199,11 +199,11 @@ class History:
         return max(limits.TRIVIAL, limits.TRIVIAL_SHARE * level)
 
     @cached_property
-    def rose(self) -> bool:
+    def has_risen(self) -> bool:
         """Whether validation got worse while training did not, by the raw loss or by that after
         the best temperature, there by more than a trifle."""
-        refined = self.enough and self.refined and self.rising
-        return self.raw_rose or (refined and not self.probe_since_best.low > 0)
+        refined = self.has_validation and self.is_calibrated and self.is_rising
+        return self.raw_has_risen or (refined and not self.probe_since_best.low > 0)
 
     @cached_property
     def error_rise(self) -> RiseState | None:
@@ -216,19 +216,19 @@ class History:
     def answers_worse(self) -> bool:
         """Of a run whose loss rose: whether the answers are worse than at their best, by the lower
         limit that holds for every choice of the best. Without logits the loss is the answer."""
-        if not self.refined and self.valid_hits is None:
+        if not self.is_calibrated and self.valid_hits is None:
             return True
         wrong = self.error_rise
-        return bool(self.refined and self.rise.low > 0) or bool(wrong and wrong.low > 0)
+        return bool(self.is_calibrated and self.rise.low > 0) or bool(wrong and wrong.low > 0)
 
     @cached_property
     def harm(self) -> Harm | None:
         """What got worse on validation while training did not; ``None`` where nothing did."""
-        if not self.rose:
+        if not self.has_risen:
             return None
         if not self.answers_worse:
             return "certainty"
-        surer = self.refined and self.raw_rise.value - self.rise.value > self.raw_margin
+        surer = self.is_calibrated and self.raw_rise.value - self.rise.value > self.raw_margin
         return "both" if surer else "answers"
 
     @cached_property
@@ -244,7 +244,7 @@ class History:
     @cached_property
     def accuracy_gap(self) -> AccuracyGap | None:
         """The gap of right answers at the last look."""
-        return gap_of(self.snapshots[-1]) if self.snapshots else None
+        return accuracy_gap_of(self.snapshots[-1]) if self.snapshots else None
 
     @cached_property
     def completions(self) -> AccuracyGap | None:
@@ -260,7 +260,7 @@ class History:
         more likely than not where it does by half of it too. A person reads both off the curves."""
         gap = self.accuracy_gap
         # Of a few rows that are all correct a large gap may still be likely; nobody sees one.
-        if gap is None or not self.enough or gap.value <= 0:
+        if gap is None or not self.has_validation or gap.value <= 0:
             return False
         rise, best = self.raw_above_best.value, float(self.raw.mean(axis=0)[self.raw_best])
         if rise <= self.raw_margin:
@@ -268,42 +268,42 @@ class History:
         return gap.beyond >= (0.5 if rise > limits.BIG_RISE * best else limits.LIKELY)
 
     @cached_property
-    def kept_look(self) -> int | None:
+    def kept_place(self) -> int | None:
         """The place of the state that is kept; ``None`` where it is not known or not a look."""
-        return self.steps.index(self.kept) if self.kept in self.steps else None
+        return self.steps.index(self.best_step_kept) if self.best_step_kept in self.steps else None
 
     @cached_property
-    def commonest(self) -> float | None:
+    def most_frequent_share(self) -> float | None:
         """The share of the commonest class of the validation rows, where it is known."""
         if self.valid_hits is None or self.labels is None or not len(self.labels):
             return None
         return float(np.bincount(self.labels).max()) / len(self.labels)
 
-    def useless(self, look: int) -> bool:
+    def is_useless(self, place: int) -> bool:
         """Whether a look is no better than always giving the commonest class; where answers are not
         right or wrong, than the first look."""
-        if not self.enough:
+        if not self.has_validation:
             return False
-        if self.commonest is not None and self.valid_hits is not None:
-            return bool(self.valid_hits[:, look].mean() <= self.commonest)
+        if self.most_frequent_share is not None and self.valid_hits is not None:
+            return bool(self.valid_hits[:, place].mean() <= self.most_frequent_share)
         means = self.raw.mean(axis=0)
-        return self.valid_hits is None and look > 0 and bool(means[look] >= means[0])
+        return self.valid_hits is None and place > 0 and bool(means[place] >= means[0])
 
     @property
     def at_floor(self) -> bool:
         """Whether the training rows have next to nothing left to teach."""
-        return bool(self.snapshots) and at_floor(self.snapshots[-1])
+        return bool(self.snapshots) and is_at_floor(self.snapshots[-1])
 
     @cached_property
     def above_best(self) -> Difference:
         return self.gap(self.valid, -1, self.best)
 
     @cached_property
-    def recent(self) -> Difference:
-        return self.gap(self.valid, -1, self.before)
+    def recent_change(self) -> Difference:
+        return self.gap(self.valid, -1, self.window_start)
 
     @cached_property
-    def learned(self) -> Difference:
+    def gain_over_first(self) -> Difference:
         """The best state against the first."""
         return self.gap(self.valid, self.best, 0)
 
@@ -312,7 +312,7 @@ class History:
         return self.gap(self.probe, -1, self.best)
 
     def gap(
-        self, table: Floats, first: int, second: int, level: float = limits.USUAL
+        self, table: Floats, first: int, second: int, level: float = limits.INTERVAL_LEVEL
     ) -> Difference:
         """One look less another, row by row."""
         return paired_t(table[:, first], table[:, second], level)
@@ -320,20 +320,20 @@ class History:
     @cached_property
     def valid_hits(self) -> Bools | None:
         """Which validation rows were right [n, snapshots], where the task says so."""
-        return stacked_hits([snapshot.valid_correct for snapshot in self.snapshots])
+        return stack_correct([snapshot.valid_correct for snapshot in self.snapshots])
 
     @cached_property
     def probe_hits(self) -> Bools | None:
-        return stacked_hits([snapshot.train_correct for snapshot in self.snapshots])
+        return stack_correct([snapshot.train_correct for snapshot in self.snapshots])
 
     @cached_property
     def labels(self) -> Ints | None:
         """The classes of the validation rows, where the logits tell them."""
         # A head that begins with zeros gives every class the same loss: the first look tells none.
-        return validation_labels(self.snapshots[-1]) if self.enough else None
+        return validation_labels(self.snapshots[-1]) if self.has_validation else None
 
     @property
-    def answers(self) -> Ints | None:
+    def predictions(self) -> Ints | None:
         """The likeliest class of each validation row at the last look, where there are classes."""
         logits = self.snapshots[-1].valid_logits
         return None if self.labels is None or logits is None else logits.argmax(axis=1)
@@ -365,8 +365,8 @@ class History:
 
     @property
     def loss_name(self) -> str:
-        return f"the {'calibrated ' if self.refined else ''}validation loss"
+        return f"the {'calibrated ' if self.is_calibrated else ''}validation loss"
 
 
-def _margin(table: Floats, look: int) -> float:
-    return max(limits.MARGIN, limits.MARGIN_SHARE * float(table.mean(axis=0)[look]))
+def _margin(table: Floats, place: int) -> float:
+    return max(limits.MARGIN, limits.MARGIN_SHARE * float(table.mean(axis=0)[place]))

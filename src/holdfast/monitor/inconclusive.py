@@ -13,8 +13,8 @@ from holdfast.monitor.detectors.rises import rise_evidence, rise_words
 from holdfast.monitor.evidence import AccuracyGap
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import Remedies, remedies_for
-from holdfast.monitor.symptom import Symptom, item, shown
-from holdfast.stats.paired_tests import rows_to_settle
+from holdfast.monitor.symptom import Symptom, evidence_item, difference_evidence
+from holdfast.stats.paired_tests import rows_needed_for_power
 
 # The usual power of a planned experiment (Cohen 1988), and as sure that the spread is not larger.
 POWER, SURE = 0.8, 0.8
@@ -34,9 +34,9 @@ def inconclusive(history: History) -> Symptom:
     if not history.snapshots[-1].valid_losses.size:
         because = "there are no validation rows, so nothing can be said about unseen data"
         return Symptom(because, label="inconclusive", remedies=remedies_for("no rows"))
-    answers = history.accuracy_gap
-    if history.rose or (history.at_floor and answers and answers.value > limits.GAP):
-        return _open_gap(history, answers)
+    accuracy_gap = history.accuracy_gap
+    if history.has_risen or (history.at_floor and accuracy_gap and accuracy_gap.value > limits.GAP):
+        return _undecided_gap(history, accuracy_gap)
     if history.labels is not None and not better_than_chance(history):
         # Nothing shows that the last state knows more than the class frequencies.
         shares = np.bincount(history.labels) / len(history.labels)
@@ -46,48 +46,48 @@ def inconclusive(history: History) -> Symptom:
             f"the class frequencies: {history.loss_name} is {history.valid[:, -1].mean():.3f}, and "
             f"that of the class frequencies {history.chance:.3f}"
         )
-        seen = max(history.margin, abs(float(gap.mean())))
-        return _open(history, because, gap, seen, remedies_for("nothing learned", history))
-    if not history.learned.high < 0:
+        difference_seen = max(history.margin, abs(float(gap.mean())))
+        return _undecided(history, because, gap, difference_seen, remedies_for("nothing learned", history))
+    if not history.gain_over_first.high < 0:
         because = (
             f"{history.loss_name} did not fall significantly below that of the first evaluation"
         )
-        seen = max(history.margin, abs(history.learned.value))
+        difference_seen = max(history.margin, abs(history.gain_over_first.value))
         gap = history.valid[:, history.best] - history.valid[:, 0]
-        return _open(history, because, gap, seen, remedies_for("no progress", history))
-    falling = history.above_best.high <= history.margin
+        return _undecided(history, because, gap, difference_seen, remedies_for("no progress", history))
+    is_falling = history.above_best.high <= history.margin
     question = (
         f"whether {history.loss_name} is still falling"
-        if falling
+        if is_falling
         else f"whether the last checkpoint is worse than the best one, of step {history.best_step}"
     )
-    gap = history.valid[:, -1] - history.valid[:, history.before if falling else history.best]
+    gap = history.valid[:, -1] - history.valid[:, history.window_start if is_falling else history.best]
     because = f"{len(gap)} validation rows cannot tell {question}"
     if len(gap) < limits.FEWEST_ROWS and not rows_needed(gap, history.margin):
         because += f", since fewer than {limits.FEWEST_ROWS} rows can hide a rise"
-    return _open(history, because, gap, history.margin, remedies_for("few rows"))
+    return _undecided(history, because, gap, history.margin, remedies_for("few rows"))
 
 
-def _open_gap(history: History, gap: AccuracyGap | None) -> Symptom:
+def _undecided_gap(history: History, gap: AccuracyGap | None) -> Symptom:
     """The interval of the gap of right answers holds the line between two labels, or nobody knows
     these answers."""
-    if history.rose:
+    if history.has_risen:
         question = "its predictions got worse or only their probabilities"
         before, evidence = f"{rise_words(history)}, and", rise_evidence(history)
         remedies = (*remedies_for("few rows"), *remedies_for("miscalibrated"))
         if gap is None:
             before += " without the accuracy on training and validation rows nothing tells whether"
-            return _with_rows(f"{before} {question}", None, evidence, remedies)
+            return _with_rows_needed(f"{before} {question}", None, evidence, remedies)
     assert gap is not None
-    if not history.rose:
+    if not history.has_risen:
         question = f"that on new rows is more than {100 * limits.GAP:.0f} points lower"
         before = f"the {gap.name} on training rows is {gap.train:.0%}, and"
-        evidence = (shown("valid_above_best", history.above_best, history.now),)
+        evidence = (difference_evidence("valid_above_best", history.above_best, history.last_step),)
         remedies = remedies_for("few rows")
     n = len(history.raw)
     needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
     because = f"{before} {n} validation rows cannot tell whether {question}"
-    return _with_rows(because, needed, evidence, remedies)
+    return _with_rows_needed(because, needed, evidence, remedies)
 
 
 def rows_needed(gap: Floats, small: float) -> int | None:
@@ -99,7 +99,7 @@ def rows_needed(gap: Floats, small: float) -> int | None:
     """
     if not gap.std() < MOST_SPREADS * small:
         return None
-    needed = rows_to_settle(gap, small, sides=2, alpha=1 - limits.USUAL, power=POWER, sure=SURE)
+    needed = rows_needed_for_power(gap, small, sides=2, alpha=1 - limits.INTERVAL_LEVEL, power=POWER, spread_confidence=SURE)
     if needed is None or needed <= len(gap):
         return None
     # Two digits: the spread that it stands on is known no better.
@@ -114,27 +114,27 @@ def rows_to_clear(n: int, half: float, short: float) -> int | None:
     fit."""
     from scipy.special import ndtri
 
-    error = half / float(ndtri(0.5 + limits.USUAL / 2))
-    needed = float(ndtri(limits.USUAL) + ndtri(POWER)) * error
-    if not ndtri(limits.USUAL) * error > short > MOST_SPREADS**-1:
+    error = half / float(ndtri(0.5 + limits.INTERVAL_LEVEL / 2))
+    needed = float(ndtri(limits.INTERVAL_LEVEL) + ndtri(POWER)) * error
+    if not ndtri(limits.INTERVAL_LEVEL) * error > short > MOST_SPREADS**-1:
         return None
     return int(float(f"{math.ceil(n * (needed / short) ** 2):.2g}"))
 
 
-def _open(history: History, because: str, gap: Floats, small: float, remedies: Remedies) -> Symptom:
+def _undecided(history: History, because: str, gap: Floats, small: float, remedies: Remedies) -> Symptom:
     evidence = (
-        shown("valid_above_best", history.above_best, history.now),
-        shown("valid_recent_change", history.recent, history.now),
-        shown("valid_best_against_first", history.learned, history.now),
+        difference_evidence("valid_above_best", history.above_best, history.last_step),
+        difference_evidence("valid_recent_change", history.recent_change, history.last_step),
+        difference_evidence("valid_best_against_first", history.gain_over_first, history.last_step),
     )
-    return _with_rows(because, rows_needed(gap, small), evidence, remedies)
+    return _with_rows_needed(because, rows_needed(gap, small), evidence, remedies)
 
 
-def _with_rows(
+def _with_rows_needed(
     because: str, needed: int | None, evidence: tuple[Evidence, ...], remedies: Remedies
 ) -> Symptom:
     """With the number of validation rows that would tell, where one is known."""
     if needed:
         because += f"; about {needed:,} validation rows would decide it"
-        evidence = (*evidence, item("validation_rows_needed", float(needed)))
+        evidence = (*evidence, evidence_item("validation_rows_needed", float(needed)))
     return Symptom(because, label="inconclusive", evidence=evidence, remedies=remedies)

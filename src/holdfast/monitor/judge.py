@@ -16,11 +16,11 @@ from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Remedy, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors import DETECTORS
-from holdfast.monitor.evidence import gap_of
+from holdfast.monitor.evidence import accuracy_gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import inconclusive
-from holdfast.monitor.remedies import advisable
-from holdfast.monitor.symptom import Symptom, sure
+from holdfast.monitor.remedies import advisable_remedies
+from holdfast.monitor.symptom import Symptom, clip_confidence
 
 # Detector, the label it may give, why it stands above those that follow.
 ORDER: tuple[tuple[str, Label, str], ...] = (
@@ -100,56 +100,56 @@ MOST_REMEDIES = 5
 
 
 def judge(
-    history: Sequence[Snapshot], run_facts: RunFacts | None = None, kept: int | None = None
+    history: Sequence[Snapshot], run_facts: RunFacts | None = None, kept_step: int | None = None
 ) -> Verdict:
     """The verdict on a history, oldest snapshot first: a pure function of what it is given.
 
     It judges the course up to the last look, by that look's gap of right answers between train
-    probe and validation. ``kept`` is the step of the state that the run keeps, where that is known:
-    the sentence adds its gap, and begins with its score where that is no better than a baseline.
-    No label depends on it.
+    probe and validation. ``kept_step`` is the step of the state that the run keeps, where that is
+    known: the sentence adds its gap, and begins with its score where that is no better than a
+    baseline. No label depends on it.
 
     ``run_facts`` add what no history shows: the end of the plan, the usual learning rates, a
     linear probe on the same rows, findings on the data. Without them the labels that rest on these
     (``underfit``, ``leaking`` by a finding) are not given, fewer causes are known, and no label is
     surer.
     """
-    seen = History(tuple(history), run_facts or RunFacts(), kept)
-    return settle(seen, symptoms_of(seen))
+    full_history = History(tuple(history), run_facts or RunFacts(), kept_step)
+    return verdict_of(full_history, symptoms_of(full_history))
 
 
 def symptoms_of(history: History) -> dict[str, Symptom]:
     """What each detector sees, by its name."""
-    found = ((name, detect(history)) for name, detect in DETECTORS.items())
-    return {name: symptom for name, symptom in found if symptom is not None}
+    detected = ((name, detect(history)) for name, detect in DETECTORS.items())
+    return {name: symptom for name, symptom in detected if symptom is not None}
 
 
-def settle(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
+def verdict_of(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
     """One verdict from all symptoms, by the table of what wins."""
     name = winner(symptoms)
-    leading = inconclusive(history) if name is None else symptoms[name]
-    assert leading.label is not None
-    blamed = likeliest_cause(symptoms, leading.label)
-    behind = symptoms[blamed] if blamed is not None else None
+    winning_symptom = inconclusive(history) if name is None else symptoms[name]
+    assert winning_symptom.label is not None
+    cause_name = likeliest_cause(symptoms, winning_symptom.label)
+    cause_symptom = symptoms[cause_name] if cause_name is not None else None
     evidence: dict[str, Evidence] = {}
-    for symptom in (leading, behind, symptoms.get("disparity")):
+    for symptom in (winning_symptom, cause_symptom, symptoms.get("disparity")):
         for item in symptom.evidence if symptom else ():
             evidence.setdefault(item.name, item)
     remedies: dict[str, Remedy] = {}
     # Against the cause first, then against the label.
-    for symptom in (behind, leading):
+    for symptom in (cause_symptom, winning_symptom):
         for remedy in symptom.remedies if symptom else ():
             remedies.setdefault(remedy.do, remedy)
-    advised = advisable(history, leading.label, symptoms, remedies.values())
+    remedies_given = advisable_remedies(history, winning_symptom.label, symptoms, remedies.values())
     return Verdict(
-        label=leading.label,
-        because=_sentence(history, leading),
-        confidence=sure(leading.strength),
+        label=winning_symptom.label,
+        because=_sentence(history, winning_symptom),
+        confidence=clip_confidence(winning_symptom.strength),
         harm=history.harm,
-        since_step=leading.since_step,
-        cause=behind.cause if behind else leading.cause,
+        since_step=winning_symptom.since_step,
+        cause=cause_symptom.cause if cause_symptom else winning_symptom.cause,
         evidence=tuple(evidence.values()),
-        remedies=tuple(advised)[:MOST_REMEDIES],
+        remedies=tuple(remedies_given)[:MOST_REMEDIES],
     )
 
 
@@ -157,15 +157,15 @@ def _sentence(history: History, symptom: Symptom) -> str:
     """One sentence: a score no better than its baseline, the reason of the label, the gap of the
     last evaluation, that of the kept checkpoint, and training answers that are recited."""
     gap = history.accuracy_gap if history.comparable else None
-    parts = [_useless(history), symptom.because]
+    parts = [_useless_words(history), symptom.because]
     parts.append(f"at the last evaluation {gap.words()}" if gap is not None else "")
-    look = history.kept_look
-    if look is not None and look < len(history.snapshots) - 1 and history.comparable:
-        kept = gap_of(history.snapshots[look])
-        if kept is not None:
+    kept_place = history.kept_place
+    if kept_place is not None and kept_place < len(history.snapshots) - 1 and history.comparable:
+        kept_gap = accuracy_gap_of(history.snapshots[kept_place])
+        if kept_gap is not None:
             parts.append(
-                f"at the kept checkpoint (step {kept.step}) {kept.train:.0%} and {kept.valid:.0%} "
-                f"(gap {round(100 * kept.value)} points)"
+                f"at the kept checkpoint (step {kept_gap.step}) {kept_gap.train:.0%} and {kept_gap.valid:.0%} "
+                f"(gap {round(100 * kept_gap.value)} points)"
             )
     if history.completions is not None:
         parts.append(history.completions.words())
@@ -173,18 +173,18 @@ def _sentence(history: History, symptom: Symptom) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def _useless(history: History) -> str:
+def _useless_words(history: History) -> str:
     """Where the kept checkpoint (the last one, where that is not known) is no better than a model
     that has learned nothing: the majority class, or its own first evaluation."""
-    look = len(history.snapshots) - 1 if history.kept_look is None else history.kept_look
-    if not history.useless(look):
+    place = len(history.snapshots) - 1 if history.kept_place is None else history.kept_place
+    if not history.is_useless(place):
         return ""
-    which = "the last checkpoint" if history.kept_look is None else "the kept checkpoint"
-    if history.commonest is None or history.valid_hits is None:
-        loss = float(history.raw.mean(axis=0)[look])
+    which = "the last checkpoint" if history.kept_place is None else "the kept checkpoint"
+    if history.most_frequent_share is None or history.valid_hits is None:
+        loss = float(history.raw.mean(axis=0)[place])
         return f"{which} has a validation loss of {loss:.3f}, no better than before training"
-    right = float(history.valid_hits[:, look].mean())
+    accuracy = float(history.valid_hits[:, place].mean())
     return (
-        f"{which} has a validation accuracy of {right:.0%}, no better than the majority class "
-        f"({history.commonest:.0%})"
+        f"{which} has a validation accuracy of {accuracy:.0%}, no better than the majority class "
+        f"({history.most_frequent_share:.0%})"
     )

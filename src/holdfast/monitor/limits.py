@@ -11,8 +11,8 @@ from __future__ import annotations
 # other alarms are made at every look, so their level is far below their share.
 RAW_ROSE = 0.04
 REFINED_ROSE = 0.01
-RARE = 0.999  # the level of an interval that an alarm reads at each look: one side, 0.05 % a look
-USUAL = 0.95  # the level of every interval that is shown or decides between two quiet labels
+ALARM_LEVEL = 0.999  # of the interval that an alarm reads at each evaluation: one side, 0.05 %
+INTERVAL_LEVEL = 0.95  # of every interval that is shown or decides between two quiet labels
 LIKELY = 0.8  # the probability from which a large gap beside a loss that stands higher is named
 
 # -- sizes ---------------------------------------------------------------------------------------
@@ -31,10 +31,10 @@ FITTED = 0.105  # a row is fitted when its loss is below this: its answer has 90
 FLOOR_SHARE = 0.95  # of the rows of the train probe are fitted: its loss is at its floor
 FLOOR_OF_VALID = 0.25  # and its mean is below this part of the validation loss
 BEYOND = 0.05  # the share of fitted rows is at least so much higher than on validation
-SPENT = 0.02  # of its loss is left to the train probe since validation last gained: the gap grows
+TRAIN_LOSS_LEFT = 0.02  # of the probe loss is left since validation last gained: the gap grows
 WAIT = 3  # looks without a gain of the answers, then a run at its floor has nothing to wait for
 
-NOTHING_LEARNED = 0.95  # of the loss of the class frequencies, or of the first loss
+NOTHING_LEARNED_SHARE = 0.95  # of the loss of the class frequencies, or of the first loss
 STEEP = 0.10  # of the loss lost over the last quarter of the steps: still falling steeply
 GAVE_BACK = 0.5  # of what the train probe had learned: diverging
 ABOVE_START = 0.1  # of the first loss of the train probe: diverging
@@ -45,12 +45,12 @@ LINEAR = 0.6  # the second half of a fall brought at least this part of the firs
 SLOW = 0.5  # of its first loss is left to the train probe: it has hardly begun
 
 WRONG_LEVEL = 0.9  # of the interval of the share of wrong labels: each side has an error of 5 %
-OWN_WRONG_LEVEL = 0.98  # of that by a run's own answers: no second model says the same
+OWN_PREDICTIONS_LEVEL = 0.98  # of that by a run's own answers: no second model says the same
 KNOWS = 0.2  # of what the commonest class gets wrong: below it answers are too ignorant
 WRONG_LABELS = 0.05  # of the labels: classes that overlap look like so many on clean sets
 MANY_WRONG = 0.10  # of the labels: below it an overfit run is one, and they are its cause
 BIG_RISE = 0.5  # of the best loss: beside it a gap that is more likely than not is enough
-LEARNED = 0.995  # of the loss of the class frequencies: above it there is nothing to contradict
+BELOW_CHANCE_SHARE = 0.995  # of the loss of the class frequencies: above it nothing contradicts
 
 COPIED = 0.5  # of the rows copy their source: the task is copying
 TWINS = 0.05  # of the validation rows have a twin in training: more than a careful division leaves

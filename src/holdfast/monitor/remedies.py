@@ -126,35 +126,35 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
 def remedies_for(finding: str, history: History | None = None) -> Remedies:
     """What helps against a finding, the likeliest first. ``history`` is needed where a number of
     passes or a learning rate is worked out."""
-    return look_up(FINDINGS[finding], REMEDIES, WORKED_OUT, history)
+    return select_remedies(FINDINGS[finding], REMEDIES, COMPUTED_REMEDIES, history)
 
 
-def look_up(
+def select_remedies(
     names: Sequence[str],
     remedies: Mapping[str, Remedy],
     worked_out: Mapping[str, Callable[[Any], Remedies]],
     run: object,
 ) -> Remedies:
     """The remedies of these names, from the table or worked out for this run, in order."""
-    found: list[Remedy] = []
+    selected: list[Remedy] = []
     for name in names:
-        found += (remedies[name],) if name in remedies else worked_out[name](run)
-    return tuple(found)
+        selected += (remedies[name],) if name in remedies else worked_out[name](run)
+    return tuple(selected)
 
 
-def for_overfit(history: History, best: int) -> Remedies:
+def overfit_remedies(history: History, best: int) -> Remedies:
     """``best`` is the look after which nothing was gained. To train to another state than the one
     that the run is known to keep would give that up; nothing is shorter than to the first one, of
     step 0, which means that fine-tuning gained nothing at this rate with so many rows."""
-    kept = history.kept_look
-    to, which = (best, "best step") if kept is None else (kept, "kept checkpoint")
-    if to == len(history.snapshots) - 1:
+    kept_place = history.kept_place
+    target_place, which = (best, "best step") if kept_place is None else (kept_place, "kept checkpoint")
+    if target_place == len(history.snapshots) - 1:
         return remedies_for("gap")
-    if history.steps[to] == 0:
+    if history.steps[target_place] == 0:
         rows, (slower,) = REMEDIES["more rows"], _slower(history)
-        fast = history.highest_rate > _usual(history)[1]
-        return (*((slower, rows) if fast else (rows, slower)), *remedies_for("gap"))
-    shorter = Remedy(f"train no longer than to the {which}", _epochs(history.snapshots[to].epoch))
+        is_rate_high = history.highest_rate > _usual(history)[1]
+        return (*((slower, rows) if is_rate_high else (rows, slower)), *remedies_for("gap"))
+    shorter = Remedy(f"train no longer than to the {which}", _epochs(history.snapshots[target_place].epoch))
     return (shorter, *remedies_for("gap"))
 
 
@@ -176,19 +176,19 @@ def _faster(history: History) -> Remedies:
     peak, (low, high) = history.peak_rate, _usual(history)
     if math.isnan(peak):
         return ()
-    wanted = f"{min(max(RATE_STEP * peak, low), high):.2g}"
-    if not float(wanted) > peak:
+    new_rate = f"{min(max(RATE_STEP * peak, low), high):.2g}"
+    if not float(new_rate) > peak:
         return ()
-    return (Remedy("raise the learning rate", (f"train.learning_rate={wanted}",)),)
+    return (Remedy("raise the learning rate", (f"train.learning_rate={new_rate}",)),)
 
 
 def _slower(history: History) -> Remedies:
     """A third of the highest rate that is known, and no more than the usual ones. The rates at the
     evaluations are enough for that: what is below one of them is below the peak."""
     highest = history.highest_rate
-    wanted = f"{min(highest / RATE_STEP, _usual(history)[1]):.2g}"
-    known = 0 < float(wanted) < highest
-    setting = (f"train.learning_rate={wanted}",) if known else ()
+    new_rate = f"{min(highest / RATE_STEP, _usual(history)[1]):.2g}"
+    is_lower = 0 < float(new_rate) < highest
+    setting = (f"train.learning_rate={new_rate}",) if is_lower else ()
     return (Remedy("lower the learning rate", setting),)
 
 
@@ -196,7 +196,7 @@ def _usual(history: History) -> tuple[float, float]:
     return history.run_facts.usual_rates or (0.0, math.inf)
 
 
-WORKED_OUT: Mapping[str, Callable[[History], Remedies]] = {
+COMPUTED_REMEDIES: Mapping[str, Callable[[History], Remedies]] = {
     "longer": _longer,
     "faster": _faster,
     "slower": _slower,
@@ -206,7 +206,7 @@ WORKED_OUT: Mapping[str, Callable[[History], Remedies]] = {
 SHARES = ("token_accuracy", "accuracy", "entity_f1")
 
 
-def advisable(
+def advisable_remedies(
     history: History, label: Label, symptoms: Container[str], remedies: Iterable[Remedy]
 ) -> Iterator[Remedy]:
     """The remedies in their order, without settings that cannot help this run; one that had
@@ -222,9 +222,9 @@ def advisable(
     last = history.snapshots[-1] if history.snapshots else None
     # Of no number nothing is more and nothing less.
     epochs, rate = (last.epoch, history.highest_rate) if last else (math.nan, math.nan)
-    diverging, spent = label == "diverging", nothing_left(history)
-    long_enough = diverging or label in OVERFITTED or history.rose or spent
-    fast_enough = diverging or spent or "rate_high" in symptoms
+    diverging, nothing_to_learn = label == "diverging", has_nothing_to_learn(history)
+    long_enough = diverging or label in OVERFITTED or history.has_risen or nothing_to_learn
+    fast_enough = diverging or nothing_to_learn or "rate_high" in symptoms
     slow_enough = "rate_low" in symptoms and not diverging and label != "forgetting"
 
     def helps(setting: str, longer: bool) -> bool:
@@ -236,7 +236,7 @@ def advisable(
             # A remedy that asks for less must not ask for more than there was.
             too_long = value > epochs and (long_enough or not longer)
             too_short = value < epochs and label in ("underfit", "learning")
-            as_it_is = last is not None and history.final and value == epochs
+            as_it_is = last is not None and history.is_at_plan_end and value == epochs
             return not (as_it_is or too_long or too_short)
         if key == "train.learning_rate":
             value = float(text)
@@ -250,7 +250,7 @@ def advisable(
             yield replace(remedy, set=settings)
 
 
-def nothing_left(history: History) -> bool:
+def has_nothing_to_learn(history: History) -> bool:
     """Whether the training rows have next to nothing left to teach: they are at their floor, or
     95 % of what is counted in them is correct and validation is more than 10 points behind."""
     if history.at_floor or not history.snapshots:

@@ -36,7 +36,7 @@ class Symptom:
     remedies: tuple[Remedy, ...] = ()
 
 
-def item(
+def evidence_item(
     name: str,
     value: float | None,
     low: float | None = None,
@@ -50,11 +50,11 @@ def item(
     return Evidence(name, value, low, high, step)
 
 
-def shown(name: str, gap: Difference, step: int | None = None) -> Evidence:
+def difference_evidence(name: str, gap: Difference, step: int | None = None) -> Evidence:
     """A difference with its interval as evidence."""
-    return item(name, gap.value, gap.low, gap.high, step)
+    return evidence_item(name, gap.value, gap.low, gap.high, step)
 
 
-def sure(value: float) -> float:
+def clip_confidence(value: float) -> float:
     """A confidence within [0, 1]; 0 where it is not a number."""
     return min(1.0, max(0.0, value)) if math.isfinite(value) else 0.0

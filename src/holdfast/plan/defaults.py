@@ -17,17 +17,17 @@ from holdfast.core.records import Decision, Finding
 from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.methods.conflicts import ConflictQuery
-from holdfast.methods.conflicts import useless as useless_pairs
+from holdfast.methods.conflicts import useless_settings as useless_pairs
 from holdfast.methods.contrast import MANY_CLASSES
 from holdfast.methods.optimizers import WARMUPS
 from holdfast.methods.registry import (
-    Known,
+    RunContext,
     Parts,
     Stage,
     all_methods,
     check_methods,
     parts_of,
-    settle,
+    complete_settings,
 )
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
@@ -212,7 +212,7 @@ def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
             f"each update passes its rows {parts.stepper.passes} times" if parts.stepper else "",
             "it draws the rows of the fine-tuning" if parts.source else "",
             "it changes the losses of the fine-tuning" if parts.terms else "",
-            "general rows pass beside those of the fine-tuning" if parts.beside else "",
+            "general rows pass beside those of the fine-tuning" if parts.add_general_rows else "",
             f"{count_phrase(len(parts.stages), 'phase')} before the fine-tuning" if parts.stages else "",
             f"{count_phrase(parts.copies, 'more copy', 'more copies')} of the weights that learn"
             if parts.copies
@@ -262,7 +262,7 @@ def _resolve_methods(
     """Every method that is asked for or usual, with all its settings, or ``False``; ``True`` for
     one without settings."""
     check_methods(recipe.methods)
-    known = Known(rows, recipe.train.learning_rate or default.learning_rate, classes)
+    known = RunContext(rows, recipe.train.learning_rate or default.learning_rate, classes)
     contrasted = default.contrast_steps > 0 and rows >= MIN_ROWS_FOR_CONTRAST
     by_table = {"contrast": {"steps": default.contrast_steps}} if contrasted else {}
     default_on = dict(zip(DEFAULT_METHODS, (bool(by_table), True), strict=True))
@@ -273,7 +273,7 @@ def _resolve_methods(
             continue
         _refuse_without_classes(recipe, name)
         given = request if isinstance(request, Mapping) else {}
-        resolved_methods[name] = settle(name, {**by_table.get(name, {}), **given}, known) or True
+        resolved_methods[name] = complete_settings(name, {**by_table.get(name, {}), **given}, known) or True
     return resolved_methods
 
 

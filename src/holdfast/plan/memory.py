@@ -304,7 +304,7 @@ def rows_in_memory(phases: tuple[Phase, ...], shards: int = 1) -> int:
 def _rows_at_once(phase: Phase) -> int:
     most = None if on_gpu() else phase.part_rows
     rows = phase.batch_size if most is None else min(most, phase.batch_size)
-    return rows * phase.at_once
+    return rows * phase.passes_per_gradient
 
 
 def available_mb() -> float:

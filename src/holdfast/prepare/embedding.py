@@ -20,7 +20,7 @@ from holdfast.models.loading.card import purpose_of
 from holdfast.recipe import Recipe
 from holdfast.training.machine.machine import choose_machine, make_accelerator, use_threads
 from holdfast.training.observe import Observer
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 from holdfast.training.task import Examples
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Encoder:
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
         through, network = 0, self.loaded.network
         with torch.inference_mode():
-            for chosen in by_length(lengths, np.arange(len(texts)), TOKENS):
+            for chosen in batches_by_length(lengths, np.arange(len(texts)), TOKENS):
                 rows = {name: [cells[at] for at in chosen] for name, cells in encoded.items()}
                 batch = self.tokenizer.pad(rows, return_tensors="pt")
                 last = depths == (1.0,)

@@ -29,7 +29,7 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.data.texts.general import BUILT_IN
 from holdfast.duplicates.duplicates import Duplicates, duplicates_of, combine_tables
-from holdfast.methods.conflicts import refuse
+from holdfast.methods.conflicts import check_conflicts
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
 from holdfast.models.base import Loaded
@@ -83,7 +83,7 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = No
             registry[name]
     refuse_too_many_threads("train.threads", recipe.train.threads or 1)
     check_methods(recipe.methods)
-    refuse(conflict_query(recipe))
+    check_conflicts(conflict_query(recipe))
     check_enrich(recipe.enrich, input_type(recipe.task))
     plan_cleaning(recipe.treat)
     check_trackers(recipe.track.to)

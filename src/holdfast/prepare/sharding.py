@@ -19,8 +19,8 @@ from holdfast.plan.defaults import extra_methods
 from holdfast.plan.memory import on_gpu, tightest_limit
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.samples import watches
-from holdfast.training.loop import Trained
-from holdfast.training.machine.sharding import is_sharded, shard, whole
+from holdfast.training.loop import TrainingResult
+from holdfast.training.machine.sharding import is_sharded, shard, gather_tensors
 from holdfast.training.run import Job
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def spread(network: Network, accelerator: Accelerator, precision: str) -> None:
     renumber(network, {number: id(after[name]) for name, number in before.items()})
 
 
-def gathered(ready: TrainingPlan, job: Job, trained: Trained) -> tuple[TrainingPlan, Job, Trained]:
+def gathered(ready: TrainingPlan, job: Job, trained: TrainingResult) -> tuple[TrainingPlan, Job, TrainingResult]:
     """The same with a plain network in the kept state, in the first process: it saves and scores.
 
     What did not learn lies in the processor's memory as it was loaded, so that only what learned is
@@ -100,14 +100,14 @@ def gathered(ready: TrainingPlan, job: Job, trained: Trained) -> tuple[TrainingP
     loaded: Any = ready.loaded
     pretrained = tensors_of(ready.prepared.loaded.network)
     accelerator = _scoring(job, ready)
-    learnt = {name: t for name, t in job.network.named_parameters() if name in trained.start}
-    tensors = whole(learnt, job.accelerator.is_main_process)
+    learnt = {name: t for name, t in job.network.named_parameters() if name in trained.initial_tensors}
+    tensors = gather_tensors(learnt, job.accelerator.is_main_process)
     plain = fresh(ready.prepared.loaded.network, tensors)
-    start = {name: pretrained[name] for name in trained.start}
+    start = {name: pretrained[name] for name in trained.initial_tensors}
     return (
         replace(ready, loaded=replace(loaded, network=plain)),
         replace(job, network=plain, accelerator=accelerator),
-        replace(trained, start=start),
+        replace(trained, initial_tensors=start),
     )
 
 

@@ -96,9 +96,9 @@ def _wait_for_everyone() -> None:
         return
     from accelerate import PartialState
 
-    from holdfast.training.machine.machine import several_on_processor
+    from holdfast.training.machine.machine import runs_several_cpu_processes
 
-    PartialState(cpu=several_on_processor()).wait_for_everyone()
+    PartialState(cpu=runs_several_cpu_processes()).wait_for_everyone()
 
 
 def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mapping[str, Any]]:

@@ -24,7 +24,7 @@ from holdfast.contract.fit import ScoringRequest, FittedModel, OuterFoldPredicti
 from holdfast.contract.result import now, write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
 from holdfast.contract.extra_features import FOLDER
-from holdfast.control.choice import Optimism, optimism_of
+from holdfast.control.choice import Optimism, choice_optimism
 from holdfast.control.controller import Controller
 from holdfast.core.decisions import notify
 from holdfast.core.files import disk_errors, replacing_folder
@@ -34,7 +34,7 @@ from holdfast.core.run_files import MODEL_CARD, EVENTS_FILE, read_events, read_r
 from holdfast.data.table import HeldOut
 from holdfast.fits.fit import averages, late_decisions
 from holdfast.fits.run_facts import run_facts_of, with_probe
-from holdfast.monitor.confirmation import confirmed
+from holdfast.monitor.confirmation import confirm_on_test_rows
 from holdfast.prepare.rows import Divided
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
@@ -42,8 +42,8 @@ from holdfast.report.view.score import headline_metric
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.start import OPENED
 from holdfast.stats.intervals import rate_gap
-from holdfast.training.evaluation_file import LOOKS, write_looks
-from holdfast.training.listeners.examples import DataMap, ExampleHistory, map_of_looks
+from holdfast.training.evaluation_file import EVALUATIONS_FILE, write_evaluations
+from holdfast.training.listeners.examples import DataMap, ExampleHistory, evaluation_data_map
 
 if TYPE_CHECKING:
     from holdfast.training.task import Examples
@@ -200,7 +200,7 @@ def _run_blocks(fitted: FittedModel, scored: ScoringResult) -> dict[str, Any]:
     trained, answers = fitted.trained, scored.analysis_blocks
     comparison = answers.get("verdict", {}).get("test_comparison")
     if comparison is not None:
-        trained = replace(trained, verdict=confirmed(trained.verdict, comparison))
+        trained = replace(trained, verdict=confirm_on_test_rows(trained.verdict, comparison))
     block = outcome.run_block(trained, fitted.recipe.seed)
     probes = {**block["probes"], **answers.get("probes", {})}
     return {**block, **answers, "probes": probes, "verdict": block["verdict"]}
@@ -210,12 +210,12 @@ def keep_looks(run: Path, fitted: FittedModel) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     trained = fitted.trained
     known = with_probe(run_facts_of(fitted.training_plan), fitted.listeners)
-    if not write_looks(run / LOOKS, trained.history, known, trained.best_step, __version__):
+    if not write_evaluations(run / EVALUATIONS_FILE, trained.history, known, trained.best_step, __version__):
         because = (
             "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
             "verdict"
         )
-        fitted.job.journal.note(trained.last_step, "looks not kept", because, chosen=LOOKS)
+        fitted.job.journal.note(trained.last_step, "looks not kept", because, chosen=EVALUATIONS_FILE)
 
 
 def write_pages(run: Path) -> dict[str, Any]:
@@ -237,13 +237,13 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str
     planned at the beginning, the ``trials``, and the ``optimism`` of choosing. ``blocks`` are those
     of ``result.json`` with the scores of ``valid`` and ``test``."""
     trained, advisor = fitted.trained, fitted.job.advisor
-    trials = advisor.tried if isinstance(advisor, Controller) else ()
-    taken = advisor.spent if isinstance(advisor, Controller) else trained.last_step
-    expected = optimism_of(trained.looks, fitted.recipe.seed)
+    trials = advisor.trials if isinstance(advisor, Controller) else ()
+    taken = advisor.steps_taken if isinstance(advisor, Controller) else trained.last_step
+    expected = choice_optimism(trained.evaluations, fitted.recipe.seed)
     seen = _seen(expected, blocks) if expected is not None else None
     return {
         "policy": fitted.recipe.control.policy,
-        "looks": len(trained.looks),
+        "looks": len(trained.evaluations),
         "steps": taken,
         "planned_steps": fitted.training_plan.plan.steps,
         "trials": [
@@ -324,7 +324,7 @@ def write_examples(path: Path, fitted: FittedModel) -> None:
     kept = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
     maps = [("train", ready.train, x.data_map()) for x in kept]
     maps += [
-        ("valid", ready.valid, map_of_looks(ready.valid.rows, fitted.trained.history))
+        ("valid", ready.valid, evaluation_data_map(ready.valid.rows, fitted.trained.history))
         for _ in kept
         # Cross-fitted ones are training rows, which have a line.
         if fitted.job.out_of_fold is None

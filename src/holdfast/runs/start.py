@@ -36,7 +36,7 @@ from holdfast.prepare.sharding import part_of
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.training.journal import Journal
 from holdfast.training.listeners.alerts import Alerts
-from holdfast.training.listeners.trackers import MARK, Track, open_track
+from holdfast.training.listeners.trackers import MARK_FILE, TrackerListener, open_trackers
 from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def check_recipe(run: Path) -> None:
 
 def _again(path: Path, wrong: str, begun: RunStart) -> dict[str, Any]:
     """What the run began with where its file ``wrong``: from a checkpoint, else as of now."""
-    kept = CheckpointStore(path.parent, mark=begun.mark).beside()
+    kept = CheckpointStore(path.parent, mark=begun.mark).read_run_info()
     if kept is None:
         because = (
             f"it {wrong}, and no checkpoint holds a copy: that the rows are the first ones "
@@ -227,7 +227,7 @@ class RunFolder:
     def __init__(self, to: Destination, divided: Divided) -> None:
         self._to = to
         self._divided = divided
-        self._tracks: tuple[Track, ...] = ()
+        self._tracks: tuple[TrackerListener, ...] = ()
         self.opened_before: str | None = None
 
     @property
@@ -277,7 +277,7 @@ class RunFolder:
     def send_score(self, fitted: FittedModel, scored: ScoringResult) -> None:
         """The honest score, beside the curves that led to it."""
         for track in self._tracks:
-            track.score(fitted.trained.last_step, scored.blocks["test"]["metrics"])
+            track.log_test_metrics(fitted.trained.last_step, scored.blocks["test"]["metrics"])
 
     def __enter__(self) -> Self:
         return self
@@ -290,8 +290,8 @@ class RunFolder:
         """Who is told of the run: by alerts, and by the trackers that ``track.to`` names."""
         run, alert, track = self._to.run, recipe.alert, recipe.track
         if track.to:
-            mark, name = run / CHECKPOINTS / MARK, track.name or run.resolve().name
-            opened = open_track(track.to, track.project, name, run, mark, recipe.public_settings())
+            mark, name = run / CHECKPOINTS / MARK_FILE, track.name or run.resolve().name
+            opened = open_trackers(track.to, track.project, name, run, mark, recipe.public_settings())
             self._tracks = (opened,)
         if not (alert.command or alert.webhook):
             return self._tracks

@@ -266,7 +266,7 @@ class FitListener:
     def snapshot_taken(self, run: Run) -> None:
         if self.because is not None or run.stop_because is not None:
             return
-        self.because = self._watch.look(self._key, run.looked)
+        self.because = self._watch.look(self._key, run.last_snapshot)
         if self.because is not None:
             run.guard.act(Stop(self.because))
 
@@ -337,7 +337,7 @@ def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> FitResult:
         key=job.key,
         settings=dict(job.settings),
         looks=looks,
-        best=None if trained.average is not None else steps.index(trained.best_step),
+        best=None if trained.selected_average is not None else steps.index(trained.best_step),
         losses=losses,
         correct=None if right is None else right[0],
         refined=_refined(fitted, kept, losses),

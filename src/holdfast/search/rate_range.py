@@ -28,7 +28,7 @@ from holdfast.search.bench import as_a_run
 from holdfast.stats.rate_curve import suggest
 from holdfast.training.loop import memory_errors
 from holdfast.training.machine.machine import make_accelerator
-from holdfast.training.sweep import Swept, sweep
+from holdfast.training.sweep import SweepStep, sweep
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,9 +125,9 @@ def range_of(prepared: PreparedData, train: Ints, valid: Ints) -> RateRange:
     )
 
 
-def exploded(made: Sequence[Swept]) -> bool:
+def exploded(made: Sequence[SweepStep]) -> bool:
     """Whether the loss has risen so far above where it began that higher rates say nothing."""
     if len(made) < OVER:
         return False
-    risen = np.mean([one.loss - one.start for one in made[-OVER:]])
-    return bool(risen > max(AT_LEAST, EXPLODED * float(np.mean([one.start for one in made]))))
+    risen = np.mean([one.loss - one.initial_loss for one in made[-OVER:]])
+    return bool(risen > max(AT_LEAST, EXPLODED * float(np.mean([one.initial_loss for one in made]))))

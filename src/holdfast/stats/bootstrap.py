@@ -20,7 +20,7 @@ Statistic = Callable[[Floats], Floats]
 # Elements of a weight matrix held at once: 32 MB of float64.
 CHUNK = 4_000_000
 # Atoms beyond which they are drawn in blocks: the law then errs by about one part in so many.
-MANY = 5000
+MAX_ATOMS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +85,17 @@ def bootstrap(
         nothing = np.full_like(value, np.nan)
         return BootstrapResult(value, nothing, nothing, nothing, np.empty((0, len(value))), nothing)
     draws = np.concatenate(
-        [_columns(statistic(chunk)) for chunk in _draws(weights, resamples, seed)]
+        [_columns(statistic(chunk)) for chunk in _weight_draws(weights, resamples, seed)]
     )
-    acceleration, error = _left_out(statistic, weights, blocks)
+    acceleration, error = _jackknife(statistic, weights, blocks)
     tails = np.array([(1 - level) / 2, 1 - (1 - level) / 2])
     limits = np.full((2, len(value)), np.nan)
-    for column, at in enumerate(value):
-        kept = np.sort(draws[np.isfinite(draws[:, column]), column])
-        if len(kept):
-            shares = _bca_shares(kept, at, acceleration[column], tails)
+    for column, point_value in enumerate(value):
+        finite_draws = np.sort(draws[np.isfinite(draws[:, column]), column])
+        if len(finite_draws):
+            shares = _bca_shares(finite_draws, point_value, acceleration[column], tails)
             # What ``np.quantile`` computes, for draws that are sorted once.
-            limits[:, column] = np.interp(shares * (len(kept) - 1), np.arange(len(kept)), kept)
+            limits[:, column] = np.interp(shares * (len(finite_draws) - 1), np.arange(len(finite_draws)), finite_draws)
     defined = np.mean(np.isfinite(draws), axis=0)
     low, high = np.where((defined < 0.5) | ~np.isfinite(value), np.nan, limits)
     return BootstrapResult(value, low, high, defined, draws, error)
@@ -108,7 +108,7 @@ def sums(features: Floats, codes: Ints, atoms: int) -> Floats:
     return total
 
 
-def atoms_by_look(losses: Floats, groups: Ints | None) -> Floats:
+def atom_contributions(losses: Floats, groups: Ints | None) -> Floats:
     """Contributions to the mean of each row or group, scaled so that their mean is the mean."""
     table = np.asarray(losses, dtype=np.float64)
     if groups is None:
@@ -126,27 +126,27 @@ def group_codes(groups: object, n: int) -> Ints:
     return np.unique(np.asarray(groups).astype(str), return_inverse=True)[1].reshape(-1)
 
 
-def folded(codes: Ints, atoms: int, limit: int = MANY) -> tuple[Ints, int]:
+def fold_atoms(codes: Ints, atoms: int, limit: int = MAX_ATOMS) -> tuple[Ints, int]:
     """Codes of at most ``limit`` atoms: beyond that many, atoms join in turn, as in a bootstrap of
     sums over random blocks. For means of independent atoms the law stays the same up to
     O(1 / limit), and the cost no longer grows with the rows."""
     return (codes % limit, limit) if atoms > limit else (codes, atoms)
 
 
-def _bca_shares(kept: Floats, value: float, acceleration: float, tails: Floats) -> Floats:
+def _bca_shares(sorted_draws: Floats, value: float, acceleration: float, tails: Floats) -> Floats:
     from scipy.special import ndtr, ndtri
 
     # Values that differ only by the order of a floating-point sum are ties.
     slack = 1e-9 * max(1.0, abs(value))
-    below = np.searchsorted(kept, value - slack), np.searchsorted(kept, value + slack)
-    bias = ndtri(sum(below) / (2 * len(kept)))
+    below = np.searchsorted(sorted_draws, value - slack), np.searchsorted(sorted_draws, value + slack)
+    bias = ndtri(sum(below) / (2 * len(sorted_draws)))
     if not np.isfinite(bias) or not np.isfinite(acceleration):
         return tails
-    moved = bias + ndtri(tails)
-    return np.asarray(ndtr(bias + moved / (1 - acceleration * moved)))
+    shifted = bias + ndtri(tails)
+    return np.asarray(ndtr(bias + shifted / (1 - acceleration * shifted)))
 
 
-def _draws(weights: Floats, resamples: int, seed: np.random.Generator) -> Iterator[Floats]:
+def _weight_draws(weights: Floats, resamples: int, seed: np.random.Generator) -> Iterator[Floats]:
     """Weight matrices [r, atoms] in chunks of bounded memory."""
     atoms, units = len(weights), int(weights.sum())
     rows = max(1, CHUNK // max(atoms, 1))
@@ -165,28 +165,28 @@ def _draws(weights: Floats, resamples: int, seed: np.random.Generator) -> Iterat
             yield seed.multinomial(units, weights / units, size=count).astype(np.float64)
 
 
-def _left_out(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Floats, Floats]:
+def _jackknife(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Floats, Floats]:
     """From the jackknife of N units (or blocks of atoms), each [outputs]: Efron's acceleration, 0
     where nothing varies; and the standard error √((N − 1) ÷ N · Σ d²), NaN where some value is
     undefined."""
     atoms = len(weights)
-    single = atoms <= blocks
-    total, step = (atoms if single else blocks), max(1, CHUNK // max(atoms, 1))
+    leaves_single_units = atoms <= blocks
+    total, step = (atoms if leaves_single_units else blocks), max(1, CHUNK // max(atoms, 1))
     values, counts = [], []
     for start in range(0, total, step):
-        lines = np.arange(start, min(start + step, total))
-        left = np.repeat(weights[None], len(lines), axis=0)
-        if single:
-            left[np.arange(len(lines)), lines] -= 1
+        units_left_out = np.arange(start, min(start + step, total))
+        weights_left = np.repeat(weights[None], len(units_left_out), axis=0)
+        if leaves_single_units:
+            weights_left[np.arange(len(units_left_out)), units_left_out] -= 1
         else:
             # Every so-manieth atom: rows that stand together in a sorted file fall into different
             # blocks.
-            left[np.arange(atoms)[None] % blocks == lines[:, None]] = 0
-        values.append(_columns(statistic(left)))
+            weights_left[np.arange(atoms)[None] % blocks == units_left_out[:, None]] = 0
+        values.append(_columns(statistic(weights_left)))
         # The units of an atom are alike: leaving out any one of them gives the same value.
-        counts.append(weights[lines] if single else np.ones(len(lines)))
+        counts.append(weights[units_left_out] if leaves_single_units else np.ones(len(units_left_out)))
     value, count = np.concatenate(values), np.concatenate(counts)[:, None]
-    whole = np.isfinite(value).all(axis=0)
+    is_finite = np.isfinite(value).all(axis=0)
     count = np.where(np.isfinite(value), count, 0.0)
     # An atom of no units was given a weight of −1, which is no sample; it counts 0 times, but 0
     # times NaN is NaN.
@@ -196,7 +196,7 @@ def _left_out(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Float
     second, third = (count * gap**2).sum(0), (count * gap**3).sum(0)
     units = count.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.where(whole, np.sqrt((units - 1) / units * second), np.nan)
+        error = np.where(is_finite, np.sqrt((units - 1) / units * second), np.nan)
         # Below that the values differ by rounding alone, and the quotient would be noise.
         return np.where(second > 1e-24, third / (6 * second**1.5), 0.0), error
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.stats.paired_tests import Difference, around
+from holdfast.stats.paired_tests import Difference, t_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) 
 
     if not (train > 0 and test > 0):
         raise Defect("the rows of a division", "must both be positive", (train, test))
-    found = np.asarray(values, dtype=np.float64)
-    k = len(found)
-    value = float(found.mean()) if k else math.nan
-    if k < 2 or not np.isfinite(found).all():
+    scores = np.asarray(values, dtype=np.float64)
+    k = len(scores)
+    value = float(scores.mean()) if k else math.nan
+    if k < 2 or not np.isfinite(scores).all():
         return ResampledMean(value, math.nan, math.nan, math.nan, k)
-    error = math.sqrt((1 / k + test / train) * float(found.var(ddof=1)))
+    error = math.sqrt((1 / k + test / train) * float(scores.var(ddof=1)))
     if error == 0:
         return ResampledMean(value, value, value, float(value == 0), k)
     half = float(stdtrit(k - 1, (1 + level) / 2)) * error
@@ -96,18 +96,18 @@ def nested(
 
     if folds < 3 or len(outer) != len(inner) or not outer:
         raise Defect("nested folds", "need as many inner as outer ones, of 3 folds at least", folds)
-    out = [np.asarray(one, dtype=np.float64) for one in outer]
-    within = [np.asarray(one, dtype=np.float64) for one in inner]
-    whole = np.concatenate(out)
-    plain = float(whole.mean())
-    if len(out) < 2 or not all(np.isfinite(one).all() for one in (*out, *within)):
+    outer_losses = [np.asarray(one, dtype=np.float64) for one in outer]
+    inner_losses = [np.asarray(one, dtype=np.float64) for one in inner]
+    all_losses = np.concatenate(outer_losses)
+    plain = float(all_losses.mean())
+    if len(outer_losses) < 2 or not all(np.isfinite(one).all() for one in (*outer_losses, *inner_losses)):
         return NestedMean(plain, math.nan, math.nan, plain, math.nan)
-    a = np.array([(i.mean() - o.mean()) ** 2 for i, o in zip(within, out, strict=True)])
-    b = np.array([o.var(ddof=1) / len(o) if len(o) > 1 else 0.0 for o in out])
-    rows = len(whole) / max(1, round(len(out) / folds))
-    naive = float(whole.var(ddof=1)) / rows
+    a = np.array([(i.mean() - o.mean()) ** 2 for i, o in zip(inner_losses, outer_losses, strict=True)])
+    b = np.array([o.var(ddof=1) / len(o) if len(o) > 1 else 0.0 for o in outer_losses])
+    rows = len(all_losses) / max(1, round(len(outer_losses) / folds))
+    naive = float(all_losses.var(ddof=1)) / rows
     mse = min(max(float(a.mean() - b.mean()), naive), folds * naive)
-    smaller = float(np.mean([one.mean() for one in within]))
+    smaller = float(np.mean([one.mean() for one in inner_losses]))
     value = smaller - (1 + (folds - 2) / folds) * (smaller - plain)
     half = float(ndtri((1 + level) / 2)) * math.sqrt((folds - 1) / folds * mse)
     return NestedMean(value, value - half, value + half, plain, mse)
@@ -149,4 +149,4 @@ def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Dif
     added = noise * float(np.trace(inverse) - inverse.sum() / units) / (units - 1)
     shares = x.mean(axis=0)
     variance = max(0.0, spread - added) * float(shares @ shares) + noise / n
-    return around(mean, math.sqrt(variance), units - 1, level, n)
+    return t_interval(mean, math.sqrt(variance), units - 1, level, n)

@@ -114,14 +114,14 @@ def wilson_by_groups(
     return wilson(float(np.mean(hits)) * effective, effective, level, quantile=quantile)
 
 
-def last_refused(
-    refused: Callable[[float], bool], outside: float, inside: float, halvings: int
+def rejection_limit(
+    is_rejected: Callable[[float], bool], outside: float, inside: float, halvings: int
 ) -> float:
-    """The value nearest to ``inside`` that is still ``refused``, by so many halvings of the way
+    """The value nearest to ``inside`` that is still ``is_rejected``, by so many halvings of the way
     from ``outside``, which is: a test turned round into a limit."""
     for _ in range(halvings):
         middle = (outside + inside) / 2
-        outside, inside = (middle, inside) if refused(middle) else (outside, middle)
+        outside, inside = (middle, inside) if is_rejected(middle) else (outside, middle)
     return outside
 
 
@@ -147,8 +147,8 @@ def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
     def log_choose(n: int, k: Floats) -> Floats:
         return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
-    whole = log_choose(n_1 + n_2, np.array([float(hits)]))
-    terms = np.exp(log_choose(n_1, k) + log_choose(n_2, hits - k) - whole)
+    log_total = log_choose(n_1 + n_2, np.array([float(hits)]))
+    terms = np.exp(log_choose(n_1, k) + log_choose(n_2, hits - k) - log_total)
     return min(1.0, float(terms.sum()))
 
 
@@ -216,12 +216,12 @@ def gap_probability(hits_1: int, n_1: int, hits_2: int, n_2: int, line: float) -
 # Half a row against the claim. By enumeration of all tables (margins 1, 2 and 5 points, 100 to
 # 3,000 rows, discordant shares from the margin to 25 %) the test at 5 % then errs in 4.8 % at most;
 # without it in up to 6.0 %, a Wald test in up to 37 %.
-HALF = 0.5
+CONTINUITY_CORRECTION = 0.5
 # Halvings of (−1, 1): one more than 52 would reach its end.
 HALVINGS = 48
 
 
-def not_below(only_first: int, only_second: int, n: int, margin: float) -> float:
+def noninferiority_p(only_first: int, only_second: int, n: int, margin: float) -> float:
     """The one-sided p-value of "the first is right at least ``margin`` more often than the second":
     small where it is shown to be less than that.
 
@@ -239,7 +239,7 @@ def not_below(only_first: int, only_second: int, n: int, margin: float) -> float
         raise Defect("discordant rows", "are at most all rows", (only_first, only_second, n))
     if not n:
         return 1.0
-    b, c = min(only_first + HALF, n), only_second
+    b, c = min(only_first + CONTINUITY_CORRECTION, n), only_second
     gap = b - c - n * margin
     # The positive root of 2 n q² + half q − c m (1 − m) = 0.
     half = (2 * n - b + c) * margin - b - c
@@ -261,7 +261,7 @@ def tango(only_first: int, only_second: int, n: int, level: float = 0.95) -> tup
     def limit(first: int, second: int) -> float:
         # The p-value falls as the margin rises.
         tail = (1 - level) / 2
-        return last_refused(lambda m: not_below(first, second, n, m) <= tail, 1.0, -1.0, HALVINGS)
+        return rejection_limit(lambda m: noninferiority_p(first, second, n, m) <= tail, 1.0, -1.0, HALVINGS)
 
     return -limit(only_second, only_first), limit(only_first, only_second)
 

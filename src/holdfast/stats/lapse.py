@@ -61,45 +61,45 @@ def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
     """
     from scipy.special import chdtri
 
-    scores, marks = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    _check(scores, marks, level)
+    scores, labels_used = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    _check(scores, labels_used, level)
     classes = scores.shape[1]
-    top = (classes - 1) / classes
+    max_rate = (classes - 1) / classes
     if not len(scores):
-        return Lapse(math.nan, 0.0, top, math.nan, 0)
+        return Lapse(math.nan, 0.0, max_rate, math.nan, 0)
     stride = math.ceil(len(scores) / MOST_ROWS)
-    scores, marks, n = scores[::stride], marks[::stride], len(scores)
+    scores, labels_used, n = scores[::stride], labels_used[::stride], len(scores)
     # Temperatures are tried in units of the logits' own spread, so that their scale is no matter;
     # where all are alike any unit does.
     spread = float((scores - scores.mean(axis=1, keepdims=True)).std()) or 1.0
     # Once for all rates: each then costs one sum over this table.
-    right = _right(scores, marks, spread * np.exp(STEPS))
-    other = (1 - right) / (classes - 1)
+    label_probability = _label_probabilities(scores, labels_used, spread * np.exp(STEPS))
+    other_probability = (1 - label_probability) / (classes - 1)
 
     def profile(rate: float) -> tuple[float, float]:
         # A row that is held impossible at a rate of 0 makes that rate impossible: −∞ is meant.
         with np.errstate(divide="ignore"):
-            sums = np.log(right + rate * (other - right)).sum(axis=1)
-        value, step = _peak(sums)
+            sums = np.log(label_probability + rate * (other_probability - label_probability)).sum(axis=1)
+        value, step = _parabola_peak(sums)
         return value, spread * float(np.exp(step))
 
-    rate, best = _highest(profile, top)
-    low, high = _limits(profile, rate, best - float(chdtri(1, 1 - level)) / 2, top)
+    rate, best = _best_rate(profile, max_rate)
+    low, high = _limits(profile, rate, best - float(chdtri(1, 1 - level)) / 2, max_rate)
     return Lapse(rate, low, high, profile(rate)[1], n)
 
 
-def _right(scores: Floats, labels: Ints, temperatures: Floats) -> Floats:
+def _label_probabilities(scores: Floats, labels: Ints, temperatures: Floats) -> Floats:
     """softmax(scores ÷ T)[label], [temperatures and ∞, n]."""
     gaps = scores - scores[np.arange(len(scores)), labels][:, None]
-    found = np.full((len(temperatures) + 1, len(scores)), 1 / scores.shape[1])
+    probabilities = np.full((len(temperatures) + 1, len(scores)), 1 / scores.shape[1])
     # What overflows is a label beyond any chance: 1 ÷ ∞ is the right answer.
     with np.errstate(over="ignore"):
         for i, temperature in enumerate(temperatures):
-            found[i] = 1.0 / np.exp(gaps / temperature).sum(axis=1)
-    return found
+            probabilities[i] = 1.0 / np.exp(gaps / temperature).sum(axis=1)
+    return probabilities
 
 
-def _peak(sums: Floats) -> tuple[float, float]:
+def _parabola_peak(sums: Floats) -> tuple[float, float]:
     """The top of a parabola through the highest log likelihood and its neighbours, and its step."""
     i, last = int(np.argmax(sums)), len(STEPS) - 1
     if 0 < i < last and np.isfinite(sums[i - 1 : i + 2]).all():
@@ -112,7 +112,7 @@ def _peak(sums: Floats) -> tuple[float, float]:
     return float(sums[i]), float(STEPS[i]) if i <= last else math.inf
 
 
-def _highest(profile: Profile, top: float) -> tuple[float, float]:
+def _best_rate(profile: Profile, top: float) -> tuple[float, float]:
     """The rate of the highest profile, and that."""
     from scipy.optimize import minimize_scalar
 
@@ -121,12 +121,12 @@ def _highest(profile: Profile, top: float) -> tuple[float, float]:
     rates = top * np.linspace(0.0, 1.0, RATES) ** 2
     values = [profile(rate)[0] for rate in rates]
     i = int(np.argmax(values))
-    near = rates[max(0, i - 1)], rates[min(RATES - 1, i + 1)]
-    found = minimize_scalar(
-        lambda rate: -profile(rate)[0], bounds=near, method="bounded", options={"xatol": 1e-5}
+    bounds = rates[max(0, i - 1)], rates[min(RATES - 1, i + 1)]
+    optimum = minimize_scalar(
+        lambda rate: -profile(rate)[0], bounds=bounds, method="bounded", options={"xatol": 1e-5}
     )
-    if -found.fun > values[i]:
-        return float(found.x), float(-found.fun)
+    if -optimum.fun > values[i]:
+        return float(optimum.x), float(-optimum.fun)
     return float(rates[i]), float(values[i])
 
 
@@ -134,9 +134,9 @@ def _limits(profile: Profile, rate: float, line: float, top: float) -> tuple[flo
     """Where the profile crosses ``line`` on either side of its top, or the ends of the range."""
     from scipy.optimize import brentq
 
-    def above(tried: float) -> float:
+    def above(candidate: float) -> float:
         # The search for a root needs finite ends, and a rate of 0 may have a likelihood of 0.
-        return max(profile(tried)[0], line - 1e6) - line
+        return max(profile(candidate)[0], line - 1e6) - line
 
     low = 0.0 if rate <= 0 or above(0.0) >= 0 else brentq(above, 0.0, rate, xtol=1e-5)
     high = top if rate >= top or above(top) >= 0 else brentq(above, rate, top, xtol=1e-5)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.bootstrap import atoms_by_look, bootstrap, folded, sums
+from holdfast.stats.bootstrap import atom_contributions, bootstrap, fold_atoms, sums
 from holdfast.stats.intervals import wilson
 
 
@@ -91,7 +91,7 @@ def paired_bootstrap(
     if not len(gap):
         return Difference(math.nan, math.nan, math.nan, math.nan, 0)
     codes = np.arange(len(gap)) if groups is None else groups
-    codes, atoms = folded(codes, int(codes.max()) + 1)
+    codes, atoms = fold_atoms(codes, int(codes.max()) + 1)
     # A ratio of sums, not a mean of means: groups are of different sizes.
     table = sums(np.column_stack([gap, np.ones(len(gap))]), codes, atoms)
 
@@ -106,8 +106,8 @@ def paired_bootstrap(
         (low,), (high,) = result.student(atoms, level)
         error = float(result.error[0])
         # Without spread the sign of the value is all there is.
-        sure = 0.5 if value == 0 else float(value > 0)
-        above = sure if error == 0 else float(stdtr(atoms - 1, value / error))
+        sign_share = 0.5 if value == 0 else float(value > 0)
+        above = sign_share if error == 0 else float(stdtr(atoms - 1, value / error))
         return Difference(value, float(low), float(high), above, len(gap))
     draws = result.draws[:, 0]
     above = float(np.mean((draws > 0) + 0.5 * (draws == 0))) if len(draws) else math.nan
@@ -193,7 +193,7 @@ def paired_t(
     mean = float(gap.mean())
     if n < 2:
         return Difference(mean, math.nan, math.nan, math.nan, n)
-    return around(mean, float(gap.std(ddof=1)) / math.sqrt(n), n - 1, level, n)
+    return t_interval(mean, float(gap.std(ddof=1)) / math.sqrt(n), n - 1, level, n)
 
 
 def by_groups(rows: Floats, groups: Ints) -> Floats:
@@ -228,10 +228,10 @@ def welch(first: Floats, second: Floats, level: float = 0.95) -> Difference:
     if not total:
         return Difference(mean, mean, mean, float(mean > 0) + 0.5 * (mean == 0), least)
     freedom = total**2 / (parts[0] ** 2 / (len(one) - 1) + parts[1] ** 2 / (len(two) - 1))
-    return around(mean, math.sqrt(total), float(freedom), level, least)
+    return t_interval(mean, math.sqrt(total), float(freedom), level, least)
 
 
-def around(mean: float, error: float, freedom: float, level: float, n: int) -> Difference:
+def t_interval(mean: float, error: float, freedom: float, level: float, n: int) -> Difference:
     """``mean`` ± t ``error`` with so many degrees of ``freedom``, of ``n`` rows."""
     from scipy.special import stdtr, stdtrit
 
@@ -242,17 +242,17 @@ def around(mean: float, error: float, freedom: float, level: float, n: int) -> D
 
 
 # Doubling must end somewhere, and no set has more rows.
-MOST = 10**12
+MAX_ROWS = 10**12
 
 
-def rows_to_settle(
+def rows_needed_for_power(
     gap: Floats,
     margin: float,
     *,
     sides: Literal[1, 2] = 1,
     alpha: float = 0.05,
     power: float = 0.8,
-    sure: float | None = None,
+    spread_confidence: float | None = None,
     groups: Ints | None = None,
 ) -> int | None:
     """The smallest number of rows with which a paired t test finds a mean difference of ``margin``.
@@ -280,22 +280,22 @@ def rows_to_settle(
         raise Defect("the margin to settle", "must be positive and finite", margin)
     if not 0 < alpha < power < 1:
         raise Defect("level and power", "need 0 < alpha < power < 1", (alpha, power))
-    atoms = atoms_by_look(np.asarray(gap, dtype=np.float64)[:, None], groups)[:, 0]
+    atoms = atom_contributions(np.asarray(gap, dtype=np.float64)[:, None], groups)[:, 0]
     if len(atoms) < 2 or not np.isfinite(atoms).all():
         return None
     spread = float(atoms.std(ddof=1))
-    if sure is not None:
-        spread *= math.sqrt((len(atoms) - 1) / float(chdtri(len(atoms) - 1, sure)))
-    return math.ceil(_least(spread / margin, alpha / sides, power) * len(gap) / len(atoms))
+    if spread_confidence is not None:
+        spread *= math.sqrt((len(atoms) - 1) / float(chdtri(len(atoms) - 1, spread_confidence)))
+    return math.ceil(_smallest_n(spread / margin, alpha / sides, power) * len(gap) / len(atoms))
 
 
-def _least(ratio: float, tail: float, power: float) -> int:
+def _smallest_n(ratio: float, tail: float, power: float) -> int:
     """The smallest n ≥ 2 with enough power, by doubling and then halving; power rises with n."""
     high = 2
     while _power(high, ratio, tail) < power:
         high *= 2
-        if high > MOST:
-            rule = f"is too small beside the spread: over {MOST:.0e} rows"
+        if high > MAX_ROWS:
+            rule = f"is too small beside the spread: over {MAX_ROWS:.0e} rows"
             raise Defect("the margin to settle", rule, 1 / ratio)
     low = high // 2
     while high - low > 1:

@@ -19,9 +19,9 @@ WINDOW = 2.0
 # A fall of less says nothing, however sure it is.
 LEAST_FALL = 0.02
 # Below this many standard errors a fall may be chance.
-SURE = 4.0
+MIN_STANDARD_ERRORS = 4.0
 # Fewer updates are no curve; so many before a point tell how the changes scatter.
-LEAST, NEAR = 10, 12
+LEAST, SCATTER_UPDATES = 10, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,34 +65,34 @@ def suggest(rates: Floats, losses: Floats, starts: Floats) -> Suggestion:
     level = float(starts.mean())
     # One explosion would lift its neighbours, which came before it.
     change = np.minimum(np.asarray(losses, dtype=np.float64) - starts, max(level, 1e-12))
-    line = smoothed(change)
-    lowest = int(line.argmin())
+    smoothed_change = smoothed(change)
+    lowest = int(smoothed_change.argmin())
     # The standard error of the smoothed line there, from the residuals around it: of changes with
     # the deviation σ a residual has σ √(1 − 2 w_ii + Σ w_ij²), the line σ √(Σ w_ij²).
-    weights = _weights(len(line))
+    weights = _weights(len(smoothed_change))
     squares = (weights**2).sum(axis=1)
-    scatter = (change - line) / np.sqrt(1 - 2 * weights.diagonal() + squares)
+    scatter = (change - smoothed_change) / np.sqrt(1 - 2 * weights.diagonal() + squares)
     # What comes after the lowest point may have exploded.
-    near = slice(max(0, lowest - NEAR), lowest + 2)
+    window = slice(max(0, lowest - SCATTER_UPDATES), lowest + 2)
     fall, error = (
-        -float(line[lowest]),
-        float(np.sqrt(np.mean(scatter[near] ** 2) * squares[lowest])),
+        -float(smoothed_change[lowest]),
+        float(np.sqrt(np.mean(scatter[window] ** 2) * squares[lowest])),
     )
-    if lowest == 0 or fall < max(LEAST_FALL * level, SURE * error):
+    if lowest == 0 or fall < max(LEAST_FALL * level, MIN_STANDARD_ERRORS * error):
         because = (
             f"not enough evidence: at its lowest the loss is {abs(fall):.3g} "
             f"{'below' if fall >= 0 else 'above'} the {level:.3g} that "
             f"the same rows lost at the start, give or take {error:.2g}, and no rate moves it "
             "surely; take the rate of the table of defaults"
         )
-        return Suggestion(None, None, None, level + line, because)
-    slopes = np.gradient(line[: lowest + 1], np.log10(rates[: lowest + 1]))
+        return Suggestion(None, None, None, level + smoothed_change, because)
+    slopes = np.gradient(smoothed_change[: lowest + 1], np.log10(rates[: lowest + 1]))
     steepest = int(slopes.argmin())
-    low, high = float(rates[int((line <= -0.1 * fall).argmax())]), float(rates[lowest])
+    low, high = float(rates[int((smoothed_change <= -0.1 * fall).argmax())]), float(rates[lowest])
     ends = "rises from there on" if lowest < len(rates) - 3 else "was still falling at the end"
     because = (
         f"the loss falls fastest around a rate of {rates[steepest]:.2g}, by "
         f"{-slopes[steepest]:.2g} of {level:.3g} a decade; at {high:.2g} it is lowest and {ends}"
     )
-    taken = float(f"{rates[steepest]:.2g}")
-    return Suggestion(taken, min(low, taken), high, level + line, because)
+    suggested = float(f"{rates[steepest]:.2g}")
+    return Suggestion(suggested, min(low, suggested), high, level + smoothed_change, because)

@@ -14,13 +14,13 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 
 # Rows' worth of evidence for equal weights; chosen on MR, see benchmarks/ensembles.py.
-SHRINK = 5.0
+PRIOR_ROWS = 5.0
 FOLDS = 5
-STEPS, STILL = 5000, 1e-10
+STEPS, TOLERANCE = 5000, 1e-10
 
 
 def mixture_weights(
-    chances: Floats, shrink: float = SHRINK, counts: Floats | None = None
+    probabilities: Floats, shrink: float = PRIOR_ROWS, counts: Floats | None = None
 ) -> Floats:
     """The weights w [members] of a mixture of probabilities that make these outcomes likeliest.
 
@@ -29,40 +29,40 @@ def mixture_weights(
     ÷ (Σ c + s) with r_im = w_m p_im ÷ Σ_k w_k p_ik; the objective is concave, so there is one
     answer.
 
-    ``chances`` [n, members] is what each member gave to what was true, in (0, 1]; a place where all
-    gave 0 tells nothing. ``counts`` [n] weigh the outcomes (1 each): of words or labels of one row
-    1 ÷ their number, so that ``shrink`` is counted in rows. No outcome: equal weights.
+    ``probabilities`` [n, members] is what each member gave to what was true, in (0, 1]; a place
+    where all gave 0 tells nothing. ``counts`` [n] weigh the outcomes (1 each): of words or labels
+    of one row 1 ÷ their number, so that ``shrink`` is counted in rows. No outcome: equal weights.
     """
-    table = np.asarray(chances, dtype=np.float64)
+    table = np.asarray(probabilities, dtype=np.float64)
     members = table.shape[1]
-    weigh = np.ones(len(table)) if counts is None else np.asarray(counts, dtype=np.float64)
-    told = (table > 0).any(axis=1) & np.isfinite(table).all(axis=1)
-    table, weigh = table[told], weigh[told]
+    row_weights = np.ones(len(table)) if counts is None else np.asarray(counts, dtype=np.float64)
+    is_informative = (table > 0).any(axis=1) & np.isfinite(table).all(axis=1)
+    table, row_weights = table[is_informative], row_weights[is_informative]
     weights: Floats = np.full(members, 1 / members)
-    total = weigh.sum() + shrink
+    total = row_weights.sum() + shrink
     if not len(table) or total <= 0:
         return weights
     for _ in range(STEPS):
         shares = table * weights
         shares /= shares.sum(axis=1, keepdims=True)
-        found = (weigh @ shares + shrink / members) / total
-        moved = float(np.abs(found - weights).max())
-        weights = found
-        if moved < STILL:
+        new_weights = (row_weights @ shares + shrink / members) / total
+        change = float(np.abs(new_weights - weights).max())
+        weights = new_weights
+        if change < TOLERANCE:
             break
     return np.asarray(weights / weights.sum())
 
 
-def blend_weights(answers: Floats, truth: Floats, shrink: float = SHRINK) -> Floats:
+def blend_weights(predictions: Floats, true_values: Floats, shrink: float = PRIOR_ROWS) -> Floats:
     """The weights w [members] with which numbers are blended.
 
     argmin over the simplex of  Σ_i (y_i − Σ_m w_m a_im)² + s v ‖w − 1 ÷ M‖²,  where v is the mean
     squared difference between a member and the members' mean, so that ``shrink`` = s counts as that
-    many rows. ``answers`` [n, members], ``truth`` [n]. By the active-set method of non-negative
-    least squares with Σ w = 1 (its exact steps, on at most a few members). No rows, or members that
-    agree throughout: equal weights.
+    many rows. ``predictions`` [n, members], ``true_values`` [n]. By the active-set method of
+    non-negative least squares with Σ w = 1 (its exact steps, on at most a few members). No rows, or
+    members that agree throughout: equal weights.
     """
-    table, wanted = np.asarray(answers, np.float64), np.asarray(truth, np.float64)
+    table, targets = np.asarray(predictions, np.float64), np.asarray(true_values, np.float64)
     members = table.shape[1]
     equal = np.full(members, 1 / members)
     if not len(table):
@@ -71,7 +71,7 @@ def blend_weights(answers: Floats, truth: Floats, shrink: float = SHRINK) -> Flo
     if spread <= 0:
         return equal
     # About the mean of the members the sum of the weights leaves the truth where it is.
-    centred = table - wanted[:, None]
+    centred = table - targets[:, None]
     gram = centred.T @ centred + shrink * spread * np.eye(members)
     pull = shrink * spread * equal
     free = np.ones(members, dtype=bool)
@@ -82,22 +82,22 @@ def blend_weights(answers: Floats, truth: Floats, shrink: float = SHRINK) -> Flo
         system = np.block([[gram[np.ix_(free, free)], ones], [ones.T, np.zeros((1, 1))]])
         weights[free] = np.linalg.solve(system, np.append(pull[free], 1.0))[:-1]
         if (weights >= -1e-12).all():
-            held = _may_grow(gram, pull, weights, free)
-            if held is None:
+            growing = _member_to_free(gram, pull, weights, free)
+            if growing is None:
                 return np.asarray(np.maximum(weights, 0) / np.maximum(weights, 0).sum())
-            free[held] = True
+            free[growing] = True
             continue
         free[int(np.argmin(np.where(free, weights, np.inf)))] = False
 
 
-def _may_grow(gram: Floats, pull: Floats, weights: Floats, free: np.ndarray) -> int | None:
+def _member_to_free(gram: Floats, pull: Floats, weights: Floats, free: np.ndarray) -> int | None:
     """A member at 0 that would lower the sum if it grew; ``None`` at the answer."""
     slope = gram @ weights - pull
     level = float(slope[free].mean())
-    held = np.flatnonzero(~free)
-    if not len(held):
+    at_zero = np.flatnonzero(~free)
+    if not len(at_zero):
         return None
-    best = int(held[np.argmin(slope[held])])
+    best = int(at_zero[np.argmin(slope[at_zero])])
     return best if slope[best] < level - 1e-9 * (1 + abs(level)) else None
 
 

@@ -52,10 +52,10 @@ def best_temperature(
         return 1.0, math.nan
     # Exponentials of large logits overflow; a shift of a row changes no probability.
     scores = scores - scores.max(axis=1, keepdims=True)
-    chosen = float(np.mean(scores[np.arange(len(scores)), labels]))
+    label_logit = float(np.mean(scores[np.arange(len(scores)), labels]))
     # A pseudo-row's expected score is the mean over its classes; no row needs to be added.
     share = smoothing / (len(scores) + smoothing)
-    target = (1 - share) * chosen + share * float(scores.mean())
+    target = (1 - share) * label_logit + share * float(scores.mean())
     # The b where E_p z = target; E_p z rises with b.
     low, high, inverse = 1.0 / HOTTEST, 1.0 / COLDEST, 1.0
     # Bisection alone, which halves the bracket's logarithm, reaches the tolerance in 37 rounds.
@@ -68,10 +68,10 @@ def best_temperature(
         low, high = (low, inverse) if slope > 0 else (inverse, high)
         step = inverse - slope / curvature if curvature > 0 else math.inf
         # A geometric mean, since temperatures differ by factors.
-        following = step if low < step < high else math.sqrt(low * high)
-        if abs(following - inverse) <= 1e-10 * inverse:
+        next_inverse = step if low < step < high else math.sqrt(low * high)
+        if abs(next_inverse - inverse) <= 1e-10 * inverse:
             break
-        inverse = following
+        inverse = next_inverse
     return 1.0 / inverse, float(np.mean(losses_at(scores, labels, 1.0 / inverse)))
 
 
@@ -79,8 +79,8 @@ def losses_at(logits: Floats, labels: Ints, temperature: float) -> Floats:
     """Cross-entropy in nats of each row at a temperature, [n]; logits [n, classes]."""
     scores = np.asarray(logits, dtype=np.float64) / temperature
     scores = scores - scores.max(axis=1, keepdims=True)
-    chosen = scores[np.arange(len(scores)), labels]
-    return np.asarray(np.log(np.exp(scores).sum(axis=1)) - chosen)
+    label_logits = scores[np.arange(len(scores)), labels]
+    return np.asarray(np.log(np.exp(scores).sum(axis=1)) - label_logits)
 
 
 def cross_fitted_losses(
@@ -240,13 +240,13 @@ def _errors(
     member = np.minimum((cells.place * BINS).astype(np.int64), BINS - 1)
     shares = np.zeros((len(member), BINS))
     shares[np.arange(len(member)), member] = cells.weight / cells.weight.sum()
-    found = []
+    errors_found = []
     for count, (features, mean, curvature) in zip(counts, fits, strict=True):
         root = np.linalg.cholesky(np.linalg.inv(curvature))
         drawn = mean + seed.standard_normal((count, len(mean))) @ root.T
         gaps = _expit(offset + drawn @ features.T) - cells.confidence
-        found.append(np.abs(gaps @ shares).sum(axis=1))
-    return np.concatenate(found)
+        errors_found.append(np.abs(gaps @ shares).sum(axis=1))
+    return np.concatenate(errors_found)
 
 
 def _fit(
@@ -260,12 +260,12 @@ def _fit(
         # Where the confidences are nearly 1 and wrong, a whole step of Newton's overshoots for
         # ever; the posterior is concave, so that some share of it always rises.
         for _ in range(HALVINGS):
-            tried = _posterior(mean + step, features, cells, offset, precision)
-            if tried[2] >= height:
+            candidate = _posterior(mean + step, features, cells, offset, precision)
+            if candidate[2] >= height:
                 break
             step = step / 2
         mean = mean + step
-        slope, curvature, height = tried
+        slope, curvature, height = candidate
         if np.abs(step).max() < CLOSE:
             break
     return mean, curvature, height

@@ -35,5 +35,5 @@ def _pools() -> tuple[Any, int]:
     import scipy.linalg  # noqa: F401 (loads them)
     from threadpoolctl import ThreadpoolController
 
-    found = ThreadpoolController().select(user_api="blas")
-    return found, max((one["num_threads"] for one in found.info()), default=1)
+    pools = ThreadpoolController().select(user_api="blas")
+    return pools, max((one["num_threads"] for one in pools.info()), default=1)

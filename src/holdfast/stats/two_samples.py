@@ -19,7 +19,7 @@ import numpy.typing as npt
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import fisher, fisher_above, rate_gap, wilson
-from holdfast.stats.paired_tests import Difference, around, welch
+from holdfast.stats.paired_tests import Difference, t_interval, welch
 
 
 def holm(p_values: Floats) -> Floats:
@@ -55,22 +55,22 @@ SHUFFLED, LEAST_SHUFFLES, MOST_SHUFFLES = 20_000_000, 999, 9_999
 AT_ONCE = 2_000_000
 
 
-def excess(values: Floats, chosen: Bools) -> Floats:
-    """mean(values of the chosen) − mean(values of the others), [k]; ``chosen`` [k, n]. NaN where
+def excess(values: Floats, masks: Bools) -> Floats:
+    """mean(values of the chosen) − mean(values of the others), [k]; ``masks`` [k, n]. NaN where
     one of the two has no row."""
-    sums, counts = chosen @ values, chosen.sum(axis=1)
+    sums, counts = masks @ values, masks.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         others = (values.sum() - sums) / (len(values) - counts)
         return np.asarray(sums / counts - others)
 
 
 def excess_p_values(
-    values: Floats, chosen: Bools, *, seed: np.random.Generator, groups: Ints | None = None
+    values: Floats, masks: Bools, *, seed: np.random.Generator, groups: Ints | None = None
 ) -> Floats:
     """One-sided p-values [k] that the chosen rows are not above the others.
 
     values : [n] of each row, 0 or 1 (wrong or not) or any numbers.
-    chosen : [k, n], which rows each question is about; 1 where all or none are.
+    masks : [k, n], which rows each question is about; 1 where all or none are.
     groups : [n] whole numbers, where rows are no independent draws.
 
     0 and 1: Fisher's exact test, P(X ≥ seen) for X hypergeometric. Numbers: the share of shuffles
@@ -81,40 +81,40 @@ def excess_p_values(
     """
     from scipy.special import stdtr
 
-    if _is_truth(values):
+    if _is_binary(values):
         n, hits = len(values), round(float(values.sum()))
-        counts, seen = chosen.sum(axis=1), np.rint(chosen @ values).astype(np.int64)
-        pairs = zip(counts.tolist(), seen.tolist(), strict=True)
+        counts, observed = masks.sum(axis=1), np.rint(masks @ values).astype(np.int64)
+        pairs = zip(counts.tolist(), observed.tolist(), strict=True)
         p: Floats = np.array([fisher_above(k, m, hits - k, n - m) for m, k in pairs])
     else:
-        p = _shuffled(values, chosen, seed)
+        p = _permutation_p_values(values, masks, seed)
     if groups is None:
         return p
     codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
-    difference, by_groups = excess(values, chosen), np.ones(len(chosen))
-    for place, mask in enumerate(chosen):
+    difference, by_groups = excess(values, masks), np.ones(len(masks))
+    for place, mask in enumerate(masks):
         error, inside = group_error(values, mask, codes)
         if error > 0 and math.isfinite(difference[place]):
             by_groups[place] = stdtr(max(1, inside - 1), -difference[place] / error)
     return np.maximum(p, by_groups)
 
 
-def _is_truth(values: Floats) -> bool:
+def _is_binary(values: Floats) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-def _shuffled(values: Floats, chosen: Bools, seed: np.random.Generator) -> Floats:
+def _permutation_p_values(values: Floats, masks: Bools, seed: np.random.Generator) -> Floats:
     n = len(values)
     draws = int(np.clip(SHUFFLED // max(n, 1), LEAST_SHUFFLES, MOST_SHUFFLES))
-    table = chosen.astype(np.float64).T
-    seen = values @ table
+    table = masks.astype(np.float64).T
+    observed = values @ table
     # Sums of the same numbers in another order differ by rounding alone.
-    seen = seen - 1e-9 * np.maximum(1.0, np.abs(seen))
-    above, step = np.ones(len(chosen)), max(1, AT_ONCE // max(n, 1))
+    observed = observed - 1e-9 * np.maximum(1.0, np.abs(observed))
+    above, step = np.ones(len(masks)), max(1, AT_ONCE // max(n, 1))
     for start in range(0, draws, step):
         count = min(step, draws - start)
         block = seed.permuted(np.broadcast_to(values, (count, n)), axis=1)
-        above += (block @ table >= seen).sum(axis=0)
+        above += (block @ table >= observed).sum(axis=0)
     return np.asarray(above / (draws + 1))
 
 
@@ -162,7 +162,7 @@ def rows_for_excess(
 
 
 def _variance(values: Floats) -> float:
-    if _is_truth(values):
+    if _is_binary(values):
         # Where every row is alike a rate still has a spread: two rows are added, one of each kind.
         rate = (float(values.sum()) + 1) / (len(values) + 2)
         return rate * (1 - rate)
@@ -225,7 +225,7 @@ def two_samples(
     if not np.isfinite(values).all():
         return replace(known, why="a row's value is not a finite number")
     if grouped:
-        found, why = _by_groups(one, other, first_groups, second_groups, known)
+        difference, why = _by_groups(one, other, first_groups, second_groups, known)
         test = BY_GROUPS
     elif rates:
         hits = [round(float(x.sum())) for x in (one, other)]
@@ -246,16 +246,16 @@ def two_samples(
         why = f"a set has {least} rows, and a mean of such numbers needs {FEWEST_NUMBERS}"
         return replace(known, why=why)
     else:
-        found, test = welch(other, one), WELCH
-        why = "" if found.high > found.low else NO_SPREAD
-    if found is None or why:
+        difference, test = welch(other, one), WELCH
+        why = "" if difference.high > difference.low else NO_SPREAD
+    if difference is None or why:
         return replace(known, why=why)
     return replace(
         known,
-        difference=found.value,
-        low=found.low,
-        high=found.high,
-        p_value=found.p_value,
+        difference=difference.value,
+        low=difference.low,
+        high=difference.high,
+        p_value=difference.p_value,
         test=test,
         together=(float(values.mean()), math.nan, math.nan),
     )
@@ -270,10 +270,10 @@ def _by_groups(
 ) -> tuple[Difference | None, str]:
     """The difference of the means, or why there is none."""
     names = [
-        [f"row {side} {i}" for i in range(len(x))]
+        [f"row {sample} {i}" for i in range(len(x))]
         if given is None
         else [f"group {g}" for g in given]
-        for side, (x, given) in enumerate(((one, first), (other, second)))
+        for sample, (x, given) in enumerate(((one, first), (other, second)))
     ]
     codes = group_codes([*names[0], *names[1]], len(one) + len(other))
     fewest = min(len(set(part)) for part in names)
@@ -284,4 +284,4 @@ def _by_groups(
     if not error > 0:
         return None, NO_SPREAD
     n = min(len(one), len(other))
-    return around(known.second - known.first, error, fewest - 1, 0.95, n), ""
+    return t_interval(known.second - known.first, error, fewest - 1, 0.95, n), ""

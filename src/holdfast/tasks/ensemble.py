@@ -26,7 +26,7 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.table import Table
 from holdfast.models.soup import distance, mean_state, other_shape
 from holdfast.plan.memory import available_mb
-from holdfast.stats.stacking import SHRINK, blend_weights, mixture_weights
+from holdfast.stats.stacking import PRIOR_ROWS, blend_weights, mixture_weights
 
 if TYPE_CHECKING:
     import torch
@@ -238,7 +238,7 @@ class Chances:
         inside = np.isin(self.owner, rows)
         # Either way all of them weigh as many as there are rows, in which the shrinkage is counted.
         size = np.full(self.n, len(self.owner) / self.n) if self.by_token else self.sizes
-        return mixture_weights(self.chances[inside], SHRINK, 1 / size[self.owner[inside]])
+        return mixture_weights(self.chances[inside], PRIOR_ROWS, 1 / size[self.owner[inside]])
 
     def losses(self, weights: Floats, rows: Ints) -> Floats:
         each = -np.log(np.maximum(self.chances @ weights, TINY))
@@ -265,7 +265,7 @@ class Blend:
         return int(self.answers.shape[1])
 
     def fit(self, rows: Ints) -> Floats:
-        return blend_weights(self.answers[rows], self.truth[rows], SHRINK)
+        return blend_weights(self.answers[rows], self.truth[rows], PRIOR_ROWS)
 
     def losses(self, weights: Floats, rows: Ints) -> Floats:
         return np.asarray((self.answers[rows] @ weights - self.truth[rows]) ** 2)

@@ -134,8 +134,8 @@ class RunDisplay:
             self._print(heading(run.history[0]))
             self._heading_printed = True
         # Of a look from which the run went back, which is no part of its history any more.
-        evaluations = (*(s for s in run.history if s.step < run.looked.step), run.looked)
-        line = evaluation_row(evaluations, run.plan.steps, run.best.step == run.looked.step, self._time_left(run))
+        evaluations = (*(s for s in run.history if s.step < run.last_snapshot.step), run.last_snapshot)
+        line = evaluation_row(evaluations, run.plan.steps, run.best.step == run.last_snapshot.step, self._time_left(run))
         notify(line + "\n")
         self._report_actions(run)
 
@@ -158,7 +158,7 @@ class RunDisplay:
         if seconds is None:
             text = "known after the first steps: no row was passed before them"
         else:
-            after = ", with scoring and probes" if run.job.others_s is not None else ""
+            after = ", with scoring and probes" if run.job.overhead_s is not None else ""
             text = f"about {format_seconds(seconds)}{after}, as measured before the first step"
         self._print(entry("Time", text, width()))
 
@@ -243,11 +243,11 @@ def expected_seconds(run: Run) -> float | None:
         updates = seconds_of_updates(run)
     evaluations, refits = len(run.plan.evaluate_at) - 1, run.plan.refits
     # A refitted head reads every training row, and the rows of the train probe are among them.
-    training_rows = len(run.job.train) + len(run.job.added or ())
+    training_rows = len(run.job.train) + len(run.job.added_examples or ())
     evaluated_rows = evaluations * len(run.job.valid) + refits * training_rows + (evaluations - refits) * run.plan.probe_rows
     head_refits = [one for one in run.job.listeners if isinstance(one, HeadRefit)]
     refit_seconds = refits * sum(one.seconds for one in head_refits)
-    other_seconds = 0.0 if run.job.others_s is None else run.job.others_s(seconds_per_row)
+    other_seconds = 0.0 if run.job.overhead_s is None else run.job.overhead_s(seconds_per_row)
     return float(updates + seconds_per_row * evaluated_rows + refit_seconds + other_seconds)
 
 

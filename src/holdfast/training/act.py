@@ -1,11 +1,11 @@
 """The only place that applies actions to a run: a function each, found by the action's class; and a
 run made to follow its adjustments: plan, optimizer, schedule, dropouts, what is frozen, the
-listeners of methods that were switched on (``adjust``).
+listeners of methods that were switched on (``apply_adjustments``).
 
 Actions that change a setting change ``run.adjustments``, which a restore point holds: that is how a
 rollback undoes them. ``HalveBatch`` is about this machine's memory, and no rollback brings more:
 where a step runs out of it, the same rows are cut into more pieces and computed again
-(``in_less_memory``).
+(``retry_in_less_memory``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from holdfast.models.compute.prefix import train_mode
 from holdfast.models.layers import put_head_back
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.plan import Phase, steps_for
-from holdfast.training.restore import Additions, Adjustments, plan_of, set_random_state
+from holdfast.training.restore import Additions, Adjustments, adjusted_plan, set_random_state
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 # What changes a setting of the run: ``adjusted`` says how.
-SETTINGS = (
+SETTING_ACTIONS = (
     ScaleLearningRate,
     SetWeightDecay,
     SetDropout,
@@ -69,96 +69,96 @@ def appliers(run: Run) -> Mapping[type[Any], Callable[[Any], None]]:
     """Each class of action that changes a run of the loop, to what applies one to ``run``."""
 
     def change(action: Action) -> None:
-        adjust(run, adjusted(run, action))
+        apply_adjustments(run, adjustments_after(run, action))
 
     return {
-        **dict.fromkeys(SETTINGS, change),
+        **dict.fromkeys(SETTING_ACTIONS, change),
         ResetHead: partial(_reset_head, run),
         HalveBatch: partial(_halve, run),
     }
 
 
-def adjusted(run: Run, action: Action) -> Adjustments:
+def adjustments_after(run: Run, action: Action) -> Adjustments:
     """The run's adjustments with what an action changes.
 
     Raises ``RunError`` for one that cannot be applied to this run now.
     """
-    made = run.adjustments
+    adjustments = run.adjustments
     match action:
         case ScaleLearningRate():
-            return replace(made, rate=made.rate * action.factor)
+            return replace(adjustments, rate=adjustments.rate * action.factor)
         case SetWeightDecay():
-            return replace(made, weight_decay=action.weight_decay)
+            return replace(adjustments, weight_decay=action.weight_decay)
         case SetDropout():
             if not run.dropouts:
                 rule = "none of the network's dropouts is on"
-                raise _impossible("SetDropout", rule, None, "Set model.dropout first.")
-            return replace(made, dropout=action.dropout)
+                raise _cannot_apply("SetDropout", rule, None, "Set model.dropout first.")
+            return replace(adjustments, dropout=action.dropout)
         case Freeze():
-            return _frozen(run, action)
+            return _freeze(run, action)
         case Unfreeze():
-            return _unfrozen(run, action)
+            return _unfreeze(run, action)
         case Extend():
             rows, per_step = len(run.job.train), run.plan.phases[-1].rows_per_step
             steps = action.steps or steps_for(float(action.epochs or 0), rows, per_step)
-            return replace(made, more_steps=made.more_steps + steps)
+            return replace(adjustments, more_steps=adjustments.more_steps + steps)
         case Shorten():
-            return _shorter(run, action)
+            return _shorten(run, action)
         case SwitchOn():
             additions = _additions(run, "SwitchOn", action.method)
-            settings = additions.settled(action.method, action.settings, made.methods)
-            return replace(made, methods={**made.methods, action.method: settings})
+            settings = additions.complete_settings(action.method, action.settings, adjustments.methods)
+            return replace(adjustments, methods={**adjustments.methods, action.method: settings})
         case StrengthenAugmentation():
             additions = _additions(run, "StrengthenAugmentation", action.notches)
-            wanted, most = made.augmentation + action.notches, additions.notches
-            if wanted > most:
+            notches, most = adjustments.augmentation + action.notches, additions.notches
+            if notches > most:
                 rule = f"these rows can be enriched by {most} notches more than the recipe says"
                 remedy = "Leave them as they are."
-                raise _impossible("StrengthenAugmentation", f"{rule}, no further", wanted, remedy)
-            return replace(made, augmentation=wanted)
+                raise _cannot_apply("StrengthenAugmentation", f"{rule}, no further", notches, remedy)
+            return replace(adjustments, augmentation=notches)
         case _:
-            return replace(made, shuffles=made.shuffles + 1)
+            return replace(adjustments, shuffles=adjustments.shuffles + 1)
 
 
-def _frozen(run: Run, action: Freeze) -> Adjustments:
-    named = _named(run, action.layers, "Freeze", run.learning_parameters())
-    frozen = {*run.adjustments.frozen, *named}
-    for phase in _phases_to_come(run):
-        with all_learning(run):
+def _freeze(run: Run, action: Freeze) -> Adjustments:
+    matching = _matching_parameters(run, action.layers, "Freeze", run.trainable_parameters())
+    frozen = {*run.adjustments.frozen, *matching}
+    for phase in _remaining_phases(run):
+        with all_trainable(run):
             groups = run.job.groups(run.network, phase)
         # A phase may leave the head alone.
-        inside = {id(parameter) for group in groups for parameter in group["params"]}
-        if {name for name, p in run.learning_parameters().items() if id(p) in inside} <= frozen:
+        group_ids = {id(parameter) for group in groups for parameter in group["params"]}
+        if {name for name, p in run.trainable_parameters().items() if id(p) in group_ids} <= frozen:
             rule = f"nothing would be left to learn in the phase {phase.name!r}"
-            raise _impossible("Freeze", rule, action.layers, "Name fewer.")
+            raise _cannot_apply("Freeze", rule, action.layers, "Name fewer.")
     return replace(run.adjustments, frozen=tuple(sorted(frozen)))
 
 
-def _unfrozen(run: Run, action: Unfreeze) -> Adjustments:
+def _unfreeze(run: Run, action: Unfreeze) -> Adjustments:
     """With the layers that an action has frozen, and those that never learned and may."""
-    made, named = run.adjustments, _named(run, action.layers, "Unfreeze", run.may_learn())
-    left = tuple(name for name in made.frozen if name not in named)
-    new = named - run.learning_parameters().keys()
-    if left == made.frozen and not new:
+    adjustments, matching = run.adjustments, _matching_parameters(run, action.layers, "Unfreeze", run.unfreezable_parameters())
+    still_frozen = tuple(name for name in adjustments.frozen if name not in matching)
+    newly_trainable = matching - run.trainable_parameters().keys()
+    if still_frozen == adjustments.frozen and not newly_trainable:
         rule = "all of these learn already"
-        raise _impossible("Unfreeze", rule, action.layers, "Name layers that are frozen.")
-    return replace(made, frozen=left, thawed=tuple(sorted({*made.thawed, *new})))
+        raise _cannot_apply("Unfreeze", rule, action.layers, "Name layers that are frozen.")
+    return replace(adjustments, frozen=still_frozen, thawed=tuple(sorted({*adjustments.thawed, *newly_trainable})))
 
 
-def _shorter(run: Run, action: Shorten) -> Adjustments:
-    steps, before = run.plan.steps, sum(phase.steps for phase in run.plan.phases[:-1])
-    least = max(run.step, before) + 1
-    if not least <= action.to_step < steps:
+def _shorten(run: Run, action: Shorten) -> Adjustments:
+    steps, steps_before = run.plan.steps, sum(phase.steps for phase in run.plan.phases[:-1])
+    earliest = max(run.step, steps_before) + 1
+    if not earliest <= action.to_step < steps:
         rule = f"a run at step {run.step} of {steps} cannot end there"
-        remedy = f"Name a step from {least} to {steps - 1}."
-        if least >= steps:
+        remedy = f"Name a step from {earliest} to {steps - 1}."
+        if earliest >= steps:
             remedy = "It is about to end."
-        raise _impossible("Shorten", rule, action.to_step, remedy)
-    made = run.adjustments
-    return replace(made, more_steps=made.more_steps - (steps - action.to_step))
+        raise _cannot_apply("Shorten", rule, action.to_step, remedy)
+    adjustments = run.adjustments
+    return replace(adjustments, more_steps=adjustments.more_steps - (steps - action.to_step))
 
 
-def _phases_to_come(run: Run) -> tuple[Phase, ...]:
+def _remaining_phases(run: Run) -> tuple[Phase, ...]:
     """Those that take a step yet; at the end of the run the last, which may be extended."""
     phases = run.plan.phases[run.phase_index :]
     if len(phases) > 1 and run.step_in_phase >= phases[0].steps:
@@ -169,24 +169,24 @@ def _phases_to_come(run: Run) -> tuple[Phase, ...]:
 def _additions(run: Run, action: str, value: object) -> Additions:
     """What can join a phase that is still to come."""
     additions = run.job.additions
-    if additions is None or not any(map(additions.takes, _phases_to_come(run))):
+    if additions is None or not any(map(additions.accepts, _remaining_phases(run))):
         rule = "no phase that is still to come takes it"
-        raise _impossible(action, rule, value, "It is for the fine-tuning.")
+        raise _cannot_apply(action, rule, value, "It is for the fine-tuning.")
     return additions
 
 
 def _reset_head(run: Run, action: ResetHead) -> None:
     """Weights that are not learned stay; the moments of those that are go."""
-    if not put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
+    if not put_head_back(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer):
         rule = "the last layer does not learn"
-        raise _impossible("ResetHead", rule, None, "Unfreeze it.")
+        raise _cannot_apply("ResetHead", rule, None, "Unfreeze it.")
 
 
 def _halve(run: Run, action: HalveBatch) -> None:
-    if not can_halve(run) or action.accumulate != 2 * pieces(run):
-        raise _impossible(
+    if not can_halve(run) or action.accumulate != 2 * micro_batch_count(run):
+        raise _cannot_apply(
             "HalveBatch",
-            f"an update of {run.phase.rows_per_step} rows in {pieces(run)} pieces cannot be cut so",
+            f"an update of {run.phase.rows_per_step} rows in {micro_batch_count(run)} pieces cannot be cut so",
             action.accumulate,
             "Name twice as many pieces; rows that are compared stay together.",
         )
@@ -194,50 +194,50 @@ def _halve(run: Run, action: HalveBatch) -> None:
     free_memory(run)
 
 
-def _named(
-    run: Run, patterns: tuple[str, ...], action: str, among: Mapping[str, torch.nn.Parameter]
+def _matching_parameters(
+    run: Run, patterns: tuple[str, ...], action: str, candidates: Mapping[str, torch.nn.Parameter]
 ) -> set[str]:
-    """Those ``among`` the parameters that a layer's or their own name matches."""
+    """Those ``candidates`` the parameters that a layer's or their own name matches."""
     layers = run.network.layers() if hasattr(run.network, "layers") else ()
-    inside = {
+    layer_ids = {
         id(parameter)
         for layer in layers
         if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)
         for parameter in layer.parameters()
     }
-    found = {
+    matching = {
         name
-        for name, parameter in among.items()
-        if id(parameter) in inside or any(fnmatch.fnmatchcase(name, p) for p in patterns)
+        for name, parameter in candidates.items()
+        if id(parameter) in layer_ids or any(fnmatch.fnmatchcase(name, p) for p in patterns)
     }
-    if not found:
+    if not matching:
         names = ", ".join(layer.name for layer in layers)
         rule = f"no layer that {'learns' if action == 'Freeze' else 'may learn'} is named so"
-        raise _impossible(action, rule, patterns, f"Layers: {names}")
-    return found
+        raise _cannot_apply(action, rule, patterns, f"Layers: {names}")
+    return matching
 
 
-def _impossible(action: str, rule: str, value: object, remedy: str) -> RunError:
+def _cannot_apply(action: str, rule: str, value: object, remedy: str) -> RunError:
     return RunError(f"the action {action}", f"cannot be applied: {rule}", value, remedy)
 
 
-def adjust(run: Run, made: Adjustments) -> None:
+def apply_adjustments(run: Run, adjustments: Adjustments) -> None:
     """Let the run go on under these adjustments, whatever it was under before.
 
     Raises ``RunError`` where what they add cannot join it; nothing is changed then.
     """
-    plan, before = plan_of(run.job.plan, made, run.job.additions), run.adjustments
-    _switch(run, made)
-    run.adjustments, run.plan = made, plan
-    if (made.methods, made.shuffles) != (before.methods, before.shuffles):
+    plan, before = adjusted_plan(run.job.plan, adjustments, run.job.additions), run.adjustments
+    _switch_listeners(run, adjustments)
+    run.adjustments, run.plan = adjustments, plan
+    if (adjustments.methods, adjustments.shuffles) != (before.methods, before.shuffles):
         # It keeps an epoch as its source has drawn it.
         run.pool = None
     for module, name, rate in run.dropouts:
-        setattr(module, name, rate if made.dropout is None else made.dropout)
-    run.thaw(made.thawed)
+        setattr(module, name, rate if adjustments.dropout is None else adjustments.dropout)
+    run.thaw(adjustments.thawed)
     if run.optimizer is not None:
-        _follow(run, regroup=made.thawed != before.thawed)
-    for name, parameter in run.learning_parameters().items():
+        _update_optimizer(run, regroup=adjustments.thawed != before.thawed)
+    for name, parameter in run.trainable_parameters().items():
         parameter.requires_grad_(name not in run.adjustments.frozen)
         if name in run.adjustments.frozen:
             # An optimizer passes over what has no gradient, its weight decay included.
@@ -247,58 +247,58 @@ def adjust(run: Run, made: Adjustments) -> None:
         train_mode(run.network)
 
 
-def _switch(run: Run, made: Adjustments) -> None:
+def _switch_listeners(run: Run, adjustments: Adjustments) -> None:
     """The listeners of the methods that are switched on: those that go on with the settings they
     have stay; the others leave as at the end of a run, or join as at its beginning."""
 
-    def tell(event: str, listeners: Sequence[Listener]) -> None:
+    def emit(event: str, listeners: Sequence[Listener]) -> None:
         for one in order_listeners(listeners):
             getattr(one, event, lambda _: None)(run)
 
-    on, additions = run.adjustments.methods, run.job.additions
-    gone = [name for name in run.switched if made.methods.get(name) != on.get(name)]
-    new = {
+    methods_before, additions = run.adjustments.methods, run.job.additions
+    removed = [name for name in run.switched_listeners if adjustments.methods.get(name) != methods_before.get(name)]
+    added = {
         name: tuple(additions.listeners(name, settings))
-        for name, settings in made.methods.items()
-        if additions is not None and (name in gone or name not in run.switched)
+        for name, settings in adjustments.methods.items()
+        if additions is not None and (name in removed or name not in run.switched_listeners)
     }
-    left = [one for name in gone for one in run.switched.pop(name)]
-    run.switched.update(new)
-    run.hear()
-    tell("run_end", left)
-    joined = [one for made_now in new.values() for one in made_now]
-    tell("run_start", joined)
+    leaving = [one for name in removed for one in run.switched_listeners.pop(name)]
+    run.switched_listeners.update(added)
+    run.register_listeners()
+    emit("run_end", leaving)
+    joining = [one for made_now in added.values() for one in made_now]
+    emit("run_start", joining)
     if run.optimizer is not None:
-        tell("phase_start", joined)
+        emit("phase_start", joining)
 
 
-def _follow(run: Run, regroup: bool) -> None:
+def _update_optimizer(run: Run, regroup: bool) -> None:
     """Rates and decays of the present phase in the optimizer, whose own state stays, and the
     schedule of its length; with ``regroup`` the optimizer has other parameters too."""
     assert run.optimizer is not None
     if regroup:
-        kept, schedule = run.optimizer.state, run.schedule.state_dict()
+        optimizer_state, schedule = run.optimizer.state, run.schedule.state_dict()
         start_phase(run)
         run.schedule.load_state_dict(schedule)
         for group in run.optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter in kept:
-                    run.optimizer.state[parameter] = kept[parameter]
+                if parameter in optimizer_state:
+                    run.optimizer.state[parameter] = optimizer_state[parameter]
         return
-    with all_learning(run):
-        wanted = run.job.groups(run.network, run.phase)
-    for group, now in zip(run.optimizer.param_groups, wanted, strict=True):
-        group["base_lr"], group["weight_decay"] = now["lr"], now["weight_decay"]
+    with all_trainable(run):
+        new_groups = run.job.groups(run.network, run.phase)
+    for group, new_group in zip(run.optimizer.param_groups, new_groups, strict=True):
+        group["base_lr"], group["weight_decay"] = new_group["lr"], new_group["weight_decay"]
     phase, state = run.phase, run.schedule.state_dict()
     run.schedule = run.job.schedule(phase.schedule, phase.steps, phase.warmup_steps)
     run.schedule.load_state_dict(state)
 
 
 @contextlib.contextmanager
-def all_learning(run: Run) -> Iterator[None]:
+def all_trainable(run: Run) -> Iterator[None]:
     """A block in which nothing is frozen by an action: an optimizer's groups are made of what
     learns, and those of a resumed run must be those of the run that was not killed."""
-    learning = [(p, p.requires_grad) for p in run.learning_parameters().values()]
+    learning = [(p, p.requires_grad) for p in run.trainable_parameters().values()]
     for parameter, _ in learning:
         parameter.requires_grad_(True)
     yield
@@ -310,7 +310,7 @@ def all_learning(run: Run) -> Iterator[None]:
 def start_phase(run: Run) -> None:
     """Make the optimizer and the schedule of the present phase."""
     phase = run.phase
-    with all_learning(run):
+    with all_trainable(run):
         groups = run.job.groups(run.network, phase)
         for group in groups:
             group["base_lr"] = group["lr"]
@@ -318,9 +318,9 @@ def start_phase(run: Run) -> None:
     run.schedule = run.job.schedule(phase.schedule, phase.steps, phase.warmup_steps)
 
 
-def in_less_memory(run: Run, before: RandomState, gradients: Callable[[], float]) -> float:
-    """``gradients()``, again in twice as many pieces for as long as memory runs out; ``before`` is
-    where the generators are.
+def retry_in_less_memory(run: Run, random_before: RandomState, compute_gradients: Callable[[], float]) -> float:
+    """``gradients()``, again in twice as many pieces for as long as memory runs out;
+    ``random_before`` is where the generators are.
 
     Only the gradients are computed again: optimizer, schedule and counters have not moved, and
     dropout draws from where it did. The gradient of an update does not depend on its pieces, so
@@ -330,16 +330,16 @@ def in_less_memory(run: Run, before: RandomState, gradients: Callable[[], float]
     """
     while True:
         try:
-            return gradients()
+            return compute_gradients()
         except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error) or not can_halve(run):
+            if not is_out_of_memory(error) or not can_halve(run):
                 raise
         # Outside of the except clause, where the error no longer holds the step's tensors.
-        run.guard.act(_halved(run))
-        set_random_state(before)
+        run.guard.act(_halve_action(run))
+        set_random_state(random_before)
 
 
-def lacks_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether it is such an error: PyTorch has a class for GPUs, only a sentence for the
     processor."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -350,7 +350,7 @@ def lacks_memory(error: Exception) -> bool:
     )
 
 
-def pieces(run: Run) -> int:
+def micro_batch_count(run: Run) -> int:
     """Into how many pieces the rows of an update are cut."""
     return run.phase.accumulate << run.halvings
 
@@ -360,7 +360,7 @@ def can_halve(run: Run) -> bool:
     if is_sharded(run.network):
         return False
     rows = math.ceil(run.phase.rows_per_step / run.job.accelerator.num_processes)
-    return not run.phase.compares_rows and pieces(run) < rows
+    return not run.phase.compares_rows and micro_batch_count(run) < rows
 
 
 def free_memory(run: Run) -> None:
@@ -372,8 +372,8 @@ def free_memory(run: Run) -> None:
         torch.cuda.empty_cache()
 
 
-def _halved(run: Run) -> HalveBatch:
-    count = 2 * pieces(run)
+def _halve_action(run: Run) -> HalveBatch:
+    count = 2 * micro_batch_count(run)
     size = math.ceil(run.phase.rows_per_step / count)
     because = (
         f"memory ran out in step {run.step + 1}: its {run.phase.rows_per_step} rows are computed "

@@ -31,7 +31,7 @@ from holdfast.core.records import Decision
 
 LEAST_SECONDS = 5.0
 COST_SHARE = 0.02
-KEPT = 2
+KEPT_CHECKPOINTS = 2
 NAMES, PARTS = "step-*.pt", "part-*of*.pt"
 # To be raised when the fields of a state change: a state of another format is never loaded.
 FORMAT = b"holdfast checkpoint 3"
@@ -47,8 +47,8 @@ class CheckpointStore:
 
     ``folder`` may be ``None``: nothing is kept. ``every_s`` is the least time between two; 0 writes
     one after every step. ``load`` notifies when a checkpoint cannot be read and an older one is
-    used, which ``said`` then holds too. ``mark`` says which run this is: what was written
-    under another is not read. ``beside`` is kept in each state as ``beside``: what the run began
+    used, which ``decisions`` then holds too. ``mark`` says which run this is: what was written
+    under another is not read. ``run_info`` is kept in each state as ``beside``: what the run began
     with. ``part`` says which part of a spread network this process holds, of how many.
     """
 
@@ -57,27 +57,27 @@ class CheckpointStore:
         folder: Path | None,
         every_s: float = LEAST_SECONDS,
         mark: str = "",
-        beside: Mapping[str, object] = MappingProxyType({}),
+        run_info: Mapping[str, object] = MappingProxyType({}),
         part: tuple[int, int] = (0, 1),
     ) -> None:
         self._folder = folder
         self._every_s = every_s
         self._share = COST_SHARE if every_s else float("inf")
         self._mark = mark
-        self._beside = dict(beside)
+        self._run_info = dict(run_info)
         self._part = part
-        self._passed_over: list[Path] = []
-        self.said: tuple[Decision, ...] = ()
+        self._unusable: list[Path] = []
+        self.decisions: tuple[Decision, ...] = ()
         self._last = time.perf_counter()
         self._cost = 0.0
 
     @property
-    def keeps(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether anything is written at all."""
         return self._folder is not None
 
     @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether enough time has passed for the next one to cost at most a fiftieth of it."""
         waited = time.perf_counter() - self._last
         return self._folder is not None and waited >= max(self._every_s, self._cost / self._share)
@@ -88,11 +88,11 @@ class CheckpointStore:
             return
         start = time.perf_counter()
         self._folder.mkdir(parents=True, exist_ok=True)
-        whole = {**state, "beside": self._beside}
-        write_atomically(self._path(step), lambda path: write_sealed(path, whole, self._mark))
-        passed_over, self._passed_over = self._passed_over, []
+        full_state = {**state, "beside": self._run_info}
+        write_atomically(self._path(step), lambda path: write_sealed(path, full_state, self._mark))
+        unusable, self._unusable = self._unusable, []
         # One that was passed over may be of this step, and is by now the one just written.
-        for old in {*self._all()[:-KEPT], *passed_over} - {self._path(step)}:
+        for old in {*self._paths()[:-KEPT_CHECKPOINTS], *unusable} - {self._path(step)}:
             # A folder of such a name was not made here.
             with contextlib.suppress(IsADirectoryError):
                 old.unlink(missing_ok=True)
@@ -105,34 +105,34 @@ class CheckpointStore:
         Raises ``RunError`` when checkpoints are there but none can be used, or where they are of
         another number of processes.
         """
-        from holdfast.training.machine.sharding import gathered_objects
+        from holdfast.training.machine.sharding import gather_objects
 
         self._check_parts()
-        refused: list[str] = []
-        own = {self._step_of(path): path for path in self._all()}
-        steps = gathered_objects([[*own]], self._part[1])
+        problems: list[str] = []
+        own_paths = {self._step_of(path): path for path in self._paths()}
+        steps = gather_objects([[*own_paths]], self._part[1])
         # Those of which every process has a part, until each has read its own.
         for step in sorted(set.intersection(*map(set, steps)), reverse=True):
-            path, state, wrong = own[step], None, ""
+            path, state, problem = own_paths[step], None, ""
             try:
                 state = self._read(path)
-            except Unfit as error:
-                wrong = f"{path.name} {error}"
-                self._passed_over.append(path)
-            found = [one for one in gathered_objects([wrong], self._part[1]) if one]
-            if not found:
-                if refused:
+            except UnusableCheckpoint as error:
+                problem = f"{path.name} {error}"
+                self._unusable.append(path)
+            step_problems = [one for one in gather_objects([problem], self._part[1]) if one]
+            if not step_problems:
+                if problems:
                     because = (
-                        f"{'; '.join(refused)}: the one before is used, and the next replaces it"
+                        f"{'; '.join(problems)}: the one before is used, and the next replaces it"
                     )
-                    self.said = (Decision("checkpoint", path.name, because, prominent=True),)
-                    notify(self.said[0])
+                    self.decisions = (Decision("checkpoint", path.name, because, prominent=True),)
+                    notify(self.decisions[0])
                 return state
-            refused += found
-        if refused:
+            problems += step_problems
+        if problems:
             raise RunError(
                 str(self._folder),
-                f"holds no checkpoint that can be used: {'; '.join(refused)}",
+                f"holds no checkpoint that can be used: {'; '.join(problems)}",
                 None,
                 f"Restore them from a copy, or delete the {NAMES}: --resume then starts the run "
                 "anew.",
@@ -142,36 +142,37 @@ class CheckpointStore:
     def _check_parts(self) -> None:
         """Raise ``RunError`` where what lies there was written by another number of processes."""
         # A folder that cannot be looked into is refused with the other files of it.
-        self._all()
+        self._paths()
         if self._folder is None or not self._folder.exists():
             return
         names = [path.stem for path in self._folder.iterdir() if path.match(PARTS)]
         counts = {int(name.rpartition("of")[2]) for name in names}
         count = self._part[1]
-        alone = count > 1 and not counts and any(self._folder.glob(NAMES))
-        if alone or counts - {count}:
-            was = 1 if alone else max(counts - {count})
+        one_process = count > 1 and not counts and any(self._folder.glob(NAMES))
+        if one_process or counts - {count}:
+            process_count = 1 if one_process else max(counts - {count})
             raise RunError(
                 str(self._folder),
-                f"holds checkpoints of a run that was spread over {was} processes",
+                f"holds checkpoints of a run that was spread over {process_count} processes",
                 count,
-                f"Continue it with {was}, or start a new run.",
+                f"Continue it with {process_count}, or start a new run.",
             )
 
-    def beside(self) -> dict[str, Any] | None:
-        """What the newest checkpoint that can be used keeps as ``beside``; ``None`` without one."""
-        for path in reversed(self._all()):
+    def read_run_info(self) -> dict[str, Any] | None:
+        """What the newest checkpoint that can be used keeps as ``read_run_info``; ``None`` without
+        one."""
+        for path in reversed(self._paths()):
             try:
-                found = self._read(path)["beside"]
-            except Unfit:
+                run_info = self._read(path)["beside"]
+            except UnusableCheckpoint:
                 continue
-            return dict(found)
+            return dict(run_info)
         return None
 
     def _read(self, path: Path) -> dict[str, Any]:
         state = read_sealed(path, self._mark)
         if path.name != self._path(state["step"]).name:
-            raise Unfit(f"is of step {state['step']}")
+            raise UnusableCheckpoint(f"is of step {state['step']}")
         return state
 
     def _path(self, step: int) -> Path:
@@ -186,7 +187,7 @@ class CheckpointStore:
         number, count = self._part
         return path.stem.partition("-")[2].removesuffix(f"-{number}of{count}")
 
-    def _all(self) -> list[Path]:
+    def _paths(self) -> list[Path]:
         if self._folder is None or not self._folder.exists():
             return []
         try:
@@ -202,20 +203,20 @@ class CheckpointStore:
             ) from error
 
 
-class Unfit(Exception):
+class UnusableCheckpoint(Exception):
     """Why a checkpoint is not used, as the end of a sentence that begins with its name."""
 
 
-class Unsealed(Unfit):
+class UnsealedCheckpoint(UnusableCheckpoint):
     """A file without the comment that ``write_sealed`` puts at its end."""
 
 
-class _Hashing:
+class _HashingFile:
     """A file that is written from its beginning to its end, with the SHA-256 of what was written
     but for the last two bytes."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._held, self.digest = file, b"", hashlib.sha256()
+        self._file, self._pending, self.digest = file, b"", hashlib.sha256()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         view = memoryview(data).cast("B")
@@ -224,23 +225,23 @@ class _Hashing:
             self._file.write(view)
             return len(view)
         # Both let other threads run, and a large tensor takes as long to hash as to write.
-        beside = threading.Thread(target=self._hash, args=(view,))
-        beside.start()
+        hashing_thread = threading.Thread(target=self._hash, args=(view,))
+        hashing_thread.start()
         try:
             self._file.write(view)
         finally:
-            beside.join()
+            hashing_thread.join()
         return len(view)
 
     def _hash(self, view: memoryview) -> None:
         if len(view) < len(LENGTH):
-            self._held += bytes(view)
-            self.digest.update(self._held[: -len(LENGTH)])
-            self._held = self._held[-len(LENGTH) :]
+            self._pending += bytes(view)
+            self.digest.update(self._pending[: -len(LENGTH)])
+            self._pending = self._pending[-len(LENGTH) :]
             return
-        self.digest.update(self._held)
+        self.digest.update(self._pending)
         self.digest.update(view[: -len(LENGTH)])
-        self._held = bytes(view[-len(LENGTH) :])
+        self._pending = bytes(view[-len(LENGTH) :])
 
     def flush(self) -> None:
         self._file.flush()
@@ -256,7 +257,7 @@ def write_sealed(path: Path, state: Mapping[str, object], mark: str, form: bytes
     import torch
 
     with path.open("wb") as file:
-        hashing: Any = _Hashing(file)
+        hashing: Any = _HashingFile(file)
         try:
             torch.save(state, hashing)
         except RuntimeError as error:
@@ -277,7 +278,8 @@ def _comment(mark: str, form: bytes) -> bytes:
 
 def read_sealed(path: Path, mark: str, form: bytes = FORMAT) -> dict[str, Any]:
     """The state in a whole file that ``write_sealed`` wrote with this mark and form. Raises
-    ``Unfit``, or ``Unsealed``, for any other, ``MachineError`` where memory runs out."""
+    ``UnusableCheckpoint``, or ``UnsealedCheckpoint``, for any other, ``MachineError`` where memory
+    runs out."""
     import torch
 
     try:
@@ -290,34 +292,34 @@ def read_sealed(path: Path, mark: str, form: bytes = FORMAT) -> dict[str, Any]:
             None,
             "Give the process more memory.",
         ) from error
-    except Unfit:
+    except UnusableCheckpoint:
         raise
     except Exception as error:
-        raise Unfit(f"cannot be read ({reason(error)})") from error
+        raise UnusableCheckpoint(f"cannot be read ({reason(error)})") from error
     return state
 
 
 def _check(path: Path, mark: str, form: bytes) -> None:
-    """Raise ``Unfit`` unless every byte is as it was written, and for this run."""
+    """Raise ``UnusableCheckpoint`` unless every byte is as it was written, and for this run."""
     if not path.is_file():
-        raise Unfit("is not a file")
+        raise UnusableCheckpoint("is not a file")
     with path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
         start = size - COMMENT - len(LENGTH)
         file.seek(max(0, start))
         comment = file.read()
         if start < 0 or not comment.startswith(LENGTH + form):
-            raise Unsealed("is damaged, or of another version of Holdfast")
+            raise UnsealedCheckpoint("is damaged, or of another version of Holdfast")
         file.seek(0)
-        digest, left, block = hashlib.sha256(), start, memoryview(bytearray(BLOCK))
-        while left and (size := file.readinto(block[: min(BLOCK, left)])):
+        digest, remaining, block = hashlib.sha256(), start, memoryview(bytearray(BLOCK))
+        while remaining and (size := file.readinto(block[: min(BLOCK, remaining)])):
             digest.update(block[:size])
-            left -= size
+            remaining -= size
         digest.update(comment[:-DIGITS])
     if comment[-DIGITS:] != digest.hexdigest().encode():
-        raise Unfit("is damaged: its SHA-256 is not the one that it was written with")
+        raise UnusableCheckpoint("is damaged: its SHA-256 is not the one that it was written with")
     if not comment.startswith(_comment(mark, form)):
-        raise Unfit("is of another run, or of other rows or settings")
+        raise UnusableCheckpoint("is of another run, or of other rows or settings")
 
 
 class SealedFile:
@@ -336,13 +338,13 @@ class SealedFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, lambda path: write_sealed(path, state, self._mark, self._form))
 
-    def load(self, what: str, then: str = "") -> dict[str, Any] | None:
-        """The state; ``None`` where it is to be made: the log says where ``what`` is there and
-        cannot be used, and what happens ``then``."""
+    def load(self, subject: str, consequence: str = "") -> dict[str, Any] | None:
+        """The state; ``None`` where it is to be made: the log says where ``subject`` is there and
+        cannot be used, and what happens ``consequence``."""
         if self._path is None or not self._path.exists():
             return None
         try:
             return read_sealed(self._path, self._mark, self._form)
-        except Unfit as error:
-            notify(Decision(what, "not used", f"{self._path.name} {error}{then}"))
+        except UnusableCheckpoint as error:
+            notify(Decision(subject, "not used", f"{self._path.name} {error}{consequence}"))
             return None

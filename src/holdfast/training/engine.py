@@ -34,7 +34,7 @@ from holdfast.training.restore import RestorePoint, SavedWeights
 Appliers = Mapping[type[Any], Callable[[Any], None]]
 
 
-class Guarded(Protocol):
+class GuardedTrainer(Protocol):
     """A run under guard, as the engine sees whoever trains it."""
 
     @property
@@ -61,7 +61,7 @@ class Guarded(Protocol):
         out of reach."""
         ...
 
-    def put_back(self, point: RestorePoint) -> None:
+    def restore_from(self, point: RestorePoint) -> None:
         """Go on from ``point`` as if nothing had come after it."""
         ...
 
@@ -86,28 +86,28 @@ class GuardEngine:
 
     def __init__(
         self,
-        guarded: Guarded,
+        guarded: GuardedTrainer,
         rules: Rules,
         journal: Journal,
-        say: Callable[[str], None] = lambda _: None,
+        log_line: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.rules = rules
         self.journal = journal
         self.snapshots: list[Snapshot] = []
         self.branch = FIRST_BRANCH
         self.best = SavedWeights()
-        self.points: dict[int, RestorePoint] = {}
-        self.left: dict[tuple[int, int], dict[int, RestorePoint]] = {}
+        self.restore_points: dict[int, RestorePoint] = {}
+        self.abandoned_points: dict[tuple[int, int], dict[int, RestorePoint]] = {}
         self.verdict: Verdict | None = None
         self.actions: list[tuple[int, Action]] = []
         self.stop_because: str | None = None
         self.evaluate_s = self.guard_s = 0.0
         self._guarded = guarded
-        self._say = say
+        self._log_line = log_line
         self._appliers: Appliers = {
             Stop: self._stop,
             Continue: lambda _: None,
-            RollBack: self._roll_back,
+            RollBack: self._roll_back_to,
             **guarded.appliers,
         }
 
@@ -116,14 +116,14 @@ class GuardEngine:
         """The snapshots that are alive, oldest first; their steps rise."""
         return snapshots_on_branch(self.snapshots, self.branch)
 
-    def look(self) -> None:
+    def evaluate(self) -> None:
         """One evaluation point."""
         start = time.perf_counter()
         snapshot = self._guarded.observe()
         self.snapshots.append(snapshot)
         self.journal.write("snapshot", **snapshot.summary())
-        looked = time.perf_counter()
-        self.evaluate_s += looked - start
+        observed_at = time.perf_counter()
+        self.evaluate_s += observed_at - start
         # First, since the verdict speaks of the state that is kept.
         history = self.history
         if self.rules.choose(history) == len(history) - 1:
@@ -131,11 +131,11 @@ class GuardEngine:
         self._diagnose()
         advice = self._decide()
         # Before anything is done here, so that it can be undone.
-        self._keep_points()
+        self._save_restore_point()
         for action in advice:
             self.act(action)
-        self.left = {key: held for key, held in self.left.items() if key == self.returns_to()}
-        self.guard_s += time.perf_counter() - looked
+        self.abandoned_points = {key: held for key, held in self.abandoned_points.items() if key == self.returns_to()}
+        self.guard_s += time.perf_counter() - observed_at
 
     def act(self, action: Action) -> None:
         """Apply one action and write it down with its reason.
@@ -165,7 +165,7 @@ class GuardEngine:
         self.actions.append((step, action))
         self.journal.write("action", step, **to_record(action), **more)
 
-    def judge_again(self) -> None:
+    def update_verdict(self) -> None:
         """The verdict on the history as it is, of which it is a function: no state keeps it."""
         history = self.history
         self.verdict = self.rules.monitor(history, self.best.step) if history else None
@@ -179,13 +179,13 @@ class GuardEngine:
             "evaluate_s": self.evaluate_s,
             "guard_s": self.guard_s,
             "journal": self.journal.text,
-            "history": [pack(snapshot) for snapshot in self.snapshots],
-            "branch": _plain(self.branch),
+            "history": [pack_snapshot(snapshot) for snapshot in self.snapshots],
+            "branch": _branch_to_list(self.branch),
             "actions": [(s, r["action"], r["because"], r["settings"]) for s, r in records],
-            "points": {step: point.to_state() for step, point in self.points.items()},
+            "points": {step: point.to_state() for step, point in self.restore_points.items()},
             "left": [
                 (*key, {step: point.to_state() for step, point in held.items()})
-                for key, held in self.left.items()
+                for key, held in self.abandoned_points.items()
             ],
         }
 
@@ -195,25 +195,25 @@ class GuardEngine:
         """
         for name in ("stop_because", "evaluate_s", "guard_s"):
             setattr(self, name, state[name])
-        self.snapshots = [unpack(packed) for packed in state["history"]]
+        self.snapshots = [unpack_snapshot(packed) for packed in state["history"]]
         self.branch = Branch(*state.get("branch", ()))
         self.actions = [(step, from_record(*record)) for step, *record in state["actions"]]
         points = state.get("points", {})
-        self.points = {step: RestorePoint.from_state(point) for step, point in points.items()}
-        self.left = {
+        self.restore_points = {step: RestorePoint.from_state(point) for step, point in points.items()}
+        self.abandoned_points = {
             (branch, step): {at: RestorePoint.from_state(point) for at, point in held.items()}
             for branch, step, held in state.get("left", ())
         }
 
     def _diagnose(self) -> None:
         before = self.verdict
-        self.judge_again()
-        found = self.verdict
-        assert found is not None
-        if before is None or before.label != found.label:
+        self.update_verdict()
+        verdict = self.verdict
+        assert verdict is not None
+        if before is None or before.label != verdict.label:
             step = self._guarded.step
-            self.journal.write("verdict", step, **verdict_line(found))
-            self._say(f"step {step}: {found.label.replace('_', ' ')}. {found.because}")
+            self.journal.write("verdict", step, **verdict_line(verdict))
+            self._log_line(f"step {step}: {verdict.label.replace('_', ' ')}. {verdict.because}")
 
     def _decide(self) -> tuple[Action, ...]:
         advisor = self.rules.advisor
@@ -221,8 +221,8 @@ class GuardEngine:
             return ()
         assert self.verdict is not None
         advice = advisor.decide(self.verdict, self.history)
-        for told in advisor.notes() if isinstance(advisor, Explains) else ():
-            self.journal.write("note", self._guarded.step, what="control", **told)
+        for note in advisor.notes() if isinstance(advisor, Explains) else ():
+            self.journal.write("note", self._guarded.step, what="control", **note)
         return advice
 
     def returns_to(self) -> tuple[int, int] | None:
@@ -230,21 +230,21 @@ class GuardEngine:
         advisor = self.rules.advisor
         return advisor.returns_to() if isinstance(advisor, Returns) else None
 
-    def _keep_points(self) -> None:
+    def _save_restore_point(self) -> None:
         advisor = self.rules.advisor
         if not isinstance(advisor, RollsBack):
             return
-        wanted, now = set(advisor.restore_points(self.history)), self._guarded.step
-        self.points = {step: point for step, point in self.points.items() if step in wanted}
-        point = self._guarded.restore_point() if now in wanted else None
+        wanted_steps, step_now = set(advisor.restore_points(self.history)), self._guarded.step
+        self.restore_points = {step: point for step, point in self.restore_points.items() if step in wanted_steps}
+        point = self._guarded.restore_point() if step_now in wanted_steps else None
         if point is not None:
-            self.points[now] = point.copied()
+            self.restore_points[step_now] = point.copied()
 
     def _stop(self, action: Stop) -> None:
         self.stop_because = action.because
-        self._say(f"step {self._guarded.step}: stops, {action.because}")
+        self._log_line(f"step {self._guarded.step}: stops, {action.because}")
 
-    def _roll_back(self, action: RollBack) -> None:
+    def _roll_back_to(self, action: RollBack) -> None:
         """Open a branch at the look ``to_step``, and what was kept of later looks goes; or be in
         the branch that was left, at its last look."""
         if action.branch is not None:
@@ -252,45 +252,45 @@ class GuardEngine:
         else:
             point = self._branch_at(action.to_step)
         self.best = point.best
-        self._guarded.put_back(point)
+        self._guarded.restore_from(point)
         if isinstance(self.rules.advisor, RollsBack) and point.advisor is not None:
             self.rules.advisor.rolled_back(point.advisor)
 
     def _branch_at(self, step: int) -> RestorePoint:
-        point, here = self.points.get(step), (self.branch.number, self._guarded.step)
+        point, current = self.restore_points.get(step), (self.branch.number, self._guarded.step)
         if point is None:
             raise RunError(
                 "the advisor",
                 "rolls back to a look of which no restore point is kept",
                 step,
                 "Its restore_points(history) must name the step at the look itself and at every "
-                f"one since; kept now: {sorted(self.points) or 'none'}.",
+                f"one since; kept now: {sorted(self.restore_points) or 'none'}.",
             )
-        if here == self.returns_to() and here[1] in self.points:
-            self.left[here] = dict(self.points)
+        if current == self.returns_to() and current[1] in self.restore_points:
+            self.abandoned_points[current] = dict(self.restore_points)
         parent = next(s.branch for s in self.history if s.step == step)
         # The number of a branch that was left is not given again.
         number = 1 + max(self.branch.number, *(s.branch.number for s in self.snapshots))
         self.branch = Branch(number, parent.number, step)
-        self.points = {at: kept for at, kept in self.points.items() if at <= step}
+        self.restore_points = {at: kept for at, kept in self.restore_points.items() if at <= step}
         # The point is kept as it is: the run may come back to it, and training writes into these
         # states.
         return point.copied()
 
     def _return_to(self, branch: int, step: int) -> RestorePoint:
-        held = self.left.get((branch, step), {})
-        if step not in held:
+        points = self.abandoned_points.get((branch, step), {})
+        if step not in points:
             raise RunError(
                 "the advisor",
                 "returns to a branch of which no restore point is kept",
                 (branch, step),
                 "Its returns_to() must name it from the look at which it is left on; kept now: "
-                f"{sorted(self.left) or 'none'}.",
+                f"{sorted(self.abandoned_points) or 'none'}.",
             )
-        self.points = dict(held)
-        known = {look.branch.number: look.branch for look in self.snapshots}
-        self.branch = known[branch]
-        return held[step].copied()
+        self.restore_points = dict(points)
+        branches = {look.branch.number: look.branch for look in self.snapshots}
+        self.branch = branches[branch]
+        return points[step].copied()
 
 
 def verdict_line(verdict: Verdict) -> dict[str, Any]:
@@ -307,7 +307,7 @@ def verdict_line(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def pack(snapshot: Snapshot) -> dict[str, Any]:
+def pack_snapshot(snapshot: Snapshot) -> dict[str, Any]:
     """A snapshot in types that the weights-only loader reads."""
     fields = {name: getattr(snapshot, name) for name in Snapshot.__slots__}
     arrays = {
@@ -315,10 +315,10 @@ def pack(snapshot: Snapshot) -> dict[str, Any]:
         for name, value in fields.items()
         if isinstance(value, np.ndarray)
     }
-    return {**fields, **arrays, "branch": _plain(snapshot.branch)}
+    return {**fields, **arrays, "branch": _branch_to_list(snapshot.branch)}
 
 
-def unpack(packed: Mapping[str, Any]) -> Snapshot:
+def unpack_snapshot(packed: Mapping[str, Any]) -> Snapshot:
     """A snapshot from ``pack``; an older version's had no branch."""
     fields: dict[str, Any] = {
         name: value.numpy() if torch.is_tensor(value) else value for name, value in packed.items()
@@ -326,5 +326,5 @@ def unpack(packed: Mapping[str, Any]) -> Snapshot:
     return Snapshot(**{**fields, "branch": Branch(*packed.get("branch", ()))})
 
 
-def _plain(branch: Branch) -> list[int | None]:
+def _branch_to_list(branch: Branch) -> list[int | None]:
     return [branch.number, branch.parent, branch.from_step]

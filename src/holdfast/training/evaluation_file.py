@@ -43,15 +43,15 @@ from holdfast.core.shapes import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-LOOKS = "looks.npz"
+EVALUATIONS_FILE = "looks.npz"
 FORMAT = 1
 WITHOUT = "Remove it: the verdict is then the one that the run wrote down."
 # Logits of very many rows and classes would outgrow the model; the run's verdict is kept anyway.
 MOST_BYTES = 64_000_000
-KINDS = ("float64", "float32", "int64", "int32", "bool")
+DTYPES = ("float64", "float32", "int64", "int32", "bool")
 NUMBERS = mapping_of(number)
 # ``json`` writes NaN as it is, and a loss or a rate may be one.
-LOOKS_SHAPES: dict[str, Shape] = {
+EVALUATION_SHAPES: dict[str, Shape] = {
     **dict.fromkeys(("step", "examples_seen"), list_of(integer)),
     "phase": list_of(text),
     **dict.fromkeys(
@@ -79,7 +79,7 @@ LOOKS_SHAPES: dict[str, Shape] = {
     "planned_steps": list_of(optional(count)),
     "branch": list_of(BRANCH),
 }
-KNOWN_SHAPES: dict[str, Shape] = {
+RUN_FACTS_SHAPES: dict[str, Shape] = {
     "task": text,
     **dict.fromkeys(
         ("classes", "planned_steps", "planned_looks", "train_rows", "train_tokens", "trainable"),
@@ -116,8 +116,8 @@ HEADER = record(
         "holdfast": text,
         "kept": integer,
         "kinds": mapping_of(text),
-        "looks": record(LOOKS_SHAPES, ("step", "epoch", "examples_seen", "phase")),
-        "known": record(KNOWN_SHAPES, ("task", "findings")),
+        "looks": record(EVALUATION_SHAPES, ("step", "epoch", "examples_seen", "phase")),
+        "known": record(RUN_FACTS_SHAPES, ("task", "findings")),
     },
     ("format", "holdfast", "kept", "kinds", "looks", "known"),
 )
@@ -130,12 +130,12 @@ class StoredEvaluations:
 
     history: tuple[Snapshot, ...]
     run_facts: RunFacts
-    kept: int
-    holdfast: str
+    best_step: int
+    version: str
 
 
-def write_looks(
-    path: Path, history: Sequence[Snapshot], known: RunFacts, kept: int, version: str
+def write_evaluations(
+    path: Path, history: Sequence[Snapshot], run_facts: RunFacts, best_step: int, version: str
 ) -> bool:
     """Write them compressed, and read them again. Gives ``False``, and leaves nothing, where they
     are above 64 MB or what was written cannot be read: the verdict stands in ``result.json``."""
@@ -146,37 +146,37 @@ def write_looks(
         if all(isinstance(value, np.ndarray) for value in values):
             arrays[f"look_{field.name}"] = np.stack(values)
         else:
-            plain[field.name] = [_plain(value) for value in values]
-    facts = {}
+            plain[field.name] = [_to_plain(value) for value in values]
+    plain_facts = {}
     for field in dataclasses.fields(RunFacts):
-        value = getattr(known, field.name)
+        value = getattr(run_facts, field.name)
         if isinstance(value, np.ndarray):
             arrays[f"known_{field.name}"] = value
         else:
-            facts[field.name] = _plain(value)
+            plain_facts[field.name] = _to_plain(value)
     if sum(array.nbytes for array in arrays.values()) > MOST_BYTES:
         path.unlink(missing_ok=True)
         return False
-    kinds = {name: str(array.dtype) for name, array in arrays.items()}
+    dtypes = {name: str(array.dtype) for name, array in arrays.items()}
     header = json.dumps(
         {
             "format": FORMAT,
             "holdfast": version,
-            "kept": kept,
+            "kept": best_step,
             "looks": plain,
-            "known": facts,
-            "kinds": kinds,
+            "known": plain_facts,
+            "kinds": dtypes,
         }
     )
-    small = {name: _shortened(array) for name, array in arrays.items()}
+    stored_arrays = {name: _as_float32(array) for name, array in arrays.items()}
 
-    def write(beside: Path) -> None:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, told=np.array(header), **small)
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, told=np.array(header), **stored_arrays)
 
     write_atomically(path, write)
     try:
-        read_looks(path)
+        read_evaluations(path)
     except RunError:
         if raises_defects():
             raise
@@ -185,8 +185,9 @@ def write_looks(
     return True
 
 
-def read_looks(path: Path) -> StoredEvaluations:
-    """What ``write_looks`` wrote. Raises ``RunError`` where the file is none of these or broken."""
+def read_evaluations(path: Path) -> StoredEvaluations:
+    """What ``write_evaluations`` wrote. Raises ``RunError`` where the file is none of these or
+    broken."""
     try:
         # Raise ValueError where the file would unpack to more than is ever written: a small one may
         # stand for any number of zeros.
@@ -197,13 +198,13 @@ def read_looks(path: Path) -> StoredEvaluations:
         if size > 2 * MOST_BYTES:
             raise ValueError(f"it would unpack to {size:,} bytes")
         # NumPy leaves a file open that it opened itself and could not read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            header = json.loads(str(kept["told"]))
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            header = json.loads(str(stored["told"]))
             HEADER(header, "")
             if header["format"] != FORMAT:
                 raise ValueError(f"format {header['format']} is not known")
-            arrays = {name: _array(kept[name], kind) for name, kind in header["kinds"].items()}
-        return _looks(header, arrays)
+            arrays = {name: _array(stored[name], dtype) for name, dtype in header["kinds"].items()}
+        return _stored_evaluations(header, arrays)
     except Exception as error:
         # A file that anyone may have touched: whatever it makes fail, the way out is the same.
         raise RunError(
@@ -211,73 +212,73 @@ def read_looks(path: Path) -> StoredEvaluations:
         ) from error
 
 
-def _array(found: npt.NDArray[np.generic], kind: str) -> Any:
+def _array(array: npt.NDArray[np.generic], dtype: str) -> Any:
     """Numbers or truth values of one of the types that are written; nothing that Python would
     have to build from bytes."""
-    if kind not in KINDS or found.dtype.kind not in "fiub":
-        raise ValueError(f"an array of {found.dtype} is none of a run's looks")
-    return found.astype(kind)
+    if dtype not in DTYPES or array.dtype.kind not in "fiub":
+        raise ValueError(f"an array of {array.dtype} is none of a run's looks")
+    return array.astype(dtype)
 
 
-def _looks(
+def _stored_evaluations(
     header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[np.generic]]
 ) -> StoredEvaluations:
     count = len(header["looks"]["step"])
-    rows = {name[5:]: array for name, array in arrays.items() if name.startswith("look_")}
-    looks = dict(header["looks"])
-    if "branch" in looks:
-        looks["branch"] = [branch_from(one) for one in looks["branch"]]
+    row_fields = {name[5:]: array for name, array in arrays.items() if name.startswith("look_")}
+    fields = dict(header["looks"])
+    if "branch" in fields:
+        fields["branch"] = [branch_from(one) for one in fields["branch"]]
     history = tuple(
         Snapshot(
-            **{name: values[i] for name, values in looks.items()},
-            **{name: array[i] for name, array in rows.items()},
+            **{name: values[i] for name, values in fields.items()},
+            **{name: array[i] for name, array in row_fields.items()},
         )
         for i in range(count)
     )
-    known: dict[str, Any] = {
+    row_facts: dict[str, Any] = {
         name[6:]: array for name, array in arrays.items() if name.startswith("known_")
     }
-    facts = {name: _tuples(value) for name, value in header["known"].items()}
+    facts = {name: _to_tuples(value) for name, value in header["known"].items()}
     facts["findings"] = tuple(
         Finding(**{**one, "rows": tuple(one["rows"])}) for one in header["known"]["findings"]
     )
     noise = header["known"].get("label_noise")
     facts["label_noise"] = None if noise is None else LabelNoise(**noise)
-    _check(history)
-    _check_known(known, history)
+    _check_history(history)
+    _check_row_facts(row_facts, history)
     return StoredEvaluations(
-        history, RunFacts(**facts, **known), header["kept"], header["holdfast"]
+        history, RunFacts(**facts, **row_facts), header["kept"], header["holdfast"]
     )
 
 
-def _check(history: Sequence[Snapshot]) -> None:
+def _check_history(history: Sequence[Snapshot]) -> None:
     """Raise ``ValueError`` where looks are not those of one and the same rows."""
     if not history:
         raise ValueError("no looks")
-    for side in ("train", "valid"):
-        rows = {len(getattr(snapshot, f"{side}_losses")) for snapshot in history}
-        per_row = (f"{side}_correct", f"{side}_tokens", f"{side}_right")
+    for split in ("train", "valid"):
+        rows = {len(getattr(snapshot, f"{split}_losses")) for snapshot in history}
+        per_row = (f"{split}_correct", f"{split}_tokens", f"{split}_right")
         shapes = {np.shape(getattr(s, name)) for s in history for name in per_row} - {()}
-        flat = all(getattr(snapshot, f"{side}_losses").ndim == 1 for snapshot in history)
+        flat = all(getattr(snapshot, f"{split}_losses").ndim == 1 for snapshot in history)
         if not flat or len(rows) != 1 or any(shape != (*rows,) for shape in shapes):
-            raise ValueError(f"the {side} rows of its looks differ")
+            raise ValueError(f"the {split} rows of its looks differ")
     logits = {s.valid_logits.shape for s in history if s.valid_logits is not None}
     if any(shape[0] != len(history[0].valid_losses) or 0 in shape[1:] for shape in logits):
         raise ValueError("its logits are of other rows")
 
 
-def _check_known(known: Mapping[str, npt.NDArray[np.generic]], history: Sequence[Snapshot]) -> None:
+def _check_row_facts(row_facts: Mapping[str, npt.NDArray[np.generic]], history: Sequence[Snapshot]) -> None:
     """Raise ``ValueError`` where what is known of single rows is of other rows."""
     sizes = {
         "probe_valid_losses": len(history[0].valid_losses),
         "first_seen": len(history[0].train_losses),
     }
     for name, size in sizes.items():
-        if known.get(name) is not None and known[name].shape != (size,):
+        if row_facts.get(name) is not None and row_facts[name].shape != (size,):
             raise ValueError(f"{name} is of other rows")
 
 
-def _shortened(array: npt.NDArray[np.generic]) -> Any:
+def _as_float32(array: npt.NDArray[np.generic]) -> Any:
     """The same numbers in half the bytes, where they came from half the bytes."""
     if array.dtype == np.float64:
         with np.errstate(over="ignore"):
@@ -287,14 +288,14 @@ def _shortened(array: npt.NDArray[np.generic]) -> Any:
     return array
 
 
-def _plain(value: object) -> Any:
+def _to_plain(value: object) -> Any:
     """JSON's types, with NaN as it is, which the standard library reads back."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _tuples(value: object) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _to_tuples(value: object) -> Any:
+    return tuple(_to_tuples(item) for item in value) if isinstance(value, list) else value

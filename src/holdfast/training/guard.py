@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import Defect
 from holdfast.core.records import Snapshot
 from holdfast.models.fresh import same_memory
-from holdfast.training.act import adjust, all_learning, appliers, start_phase
+from holdfast.training.act import apply_adjustments, all_trainable, appliers, start_phase
 from holdfast.training.engine import Appliers, GuardEngine, Rules
-from holdfast.training.journal import restore
-from holdfast.training.machine.sharding import is_sharded, local, parts_of, spread_state
+from holdfast.training.journal import restore_journal
+from holdfast.training.machine.sharding import is_sharded, local_part, local_state, spread_state
 from holdfast.training.restore import (
-    NONE,
+    NO_ADJUSTMENTS,
     RestorePoint,
     SavedWeights,
     random_state,
     set_random_state,
 )
 from holdfast.training.run import Job, Run
-from holdfast.training.snapshot import Considered, take_snapshot
+from holdfast.training.snapshot import OfferResult, take_snapshot
 
 if TYPE_CHECKING:
     import torch
 
 # Where training stands: a rollback puts these back.
-POSITION = (
+POSITION_FIELDS = (
     "step",
     "phase_index",
     "step_in_phase",
@@ -38,7 +38,7 @@ POSITION = (
     "gradient_norms",
 )
 # What has happened, which no rollback undoes.
-HAPPENED = ("finished", "halvings", "examples_undone")
+PERMANENT_FIELDS = ("finished", "halvings", "examples_undone")
 
 
 def begin_run(job: Job) -> Run:
@@ -78,25 +78,25 @@ class GuardedRun:
         return SavedWeights(self._run.step, self._run.previous)
 
     def restore_point(self) -> RestorePoint:
-        return moment_of(self._run, self.save_weights())
+        return make_restore_point(self._run, self.save_weights())
 
-    def put_back(self, point: RestorePoint) -> None:
-        run, learnt = self._run, self._run.examples_seen
-        go_on_from(run, point)
-        run.examples_undone += learnt - run.examples_seen
+    def restore_from(self, point: RestorePoint) -> None:
+        run, seen_before = self._run, self._run.examples_seen
+        restore_run(run, point)
+        run.examples_undone += seen_before - run.examples_seen
 
 
-def state_of(run: Run) -> dict[str, Any]:
+def checkpoint_state(run: Run) -> dict[str, Any]:
     """Everything a resume needs, in types that the weights-only loader reads."""
-    now = SavedWeights(run.step, {n: local(t.detach()) for n, t in run.changing().items()})
+    weights = SavedWeights(run.step, {n: local_part(t.detach()) for n, t in run.changing_tensors().items()})
     return {
         "step": run.step,
-        **{name: getattr(run, name) for name in HAPPENED},
+        **{name: getattr(run, name) for name in PERMANENT_FIELDS},
         "seconds": run.seconds,
         "loss_scale": run.loss_scale.state_dict(),
-        "frozen": _mark_of_frozen(run),
-        "start": run.start,
-        "now": moment_of(run, now).to_state(),
+        "frozen": _frozen_checksum(run),
+        "start": run.initial_tensors,
+        "now": make_restore_point(run, weights).to_state(),
         "guard": run.guard.state_dict(),
         "offers": [made.to_state() for made in run.offers],
     }
@@ -104,27 +104,27 @@ def state_of(run: Run) -> dict[str, Any]:
 
 def resume_from(run: Run, state: Mapping[str, Any]) -> None:
     """Continue from a state of ``state_of``."""
-    for name in HAPPENED:
+    for name in PERMANENT_FIELDS:
         setattr(run, name, state[name])
-    now = RestorePoint.from_state(state["now"])
-    run.thaw(now.adjustments.thawed)
-    if abs(state["frozen"] - _mark_of_frozen(run)) > 1e-6 * max(1.0, abs(state["frozen"])):
+    point = RestorePoint.from_state(state["now"])
+    run.thaw(point.adjustments.thawed)
+    if abs(state["frozen"] - _frozen_checksum(run)) > 1e-6 * max(1.0, abs(state["frozen"])):
         raise Defect("the frozen weights", "are not those of the checkpoint")
     run.continue_clock(state["seconds"])
     run.loss_scale.load_state_dict(state.get("loss_scale", {}))
-    run.start = same_memory(state["start"], run.job.pretrained)
+    run.initial_tensors = same_memory(state["start"], run.job.pretrained)
     run.guard.load_state_dict(state["guard"])
-    go_on_from(run, now)
-    run.guard.best = now.best
-    run.offers = [Considered.from_state(made) for made in state.get("offers", ())]
-    if run.job.advisor is not None and now.advisor is not None:
-        run.job.advisor.load_state_dict(now.advisor)
-    run.guard.judge_again()
-    said = run.job.store.said
-    restore(run.journal, state["guard"]["journal"], run.step, said)
+    restore_run(run, point)
+    run.guard.best = point.best
+    run.offers = [OfferResult.from_state(made) for made in state.get("offers", ())]
+    if run.job.advisor is not None and point.advisor is not None:
+        run.job.advisor.load_state_dict(point.advisor)
+    run.guard.update_verdict()
+    decisions = run.job.store.decisions
+    restore_journal(run.journal, state["guard"]["journal"], run.step, decisions)
 
 
-def moment_of(run: Run, weights: SavedWeights) -> RestorePoint:
+def make_restore_point(run: Run, weights: SavedWeights) -> RestorePoint:
     """Now, with these weights; of a finished run without its optimizer: no step follows."""
     optimizer = None if run.finished else run.optimizer
     advisor = run.job.advisor
@@ -132,30 +132,30 @@ def moment_of(run: Run, weights: SavedWeights) -> RestorePoint:
         weights=weights,
         previous=run.previous,
         best=run.guard.best,
-        position={name: getattr(run, name) for name in POSITION},
+        position={name: getattr(run, name) for name in POSITION_FIELDS},
         adjustments=run.adjustments,
-        optimizer=_state_of(optimizer) if optimizer is not None else None,
+        optimizer=_optimizer_state(optimizer) if optimizer is not None else None,
         schedule=run.schedule.state_dict() if optimizer is not None else None,
         random=random_state(),
         advisor=advisor.state_dict() if advisor is not None else None,
-        listeners={name: keeper.state_dict() for name, keeper in run.keepers().items()},
+        listeners={name: keeper.state_dict() for name, keeper in run.stateful_listeners().items()},
     )
 
 
-def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     state = optimizer.state_dict()
     first = next(iter(optimizer.param_groups[0]["params"]), None)
-    return parts_of(state) if hasattr(first, "to_local") else state
+    return local_state(state) if hasattr(first, "to_local") else state
 
 
-def go_on_from(run: Run, point: RestorePoint) -> None:
+def restore_run(run: Run, point: RestorePoint) -> None:
     """Put a moment back; the run may write into what it is given. The guard's own part of it (the
     best state, the advisor) is the guard's to take."""
     run.optimizer = run.schedule = None
     for name, value in point.position.items():
         setattr(run, name, value)
     # Listeners that leave may still change weights.
-    adjust(run, point.adjustments)
+    apply_adjustments(run, point.adjustments)
     run.load_tensors(point.weights.tensors)
     run.previous = point.previous
     if point.optimizer is not None:
@@ -165,7 +165,7 @@ def go_on_from(run: Run, point: RestorePoint) -> None:
         if is_sharded(run.network):
             spread_state(run.optimizer)
         run.schedule.load_state_dict(point.schedule)
-    for name, keeper in run.keepers().items():
+    for name, keeper in run.stateful_listeners().items():
         if name in point.listeners:  # an alert may be set while a run is not finished
             keeper.load_state_dict(point.listeners[name])
     set_random_state(point.random)
@@ -175,16 +175,16 @@ def end_run(run: Run) -> None:
     """The network in its best state, under the settings that its job came with; memory and disk
     are given back, since scoring needs them."""
     run.load_tensors(run.best.tensors)
-    run.guard.points = {}
-    run.let_go()
-    if run.adjustments != NONE:
+    run.guard.restore_points = {}
+    run.release_memory()
+    if run.adjustments != NO_ADJUSTMENTS:
         # The plan stays: that the run took more or fewer steps is what happened. So do the layers
         # that learned in it.
-        made = run.adjustments
-        adjust(run, replace(NONE, more_steps=made.more_steps, thawed=made.thawed))
+        adjustments = run.adjustments
+        apply_adjustments(run, replace(NO_ADJUSTMENTS, more_steps=adjustments.more_steps, thawed=adjustments.thawed))
 
 
-def _mark_of_frozen(run: Run) -> float:
+def _frozen_checksum(run: Run) -> float:
     """Of what no phase changes: what an action has frozen for a while is not part of it."""
-    with all_learning(run):
+    with all_trainable(run):
         return run.frozen_sum

@@ -45,15 +45,15 @@ class Journal:
         and a note says so."""
         if self._path is None:
             return
-        said = {"event": event, "step": step, **to_json(fields)}
-        kept, refused = drop_defects(said, EVENT_SHAPES.get(event, anything))
-        self._append(kept)
-        for what in refused:
-            self.note(step, f"a detail of this {event} left out", f"{REPORT_IT}: {what}")
+        line = {"event": event, "step": step, **to_json(fields)}
+        valid_line, invalid = drop_defects(line, EVENT_SHAPES.get(event, anything))
+        self._append(valid_line)
+        for detail in invalid:
+            self.note(step, f"a detail of this {event} left out", f"{REPORT_IT}: {detail}")
 
-    def _append(self, said: Mapping[str, object]) -> None:
+    def _append(self, record: Mapping[str, object]) -> None:
         assert self._path is not None
-        line = json.dumps(said, ensure_ascii=False)
+        line = json.dumps(record, ensure_ascii=False)
         # A lone surrogate (of a file's name, say) has no bytes in UTF-8.
         line = line.encode("utf-8", "replace").decode() + "\n"
         self._lines.append(line)
@@ -64,14 +64,14 @@ class Journal:
     def note(self, step: int, what: str, because: str, **fields: object) -> None:
         self.write("note", step, what=what, because=because, **fields)
 
-    def note_decisions(self, step: int, *made: Decision, **more: object) -> None:
-        for one in made:
-            self.note(step, one.what, one.because, chosen=one.chosen, **more)
+    def note_decisions(self, step: int, *decisions: Decision, **fields: object) -> None:
+        for decision in decisions:
+            self.note(step, decision.what, decision.because, chosen=decision.chosen, **fields)
 
-    def decide(self, step: int, made: Decision) -> None:
+    def decide(self, step: int, decision: Decision) -> None:
         """Note what was decided, and let whoever listens know."""
-        self.note_decisions(step, made)
-        notify(made)
+        self.note_decisions(step, decision)
+        notify(decision)
 
     def restore(self, text: str) -> str | None:
         """Make the file hold ``text`` and nothing behind it.
@@ -89,33 +89,33 @@ class Journal:
                 None,
                 "Take it away; the next --resume writes the file again.",
             )
-        wanted, found = text.encode(), _bytes(self._path)
-        if found is not None and found.startswith(wanted):
-            if len(found) > len(wanted):
-                os.truncate(self._path, len(wanted))
+        expected, stored = text.encode(), _bytes(self._path)
+        if stored is not None and stored.startswith(expected):
+            if len(stored) > len(expected):
+                os.truncate(self._path, len(expected))
             return None
-        if found is None and not wanted:
+        if stored is None and not expected:
             return None
         write_text(self._path, text)
-        if found is None:
+        if stored is None:
             return "is gone, or cannot be read"
-        return "is shorter than it was" if wanted.startswith(found) else "was changed"
+        return "is shorter than it was" if expected.startswith(stored) else "was changed"
 
     def lines(self) -> list[dict[str, Any]]:
         """The objects in the file, where there is one; what is no object (the torn line of a kill)
         is passed over."""
-        found = _bytes(self._path) if self._path is not None else None
-        return [line for text in (found or b"").split(b"\n") if (line := _object(text))]
+        stored = _bytes(self._path) if self._path is not None else None
+        return [line for text in (stored or b"").split(b"\n") if (line := _parse_object(text))]
 
 
-def restore(journal: Journal, text: str, step: int, said: Sequence[Decision]) -> None:
+def restore_journal(journal: Journal, text: str, step: int, checkpoint_decisions: Sequence[Decision]) -> None:
     """The journal as it was at the checkpoint of ``step``; what had to be done for it is told, and
-    noted with what was ``said`` of the checkpoint."""
-    wrong = journal.restore(text)
-    decisions = list(said)
-    if wrong is not None:
+    noted with what was ``checkpoint_decisions`` of the checkpoint."""
+    problem = journal.restore(text)
+    decisions = list(checkpoint_decisions)
+    if problem is not None:
         because = (
-            f"{NAME} {wrong}; what stood there up to step {step} comes from the checkpoint, "
+            f"{NAME} {problem}; what stood there up to step {step} comes from the checkpoint, "
             "and what a killed run noted after it is lost"
         )
         decisions.append(Decision("journal", "written again", because))
@@ -130,9 +130,9 @@ def _bytes(path: Path) -> bytes | None:
         return None
 
 
-def _object(text: bytes) -> dict[str, Any] | None:
+def _parse_object(text: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None

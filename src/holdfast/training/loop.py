@@ -45,23 +45,23 @@ from holdfast.core.actions import Action, Stop
 from holdfast.core.errors import Interrupted, MachineError, TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import derive_seed
-from holdfast.training.act import lacks_memory, start_phase
-from holdfast.training.guard import begin_run, end_run, resume_from, state_of
+from holdfast.training.act import is_out_of_memory, start_phase
+from holdfast.training.guard import begin_run, end_run, resume_from, checkpoint_state
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.machine.signals import StopSignals
 from holdfast.training.run import Job, Run
-from holdfast.training.snapshot import Considered, consider, kept_average
+from holdfast.training.snapshot import OfferResult, evaluate_offers, selected_average
 from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What a finished run hands on; the network holds the best state, ``start`` the tensors that
-    learned as they were before the first step. ``history`` is that of the branch that was alive at
-    the end; ``examples_seen`` are all rows that were learnt from, those of other branches too.
-    ``offers`` are the averages of weights that were tried; where one is kept, ``average`` is the
-    look at it, and ``best_step`` that of the newest weights in it. ``looks`` are those of every
-    branch."""
+class TrainingResult:
+    """What a finished run hands on; the network holds the best state, ``initial_tensors`` the
+    tensors that learned as they were before the first step. ``history`` is that of the branch that
+    was alive at the end; ``examples_seen`` are all rows that were learnt from, those of other
+    branches too. ``offers`` are the averages of weights that were tried; where one is kept,
+    ``selected_average`` is the look at it, and ``best_step`` that of the newest weights in it.
+    ``evaluations`` are those of every branch."""
 
     history: Sequence[Snapshot]
     verdict: Verdict
@@ -73,13 +73,13 @@ class Trained:
     train_s: float
     evaluate_s: float
     guard_s: float
-    start: Mapping[str, torch.Tensor]
-    offers: Sequence[Considered] = ()
-    average: Snapshot | None = None
-    looks: Sequence[Snapshot] = ()
+    initial_tensors: Mapping[str, torch.Tensor]
+    offers: Sequence[OfferResult] = ()
+    selected_average: Snapshot | None = None
+    evaluations: Sequence[Snapshot] = ()
 
 
-def fit(job: Job, resume: bool = False) -> Trained:
+def fit(job: Job, resume: bool = False) -> TrainingResult:
     """Train ``job.network`` in place and leave it in its best state.
 
     Raises ``Interrupted`` when the user asked to stop (a checkpoint was written), ``TrainingError``
@@ -89,48 +89,48 @@ def fit(job: Job, resume: bool = False) -> Trained:
     run = begin_run(job)
     run.emit("run_start")
     with StopSignals() as signals, memory_errors("the training step"):
-        _begin(run, resume)
+        _start_or_resume(run, resume)
         if not run.finished:
-            _phases(run, signals)
-            consider(run)
+            _run_phases(run, signals)
+            evaluate_offers(run)
             run.finished = True
             run.load_tensors(run.best.tensors)
-            _save(run)
+            _save_checkpoint(run)
             # For a request that came while the last checkpoint was being written.
-            if _any(run, signals.asked):
+            if _any_process(run, signals.stop_requested):
                 raise _interrupted(run)
         end_run(run)
     run.emit("run_end")
-    return _trained(run)
+    return _training_result(run)
 
 
-def _begin(run: Run, resume: bool) -> None:
+def _start_or_resume(run: Run, resume: bool) -> None:
     """Continue from the newest checkpoint, or look at the model before any step."""
     state = run.job.store.load() if resume else None
     if state is not None:
         resume_from(run, state)
     if not run.finished:
-        run.keep_prefix()
+        run.fill_prefix_cache()
     if state is None:
         # What a run left here that was killed before its first checkpoint is no part of this one.
         run.journal.restore("")
         run.journal.note_decisions(0, *run.job.decisions)
         for line in run.job.out_of_fold.notes if run.job.out_of_fold else ():
             run.journal.note(**line)
-        _evaluation_point(run)
+        _evaluate(run)
 
 
-def _phases(run: Run, signals: StopSignals) -> None:
+def _run_phases(run: Run, signals: StopSignals) -> None:
     while run.phase_index < len(run.plan.phases) and run.stop_because is None:
         if run.step_in_phase == 0:
             start_phase(run)
             run.emit("phase_start")
-        _steps(run, signals)
+        _run_steps(run, signals)
         if run.step_in_phase >= run.phase.steps:
             run.phase_index, run.step_in_phase = run.phase_index + 1, 0
 
 
-def _steps(run: Run, signals: StopSignals) -> None:
+def _run_steps(run: Run, signals: StopSignals) -> None:
     """The steps of the present phase, until its end or until the run went back to a phase's
     beginning. A rollback may lead into an earlier phase, so nothing of a phase is remembered."""
     while run.step_in_phase < run.phase.steps and run.stop_because is None:
@@ -140,7 +140,7 @@ def _steps(run: Run, signals: StopSignals) -> None:
         try:
             train_step(run, draw_of_step(run))
         except TrainingError:
-            if not _undone(run):
+            if not _undo_broken_trial(run):
                 raise
             if run.step_in_phase == 0:
                 return
@@ -148,41 +148,41 @@ def _steps(run: Run, signals: StopSignals) -> None:
         if run.step_in_phase % steps_per_epoch(run) == 0 or run.step_in_phase == run.phase.steps:
             run.emit("epoch_end")
         limit = run.plan.max_minutes
-        if limit is not None and run.stop_because is None and _any(run, run.seconds >= limit * 60):
+        if limit is not None and run.stop_because is None and _any_process(run, run.seconds >= limit * 60):
             run.guard.act(Stop(f"the limit of {limit:g} minutes (train.max_minutes) is reached"))
         if run.step in run.plan.evaluate_at or run.stop_because is not None:
-            _evaluation_point(run)
+            _evaluate(run)
         _checkpoint_if_due(run, signals)
         if run.step_in_phase == 0:
             return
 
 
-def _undone(run: Run) -> bool:
+def _undo_broken_trial(run: Run) -> bool:
     """Whether a step that broke was one of a trial, of which a look has made an end."""
-    before = run.guard.branch
+    branch_before = run.guard.branch
     if run.guard.returns_to() is None or run.step <= run.guard.history[-1].step:
         return False
-    _evaluation_point(run)
-    return run.guard.branch != before or run.stop_because is not None
+    _evaluate(run)
+    return run.guard.branch != branch_before or run.stop_because is not None
 
 
-def _evaluation_point(run: Run) -> None:
-    run.guard.look()
+def _evaluate(run: Run) -> None:
+    run.guard.evaluate()
     run.emit("snapshot_taken")
 
 
 def _checkpoint_if_due(run: Run, signals: StopSignals) -> None:
-    if _any(run, signals.asked):
-        _save(run)
+    if _any_process(run, signals.stop_requested):
+        _save_checkpoint(run)
         raise _interrupted(run)
     alone = run.job.accelerator.num_processes == 1
     # Clocks differ between processes, and all must save at the same step.
-    if run.job.store.due if alone else run.step in run.plan.evaluate_at:
-        _save(run)
+    if run.job.store.is_due if alone else run.step in run.plan.evaluate_at:
+        _save_checkpoint(run)
 
 
 def _interrupted(run: Run) -> Interrupted:
-    if not run.job.store.keeps:
+    if not run.job.store.is_enabled:
         return Interrupted("the fit", f"was interrupted at step {run.step}", None, "Fit it again.")
     return Interrupted(
         "the run",
@@ -192,13 +192,13 @@ def _interrupted(run: Run) -> Interrupted:
     )
 
 
-def _save(run: Run) -> None:
+def _save_checkpoint(run: Run) -> None:
     accelerator = run.job.accelerator
-    spread = is_sharded(run.network)
-    state = state_of(run) if spread or accelerator.is_main_process else {}
-    if spread and not accelerator.is_main_process:
+    sharded = is_sharded(run.network)
+    state = checkpoint_state(run) if sharded or accelerator.is_main_process else {}
+    if sharded and not accelerator.is_main_process:
         run.job.store.save(run.step, state)
-    if spread:
+    if sharded:
         # A step counts once the first process has written it: then the others have.
         accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -206,34 +206,34 @@ def _save(run: Run) -> None:
     accelerator.wait_for_everyone()
 
 
-def _any(run: Run, here: bool) -> bool:
+def _any_process(run: Run, local_value: bool) -> bool:
     """Whether any process says yes: all must leave the loop at the same step."""
     if run.job.accelerator.num_processes == 1:
-        return here
-    flag = torch.tensor([float(here)], device=run.job.accelerator.device)
+        return local_value
+    flag = torch.tensor([float(local_value)], device=run.job.accelerator.device)
     total = run.job.accelerator.reduce(flag, reduction="sum")
     return bool(total.item() > 0)
 
 
 @contextlib.contextmanager
-def memory_errors(what: str) -> Iterator[None]:
-    """Turn the back ends' out-of-memory errors into one clear message about ``what``."""
+def memory_errors(subject: str) -> Iterator[None]:
+    """Turn the back ends' out-of-memory errors into one clear message about ``subject``."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise MachineError(
-            what,
+            subject,
             "needs more memory than there is",
             None,
             "Halve train.batch_size and double train.accumulate, or lower model.max_length.",
         ) from error
 
 
-def _trained(run: Run) -> Trained:
+def _training_result(run: Run) -> TrainingResult:
     assert run.verdict is not None
-    return Trained(
+    return TrainingResult(
         history=tuple(run.history),
         verdict=run.verdict,
         actions=tuple(run.guard.actions),
@@ -244,8 +244,8 @@ def _trained(run: Run) -> Trained:
         train_s=run.seconds,
         evaluate_s=run.guard.evaluate_s,
         guard_s=run.guard.guard_s,
-        start=run.start,
+        initial_tensors=run.initial_tensors,
         offers=tuple(run.offers),
-        average=kept_average(run),
-        looks=tuple(run.guard.snapshots),
+        selected_average=selected_average(run),
+        evaluations=tuple(run.guard.snapshots),
     )

@@ -21,10 +21,10 @@ import torch
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
 from holdfast.models.compute.prefix import evaluation_mode
-from holdfast.training.machine.sharding import gathered_objects, is_sharded
-from holdfast.training.plan import by_length, shard
-from holdfast.training.prefix_cache import PrefixCache, entered
-from holdfast.training.task import Measured, classify_features, device_batch, features_of
+from holdfast.training.machine.sharding import gather_objects, is_sharded
+from holdfast.training.plan import batches_by_length, shard
+from holdfast.training.prefix_cache import PrefixCache, cached_prefix
+from holdfast.training.task import Measurements, classify_features, device_batch, features_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -61,35 +61,35 @@ class Observer:
         self._world = 1 if alone else accelerator.num_processes
         self._task = task
         self._cache = cache
-        self._known: list[tuple[Any, Floats]] = []
+        self._features: list[tuple[Any, Floats]] = []
         self.rows_passed, self.seconds = 0, 0.0
-        kind = accelerator.device.type
-        self._tokens = tokens or EVALUATION_TOKENS.get(kind, EVALUATION_TOKENS["cpu"])
+        device_type = accelerator.device.type
+        self._tokens = tokens or EVALUATION_TOKENS.get(device_type, EVALUATION_TOKENS["cpu"])
 
-    def remember(self, examples: Examples, features: Floats) -> None:
-        """Until ``forget``, ``measure`` reads what it is asked of ``examples`` off these
+    def remember_features(self, examples: Examples, features: Floats) -> None:
+        """Until ``forget_features``, ``measure`` reads what it is asked of ``examples`` off these
         ``features`` [all of them, width] and the network's last layer as it then is: a probe has
         just passed the rows through the rest."""
-        self._known.append((examples, features))
+        self._features.append((examples, features))
 
-    def forget(self) -> None:
+    def forget_features(self) -> None:
         """The network is about to change."""
-        self._known = []
+        self._features = []
 
     def measure(
         self, network: Network, examples: Examples, positions: Ints
     ) -> tuple[Floats, Floats]:
         """Per-example losses [n] and kept outputs [n, …] of these positions, in their order."""
-        known = [features for rows, features in self._known if rows is examples]
+        known = [features for rows, features in self._features if rows is examples]
         if known and len(positions):
-            return self._read(network, examples, positions, known[-1])
+            return self._measure_features(network, examples, positions, known[-1])
 
-        def one(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        def compute(batch: dict[str, torch.Tensor]) -> torch.Tensor:
             output = self._task.forward(network, batch)
             losses = self._task.losses(output, batch)[:, None]
             return torch.cat([losses, self._task.keep(output, batch)], dim=1)
 
-        table = self._collect(network, examples, positions, one)
+        table = self._collect(network, examples, positions, compute)
         return table[:, 0].astype(np.float64), table[:, 1:]
 
     def features(self, network: Network, examples: Examples, positions: Ints) -> Floats:
@@ -99,22 +99,22 @@ class Observer:
             network, examples, positions, lambda batch: features_of(network, batch)
         )
 
-    def _read(
+    def _measure_features(
         self, network: Network, examples: Any, positions: Ints, features: Floats
     ) -> tuple[Floats, Floats]:
         device = self._accelerator.device
         with evaluation_mode(network), torch.inference_mode():
             output = classify_features(network, torch.from_numpy(features[positions]).to(device))
             batch = {"labels": torch.from_numpy(examples.labels[positions]).to(device)}
-            losses, kept = self._task.losses(output, batch), self._task.keep(output, batch)
-        return losses.float().cpu().numpy().astype(np.float64), kept.float().cpu().numpy()
+            losses, outputs = self._task.losses(output, batch), self._task.keep(output, batch)
+        return losses.float().cpu().numpy().astype(np.float64), outputs.float().cpu().numpy()
 
     def _collect(
         self,
         network: Network,
         examples: Examples,
         positions: Ints,
-        one: Callable[..., torch.Tensor],
+        compute: Callable[..., torch.Tensor],
     ) -> Floats:
         start, count = time.perf_counter(), len(positions)
         lengths, everything = examples.lengths[positions], np.arange(count)
@@ -123,23 +123,23 @@ class Observer:
         lines: list[torch.Tensor] = []
         device, done = self._accelerator.device, 0
         # What is gathered in inference mode could not be gathered anew for the next update.
-        still = torch.no_grad if is_sharded(network) else torch.inference_mode
-        with evaluation_mode(network), still(), self._accelerator.autocast():
-            for chosen in by_length(lengths, positions_here, self._tokens):
-                batch = device_batch(self._task, examples, positions[chosen], device)
-                with entered(self._cache, examples, positions[chosen], batch):
+        no_gradients = torch.no_grad if is_sharded(network) else torch.inference_mode
+        with evaluation_mode(network), no_gradients(), self._accelerator.autocast():
+            for batch_positions in batches_by_length(lengths, positions_here, self._tokens):
+                batch = device_batch(self._task, examples, positions[batch_positions], device)
+                with cached_prefix(self._cache, examples, positions[batch_positions], batch):
                     # NumPy has no bfloat16.
-                    lines.append(one(batch).float().cpu())
-                index.append(chosen)
-                done += len(chosen)
+                    lines.append(compute(batch).float().cpu())
+                index.append(batch_positions)
+                done += len(batch_positions)
                 tick(done, len(positions_here))
             for _ in range(self._spare_passes(network, lengths, len(index))):
-                one(device_batch(self._task, examples, positions[:1], device))
+                compute(device_batch(self._task, examples, positions[:1], device))
         self.rows_passed += len(positions_here)
         self.seconds += time.perf_counter() - start
         order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
         values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
-        parts = gathered_objects([(order, values)], self._world)
+        parts = gather_objects([(order, values)], self._world)
         # A process that has no rows does not know the width.
         width = max(part[1].shape[1] for part in parts)
         table = np.zeros((count, width), dtype=np.float32)
@@ -148,13 +148,13 @@ class Observer:
                 table[part_order] = part_values
         return table
 
-    def _spare_passes(self, network: Network, lengths: Ints, made: int) -> int:
+    def _spare_passes(self, network: Network, lengths: Ints, passes_here: int) -> int:
         """How many passes more another process makes, where each pass is made by all."""
         if not is_sharded(network):
             return 0
         everything = np.arange(len(lengths))
-        each = (shard(everything, rank, self._world) for rank in range(self._world))
-        return max(sum(1 for _ in by_length(lengths, one, self._tokens)) for one in each) - made
+        shards = (shard(everything, rank, self._world) for rank in range(self._world))
+        return max(sum(1 for _ in batches_by_length(lengths, rows, self._tokens)) for rows in shards) - passes_here
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,48 +162,48 @@ class FoldEvaluation:
     """The rows [n] as the folds' networks answered them.
 
     ``steps`` are those of the looks of the run that is judged, rising from 0; ``losses`` (one [n] a
-    look, in nats) and ``kept`` (one [n, …] a look) are what ``Observer.measure`` gives. ``probe``
-    [n, classes] are the logits of the folds' linear probes; ``curve`` what they say of the rows
-    beside that. ``notes`` are the journal's lines about the folds.
+    look, in nats) and ``outputs`` (one [n, …] a look) are what ``Observer.measure`` gives.
+    ``probe`` [n, classes] are the logits of the folds' linear probes; ``curve`` what they say of
+    the rows beside that. ``notes`` are the journal's lines about the folds.
     """
 
     folds: int
     steps: tuple[int, ...]
     losses: tuple[Floats, ...]
-    kept: tuple[Floats, ...]
+    outputs: tuple[Floats, ...]
     probe: Floats
     curve: Any = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
-    def measured(self, step: int, task: TrainingTask, examples: Examples) -> Measured:
+    def measurements_at(self, step: int, task: TrainingTask, examples: Examples) -> Measurements:
         """All rows as the folds answered them at the last look that is not after ``step``."""
-        return task.measure(*self.at(step), examples, np.arange(len(examples)))
+        return task.measure(*self.outputs_at(step), examples, np.arange(len(examples)))
 
-    def at(self, step: int) -> tuple[Floats, Floats]:
+    def outputs_at(self, step: int) -> tuple[Floats, Floats]:
         """Losses and kept outputs at the last look that is not after ``step``."""
         place = bisect_right(self.steps, step) - 1
-        return self.losses[place], self.kept[place]
+        return self.losses[place], self.outputs[place]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FoldLooks:
+class FoldMeasurements:
     """Looks of whole fits, each on a part of the rows, in the place of those of one fit on all of
     them: what each measured of the rows that it was judged by, joined.
 
-    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``looks`` one each. The
-    fit ends at ``ends_at``, ``because`` says why, and keeps its last state: what it learns from
-    judges nothing.
+    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``evaluations`` one
+    each. The fit ends at ``ends_at``, ``because`` says why, and keeps its last state: what it
+    learns from judges nothing.
     """
 
     folds: int
     steps: tuple[int, ...]
-    looks: tuple[Measured, ...]
+    evaluations: tuple[Measurements, ...]
     ends_at: int
     because: str
     curve: Any = None
     probe: None = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
-    def measured(self, step: int, task: TrainingTask, examples: Examples) -> Measured:
+    def measurements_at(self, step: int, task: TrainingTask, examples: Examples) -> Measurements:
         """The rows that judge, at the last look that is not after ``step``."""
-        return self.looks[bisect_right(self.steps, step) - 1]
+        return self.evaluations[bisect_right(self.steps, step) - 1]

@@ -36,7 +36,7 @@ LEAST_PROBE_ROWS = 100
 MOST_PROBE_ROWS = 500
 # With fewer, even a probe that is all right cannot show a gap to validation: the lower end of
 # Wilson's interval of 50 of 50 is 93 %, of 11 of 11 it is 74 %.
-TELLING_PROBE_ROWS = 50
+INFORMATIVE_PROBE_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,10 @@ class Phase:
     @property
     def passes(self) -> int:
         """How often each row passes the network, forward and back, in an update."""
-        return self.stepper.passes * self.at_once
+        return self.stepper.passes * self.passes_per_gradient
 
     @property
-    def at_once(self) -> int:
+    def passes_per_gradient(self) -> int:
         """How many passes of a row are held for one gradient."""
         return 2 if any(isinstance(term, OfTwoPasses) for term in self.terms) else 1
 
@@ -149,9 +149,9 @@ class Phase:
 
     def to_json(self) -> dict[str, Any]:
         """The strategies by their names, which is all that the outside knows of them."""
-        plain = {one.name: getattr(self, one.name) for one in fields(self)}
-        named = {"source": self.source.name, "stepper": self.stepper.name}
-        return {**plain, **named, "terms": [term.name for term in self.terms]}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        strategies = {"source": self.source.name, "stepper": self.stepper.name}
+        return {**values, **strategies, "terms": [term.name for term in self.terms]}
 
 
 def terms_of_rows(
@@ -207,57 +207,56 @@ def steps_for(epochs: float, rows: int, rows_per_step: int) -> int:
 
 
 def evaluation_points(
-    phases: tuple[Phase, ...], train_rows: int, valid_rows: int, wanted: int, beside: int = 0
+    phases: tuple[Phase, ...], train_rows: int, valid_rows: int, requested: int, extra_rows: int = 0
 ) -> tuple[tuple[int, ...], int, str]:
     """Where to take snapshots, and how many rows the train probe holds; and why.
 
-    About ``wanted`` points, fewer where they would cost more than a tenth of the training's work
+    About ``requested`` points, fewer where they would cost more than a tenth of the training's work
     (a forward row counts as a third of a training row): first the train probe shrinks, not below
-    100 rows or the size of the validation set; then points go, not below one per epoch plus
-    step 0, as far as that is no more than were wanted. A phase that refits its head counts the
-    features of all training rows too, and so do the rows ``beside`` that are measured at every look
-    (a general probe); one whose source has no epochs needs no
-    look an epoch, so its end alone
-    is required. A probe of fewer than 50 rows is then filled up to 50 where there are as many,
+    100 rows or the size of the validation set; then points go, not below one per epoch plus step 0,
+    as far as that is no more than were wanted. A phase that refits its head counts the features of
+    all training rows too, and so do the rows ``extra_rows`` that are measured at every look (a
+    general probe); one whose source has no epochs needs no look an epoch, so its end alone is
+    required. A probe of fewer than 50 rows is then filled up to 50 where there are as many,
     whatever that costs: it is little, and a smaller one shows no gap.
     """
     steps = sum(phase.steps for phase in phases)
     work = sum(phase.rows_passed for phase in phases)
     probe = min(train_rows, max(valid_rows, 1), MOST_PROBE_ROWS)
-    more_rows = beside + (train_rows if any(phase.head == "refit" for phase in phases) else 0)
-    least = [_least_points(phase, train_rows) for phase in phases]
+    extra_rows_per_point = extra_rows + (train_rows if any(phase.head == "refit" for phase in phases) else 0)
+    min_per_phase = [_min_points(phase, train_rows) for phase in phases]
     # A long run on few rows needs no look an epoch: looks would cost more than learning.
-    most = max(wanted, len(phases))
-    if sum(least) > most:
-        least = [max(1, count * most // sum(least)) for count in least]
-    least_points = 1 + sum(least)
+    most = max(requested, len(phases))
+    if sum(min_per_phase) > most:
+        min_per_phase = [max(1, count * most // sum(min_per_phase)) for count in min_per_phase]
+    least_points = 1 + sum(min_per_phase)
 
     def points_within_budget(probe_rows: int) -> int:
-        cost = (probe_rows + valid_rows + more_rows) * FORWARD_SHARE
+        cost = (probe_rows + valid_rows + extra_rows_per_point) * FORWARD_SHARE
         return math.floor(EVALUATION_BUDGET * work / max(cost, 1e-9))
 
     least_probe = min(probe, max(LEAST_PROBE_ROWS, 0), max(valid_rows, 1))
-    if points_within_budget(probe) < wanted + 1:
+    if points_within_budget(probe) < requested + 1:
         probe = least_probe
-    points = max(least_points, min(wanted + 1, points_within_budget(probe), steps + 1))
-    at = _spread(phases, points, least)
-    probe = min(train_rows, max(probe, TELLING_PROBE_ROWS))
+    points = max(least_points, min(requested + 1, points_within_budget(probe), steps + 1))
+    steps_at = _spread_points(phases, points, min_per_phase)
+    probe = min(train_rows, max(probe, INFORMATIVE_PROBE_ROWS))
     reason = (
-        f"{len(at)} looks of {probe} training and {valid_rows} validation rows cost about "
-        f"{len(at) * (probe + valid_rows + more_rows) * FORWARD_SHARE / max(work, 1):.0%} of the "
-        f"training's work; {wanted} were wanted, at least {least_points} are taken"
+        f"{len(steps_at)} looks of {probe} training and {valid_rows} validation rows cost about "
+        f"{len(steps_at) * (probe + valid_rows + extra_rows_per_point) * FORWARD_SHARE / max(work, 1):.0%} of the "
+        f"training's work; {requested} were wanted, at least {least_points} are taken"
     )
-    return at, probe, reason
+    return steps_at, probe, reason
 
 
-def _least_points(phase: Phase, train_rows: int) -> int:
+def _min_points(phase: Phase, train_rows: int) -> int:
     """One per epoch; one in all for a phase without epochs."""
     if not phase.source.has_epochs:
         return 1
     return math.ceil(phase.steps / math.ceil(train_rows / phase.rows_per_step))
 
 
-def _spread(phases: tuple[Phase, ...], points: int, least: list[int]) -> tuple[int, ...]:
+def _spread_points(phases: tuple[Phase, ...], points: int, least: list[int]) -> tuple[int, ...]:
     """Step 0, then what each phase needs, then each further point to the phase whose points lie
     furthest apart; even inside a phase, its end among them."""
     counts = list(least)
@@ -265,11 +264,11 @@ def _spread(phases: tuple[Phase, ...], points: int, least: list[int]) -> tuple[i
     for _ in range(points - 1 - sum(counts)):
         gaps = [n / count if count < n else 0.0 for n, count in zip(steps, counts, strict=True)]
         counts[gaps.index(max(gaps))] += max(gaps) > 0
-    start, at = 0, {0}
+    start, points_at = 0, {0}
     for n, count in zip(steps, counts, strict=True):
-        at |= {start + round((i + 1) * n / count) for i in range(count)}
+        points_at |= {start + round((i + 1) * n / count) for i in range(count)}
         start += n
-    return tuple(sorted(at))
+    return tuple(sorted(points_at))
 
 
 def check_phase(phase: Phase) -> None:
@@ -278,21 +277,21 @@ def check_phase(phase: Phase) -> None:
         raise RecipeError(f"phase {phase.name}", "needs at least one step", phase.steps)
 
 
-def first_seen(phases: Sequence[Phase], examples: Examples, seed: int, positions: Ints) -> Ints:
+def first_use_steps(phases: Sequence[Phase], examples: Examples, seed: int, positions: Ints) -> Ints:
     """The update, counted from 1, that uses each of ``positions`` [k] first in a run of these
     phases over these rows; −1 for a row that none uses."""
-    seen = np.full(len(examples), -1, dtype=np.int64)
-    done, left = 0, len(seen)
+    first_step = np.full(len(examples), -1, dtype=np.int64)
+    steps_before, unused = 0, len(first_step)
     for phase in phases:
         pool = phase.pool(examples, seed)
         for step in range(phase.steps):
-            if not left:
-                return seen[positions]
+            if not unused:
+                return first_step[positions]
             rows = rows_drawn(phase.source, pool, step)
-            new = np.unique(rows[seen[rows] < 0])
-            seen[new], left = done + step + 1, left - len(new)
-        done += phase.steps
-    return seen[positions]
+            new = np.unique(rows[first_step[rows] < 0])
+            first_step[new], unused = steps_before + step + 1, unused - len(new)
+        steps_before += phase.steps
+    return first_step[positions]
 
 
 def parts_by_length(draw: Draw, lengths: Ints, parts: int) -> list[Draw]:
@@ -313,7 +312,7 @@ def probe_positions(labels: Sequence[int] | Ints, count: int, seed: int) -> Ints
     return np.sort(rng.permutation(len(labels))[:count])
 
 
-def by_length(lengths: Ints, positions: Ints, tokens: int) -> Iterator[Ints]:
+def batches_by_length(lengths: Ints, positions: Ints, tokens: int) -> Iterator[Ints]:
     """Evaluation batches, longest rows first, each of at most ``tokens`` padded tokens.
 
     The first batch is the largest, so that a run that will not fit fails at once.

@@ -27,7 +27,7 @@ from holdfast.core.files import disk_errors, write_json
 from holdfast.core.records import Ints
 from holdfast.core.run_files import file_digest
 from holdfast.models.compute.prefix import Prefix, evaluation_mode
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class RowPasses:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CachedRows:
     """One set of rows: its file, and a mark of each row's inputs as they were when it was
     filled."""
 
@@ -75,7 +75,7 @@ class PrefixCache:
     def __init__(self, prefix: Prefix, folder: Path) -> None:
         self._prefix = prefix
         self._folder = folder
-        self._sets: list[_Kept] = []
+        self._sets: list[_CachedRows] = []
         self.notify: Callable[[str], None] = lambda _: None
 
     def fill(
@@ -91,86 +91,86 @@ class PrefixCache:
         self._prefix.remember()
         autocast = passes.accelerator.autocast()
         with evaluation_mode(passes.network), torch.inference_mode(), autocast:
-            weights = self._weights()
+            weights = self._weights_hash()
             for name, examples in sets.items():
                 if len(examples):
-                    kept = self._filled(passes, name, examples, tokens, weights)
-                    self._sets.append(kept)
-                    begins = beginnings.get(name, examples)
-                    if begins is not examples:
-                        self._sets.append(replace(kept, examples=begins))
+                    cached = self._fill_file(passes, name, examples, tokens, weights)
+                    self._sets.append(cached)
+                    beginning = beginnings.get(name, examples)
+                    if beginning is not examples:
+                        self._sets.append(replace(cached, examples=beginning))
 
-    def entered(
+    def cached_prefix(
         self, examples: Examples, positions: Ints, batch: Batch
     ) -> contextlib.AbstractContextManager[None]:
         """In this context a pass of ``batch``, which holds these rows, begins behind the frozen
         layers, if they are kept and still hold."""
-        kept = next((kept for kept in self._sets if kept.examples is examples), None)
-        if kept is None:
+        cached = next((cached for cached in self._sets if cached.examples is examples), None)
+        if cached is None:
             return contextlib.nullcontext()
         if not self._prefix.is_unchanged:
             self.remove()
             self.notify("the frozen layers learn now, or their weights were changed")
             return contextlib.nullcontext()
-        if _marks(examples, positions, batch) != [kept.marks[row] for row in positions]:
+        if _row_hashes(examples, positions, batch) != [cached.marks[row] for row in positions]:
             return contextlib.nullcontext()
         device = next(iter(batch.values())).device
-        return self._prefix.entered(kept.file.read(positions).to(device))
+        return self._prefix.entered(cached.file.read(positions).to(device))
 
     def remove(self) -> None:
         """Delete the files; what is asked from then on is computed from the start."""
-        for kept in self._sets:
-            kept.file.remove()
+        for cached in self._sets:
+            cached.file.remove()
         self._sets = []
 
-    def _filled(
+    def _fill_file(
         self, passes: RowPasses, name: str, examples: Examples, tokens: int, weights: bytes
-    ) -> _Kept:
+    ) -> _CachedRows:
         """The file of one set of rows, every one of them in it, and their marks."""
-        batches = list(by_length(examples.lengths, np.arange(len(examples)), tokens))
+        batches = list(batches_by_length(examples.lengths, np.arange(len(examples)), tokens))
         marks = [b""] * len(examples)
-        for chosen in batches:
-            found = _marks(examples, chosen, passes.batch(examples, chosen))
-            for row, mark in zip(chosen, found, strict=True):
+        for batch_rows in batches:
+            batch_marks = _row_hashes(examples, batch_rows, passes.batch(examples, batch_rows))
+            for row, mark in zip(batch_rows, batch_marks, strict=True):
                 marks[row] = mark
-        key = _key(weights, marks, passes.accelerator.mixed_precision, tokens)
+        key = _cache_key(weights, marks, passes.accelerator.mixed_precision, tokens)
         file: RowFile | None = None
-        for chosen in batches:
+        for batch_rows in batches:
             # The first batch is passed even where the file is whole: it tells the shape of a state.
-            batch = passes.batch(examples, chosen)
+            batch = passes.batch(examples, batch_rows)
             states = self._prefix.output(partial(passes.task.forward, passes.network, batch))
             if file is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                sizes = sizes_of(examples, chosen, states)
+                sizes = state_sizes(examples, batch_rows, states)
                 path = self._folder / f"prefix-{name}.rows"
                 file = RowFile(path, sizes, tuple(states.shape[2:]), states.dtype, key)
             if file.is_sealed:
                 break
-            for row, state in zip(chosen, states, strict=True):
+            for row, state in zip(batch_rows, states, strict=True):
                 file.write(int(row), state)
         assert file is not None
         file.seal()
-        return _Kept(examples, file, marks)
+        return _CachedRows(examples, file, marks)
 
-    def _weights(self) -> bytes:
+    def _weights_hash(self) -> bytes:
         """A hash of the frozen weights."""
         digest = hashlib.blake2b(digest_size=16)
         for parameter in self._prefix.parameters():
-            whole = parameter.detach().cpu().reshape(-1).view(torch.uint8)
-            digest.update(whole.numpy().data)
+            flat = parameter.detach().cpu().reshape(-1).view(torch.uint8)
+            digest.update(flat.numpy().data)
         return digest.digest()
 
 
-def entered(
+def cached_prefix(
     cache: PrefixCache | None, examples: Examples, positions: Ints, batch: Batch
 ) -> contextlib.AbstractContextManager[None]:
     """``cache.entered``; nothing where there is no cache."""
     if cache is None:
         return contextlib.nullcontext()
-    return cache.entered(examples, positions, batch)
+    return cache.cached_prefix(examples, positions, batch)
 
 
-def sizes_of(examples: Examples, positions: Ints, states: torch.Tensor) -> Ints:
+def state_sizes(examples: Examples, positions: Ints, states: torch.Tensor) -> Ints:
     """How much of its state [size, …] is a row's own, for all ``examples``: its tokens where the
     batch is padded to the longest, else (pictures) the whole.
 
@@ -182,7 +182,7 @@ def sizes_of(examples: Examples, positions: Ints, states: torch.Tensor) -> Ints:
     return np.full(len(lengths), states.shape[1], dtype=np.int64)
 
 
-def _key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: int) -> str:
+def _cache_key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: int) -> str:
     """A hash of all that the kept numbers come from: weights, inputs, precision, batches."""
     digest = hashlib.blake2b(weights, digest_size=16)
     digest.update(f"{torch.__version__} {precision} {tokens} {len(marks)}".encode())
@@ -191,7 +191,7 @@ def _key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: int) ->
     return digest.hexdigest()
 
 
-def _marks(examples: Examples, positions: Ints, batch: Batch) -> list[bytes]:
+def _row_hashes(examples: Examples, positions: Ints, batch: Batch) -> list[bytes]:
     """A hash of what the network reads of each row, whatever it is padded to."""
     lengths = examples.lengths[positions]
     longest = int(lengths.max())
@@ -229,7 +229,7 @@ class RowFile:
         self._width = math.prod(tail)
         self._map: Any = None
         self._file: Any = None
-        self._whole = False
+        self._complete = False
 
     @property
     def bytes(self) -> int:
@@ -241,12 +241,12 @@ class RowFile:
         """Whether every row has been written, by this process or one before it, and is as it was
         written."""
         try:
-            written = json.loads(self._note.read_text("utf-8"))
-            right = self.path.is_file() and self.path.stat().st_size == self.bytes
-            self._whole = right and (self._whole or written == self._description())
+            stored = json.loads(self._description_path.read_text("utf-8"))
+            size_matches = self.path.is_file() and self.path.stat().st_size == self.bytes
+            self._complete = size_matches and (self._complete or stored == self._description())
         except (OSError, ValueError, RecursionError):
             return False
-        return self._whole
+        return self._complete
 
     def _description(self) -> dict[str, Any]:
         return {"key": self.key, **file_digest(self.path)}
@@ -256,34 +256,34 @@ class RowFile:
 
         Raises ``MachineError`` on a full disk.
         """
-        wanted = values[: int(self._sizes[row])].detach().cpu().contiguous()
-        left = memoryview(wanted.view(torch.uint8).numpy().reshape(-1).data)
+        row_values = values[: int(self._sizes[row])].detach().cpu().contiguous()
+        remaining = memoryview(row_values.view(torch.uint8).numpy().reshape(-1).data)
         try:
             with disk_errors(self.path):
                 if self._file is None:
-                    self._whole = False
+                    self._complete = False
                     # A file that is half written again must not count as whole.
-                    self._note.unlink(missing_ok=True)
+                    self._description_path.unlink(missing_ok=True)
                     self._file = self.path.open("wb", buffering=0)
                 self._file.seek(int(self._offsets[row]) * self._width * self.dtype.itemsize)
-                while left:
+                while remaining:
                     # Without a buffer a write may take a part alone.
-                    left = left[self._file.write(left) :]
+                    remaining = remaining[self._file.write(remaining) :]
         except BaseException:
             self._close()
             raise
 
     def seal(self) -> None:
         """All rows are there."""
-        if self._whole:
+        if self._complete:
             return
         with disk_errors(self.path):
             if self._file is not None:
                 # The rows are on the disk before the note says so.
                 os.fsync(self._file.fileno())
             self._close()
-            write_json(self._note, self._description())
-            self._whole = True
+            write_json(self._description_path, self._description())
+            self._complete = True
 
     def read(self, rows: Ints) -> torch.Tensor:
         """These rows [n, longest of them, *tail], zeros behind the shorter ones."""
@@ -292,18 +292,18 @@ class RowFile:
             shape = (int(self._offsets[-1]), self._width)
             self._map = np.memmap(self.path, dtype=self._bits, mode="c", shape=shape)
         longest = int(self._sizes[rows].max())
-        found = np.zeros((len(rows), longest, self._width), dtype=self._bits)
+        padded = np.zeros((len(rows), longest, self._width), dtype=self._bits)
         for place, row in enumerate(rows):
             size = self._sizes[row]
-            found[place, :size] = self._map[self._offsets[row] : self._offsets[row] + size]
-        values = torch.from_numpy(found).view(self.dtype)
+            padded[place, :size] = self._map[self._offsets[row] : self._offsets[row] + size]
+        values = torch.from_numpy(padded).view(self.dtype)
         return values.view(len(rows), longest, *self.tail)
 
     def remove(self) -> None:
         """Close the file and delete it."""
-        self._map, self._whole = None, False
+        self._map, self._complete = None, False
         self._close()
-        self._note.unlink(missing_ok=True)
+        self._description_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
@@ -312,5 +312,5 @@ class RowFile:
             self._file = None
 
     @property
-    def _note(self) -> Path:
+    def _description_path(self) -> Path:
         return self.path.with_suffix(".json")

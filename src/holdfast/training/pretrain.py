@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
     from holdfast.core.records import Ints
 
-BATCH, LENGTH, LOOKS, WARMUP, CLIP = 16, 128, 5, 0.06, 1.0
-MASKED, HELD, LEAST_HELD, MOST_HELD = 0.15, 0.05, 8, 200
+BATCH, LENGTH, EVALUATIONS, WARMUP, CLIP = 16, 128, 5, 0.06, 1.0
+MASKED, HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT = 0.15, 0.05, 8, 200
 LEAST_TEXTS = 40
 # What Transformers' losses pass over.
 IGNORED = -100
 # What is new learns from nothing, the rest from what it knows.
-RATE, RATE_OF_NEW = 5e-5, 1e-3
+LEARNING_RATE, NEW_WEIGHTS_LEARNING_RATE = 5e-5, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Pretrained:
-    """``steps`` updates were taken, and the state after ``kept`` of them is kept: ``before`` and
-    ``after`` are the mean losses of a token of ``held`` texts, in nats; ``blocks`` were learned
-    from."""
+class PretrainingResult:
+    """``steps`` updates were taken, and the state after ``best_step`` of them is kept:
+    ``loss_before`` and ``loss_after`` are the mean losses of a token of ``held_out`` texts, in
+    nats; ``blocks`` were learned from."""
 
     steps: int
-    kept: int
-    before: float
-    after: float
+    best_step: int
+    loss_before: float
+    loss_after: float
     blocks: int
-    held: int
+    held_out: int
 
 
 def pretrain(
@@ -58,13 +58,14 @@ def pretrain(
     masked: bool,
     steps: int,
     seed: int,
-    new: Callable[[str], bool] = lambda _: False,
-) -> Pretrained:
+    is_new: Callable[[str], bool] = lambda _: False,
+) -> PretrainingResult:
     """Train ``model`` (with a ``loss`` for ``labels``, as Transformers' have) on ``texts`` in
     place.
 
-    ``new`` says of a weight's name that it was drawn, and learns faster. The decision log says at
-    each look what the texts that are held out lose. Raises ``DataError`` for fewer than 40 texts.
+    ``is_new`` says of a weight's name that it was drawn, and learns faster. The decision log says
+    at each look what the texts that are held out lose. Raises ``DataError`` for fewer than 40
+    texts.
     """
     blocks = blocks_of(tokenizer, texts)
     if len(blocks) < LEAST_TEXTS:
@@ -75,31 +76,31 @@ def pretrain(
             "Give more texts, or leave them out.",
         )
     order = generator(seed, "texts held out").permutation(len(blocks))
-    aside = min(max(round(HELD * len(blocks)), LEAST_HELD), MOST_HELD)
-    held, learned = order[:aside], order[aside:]
+    held_out_count = min(max(round(HELD_OUT_SHARE * len(blocks)), LEAST_HELD_OUT), MOST_HELD_OUT)
+    held_out, train_blocks = order[:held_out_count], order[held_out_count:]
     source = _Batches(model, tokenizer, blocks, masked, seed)
-    optimizer, schedule = _optimizer(model, new, steps)
-    looks = {math.ceil(steps * (look + 1) / LOOKS) for look in range(LOOKS)}
-    first = best = _look(source, held, 0)
-    kept, state = 0, _weights(model)
+    optimizer, schedule = _optimizer(model, is_new, steps)
+    evaluation_steps = {math.ceil(steps * (number + 1) / EVALUATIONS) for number in range(EVALUATIONS)}
+    first_loss = best_loss = _evaluate(source, held_out, 0)
+    best_step, best_weights = 0, _weights(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout of pretraining"))
         for step in range(steps):
-            chosen = _drawn(learned, step, seed)
-            loss = model(**source.batch(chosen, "learned", step)).loss
+            block_rows = _blocks_of_step(train_blocks, step, seed)
+            loss = model(**source.batch(block_rows, "learned", step)).loss
             optimizer.zero_grad()
             if torch.isfinite(loss):
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
                 optimizer.step()
             schedule.step()
-            if step + 1 in looks:
-                found = _look(source, held, step + 1)
-                if found < best:
-                    best, kept, state = found, step + 1, _weights(model)
-    model.load_state_dict(state)
+            if step + 1 in evaluation_steps:
+                loss_now = _evaluate(source, held_out, step + 1)
+                if loss_now < best_loss:
+                    best_loss, best_step, best_weights = loss_now, step + 1, _weights(model)
+    model.load_state_dict(best_weights)
     model.eval()
-    return Pretrained(steps, kept, first, best, len(learned), len(held))
+    return PretrainingResult(steps, best_step, first_loss, best_loss, len(train_blocks), len(held_out))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +113,21 @@ class _Batches:
     masked: bool
     seed: int
 
-    def batch(self, chosen: Ints, name: str, number: int) -> dict[str, torch.Tensor]:
+    def batch(self, positions: Ints, name: str, number: int) -> dict[str, torch.Tensor]:
         """These blocks on the model's device, masked by a seed of this name and number."""
-        rows = [self.blocks[i] for i in chosen]
-        made = collate(self.tokenizer, rows, self.masked, derive_seed(self.seed, name, number))
+        rows = [self.blocks[i] for i in positions]
+        batch = collate(self.tokenizer, rows, self.masked, derive_seed(self.seed, name, number))
         device = next(self.model.parameters()).device
-        return {key: value.to(device) for key, value in made.items()}
+        return {key: value.to(device) for key, value in batch.items()}
 
 
-def _look(source: _Batches, held: Ints, step: int) -> float:
+def _evaluate(source: _Batches, held_out: Ints, step: int) -> float:
     """The mean loss of a token of the blocks that are held out, after ``step`` updates."""
     source.model.eval()
     total, count = 0.0, 0
     with torch.inference_mode():
-        for start in range(0, len(held), BATCH):
-            batch = source.batch(held[start : start + BATCH], "held", start)
+        for start in range(0, len(held_out), BATCH):
+            batch = source.batch(held_out[start : start + BATCH], "held", start)
             tokens = int((batch["labels"][:, 0 if source.masked else 1 :] != IGNORED).sum())
             if tokens:
                 total += float(source.model(**batch).loss) * tokens
@@ -138,11 +139,11 @@ def _look(source: _Batches, held: Ints, step: int) -> float:
 
 
 def _optimizer(
-    model: torch.nn.Module, new: Callable[[str], bool], steps: int
+    model: torch.nn.Module, is_new: Callable[[str], bool], steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    groups: dict[float, list[torch.nn.Parameter]] = {RATE: [], RATE_OF_NEW: []}
+    groups: dict[float, list[torch.nn.Parameter]] = {LEARNING_RATE: [], NEW_WEIGHTS_LEARNING_RATE: []}
     for name, parameter in model.named_parameters():
-        groups[RATE_OF_NEW if new(name) else RATE].append(parameter)
+        groups[NEW_WEIGHTS_LEARNING_RATE if is_new(name) else LEARNING_RATE].append(parameter)
     optimizer = torch.optim.AdamW(
         [{"params": some, "lr": rate} for rate, some in groups.items() if some], weight_decay=0.01
     )
@@ -153,15 +154,15 @@ def _optimizer(
     return optimizer, schedule
 
 
-def _drawn(learned: Ints, step: int, seed: int) -> Ints:
+def _blocks_of_step(train_blocks: Ints, step: int, seed: int) -> Ints:
     """The blocks of an update: each once an epoch, in an order of its own."""
     places = np.arange(step * BATCH, (step + 1) * BATCH)
-    epochs, at = places // len(learned), places % len(learned)
+    epochs, at = places // len(train_blocks), places % len(train_blocks)
     orders = {
-        int(epoch): generator(seed, "blocks", int(epoch)).permutation(len(learned))
+        int(epoch): generator(seed, "blocks", int(epoch)).permutation(len(train_blocks))
         for epoch in np.unique(epochs)
     }
-    return learned[[orders[int(epoch)][place] for epoch, place in zip(epochs, at, strict=True)]]
+    return train_blocks[[orders[int(epoch)][place] for epoch, place in zip(epochs, at, strict=True)]]
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -173,16 +174,16 @@ def blocks_of(
 ) -> list[list[int]]:
     """The texts as token ids, special ones among them, in blocks of at most ``length``; texts of
     which nothing is read are left out."""
-    edges = tokenizer.num_special_tokens_to_add()
-    found: list[list[int]] = []
+    special_tokens = tokenizer.num_special_tokens_to_add()
+    blocks: list[list[int]] = []
     for text in texts:
         # One call a text: of several, none says which are cut where.
-        made = tokenizer(text, truncation=True, max_length=length, return_overflowing_tokens=True)[
+        token_ids = tokenizer(text, truncation=True, max_length=length, return_overflowing_tokens=True)[
             "input_ids"
         ]
-        parts = made if made and isinstance(made[0], list) else [made]
-        found += [part for part in parts if len(part) > edges]
-    return found
+        parts = token_ids if token_ids and isinstance(token_ids[0], list) else [token_ids]
+        blocks += [part for part in parts if len(part) > special_tokens]
+    return blocks
 
 
 def collate(
@@ -193,17 +194,17 @@ def collate(
     longest = max(map(len, rows))
     pad = tokenizer.pad_token_id or 0
     ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
-    inside = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    attention_mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     if not masked:
         # The padding token may be one that ends a text, which is to be learned.
         return {
             "input_ids": ids,
-            "attention_mask": inside,
-            "labels": ids.masked_fill(inside == 0, IGNORED),
+            "attention_mask": attention_mask,
+            "labels": ids.masked_fill(attention_mask == 0, IGNORED),
         }
     from transformers import DataCollatorForLanguageModeling
 
     collator: Any = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED, seed=seed)
-    both = [{"input_ids": i, "attention_mask": m} for i, m in zip(ids, inside, strict=True)]
-    made = collator(both)
-    return {key: made[key] for key in ("input_ids", "attention_mask", "labels")}
+    features = [{"input_ids": i, "attention_mask": m} for i, m in zip(ids, attention_mask, strict=True)]
+    masked_batch = collator(features)
+    return {key: masked_batch[key] for key in ("input_ids", "attention_mask", "labels")}

@@ -132,11 +132,11 @@ Settings = Mapping[str, Any]
 class Additions(Protocol):
     """What can be added to a run's phases; a function of what it is given, without a state."""
 
-    def takes(self, phase: Phase) -> bool:
+    def accepts(self, phase: Phase) -> bool:
         """Whether something can be added to this phase."""
         ...
 
-    def settled(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
+    def complete_settings(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
         """Every setting of the method ``name``, as given or worked out, where the methods ``on``
         have been switched on before. Raises ``RunError`` for one that cannot join this run."""
         ...
@@ -146,7 +146,7 @@ class Additions(Protocol):
         """How many notches stronger the rows can be enriched than the recipe says."""
         ...
 
-    def added(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
+    def add_to(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
         """The phase with these methods (all their settings) in it, its rows enriched by so many
         notches more."""
         ...
@@ -185,32 +185,32 @@ class Adjustments:
         return cls(**{**state, **names})
 
 
-NONE = Adjustments()
+NO_ADJUSTMENTS = Adjustments()
 
 
-def plan_of(plan: Plan, made: Adjustments, additions: Additions | None = None) -> Plan:
+def adjusted_plan(plan: Plan, adjustments: Adjustments, additions: Additions | None = None) -> Plan:
     """The plan with what was changed of its rates, decay, length, methods and forms of rows; itself
     without a change."""
     phases = plan.phases
-    if additions is not None and (made.methods or made.augmentation):
-        phases = tuple(additions.added(p, made.methods, made.augmentation) for p in phases)
-    if (made.rate, made.weight_decay) != (1.0, None):
+    if additions is not None and (adjustments.methods or adjustments.augmentation):
+        phases = tuple(additions.add_to(p, adjustments.methods, adjustments.augmentation) for p in phases)
+    if (adjustments.rate, adjustments.weight_decay) != (1.0, None):
         phases = tuple(
             replace(
                 phase,
-                learning_rate=phase.learning_rate * made.rate,
-                head_learning_rate=phase.head_learning_rate * made.rate,
-                weight_decay=phase.weight_decay if made.weight_decay is None else made.weight_decay,
+                learning_rate=phase.learning_rate * adjustments.rate,
+                head_learning_rate=phase.head_learning_rate * adjustments.rate,
+                weight_decay=phase.weight_decay if adjustments.weight_decay is None else adjustments.weight_decay,
             )
             for phase in phases
         )
-    if not made.more_steps:
+    if not adjustments.more_steps:
         return plan if phases is plan.phases else replace(plan, phases=phases)
     last, before = phases[-1], plan.evaluate_at
     # A longer warm-up would begin anew behind its end: it keeps its steps, of which the share is
     # rounded up.
-    warmup = max(0.0, last.warmup_steps - 0.5) / (last.steps + made.more_steps)
-    other = replace(last, steps=last.steps + made.more_steps, warmup=min(warmup, 1.0))
-    end, apart = plan.steps + made.more_steps, before[-1] - before[-2] if len(before) > 1 else 1
-    looks = (*(step for step in before if step < end), *range(before[-1] + apart, end, apart), end)
-    return replace(plan, phases=(*phases[:-1], other), evaluate_at=looks)
+    warmup = max(0.0, last.warmup_steps - 0.5) / (last.steps + adjustments.more_steps)
+    last_phase = replace(last, steps=last.steps + adjustments.more_steps, warmup=min(warmup, 1.0))
+    end, interval = plan.steps + adjustments.more_steps, before[-1] - before[-2] if len(before) > 1 else 1
+    evaluation_steps = (*(step for step in before if step < end), *range(before[-1] + interval, end, interval), end)
+    return replace(plan, phases=(*phases[:-1], last_phase), evaluate_at=evaluation_steps)

@@ -23,18 +23,18 @@ from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine
 from holdfast.training.journal import Journal
 from holdfast.training.machine.machine import LossScale
-from holdfast.training.machine.sharding import is_sharded, local, summed
-from holdfast.training.observe import EVALUATION_TOKENS, FoldEvaluation, FoldLooks, Observer
+from holdfast.training.machine.sharding import is_sharded, local_part, sum_over_processes
+from holdfast.training.observe import EVALUATION_TOKENS, FoldEvaluation, FoldMeasurements, Observer
 from holdfast.training.plan import Phase, Plan, probe_positions
 from holdfast.training.prefix_cache import PrefixCache, RowPasses
-from holdfast.training.restore import NONE, Additions, SavedWeights
+from holdfast.training.restore import NO_ADJUSTMENTS, Additions, SavedWeights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
     from holdfast.models.base import Network, Weights
-    from holdfast.training.task import Examples, TrainingTask, WrittenMeasurements
+    from holdfast.training.task import Examples, TrainingTask, GenerationMeasurements
 
 
 MARK_CHUNK = 1 << 20
@@ -44,20 +44,19 @@ MARK_CHUNK = 1 << 20
 class Job:
     """Everything a run is made of, ready to go.
 
-    ``added`` are examples that are learned from beside ``train``; ``with_added`` are both, in this
-    order, with their weights. Nothing but updates and a refitted head reads them.
-    ``general`` are examples of what the model knew before, measured at every look; nothing learns
-    from them. ``general_rows`` are others of that kind, for what holds on to it.
-    ``decisions`` were made on the way here; the journal begins with them.
-    ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
-    where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
-    the newest or the one kept before; ``write`` lets the network write texts at every evaluation
-    point, where that is asked for. ``cache`` keeps the outputs of frozen first layers.
-    ``pretrained`` are the weights as they were loaded, which lie in memory anyway. ``additions``
-    are what may join the fine-tuning while it goes on. ``out_of_fold`` stands for the validation
-    rows where they are learned from too (``valid`` are then ``train``). ``others_s`` gives the
-    seconds of what is no step and no pass of a look, the texts of looks and all that follows the
-    last step, from what a row takes forward.
+    ``added_examples`` are examples that are learned from beside ``train``; ``train_with_added`` are
+    both, in this order, with their weights. Nothing but updates and a refitted head reads them.
+    ``general_examples`` are examples of what the model knew before, measured at every look; nothing
+    learns from them. ``general_replay`` are others of that kind, for what holds on to it.
+    ``decisions`` were made on the way here; the journal begins with them. ``groups`` turns a phase
+    into parameter groups (``params``, ``lr``, ``weight_decay``), or none where nothing learns;
+    ``choose`` gives the place in the history of the state to keep, which is the newest or the one
+    kept before; ``write_texts`` lets the network write texts at every evaluation point, where that
+    is asked for. ``cache`` keeps the outputs of frozen first layers. ``pretrained`` are the weights
+    as they were loaded, which lie in memory anyway. ``additions`` are what may join the fine-tuning
+    while it goes on. ``out_of_fold`` stands for the validation rows where they are learned from too
+    (``valid`` are then ``train``). ``overhead_s`` gives the seconds of what is no step and no pass
+    of a look, the texts of looks and all that follows the last step, from what a row takes forward.
     """
 
     network: Network
@@ -72,25 +71,25 @@ class Job:
     choose: Callable[[Sequence[Snapshot]], int]
     monitor: Monitor
     advisor: Advisor | None = None
-    write: Callable[[Any], WrittenMeasurements] | None = None
+    write_texts: Callable[[Any], GenerationMeasurements] | None = None
     listeners: Sequence[Any] = ()
     decisions: Sequence[Decision] = ()
     journal: Journal = field(default_factory=lambda: Journal(None))
     store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
     cache: PrefixCache | None = None
     pretrained: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    added: Examples | None = None
-    with_added: Examples | None = None
-    general: Examples | None = None
-    general_rows: Examples | None = None
+    added_examples: Examples | None = None
+    train_with_added: Examples | None = None
+    general_examples: Examples | None = None
+    general_replay: Examples | None = None
     additions: Additions | None = None
-    out_of_fold: FoldEvaluation | FoldLooks | None = None
-    others_s: Callable[[float], float] | None = None
+    out_of_fold: FoldEvaluation | FoldMeasurements | None = None
+    overhead_s: Callable[[float], float] | None = None
 
     @property
-    def learnt(self) -> Examples:
+    def learned_examples(self) -> Examples:
         """Everything that updates draw from."""
-        return self.train if self.with_added is None else self.with_added
+        return self.train if self.train_with_added is None else self.train_with_added
 
 
 class Run:
@@ -118,20 +117,20 @@ class Run:
         self.schedule: Any = None
         self.loss_scale = LossScale(getattr(job.accelerator, "scaler", None))
         self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
-        self.observer = Observer(job.accelerator, job.task, tokens_of(job), cache=job.cache)
-        self.start: dict[str, torch.Tensor] = {}
+        self.observer = Observer(job.accelerator, job.task, evaluation_batch_tokens(job), cache=job.cache)
+        self.initial_tensors: dict[str, torch.Tensor] = {}
         self.previous: Mapping[str, torch.Tensor] = {}
-        self._start_here: dict[str, torch.Tensor] = {}
+        self._initial_on_device: dict[str, torch.Tensor] = {}
         self._clock = time.perf_counter()
         self._seconds_before = 0.0
-        self.switched: dict[str, Sequence[Any]] = {}
-        self.hear()
+        self.switched_listeners: dict[str, Sequence[Any]] = {}
+        self.register_listeners()
         # Fixed here: what an action freezes is still part of the state.
-        self._learning = {n: p for n, p in job.network.named_parameters() if p.requires_grad}
-        self._changing = {**self._learning, **running_statistics(job.network)}
-        self._asleep: dict[str, torch.Tensor] = {}
+        self._trainable = {n: p for n, p in job.network.named_parameters() if p.requires_grad}
+        self._changing_tensors = {**self._trainable, **running_statistics(job.network)}
+        self._thawed_originals: dict[str, torch.Tensor] = {}
         self.dropouts = dropouts_of(job.network)
-        self.adjustments = NONE
+        self.adjustments = NO_ADJUSTMENTS
         # Averages of weights that were tried after the last step (training/snapshot.py).
         self.offers: list[Any] = []
         self.guard: GuardEngine
@@ -151,7 +150,7 @@ class Run:
         return self.guard.history
 
     @property
-    def looked(self) -> Snapshot:
+    def last_snapshot(self) -> Snapshot:
         """The last snapshot that was taken, from which the run may have gone back."""
         return self.guard.snapshots[-1]
 
@@ -189,17 +188,17 @@ class Run:
     @property
     def listeners(self) -> tuple[Any, ...]:
         """The job's, and those of methods that were switched on."""
-        return (*self.job.listeners, *(one for made in self.switched.values() for one in made))
+        return (*self.job.listeners, *(one for made in self.switched_listeners.values() for one in made))
 
-    def hear(self) -> None:
+    def register_listeners(self) -> None:
         """Let those who listen now hear what comes."""
         self._handlers = {event: _handlers(event, order_listeners(self.listeners)) for event in EVENTS}
 
-    def may_learn(self) -> dict[str, torch.nn.Parameter]:
+    def unfreezable_parameters(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that learn or could: all but what an adapter holds, what the network
         itself keeps fixed, and quantised ones."""
         adapter = getattr(self.network, "adapter", None)
-        never = (adapter.held if adapter else frozenset()) | getattr(
+        fixed_ids = (adapter.held if adapter else frozenset()) | getattr(
             self.network, "fixed", frozenset()
         )
         return {
@@ -207,92 +206,92 @@ class Run:
             for name, parameter in self.network.named_parameters()
             if type(parameter) is torch.nn.Parameter
             and parameter.is_floating_point()
-            and id(parameter) not in never
+            and id(parameter) not in fixed_ids
         }
 
     def thaw(self, names: Collection[str]) -> None:
         """Of the parameters that did not learn from the beginning, let those of these names learn;
         any other that did meanwhile is again what it was. Their memory is shared with the loaded
         network, so they learn in memory of their own."""
-        if set(names) == {name for name in self._asleep if name in self._learning}:
+        if set(names) == {name for name in self._thawed_originals if name in self._trainable}:
             return
-        known: Mapping[str, torch.nn.Parameter] = dict(self.network.named_parameters())
+        parameters: Mapping[str, torch.nn.Parameter] = dict(self.network.named_parameters())
         buffers = dict(self.network.named_buffers())
-        for name in [name for name in self._asleep if name not in names]:
-            tensor = self._asleep.pop(name)
-            if name in known:
-                parameter = known[name]
+        for name in [name for name in self._thawed_originals if name not in names]:
+            tensor = self._thawed_originals.pop(name)
+            if name in parameters:
+                parameter = parameters[name]
                 parameter.requires_grad_(False)
                 parameter.data, parameter.grad = tensor, None
-                del self._learning[name]
+                del self._trainable[name]
             else:
                 buffers[name].copy_(tensor)
         for name in names:
-            if name not in self._asleep:
-                parameter = known[name]
-                self._asleep[name] = parameter.data
+            if name not in self._thawed_originals:
+                parameter = parameters[name]
+                self._thawed_originals[name] = parameter.data
                 parameter.data = parameter.data.clone()
                 parameter.requires_grad_(True)
-                self._learning[name] = parameter
-        order = {name: place for place, name in enumerate(known)}
-        self._learning = dict(sorted(self._learning.items(), key=lambda one: order[one[0]]))
-        before = self._changing
-        self._changing = {**self._learning, **running_statistics(self.network)}
-        for name in self._changing.keys() - before.keys() - known.keys():
-            self._asleep[name] = buffers[name].detach().clone()
-        loaded = {n: t.detach().cpu() for n, t in self._asleep.items()}
-        self.start, self.previous = {**loaded, **self.start}, {**loaded, **self.previous}
+                self._trainable[name] = parameter
+        positions = {name: place for place, name in enumerate(parameters)}
+        self._trainable = dict(sorted(self._trainable.items(), key=lambda one: positions[one[0]]))
+        changing_before = self._changing_tensors
+        self._changing_tensors = {**self._trainable, **running_statistics(self.network)}
+        for name in self._changing_tensors.keys() - changing_before.keys() - parameters.keys():
+            self._thawed_originals[name] = buffers[name].detach().clone()
+        loaded = {n: t.detach().cpu() for n, t in self._thawed_originals.items()}
+        self.initial_tensors, self.previous = {**loaded, **self.initial_tensors}, {**loaded, **self.previous}
         self.__dict__.pop("frozen_sum", None)
 
-    def learning_parameters(self) -> dict[str, torch.nn.Parameter]:
+    def trainable_parameters(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that any phase may change, by name; those that are frozen for a while
         with them."""
-        return self._learning
+        return self._trainable
 
-    def changing(self) -> dict[str, torch.Tensor]:
+    def changing_tensors(self) -> dict[str, torch.Tensor]:
         """Everything that training changes, by name: these, and the running statistics of batch
         norms."""
-        return self._changing
+        return self._changing_tensors
 
-    def learning_tensors(self) -> dict[str, torch.Tensor]:
+    def copy_tensors(self) -> dict[str, torch.Tensor]:
         """A copy of them in the processor's memory; of spread ones, of this process's parts."""
-        return {n: local(t.detach()).cpu().clone() for n, t in self._changing.items()}
+        return {n: local_part(t.detach()).cpu().clone() for n, t in self._changing_tensors.items()}
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put such a copy back; what it does not know was as it was loaded."""
         with torch.no_grad():
-            for name, tensor in ({**self._asleep, **tensors} if self._asleep else tensors).items():
-                local(self._changing[name]).copy_(tensor)
+            for name, tensor in ({**self._thawed_originals, **tensors} if self._thawed_originals else tensors).items():
+                local_part(self._changing_tensors[name]).copy_(tensor)
 
     @contextlib.contextmanager
-    def at_start(self) -> Iterator[None]:
+    def initial_weights(self) -> Iterator[None]:
         """The network as it was before the first step, for as long as this lasts.
 
         The tensors change places and nothing is copied; a device that does not hold those of the
         start gets them once, as many as learn. What was passed before keeps its gradient.
         """
-        held = {name: tensor.data for name, tensor in self._changing.items()}
+        current = {name: tensor.data for name, tensor in self._changing_tensors.items()}
         try:
-            for name, tensor in self._changing.items():
+            for name, tensor in self._changing_tensors.items():
                 device = tensor.device
-                if name not in self._start_here:
-                    self._start_here[name] = self.start[name].to(device)
-                tensor.data = self._start_here[name]
+                if name not in self._initial_on_device:
+                    self._initial_on_device[name] = self.initial_tensors[name].to(device)
+                tensor.data = self._initial_on_device[name]
             yield
         finally:
-            for name, tensor in self._changing.items():
-                tensor.data = held[name]
+            for name, tensor in self._changing_tensors.items():
+                tensor.data = current[name]
 
-    def keep_prefix(self) -> None:
+    def fill_prefix_cache(self) -> None:
         """Compute the outputs of the frozen first layers, once a row, where they are to be kept."""
         job = self.job
         if job.cache is not None:
             job.cache.notify = lambda why: self.journal.note(self.step, "kept outputs dropped", why)
-            sets = {"train": job.learnt, "valid": job.valid}
+            sets = {"train": job.learned_examples, "valid": job.valid}
             passes = RowPasses(self.network, job.task, job.accelerator)
-            job.cache.fill(passes, sets, tokens_of(job), beginnings={"train": job.train})
+            job.cache.fill(passes, sets, evaluation_batch_tokens(job), beginnings={"train": job.train})
 
-    def let_go(self) -> None:
+    def release_memory(self) -> None:
         """Give the optimizer's and the gradients' memory back, and the disk: scoring needs it."""
         if self.job.cache is not None:
             self.job.cache.remove()
@@ -300,7 +299,7 @@ class Run:
         for parameter in self.network.parameters():
             parameter.grad = None
 
-    def keepers(self) -> dict[str, Stateful]:
+    def stateful_listeners(self) -> dict[str, Stateful]:
         """The listeners with a state, by name."""
         return {x.name: x for x in self.listeners if hasattr(x, "state_dict")}
 
@@ -309,13 +308,13 @@ class Run:
         """A mark of the weights that never change: Σ |w|, of quantised ones their levels and
         scales. Layer by layer and row by row, since the word embeddings in float64 would be the
         largest thing in memory."""
-        spread = is_sharded(self.network)
-        held = (p for p in self.network.parameters() if not p.requires_grad)
+        sharded = is_sharded(self.network)
+        fixed_parameters = (p for p in self.network.parameters() if not p.requires_grad)
         # Of a spread network this process's parts.
-        frozen = map(local, held) if spread else frozen_tensors(self.network)
+        frozen = map(local_part, fixed_parameters) if sharded else frozen_tensors(self.network)
         rows = (row for t in frozen for row in torch.split(t.detach().reshape(-1), MARK_CHUNK))
         total = float(sum(_float64_sum(row.abs()) for row in rows))
-        return summed(self.job.accelerator, [total])[0] if spread else total
+        return sum_over_processes(self.job.accelerator, [total])[0] if sharded else total
 
 
 def _float64_sum(values: torch.Tensor) -> float:
@@ -347,12 +346,12 @@ def learning_norms(network: Weights) -> list[torch.nn.modules.batchnorm._BatchNo
     ]
 
 
-def tokens_of(job: Job) -> int:
+def evaluation_batch_tokens(job: Job) -> int:
     """Padded tokens of an evaluation batch."""
-    longest = int(max([1, *job.learnt.lengths.tolist(), *job.valid.lengths.tolist()]))
+    longest = int(max([1, *job.learned_examples.lengths.tolist(), *job.valid.lengths.tolist()]))
     largest = max(phase.batch_size for phase in job.plan.phases) * longest
-    suits = EVALUATION_TOKENS.get(job.accelerator.device.type, EVALUATION_TOKENS["cpu"])
-    return max(longest, min(suits, largest))
+    device_tokens = EVALUATION_TOKENS.get(job.accelerator.device.type, EVALUATION_TOKENS["cpu"])
+    return max(longest, min(device_tokens, largest))
 
 
 def _handlers(event: str, listeners: Sequence[Listener]) -> list[Callable[[Run], None]]:
@@ -362,16 +361,16 @@ def _handlers(event: str, listeners: Sequence[Listener]) -> list[Callable[[Run],
 def dropouts_of(network: Weights) -> tuple[tuple[torch.nn.Module, str, float], ...]:
     """Every dropout of a network that is on: the module, the attribute that holds its rate, and the
     rate. Attention keeps its own as a plain number."""
-    found: list[tuple[torch.nn.Module, str, float]] = []
+    dropouts: list[tuple[torch.nn.Module, str, float]] = []
     for module in network.modules():
         if isinstance(module, torch.nn.modules.dropout._DropoutNd):
-            found.append((module, "p", module.p))
-        found += [
+            dropouts.append((module, "p", module.p))
+        dropouts += [
             (module, name, value)
             for name, value in vars(module).items()
             if "dropout" in name and isinstance(value, float)
         ]
-    return tuple(one for one in found if one[2] > 0)
+    return tuple(one for one in dropouts if one[2] > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,5 +394,5 @@ def batch_losses_of(passed: ForwardPass, losses: torch.Tensor) -> BatchLosses:
         and not labels.is_floating_point()
         and logits.ndim == 2
     )
-    known = (logits, labels) if one_class else (None, None)
-    return BatchLosses(passed.rows, losses.detach(), *known)
+    class_outputs = (logits, labels) if one_class else (None, None)
+    return BatchLosses(passed.rows, losses.detach(), *class_outputs)

@@ -20,18 +20,18 @@ import torch
 from holdfast.core.events import Offers, order_listeners
 from holdfast.core.records import Decision, Ints, Snapshot, mean_loss
 from holdfast.models.fresh import same_memory
-from holdfast.training.engine import pack, unpack
-from holdfast.training.machine.sharding import is_sharded, summed
+from holdfast.training.engine import pack_snapshot, unpack_snapshot
+from holdfast.training.machine.sharding import is_sharded, sum_over_processes
 from holdfast.training.plan import probe_positions
-from holdfast.training.prefix_cache import entered
+from holdfast.training.prefix_cache import cached_prefix
 from holdfast.training.restore import SavedWeights
 from holdfast.training.run import Run, learning_norms
 from holdfast.training.task import (
-    Measured,
-    WrittenMeasurements,
+    Measurements,
+    GenerationMeasurements,
     device_batch,
-    measured_fields,
-    of_whole_rows,
+    snapshot_fields,
+    losses_by_row,
 )
 
 if TYPE_CHECKING:
@@ -41,39 +41,39 @@ if TYPE_CHECKING:
     from holdfast.training.task import Examples
 
 
-NOTHING = WrittenMeasurements({"train": {}, "valid": {}}, {})
-NOT_MEASURED = Measured(np.zeros(0), {}, float("nan"), 1.0)
+NO_GENERATION = GenerationMeasurements({"train": {}, "valid": {}}, {})
+NOT_MEASURED = Measurements(np.zeros(0), {}, float("nan"), 1.0)
 
 
 def take_snapshot(run: Run) -> Snapshot:
     """Measure the train probe and the validation rows, and how far the weights have moved."""
-    now = run.learning_tensors()
+    now = run.copy_tensors()
     if not run.guard.snapshots:
         # Copies of the weights are the largest thing beside the model, so one serves both.
-        run.start = run.previous = now = same_memory(now, run.job.pretrained)
-    snapshot = look_at(run, now)
+        run.initial_tensors = run.previous = now = same_memory(now, run.job.pretrained)
+    snapshot = measure_snapshot(run, now)
     run.previous, run.gradient_norms = now, []
     return snapshot
 
 
-def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Snapshot:
-    """What the present weights, of which ``now`` is a copy, give; without ``train`` on the
+def measure_snapshot(run: Run, tensors: Mapping[str, torch.Tensor], with_probe: bool = True) -> Snapshot:
+    """What the present weights, of which ``tensors`` is a copy, give; without ``with_probe`` on the
     validation rows alone. Nothing of the run is changed."""
-    probe = measure(run, run.job.train, run.probe) if train else NOT_MEASURED
-    valid = judged(run)
-    run.observer.forget()
-    general = _general(run)
-    written = run.job.write(run.network) if run.job.write else NOTHING
+    probe = measure(run, run.job.train, run.probe) if with_probe else NOT_MEASURED
+    valid = measure_validation(run)
+    run.observer.forget_features()
+    general = _measure_general(run)
+    written = run.job.write_texts(run.network) if run.job.write_texts else NO_GENERATION
     probe = replace(probe, metrics={**probe.metrics, **written.metrics["train"]})
     valid = replace(valid, metrics={**valid.metrics, **written.metrics["valid"]})
-    weights = run.learning_parameters()
+    weights = run.trainable_parameters()
 
     def total(values: Sequence[float]) -> Sequence[float]:
         """Sums over this process's parts of the weights as those over the weights."""
-        return summed(run.job.accelerator, values) if is_sharded(run.network) else values
+        return sum_over_processes(run.job.accelerator, values) if is_sharded(run.network) else values
 
-    moved, distance = (
-        moved_share(weights, now, before, total) for before in (run.previous, run.start)
+    relative_update, distance = (
+        relative_change(weights, tensors, before, total) for before in (run.previous, run.initial_tensors)
     )
     norms = run.gradient_norms
     return Snapshot(
@@ -81,10 +81,10 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
         epoch=round(run.epoch, 6),
         examples_seen=run.examples_seen,
         phase=run.phase.name if run.step else "start",
-        **measured_fields(probe, valid),
+        **snapshot_fields(probe, valid),
         learning_rate=run.learning_rate,
         gradient_norm=float(np.mean(norms)) if norms else None,
-        relative_update=moved if run.step else None,
+        relative_update=relative_update if run.step else None,
         distance=distance,
         seconds=run.seconds,
         general_loss=None if general is None else mean_loss(general.losses, general.tokens),
@@ -97,42 +97,42 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
     )
 
 
-def judged(run: Run) -> Measured:
+def measure_validation(run: Run) -> Measurements:
     """The validation rows: through the present model, or as the folds' networks answered them."""
     valid, folds = run.job.valid, run.job.out_of_fold
     if folds is None:
         return measure(run, valid, np.arange(len(valid)))
-    return folds.measured(run.step, run.job.task, valid)
+    return folds.measurements_at(run.step, run.job.task, valid)
 
 
-def _general(run: Run) -> Measured | None:
+def _measure_general(run: Run) -> Measurements | None:
     """The general probe, where there is one; its rows whole, however many examples they are."""
-    examples = run.job.general
+    examples = run.job.general_examples
     if examples is None:
         return None
-    seen = measure(run, examples, np.arange(len(examples)))
-    if seen.tokens is None:
-        return seen
-    losses, tokens = of_whole_rows(seen.losses, seen.tokens, np.asarray(examples.rows))
-    return replace(seen, losses=losses, tokens=tokens)
+    measured = measure(run, examples, np.arange(len(examples)))
+    if measured.tokens is None:
+        return measured
+    losses, tokens = losses_by_row(measured.losses, measured.tokens, np.asarray(examples.rows))
+    return replace(measured, losses=losses, tokens=tokens)
 
 
-def measure(run: Run, examples: Examples, positions: Ints) -> Measured:
+def measure(run: Run, examples: Examples, positions: Ints) -> Measurements:
     """These rows through the present model in evaluation mode, to numbers."""
-    losses, kept = run.observer.measure(run.network, examples, positions)
-    return run.job.task.measure(losses, kept, examples, positions)
+    losses, outputs = run.observer.measure(run.network, examples, positions)
+    return run.job.task.measure(losses, outputs, examples, positions)
 
 
-def moved_share(
+def relative_change(
     names: Iterable[str],
-    now: Mapping[str, torch.Tensor],
+    after: Mapping[str, torch.Tensor],
     before: Mapping[str, torch.Tensor],
     total: Callable[[Sequence[float]], Sequence[float]] = lambda values: values,
 ) -> float:
     """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 when there are none. ``total``
     adds squares up over processes that hold a part each."""
     names = list(names)
-    difference = sum(float((now[n] - before[n]).norm()) ** 2 for n in names)
+    difference = sum(float((after[n] - before[n]).norm()) ** 2 for n in names)
     size = sum(float(before[n].norm()) ** 2 for n in names)
     difference, size = total([difference, size])
     return float(np.sqrt(difference / size)) if size else 0.0
@@ -144,94 +144,94 @@ AVERAGE = "average of weights"
 
 
 @dataclass(frozen=True, slots=True)
-class Considered:
-    """An offer as it was judged: the listener's ``name``, ``look`` at the weights (``None`` where
-    it made none), whether it was ``kept``, and the decision in words."""
+class OfferResult:
+    """An offer as it was judged: the listener's ``name``, ``evaluation`` at the weights (``None``
+    where it made none), whether it was ``accepted``, and the decision in words."""
 
     name: str
-    look: Snapshot | None
-    kept: bool
+    evaluation: Snapshot | None
+    accepted: bool
     decision: Decision
 
     def to_state(self) -> dict[str, Any]:
         """In types that the weights-only loader reads."""
-        told = self.decision
+        decision = self.decision
         return {
             "name": self.name,
-            "look": pack(self.look) if self.look is not None else None,
-            "kept": self.kept,
-            "decision": [told.what, told.chosen, told.because, told.prominent],
+            "look": pack_snapshot(self.evaluation) if self.evaluation is not None else None,
+            "kept": self.accepted,
+            "decision": [decision.what, decision.chosen, decision.because, decision.prominent],
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Considered:
-        look = unpack(state["look"]) if state["look"] is not None else None
-        return cls(state["name"], look, state["kept"], Decision(*state["decision"]))
+    def from_state(cls, state: Mapping[str, Any]) -> OfferResult:
+        evaluation = unpack_snapshot(state["look"]) if state["look"] is not None else None
+        return cls(state["name"], evaluation, state["kept"], Decision(*state["decision"]))
 
 
-def consider(run: Run) -> None:
+def evaluate_offers(run: Run) -> None:
     """Let each listener that can offer weights, by name, and keep what the run's rule keeps."""
-    offering = [one for one in order_listeners(run.listeners) if isinstance(one, Offers)]
-    if not offering or not run.step:
+    offering_listeners = [one for one in order_listeners(run.listeners) if isinstance(one, Offers)]
+    if not offering_listeners or not run.step:
         return
     start = time.perf_counter()
-    for one in offering:
-        _consider(run, one)
+    for one in offering_listeners:
+        _evaluate_offer(run, one)
     run.guard.evaluate_s += time.perf_counter() - start
 
 
-def _consider(run: Run, one: Any) -> None:
+def _evaluate_offer(run: Run, listener: Any) -> None:
     trial = RunTrial(run)
-    made = one.offer(run, trial)
-    if isinstance(made, str):
-        told = Decision(_what(one), f"{one.name}: none", made)
-        _note(run, Considered(one.name, None, False, told), ())
+    offer = listener.offer(run, trial)
+    if isinstance(offer, str):
+        decision = Decision(_offer_kind(listener), f"{listener.name}: none", offer)
+        _record_offer(run, OfferResult(listener.name, None, False, decision), ())
         return
-    trial.load(made.tensors)
-    now = run.learning_tensors()
-    look = look_at(run, now)
-    before = _loss_before(run)
-    allowed = made.within > 0 and look.refined_loss <= before + made.within
-    kept = allowed or trial.would_keep(look)
-    if kept:
-        run.guard.best = SavedWeights(made.step, now)
-    words = "kept" if kept else "not kept"
-    tempered = look.valid_logits is not None and np.isfinite(look.temperature)
+    trial.load(offer.tensors)
+    tensors = run.copy_tensors()
+    evaluation = measure_snapshot(run, tensors)
+    loss_before = _best_loss_so_far(run)
+    within_tolerance = offer.within > 0 and evaluation.refined_loss <= loss_before + offer.within
+    accepted = within_tolerance or trial.would_keep(evaluation)
+    if accepted:
+        run.guard.best = SavedWeights(offer.step, tensors)
+    outcome = "kept" if accepted else "not kept"
+    calibrated = evaluation.valid_logits is not None and np.isfinite(evaluation.temperature)
     by = "the rule that chooses among the looks (train.keep)"
     because = (
-        f"{made.made_of}; its validation loss{' at its best temperature' if tempered else ''} is "
-        f"{look.refined_loss:.4g}, the kept state's was {before:.4g}; "
+        f"{offer.made_of}; its validation loss{' at its best temperature' if calibrated else ''} is "
+        f"{evaluation.refined_loss:.4g}, the kept state's was {loss_before:.4g}; "
     )
-    if allowed:
-        because += f"within the {made.within:g} nats that methods.wise.within gives for it"
+    if within_tolerance:
+        because += f"within the {offer.within:g} nats that methods.wise.within gives for it"
     else:
-        because += f"{'by' if kept else 'not by'} {by}"
-    what = _what(one)
-    told = Decision(what, f"{one.name}: {words}", because, prominent=what == AVERAGE)
-    _note(run, Considered(one.name, look, kept, told), made.curve)
+        because += f"{'by' if accepted else 'not by'} {by}"
+    kind = _offer_kind(listener)
+    decision = Decision(kind, f"{listener.name}: {outcome}", because, prominent=kind == AVERAGE)
+    _record_offer(run, OfferResult(listener.name, evaluation, accepted, decision), offer.curve)
 
 
-def _what(one: object) -> str:
+def _offer_kind(listener: object) -> str:
     """What a listener offers: an average, unless it says otherwise."""
-    what: str = getattr(one, "what", AVERAGE)
-    return what
+    kind: str = getattr(listener, "what", AVERAGE)
+    return kind
 
 
-def _note(run: Run, made: Considered, curve: Sequence[Mapping[str, float | None]]) -> None:
-    run.offers.append(made)
-    run.journal.note_decisions(run.step, made.decision, **({"curve": list(curve)} if curve else {}))
+def _record_offer(run: Run, result: OfferResult, curve: Sequence[Mapping[str, float | None]]) -> None:
+    run.offers.append(result)
+    run.journal.note_decisions(run.step, result.decision, **({"curve": list(curve)} if curve else {}))
 
 
-def _loss_before(run: Run) -> float:
-    kept = kept_average(run)
-    if kept is not None:
-        return kept.refined_loss
+def _best_loss_so_far(run: Run) -> float:
+    average = selected_average(run)
+    if average is not None:
+        return average.refined_loss
     return next(s.refined_loss for s in run.history if s.step == run.best.step)
 
 
-def kept_average(run: Run) -> Snapshot | None:
+def selected_average(run: Run) -> Snapshot | None:
     """The look at the average that the run keeps; ``None`` where it keeps a state it was in."""
-    return next((made.look for made in reversed(run.offers) if made.kept), None)
+    return next((made.evaluation for made in reversed(run.offers) if made.accepted), None)
 
 
 class RunTrial:
@@ -242,13 +242,13 @@ class RunTrial:
 
     def __call__(self, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
         self.load(tensors)
-        return look_at(self._run, self._run.learning_tensors(), train=False)
+        return measure_snapshot(self._run, self._run.copy_tensors(), with_probe=False)
 
     def would_keep(self, snapshot: Snapshot) -> bool:
         run = self._run
-        tried = (made.look for made in run.offers if made.look is not None)
-        looks = (*run.history, *tried, snapshot)
-        return run.job.choose(looks) == len(looks) - 1
+        offered = (made.evaluation for made in run.offers if made.evaluation is not None)
+        evaluations = (*run.history, *offered, snapshot)
+        return run.job.choose(evaluations) == len(evaluations) - 1
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put weights into the network, with statistics and a refitted head of their own."""
@@ -271,7 +271,7 @@ def measure_statistics(run: Run) -> None:
         # Parts of like size: a batch norm cannot take the statistics of one row left over.
         for rows in np.array_split(positions, -(-len(positions) // size)):
             batch = device_batch(job.task, job.train, rows, job.accelerator.device)
-            with entered(job.cache, job.train, rows, batch):
+            with cached_prefix(job.cache, job.train, rows, batch):
                 job.task.forward(run.network, batch)
 
 

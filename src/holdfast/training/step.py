@@ -15,10 +15,10 @@ from holdfast.core.errors import TrainingError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.updates import Draw, ForwardPass, OfTwoPasses, RowPool
 from holdfast.models.compute.prefix import train_mode
-from holdfast.training.act import in_less_memory, pieces
-from holdfast.training.machine.sharding import gathered, is_sharded, summed
+from holdfast.training.act import retry_in_less_memory, micro_batch_count
+from holdfast.training.machine.sharding import gather_tensor, is_sharded, sum_over_processes
 from holdfast.training.plan import parts_by_length
-from holdfast.training.prefix_cache import entered
+from holdfast.training.prefix_cache import cached_prefix
 from holdfast.training.restore import RandomState, random_state, set_random_state
 from holdfast.training.run import Run, batch_losses_of, running_statistics
 from holdfast.training.task import device_batch
@@ -26,9 +26,9 @@ from holdfast.training.task import device_batch
 PART_ROWS = 8
 # What an update costs, in forward passes of its rows: 2.6 to 3.3 were measured of the default plans
 # on a processor (CR, TREC and BANKING77, 120 to 2,000 rows), the optimizer's share among it.
-UPDATE = 2.8
+UPDATE_COST = 2.8
 # Of so many updates the tokens are counted; of four, or a tenth of the run's, the rows pass.
-COUNTED, MOST_TIMED, FELT = 32, 4, 10
+COUNTED_UPDATES, MOST_TIMED_UPDATES, UPDATES_PER_TIMED = 32, 4, 10
 
 
 def steps_per_epoch(run: Run) -> int:
@@ -46,7 +46,7 @@ def _pool(run: Run) -> RowPool:
     if run.pool is None or run.pool.phase != run.phase.name:
         seed, shuffles = run.plan.seed, run.adjustments.shuffles
         seed = derive_seed(seed, "reshuffle", shuffles) if shuffles else seed
-        run.pool = run.phase.pool(run.job.learnt, seed)
+        run.pool = run.phase.pool(run.job.learned_examples, seed)
     return run.pool
 
 
@@ -66,29 +66,29 @@ class RunUpdate:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._before: RandomState = {}
+        self._random_before: RandomState = {}
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        return parameters_of(self._run)
+        return phase_parameters(self._run)
 
     def gradients(self, draw: Draw, repeat_pass: bool = False) -> float:
         run, rank = self._run, self._run.job.accelerator.process_index
-        together = run.phase.compares_rows
-        every = slice(rank, None, run.job.accelerator.num_processes)
+        compares_rows = run.phase.compares_rows
+        local_rows = slice(rank, None, run.job.accelerator.num_processes)
         parts = draw.parts
-        mine = parts if together else tuple(part.take(every) for part in parts)
+        local_parts = parts if compares_rows else tuple(part.take(local_rows) for part in parts)
         weight = sum(_weight(run, part) for part in parts)
         if repeat_pass:
             # Two passes of other dropout would be gradients of two functions.
-            set_random_state(self._before)
+            set_random_state(self._random_before)
         else:
-            self._before = random_state()
-        with _still(run, repeat_pass):
-            total = in_less_memory(
-                run, self._before, lambda: _gradients(run, mine, weight, repeat_pass, parts)
+            self._random_before = random_state()
+        with _fixed_statistics(run, repeat_pass):
+            total = retry_in_less_memory(
+                run, self._random_before, lambda: _gradients(run, local_parts, weight, repeat_pass, parts)
             )
-        total = _combine(run, total, average=together)
+        total = _combine(run, total, average=compares_rows)
         if not math.isfinite(total):
             raise _not_a_number(run, total)
         return total
@@ -96,7 +96,7 @@ class RunUpdate:
 
 def examples_of(run: Run, draw: Draw) -> Any:
     """The encoded rows that are passed for a draw."""
-    return run.job.learnt if draw.examples is None else draw.examples
+    return run.job.learned_examples if draw.examples is None else draw.examples
 
 
 def _weight(run: Run, draw: Draw) -> float:
@@ -104,40 +104,40 @@ def _weight(run: Run, draw: Draw) -> float:
 
 
 @contextlib.contextmanager
-def _still(run: Run, again: bool) -> Iterator[None]:
+def _fixed_statistics(run: Run, second_pass: bool) -> Iterator[None]:
     """Where rows pass again, the running statistics of batch norms stay as the first pass left
     them."""
-    kept = {n: b.clone() for n, b in running_statistics(run.network).items()} if again else {}
+    buffers = {n: b.clone() for n, b in running_statistics(run.network).items()} if second_pass else {}
     yield
-    for name, buffer in running_statistics(run.network).items() if kept else ():
-        buffer.copy_(kept[name])
+    for name, buffer in running_statistics(run.network).items() if buffers else ():
+        buffer.copy_(buffers[name])
 
 
 def _gradients(
-    run: Run, draws: Sequence[Draw], weight: float, again: bool, of_all: Sequence[Draw]
+    run: Run, draws: Sequence[Draw], weight: float, second_pass: bool, global_draws: Sequence[Draw]
 ) -> float:
     """Gradients of these rows' share of the update, from nothing; returns its loss. The first draw
-    is of training rows, and they alone are heard of. ``of_all`` are the same draws with the rows
-    of every process."""
+    is of training rows, and they alone are heard of. ``global_draws`` are the same draws with the
+    rows of every process."""
     assert run.optimizer is not None
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
-    for draw, every in zip(draws, of_all, strict=True):
-        for loss in _shares(run, draw, weight, again or draw is not draws[0]):
+    for draw, global_draw in zip(draws, global_draws, strict=True):
+        for loss in _weighted_losses(run, draw, weight, second_pass or draw is not draws[0]):
             run.job.accelerator.backward(loss)
             total += float(loss.detach())
-        for _ in range(_spare_passes(run, draw, every)):
-            for loss in _shares(run, every.take(slice(0, 1)), weight, unheard=True):
+        for _ in range(_spare_passes(run, draw, global_draw)):
+            for loss in _weighted_losses(run, global_draw.take(slice(0, 1)), weight, silent=True):
                 run.job.accelerator.backward(0.0 * loss)
     return total
 
 
-def _spare_passes(run: Run, draw: Draw, every: Draw) -> int:
+def _spare_passes(run: Run, draw: Draw, global_draw: Draw) -> int:
     """How many passes more the process with most rows makes, where each pass is made by all."""
     world = run.job.accelerator.num_processes
     if not is_sharded(run.network):
         return 0
-    counts = (len(_micro_batches(run, every.take(slice(r, None, world)))) for r in range(world))
+    counts = (len(_micro_batches(run, global_draw.take(slice(r, None, world)))) for r in range(world))
     return max(counts) - len(_micro_batches(run, draw))
 
 
@@ -145,9 +145,9 @@ def loss_of(run: Run, draw: Draw) -> float:
     """The loss of an update's rows as the network is, in training mode; nothing is changed and
     nobody hears of it. Raises ``TrainingError`` for one that is not a finite number."""
     weight, total = sum(_weight(run, part) for part in draw.parts), 0.0
-    with torch.no_grad(), _still(run, True):
+    with torch.no_grad(), _fixed_statistics(run, True):
         for part in draw.parts:
-            total += sum(float(loss) for loss in _shares(run, part, weight, unheard=True))
+            total += sum(float(loss) for loss in _weighted_losses(run, part, weight, silent=True))
     if not math.isfinite(total):
         raise _not_a_number(run, total)
     return total
@@ -161,11 +161,11 @@ def seconds_of_updates(run: Run) -> float:
     was_training, total = run.network.training, 0.0
     train_mode(run.network)
     try:
-        with _still(run, True):
+        with _fixed_statistics(run, True):
             for number, phase in enumerate(run.plan.phases):
                 run.phase_index = number
                 forward = _seconds_of_a_pass(run, phase.steps)
-                total += UPDATE * forward * phase.passes * phase.steps
+                total += UPDATE_COST * forward * phase.passes * phase.steps
     finally:
         run.phase_index, run.step_in_phase = place
         if not was_training:
@@ -179,18 +179,18 @@ def _seconds_of_a_pass(run: Run, steps: int) -> float:
     phase: the median of those among ``COUNTED`` whose tokens are nearest to their mean. The
     first of them also lays out memory and chooses kernels."""
     draws = []
-    for place in range(0, steps, math.ceil(steps / COUNTED)):
+    for place in range(0, steps, math.ceil(steps / COUNTED_UPDATES)):
         run.step_in_phase = place
         pieces = [one for part in draw_of_step(run).parts for one in _micro_batches(run, part)]
         draws.append((sum(_tokens(run, piece) for piece in pieces), pieces))
     mean = sum(tokens for tokens, _ in draws) / len(draws)
     draws.sort(key=lambda one: abs(one[0] - mean))
-    timed = max(1, min(MOST_TIMED, steps // FELT))
-    passes = (_forward(run, pieces) * mean / tokens for tokens, pieces in draws[:timed])
+    timed_count = max(1, min(MOST_TIMED_UPDATES, steps // UPDATES_PER_TIMED))
+    passes = (_time_forward(run, pieces) * mean / tokens for tokens, pieces in draws[:timed_count])
     return statistics.median(passes)
 
 
-def _forward(run: Run, pieces: Sequence[Draw]) -> float:
+def _time_forward(run: Run, pieces: Sequence[Draw]) -> float:
     """The seconds of one pass of these pieces, as an update passes them."""
     # What a gradient needs takes a processor as long again to write; a GPU hardly notices, and
     # would run out of memory here before a run can make its pieces smaller.
@@ -206,22 +206,22 @@ def _forward(run: Run, pieces: Sequence[Draw]) -> float:
 def _tokens(run: Run, piece: Draw) -> int:
     """The tokens of a piece with its padding."""
     lengths = examples_of(run, piece).lengths
-    return sum(len(part) * int(lengths[part.positions].max()) for part in _parts(run, piece))
+    return sum(len(part) * int(lengths[part.positions].max()) for part in _forward_parts(run, piece))
 
 
-def _shares(run: Run, draw: Draw, weight: float, unheard: bool) -> Iterator[torch.Tensor]:
+def _weighted_losses(run: Run, draw: Draw, weight: float, silent: bool) -> Iterator[torch.Tensor]:
     """What each piece of these rows adds to the loss of the update."""
     task, examples = run.job.task, examples_of(run, draw)
     for piece in _micro_batches(run, draw):
         share = task.weights(examples, piece.positions) / weight
-        losses = _losses(run, piece, unheard)
+        losses = _losses(run, piece, silent)
         yield (losses * torch.as_tensor(share, dtype=torch.float32).to(losses.device)).sum()
 
 
 def _micro_batches(run: Run, draw: Draw) -> list[Draw]:
     """The pieces that a step's rows are computed in. A processor takes hardly longer for many small
     batches than for a large one, so there padding is what costs; a GPU is the other way round."""
-    count, most = pieces(run), run.phase.part_rows
+    count, most = micro_batch_count(run), run.phase.part_rows
     if run.phase.compares_rows:
         count, most = 1, None
     if most is not None and run.job.accelerator.device.type == "cpu":
@@ -229,35 +229,35 @@ def _micro_batches(run: Run, draw: Draw) -> list[Draw]:
     return parts_by_length(draw, examples_of(run, draw).lengths, count) if len(draw) else []
 
 
-def _losses(run: Run, draw: Draw, unheard: bool) -> torch.Tensor:
+def _losses(run: Run, draw: Draw, silent: bool) -> torch.Tensor:
     """Per-example losses of these rows, in their order, after every loss term; the terms that
     compare two passes come last."""
-    first, losses = _passed(run, draw)
-    if run.phase.at_once > 1:
-        told = run.batch_losses
-        second, others = _passed(run, draw)
-        run.batch_losses = told
+    first, losses = _forward_pass(run, draw)
+    if run.phase.passes_per_gradient > 1:
+        batch_losses = run.batch_losses
+        second, others = _forward_pass(run, draw)
+        run.batch_losses = batch_losses
         for term in run.phase.terms:
             if isinstance(term, OfTwoPasses):
                 losses = term.between(first, second, (losses, others))
-    if not unheard:
+    if not silent:
         run.emit("loss_ready")
     run.batch_losses = None
     return losses
 
 
-def _passed(run: Run, draw: Draw) -> tuple[ForwardPass, torch.Tensor]:
+def _forward_pass(run: Run, draw: Draw) -> tuple[ForwardPass, torch.Tensor]:
     """A forward pass of these rows, and their losses after the terms of one pass."""
     output, batch = _output(run, draw)
     losses = run.job.task.losses(output, batch)
-    passed = ForwardPass(draw.rows, batch, output, lambda chosen: _before(run, draw.take(chosen)))
-    run.batch_losses = batch_losses_of(passed, losses)
+    forward_pass = ForwardPass(draw.rows, batch, output, lambda chosen: _initial_output(run, draw.take(chosen)))
+    run.batch_losses = batch_losses_of(forward_pass, losses)
     for term in run.phase.terms:
-        losses = term(passed, losses)
-    return passed, losses
+        losses = term(forward_pass, losses)
+    return forward_pass, losses
 
 
-def _parts(run: Run, draw: Draw) -> list[Draw]:
+def _forward_parts(run: Run, draw: Draw) -> list[Draw]:
     """What of these rows passes at once."""
     if not run.phase.compares_rows:
         return [draw]
@@ -268,20 +268,20 @@ def _parts(run: Run, draw: Draw) -> list[Draw]:
 def _output(run: Run, draw: Draw) -> tuple[Any, dict[str, torch.Tensor]]:
     """What the network puts out for these rows, and their batch. Rows that are compared pass in
     small parts, whose outputs are joined."""
-    parts, examples = _parts(run, draw), examples_of(run, draw)
+    parts, examples = _forward_parts(run, draw), examples_of(run, draw)
     task, batches, outputs = run.job.task, [], []
     with run.job.accelerator.autocast():
         for part in parts:
             batch = device_batch(task, examples, part.positions, run.job.accelerator.device)
             batches.append(batch)
-            with entered(run.job.cache, examples, part.positions, batch):
+            with cached_prefix(run.job.cache, examples, part.positions, batch):
                 outputs.append(task.forward(run.network, batch))
     return task.join(outputs, batches) if len(parts) > 1 else (outputs[0], batches[0])
 
 
-def _before(run: Run, draw: Draw) -> Any:
+def _initial_output(run: Run, draw: Draw) -> Any:
     """What the network put out for these rows before the first step."""
-    with run.at_start(), torch.no_grad():
+    with run.initial_weights(), torch.no_grad():
         run.network.eval()
         try:
             return _output(run, draw)[0]
@@ -289,7 +289,7 @@ def _before(run: Run, draw: Draw) -> Any:
             train_mode(run.network)
 
 
-def parameters_of(run: Run) -> list[torch.nn.Parameter]:
+def phase_parameters(run: Run) -> list[torch.nn.Parameter]:
     """What the present phase changes by gradient. What an action has frozen must stay without one,
     or the optimizer would decay it."""
     assert run.optimizer is not None
@@ -302,13 +302,13 @@ def _update(run: Run) -> None:
     run.loss_scale.unscale(run.optimizer)
     # After every pass and every process: what is added here is clipped with the rest.
     run.emit("backward_done")
-    learning = [p for p in parameters_of(run) if p.grad is not None]
-    total = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-    whole, limit = gathered(total), run.phase.clip
+    trainable = [p for p in phase_parameters(run) if p.grad is not None]
+    local_norm = torch.nn.utils.get_total_norm([p.grad for p in trainable if p.grad is not None])
+    norm_tensor, limit = gather_tensor(local_norm), run.phase.clip
     # Gradients below the limit are not touched, which on a processor would take as long again.
-    if limit is not None and not whole <= limit:
-        torch.nn.utils.clip_grads_with_norm_(learning, limit, total)
-    norm = float(whole)
+    if limit is not None and not norm_tensor <= limit:
+        torch.nn.utils.clip_grads_with_norm_(trainable, limit, local_norm)
+    norm = float(norm_tensor)
     run.gradient_norms.append(norm)
     run.emit("gradients_ready")
     scale = run.schedule.scale(run.step_in_phase)
@@ -327,8 +327,8 @@ def _combine(run: Run, total: float, average: bool) -> float:
         return total
     if is_sharded(run.network):
         # Each process has its part of the summed gradient already.
-        return summed(accelerator, [total])[0]
-    parameters = parameters_of(run)
+        return sum_over_processes(accelerator, [total])[0]
+    parameters = phase_parameters(run)
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     flat = torch.cat(
         [*[g.reshape(-1) for g in grads], torch.tensor([total], device=grads[0].device)]

@@ -23,16 +23,16 @@ from holdfast.training.step import draw_of_step, loss_of, train_step
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """One update of a sweep: its ``rate``, the mean ``loss`` of the rows that came next, in nats,
-    and what the same rows lost at the ``start``."""
+class SweepStep:
+    """One update of a sweep: its ``learning_rate``, the mean ``loss`` of the rows that came next,
+    in nats, and what the same rows lost at the ``initial_loss``."""
 
-    rate: float
+    learning_rate: float
     loss: float
-    start: float
+    initial_loss: float
 
 
-class Rising:
+class SweepSchedule:
     """The schedule of a sweep, which no look and no checkpoint asks: the rates in their order, as
     factors of ``top``."""
 
@@ -44,10 +44,10 @@ class Rising:
 
 
 def sweep(
-    job: Job, phase: int, rates: Sequence[float], enough: Callable[[Sequence[Swept]], bool]
-) -> tuple[Swept, ...]:
-    """Updates of the job's ``phase`` (its place in the plan), one at each of ``rates``, on training
-    rows alone, until ``enough`` says so or a loss is not finite, with which it ends.
+    job: Job, phase: int, learning_rates: Sequence[float], is_enough: Callable[[Sequence[SweepStep]], bool]
+) -> tuple[SweepStep, ...]:
+    """Updates of the job's ``phase`` (its place in the plan), one at each of ``learning_rates``, on
+    training rows alone, until ``is_enough`` says so or a loss is not finite, with which it ends.
 
     The run begins as it would: the first look, the head that it begins with. The network is
     changed; the generators are put back.
@@ -55,30 +55,30 @@ def sweep(
     if job.accelerator.num_processes > 1:
         rule = "runs in one process: a sweep takes a hundred updates"
         raise MachineError("the sweep", rule, job.accelerator.num_processes, "Start it alone.")
-    before = random_state()
+    random_before = random_state()
     try:
         run = begin_run(job)
         run.emit("run_start")
-        run.guard.look()
+        run.guard.evaluate()
         run.emit("snapshot_taken")
         run.phase_index = phase
         start_phase(run)
         run.emit("phase_start")
-        run.schedule = Rising(rates, run.phase.learning_rate)
-        made = _swept(run, rates, enough)
+        run.schedule = SweepSchedule(learning_rates, run.phase.learning_rate)
+        steps = _run_sweep(run, learning_rates, is_enough)
         run.emit("run_end")
-        return made
+        return steps
     finally:
-        set_random_state(before)
+        set_random_state(random_before)
 
 
-def _swept(
-    run: Run, rates: Sequence[float], enough: Callable[[Sequence[Swept]], bool]
-) -> tuple[Swept, ...]:
+def _run_sweep(
+    run: Run, learning_rates: Sequence[float], is_enough: Callable[[Sequence[SweepStep]], bool]
+) -> tuple[SweepStep, ...]:
     train_mode(run.network)
-    start = [_loss_at(run, step) for step in range(1, len(rates) + 1)]
-    made: list[Swept] = []
-    for step, rate in enumerate(rates):
+    initial_losses = [_loss_at(run, step) for step in range(1, len(learning_rates) + 1)]
+    steps: list[SweepStep] = []
+    for step, learning_rate in enumerate(learning_rates):
         run.step_in_phase = step
         _seed(run, step)
         try:
@@ -87,10 +87,10 @@ def _swept(
         except TrainingError:
             # A loss that is not finite; the rate before it was the last that could be taken.
             break
-        made.append(Swept(rate, loss, start[step]))
-        if enough(made):
+        steps.append(SweepStep(learning_rate, loss, initial_losses[step]))
+        if is_enough(steps):
             break
-    return tuple(made)
+    return tuple(steps)
 
 
 def _loss_at(run: Run, step: int) -> float:

@@ -71,7 +71,7 @@ def labels_of(examples: Examples) -> npt.NDArray[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurements:
     """One set of rows, measured in evaluation mode. ``losses`` [n] in nats, each over so many
     ``tokens`` [n] where a row's loss is a mean, of which so many were ``right`` [n]; ``metrics``
     plain numbers; ``refined_loss`` the mean loss after ``temperature``, the plain mean loss where a
@@ -87,12 +87,12 @@ class Measured:
     right: Floats | None = None
 
 
-def measured_fields(train: Measured, valid: Measured) -> dict[str, Any]:
+def snapshot_fields(train: Measurements, valid: Measurements) -> dict[str, Any]:
     """The fields of a ``Snapshot`` that come of its train probe and its validation rows."""
-    sides = {"train": train, "valid": valid}
+    measurements = {"train": train, "valid": valid}
     names = ("losses", "metrics", "correct", "tokens", "right")
     return {
-        **{f"{side}_{name}": getattr(one, name) for side, one in sides.items() for name in names},
+        **{f"{split}_{name}": getattr(measured, name) for split, measured in measurements.items() for name in names},
         "refined_loss": valid.refined_loss,
         "temperature": valid.temperature,
         "valid_logits": valid.logits,
@@ -100,7 +100,7 @@ def measured_fields(train: Measured, valid: Measured) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenMeasurements:
+class GenerationMeasurements:
     """What a model wrote for a fixed sample of two sets of rows, ``train`` and ``valid``: numbers
     by metric, and the shares of texts that copy, repeat or say nothing."""
 
@@ -140,8 +140,8 @@ class TrainingTask(Protocol):
         """What to keep of an evaluation batch, one line per example [batch, …]."""
 
     def measure(
-        self, losses: Floats, kept: Floats, examples: Any, positions: Sequence[int] | Ints
-    ) -> Measured:
+        self, losses: Floats, outputs: Floats, examples: Any, positions: Sequence[int] | Ints
+    ) -> Measurements:
         """Losses and kept outputs of these rows, in their order, to numbers."""
 
 
@@ -199,10 +199,10 @@ def classify_features(network: Any, features: torch.Tensor) -> ClassifierOutput:
     return ClassifierOutput(logits, features)
 
 
-def of_whole_rows(losses: Floats, tokens: Ints, rows: Ints) -> tuple[Floats, Ints]:
+def losses_by_row(losses: Floats, tokens: Ints, rows: Ints) -> tuple[Floats, Ints]:
     """Mean losses and tokens of rows [R], in ascending order, from those of their parts [n], which
     a long text has several of; ``rows`` [n] says whose part each is."""
-    _, codes = np.unique(rows, return_inverse=True)
-    count = np.bincount(codes, weights=tokens)
-    total = np.bincount(codes, weights=losses * tokens)
-    return total / np.maximum(count, 1), count.astype(np.int64)
+    _, row_codes = np.unique(rows, return_inverse=True)
+    row_tokens = np.bincount(row_codes, weights=tokens)
+    row_losses = np.bincount(row_codes, weights=losses * tokens)
+    return row_losses / np.maximum(row_tokens, 1), row_tokens.astype(np.int64)

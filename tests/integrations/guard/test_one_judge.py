@@ -12,7 +12,7 @@ from PIL import Image
 import holdfast
 from holdfast import Guard
 from holdfast.plugins.trainers.rows import MOST_COMPARED, copied_rows, hold_out
-from holdfast.training.evaluation_file import LOOKS, read_looks
+from holdfast.training.evaluation_file import EVALUATIONS_FILE, read_evaluations
 
 EPOCHS, RATE, BATCH = 40, 3e-3, 16
 
@@ -121,7 +121,7 @@ def read_verdict(folder: Path) -> str:
 
 
 def test_the_judge_of_train_knows_the_peak_of_its_recipe(run: Path) -> None:
-    assert read_looks(run / LOOKS).run_facts.peak_rate == RATE
+    assert read_evaluations(run / EVALUATIONS_FILE).run_facts.peak_rate == RATE
 
 
 def test_copies_of_validation_rows_in_training_leak(

@@ -32,7 +32,7 @@ from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
 from holdfast.plugins.trainers.transformers import MARK, NAME, read_state
 from holdfast.training.checkpoint import write_sealed
-from holdfast.training.evaluation_file import LOOKS, read_looks
+from holdfast.training.evaluation_file import EVALUATIONS_FILE, read_evaluations
 
 
 def weights(model: Any) -> list[torch.Tensor]:
@@ -579,4 +579,4 @@ def test_the_peak_rate_of_an_optimizer_of_the_user_s_own_is_not_guessed(
 
 def known_peak(guard: Guard) -> float | None:
     assert guard.folder is not None
-    return read_looks(guard.folder / LOOKS).run_facts.peak_rate
+    return read_evaluations(guard.folder / EVALUATIONS_FILE).run_facts.peak_rate

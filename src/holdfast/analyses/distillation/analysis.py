@@ -39,7 +39,7 @@ from holdfast.prepare.model import pooled, prepare
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.predictor import Predictor
-from holdfast.stats.bootstrap import bootstrap, folded, sums
+from holdfast.stats.bootstrap import bootstrap, fold_atoms, sums
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.training.task import device_batch
 
@@ -65,7 +65,7 @@ def kept_share(
         return Estimate(value, low, high).to_json()
     both = np.column_stack([np.asarray(one, dtype=np.float64) for one in pairs.right])
     codes = np.arange(len(both)) if groups is None else groups
-    codes, atoms = folded(codes, int(codes.max()) + 1)
+    codes, atoms = fold_atoms(codes, int(codes.max()) + 1)
     table = sums(both, codes, atoms)
     made = bootstrap(lambda w: _ratio(w @ table), np.ones(atoms, dtype=np.int64), seed=seed)
     limits = (made.low, made.high) if groups is None else made.student(atoms, 0.95)
@@ -201,7 +201,7 @@ def confirm(found: Rivals, session: FittedSession, test: Predictions) -> Mapping
 def _untaught(fitted: FittedModel) -> list[str]:
     """What the student is where no step of its training is kept; nothing where one is."""
     trained = fitted.trained
-    if trained.best_step or trained.average is not None or not trained.last_step:
+    if trained.best_step or trained.selected_average is not None or not trained.last_step:
         return []
     head = ", with a linear probe as its last layer" if begins_as_probe(fitted.listeners) else ""
     steps = count_phrase(trained.last_step, "step")

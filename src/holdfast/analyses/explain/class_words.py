@@ -27,7 +27,7 @@ from holdfast.quality.cues import (
     is_in_class_name,
 )
 from holdfast.runs.predictor import Predictor
-from holdfast.stats.paired_tests import paired_t, rows_to_settle
+from holdfast.stats.paired_tests import paired_t, rows_needed_for_power
 from holdfast.stats.two_samples import holm
 from holdfast.tasks.classes.answers import TextPredictor
 
@@ -309,7 +309,7 @@ def confirmed(
         gap, more = mine - theirs, None
         if p > LEVEL and len(gap) >= 2 and gap.mean() > 0:
             alpha = LEVEL / len(found)
-            more = rows_to_settle(gap, float(gap.mean()), alpha=alpha)
+            more = rows_needed_for_power(gap, float(gap.mean()), alpha=alpha)
             more = more and max(more, math.ceil(-math.log2(alpha)))
             more = None if more is None or more <= len(gap) else more
         carried.append(Carried(one, mine, theirs, float(p), more))

@@ -16,7 +16,7 @@ from holdfast.core.printable import brief_repr
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
 from holdfast.core.wording import count_phrase
-from holdfast.stats.paired_tests import paired_t, rows_to_settle
+from holdfast.stats.paired_tests import paired_t, rows_needed_for_power
 
 Worth = Literal["better than random", "not better than random", "too few words", "hardly moves"]
 LEAVE_ONE_OUT, GRADIENTS = "leave_one_out", "integrated_gradients"
@@ -367,7 +367,7 @@ def _together(maps: Sequence[Map]) -> Together:
     p = joint_p(faithful)
     settle, enough = None, len(pairs) >= TOGETHER
     if p is not None and p > LEVEL and gap.value > 0:
-        settle = rows_to_settle(own - random, gap.value)
+        settle = rows_needed_for_power(own - random, gap.value)
     return Together(
         maps[0].method,
         len(judged),

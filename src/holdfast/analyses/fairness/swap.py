@@ -28,7 +28,7 @@ from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.stats.intervals import wilson
-from holdfast.stats.paired_tests import Difference, paired_bootstrap, rows_to_settle
+from holdfast.stats.paired_tests import Difference, paired_bootstrap, rows_needed_for_power
 from holdfast.stats.two_samples import holm
 
 ALPHA = 0.05
@@ -219,7 +219,7 @@ class TestedSwap:
             return "undecided", None
         codes = np.unique(self.forms.units, return_inverse=True)[1]
         change = _change(self.candidate, self.forms, self.said)
-        return "undecided", rows_to_settle(change, SMALL, sides=2, groups=codes)
+        return "undecided", rows_needed_for_power(change, SMALL, sides=2, groups=codes)
 
     def _of_start(self, start: tuple[Ask, Table]) -> dict[str, Any]:
         said = ask_forms(self.forms, start[1], start[0])

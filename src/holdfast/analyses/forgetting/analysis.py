@@ -25,7 +25,7 @@ from holdfast.data.texts.general import SKIPPED, passages
 from holdfast.prepare.general import probe_examples
 from holdfast.stats.paired_tests import loss_rows, paired_bootstrap
 from holdfast.training.observe import Observer
-from holdfast.training.task import of_whole_rows
+from holdfast.training.task import losses_by_row
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel
@@ -100,7 +100,7 @@ def losses_block(fitted: FittedModel) -> dict[str, Any]:
 
     def rows(network: Network) -> Floats:
         losses, _ = observer.measure(network.to(device), examples, np.arange(len(examples)))
-        return loss_rows(*of_whole_rows(losses, examples.target_counts, examples.rows))
+        return loss_rows(*losses_by_row(losses, examples.target_counts, examples.rows))
 
     after, before = rows(fitted.network), rows(fitted.base_network())
     found = rise_block(before, after, fitted.recipe.seed, "general passages")

@@ -43,7 +43,7 @@ from holdfast.data.table import Table
 from holdfast.tasks.generation.losses import ChunkedOutput
 from holdfast.tasks.lm.losses import TokenOutput
 from holdfast.tasks.seq2seq.losses import wanted_of
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def _tokens(
     right: list[Floats] = [np.zeros(0)] * len(examples)
     done = 0
     with evaluating(network):
-        for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
+        for chosen in batches_by_length(examples.lengths, np.arange(len(examples)), TOKENS):
             batch = device_batch(task, examples, chosen, device)
             output = task.forward(network, batch)
             sure, hit = _sure(output, batch)

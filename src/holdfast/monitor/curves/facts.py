@@ -214,7 +214,7 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
     if series is None or NO_SHARE.search(series.name) or not facts.metric_is_share:
         return None
     # Shapes hold costs, which of a share is 1 − it.
-    valid = 1 - facts.metric.near(place)
+    valid = 1 - facts.metric.cost_at(place)
     rows, wobble = facts.curves.valid_rows, ENOUGH * facts.metric.wobble
     low, high = valid - wobble, valid + wobble
     if rows and 0 <= valid <= 1:
@@ -224,7 +224,7 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
         # as single batches are.
         # A metric of one batch of 32 rows wobbles by some 5 points.
         often = len(facts.train_metric.cost) > 2 * len(facts.metric.cost)
-        trained = facts.train_metric.value_at(place) if often else facts.train_metric.near(place)
+        trained = facts.train_metric.value_at(place) if often else facts.train_metric.cost_at(place)
         train = 1 - trained
         wobble = ENOUGH * facts.train_metric.wobble
         return CurveGap(train, valid, train, train - wobble - high, train + wobble - low)

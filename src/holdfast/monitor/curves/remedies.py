@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.curves import TRANSFORMERS, Curves
 from holdfast.core.records import Remedy
-from holdfast.monitor.remedies import MOST_VALID, REMEDIES, USUAL_VALID, Remedies, look_up
+from holdfast.monitor.remedies import MOST_VALID, REMEDIES, USUAL_VALID, Remedies, select_remedies
 
 OF_LOGS: Mapping[str, Remedy] = {
     **{name: REMEDIES[name] for name in ("regularize", "layer decay", "full precision")},
@@ -76,7 +76,7 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
 
 def remedies_for(finding: str, curves: Curves) -> Remedies:
     """What helps against a finding of a log, the likeliest first."""
-    return look_up(FINDINGS[finding], OF_LOGS, WORKED_OUT, curves)
+    return select_remedies(FINDINGS[finding], OF_LOGS, WORKED_OUT, curves)
 
 
 def _keep_best(curves: Curves) -> Remedies:
@@ -161,14 +161,14 @@ def in_their_words(remedies: Remedies, log: Curves) -> Remedies:
 
 def arguments(remedy: Remedy, log: Curves) -> tuple[str, ...]:
     """What a remedy is in ``transformers.TrainingArguments``, as ``name=value`` strings."""
-    found: list[str] = []
+    arguments_found: list[str] = []
     for setting in remedy.set:
         key, _, value = setting.partition("=")
         if key in THEIRS:
-            found += THEIRS[key](value, log)
+            arguments_found += THEIRS[key](value, log)
     if remedy.aim == "best" and log.valid is not None and any(map(BEST.match, remedy.set)):
-        found += _best_by(log.valid.name.removeprefix("eval_"), log.valid.higher_is_better)
-    return tuple(found)
+        arguments_found += _best_by(log.valid.name.removeprefix("eval_"), log.valid.higher_is_better)
+    return tuple(arguments_found)
 
 
 def _best_by(metric: str, rises: bool) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from holdfast.monitor.curves.words import (
     GIVEN_BACK,
     MARGIN,
     gap_words,
-    needed,
+    evaluations_needed,
     place,
     shape,
-    sureness,
+    rise_confidence,
     train_name,
     valid_name,
     verdict,
@@ -62,36 +62,36 @@ def risen(facts: CurveFacts) -> Verdict | None:
     if not matters(facts) or not valid.beyond_doubt:
         return None
     change = facts.train_change
-    grown = f"{valid_name(facts)} is {valid.rise_share:.0%} above its lowest at " + place(
+    rise_words = f"{valid_name(facts)} is {valid.rise_share:.0%} above its lowest at " + place(
         facts, facts.best
     )
-    sure = sureness(facts, valid)
+    confidence = rise_confidence(facts, valid)
     if change is not None and change > MARGIN and facts.train and facts.train.beyond_doubt:
         return verdict(
             facts,
             "diverging",
-            f"{grown}, and {train_name(facts)} rose by {change:.0%} too",
-            sure,
+            f"{rise_words}, and {train_name(facts)} rose by {change:.0%} too",
+            confidence,
             since=valid.since,
             cause="the learning rate is too high",
-            tried="diverging",
+            finding="diverging",
         )
     if _both(facts):
-        because = f"{grown}, and {train_name(facts)} rose by {change or 0:.0%} too"
-        return verdict(facts, "inconclusive", because, 0.0, tried="restarts")
+        because = f"{rise_words}, and {train_name(facts)} rose by {change or 0:.0%} too"
+        return verdict(facts, "inconclusive", because, 0.0, finding="restarts")
     meanwhile = "the log has no training loss"
     if change is not None:
         moved = f"fell by {-change:.0%}" if change < -0.01 else f"stayed ({change:+.0%})"
         meanwhile = f"{train_name(facts)} {moved}"
     label, words, worse = _harm(facts)
-    because = f"{grown}, while {meanwhile}; {words}"
+    because = f"{rise_words}, while {meanwhile}; {words}"
     if label == "inconclusive":
-        return replace(verdict(facts, label, because, 0.0, tried="unknown gap"), harm=worse)
-    cause, tried = TOO_LONG, "rise"
+        return replace(verdict(facts, label, because, 0.0, finding="unknown gap"), harm=worse)
+    cause, finding = TOO_LONG, "rise"
     if label == "miscalibrated":
-        cause, tried = "too confident, not less knowing", "confidence"
-    found = verdict(facts, label, because, sure, since=valid.since, cause=cause, tried=tried)
-    return replace(found, harm=worse)
+        cause, finding = "too confident, not less knowing", "confidence"
+    rise_verdict = verdict(facts, label, because, confidence, since=valid.since, cause=cause, finding=finding)
+    return replace(rise_verdict, harm=worse)
 
 
 def _both(facts: CurveFacts) -> bool:
@@ -159,9 +159,9 @@ def perhaps_risen(facts: CurveFacts) -> Verdict | None:
             f"before, as under a rate that restarts; a rise {RECOVERED:g} times as large, or the "
             "end of the cycle, would tell"
         )
-        return verdict(facts, "inconclusive", because, 0.0, tried="restarts")
+        return verdict(facts, "inconclusive", because, 0.0, finding="restarts")
     because = (
         f"{grown}, but noise may show {valid.doubt / valid.floor:.0%}; "
-        f"{needed(facts, valid.doubt / valid.rise)}"
+        f"{evaluations_needed(facts, valid.doubt / valid.rise)}"
     )
-    return verdict(facts, "inconclusive", because, 0.0, tried="noise")
+    return verdict(facts, "inconclusive", because, 0.0, finding="noise")

@@ -92,8 +92,8 @@ class CurveShape:
     def given_back(self) -> float:
         """The rise as a share of what had been learned from the start to the floor; more than 1
         where the end is worse than the start."""
-        learned = self.start - self.floor
-        return self.rise / learned if learned > 0 else math.inf if self.rise else 0.0
+        learned_loss = self.start - self.floor
+        return self.rise / learned_loss if learned_loss > 0 else math.inf if self.rise else 0.0
 
     @property
     def doubt(self) -> float:
@@ -128,7 +128,7 @@ class CurveShape:
         """The smoothed cost at a position, on a straight line between points."""
         return float(np.interp(place, self.at, self.smooth))
 
-    def near(self, place: float) -> float:
+    def cost_at(self, place: float) -> float:
         """The single point last logged at a position or before it, the first where none was."""
         return float(self.cost[max(0, int(np.searchsorted(self.at, place, side="right")) - 1)])
 
@@ -187,10 +187,10 @@ def _tail(cost: Floats, low: int) -> Floats:
 def _largest_recovered(smooth: Floats, half: float) -> float:
     """The largest rise above the lowest so far from which the curve came back, to within a tenth of
     it, counted from the first point at or below ``half``; 0 where there is none."""
-    learned = np.flatnonzero(smooth <= half)
+    learned_loss = np.flatnonzero(smooth <= half)
     largest = 0.0
-    lowest = peak = float(smooth[learned[0]]) if len(learned) else math.inf
-    for value in smooth[learned[0] :] if len(learned) else ():
+    lowest = peak = float(smooth[learned_loss[0]]) if len(learned_loss) else math.inf
+    for value in smooth[learned_loss[0] :] if len(learned_loss) else ():
         peak = max(peak, float(value))
         if value <= lowest + BACK * (peak - lowest):
             largest = max(largest, peak - lowest)
@@ -316,12 +316,12 @@ def one_scale(log: Curves) -> tuple[Curves, ScaleChange | None]:
         begins = steps[step] < 0 and (not len(before) or steps[step] > 2 * before.min())
         if begins or not 2 <= step + 1 <= len(valid) - 2:
             continue
-        if (found := _same(valid, train, logs, step + 1)) is not None:
+        if (scaled := _same(valid, train, logs, step + 1)) is not None:
             back = [
-                replace(one, values=one.values / np.where(one.positions >= found.at, found.factor, 1.0))
+                replace(one, values=one.values / np.where(one.positions >= scaled.at, scaled.factor, 1.0))
                 for one in (log.valid, log.train)
             ]
-            return replace(log, valid=back[0], train=back[1]), found
+            return replace(log, valid=back[0], train=back[1]), scaled
     return log, None
 
 

@@ -62,11 +62,11 @@ from holdfast.monitor.curves.words import (
     SETTLED,
     gap_named,
     gap_words,
-    many,
-    needed,
+    count_evaluations,
+    evaluations_needed,
     place,
     shape,
-    sureness,
+    rise_confidence,
     train_name,
     valid_name,
     verdict,
@@ -88,13 +88,13 @@ def broken(facts: CurveFacts) -> Verdict | None:
     at, series = min(breaks, key=lambda found: found[0])
     none = "" if len(series.finite) else ", and no value of it is finite"
     cause = "the learning rate is too high, or the precision too low"
-    tried = "diverging"
+    finding = "diverging"
     # Every evaluation is broken while training goes on: not the run, the evaluation is at fault.
     if series is facts.curves.valid and facts.train is not None and none:
         cause = "evaluation overflows in low precision, or its rows have no answer to predict"
-        tried = "broken evaluation"
+        finding = "broken evaluation"
     because = f"{series.name} is not a number from {place(facts, at)} on{none}"
-    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, tried=tried)
+    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, finding=finding)
 
 
 def exploded(facts: CurveFacts) -> Verdict | None:
@@ -111,10 +111,10 @@ def exploded(facts: CurveFacts) -> Verdict | None:
         facts,
         "diverging",
         because,
-        sureness(facts, train),
+        rise_confidence(facts, train),
         since=train.since,
         cause="the learning rate is too high",
-        tried="diverging",
+        finding="diverging",
     )
 
 
@@ -123,7 +123,7 @@ def no_validation(facts: CurveFacts) -> Verdict | None:
     if facts.curves.valid is not None:
         return None
     because = "the log has no validation series, so nothing can be said about unseen data"
-    return verdict(facts, "inconclusive", because, 0.0, tried="no validation")
+    return verdict(facts, "inconclusive", because, 0.0, finding="no validation")
 
 
 def too_little(facts: CurveFacts) -> Verdict | None:
@@ -136,15 +136,15 @@ def too_little(facts: CurveFacts) -> Verdict | None:
         because = (
             f"{valid_name(facts)} rose in one step at {place(facts, valid.shifted_at)} and falls "
             "since, as after a resume with another scale of the loss or a restart of the rate; "
-            f"{many(len(valid.cost))} since then are too few, {FEWEST} is the least"
+            f"{count_evaluations(len(valid.cost))} since then are too few, {FEWEST} is the least"
         )
-        return verdict(facts, "inconclusive", because, 0.0, tried="shift")
+        return verdict(facts, "inconclusive", because, 0.0, finding="shift")
     if valid is None or facts.evaluations < FEWEST:
         because = (
-            f"{many(facts.evaluations)} with a finite {facts.curves.valid.name} are too few; "
+            f"{count_evaluations(facts.evaluations)} with a finite {facts.curves.valid.name} are too few; "
             f"{FEWEST} is the least, and about {2 * SETTLED} make a rise distinct from noise"
         )
-        return verdict(facts, "inconclusive", because, 0.0, tried="few points")
+        return verdict(facts, "inconclusive", because, 0.0, finding="few points")
     return None
 
 
@@ -173,7 +173,7 @@ def leaking(facts: CurveFacts) -> Verdict | None:
         0.6,
         cause="copies of the training rows among the validation "
         "rows, a feature that gives the answer away, or very strong dropout or augmentation",
-        tried="leak",
+        finding="leak",
     )
 
 
@@ -187,14 +187,14 @@ def parted(facts: CurveFacts) -> Verdict | None:
     label: Label
     if facts.without_losses:
         because = f"{gap_words(facts, gap)}; the log has no validation loss"
-        label, sure = "overfit", 0.8
+        label, confidence = "overfit", 0.8
     elif gap.fitted and facts.valid is not None:
         because = f"{gap_words(facts, gap)}, while {valid_name(facts)} has not clearly risen"
-        label, sure = "memorizing", 0.7
+        label, confidence = "memorizing", 0.7
     else:
         return None
     since = parted_since(facts)
-    return verdict(facts, label, because, sure, since=since, cause=TOO_LONG, tried="gap")
+    return verdict(facts, label, because, confidence, since=since, cause=TOO_LONG, finding="gap")
 
 
 def at_the_floor(facts: CurveFacts) -> Verdict | None:
@@ -219,7 +219,7 @@ def at_the_floor(facts: CurveFacts) -> Verdict | None:
         0.6,
         since=facts.best,
         cause=TOO_LONG,
-        tried="rise",
+        finding="rise",
     )
 
 
@@ -237,11 +237,11 @@ def underfit(facts: CurveFacts) -> Verdict | None:
     # After a shift of the level nobody sees what had been learned before.
     if training_fitted(facts) or valid.shifted_at is not None:
         return None
-    learned = valid.start - min(valid.floor, valid.end)
+    learned_loss = valid.start - min(valid.floor, valid.end)
     # Without a training loss it cannot say that nothing was learned.
     train_fell = 1.0 if facts.train is None else 1 - facts.train.end / (facts.train.start or 1.0)
-    if learned < MARGIN * valid.start and train_fell < 2 * MARGIN:
-        because = f"{valid_name(facts)} fell by {learned / valid.start:.0%} in the whole run"
+    if learned_loss < MARGIN * valid.start and train_fell < 2 * MARGIN:
+        because = f"{valid_name(facts)} fell by {learned_loss / valid.start:.0%} in the whole run"
         if facts.train is not None:
             because += f", {train_name(facts)} by {max(0, train_fell):.0%}"
         return verdict(
@@ -249,11 +249,11 @@ def underfit(facts: CurveFacts) -> Verdict | None:
             "underfit",
             because,
             0.7,
-            tried="no progress",
+            finding="no progress",
             cause="too low a learning rate, too small a model, or labels that do not fit",
         )
     recent = valid.fall_over(QUARTER)
-    if facts.evaluations < SETTLED or recent < 0.2 * learned or recent <= _no_trend(valid):
+    if facts.evaluations < SETTLED or recent < 0.2 * learned_loss or recent <= _no_trend(valid):
         return None
     because = f"{valid_name(facts)} fell as fast in the last quarter ({recent:.3g}) as before"
     return verdict(
@@ -261,7 +261,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
         "underfit",
         because,
         0.7,
-        tried="no progress",
+        finding="no progress",
         cause="stopped too early, or too low a learning rate",
     )
 
@@ -269,15 +269,15 @@ def underfit(facts: CurveFacts) -> Verdict | None:
 def learning(facts: CurveFacts) -> Verdict | None:
     """Validation still falls."""
     valid = shape(facts)
-    recent, learned = valid.fall_over(QUARTER), valid.start - valid.floor
+    recent, learned_loss = valid.fall_over(QUARTER), valid.start - valid.floor
     # Nothing beside what was learned, beside the level, or beside the noise.
-    least = max(MARGIN * learned, 0.01 * valid.end, _no_trend(valid))
-    if recent <= least and not (valid.falls_throughout and recent > MARGIN * learned):
+    least = max(MARGIN * learned_loss, 0.01 * valid.end, _no_trend(valid))
+    if recent <= least and not (valid.falls_throughout and recent > MARGIN * learned_loss):
         return None
     because = f"{valid_name(facts)} still fell by {recent / valid.end:.1%} over the last quarter"
     because += gap_named(facts)
-    tried = "fitted" if training_fitted(facts) else "falling"
-    return verdict(facts, "learning", because, 0.8, since=float(valid.at[0]), tried=tried)
+    finding = "fitted" if training_fitted(facts) else "falling"
+    return verdict(facts, "learning", because, 0.8, since=float(valid.at[0]), finding=finding)
 
 
 def _no_trend(valid: CurveShape) -> float:
@@ -300,7 +300,7 @@ def healthy(facts: CurveFacts) -> Verdict | None:
     if gap is not None and gap.open:
         because += f", but {gap_words(facts, gap)} may be anything from {100 * gap.low:.0f} to "
         because += f"{100 * gap.high:.0f} points with so few validation rows"
-        return verdict(facts, "inconclusive", because, 0.0, tried="few rows")
+        return verdict(facts, "inconclusive", because, 0.0, finding="few rows")
     return verdict(facts, "healthy", because + gap_named(facts), 0.7, since=facts.best)
 
 
@@ -310,15 +310,15 @@ def unclear(facts: CurveFacts) -> Verdict:
     if valid.end > valid.start:
         because = (
             f"{valid_name(facts)} ends above where the log begins, by {valid.rise_share:.1%}, "
-            f"which is too little to count; {needed(facts, 1.0)}"
+            f"which is too little to count; {evaluations_needed(facts, 1.0)}"
         )
-        return verdict(facts, "inconclusive", because, 0.0, tried="few points")
+        return verdict(facts, "inconclusive", because, 0.0, finding="few points")
     wide = ENOUGH * valid.noise / valid.floor if valid.floor > 0 else math.inf
     because = (
         f"{valid_name(facts)} jumps by about {wide:.0%}, so its direction cannot be told; "
-        f"{needed(facts, wide / MARGIN)}"
+        f"{evaluations_needed(facts, wide / MARGIN)}"
     )
-    return verdict(facts, "inconclusive", because, 0.0, tried="noise")
+    return verdict(facts, "inconclusive", because, 0.0, finding="noise")
 
 
 # The first that has an answer gives the verdict: each takes what came before it for excluded.

@@ -10,7 +10,7 @@ from holdfast.core.records import Evidence, Verdict
 from holdfast.monitor.curves.facts import QUARTER, CurveFacts, CurveGap, gap_at_best, gap_at_end
 from holdfast.monitor.curves.remedies import in_their_words, remedies_for
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape
-from holdfast.monitor.symptom import item
+from holdfast.monitor.symptom import evidence_item
 
 MARGIN = 0.05
 GIVEN_BACK = 0.125
@@ -19,13 +19,13 @@ SETTLED = 6
 RUNNING = "the running training loss (measured with dropout on a moving model)"
 
 
-def sureness(facts: CurveFacts, shape: CurveShape) -> float:
+def rise_confidence(facts: CurveFacts, shape: CurveShape) -> float:
     """The normal share below the rise, the choice of the lowest taken off, with its limit."""
     most = 0.9 if facts.train is not None and facts.evaluations >= SETTLED else 0.8
     if shape.noise <= 0:
         return most
-    chosen = shape.doubt / shape.noise - ENOUGH
-    return min(most, 0.5 * math.erfc(-(shape.rise / shape.noise - chosen) / math.sqrt(2)))
+    selection_bias = shape.doubt / shape.noise - ENOUGH
+    return min(most, 0.5 * math.erfc(-(shape.rise / shape.noise - selection_bias) / math.sqrt(2)))
 
 
 def valid_name(facts: CurveFacts) -> str:
@@ -44,20 +44,20 @@ def place(facts: CurveFacts, at: float) -> str:
     return f"{facts.curves.axis} {logged_position(at):g}"
 
 
-def many(count: int) -> str:
+def count_evaluations(count: int) -> str:
     """A count of evaluations in words."""
     return "1 evaluation" if count == 1 else f"{count} evaluations"
 
 
-def needed(facts: CurveFacts, times: float) -> str:
+def evaluations_needed(facts: CurveFacts, times: float) -> str:
     """How many evaluations would make noise this many times narrower: the square, in vain beyond
     ten times as many."""
-    wanted = facts.evaluations * max(1.5, times**2)
-    if wanted > 10 * facts.evaluations:
+    evaluations = facts.evaluations * max(1.5, times**2)
+    if evaluations > 10 * facts.evaluations:
         return (
             f"even {10 * facts.evaluations} evaluations would not tell, more validation rows would"
         )
-    return f"about {math.ceil(wanted)} evaluations of this noise would tell"
+    return f"about {math.ceil(evaluations)} evaluations of this noise would tell"
 
 
 def gap_words(facts: CurveFacts, gap: CurveGap) -> str:
@@ -99,14 +99,14 @@ def verdict(
     *,
     since: float | None = None,
     cause: str | None = None,
-    tried: str | None = None,
+    finding: str | None = None,
 ) -> Verdict:
-    """A verdict with the whole evidence behind it; ``tried`` names the finding whose remedies are
+    """A verdict with the whole evidence behind it; ``finding`` names the finding whose remedies are
     given."""
     if facts.rescaled is not None:
         where, factor = place(facts, facts.rescaled.at), facts.rescaled.factor
         because += f" (both losses step by a factor of {factor:.2f} at {where}, which is taken out)"
-    remedies = () if tried is None else remedies_for(tried, facts.curves)
+    remedies = () if finding is None else remedies_for(finding, facts.curves)
     return Verdict(
         label,
         f"By the curves alone: {because}.",
@@ -122,13 +122,13 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
     """Every number that the rules read, whichever of them decided."""
     curves, valid, train = facts.curves, facts.valid, facts.train
     last = logged_position(curves.last)
-    found = [Evidence("finite_evaluations", float(facts.evaluations))]
+    evidence = [Evidence("finite_evaluations", float(facts.evaluations))]
 
     def add(name: str, value: float | None, at: float | None, wide: float | None = None) -> None:
         if value is not None and wide is not None:
-            found.append(item(name, value, value - wide, value + wide, at))
+            evidence.append(evidence_item(name, value, value - wide, value + wide, at))
         elif value is not None:
-            found.append(item(name, value, step=at))
+            evidence.append(evidence_item(name, value, step=at))
 
     if valid is not None:
         wide = 2 * valid.noise
@@ -159,7 +159,7 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
     )
     for name, gap, at in gaps:
         if gap is not None:
-            found.append(Evidence(name, gap.value, gap.low, gap.high, logged_position(at)))
+            evidence.append(Evidence(name, gap.value, gap.low, gap.high, logged_position(at)))
     if curves.valid_rows is not None and any(gap is not None for _, gap, _ in gaps):
         add("validation_rows", float(curves.valid_rows), None)
-    return tuple(found)
+    return tuple(evidence)

@@ -11,7 +11,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import is_overfit
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
-from holdfast.monitor.symptom import FEW_ROWS, Symptom, item, shown, sure
+from holdfast.monitor.symptom import FEW_ROWS, Symptom, evidence_item, difference_evidence, clip_confidence
 from holdfast.stats.intervals import wilson
 from holdfast.stats.lapse import lapse_rate
 from holdfast.stats.paired_tests import welch
@@ -38,7 +38,7 @@ def leaking(history: History) -> Symptom | None:
       mended up to 43 % of them. Predictions that merely change sides, as those of an overfitted
       model do, lose about as many rows as they mend.
     """
-    rules = (_copied_targets, _giveaway, _twins, _better_than_train, _repaired)
+    rules = (_copied_targets, _leaking_column, _twins, _better_than_train, _repaired)
     return next(filter(None, (rule(history) for rule in rules)), None)
 
 
@@ -66,43 +66,43 @@ def _finding(history: History, check: str) -> Finding | None:
 
 
 def _copied_targets(history: History) -> Symptom | None:
-    found = _finding(history, "target_is_source")
-    if found is None or found.score < limits.COPIED or not history.snapshots:
+    finding = _finding(history, "target_is_source")
+    if finding is None or finding.score < limits.COPIED or not history.snapshots:
         return None
     return _leak(
-        f"{found.score:.0%} of the targets are equal to their source, so the model learns to copy",
+        f"{finding.score:.0%} of the targets are equal to their source, so the model learns to copy",
         0.99,
         history.steps[0],
-        item("share_of_targets_that_are_their_source", float(found.score)),
+        evidence_item("share_of_targets_that_are_their_source", float(finding.score)),
         cause=COPIED_TARGETS,
         finding="copied targets",
     )
 
 
-def _giveaway(history: History) -> Symptom | None:
-    found, hits = _finding(history, "label_giveaway"), history.valid_hits
-    if found is None or found.severity != "error" or hits is None or not history.enough:
+def _leaking_column(history: History) -> Symptom | None:
+    finding, hits = _finding(history, "label_giveaway"), history.valid_hits
+    if finding is None or finding.severity != "error" or hits is None or not history.has_validation:
         return None
     right = float(hits[:, -1].mean())
     if right < 0.9:
         return None
     low, high = wilson(float(hits[:, -1].sum()), len(hits))
     return _leak(
-        f"{found.because}, and {right:.0%} of validation is right",
+        f"{finding.because}, and {right:.0%} of validation is right",
         0.9,
         history.steps[0],
-        item("share_of_texts_that_give_their_label_away", float(found.score)),
-        item("valid_accuracy", right, low, high, history.now),
+        evidence_item("share_of_texts_that_give_their_label_away", float(finding.score)),
+        evidence_item("valid_accuracy", right, low, high, history.last_step),
         cause=GIVEAWAY,
         finding="giveaway",
     )
 
 
 def _better_than_train(history: History) -> Symptom | None:
-    if not history.enough or not history.probe.size:
+    if not history.has_validation or not history.probe.size:
         return None
     # Twice in a row: one look may be better by luck. The rows differ, so nothing is paired.
-    gaps = [welch(history.raw[:, k], history.probe[:, k], limits.RARE) for k in (-2, -1)]
+    gaps = [welch(history.raw[:, k], history.probe[:, k], limits.ALARM_LEVEL) for k in (-2, -1)]
     if not all(gap.high < 0 and -gap.value > history.margin for gap in gaps):
         return None
     valid, train = history.valid_hits, history.probe_hits
@@ -111,9 +111,9 @@ def _better_than_train(history: History) -> Symptom | None:
     return _leak(
         f"the validation loss is {-gaps[-1].value:.3f} below the training loss, both measured in "
         "evaluation mode",
-        sure(1 - gaps[-1].above),
+        clip_confidence(1 - gaps[-1].above),
         history.steps[-2],
-        shown("valid_loss_above_train_probe", gaps[-1], history.now),
+        difference_evidence("valid_loss_above_train_probe", gaps[-1], history.last_step),
     )
 
 
@@ -129,7 +129,7 @@ def _twins(history: History) -> Symptom | None:
         "base model",
         0.99,
         history.steps[0],
-        item("share_of_valid_rows_with_a_training_twin", twins / n, *wilson(twins, n)),
+        evidence_item("share_of_valid_rows_with_a_training_twin", twins / n, *wilson(twins, n)),
     )
 
 
@@ -140,11 +140,11 @@ def _repaired(history: History) -> Symptom | None:
     Predictions that change sides by chance leave m − l near 0, however large m is; a leak mends and
     loses nothing. So the share is (m − l)/w, with Wilson's limits of that count.
     """
-    if not history.enough or history.valid_hits is None or history.probe_hits is None:
+    if not history.has_validation or history.valid_hits is None or history.probe_hits is None:
         return None
     rows = len(history.probe_hits)
     right = history.probe_hits.mean(axis=0) if rows else np.zeros(len(history.snapshots))
-    early = next((look for look, share in enumerate(right) if share >= limits.EARLY), None)
+    early = next((snapshot for snapshot, share in enumerate(right) if share >= limits.EARLY), None)
     if early is None or early == len(history.snapshots) - 1:
         return None
     wrong = ~history.valid_hits[:, early]
@@ -163,7 +163,7 @@ def _repaired(history: History) -> Symptom | None:
         f"they had been trained on, and {lost} of the others are now wrong",
         0.95,
         step,
-        item("share_of_hard_valid_rows_fitted", net / n, low, high, history.now),
+        evidence_item("share_of_hard_valid_rows_fitted", net / n, low, high, history.last_step),
     )
 
 
@@ -189,10 +189,10 @@ def noisy_labels(history: History) -> Symptom | None:
     better is left alone, as are fewer than 40 rows. Of a run that is plainly overfit too the label
     is given only where the whole interval lies above 10 %: fewer wrong labels are its cause.
     """
-    if not history.enough or (not history.final and history.best > len(history.snapshots) - 3):
+    if not history.has_validation or (not history.is_at_plan_end and history.best > len(history.snapshots) - 3):
         return None
     probe = history.run_facts.label_noise
-    noise, whose = (probe, "a linear probe") if probe else (_by_own_answers(history), "the run")
+    noise, whose = (probe, "a linear probe") if probe else (_noise_by_own_predictions(history), "the run")
     if noise is None or not telling(noise):
         return None
     overfitted = is_overfit(history) or (history.at_floor and history.far_behind)
@@ -206,9 +206,9 @@ def noisy_labels(history: History) -> Symptom | None:
         blame=0.9,
         explains=("overfit", "memorizing"),
         evidence=(
-            item("share_of_wrong_labels", noise.rate, noise.low, noise.high),
-            item("labels_answered_right", noise.right, *wilson(noise.right * noise.n, noise.n)),
-            item("share_of_the_commonest_class", noise.base),
+            evidence_item("share_of_wrong_labels", noise.rate, noise.low, noise.high),
+            evidence_item("labels_answered_right", noise.right, *wilson(noise.right * noise.n, noise.n)),
+            evidence_item("share_of_the_commonest_class", noise.base),
         ),
         remedies=remedies_for("noisy labels"),
     )
@@ -223,34 +223,34 @@ def telling(noise: LabelNoise) -> bool:
     return beyond_chance and knows and noise.low > limits.WRONG_LABELS
 
 
-def _by_own_answers(history: History) -> LabelNoise | None:
+def _noise_by_own_predictions(history: History) -> LabelNoise | None:
     """What the run's own answers on the validation rows say; ``None`` without logits of classes, or
     where validation was never better than the class frequencies."""
-    if history.labels is None or len(history.labels) < LEAST or not history.refined:
+    if history.labels is None or len(history.labels) < LEAST or not history.is_calibrated:
         return None
     # Several states, averaged, since one state's sureness is partly its own noise: the later half
     # of the looks up to the best, without the first of all and those at which validation was no
     # better than the class frequencies.
     means, chance = history.valid.mean(axis=0), history.chance or 0.0
     first = max(1, (history.best + 1) // 2)
-    looks = [k for k in range(first, history.best + 1) if means[k] < limits.LEARNED * chance]
-    if not looks:
+    evaluations = [k for k in range(first, history.best + 1) if means[k] < limits.BELOW_CHANCE_SHARE * chance]
+    if not evaluations:
         return None
-    answers: list[Floats] = []
-    for snapshot in (history.snapshots[k] for k in looks):
+    probabilities: list[Floats] = []
+    for snapshot in (history.snapshots[k] for k in evaluations):
         # Probabilities after the best temperature [n, classes].
         temperature = snapshot.temperature if snapshot.temperature > 0 else 1.0
         scores = np.asarray(snapshot.valid_logits, dtype=np.float64) / temperature
-        answers.append(softmax(scores))
-    mean = np.mean(answers, axis=0)
+        probabilities.append(softmax(scores))
+    mean = np.mean(probabilities, axis=0)
     base = float(np.bincount(history.labels).max() / len(history.labels))
     right = float((mean.argmax(axis=1) == history.labels).mean())
     if right <= base:
         return None
     # A float32 softmax may give exactly 0, which has no logarithm.
-    scores, level = np.log(np.maximum(mean, 1e-12)), limits.OWN_WRONG_LEVEL
-    found = lapse_rate(scores, history.labels, level=level)
-    return LabelNoise(found.rate, found.low, found.high, right, base, found.n)
+    scores, level = np.log(np.maximum(mean, 1e-12)), limits.OWN_PREDICTIONS_LEVEL
+    lapse = lapse_rate(scores, history.labels, level=level)
+    return LabelNoise(lapse.rate, lapse.low, lapse.high, right, base, lapse.n)
 
 
 # Not underfit: a run that has not fitted the rows that it has wants no more of them.
@@ -278,7 +278,7 @@ def few_rows(history: History) -> Symptom | None:
         cause=FEW_ROWS,
         blame=min(0.9, 4 * gain),
         explains=BY_FEW_ROWS,
-        evidence=(item("probe_loss_gain_of_the_last_doubling", gain), item("train_rows", full)),
+        evidence=(evidence_item("probe_loss_gain_of_the_last_doubling", gain), evidence_item("train_rows", full)),
         remedies=remedies_for("few rows"),
     )
 
@@ -301,6 +301,6 @@ def too_large(history: History) -> Symptom | None:
         cause=TOO_LARGE,
         blame=min(0.9, 0.5 + 0.1 * a_row / limits.MOST_A_ROW),
         explains=BY_SIZE,
-        evidence=(item("learning_parameters_a_row", a_row, None, float(limits.MOST_A_ROW)),),
+        evidence=(evidence_item("learning_parameters_a_row", a_row, None, float(limits.MOST_A_ROW)),),
         remedies=remedies_for("too large"),
     )

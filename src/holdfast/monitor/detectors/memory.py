@@ -13,17 +13,17 @@ from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Floats, Snapshot
 from holdfast.core.wording import p_value_phrase
 from holdfast.monitor import limits
-from holdfast.monitor.detectors.rises import OVER_LOOKS
-from holdfast.monitor.evidence import RECITED, at_floor, gap_of, general_rows
+from holdfast.monitor.detectors.rises import OVER_EVALUATIONS
+from holdfast.monitor.evidence import VERBATIM_EVIDENCE, is_at_floor, accuracy_gap_of, general_loss_rows
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_overfit, remedies_for
-from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, item, shown
+from holdfast.monitor.remedies import overfit_remedies, remedies_for
+from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, evidence_item, difference_evidence
 from holdfast.stats.auc import average_ranks
 from holdfast.stats.intervals import rate_gap, wilson
 from holdfast.stats.paired_tests import paired_t
 
 # In words, how sure, and with what evidence.
-Found = tuple[str, float, tuple[Evidence, ...]]
+MemoryFinding = tuple[str, float, tuple[Evidence, ...]]
 
 
 def memorizing(history: History) -> Symptom | None:
@@ -42,7 +42,7 @@ def memorizing(history: History) -> Symptom | None:
     How many points of the gap are harm, and how many come with learning so few rows at all, no
     history can tell: the sentence names the gap of the state that is kept.
     """
-    if not history.enough or not history.probe.size or history.rose:
+    if not history.has_validation or not history.probe.size or history.has_risen:
         return None
     recited = history.completions
     if not history.at_floor and recited is None:
@@ -56,8 +56,8 @@ def memorizing(history: History) -> Symptom | None:
         # Of rows that are not right or wrong the look after which nothing was gained, or the last.
         began = min(since + 1, began)
     else:
-        while began > 0 and at_floor(history.snapshots[began - 1]):
-            earlier = gap_of(history.snapshots[began - 1])
+        while began > 0 and is_at_floor(history.snapshots[began - 1]):
+            earlier = accuracy_gap_of(history.snapshots[began - 1])
             if earlier is None or not earlier.beyond >= 0.5:
                 break
             began -= 1
@@ -65,79 +65,79 @@ def memorizing(history: History) -> Symptom | None:
         because += _before_training(history.snapshots[began])
     # Where validation still gained at the last looks, or the last state is kept, no length of
     # training is to blame.
-    last = history.kept_look == len(history.snapshots) - 1
-    idle = since <= history.before and not last
+    last = history.kept_place == len(history.snapshots) - 1
+    idle = since <= history.window_start and not last
     return Symptom(
         because=because,
         strength=strength,
         label="memorizing",
         cause=TOO_LONG if idle else FEW_ROWS,
         explains=("miscalibrated",) if idle else (),
-        blame=min(0.9, 1 - history.steps[since] / max(1, history.now)) if idle else 0.3,
+        blame=min(0.9, 1 - history.steps[since] / max(1, history.last_step)) if idle else 0.3,
         since_step=history.steps[began],
-        remedies=for_overfit(history, since) if idle else remedies_for("gap of few rows"),
+        remedies=overfit_remedies(history, since) if idle else remedies_for("gap of few rows"),
         evidence=(
             *evidence,
-            *(() if recited is None else (recited.evidence(RECITED),)),
-            item("train_probe_loss", float(history.probe_means[-1]), step=history.now),
-            shown("valid_above_best", history.above_best, history.now),
+            *(() if recited is None else (recited.evidence(VERBATIM_EVIDENCE),)),
+            evidence_item("train_probe_loss", float(history.probe_means[-1]), step=history.last_step),
+            difference_evidence("valid_above_best", history.above_best, history.last_step),
         ),
     )
 
 
-def _answers(history: History) -> Found | None:
+def _answers(history: History) -> MemoryFinding | None:
     gap, rise = history.accuracy_gap, history.raw_above_best
     if gap is None or not history.far_behind:
         return None
-    near = f"the {gap.name} on training rows is {gap.train:.0%}"
-    far = f"{near} and that on validation rows far below it"
+    train_words = f"the {gap.name} on training rows is {gap.train:.0%}"
+    gap_words = f"{train_words} and that on validation rows far below it"
     if rise.value <= history.raw_margin:
-        return f"{far}, though the validation loss hardly rose", limits.USUAL, ()
+        return f"{gap_words}, though the validation loss hardly rose", limits.INTERVAL_LEVEL, ()
     means, step = history.raw.mean(axis=0), history.steps[history.raw_best]
     rose = f"from {means[history.raw_best]:.3f} to {means[-1]:.3f} since step {step}"
-    p, evidence = "", [shown("valid_loss_above_best", rise, history.now)]
-    if history.raw_rise.alarm is None:
+    p, evidence = "", [difference_evidence("valid_loss_above_best", rise, history.last_step)]
+    if history.raw_rise.alarm_at is None:
         # The interval beside it is of the last look alone.
-        p = f" ({p_value_phrase(history.raw_rise.p_value, OVER_LOOKS)})"
-        evidence.append(item("p_value_above_best", history.raw_rise.p_value, step=history.now))
+        p = f" ({p_value_phrase(history.raw_rise.p_value, OVER_EVALUATIONS)})"
+        evidence.append(evidence_item("p_value_above_best", history.raw_rise.p_value, step=history.last_step))
     if gap.large:
         because = (
-            f"{far}; the validation loss rose {rose}, which is not significant with {rise.n} "
+            f"{gap_words}; the validation loss rose {rose}, which is not significant with {rise.n} "
             "validation rows"
         )
     else:
         because = (
-            f"{near}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} points with a "
+            f"{train_words}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} points with a "
             f"probability of {gap.beyond:.0%}; {rise.n} validation rows prove neither this nor the "
             f"rise of the validation loss {rose}"
         )
-    return f"{because}{p}", min(limits.USUAL, gap.beyond), tuple(evidence)
+    return f"{because}{p}", min(limits.INTERVAL_LEVEL, gap.beyond), tuple(evidence)
 
 
-def _fitted(history: History) -> Found | None:
+def _fitted(history: History) -> MemoryFinding | None:
     fitted = history.probe[:, -1] < limits.FITTED
     known = history.raw[:, -1] < limits.FITTED
-    beyond = rate_gap(int(fitted.sum()), len(fitted), int(known.sum()), len(known), limits.RARE)
+    beyond = rate_gap(int(fitted.sum()), len(fitted), int(known.sum()), len(known), limits.ALARM_LEVEL)
     if history.probe_means[-1] > limits.FLOOR_OF_VALID * float(history.raw[:, -1].mean()):
         return None
     since = as_good_as_now(history)
     # A training loss of exactly 0 in float32.
     ratio = float(history.probe_means[-1] / max(history.probe_means[since], 1e-12))
-    if beyond[0] < limits.BEYOND or since > history.before or ratio > limits.SPENT:
+    if beyond[0] < limits.BEYOND or since > history.window_start or ratio > limits.TRAIN_LOSS_LEFT:
         return None
     return (
         f"{fitted.mean():.0%} of the training sample is fitted against {known.mean():.0%} of the "
         f"validation rows, and since step {history.steps[since]} the training loss fell to "
         f"{ratio:.0%} of its value while the validation loss did not fall",
-        limits.USUAL,
+        limits.INTERVAL_LEVEL,
         (
-            item(
+            evidence_item(
                 "share_fitted_beyond_valid",
                 float(fitted.mean() - known.mean()),
                 *beyond,
-                step=history.now,
+                step=history.last_step,
             ),
-            item("train_probe_loss_ratio", ratio, step=history.steps[since]),
+            evidence_item("train_probe_loss_ratio", ratio, step=history.steps[since]),
         ),
     )
 
@@ -145,17 +145,17 @@ def _fitted(history: History) -> Found | None:
 def as_good_as_now(history: History) -> int:
     """The first look whose validation loss is not above now's: neither beyond chance nor by more
     than the margin."""
-    for look in range(len(history.snapshots)):
-        gap = history.gap(history.valid, look, -1)
+    for evaluation in range(len(history.snapshots)):
+        gap = history.gap(history.valid, evaluation, -1)
         if gap.low <= 0 and gap.value <= history.margin:
-            return look
+            return evaluation
     return len(history.snapshots) - 1
 
 
-def _before_training(look: Snapshot) -> str:
+def _before_training(snapshot: Snapshot) -> str:
     """Of rows that were known before any update: a last layer that was fitted to them, or a model
     that had met them. Then no step of the run is what memorized them."""
-    gap = gap_of(look)
+    gap = accuracy_gap_of(snapshot)
     assert gap is not None
     why = " (the last layer is fitted to them)" if gap.of == "rows" else ""
     return (
@@ -190,21 +190,21 @@ def outputs(history: History) -> Symptom | None:
     above half of the line.
     """
     shares = next((s.outputs for s in reversed(history.snapshots) if s.outputs), None) or {}
-    side = "valid" if shares.get("valid") else "test"
-    if not shares.get(side):
+    split = "valid" if shares.get("valid") else "test"
+    if not shares.get(split):
         return None
-    unseen, train = shares[side], shares.get("train", {})
+    unseen, train = shares[split], shares.get("train", {})
     frequent = ((name, cause) for name, cause in FAULTS if _is_frequent(unseen, name))
     name, cause = next(frequent, ("", ""))
     if not name:
         return None
     low, high = _limits(unseen, name)
-    evidence = [item(f"{side}_share_{name}", unseen[name], low, high, history.now)]
+    evidence = [evidence_item(f"{split}_share_{name}", unseen[name], low, high, history.last_step)]
     if name in train:
-        evidence.append(item(f"train_share_{name}", train[name], step=history.now))
+        evidence.append(evidence_item(f"train_share_{name}", train[name], step=history.last_step))
     by_heart = cause == BY_HEART
     return Symptom(
-        because=f"{unseen[name]:.0%} of the texts written for {side} rows: {cause}",
+        because=f"{unseen[name]:.0%} of the texts written for {split} rows: {cause}",
         strength=0.9 if by_heart else 0.0,
         label="memorizing" if by_heart else None,
         cause=cause,
@@ -228,7 +228,7 @@ def _limits(shares: Mapping[str, float], name: str) -> tuple[float | None, float
     return wilson(value * n, n) if n else (None, None)
 
 
-SEEN_FIRST = "the rows seen first are fitted more than those seen later"
+FIRST_ROWS_CAUSE = "the rows seen first are fitted more than those seen later"
 BY_ORDER: tuple[Label, ...] = ("overfit", "memorizing", "underfit", "inconclusive")
 LEAST = 30
 
@@ -240,30 +240,30 @@ def primacy(history: History) -> Symptom | None:
     Pearson 1957) above 0. Only rows of the train probe that were used count, 30 at least, and only
     of a run that has taken a twentieth off their loss: before that there is nothing to be fitted.
     """
-    seen = history.run_facts.first_seen
-    if not history.comparable or seen is None or len(seen) != len(history.probe):
+    first_use = history.run_facts.first_seen
+    if not history.comparable or first_use is None or len(first_use) != len(history.probe):
         return None
-    used = np.asarray(seen) >= 0
-    if history.probe_means[-1] > limits.NOTHING_LEARNED * history.probe_means[0]:
+    used = np.asarray(first_use) >= 0
+    if history.probe_means[-1] > limits.NOTHING_LEARNED_SHARE * history.probe_means[0]:
         return None
-    if used.sum() < LEAST or np.ptp(np.asarray(seen)[used]) == 0:
+    if used.sum() < LEAST or np.ptp(np.asarray(first_use)[used]) == 0:
         return None
     left = history.probe[used, -1] - history.probe[used, 0]
-    rho, low, high = spearman(np.asarray(seen, dtype=np.float64)[used], left)
+    rho, low, high = spearman(np.asarray(first_use, dtype=np.float64)[used], left)
     if rho < limits.PRIMACY or not low > 0:
         return None
     return Symptom(
-        because=SEEN_FIRST,
-        cause=SEEN_FIRST,
+        because=FIRST_ROWS_CAUSE,
+        cause=FIRST_ROWS_CAUSE,
         blame=0.5,
         explains=BY_ORDER,
         since_step=history.steps[0],
-        evidence=(item("rank_correlation_first_seen_with_loss_left", rho, low, high, history.now),),
+        evidence=(evidence_item("rank_correlation_first_seen_with_loss_left", rho, low, high, history.last_step),),
         remedies=remedies_for("primacy", history),
     )
 
 
-def spearman(x: Floats, y: Floats, level: float = limits.RARE) -> tuple[float, float, float]:
+def spearman(x: Floats, y: Floats, level: float = limits.ALARM_LEVEL) -> tuple[float, float, float]:
     """ρ and its interval; NaN throughout where a side does not vary."""
     from scipy.special import ndtri
 
@@ -300,19 +300,19 @@ def forgetting(history: History) -> Symptom | None:
         return None
     since = next(step for i, (step, _) in enumerate(known) if all(x > line for _, x in known[i:]))
     # The rise of the probe's rows since the first look, where they are known.
-    start, end = (general_rows(history.snapshots[look]) for look in (0, -1))
+    start, end = (general_loss_rows(history.snapshots[snapshot]) for snapshot in (0, -1))
     gap = None if start is None or end is None else paired_t(end, start)
     if gap is not None and not gap.low > 0:
         return None
     rise = known[-1][1] - first
-    name, now = "general_loss_above_first", history.now
-    seen = item(name, rise, step=now) if gap is None else shown(name, gap, now)
+    name, now = "general_loss_above_first", history.last_step
+    general_rows_seen = evidence_item(name, rise, step=now) if gap is None else difference_evidence(name, gap, now)
     return Symptom(
         because=f"the loss on the general probe is {rise:.3f} above the {first:.3f} it began with",
         strength=0.9,
         label="forgetting",
         cause=OVERWRITTEN,
         since_step=since,
-        evidence=(seen,),
+        evidence=(general_rows_seen,),
         remedies=remedies_for("forgetting", history),
     )

@@ -11,26 +11,26 @@ from holdfast.monitor.detectors.rates import left_over, nothing_learned, rate_lo
 from holdfast.monitor.evidence import beats_chance
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
-from holdfast.monitor.symptom import Symptom, item, shown, sure
+from holdfast.monitor.symptom import Symptom, evidence_item, difference_evidence, clip_confidence
 from holdfast.stats.paired_tests import newcombe, paired_t
 
 
 def learning(history: History) -> Symptom | None:
     """``learning`` where the validation loss fell, beyond chance and by more than a trifle, against
     three looks ago, and the raw loss has not risen meanwhile."""
-    if not history.enough or history.rose or not history.recent.high < 0:
+    if not history.has_validation or history.has_risen or not history.recent_change.high < 0:
         return None
-    if -history.recent.value < history.trifle:
+    if -history.recent_change.value < history.trifle:
         return None
     return Symptom(
-        because=f"{history.loss_name} fell by {-history.recent.value:.3f} since step "
-        f"{history.steps[history.before]}",
-        strength=sure(1 - history.recent.above),
+        because=f"{history.loss_name} fell by {-history.recent_change.value:.3f} since step "
+        f"{history.steps[history.window_start]}",
+        strength=clip_confidence(1 - history.recent_change.above),
         label="learning",
         since_step=history.steps[0],
         evidence=(
-            shown("valid_recent_change", history.recent, history.now),
-            shown("valid_best_against_first", history.learned, history.now),
+            difference_evidence("valid_recent_change", history.recent_change, history.last_step),
+            difference_evidence("valid_best_against_first", history.gain_over_first, history.last_step),
         ),
         remedies=remedies_for("learning", history),
     )
@@ -54,7 +54,7 @@ def plateau(history: History) -> Symptom | None:
 
     Since the first look that was as good as the last.
     """
-    if not history.enough or history.rose or not _learned(history):
+    if not history.has_validation or history.has_risen or not _learned(history):
         return None
     hits = history.valid_hits
     # A fall of the answers by 10 points would have shown in so many rows.
@@ -62,23 +62,23 @@ def plateau(history: History) -> Symptom | None:
         return None
     if hits is not None and newcombe(hits[:, -1], hits[:, history.best])[0] <= -limits.GAP:
         return None
-    if history.useless(len(history.snapshots) - 1) or not better_than_chance(history):
+    if history.is_useless(len(history.snapshots) - 1) or not better_than_chance(history):
         return None
     gap = history.accuracy_gap
     if history.at_floor and gap is not None and gap.value > limits.GAP:
         return None
     small = history.margin
-    if not (history.above_best.high <= small and history.recent.low >= -small):
+    if not (history.above_best.high <= small and history.recent_change.low >= -small):
         return None
     return Symptom(
         because=f"{history.loss_name} no longer falls, and is within {small:.3f} of its best at "
         f"step {history.best_step}",
-        strength=limits.USUAL,
+        strength=limits.INTERVAL_LEVEL,
         label="healthy",
         since_step=history.steps[as_good_as_now(history)],
         evidence=(
-            shown("valid_above_best", history.above_best, history.now),
-            shown("valid_recent_change", history.recent, history.now),
+            difference_evidence("valid_above_best", history.above_best, history.last_step),
+            difference_evidence("valid_recent_change", history.recent_change, history.last_step),
         ),
     )
 
@@ -87,13 +87,13 @@ def better_than_chance(history: History) -> bool:
     """Whether the last look is shown to know more than the class frequencies; true where answers
     are not classes. A linear probe of the same rows knows no more where there is nothing to know,
     so being as good as one proves nothing by itself."""
-    if history.answers is None or history.labels is None:
+    if history.predictions is None or history.labels is None:
         return True
-    return beats_chance(history.answers, history.valid[:, -1], history.labels)
+    return beats_chance(history.predictions, history.valid[:, -1], history.labels)
 
 
 def _learned(history: History) -> bool:
-    if history.learned.high < 0:
+    if history.gain_over_first.high < 0:
         return True
     reference = history.run_facts.probe_valid_losses
     if reference is None or len(reference) != len(history.raw):
@@ -119,7 +119,7 @@ def underfit(history: History) -> Symptom | None:
     Before the end a falling loss is ``learning``; where the plan is not known, always. Never where
     the training rows are at their floor: they have nothing left to teach.
     """
-    if not history.enough or not history.final or not history.probe.size or history.at_floor:
+    if not history.has_validation or not history.is_at_plan_end or not history.probe.size or history.at_floor:
         return None
     rules = (_chance, _worse_than_probe, _steep, _slow)
     return next(filter(None, (rule(history) for rule in rules)), None)
@@ -135,8 +135,8 @@ def _chance(history: History) -> Symptom | None:
         f"the training loss ends at {loss:.3f}, {'hardly' if loss < chance else 'no'} {BETTER} "
         f"({chance:.3f})",
         0.95,
-        item("train_probe_loss", loss, step=history.now),
-        item("loss_of_the_class_frequencies", chance, step=history.now),
+        evidence_item("train_probe_loss", loss, step=history.last_step),
+        evidence_item("loss_of_the_class_frequencies", chance, step=history.last_step),
     )
 
 
@@ -144,20 +144,20 @@ def _worse_than_probe(history: History) -> Symptom | None:
     reference = history.run_facts.probe_valid_losses
     if reference is None or len(reference) != len(history.valid):
         return None
-    gap = paired_t(history.valid[:, -1], reference, limits.RARE)
+    gap = paired_t(history.valid[:, -1], reference, limits.ALARM_LEVEL)
     if not (gap.low > 0 and gap.value > history.margin) or history.probe_since_best.high < 0:
         return None
     because = f"{history.loss_name} ends {gap.value:.3f} above that of a linear probe"
     return _underfit(
-        history, because, gap.above, shown("valid_above_linear_probe", gap, history.now)
+        history, because, gap.above, difference_evidence("valid_above_linear_probe", gap, history.last_step)
     )
 
 
 def _steep(history: History) -> Symptom | None:
     # Against the newest look that lies a quarter of the steps back; the first always does.
-    line = history.now - (history.now - history.steps[0]) / 4
-    look = max(i for i, step in enumerate(history.steps) if step <= line)
-    gap = history.gap(history.valid, -1, look, limits.RARE)
+    line = history.last_step - (history.last_step - history.steps[0]) / 4
+    snapshot = max(i for i, step in enumerate(history.steps) if step <= line)
+    gap = history.gap(history.valid, -1, snapshot, limits.ALARM_LEVEL)
     level = float(history.valid[:, -1].mean())
     lowest = history.best == len(history.snapshots) - 1
     if not lowest or not gap.high < 0 or -gap.value < limits.STEEP * level:
@@ -166,7 +166,7 @@ def _steep(history: History) -> Symptom | None:
         f"{history.loss_name} still fell by {-gap.value:.3f} to {level:.3f} over the last quarter "
         "of the steps"
     )
-    return _underfit(history, because, 1 - gap.above, shown("valid_last_quarter", gap, history.now))
+    return _underfit(history, because, 1 - gap.above, difference_evidence("valid_last_quarter", gap, history.last_step))
 
 
 def _slow(history: History) -> Symptom | None:
@@ -180,7 +180,7 @@ def _slow(history: History) -> Symptom | None:
         f"training loss by {history.probe_means[-1] - history.probe_means[0]:+.3f}"
     )
     return _underfit(
-        history, because, slow.blame, shown("valid_against_first", gained, history.now)
+        history, because, slow.blame, difference_evidence("valid_against_first", gained, history.last_step)
     )
 
 

@@ -15,7 +15,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.evidence import follow_labels
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
-from holdfast.monitor.symptom import Symptom, item, shown, sure
+from holdfast.monitor.symptom import Symptom, evidence_item, difference_evidence, clip_confidence
 from holdfast.stats.paired_tests import Difference
 
 TOO_HIGH = "the learning rate is too high"
@@ -41,8 +41,8 @@ def rate_high(history: History) -> Symptom | None:
     times its median so far; or the raw validation loss is 3.5 times that of the class frequencies,
     which takes logits out of all proportion.
     """
-    if history.broken is not None:
-        return _broken(history.broken, history)
+    if history.first_non_finite is not None:
+        return _broken(history.first_non_finite, history)
     if not history.comparable:
         return None
     climbed, symptoms = _climbed(history), _symptoms(history)
@@ -62,27 +62,27 @@ def rate_high(history: History) -> Symptom | None:
     return replace(
         found,
         because=f"the training loss is {gap.value:.3f} above {than}",
-        strength=sure(gap.above),
+        strength=clip_confidence(gap.above),
         label="diverging",
         blame=1.0,
         since_step=since,
-        evidence=(shown("train_probe_rise", gap, history.now), *symptoms),
+        evidence=(difference_evidence("train_probe_rise", gap, history.last_step), *symptoms),
     )
 
 
-def _broken(look: Snapshot, history: History) -> Symptom:
-    begins = look.phase == "start"
+def _broken(snapshot: Snapshot, history: History) -> Symptom:
+    begins = snapshot.phase == "start"
     return Symptom(
         because="a loss is not a number before the first update"
         if begins
-        else f"a loss at step {look.step} is not a number",
+        else f"a loss at step {snapshot.step} is not a number",
         strength=1.0,
         label="diverging",
         cause="rows or weights that were invalid before training"
         if begins
         else f"{TOO_HIGH}, or the precision too low",
-        since_step=look.step,
-        evidence=(item("loss_not_a_number", 1.0, step=look.step),),
+        since_step=snapshot.step,
+        evidence=(evidence_item("loss_not_a_number", 1.0, step=snapshot.step),),
         remedies=remedies_for("broken start" if begins else "diverging", history),
     )
 
@@ -94,14 +94,14 @@ def _climbed(history: History) -> tuple[Difference, str, int] | None:
     first, lowest = float(means[0]), float(means.min())
     small = max(limits.MARGIN, limits.MARGIN_SHARE * lowest)
     since = history.steps[-2]
-    start = history.gap(history.probe, -1, 0, limits.RARE)
+    start = history.gap(history.probe, -1, 0, limits.ALARM_LEVEL)
     if start.low > 0 and _stays(means, first + max(small, limits.ABOVE_START * first)):
         return start, "where it started", since
-    best = history.gap(history.probe, -1, int(means.argmin()), limits.RARE)
+    best = history.gap(history.probe, -1, int(means.argmin()), limits.ALARM_LEVEL)
     back = max(small, limits.GAVE_BACK * (first - lowest))
     if best.low > 0 and _stays(means, lowest + back):
         return best, "its lowest", since
-    if history.enough and history.rising and history.probe_since_best.low > 0:
+    if history.has_validation and history.is_rising and history.probe_since_best.low > 0:
         than = "that of the best step, and validation got worse too"
         return history.probe_since_best, than, history.steps[history.best + 1]
     return None
@@ -113,14 +113,14 @@ def _stays(means: Floats, level: float) -> bool:
 
 
 def _symptoms(history: History) -> tuple[Evidence, ...]:
-    found = []
+    signs = []
     usual = history.run_facts.usual_rates
     if usual is not None and history.highest_rate > usual[1]:
-        found.append(item("learning_rate", history.highest_rate, usual[0], usual[1]))
+        signs.append(evidence_item("learning_rate", history.highest_rate, usual[0], usual[1]))
     bumps = _bumps(history)
     if len(bumps) > 1 or any(size > limits.BIG_BUMP for size in bumps):
-        found.append(item("rises_of_the_train_probe", float(len(bumps)), step=history.now))
-        found.append(item("largest_rise_of_the_train_probe", max(bumps), step=history.now))
+        signs.append(evidence_item("rises_of_the_train_probe", float(len(bumps)), step=history.last_step))
+        signs.append(evidence_item("largest_rise_of_the_train_probe", max(bumps), step=history.last_step))
     norms = [s.gradient_norm for s in history.snapshots if s.gradient_norm is not None]
     # The largest ratio of a gradient norm to the median of those before it, three at least.
     ratios = [
@@ -130,25 +130,25 @@ def _symptoms(history: History) -> tuple[Evidence, ...]:
     ]
     jump = max(ratios, default=0.0)
     if jump > limits.JUMP:
-        found.append(item("gradient_norm_jump", jump, step=history.now))
-    chance, loss = history.chance, float(history.raw[:, -1].mean()) if history.enough else 0.0
+        signs.append(evidence_item("gradient_norm_jump", jump, step=history.last_step))
+    chance, loss = history.chance, float(history.raw[:, -1].mean()) if history.has_validation else 0.0
     if chance and loss > limits.BLOWN * chance:
         name = "valid_loss_times_that_of_class_frequencies"
-        found.append(item(name, loss / chance, step=history.now))
-    return tuple(found)
+        signs.append(evidence_item(name, loss / chance, step=history.last_step))
+    return tuple(signs)
 
 
 def _bumps(history: History) -> list[float]:
     """The rises of the train probe between two looks, beyond chance and by a tenth or more, each
     in parts of the look before."""
-    means, found = history.probe_means, []
-    for look in range(1, len(means)):
-        rise, before = float(means[look] - means[look - 1]), float(means[look - 1])
+    means, bumps = history.probe_means, []
+    for snapshot in range(1, len(means)):
+        rise, before = float(means[snapshot] - means[snapshot - 1]), float(means[snapshot - 1])
         # Beside the tenth a fixed margin: of a loss near 0 any tenth is noise.
         large = rise > limits.BUMP * before + limits.MARGIN
-        if large and history.gap(history.probe, look, look - 1, limits.RARE).low > 0:
-            found.append(rise / max(before, 1e-9))
-    return found
+        if large and history.gap(history.probe, snapshot, snapshot - 1, limits.ALARM_LEVEL).low > 0:
+            bumps.append(rise / max(before, 1e-9))
+    return bumps
 
 
 def nothing_learned(history: History) -> bool:
@@ -157,11 +157,11 @@ def nothing_learned(history: History) -> bool:
     rows, and a loss above them is no proof where the answers to validation rows follow their
     labels, as those of a model that learned from balanced classes do."""
     chance, loss = history.chance, float(history.probe_means[-1])
-    if not chance or not loss > limits.NOTHING_LEARNED * chance:
+    if not chance or not loss > limits.NOTHING_LEARNED_SHARE * chance:
         return False
-    if loss <= chance or history.answers is None or history.labels is None:
+    if loss <= chance or history.predictions is None or history.labels is None:
         return True
-    return not follow_labels(history.answers, history.labels)
+    return not follow_labels(history.predictions, history.labels)
 
 
 TOO_LOW = "the learning rate is too low"
@@ -177,22 +177,22 @@ def rate_low(history: History) -> Symptom | None:
     if (history.probe[:, -1] < limits.FITTED).mean() >= limits.FLOOR_SHARE:
         return None
     usual, left = history.run_facts.usual_rates, left_over(history)
-    found: list[Evidence] = []
+    signs: list[Evidence] = []
     if usual is not None and history.peak_rate < usual[0]:
-        found.append(item("learning_rate", history.peak_rate, usual[0], usual[1]))
+        signs.append(evidence_item("learning_rate", history.peak_rate, usual[0], usual[1]))
     if left > limits.SLOW and straight(history):
-        found.append(item("train_probe_loss_left", left, step=history.now))
-    if not found:
+        signs.append(evidence_item("train_probe_loss_left", left, step=history.last_step))
+    if not signs:
         return None
-    blame, distance = 0.6 + 0.2 * len(found), history.snapshots[-1].distance
+    blame, distance = 0.6 + 0.2 * len(signs), history.snapshots[-1].distance
     if distance is not None:
-        found.append(item("distance_of_the_weights", distance, step=history.now))
+        signs.append(evidence_item("distance_of_the_weights", distance, step=history.last_step))
     return Symptom(
         because="the loss falls slowly and straight",
         cause=TOO_LOW,
         blame=blame,
         explains=BY_LOW_RATE,
-        evidence=tuple(found),
+        evidence=tuple(signs),
         remedies=remedies_for("slow", history),
     )
 

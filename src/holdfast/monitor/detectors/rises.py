@@ -11,14 +11,14 @@ from __future__ import annotations
 from holdfast.core.records import Evidence
 from holdfast.core.wording import p_value_phrase
 from holdfast.monitor import limits
-from holdfast.monitor.evidence import RECITED
+from holdfast.monitor.evidence import VERBATIM_EVIDENCE
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import for_overfit, remedies_for
-from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, item, shown, sure
+from holdfast.monitor.remedies import overfit_remedies, remedies_for
+from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, evidence_item, difference_evidence, clip_confidence
 from holdfast.stats.intervals import rate_gap
 
-# How the p-value of a rise is come by (``stats/course.py``).
-OVER_LOOKS = "test over all evaluations"
+# How the p-value of a rise is come by (``stats/sequential_rise.py``).
+OVER_EVALUATIONS = "test over all evaluations"
 HARMS = {
     "both": "both its predictions and their probabilities got worse",
     "answers": "its predictions got worse",
@@ -41,32 +41,32 @@ def overfit(history: History) -> Symptom | None:
     """
     if not is_overfit(history):
         return None
-    best = history.raw_best if history.raw_rose else history.best
+    best = history.raw_best if history.raw_has_risen else history.best
     # By steps: looks need not be evenly spaced.
-    beyond = 1 - history.steps[best] / max(1, history.now)
+    beyond = 1 - history.steps[best] / max(1, history.last_step)
     assert history.harm is not None
     # A run whose last state is kept was not too long.
-    last = history.kept_look == len(history.snapshots) - 1
+    last = history.kept_place == len(history.snapshots) - 1
     meanwhile = " while the training loss did not rise" if history.probe.size else ""
     return Symptom(
         because=f"{rise_words(history)}{meanwhile}: {HARMS[history.harm]}",
-        strength=sure(1 - rise_p(history)),
+        strength=clip_confidence(1 - rise_p(history)),
         label="overfit",
         cause=FEW_ROWS if last else TOO_LONG,
         blame=0.3 if last else min(0.9, beyond),
         since_step=history.steps[best + 1],
         evidence=(
             *rise_evidence(history),
-            *(() if history.completions is None else (history.completions.evidence(RECITED),)),
-            item("share_of_the_run_beyond_the_best", beyond, step=history.steps[best]),
+            *(() if history.completions is None else (history.completions.evidence(VERBATIM_EVIDENCE),)),
+            evidence_item("share_of_the_run_beyond_the_best", beyond, step=history.steps[best]),
         ),
-        remedies=remedies_for("gap of few rows") if last else for_overfit(history, best),
+        remedies=remedies_for("gap of few rows") if last else overfit_remedies(history, best),
     )
 
 
 def is_overfit(history: History) -> bool:
     """Whether the loss rose, and one of the three that ``overfit`` names holds."""
-    if not history.rose:
+    if not history.has_risen:
         return False
     if history.answers_worse:
         return True
@@ -80,37 +80,37 @@ def is_overfit(history: History) -> bool:
 def rise_words(history: History) -> str:
     """``the validation loss is 1.204 above its best at step 40 (test over all looks, p = 0.003)``,
     by the raw loss where that rose."""
-    if history.raw_rose:
+    if history.raw_has_risen:
         name, value, step = "the validation loss", history.raw_above_best.value, history.raw_best
     else:
         name, value, step = history.loss_name, history.above_best.value, history.best
-    p = p_value_phrase(rise_p(history), OVER_LOOKS)
+    p = p_value_phrase(rise_p(history), OVER_EVALUATIONS)
     return f"{name} is {value:.3f} above its best at step {history.steps[step]} ({p})"
 
 
 def rise_p(history: History) -> float:
     """The p-value of the rise that ``rise_words`` names."""
-    return history.raw_rise.p_value if history.raw_rose else history.rise.p_value
+    return history.raw_rise.p_value if history.raw_has_risen else history.rise.p_value
 
 
 def rise_evidence(history: History) -> tuple[Evidence, ...]:
     """Both losses above their best, what the train probe did, and the metric."""
     wrong = history.error_rise
-    found = [
-        shown("valid_loss_above_best", history.raw_above_best, history.now),
-        item("p_value_above_best", rise_p(history), step=history.now),
+    evidence = [
+        difference_evidence("valid_loss_above_best", history.raw_above_best, history.last_step),
+        evidence_item("p_value_above_best", rise_p(history), step=history.last_step),
     ]
-    if history.refined:
+    if history.is_calibrated:
         temperature = float(history.snapshots[-1].temperature)
-        found.append(shown("valid_refined_loss_above_best", history.above_best, history.now))
-        found.append(item("best_temperature", temperature, step=history.now))
+        evidence.append(difference_evidence("valid_refined_loss_above_best", history.above_best, history.last_step))
+        evidence.append(evidence_item("best_temperature", temperature, step=history.last_step))
     if wrong is not None:
         lost = (-wrong.value, -wrong.high, -wrong.low)
-        found.append(item("valid_accuracy_above_best", *lost, step=history.now))
+        evidence.append(evidence_item("valid_accuracy_above_best", *lost, step=history.last_step))
     if history.given_back is not None:
-        found.append(item("share_of_the_gain_given_back", history.given_back, step=history.now))
+        evidence.append(evidence_item("share_of_the_gain_given_back", history.given_back, step=history.last_step))
     since = history.gap(history.probe, -1, history.raw_best)
-    return (*found, shown("train_probe_change_since_best", since, history.now))
+    return (*evidence, difference_evidence("train_probe_change_since_best", since, history.last_step))
 
 
 OVERCONFIDENT = "overconfidence: the predicted probabilities exceed the accuracy"
@@ -124,7 +124,7 @@ def miscalibrated(history: History) -> Symptom | None:
     Needs answers that are right or wrong, and the logits of every snapshot. Where the interval of
     the gap holds 10 points, the rows cannot tell this from ``overfit``.
     """
-    if not history.raw_rose or history.answers_worse or not history.refined:
+    if not history.raw_has_risen or history.answers_worse or not history.is_calibrated:
         return None
     gap = history.accuracy_gap
     if gap is None or not gap.small:
@@ -133,7 +133,7 @@ def miscalibrated(history: History) -> Symptom | None:
     return Symptom(
         because=f"{rise_words(history)}, but neither accuracy nor the calibrated loss (temperature "
         f"{temperature:.2f}) got significantly worse: it generalizes, and is overconfident",
-        strength=sure(1 - history.raw_rise.p_value),
+        strength=clip_confidence(1 - history.raw_rise.p_value),
         label="miscalibrated",
         cause=OVERCONFIDENT,
         blame=0.5,
@@ -150,7 +150,7 @@ def disparity(history: History) -> Symptom | None:
     A gap alone is no fault, since every model that learns has one; so this only speaks as evidence
     beside the label of another, and never of a cause.
     """
-    if not history.enough or history.valid_hits is None or history.probe_hits is None:
+    if not history.has_validation or history.valid_hits is None or history.probe_hits is None:
         return None
     train, valid = history.probe_hits[:, -1], history.valid_hits[:, -1]
     low, high = rate_gap(int(train.sum()), len(train), int(valid.sum()), len(valid))
@@ -160,5 +160,5 @@ def disparity(history: History) -> Symptom | None:
     return Symptom(
         because=f"accuracy is {train.mean():.1%} on training rows and {valid.mean():.1%} on "
         "validation rows",
-        evidence=(item("accuracy_train_probe_above_valid", gap, low, high, history.now),),
+        evidence=(evidence_item("accuracy_train_probe_above_valid", gap, low, high, history.last_step),),
     )

@@ -259,5 +259,5 @@ class HarmWatch:
 
     def restored(self, said: Mapping[str, Any]) -> HarmWatch:
         """This watch, of the same reference, with what ``to_json`` wrote down."""
-        detector = Detector.of(said["detector"])
+        detector = Detector.from_json(said["detector"])
         return replace(self, detector=detector, rows=int(said["rows"]), wrong=int(said["wrong"]))

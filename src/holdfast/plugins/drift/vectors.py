@@ -227,7 +227,7 @@ class VectorWatch:
         counts = np.array(said["learned_counts"], np.float64)
         return VectorWatch(
             self.halves,
-            Detector.of(said["detector"]),
+            Detector.from_json(said["detector"]),
             unpacked(said["sums"]).reshape(self.sums.shape),
             np.array(said["counts"], np.float64),
             unpacked(said["came"]).view(np.uint64),

@@ -108,7 +108,7 @@ class ColumnWatch(ABC):
 
     def restored(self, said: Mapping[str, Any]) -> Self:
         """This watch, of the same reference, with what ``to_json`` wrote down."""
-        return replace(self, detector=Detector.of(said))
+        return replace(self, detector=Detector.from_json(said))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

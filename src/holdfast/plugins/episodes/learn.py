@@ -144,7 +144,7 @@ def learn(
             sums += method.update(Step(reader, course.pool, course.shape, course.seed, at))
             optimizer.step()
         at += 1
-        if keeper.due and at not in course.looked:
+        if keeper.is_due and at not in course.looked:
             save()
     if found is None or found["step"] < at:
         save()

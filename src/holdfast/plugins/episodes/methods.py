@@ -28,7 +28,7 @@ from holdfast.models.probes.logistic import (
     softmax_losses,
 )
 from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 
 TOKENS = 4096
 
@@ -61,7 +61,7 @@ class FeatureReader:
         made = np.zeros((0, 0), dtype=np.float32)
         self.network.eval()
         with torch.no_grad():
-            for chosen in by_length(self.examples.lengths[wanted], np.arange(len(wanted)), TOKENS):
+            for chosen in batches_by_length(self.examples.lengths[wanted], np.arange(len(wanted)), TOKENS):
                 part = self.features(wanted[chosen]).cpu().numpy()
                 if not len(made):
                     made = np.zeros((len(wanted), part.shape[1]), dtype=np.float32)

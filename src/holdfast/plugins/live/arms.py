@@ -117,7 +117,7 @@ class Arms:
             room = max(after.budget - after.sums.rows, 0)
             arm, found = arm[:room], found[:room]
         within = np.clip(found, after.least, after.most)
-        (effect, spread, rows), sums = after.sums.course(
+        (effect, spread, rows), sums = after.sums.add_with_path(
             arm, (within - after.least) / (after.most - after.least)
         )
         held = after.held + int((within != found).sum())

@@ -16,13 +16,13 @@ from holdfast.core.errors import RunError
 from holdfast.core.labels import Label
 from holdfast.core.records import Decision, Evidence, Remedy, Verdict
 from holdfast.core.run_files import check_files, is_sealed, read_events, read_result
-from holdfast.monitor.confirmation import confirmed
+from holdfast.monitor.confirmation import confirm_on_test_rows
 from holdfast.monitor.judge import judge
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.table import from_rows
 from holdfast.plugins.logs.text import first_line_holds
 from holdfast.report.answer.answer import DISCARDED, discarded_sentence
-from holdfast.training.evaluation_file import LOOKS, WITHOUT, read_looks
+from holdfast.training.evaluation_file import EVALUATIONS_FILE, WITHOUT, read_evaluations
 
 FILE = "events.jsonl"
 LOSSES = {"train_loss": "train_rows", "valid_loss": "valid_rows", "refined_loss": "valid_rows"}
@@ -69,7 +69,7 @@ def _finished_result(folder: Path) -> dict[str, Any] | None:
     result = read_result(folder)
     check_files(folder, result, [FILE])
     # Without its looks a run gives the verdict that it wrote down.
-    check_files(folder, result, [LOOKS] if os.path.lexists(folder / LOOKS) else [], WITHOUT)
+    check_files(folder, result, [EVALUATIONS_FILE] if os.path.lexists(folder / EVALUATIONS_FILE) else [], WITHOUT)
     return result
 
 
@@ -111,15 +111,15 @@ def own_verdict(path: Path) -> OwnVerdict | None:
 
 def _read_verdict(folder: Path) -> OwnVerdict | None:
     result = _finished_result(folder) or {}
-    if os.path.lexists(folder / LOOKS) and "trainer" not in result:
-        looks = read_looks(folder / LOOKS)
-        verdict = judge(looks.history, looks.run_facts, looks.kept)
+    if os.path.lexists(folder / EVALUATIONS_FILE) and "trainer" not in result:
+        looks = read_evaluations(folder / EVALUATIONS_FILE)
+        verdict = judge(looks.history, looks.run_facts, looks.best_step)
         comparison = (result.get("verdict") or {}).get("test_comparison")
         if comparison is not None:
             # What the test rows said was worked out from their predictions, which are not asked
             # again; older runs have none.
-            verdict = confirmed(verdict, comparison)
-        return OwnVerdict(verdict, looks.kept)
+            verdict = confirm_on_test_rows(verdict, comparison)
+        return OwnVerdict(verdict, looks.best_step)
     if result:
         return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))
     events = read_events(folder / FILE, partial_end=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import MachineError
 from holdfast.core.run_facts import RunFacts
-from holdfast.training.task import Measured
+from holdfast.training.task import Measurements
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ class ForeignRun:
     ``rate`` its peak learning rate."""
 
     model: torch.nn.Module
-    measure: Callable[[], tuple[Measured, Measured]]
+    measure: Callable[[], tuple[Measurements, Measurements]]
     run_facts: RunFacts
     output: Path
     trainer: str

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.control.choice import lowest_calibrated
-from holdfast.control.controller import Controller, RunCourse
+from holdfast.control.controller import Controller, ControlledPlan
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
@@ -268,18 +268,18 @@ class Guard:
         return next(place for place in places if not (place / "events.jsonl").exists())
 
 
-def foreign_course(foreign_run: ForeignRun) -> RunCourse:
+def foreign_course(foreign_run: ForeignRun) -> ControlledPlan:
     """What a policy is told of somebody else's run: its plan, what its trainer lets others change,
     and the rates that are known to work for a model of its size."""
     parameters = sum(p.numel() for p in foreign_run.model.parameters())
     planned = foreign_run.run_facts.planned_steps or UNKNOWN_END
     apart = max(1, planned // LOOKS)
     names = [Stop.__name__, *(kind.__name__ for kind in foreign_run.changes)]
-    return RunCourse(
-        looks=(*range(0, planned, apart), planned),
-        can=Can(actions=tuple(names)),
+    return ControlledPlan(
+        evaluation_steps=(*range(0, planned, apart), planned),
+        capabilities=Can(actions=tuple(names)),
         rate=foreign_run.rate,
-        usual=foreign_run.run_facts.usual_rates or LEARNING_RATE_REGIONS[model_size(parameters)],
+        usual_rates=foreign_run.run_facts.usual_rates or LEARNING_RATE_REGIONS[model_size(parameters)],
     )
 
 

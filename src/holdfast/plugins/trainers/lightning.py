@@ -26,7 +26,7 @@ from holdfast.plugins.trainers.losses import Formula, aligned_formula
 from holdfast.plugins.trainers.rows import LoaderRows, counted, probe_rows
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 from holdfast.plugins.trainers.weights import undisturbed
-from holdfast.training.task import Measured
+from holdfast.training.task import Measurements
 
 Logits = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
 # What a torchmetrics metric remembers beside the states that it declares.
@@ -142,7 +142,7 @@ class ModuleRows:
             self.formula = aligned_formula(found, labels)
             self.classes = found.shape[1] if self.formula.classifies else 0
 
-    def __call__(self) -> tuple[Measured, Measured]:
+    def __call__(self) -> tuple[Measurements, Measurements]:
         with silent(self._module):
             probe, valid = (
                 part.measure(self.formula, self._size, self._call, self._alone)

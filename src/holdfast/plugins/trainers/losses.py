@@ -36,7 +36,7 @@ from holdfast.tasks.generation.losses import (
     right_tokens,
     token_losses,
 )
-from holdfast.training.task import Measured
+from holdfast.training.task import Measurements
 
 AGREES = {torch.float32: 2e-5, torch.float64: 2e-5}
 AGREES_IN_HALF = 2e-2
@@ -86,7 +86,7 @@ class Formula:
         weights = (self._aligned(logits, labels)[1] != IGNORED).sum(dim=1)
         return float((losses * weights).sum() / weights.sum().clamp(min=1))
 
-    def measure_answers(self, answers: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Measured:
+    def measure_answers(self, answers: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Measurements:
         """The numbers of a snapshot from the logits and labels of one batch after the other."""
         losses: list[torch.Tensor] = []
         kept: list[torch.Tensor] = []
@@ -95,20 +95,20 @@ class Formula:
             kept.append(self.keep(logits, labels).cpu())
         return self.measure(torch.cat(losses).numpy().astype(np.float64), torch.cat(kept).numpy())
 
-    def measure(self, losses: Floats, kept: Floats) -> Measured:
+    def measure(self, losses: Floats, kept: Floats) -> Measurements:
         """Losses [n] and what was kept [n, …] to the numbers of a snapshot."""
         if self.writes:
             return measure_tokens(losses, kept)
         if not self.classifies:
             return plain(losses)
         if not len(losses):
-            return Measured(losses, {"accuracy": float("nan")}, float("nan"), 1.0, logits=kept)
+            return Measurements(losses, {"accuracy": float("nan")}, float("nan"), 1.0, logits=kept)
         labels = recover_labels(kept, losses)
         temperature, refined = best_temperature(kept, labels)
         # Nobody's answer is right whose logits are no numbers: their first class is no choice.
         correct = (kept.argmax(axis=1) == labels) & np.isfinite(losses)
         metrics = {"accuracy": float(correct.mean())}
-        return Measured(losses, metrics, refined, temperature, correct, kept)
+        return Measurements(losses, metrics, refined, temperature, correct, kept)
 
     def _targets(
         self, logits: torch.Tensor, labels: torch.Tensor
@@ -129,10 +129,10 @@ def _zero_without(counts: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return torch.where(counts > 0, values, torch.zeros_like(values))
 
 
-def plain(losses: Floats) -> Measured:
+def plain(losses: Floats) -> Measurements:
     """Numbers of losses about which nothing more is known; NaN without rows."""
     mean = float(np.mean(losses)) if len(losses) else float("nan")
-    return Measured(losses, {}, mean, 1.0)
+    return Measurements(losses, {}, mean, 1.0)
 
 
 def find_formula(logits: Any, labels: Any, model_loss: float) -> Formula | None:

@@ -17,7 +17,7 @@ import torch
 
 from holdfast._version import __version__
 from holdfast.contract import result as outcome
-from holdfast.control.choice import lowest_calibrated, reason
+from holdfast.control.choice import lowest_calibrated, explain_choice
 from holdfast.core.curves import Curves
 from holdfast.core.records import (
     TOKEN,
@@ -37,7 +37,7 @@ from holdfast.monitor.curves.remedies import in_their_words
 from holdfast.plugins.trainers.watch import TrainerRun
 from holdfast.stats.paired_tests import loss_rows, paired_bootstrap
 from holdfast.stats.temperature import recover_labels
-from holdfast.training.evaluation_file import LOOKS, write_looks
+from holdfast.training.evaluation_file import EVALUATIONS_FILE, write_evaluations
 
 NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
 NOT_IN_FORCE = (
@@ -60,7 +60,7 @@ def decide_checkpoint(
         chosen += "; the guard only observes, and the weights are those that the trainer leaves"
     because = "the rule that was given, Guard(choose=…)"
     if choose is lowest_calibrated:
-        because = reason(history, place)
+        because = explain_choice(history, place)
     watch.decide(last, Decision("best checkpoint", chosen, because))
     found = calibration(best, restored=restored)
     if found is not None:
@@ -101,7 +101,7 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
     history, kept = engine.history, engine.best.step
     best = next((s for s in history if s.step == kept), history[-1])
     assert engine.verdict is not None
-    write_looks(watch.folder / LOOKS, history, facts, kept, __version__)
+    write_evaluations(watch.folder / EVALUATIONS_FILE, history, facts, kept, __version__)
     # In the words of the trainer; without what to set, since Holdfast sets nothing of it.
     log = Curves(foreign_run.log, "step", planned_end=facts.planned_steps)
     remedies = tuple(Remedy(one.do) for one in in_their_words(engine.verdict.remedies, log))

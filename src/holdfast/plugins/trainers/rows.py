@@ -23,8 +23,8 @@ from holdfast.plugins.trainers.losses import Formula, find_formula, plain
 from holdfast.plugins.trainers.watch import GuardHandle
 from holdfast.plugins.trainers.weights import generators_apart, undisturbed
 from holdfast.tasks.generation.losses import IGNORED
-from holdfast.training.plan import MOST_PROBE_ROWS, TELLING_PROBE_ROWS
-from holdfast.training.task import Measured
+from holdfast.training.plan import MOST_PROBE_ROWS, INFORMATIVE_PROBE_ROWS
+from holdfast.training.task import Measurements
 
 LABELS = ("label", "labels", "label_ids")
 LEAST_ROWS = 2
@@ -38,7 +38,7 @@ def probe_rows(train: int, valid: int, wanted: int | None, seed: int) -> Ints:
     """Positions of the train probe, rising: as many as there are evaluation rows, but at least
     ``TELLING_PROBE_ROWS`` and at most ``MOST_PROBE_ROWS``, as ``train`` has it, unless ``wanted``
     says how many; the same for the same seed."""
-    usual = min(max(valid, TELLING_PROBE_ROWS), MOST_PROBE_ROWS)
+    usual = min(max(valid, INFORMATIVE_PROBE_ROWS), MOST_PROBE_ROWS)
     count = min(train, wanted or usual)
     return np.sort(generator(seed, "train_probe").permutation(train)[:count])
 
@@ -185,7 +185,7 @@ class LoaderRows:
         size: int,
         answer: Callable[[Any], tuple[torch.Tensor, torch.Tensor]],
         alone: Callable[[Any], float],
-    ) -> Measured:
+    ) -> Measurements:
         """The rows by ``formula`` from the logits and labels that ``answer`` gives of batches of
         ``size``; without one each row by the loss of it ``alone``."""
         if formula is None:
@@ -237,7 +237,7 @@ class TrainerRows:
         classifies = self.formula is not None and self.formula.classifies
         return tuple(str(names[i]) for i in sorted(names)) if classifies else ()
 
-    def __call__(self) -> tuple[Measured, Measured]:
+    def __call__(self) -> tuple[Measurements, Measurements]:
         with generators_apart(self._probe.collate, self._valid.collate):
             probe, valid = (
                 part.measure(self.formula, self._size, self._answer, self._alone)

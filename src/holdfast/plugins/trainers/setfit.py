@@ -21,7 +21,7 @@ from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.losses import Formula
 from holdfast.plugins.trainers.rows import probe_rows
 from holdfast.plugins.trainers.watch import GuardHandle
-from holdfast.training.task import Measured
+from holdfast.training.task import Measurements
 
 CLASSES = Formula("classes")
 LEAST_PROBABILITY = 1e-12
@@ -80,7 +80,7 @@ class EmbeddedRows:
         self._probe = probe_rows(len(labels), len(other_labels), guard.probe_rows, guard.seed)
         self.head = _head(self._model)
 
-    def __call__(self) -> tuple[Measured, Measured]:
+    def __call__(self) -> tuple[Measurements, Measurements]:
         from sklearn.base import clone
 
         train, valid = self._embed(self.texts), self._embed(self._others)
@@ -118,7 +118,7 @@ def _head(model: Any) -> Any:
     return head if usable else LogisticRegression()
 
 
-def _measured(head: Any, embedded: Floats, labels: Any) -> Measured:
+def _measured(head: Any, embedded: Floats, labels: Any) -> Measurements:
     # Nearest neighbours and trees give probabilities of 0. The softmax of log-probabilities is the
     # probabilities again, so they stand for logits.
     logits = np.log(np.maximum(head.predict_proba(embedded), LEAST_PROBABILITY))

@@ -35,7 +35,7 @@ from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
 from holdfast.plugins.trainers.rows import TrainerRows, hold_out, looks_at, run_facts
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
-from holdfast.training.checkpoint import Unfit, Unsealed, read_sealed, write_sealed
+from holdfast.training.checkpoint import UnusableCheckpoint, UnsealedCheckpoint, read_sealed, write_sealed
 
 NAME = "holdfast_guard.pt"
 MARK = "guard"
@@ -66,7 +66,7 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
         )
     try:
         state = read_sealed(path, MARK, FORMAT)
-    except Unsealed:
+    except UnsealedCheckpoint:
         import torch
 
         # An older version wrote it, without a digest.
@@ -75,7 +75,7 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
             state = {"step": state["step"], **state}
         told = f"{path} has no digest, so whether it is whole was not checked"
         warnings.warn(told, stacklevel=1)
-    except Unfit as error:
+    except UnusableCheckpoint as error:
         raise RunError(str(path), str(error), None, "Train anew.") from error
     if state["step"] != step:
         raise RunError(

@@ -21,7 +21,7 @@ from holdfast.plugins.trainers.weights import WeightCopies, undisturbed
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
-from holdfast.training.task import measured_fields
+from holdfast.training.task import snapshot_fields
 
 ASIDE = "the guard stepped aside; training goes on without it"
 
@@ -142,7 +142,7 @@ class TrainerRun:
         if looked and looked[-1].step >= step:
             return
         self._at = (step, epoch, seen, rate)
-        self.engine.look()
+        self.engine.evaluate()
 
     def restore(self, step: int) -> None:
         """Put the best state back into the model, where the guard may act."""
@@ -168,7 +168,7 @@ class TrainerRun:
             epoch=round(epoch, 6),
             examples_seen=seen,
             phase="train" if step else "start",
-            **measured_fields(probe, valid),
+            **snapshot_fields(probe, valid),
             learning_rate=rate,
             gradient_norm=sum(norms) / len(norms) if norms else None,
             relative_update=update,
@@ -184,7 +184,7 @@ class TrainerRun:
     def restore_point(self) -> None:
         """None: optimizer, schedule and rows are the trainer's."""
 
-    def put_back(self, point: RestorePoint) -> None:
+    def restore_from(self, point: RestorePoint) -> None:
         raise Defect("the guard", "has no restore point of another's trainer", point.weights.step)
 
     def state_dict(self) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class TrainerRun:
         self._weights.load_state_dict(state["weights"])
         if self._advisor is not None and state["advisor"] is not None:
             self._advisor.load_state_dict(state["advisor"])
-        self.engine.judge_again()
+        self.engine.update_verdict()
         self._make_folder()
         if "journal" in state:
             self._journal.restore(state["journal"])

@@ -16,7 +16,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.seeds import derive_seed
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.run import running_statistics
-from holdfast.training.snapshot import moved_share
+from holdfast.training.snapshot import relative_change
 
 
 @contextlib.contextmanager
@@ -123,7 +123,7 @@ class WeightCopies:
             self._start = self._previous = now
         names = self._learning()
         update, distance = (
-            moved_share(names, now, before) for before in (self._previous, self._start)
+            relative_change(names, now, before) for before in (self._previous, self._start)
         )
         self._previous = now
         return None if first else update, distance

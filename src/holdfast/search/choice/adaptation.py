@@ -42,7 +42,7 @@ from holdfast.search.choice.candidate import fertility
 from holdfast.search.choice.evidence import text_rows
 from holdfast.stats.paired_tests import paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
-from holdfast.training.pretrain import BATCH, Pretrained, pretrain
+from holdfast.training.pretrain import BATCH, PretrainingResult, pretrain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -84,7 +84,7 @@ class AdaptedModel:
     rows: int
     words: tuple[NewWord, ...]
     pieces: tuple[float | None, float | None]
-    pretrained: Pretrained | None
+    pretrained: PretrainingResult | None
 
     def to_json(self) -> dict[str, Any]:
         value, low, high = self.difference
@@ -101,11 +101,11 @@ class AdaptedModel:
             "pretrain": made
             and {
                 "steps": made.steps,
-                "kept": made.kept,
+                "kept": made.best_step,
                 "texts": made.blocks,
-                "held_out": made.held,
-                "loss_before": made.before,
-                "loss_after": made.after,
+                "held_out": made.held_out,
+                "loss_before": made.loss_before,
+                "loss_after": made.loss_after,
             },
         }
 
@@ -185,7 +185,7 @@ def adapt_model(
 
 def build(
     recipe: Recipe, divided: Divided, texts: Sequence[str], asked: AdaptationOptions, folder: Path
-) -> tuple[Pretrained | None, list[NewWord]]:
+) -> tuple[PretrainingResult | None, list[NewWord]]:
     """The adapted model in ``folder``, a plain one: what its pretraining was, and its new words."""
     model = recipe.model
     source = find_model(model.name, revision=model.revision, trust=model.trust_remote_code)
@@ -213,7 +213,7 @@ def build(
         because = "masked tokens are said" if masked else "the next token is said"
         notify(Decision("pretraining", f"{count_phrase(steps, 'update')}", because, prominent=True))
         made = pretrain(
-            whole, tokenizer, texts, masked=masked, steps=steps, seed=recipe.seed, new=is_new
+            whole, tokenizer, texts, masked=masked, steps=steps, seed=recipe.seed, is_new=is_new
         )
     _save(source, whole, base, tokenizer, folder)
     return made, words

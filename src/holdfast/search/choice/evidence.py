@@ -38,7 +38,7 @@ from holdfast.tasks.tags.entities import TagTable, entity_counts
 from holdfast.tasks.tags.losses import word_features
 from holdfast.training.machine.machine import make_accelerator, use_threads
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch, features_of
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
     tags: list[Ints] = []
     start = time.perf_counter()
     with outputs_of(_some(below_head(network))) as outputs, torch.inference_mode():
-        for chosen in by_length(lengths, np.arange(len(examples)), tokens):
+        for chosen in batches_by_length(lengths, np.arange(len(examples)), tokens):
             batch = device_batch(task, examples, chosen, device)
             words = "where" in batch
             with accelerator.autocast():

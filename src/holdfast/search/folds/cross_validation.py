@@ -52,8 +52,8 @@ from holdfast.search.learner import engine_of
 from holdfast.split.folds import Fold, Folds, time_folds, make_folds, holdout_split
 from holdfast.split.strategies import SplitStrategy, majority_blocks
 from holdfast.tasks.labels.losses import label_matrix
-from holdfast.training.observe import FoldLooks
-from holdfast.training.task import Measured
+from holdfast.training.observe import FoldMeasurements
+from holdfast.training.task import Measurements
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
@@ -363,7 +363,7 @@ class FoldLearner:
             raise RecipeError("holdfast cv", rule, f"methods.{found[0]}", "Leave it out.")
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
-        def looks(ready: TrainingPlan, accelerator: object, place: object) -> FoldLooks:
+        def looks(ready: TrainingPlan, accelerator: object, place: object) -> FoldMeasurements:
             return joined(first, ready, share, len(pairs))
 
         return fit_ready(ready, start, into=into, listeners=listeners, folds=looks)
@@ -371,7 +371,7 @@ class FoldLearner:
 
 def joined(
     pairs: Sequence[tuple[TrialFold, FitResult]], ready: TrainingPlan, share: float, folds: int
-) -> FoldLooks:
+) -> FoldMeasurements:
     """The folds' looks at their validation rows as looks of the fit on all rows, each at the same
     share of the way; a fold that had stopped says what it said last. The fit ends at the look that
     is nearest to this ``share``."""
@@ -389,10 +389,10 @@ def joined(
         f"the {folds} folds were best at {share:.0%} of their way (the median), and no row is left "
         "to judge the model of all rows"
     )
-    return FoldLooks(len(pairs), plan.evaluate_at, tuple(looks), ends, because)
+    return FoldMeasurements(len(pairs), plan.evaluate_at, tuple(looks), ends, because)
 
 
-def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan) -> Measured:
+def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan) -> Measurements:
     looks = [(done.looks, place) for done, place in zip(dones, places, strict=True)]
     losses = np.concatenate([one.losses[i] for one, i in looks])
     logits = [one.logits[i] for one, i in looks if one.logits is not None]
@@ -406,7 +406,7 @@ def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan
         return float((np.asarray(values) * sizes).sum() / sizes.sum())
 
     found = [one.metrics[i] for one, i in looks]
-    return Measured(
+    return Measurements(
         losses,
         {name: mean([one[name] for one in found]) for name in found[0]},
         mean([one.refined[i] for one, i in looks]),

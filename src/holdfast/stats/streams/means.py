@@ -17,7 +17,8 @@ While every row's mean given the past is at most b, M_n − n is a supermartinga
 number of rows until an alarm is **at least c** whatever the law (Shiryaev and Roberts' statistic).
 The same holds of the average of many such M, over stakes λ and over several values of a row.
 
-Within a training run the rows are fixed and the model changes: that is ``stats/course.py``.
+Within a training run the rows are fixed and the model changes: that is
+``stats/sequential_rise.py``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.intervals import last_refused
+from holdfast.stats.intervals import rejection_limit
 from holdfast.stats.paired_tests import Bools
 
 # Elements of a table held at once: 8 MB of float64.
@@ -70,12 +71,12 @@ def betting_limits(
         raise Defect("the range of a stream", "needs finite low < high", (low, high))
     if not 0 < alpha < 1:
         raise Defect("the error of a stream", "must lie strictly between 0 and 1", alpha)
-    found = np.asarray(values, dtype=np.float64)
-    if not np.all((found >= low) & (found <= high)):
-        worst = found[np.argmax(np.where(np.isnan(found), np.inf, np.abs(found)))]
+    edges = np.asarray(values, dtype=np.float64)
+    if not np.all((edges >= low) & (edges <= high)):
+        worst = edges[np.argmax(np.where(np.isnan(edges), np.inf, np.abs(edges)))]
         raise Defect("the values of a stream", f"must lie within [{low}, {high}]", float(worst))
     width = high - low
-    x = (found - low) / width
+    x = (edges - low) / width
     stakes = _stakes(x, alpha)
     means = np.linspace(0.0, 1.0, grid + 1)
     need = math.log(2 / alpha)
@@ -189,9 +190,9 @@ class ArmSums:
     def add(self, second: Bools, values: Floats) -> ArmSums:
         """The sums after more users, in their order: whether each is in the second arm, and its
         value within [0, 1], both [n]. It equals adding them one by one."""
-        return self.course(second, values)[1]
+        return self.add_with_path(second, values)[1]
 
-    def course(self, second: Bools, values: Floats) -> tuple[Floats, ArmSums]:
+    def add_with_path(self, second: Bools, values: Floats) -> tuple[Floats, ArmSums]:
         """``add``, and what the sums were on the way: effect, spread and rows [3, n] after each."""
         arm, y = np.asarray(second, bool), np.asarray(values, dtype=np.float64)
         if arm.shape != y.shape or arm.ndim != 1:
@@ -222,15 +223,15 @@ class ArmSums:
         true one at all looks at once with probability 1 − ``alpha``."""
         if not self.rows:
             return -1.0, 1.0
-        need, centre = math.log(2 / alpha), self.effect / self.rows
+        evidence_needed, centre = math.log(2 / alpha), self.effect / self.rows
 
         def edge(side: float) -> float:
-            def refused(mean: float) -> bool:
+            def is_rejected(mean: float) -> bool:
                 found = effect_evidence(side * self.effect, self.spread, self.rows, self, mean)
-                return float(found) >= need
+                return float(found) >= evidence_needed
 
             outside = side * centre - 2 * self.bound
-            return side * last_refused(refused, outside, side * centre, HALVINGS)
+            return side * rejection_limit(is_rejected, outside, side * centre, HALVINGS)
 
         return max(-1.0, edge(1.0)), min(1.0, edge(-1.0))
 
@@ -306,17 +307,17 @@ class Detector:
             raise Defect("the values of a detector", "must lie within [0, 1]", float(np.nanmax(x)))
         gain = np.where(known, x - self.bounds, 0.0)
         factors = 1 + self.stakes * gain[:, :, None]
-        logs, begun = np.log(factors), known.astype(np.float64)[:, :, None]
+        logs, new_bets = np.log(factors), known.astype(np.float64)[:, :, None]
         total, run, start = self.evidence.copy(), self.run.copy(), self.start.copy()
         for i in range(len(x)):
-            total = factors[i] * (total + begun[i])
+            total = factors[i] * (total + new_bets[i])
             start[run <= 0] = self.rows + i
             run = np.maximum(run, 0) + logs[i]
             if total.mean() >= limit:
                 ended = replace(self, evidence=total, run=run, start=start, rows=self.rows + i + 1)
                 return ended, i + 1
-        made = replace(self, evidence=total, run=run, start=start, rows=self.rows + len(x))
-        return made, None
+        updated = replace(self, evidence=total, run=run, start=start, rows=self.rows + len(x))
+        return updated, None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -328,7 +329,7 @@ class Detector:
         }
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Detector:
+    def from_json(cls, said: Mapping[str, Any]) -> Detector:
         """The detector that ``to_json`` wrote down."""
         shape = (len(said["bounds"]), STAKES)
         return cls(
@@ -340,19 +341,19 @@ class Detector:
         )
 
 
-def mean_above(m: int, deviation: float, sure: float) -> float:
+def mean_above(m: int, deviation: float, level: float) -> float:
     """By how much a mean may lie above the one of ``m`` rows of that standard ``deviation``: the
-    normal quantile of ``sure`` times its error. ``share_above`` is its sibling for shares."""
+    normal quantile of ``level`` times its error. ``share_above`` is its sibling for shares."""
     from scipy.special import ndtri
 
-    return float(ndtri(sure)) * deviation / math.sqrt(m)
+    return float(ndtri(level)) * deviation / math.sqrt(m)
 
 
-def share_above(count: int, m: int, sure: float) -> float:
+def share_above(count: int, m: int, level: float) -> float:
     """The largest share that is plausible where ``count`` of ``m`` rows have it: Clopper and
-    Pearson's one-sided limit at ``sure``, below 1."""
+    Pearson's one-sided limit at ``level``, below 1."""
     from scipy.special import betaincinv
 
     if count >= m:
         return 1 - 1e-9
-    return float(betaincinv(count + 1, m - count, sure))
+    return float(betaincinv(count + 1, m - count, level))

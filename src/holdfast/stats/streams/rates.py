@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.intervals import last_refused
+from holdfast.stats.intervals import rejection_limit
 
 # Beta(½, ½): near the narrowest at every rate, and never wider than the whole.
 JEFFREYS = (0.5, 0.5)
@@ -53,14 +53,14 @@ def rate_limits(hits: int, rows: int, alpha: float = 0.05) -> tuple[float, float
         raise Defect("the hits of a stream", f"must lie within 0 and {rows}", hits)
     if not rows:
         return 0.0, 1.0
-    seen, need = hits / rows, math.log(1 / alpha)
+    observed, evidence_needed = hits / rows, math.log(1 / alpha)
 
-    def refused(rate: float) -> bool:
-        return float(rate_evidence(np.array(hits), np.array(rows), rate)) >= need
+    def is_rejected(rate: float) -> bool:
+        return float(rate_evidence(np.array(hits), np.array(rows), rate)) >= evidence_needed
 
     def edge(outside: float) -> float:
         # The evidence falls towards what was seen from either side.
-        return last_refused(refused, outside, seen, HALVINGS) if refused(outside) else outside
+        return rejection_limit(is_rejected, outside, observed, HALVINGS) if is_rejected(outside) else outside
 
     return edge(0.0), edge(1.0)
 

@@ -250,7 +250,7 @@ def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
         return fitted.measure(fitted.training_plan.valid)[1] / temperature
     logits = fitted.best_evaluation.valid_logits
     assert logits is not None
-    shift = fitted.rates.shift if fitted.rates and fitted.rates.moved else 0.0
+    shift = fitted.rates.shift if fitted.rates and fitted.rates.is_moved else 0.0
     return np.asarray(logits / temperature + shift)
 
 

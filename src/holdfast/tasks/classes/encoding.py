@@ -16,7 +16,7 @@ from holdfast.core.records import Floats, Ints, Outputs, log_sum_exp
 from holdfast.models.loading.tokenizer import beginnings
 from holdfast.tasks.classes.losses import Classification, Metrics
 from holdfast.tasks.lines import offsets_of, padded, take_lines
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 from holdfast.training.task import Batch
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def run_texts(
     tokens = max(TOKENS, int(examples.lengths.max()) if len(examples) else 1)
     done = 0
     with torch.inference_mode():
-        for batch_rows in by_length(examples.lengths, np.arange(len(examples)), tokens):
+        for batch_rows in batches_by_length(examples.lengths, np.arange(len(examples)), tokens):
             batch = task.collate(examples, batch_rows)
             batch.pop("labels")
             logits[batch_rows] = network(**batch).float().numpy()

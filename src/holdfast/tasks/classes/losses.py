@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints, Outputs
 from holdfast.stats.temperature import best_temperature
-from holdfast.training.task import Batch, ClassifierOutput, Measured, classify
+from holdfast.training.task import Batch, ClassifierOutput, Measurements, classify
 
 if TYPE_CHECKING:
     import torch
@@ -68,16 +68,16 @@ class Classification(ABC):
 
     def measure(
         self, losses: Floats, kept: Floats, examples: Any, positions: Sequence[int] | Ints
-    ) -> Measured:
+    ) -> Measurements:
         """Accuracy, the watched metrics, and the loss after the best temperature; NaN throughout
         when there are no rows."""
         if not len(losses):
             empty = {name: float("nan") for name in ("accuracy", *self.metrics)}
-            return Measured(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)
+            return Measurements(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)
         indices = np.asarray(positions, dtype=np.int64)
         outputs = Outputs(examples.rows[indices], examples.labels[indices], kept, losses)
         correct = outputs.predictions == outputs.labels
         values = {"accuracy": float(correct.mean())}
         values.update({name: compute(outputs) for name, compute in self.metrics.items()})
         temperature, refined = best_temperature(kept, outputs.labels)
-        return Measured(losses, values, refined, temperature, correct, kept)
+        return Measurements(losses, values, refined, temperature, correct, kept)

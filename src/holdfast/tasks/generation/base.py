@@ -26,7 +26,7 @@ from holdfast.stats.paired_tests import loss_rows
 from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
 from holdfast.tasks.generation.losses import WATCHED
 from holdfast.tasks.generation.token_scores import TokenOutputs, score_tokens, token_chances
-from holdfast.training.task import of_whole_rows
+from holdfast.training.task import losses_by_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -177,7 +177,7 @@ class GenerationPredictor(ABC):
         examples, places = self.encoded(table)
         outputs = self.measure(examples, table)
         # Examples are parts of rows: a long plain text has several.
-        means, counts = of_whole_rows(outputs.losses, outputs.tokens, places)
+        means, counts = losses_by_row(outputs.losses, outputs.tokens, places)
         return losses_at_rows(loss_rows(means, counts), np.unique(places), len(table))
 
     def weighed(self, weights: Sequence[float]) -> Self:

@@ -22,7 +22,7 @@ from holdfast.models.generators.causal import CausalNetwork, load_causal
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.stats.intervals import wilson
-from holdfast.stats.paired_tests import rows_to_settle
+from holdfast.stats.paired_tests import rows_needed_for_power
 from holdfast.tasks.generation.text_scores import Generated
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 
@@ -191,7 +191,7 @@ def win_rate(prefers: Ints) -> dict[str, Any]:
     more = None
     if wins != losses and p_value > ALPHA:
         gap = prefers.astype(np.float64)
-        settled = rows_to_settle(gap, abs(float(gap.mean())), sides=2)
+        settled = rows_needed_for_power(gap, abs(float(gap.mean())), sides=2)
         more = None if settled is None else max(0, settled - n)
     return {
         "n": n,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.training.task import Measured
+from holdfast.training.task import Measurements
 
 if TYPE_CHECKING:
     import torch
@@ -61,14 +61,14 @@ def right_of_each(right: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.stack([counts.float(), count], dim=1)
 
 
-def measure_tokens(losses: Floats, kept: Floats) -> Measured:
+def measure_tokens(losses: Floats, kept: Floats) -> Measurements:
     """``token_loss`` (mean over all target tokens), ``perplexity`` = exp of it, and
     ``token_accuracy``, from the rows' mean losses [n] and ``right_tokens`` [n, 2]; NaN without
     rows. A generating task has no temperature, so the refined loss is the loss."""
     if not len(losses):
         nothing = dict.fromkeys(WATCHED, float("nan"))
         none = np.zeros(0, dtype=np.int64)
-        return Measured(losses, nothing, float("nan"), 1.0, tokens=none, right=np.zeros(0))
+        return Measurements(losses, nothing, float("nan"), 1.0, tokens=none, right=np.zeros(0))
     tokens, right = kept[:, 0].astype(np.float64), kept[:, 1].astype(np.float64)
     total = max(1.0, float(tokens.sum()))
     loss = float((losses * tokens).sum()) / total
@@ -80,4 +80,4 @@ def measure_tokens(losses: Floats, kept: Floats) -> Measured:
         "token_accuracy": float(right.sum()) / total,
     }
     token_counts = tokens.round().astype(np.int64)
-    return Measured(losses, metrics, loss, 1.0, tokens=token_counts, right=right.round())
+    return Measurements(losses, metrics, loss, 1.0, tokens=token_counts, right=right.round())

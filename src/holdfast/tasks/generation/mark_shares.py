@@ -22,7 +22,7 @@ from holdfast.core.records import Estimate, Ints, to_json
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import find_model
 from holdfast.stats.intervals import wilson
-from holdfast.stats.paired_tests import mcnemar, newcombe, rows_to_settle
+from holdfast.stats.paired_tests import mcnemar, newcombe, rows_needed_for_power
 from holdfast.stats.two_samples import holm
 from holdfast.tasks.generation.marks import MEANING
 
@@ -131,7 +131,7 @@ def _compared(
     low, high = newcombe(tuned, start, LEVEL)
     rows_needed = None
     if verdict == "not shown" and value:
-        rows_needed = rows_to_settle(gap, abs(value), sides=2, alpha=least)
+        rows_needed = rows_needed_for_power(gap, abs(value), sides=2, alpha=least)
     none = Estimate(None, why="there are no rows")
     return replace(
         share,

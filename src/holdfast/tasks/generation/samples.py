@@ -20,7 +20,7 @@ from holdfast.models.compute.prefix import evaluation_mode
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.text_scores import COUNTS, count_copies, sample_positions
 from holdfast.training.plan import FORWARD_SHARE, probe_positions
-from holdfast.training.task import WrittenMeasurements
+from holdfast.training.task import GenerationMeasurements
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -131,11 +131,11 @@ def watched_positions(
     }
 
 
-def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], WrittenMeasurements]:
+def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], GenerationMeasurements]:
     """What the loop calls. Every process writes the whole sample, so that all choose alike;
     nothing is drawn at random."""
 
-    def write(network: Network) -> WrittenMeasurements:
+    def write(network: Network) -> GenerationMeasurements:
         metrics, shares = {}, {}
         with evaluation_mode(network), accelerator.autocast():
             for split, sample in watch.samples.items():
@@ -148,7 +148,7 @@ def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], W
                     "n": float(n),
                     **{name: counts[name] / n if n else float("nan") for name in COUNTS},
                 }
-        return WrittenMeasurements(metrics, shares)
+        return GenerationMeasurements(metrics, shares)
 
     return write
 

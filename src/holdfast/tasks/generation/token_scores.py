@@ -30,7 +30,7 @@ from holdfast.metrics.resample import (
 from holdfast.stats.paired_tests import loss_rows
 from holdfast.tasks.generation.losses import token_losses
 from holdfast.tasks.seq2seq.losses import wanted_of
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def measure_saved(
     network.to(device).eval()
     table, done = np.zeros((len(examples), 3)), 0
     with torch.inference_mode():
-        for batch_rows in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
+        for batch_rows in batches_by_length(examples.lengths, np.arange(len(examples)), TOKENS):
             batch = device_batch(task, examples, batch_rows, device)
             output = task.forward(network, batch)
             losses = task.losses(output, batch)[:, None]
@@ -151,7 +151,7 @@ def token_chances(
     the example [tokens] that it is of; one network after the other."""
     import torch
 
-    order = list(by_length(examples.lengths, np.arange(len(examples)), TOKENS))
+    order = list(batches_by_length(examples.lengths, np.arange(len(examples)), TOKENS))
     columns: list[Floats] = []
     owner: list[Ints] = []
     for network in networks:

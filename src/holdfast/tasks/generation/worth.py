@@ -12,7 +12,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, to_json
 from holdfast.metrics import TextMetric, Texts
-from holdfast.stats.paired_tests import rows_to_settle
+from holdfast.stats.paired_tests import rows_needed_for_power
 from holdfast.stats.two_samples import holm
 from holdfast.tasks.generation.judge import (
     Judge,
@@ -104,7 +104,7 @@ def _compared(name: str, way: Prompting, seed: int) -> dict[str, Any]:
     p_value, value = comparison["p_value"], comparison["difference"].value
     more = None
     if p_value is not None and p_value > ALPHA and value:
-        settled = rows_to_settle(gap, abs(value), sides=2)
+        settled = rows_needed_for_power(gap, abs(value), sides=2)
         more = None if settled is None else max(0, settled - len(gap))
     return {
         **facts,

@@ -13,7 +13,7 @@ from holdfast.core.records import Ints, Outputs
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.losses import Classification, Metrics
 from holdfast.tasks.images.pixels import PixelTensors
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 from holdfast.training.task import Batch
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def forward_images(
     logits = np.zeros((len(examples), len(classes)), dtype=np.float32)
     tokens = max(TOKENS, examples.pixels.cost)
     with torch.inference_mode():
-        for batch_rows in by_length(examples.lengths, np.arange(len(examples)), tokens):
+        for batch_rows in batches_by_length(examples.lengths, np.arange(len(examples)), tokens):
             pixels = task.collate(examples, batch_rows)["pixel_values"]
             logits[batch_rows] = network(pixel_values=pixels).float().numpy()
     groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None

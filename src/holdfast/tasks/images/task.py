@@ -58,7 +58,7 @@ from holdfast.tasks.images.losses import (
     encode_images,
     forward_images,
 )
-from holdfast.training.machine.machine import device_kind
+from holdfast.training.machine.machine import device_type
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ def load(recipe: Recipe, table: Table) -> LoadedVision:
     """The recipe's model with a new head for the table's classes; on a processor in the layout that
     is quick there."""
     loaded = load_vision(recipe.model.name, table.classes, load_options(recipe))
-    layout = channels_together(loaded.network) if device_kind() == "cpu" else None
+    layout = channels_together(loaded.network) if device_type() == "cpu" else None
     return replace(loaded, decisions=(*loaded.decisions, layout)) if layout else loaded
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from holdfast.core.records import Floats, Ints
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.tasks.rates import f1_of
-from holdfast.training.task import Batch, Measured
+from holdfast.training.task import Batch, Measurements
 
 if TYPE_CHECKING:
     import torch
@@ -58,11 +58,11 @@ class LabelSets(TextClassification):
 
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedTexts, positions: Sequence[int] | Ints
-    ) -> Measured:
+    ) -> Measurements:
         """Micro and macro F1 (over the labels that occur or are answered) and the share of rows
         whose set is exactly right; NaN throughout when there are no rows."""
         if not len(losses):
-            return Measured(losses, dict.fromkeys(WATCHED, float("nan")), float("nan"), 1.0)
+            return Measurements(losses, dict.fromkeys(WATCHED, float("nan")), float("nan"), 1.0)
         truth = examples.labels[np.asarray(positions, dtype=np.int64)] > 0.5
         answers = kept > 0
         exact = (truth == answers).all(axis=1)
@@ -75,4 +75,4 @@ class LabelSets(TextClassification):
             "f1_macro": float(known.mean()) if len(known) else np.nan,
             "exact_match": float(exact.mean()),
         }
-        return Measured(losses, values, float(np.mean(losses)), 1.0, exact)
+        return Measurements(losses, values, float(np.mean(losses)), 1.0, exact)

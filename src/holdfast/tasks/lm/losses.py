@@ -22,7 +22,7 @@ from holdfast.tasks.generation.losses import (
 )
 from holdfast.tasks.lines import examples_at, joined, offsets_of, take_lines
 from holdfast.tasks.lm.chat_tokens import Mask, blocks_of, chat_tokens, text_tokens
-from holdfast.training.task import Batch, Measured
+from holdfast.training.task import Batch, Measurements
 
 if TYPE_CHECKING:
     import torch
@@ -229,7 +229,7 @@ class CausalLM:
 
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedTokens, positions: Sequence[int] | Ints
-    ) -> Measured:
+    ) -> Measurements:
         """See ``token_losses.measure_tokens``."""
         return measure_tokens(losses, kept)
 

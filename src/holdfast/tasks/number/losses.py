@@ -12,7 +12,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.auc import average_ranks
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
-from holdfast.training.task import Batch, Measured
+from holdfast.training.task import Batch, Measurements
 
 if TYPE_CHECKING:
     import torch
@@ -92,10 +92,10 @@ class Numbers(TextClassification):
 
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedTexts, positions: Sequence[int] | Ints
-    ) -> Measured:
+    ) -> Measurements:
         """MAE and RMSE in the user's unit, R² and rank correlation."""
         truth = examples.labels[np.asarray(positions, dtype=np.int64)].astype(np.float64)
         answers = kept[:, 0] if len(kept) else np.zeros(0)
         metrics = number_metrics(self.scale.outside(truth), self.scale.outside(answers))
         mean = float(np.mean(losses)) if len(losses) else float("nan")
-        return Measured(losses, metrics, mean, 1.0)
+        return Measurements(losses, metrics, mean, 1.0)

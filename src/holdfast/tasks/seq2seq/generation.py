@@ -21,7 +21,7 @@ from holdfast.tasks.generation.token_scores import (
     measure_saved,
 )
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ def write_texts(
     with torch.inference_mode(), quiet_transformers():
         every = np.arange(len(positions))
         # Each beam holds a copy of the row.
-        for batch_rows in by_length(lengths, every, max(1, TOKENS // writing.beams)):
+        for batch_rows in batches_by_length(lengths, every, max(1, TOKENS // writing.beams)):
             batch = task.collate(examples, positions[batch_rows])
             inputs = {name: batch[name].to(device) for name in PLAIN_INPUTS}
             ids = _generate(network, inputs, writing)

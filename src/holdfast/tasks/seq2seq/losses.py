@@ -21,7 +21,7 @@ from holdfast.tasks.generation.losses import (
     token_losses,
 )
 from holdfast.tasks.lines import examples_at, joined, offsets_of, padded, take_lines
-from holdfast.training.task import Batch, Measured
+from holdfast.training.task import Batch, Measurements
 
 if TYPE_CHECKING:
     import torch
@@ -244,7 +244,7 @@ class SequenceToSequence:
 
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedPairs, positions: Sequence[int] | Ints
-    ) -> Measured:
+    ) -> Measurements:
         """See ``token_losses.measure_tokens``."""
         return measure_tokens(losses, kept)
 

@@ -19,7 +19,7 @@ from holdfast.tasks.generation.losses import mean_of_each, token_losses
 from holdfast.tasks.lines import examples_at, joined, offsets_of, padded, take_lines
 from holdfast.tasks.rates import f1_of
 from holdfast.tasks.tags.entities import TagTable, entity_counts
-from holdfast.training.task import Batch, Measured
+from holdfast.training.task import Batch, Measurements
 
 if TYPE_CHECKING:
     import torch
@@ -236,18 +236,18 @@ class TokenClassification:
 
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedWords, positions: Sequence[int] | Ints
-    ) -> Measured:
+    ) -> Measurements:
         """Entity F1 over all sentences and the share of right words; a sentence is right where each
         of its words is. NaN throughout when there are no rows."""
         if not len(losses):
-            return Measured(losses, dict.fromkeys(WATCHED, float("nan")), float("nan"), 1.0)
+            return Measurements(losses, dict.fromkeys(WATCHED, float("nan")), float("nan"), 1.0)
         words, right, *sums = kept.astype(np.float64).T
         correct, predicted, labelled = (np.asarray(part.sum()) for part in sums)
         values = {
             "entity_f1": float(f1_of(correct, labelled, predicted)),
             "accuracy": float(right.sum() / words.sum()),
         }
-        return Measured(losses, values, float(np.mean(losses)), 1.0, right == words)
+        return Measurements(losses, values, float(np.mean(losses)), 1.0, right == words)
 
 
 def word_features(network: Any, batch: Batch) -> torch.Tensor:

@@ -18,7 +18,7 @@ from holdfast.tasks.hardest import hardest_rows
 from holdfast.tasks.rates import f1_of, rate_estimates, rates_by_name, with_each
 from holdfast.tasks.tags.entities import TagTable, entity_counts, spans_of
 from holdfast.tasks.tags.losses import EncodedWords, TokenClassification
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ def word_outputs(network: Network, examples: EncodedWords, task: TokenClassifica
     longest = int(examples.lengths.max()) if len(examples) else 1
     tokens = max(TOKENS, longest)
     with torch.inference_mode():
-        for batch_rows in by_length(examples.lengths, np.arange(len(examples)), tokens):
+        for batch_rows in batches_by_length(examples.lengths, np.arange(len(examples)), tokens):
             batch = task.collate(examples, batch_rows)
             where = batch.pop("where")
             batch.pop("tags"), batch.pop("counts")

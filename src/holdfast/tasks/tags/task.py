@@ -64,7 +64,7 @@ from holdfast.tasks.tags.scores import (
     tag_outputs,
     word_outputs,
 )
-from holdfast.training.plan import by_length
+from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def words_read(run: Run, examples: EncodedWords) -> tuple[Floats, Ints]:
     parts: list[Floats] = [np.zeros((0, 0))] * len(some)
     network, accelerator, task = run.network, run.job.accelerator, run.job.task
     with evaluating(network), accelerator.autocast():
-        for batch_rows in by_length(some.lengths, np.arange(len(some)), PASS_TOKENS):
+        for batch_rows in batches_by_length(some.lengths, np.arange(len(some)), PASS_TOKENS):
             batch = device_batch(task, some, batch_rows, accelerator.device)
             features = word_features(network, batch).float().cpu().numpy()
             ends = np.cumsum(some.read[batch_rows])[:-1]

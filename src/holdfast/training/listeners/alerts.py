@@ -55,7 +55,7 @@ class Alerts:
     def __init__(
         self, on: Sequence[str], command: str | None, webhook: str | None, run: str
     ) -> None:
-        self._on = frozenset(on)
+        self._labels = frozenset(on)
         self._senders = [
             sender
             for sender in (
@@ -74,7 +74,7 @@ class Alerts:
         if verdict is None or run.step == 0 or verdict.label == self._last:
             return
         self._last = verdict.label
-        if is_requested(verdict.label, self._on):
+        if is_requested(verdict.label, self._labels):
             message = {
                 "run": self._run,
                 "step": run.step,
@@ -86,7 +86,7 @@ class Alerts:
             }
             for sender in self._senders:
                 # A daemon: an address that never answers does not keep the process at its end.
-                thread = threading.Thread(target=self._one, args=(sender, message), daemon=True)
+                thread = threading.Thread(target=self._send, args=(sender, message), daemon=True)
                 thread.start()
                 self._threads.append(thread)
 
@@ -107,7 +107,7 @@ class Alerts:
     def load_state_dict(self, state: Mapping[str, str | None]) -> None:
         self._last = state["last"]
 
-    def _one(self, sender: Callable[[Message], None], message: Message) -> None:
+    def _send(self, sender: Callable[[Message], None], message: Message) -> None:
         try:
             sender(message)
         except Exception as error:
@@ -203,10 +203,10 @@ def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
 
     def post(message: Message) -> None:
         body = json.dumps(message).encode()
-        asked = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         for attempt in range(TRIES):
             try:
-                with opener.open(asked, timeout=TIMEOUT_S):
+                with opener.open(request, timeout=TIMEOUT_S):
                     return
             except urllib.error.HTTPError as error:
                 error.close()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import numpy as np
 
 from holdfast.core.records import Floats, Ints, Snapshot
-from holdfast.training.machine.sharding import gathered_objects
+from holdfast.training.machine.sharding import gather_objects
 from holdfast.training.run import BatchLosses
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from holdfast.training.run import Run
 
-LEARNT = 0.5
+LEARNED_PROBABILITY = 0.5
 # Below this mean probability of its label a row was hard all along.
-HARD = 0.5
+HARD_PROBABILITY = 0.5
 LEAST_PASSES = 3
 # Losses that are kept of each row, and of all: of more passes every second is kept, then every
 # fourth. Of more rows fewer are; below eight a row there is no trace.
@@ -88,26 +88,26 @@ class _Traces:
         self.losses = np.full((fit if fit >= LEAST_KEPT else 0, count), np.nan, dtype=np.float32)
         self.stride = 1
 
-    def add(self, at: int, rows: Ints, sure: Floats) -> None:
-        """The probabilities of the labels of some rows in the pass ``at``."""
-        kept = len(self.losses)
-        if not kept:
+    def add(self, pass_number: int, rows: Ints, confidence: Floats) -> None:
+        """The probabilities of the labels of some rows in the pass ``pass_number``."""
+        capacity = len(self.losses)
+        if not capacity:
             return
-        while at // self.stride >= kept:
+        while pass_number // self.stride >= capacity:
             half = self.losses[::2].copy()
             self.losses[: len(half)], self.losses[len(half) :] = half, np.nan
             self.stride *= 2
-        if at % self.stride == 0:
-            self.losses[at // self.stride, rows] = -np.log(np.maximum(sure, 1e-38))
+        if pass_number % self.stride == 0:
+            self.losses[pass_number // self.stride, rows] = -np.log(np.maximum(confidence, 1e-38))
 
     def range(self) -> Floats:
         """The inter-quartile range of each row [n]; NaN below four losses."""
-        found = np.full(self.losses.shape[1], np.nan)
+        ranges = np.full(self.losses.shape[1], np.nan)
         enough = (~np.isnan(self.losses)).sum(axis=0) >= 4
         if enough.any():
             high, low = np.nanquantile(self.losses[:, enough], [0.75, 0.25], axis=0)
-            found[enough] = high - low
-        return found
+            ranges[enough] = high - low
+        return ranges
 
 
 # What a checkpoint keeps of the data map of a run; one of an older version has no traces.
@@ -143,19 +143,19 @@ class ExampleHistory:
         self._pass = 0
 
     def loss_ready(self, run: Run) -> None:
-        passed = run.batch_losses
-        if passed is None or run.phase.compares_rows:
+        batch = run.batch_losses
+        if batch is None or run.phase.compares_rows:
             return
-        rows, values = np.asarray(passed.rows), _measured(passed)
+        rows, values = np.asarray(batch.rows), _row_values(batch)
         # What was added stands behind the training rows and is no part of the map.
-        own = rows < len(self._rows)
-        if not own.all():
-            rows, values = rows[own], values[np.flatnonzero(own)]
+        is_training_row = rows < len(self._rows)
+        if not is_training_row.all():
+            rows, values = rows[is_training_row], values[np.flatnonzero(is_training_row)]
         self._pending.append((rows, values))
 
     def epoch_end(self, run: Run) -> None:
         here = [(rows, values.float().cpu().numpy()) for rows, values in self._pending]
-        for rows, values in gathered_objects(here, self._world):
+        for rows, values in gather_objects(here, self._world):
             self._add(rows, values)
         self._pending = []
         self._pass += not run.phase.compares_rows
@@ -204,7 +204,7 @@ class ExampleHistory:
             sums.learnt_at.astype(np.int64),
             sums.forgotten.astype(np.int64),
             sums.passes.astype(np.int64),
-            _kinds(sums, mean),
+            _row_kinds(sums, mean),
         )
 
     def _add(self, rows: Ints, values: Floats) -> None:
@@ -216,13 +216,13 @@ class ExampleHistory:
             rows, values = np.delete(rows, first), np.delete(values, first, axis=0)
 
     def _add_distinct(self, rows: Ints, values: Floats) -> None:
-        sums, (sure, margin, right) = self._sums, values.astype(np.float64).T
-        self._traces.add(self._pass, rows, sure)
+        sums, (confidence, margin, right) = self._sums, values.astype(np.float64).T
+        self._traces.add(self._pass, rows, confidence)
         sums.passes[rows] += 1
-        sums.confidence[rows] += sure
-        sums.squares[rows] += sure**2
+        sums.confidence[rows] += confidence
+        sums.squares[rows] += confidence**2
         sums.margin[rows] += margin
-        sums.last[rows] = sure
+        sums.last[rows] = confidence
         sums.forgotten[rows] += (sums.right[rows] == 1) & (right == 0)
         begins = (right == 1) & (sums.right[rows] == 0)
         sums.learnt_at[rows] = np.where(
@@ -231,45 +231,45 @@ class ExampleHistory:
         sums.right[rows] = right
 
 
-def map_of_looks(rows: Ints, history: Sequence[Snapshot]) -> DataMap | None:
+def evaluation_data_map(rows: Ints, history: Sequence[Snapshot]) -> DataMap | None:
     """The same map of the validation rows, a look standing for a pass; the look before the first
     step is left out. ``None`` without rows or without a look after that."""
     import torch
 
-    looks = [s for s in history if s.step and len(s.valid_losses) == len(rows)]
-    kept = ExampleHistory(rows)
-    for snapshot in looks if len(rows) else ():
+    evaluations = [s for s in history if s.step and len(s.valid_losses) == len(rows)]
+    row_history = ExampleHistory(rows)
+    for snapshot in evaluations if len(rows) else ():
         losses = torch.from_numpy(np.ascontiguousarray(snapshot.valid_losses))
-        values = _measured(BatchLosses(np.arange(len(rows)), losses, None, None)).numpy()
+        values = _row_values(BatchLosses(np.arange(len(rows)), losses, None, None)).numpy()
         if snapshot.valid_correct is not None:
             values[:, 2] = snapshot.valid_correct
-        kept._add(np.arange(len(rows)), values)
-        kept._pass += 1
-    return kept.data_map()
+        row_history._add(np.arange(len(rows)), values)
+        row_history._pass += 1
+    return row_history.data_map()
 
 
-def _measured(passed: BatchLosses) -> torch.Tensor:
+def _row_values(batch: BatchLosses) -> torch.Tensor:
     """Probability of the label, margin and right or wrong of each row [batch, 3]."""
     import torch
 
-    sure = torch.exp(-passed.losses.detach().float())
-    if passed.logits is None or passed.labels is None:
-        margin = torch.full_like(sure, float("nan"))
-        return torch.stack([sure, margin, (sure > LEARNT).float()], dim=1)
-    logits, labels = passed.logits.detach().float(), passed.labels[:, None]
-    of_label = logits.gather(1, labels)[:, 0]
-    others = logits.scatter(1, labels, float("-inf")).amax(dim=1)
-    return torch.stack([sure, of_label - others, (of_label > others).float()], dim=1)
+    confidence = torch.exp(-batch.losses.detach().float())
+    if batch.logits is None or batch.labels is None:
+        margin = torch.full_like(confidence, float("nan"))
+        return torch.stack([confidence, margin, (confidence > LEARNED_PROBABILITY).float()], dim=1)
+    logits, labels = batch.logits.detach().float(), batch.labels[:, None]
+    label_logits = logits.gather(1, labels)[:, 0]
+    other_logits = logits.scatter(1, labels, float("-inf")).amax(dim=1)
+    return torch.stack([confidence, label_logits - other_logits, (label_logits > other_logits).float()], dim=1)
 
 
-def _kinds(sums: _Sums, mean: Floats) -> tuple[str, ...]:
+def _row_kinds(sums: _Sums, mean: Floats) -> tuple[str, ...]:
     right = sums.right == 1
-    ever = right | (sums.forgotten > 0)
-    kind = np.where(
+    ever_right = right | (sums.forgotten > 0)
+    kinds = np.where(
         right,
-        np.where(mean >= HARD, "easy", "memorized"),
-        np.where(ever, "forgotten", "unlearnable"),
+        np.where(mean >= HARD_PROBABILITY, "easy", "memorized"),
+        np.where(ever_right, "forgotten", "unlearnable"),
     ).astype(object)
-    kind[right & (mean < HARD) & (sums.forgotten > 0)] = "relearned"
-    kind[sums.passes < LEAST_PASSES] = "unclear"
-    return tuple(kind.tolist())
+    kinds[right & (mean < HARD_PROBABILITY) & (sums.forgotten > 0)] = "relearned"
+    kinds[sums.passes < LEAST_PASSES] = "unclear"
+    return tuple(kinds.tolist())

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from holdfast.training.run import Run
 
-MARK = "tracked.json"
+MARK_FILE = "tracked.json"
 MARK_SHAPE = record({"id": text, "step": integer, "mlflow": text, "scored": boolean}, ("id",))
 FOLDER = "tracking"
 NUMBERS_ONLY = ("mlflow",)
@@ -38,7 +38,7 @@ INSTALLED_BY = {"tensorboard": "'holdfast[logs]'", "mlflow": "mlflow", "wandb": 
 LABELS = get_args(Label)
 
 
-class Track:
+class TrackerListener:
     """Sends every snapshot once, whatever the number of resumes.
 
     A tracker's steps rise, so a run that went back sends nothing until it is past where it was.
@@ -55,27 +55,27 @@ class Track:
     ) -> None:
         self._trackers = trackers
         self._mark = mark
-        self._known = read_mark(mark)
+        self._state = read_mark(mark)
         for tracker in trackers:
             tracker.start()
-            if "step" not in self._known:
-                tracker.store_init_configuration(flat(settings))
+            if "step" not in self._state:
+                tracker.store_init_configuration(flatten(settings))
             if tracker.name == "mlflow":
-                self._known["mlflow"] = tracker.tracker.info.run_id
-        self._remember(self._known.get("step", -1))
+                self._state["mlflow"] = tracker.tracker.info.run_id
+        self._save_state(self._state.get("step", -1))
 
     def snapshot_taken(self, run: Run) -> None:
-        if run.step <= self._known["step"] or run.verdict is None:
+        if run.step <= self._state["step"] or run.verdict is None:
             return
-        self._remember(run.step)
+        self._save_state(run.step)
         self._send({**numbers(run.history[-1]), **verdict_values(run.verdict)}, run.step)
 
-    def score(self, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    def log_test_metrics(self, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
         """The test rows' metrics, when they are known: once a run."""
-        values = {f"test/{name}": found["value"] for name, found in metrics.items()}
-        if not self._known.get("scored"):
-            self._known["scored"] = True
-            self._remember(self._known["step"])
+        values = {f"test/{name}": metric["value"] for name, metric in metrics.items()}
+        if not self._state.get("scored"):
+            self._state["scored"] = True
+            self._save_state(self._state["step"])
             self._send({k: v for k, v in values.items() if v is not None}, step)
 
     def close(self) -> None:
@@ -87,51 +87,52 @@ class Track:
         for tracker in self._trackers:
             tracker.log(plain if tracker.name in NUMBERS_ONLY else values, step=step)
 
-    def _remember(self, step: int) -> None:
-        self._known["step"] = step
-        write_json(self._mark, self._known)
+    def _save_state(self, step: int) -> None:
+        self._state["step"] = step
+        write_json(self._mark, self._state)
 
 
-def open_track(
-    to: Sequence[str],
+def open_trackers(
+    tracker_names: Sequence[str],
     project: str,
     name: str,
     run: Path,
     mark: Path,
     settings: Mapping[str, object],
-) -> Track:
-    """Start the trackers ``to`` for the folder ``run``, or go on where ``mark`` says they were."""
-    known = read_mark(mark)
-    if not known:
-        known = {"id": uuid.uuid4().hex[:16]}
-        write_json(mark, known)
-    trackers = [make_tracker(which, project, name, run, known) for which in to]
-    return Track(trackers, mark, settings)
+) -> TrackerListener:
+    """Start the trackers ``tracker_names`` for the folder ``run``, or go on where ``mark`` says
+    they were."""
+    state = read_mark(mark)
+    if not state:
+        state = {"id": uuid.uuid4().hex[:16]}
+        write_json(mark, state)
+    trackers = [make_tracker(name_of_tracker, project, name, run, state) for name_of_tracker in tracker_names]
+    return TrackerListener(trackers, mark, settings)
 
 
 def make_tracker(
-    which: str, project: str, name: str, run: Path, known: Mapping[str, object]
+    tracker_name: str, project: str, name: str, run: Path, state: Mapping[str, object]
 ) -> Any:
-    """One of Accelerate's trackers, not started yet; ``known`` is what a mark holds."""
+    """One of Accelerate's trackers, not started yet; ``state`` is what a mark holds."""
     from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
-    if which == "tensorboard":
+    if tracker_name == "tensorboard":
         return TensorBoardTracker("tensorboard", run / FOLDER)
-    if which == "mlflow":
-        return MLflowTracker(project, run_id=known.get("mlflow"), run_name=name)
+    if tracker_name == "mlflow":
+        return MLflowTracker(project, run_id=state.get("mlflow"), run_name=name)
     (run / FOLDER).mkdir(exist_ok=True)
-    return WandBTracker(project, name=name, id=known["id"], resume="allow", dir=str(run / FOLDER))
+    return WandBTracker(project, name=name, id=state["id"], resume="allow", dir=str(run / FOLDER))
 
 
 def check_trackers(to: Sequence[str]) -> None:
     """Raise ``MachineError``, with the command that installs it, for a package that is absent."""
-    for which in to:
-        if importlib.util.find_spec(which) is None:
+    for name in to:
+        if importlib.util.find_spec(name) is None:
             raise MachineError(
                 "track.to",
-                f"needs the package {which}",
-                which,
-                f"pip install {INSTALLED_BY[which]}, or leave it out of track.to.",
+                f"needs the package {name}",
+                name,
+                f"pip install {INSTALLED_BY[name]}, or leave it out of track.to.",
             )
 
 
@@ -165,12 +166,12 @@ def verdict_values(verdict: Verdict) -> dict[str, float | str]:
     }
 
 
-def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Dotted keys to plain values; a path that exists is shortened to its last part."""
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            values |= flat(value, f"{prefix}{key}.")
+            values |= flatten(value, f"{prefix}{key}.")
         else:
             plain = isinstance(value, (bool, int, float))
             values[prefix + key] = value if plain else _shortened(str(value))
@@ -183,9 +184,9 @@ def read_mark(mark: Path) -> dict[str, Any]:
     if not mark.exists():
         return {}
     with reading_errors(str(mark), RunError, remedy="Delete it: the tracker then begins with a new run."):
-        known = parse_object(mark.read_text("utf-8"))
-        MARK_SHAPE(known, "")
-    return known
+        state = parse_object(mark.read_text("utf-8"))
+        MARK_SHAPE(state, "")
+    return state
 
 
 def _shortened(text: str) -> str:

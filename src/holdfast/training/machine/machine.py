@@ -37,7 +37,7 @@ PROBE_SECONDS = 0.25
 # 400 rows, at 16 nothing was slower. Pictures have one size, and a convolutional net many kernels,
 # each wanted again in every step: at 16 a step of a small ResNet took 1.6 times as long.
 KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
-KERNELS_KEPT = "16"
+KERNEL_CACHE_SIZE = "16"
 # Read by PyTorch when it is loaded.
 APPLE_FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
@@ -85,18 +85,18 @@ def choose_machine(
     """Fill in what the recipe leaves open. Sets PyTorch's thread count. ``one_size`` says that all
     batches have the same shape."""
     for name in KERNEL_CACHES if not one_size else ():
-        os.environ.setdefault(name, KERNELS_KEPT)
+        os.environ.setdefault(name, KERNEL_CACHE_SIZE)
     count, threads_because = _choose_threads(threads)
     use_threads(count)
-    chosen, precision_because = _choose_precision(precision)
-    products, products_because = _choose_matmul(matmul)
+    chosen_precision, precision_because = _choose_precision(precision)
+    chosen_matmul, products_because = _choose_matmul(matmul)
     decisions = (
         Decision("train.threads", str(count), threads_because),
-        Decision("train.precision", chosen, precision_because),
-        Decision("train.matmul", products, products_because),
-        *_of_device(),
+        Decision("train.precision", chosen_precision, precision_because),
+        Decision("train.matmul", chosen_matmul, products_because),
+        *_device_decisions(),
     )
-    return MachineChoice(count, chosen, products, decisions)
+    return MachineChoice(count, chosen_precision, chosen_matmul, decisions)
 
 
 def use_threads(count: int) -> None:
@@ -136,7 +136,7 @@ def autocast(device: str, precision: str) -> torch.autocast:
     return torch.autocast(device, half, enabled=precision != "float32")
 
 
-def device_kind() -> str:
+def device_type() -> str:
     """``cuda``, ``mps`` or ``cpu``: the best that PyTorch sees."""
     import torch
 
@@ -145,20 +145,20 @@ def device_kind() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def several_on_processor() -> bool:
+def runs_several_cpu_processes() -> bool:
     """Whether a launcher started several processes that have the processor alone.
 
     Accelerate must be told: under plain ``torchrun`` it would take each for a run of its own.
     """
-    return process_count() > 1 and device_kind() == "cpu"
+    return process_count() > 1 and device_type() == "cpu"
 
 
-def _of_device() -> tuple[Decision, ...]:
+def _device_decisions() -> tuple[Decision, ...]:
     """What is to be known of a processor, and of an Apple GPU."""
-    if device_kind() == "cpu" and _flushes():
+    if device_type() == "cpu" and _flushes():
         because = "a processor takes many times as long with them"
         return (Decision("numbers nearer to 0 than 1.2e-38", "0", because),)
-    if device_kind() != "mps":
+    if device_type() != "mps":
         return ()
     lacking = "4 and 8 bits, float16 with scaled losses and several processes are not there"
     if os.environ.get(APPLE_FALLBACK) == "1":
@@ -171,17 +171,17 @@ def _of_device() -> tuple[Decision, ...]:
     return (Decision("device", "mps", because, prominent=True),)
 
 
-def _choose_precision(wanted: str) -> tuple[str, str]:
-    device = device_kind()
-    if wanted == "float16" and device != "cuda":
+def _choose_precision(requested: str) -> tuple[str, str]:
+    device = device_type()
+    if requested == "float16" and device != "cuda":
         raise MachineError(
             "train.precision",
             "is float16, which needs a GPU of NVIDIA's or AMD's",
             device,
             "Leave it out: what suits this machine is then chosen.",
         )
-    if wanted != "auto":
-        return wanted, "set in the recipe"
+    if requested != "auto":
+        return requested, "set in the recipe"
     fast, because = has_bfloat16(device)
     if fast:
         return "bfloat16", f"bfloat16 is in hardware here ({because}); weights stay float32"
@@ -191,36 +191,36 @@ def _choose_precision(wanted: str) -> tuple[str, str]:
     return "float32", f"bfloat16 is not in hardware here ({because})"
 
 
-def _choose_matmul(wanted: str) -> tuple[str, str]:
+def _choose_matmul(requested: str) -> tuple[str, str]:
     from holdfast.models.compute.processor import FASTER_BY, measure_gain
 
-    if wanted != "auto":
-        return wanted, "set in the recipe"
-    if device_kind() != "cpu":
+    if requested != "auto":
+        return requested, "set in the recipe"
+    if device_type() != "cpu":
         return "default", "the products run on the accelerator"
     gain = measure_gain()
     if not gain:
         return "default", "this PyTorch has no oneDNN"
-    measured = f"a probe measured oneDNN at {gain:.1f} times the default's speed in float32"
-    return ("onednn" if gain >= FASTER_BY else "default"), measured
+    because = f"a probe measured oneDNN at {gain:.1f} times the default's speed in float32"
+    return ("onednn" if gain >= FASTER_BY else "default"), because
 
 
-def _choose_threads(wanted: int | None) -> tuple[int, str]:
-    if wanted is not None:
-        refuse_too_many_threads("train.threads", wanted)
-        return wanted, "set in the recipe"
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdigit() and int(given) > 0:
-        refuse_too_many_threads("OMP_NUM_THREADS", int(given))
-        return int(given), "OMP_NUM_THREADS is set"
+def _choose_threads(requested: int | None) -> tuple[int, str]:
+    if requested is not None:
+        refuse_too_many_threads("train.threads", requested)
+        return requested, "set in the recipe"
+    variable = os.environ.get("OMP_NUM_THREADS", "")
+    if variable.isdigit() and int(variable) > 0:
+        refuse_too_many_threads("OMP_NUM_THREADS", int(variable))
+        return int(variable), "OMP_NUM_THREADS is set"
     cores = usable_cores()
     if cores == 1:
         return 1, "one core is usable"
     alone, together = _steps_per_second(1), _steps_per_second(cores)
     # Several threads must pay clearly: on shared cores they spin while waiting for each other.
     best = cores if together > 1.15 * alone else 1
-    measured = f"{alone:.0f} small steps a second on 1 thread, {together:.0f} on {cores}"
-    return best, f"a half-second probe measured {measured}"
+    speeds = f"{alone:.0f} small steps a second on 1 thread, {together:.0f} on {cores}"
+    return best, f"a half-second probe measured {speeds}"
 
 
 def _steps_per_second(threads: int) -> float:
@@ -265,7 +265,7 @@ def make_accelerator(precision: str) -> Accelerator:
         AcceleratorState._reset_state()
     remedy = "Unset those of these variables that hold no value that Accelerate knows."
     with reading_errors("ACCELERATE_* and LOCAL_RANK", MachineError, "cannot be followed", remedy):
-        return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
+        return Accelerator(mixed_precision=mixed, cpu=runs_several_cpu_processes())
 
 
 # Halved so often from the first scale, 65,536, nothing is left to halve: the loss itself overflows.

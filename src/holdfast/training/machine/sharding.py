@@ -69,37 +69,37 @@ def is_sharded(network: object) -> bool:
     return hasattr(network, "set_force_sum_reduction_for_comms")
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
     """This process's part of a spread tensor, sharing its memory; any other as it is."""
     part: Any = getattr(tensor, "to_local", None)
     return tensor if part is None else part()
 
 
-def gathered(tensor: torch.Tensor) -> torch.Tensor:
+def gather_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """A spread tensor whole, on every process; any other as it is."""
     gather: Any = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()
 
 
-def whole(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str, torch.Tensor]:
+def gather_tensors(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str, torch.Tensor]:
     """Each tensor gathered from its parts, in the processor's memory, where ``keep``; one at a
     time, so that no device holds them all. Every process must ask for the same."""
-    found: dict[str, torch.Tensor] = {}
+    tensors_whole: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        value = gathered(tensor)
+        value = gather_tensor(tensor)
         if keep:
-            found[name] = value.detach().cpu().clone()
-    return found
+            tensors_whole[name] = value.detach().cpu().clone()
+    return tensors_whole
 
 
-def summed(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
+def sum_over_processes(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
     """These numbers added up over all processes, in float64."""
     table = torch.tensor(values, dtype=torch.float64, device=accelerator.device)
     total: torch.Tensor = accelerator.reduce(table, reduction="sum")
     return [float(value) for value in total]
 
 
-def gathered_objects(here: list[T], world: int) -> list[T]:
+def gather_objects(here: list[T], world: int) -> list[T]:
     """What each of ``world`` processes has, one after the other."""
     if world == 1:
         return here
@@ -109,13 +109,13 @@ def gathered_objects(here: list[T], world: int) -> list[T]:
     return everyone
 
 
-def parts_of(state: Mapping[str, Any]) -> dict[str, Any]:
+def local_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """An optimizer's state with this process's parts in the place of spread tensors."""
-    own = {
-        number: {key: local(v) if torch.is_tensor(v) else v for key, v in one.items()}
+    local_states = {
+        number: {key: local_part(v) if torch.is_tensor(v) else v for key, v in one.items()}
         for number, one in state["state"].items()
     }
-    return {**state, "state": own}
+    return {**state, "state": local_states}
 
 
 def spread_state(optimizer: torch.optim.Optimizer) -> None:
@@ -125,7 +125,7 @@ def spread_state(optimizer: torch.optim.Optimizer) -> None:
     for parameter, state in optimizer.state.items():
         if not isinstance(parameter, DTensor):
             continue
-        shape = local(parameter.detach()).shape
+        shape = local_part(parameter.detach()).shape
         for key, value in state.items():
             # A count of steps is of the whole.
             if torch.is_tensor(value) and value.ndim and value.shape == shape:

@@ -26,43 +26,43 @@ SignalHandler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StopSignals:
-    """A context in which ``asked`` tells whether the user wants to stop.
+    """A context in which ``stop_requested`` tells whether the user wants to stop.
 
     Outside the main thread signals cannot be caught, and nothing is.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.stop_requested = False
         self._before: dict[int, SignalHandler] = {}
 
     def __enter__(self) -> StopSignals:
-        self._before = _caught((signal.SIGINT, *ending_signals()), self._ask)
+        self._before = _set_handlers((signal.SIGINT, *ending_signals()), self._request_stop)
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _put_back(self._before)
+        _restore_handlers(self._before)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
         _leave_terminal(number)
-        if self.asked:
+        if self.stop_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.stop_requested = True
 
 
 @contextlib.contextmanager
 def terminate_like_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` where the loop is not running, as Ctrl-C
     does."""
-    before = _caught(ending_signals(), _interrupt)
+    before = _set_handlers(ending_signals(), _interrupt)
     try:
         yield
     finally:
-        _put_back(before)
+        _restore_handlers(before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -70,17 +70,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _caught(numbers: tuple[int, ...], handler: SignalHandler) -> dict[int, SignalHandler]:
+def _set_handlers(numbers: tuple[int, ...], handler: SignalHandler) -> dict[int, SignalHandler]:
     """Set the handler; returns those from before."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    there = {number: signal.getsignal(number) for number in numbers}
-    for number in there:
+    previous = {number: signal.getsignal(number) for number in numbers}
+    for number in previous:
         signal.signal(number, handler)
-    return there
+    return previous
 
 
-def _put_back(before: dict[int, SignalHandler]) -> None:
+def _restore_handlers(before: dict[int, SignalHandler]) -> None:
     for number, handler in before.items():
         # ``None``: it was set by a program that embeds Python, and only that can put it back.
         signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -24,7 +24,7 @@ from holdfast.recipe import Recipe, read_recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import served_name
 from holdfast.tasks.classes.answers import TextWithExtraFeatures, TextPredictor
-from holdfast.training.machine.machine import KERNEL_CACHES, KERNELS_KEPT, use_threads
+from holdfast.training.machine.machine import KERNEL_CACHES, KERNEL_CACHE_SIZE, use_threads
 
 SWITCH_S = 0.0005
 # An answer that is written takes its time, and so does waiting for it.
@@ -58,7 +58,7 @@ def open_engine(
     sys.setswitchinterval(SWITCH_S)
     # Rows of many lengths make many shapes, and each would keep a kernel with its memory.
     for name in KERNEL_CACHES:
-        os.environ.setdefault(name, KERNELS_KEPT)
+        os.environ.setdefault(name, KERNEL_CACHE_SIZE)
     if beside is None:
         notify(_choose_threads(threads))
     predictor = Predictor.load(run)

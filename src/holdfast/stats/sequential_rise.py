@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.bootstrap import atoms_by_look
+from holdfast.stats.bootstrap import atom_contributions
 
-CLEAR = 2.5  # standard errors above the best so far: such a look is no rival for the best any more
+RIVAL_LIMIT = 2.5  # standard errors above the best so far: beyond it an evaluation is no rival
 POWER = 5.0
-FAR = 0.02  # of the error goes to the tail that draws do not reach
+TAIL_SHARE = 0.02  # of the error goes to the tail that draws do not reach
 # Each is 18 % above the one before: as fine as a p-value from 2,000 draws is worth.
 LEVELS = np.geomspace(0.0005, 1.0, 48)
 Bools = npt.NDArray[np.bool_]
@@ -55,8 +55,8 @@ class RiseState:
     t: float
     boundary: float
     p_value: float
-    spent: float
-    alarm: int | None
+    error_spent: float
+    alarm_at: int | None
     since: int | None
     n: int
 
@@ -85,17 +85,17 @@ class ErrorSpending:
             raise Defect("the power of the error spent", "must be positive", self.power)
 
     @property
-    def path(self) -> Floats:
+    def spent_shares(self) -> Floats:
         """The share of all error that may be spent up to each look [looks so far]."""
         return np.asarray(self.times**self.power)
 
     @property
-    def spent(self) -> float:
+    def error_spent(self) -> float:
         """The error that may be spent up to the last look; 0 without looks."""
         return self.alpha * float(self.times[-1] ** self.power) if len(self.times) else 0.0
 
 
-def look(
+def rise_at_evaluation(
     losses: Floats,
     spending: ErrorSpending,
     *,
@@ -143,22 +143,22 @@ def look(
     """
     if spending.times.shape != (losses.shape[1],):
         raise Defect("the times of looks", "must be one a look", spending.times.tolist())
-    atoms = atoms_by_look(losses, groups)
-    n, looks = atoms.shape
+    atoms = atom_contributions(losses, groups)
+    n, evaluations = atoms.shape
     finite = bool(np.isfinite(atoms).all())
-    means = atoms.mean(axis=0) if n else np.full(looks, math.nan)
-    best = int(np.argmin(means)) if looks and finite and n else 0
-    if n < 2 or looks < 2 or not finite:
+    means = atoms.mean(axis=0) if n else np.full(evaluations, math.nan)
+    best = int(np.argmin(means)) if evaluations and finite and n else 0
+    if n < 2 or evaluations < 2 or not finite:
         # The value needs no spread, so it is given where the test cannot be.
-        value = float(means[-1] - means[best]) if looks else math.nan
+        value = float(means[-1] - means[best]) if evaluations else math.nan
         nothing = (math.nan,) * 4
-        return RiseState(best, value, *nothing, math.nan, spending.spent, None, None, n)
-    roots = _roots(atoms)
+        return RiseState(best, value, *nothing, math.nan, spending.error_spent, None, None, n)
+    roots = _triangular_root(atoms)
     errors = _errors(roots, n, float(np.linalg.norm(atoms, axis=0).max()))
     rivals, scales = _rivals(means, errors), _scales(errors)
-    draws = _draws(roots, np.where(rivals, _inverse(scales), 0.0), n, seed, resamples)
-    observed = np.where(rivals, _observed(means, errors, scales, _skews(atoms), n), -np.inf)
-    paths = _Paths(observed.max(axis=1), draws, _far(errors, scales, rivals, n), spending.path)
+    draws = _null_draws(roots, np.where(rivals, _inverse(scales), 0.0), n, seed, resamples)
+    observed = np.where(rivals, _observed_statistics(means, errors, scales, _skews(atoms), n), -np.inf)
+    paths = _Paths(observed.max(axis=1), draws, _tail_boundary(errors, scales, rivals, n), spending.spent_shares)
     boundary = paths.boundary(spending.alpha)
     # At any look so far, not the last one alone: an alarm that was raised stays.
     alarm = paths.alarm(spending.alpha)
@@ -171,7 +171,7 @@ def look(
         float(paths.observed[-1]),
         float(boundary[-1]),
         paths.p_value(spending.alpha),
-        spending.spent,
+        spending.error_spent,
         alarm,
         None if alarm is None else int(np.argmin(means[: alarm + 1])) + 1,
         n,
@@ -187,22 +187,22 @@ def times_by_plan(steps: Sequence[int], plans: Sequence[int]) -> Floats:
     the last look to the new end; a plan that was completed is followed by one with error of its
     own, so the share goes on to 2.
     """
-    path = np.zeros(len(steps))
-    began, spent, left = 0, 0.0, 1.0
+    spent_shares = np.zeros(len(steps))
+    start_step, spent_before, share_left = 0, 0.0, 1.0
     for k, (step, plan) in enumerate(zip(steps, plans, strict=True)):
         if k and plan != plans[k - 1]:
-            began, spent = steps[k - 1], float(path[k - 1])
-            left = math.floor(spent) + 1 - spent
-        done = min(1.0, max(0, step - began) / max(1, plan - began))
-        path[k] = spent + left * done**POWER
+            start_step, spent_before = steps[k - 1], float(spent_shares[k - 1])
+            share_left = math.floor(spent_before) + 1 - spent_before
+        done_share = min(1.0, max(0, step - start_step) / max(1, plan - start_step))
+        spent_shares[k] = spent_before + share_left * done_share**POWER
     # ``ErrorSpending`` raises it to ``POWER`` again, so that its spent share is ``path``.
-    return np.asarray(np.maximum.accumulate(path) ** (1 / POWER))
+    return np.asarray(np.maximum.accumulate(spent_shares) ** (1 / POWER))
 
 
-def times_without_plan(looks: int) -> Floats:
+def times_without_plan(evaluations: int) -> Floats:
     """For ``ErrorSpending`` at ``power`` 1: the error spent over looks without an end,
     k² ÷ (k² + 100): an eighth by the fourth look, half by the tenth, never all."""
-    squares = np.arange(1.0, looks + 1) ** 2
+    squares = np.arange(1.0, evaluations + 1) ** 2
     return np.asarray(squares / (squares + 100))
 
 
@@ -219,8 +219,8 @@ class _Paths:
     def boundary(self, alpha: float) -> Floats:
         """Most of the error by the draws; the rest by a union bound, which is finite also where
         less than one draw may cross, so that a rise beyond doubt is seen early in a run."""
-        near = boundary_of(self.draws, (1 - FAR) * alpha * self.path)
-        return np.minimum(near, self.far(FAR * alpha * np.diff(self.path, prepend=0.0)))
+        draws_boundary = crossing_boundary(self.draws, (1 - TAIL_SHARE) * alpha * self.path)
+        return np.minimum(draws_boundary, self.far(TAIL_SHARE * alpha * np.diff(self.path, prepend=0.0)))
 
     def alarm(self, alpha: float) -> int | None:
         """The first look above its boundary, where there is one."""
@@ -241,27 +241,27 @@ class _Paths:
         return float(levels[high])
 
 
-def boundary_of(draws: Floats, spent: Floats) -> Floats:
-    """Boundaries [looks] such that the share ``spent`` [looks] of ``draws`` [looks, resamples] has
-    crossed one up to each look; ∞ where less than one draw may cross."""
-    looks, resamples = draws.shape
+def crossing_boundary(draws: Floats, spent_shares: Floats) -> Floats:
+    """Boundaries [looks] such that the share ``spent_shares`` [looks] of ``draws`` [looks,
+    resamples] has crossed one up to each look; ∞ where less than one draw may cross."""
+    evaluations, resamples = draws.shape
     # The observed path counts as one more draw, which makes the level exact for any number.
     # A product that should be a whole number may come out a hair below it.
-    allowed = np.floor(spent * (resamples + 1) + 1e-9).astype(np.int64)
-    alive = np.arange(resamples)
-    boundary = np.full(looks, np.inf)
-    for k in range(1, looks):
-        free = min(len(alive), int(allowed[k]) - (resamples - len(alive)))
-        if free > 0:
-            kept = len(alive) - free
+    allowed = np.floor(spent_shares * (resamples + 1) + 1e-9).astype(np.int64)
+    uncrossed_draws = np.arange(resamples)
+    boundary = np.full(evaluations, np.inf)
+    for k in range(1, evaluations):
+        crossing = min(len(uncrossed_draws), int(allowed[k]) - (resamples - len(uncrossed_draws)))
+        if crossing > 0:
+            uncrossed = len(uncrossed_draws) - crossing
             # Exactly `free` draws cross, also among equal ones (looks at one and the same state).
-            order = np.argpartition(draws[k, alive], kept)
-            boundary[k] = draws[k, alive[order[kept]]]
-            alive = np.delete(alive, order[kept:])
+            order = np.argpartition(draws[k, uncrossed_draws], uncrossed)
+            boundary[k] = draws[k, uncrossed_draws[order[uncrossed]]]
+            uncrossed_draws = np.delete(uncrossed_draws, order[uncrossed:])
     return boundary
 
 
-def _roots(atoms: Floats) -> Floats:
+def _triangular_root(atoms: Floats) -> Floats:
     """A triangle R [≤ looks, looks] with RᵀR = the looks' sums of squares and products. Column j
     depends on looks 0 … j alone, so what was drawn for a look stays when further looks come."""
     # Only differences of looks matter: without what rows share, they lose no digits.
@@ -282,7 +282,7 @@ def _rivals(means: Floats, errors: Floats) -> Bools:
     rivals = np.tri(len(means), k=-1, dtype=bool)
     for k in range(1, len(means)):
         best = int(np.argmin(means[:k]))
-        rivals[k, :k] = means[:k] - means[best] <= CLEAR * errors[best, :k]
+        rivals[k, :k] = means[:k] - means[best] <= RIVAL_LIMIT * errors[best, :k]
     return rivals
 
 
@@ -302,7 +302,7 @@ def _scales(errors: Floats) -> Floats:
 
 def _skews(atoms: Floats) -> Floats:
     """The skewness [k, i] of the differences (look k − look i) of the rows; 0 without spread."""
-    # As in ``_roots``: only differences of looks matter, and cubes lose digits fastest.
+    # As in ``_triangular_root``: only differences of looks matter, and cubes lose digits fastest.
     gaps = atoms - atoms[:, :1]
     gaps = gaps - gaps.mean(axis=0)
     cubes, mixed = (gaps**3).mean(axis=0), (gaps**2).T @ gaps / len(gaps)
@@ -314,20 +314,20 @@ def _skews(atoms: Floats) -> Floats:
     return np.asarray(np.where(enough, third / np.where(enough, spread, 1.0) ** 1.5, 0.0))
 
 
-def _draws(
+def _null_draws(
     roots: Floats, inverse: Floats, n: int, seed: np.random.Generator, resamples: int
 ) -> Floats:
     """T_k of flat paths, [looks, resamples]; −∞ at the first look. ``inverse`` [k, i] is what a
     rise is multiplied with, 0 where look i does not compete."""
-    size, looks = roots.shape
+    size, evaluations = roots.shape
     # The scale is drawn before the means, and the means one row of the root after the other: a
     # further look only appends rows, so what was drawn for earlier ones stays.
     scale = np.sqrt((n - 1) / seed.chisquare(n - 1, resamples)) / math.sqrt(n * (n - 1.0))
     normal = np.stack([seed.standard_normal(resamples) for _ in range(size)])
     # Half the memory and time: the draws need no more than three digits.
     means = (roots.T @ normal * scale).astype(np.float32)
-    law = np.full((looks, resamples), -np.inf, dtype=np.float32)
-    for k in range(1, looks):
+    law = np.full((evaluations, resamples), -np.inf, dtype=np.float32)
+    for k in range(1, evaluations):
         rivals = np.flatnonzero(inverse[k, :k])
         if len(rivals):
             rises = means[k] - means[rivals]
@@ -344,41 +344,41 @@ def _inverse(errors: Floats) -> Floats:
         return np.asarray(np.where(errors > 0, 1 / errors, 0.0))
 
 
-def _observed(means: Floats, errors: Floats, scales: Floats, skews: Floats, n: int) -> Floats:
+def _observed_statistics(means: Floats, errors: Floats, scales: Floats, skews: Floats, n: int) -> Floats:
     """The rises of look k above look i ÷ their scales [k, i]: where every row moved alike, ±∞ by
     the sign of the move, 0 without one."""
     rises = means[:, None] - means[None]
     # Means of equal rows may differ by rounding.
-    sure = (errors == 0) & (np.abs(rises) > 1e-12 * np.abs(means).max())
-    t = np.where(sure, np.copysign(np.inf, rises), 0.0)
-    plain = unskewed(rises * _inverse(errors), skews, n)
+    is_certain = (errors == 0) & (np.abs(rises) > 1e-12 * np.abs(means).max())
+    t = np.where(is_certain, np.copysign(np.inf, rises), 0.0)
+    plain = lower_for_skew(rises * _inverse(errors), skews, n)
     return np.asarray(np.where(scales > 0, plain * errors * _inverse(scales), t))
 
 
-def unskewed(t: Floats, skews: Floats, n: int) -> Floats:
+def lower_for_skew(t: Floats, skews: Floats, n: int) -> Floats:
     """Student's t of n differences with this skewness, lowered to where its upper tail is that of
     the normal law (Hall 1992): with u = t ÷ √n and g < 0 the skewness,
     √n · (u + g u² ÷ 3 + g² u³ ÷ 27 + g ÷ 6n). Never raised: a tail upwards lowers an alarm's own
     chance of being false."""
     u, g = np.maximum(t, 0.0) / math.sqrt(n), np.minimum(skews, 0.0)
-    found = math.sqrt(n) * (u + g * u**2 / 3 + g**2 * u**3 / 27 + g / (6 * n))
-    return np.asarray(np.where(t > 0, np.minimum(t, found), t))
+    lowered = math.sqrt(n) * (u + g * u**2 / 3 + g**2 * u**3 / 27 + g / (6 * n))
+    return np.asarray(np.where(t > 0, np.minimum(t, lowered), t))
 
 
-def _far(errors: Floats, scales: Floats, rivals: Bools, n: int) -> Callable[[Floats], Floats]:
+def _tail_boundary(errors: Floats, scales: Floats, rivals: Bools, n: int) -> Callable[[Floats], Floats]:
     """For error levels [looks], what T_k exceeds at most so often, by Bonferroni over the looks it
     is compared with."""
     from scipy.special import stdtrit
 
     width = np.where(rivals & (scales > 0), errors * _inverse(scales), 0.0).max(axis=1)
-    among = np.maximum(rivals.sum(axis=1), 1)
+    rival_counts = np.maximum(rivals.sum(axis=1), 1)
 
-    def far(levels: Floats) -> Floats:
+    def tail_boundary(levels: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
-            found = -width * stdtrit(n - 1, np.maximum(levels, 0.0) / among)
+            found = -width * stdtrit(n - 1, np.maximum(levels, 0.0) / rival_counts)
         return np.asarray(np.where((levels > 0) & (width > 0), found, np.inf))
 
-    return far
+    return tail_boundary
 
 
 def _interval(
