@@ -20,14 +20,14 @@ class Log:
     """Everything numeric that a log holds, before anyone chose from it.
 
     ``columns`` are series by their name in the log. A metric whose name has no set is of the set
-    ``unsided``: Keras writes ``accuracy`` for training, fastai for validation. Others as in
+    ``default_split``: Keras writes ``accuracy`` for training, fastai for validation. Others as in
     ``Curves``.
     """
 
     source: str
     axis: str
     columns: Mapping[str, Series]
-    unsided: Literal["train", "valid"] = "train"
+    default_split: Literal["train", "valid"] = "train"
     clean: bool = False
     planned: float | None = None
     epochs: Series | None = None
@@ -41,13 +41,13 @@ class LogReader:
     ``accepts`` looks at the name, the folder or the first lines, and never raises. ``read`` hands
     on everything numeric, writes what it decides into the decision log, and raises ``DataError``
     where the file breaks its format. Of several readers that accept a log the one with the largest
-    ``priority`` reads it: a special format before the general one. ``looks`` says in a few words
+    ``priority`` reads it: a special format before the general one. ``description`` says in a few words
     what such a log is, for the error message.
     """
 
     accepts: Callable[[Path], bool]
     read: Callable[[Path], Log]
-    looks: str
+    description: str
     priority: int = 1
 
 
@@ -60,11 +60,11 @@ def all_log_readers() -> Registry[LogReader]:
     return LOGS
 
 
-def not_a_log(what: str, rule: str, value: object = None) -> DataError:
+def not_a_log(name: str, rule: str, value: object = None) -> DataError:
     """The refusal of something that is no log, which says what one looks like."""
-    known = "; ".join(dict.fromkeys(reader.looks for reader in all_log_readers().values()))
+    known = "; ".join(dict.fromkeys(reader.description for reader in all_log_readers().values()))
     return DataError(
-        what, rule, value, f"A log holds a loss over steps or epochs, for example: {known}."
+        name, rule, value, f"A log holds a loss over steps or epochs, for example: {known}."
     )
 
 

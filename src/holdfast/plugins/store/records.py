@@ -52,7 +52,7 @@ class StoredPrediction:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptText:
+class StoredText:
     """A row as it was asked, kept only where a service was told to: until ``expires_at`` (``None``:
     until it is deleted). ``vector`` is what the model made of it, float16 in order."""
 
@@ -73,19 +73,19 @@ class StoredRequest:
     rows: int
     seconds: float
     user: str | None = None
-    said: tuple[StoredPrediction, ...] = ()
-    texts: tuple[KeptText, ...] = ()
+    predictions: tuple[StoredPrediction, ...] = ()
+    texts: tuple[StoredText, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRow:
+class StoredRow:
     """A row whose text is kept, with the answer that went out."""
 
     request: str
     index: int
     at: float
     row: Row
-    said: StoredPrediction
+    prediction: StoredPrediction
     vector: bytes | None = None
     expires_at: float | None = None
 
@@ -133,7 +133,7 @@ class RequestOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class FirstRequest:
     """The first request of a user (the stored hash) since some time, when it was, and which
     ``model`` answered it."""
 
