@@ -108,7 +108,7 @@ def episodes_of(cell: Any) -> dict[str, Any]:
     """One method on the test episodes of one set."""
     from holdfast.plugins.episodes.choice import baselines, train_candidate
     from holdfast.plugins.episodes.methods import METHODS as ALL
-    from holdfast.plugins.episodes.methods import score_episodes, cached_vectors
+    from holdfast.plugins.episodes.methods import cached_vectors, score_episodes
     from holdfast.stats.folds import mean_over_units
 
     shared, name = bench(cell["set"], cell["shots"]), cell["method"]
@@ -238,7 +238,7 @@ def projected_of(cell: Any) -> dict[str, Any]:
     """One method over the frozen vectors of BANKING77: 600 updates, 600 test episodes."""
     from holdfast.plugins.episodes.learn import EpisodePlan, learn
     from holdfast.plugins.episodes.methods import METHODS as ALL
-    from holdfast.plugins.episodes.methods import Embedding, score_episodes, cached_vectors
+    from holdfast.plugins.episodes.methods import Embedding, cached_vectors, score_episodes
     from holdfast.plugins.episodes.tasks import Shape
     from holdfast.stats.folds import mean_over_units
     from holdfast.training.checkpoint import CheckpointStore

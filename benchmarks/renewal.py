@@ -28,7 +28,7 @@ import numpy as np
 from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells, stored, table
 
 from holdfast.analyses.compare.verdict import paired
-from holdfast.plugins.update.gate import GateRows, Subgroup, decide, renamed_classes, default_margin
+from holdfast.plugins.update.gate import GateRows, Subgroup, decide, default_margin, renamed_classes
 from holdfast.stats.temperature import cross_fitted_losses
 
 Floats = Any

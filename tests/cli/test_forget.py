@@ -15,9 +15,9 @@ from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError, StoreError
 from holdfast.plugins.store.records import (
     Feedback,
-    StoredText,
     StoredPrediction,
     StoredRequest,
+    StoredText,
     new_id,
     user_mark,
 )

@@ -235,7 +235,7 @@ def test_a_new_look_is_seen_without_a_reload(
 
 
 def test_rows_are_labelled_by_the_keyboard_alone(visit: Any, shelf: Path, tmp_path: Path) -> None:
-    from holdfast.plugins.store.records import StoredText, StoredPrediction, StoredRequest, new_id
+    from holdfast.plugins.store.records import StoredPrediction, StoredRequest, StoredText, new_id
     from holdfast.plugins.store.store import open_store
 
     store = open_store(str(tmp_path / "store.db"))

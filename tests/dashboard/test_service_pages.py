@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 
 from holdfast.plugins.dashboard.in_service import in_parts
-from holdfast.plugins.store.records import Event, StoredText, StoredPrediction, StoredRequest, new_id
+from holdfast.plugins.store.records import (
+    Event,
+    StoredPrediction,
+    StoredRequest,
+    StoredText,
+    new_id,
+)
 from holdfast.plugins.store.store import Store, open_store
 
 NOW = 1_800_000_000.0

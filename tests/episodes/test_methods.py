@@ -19,13 +19,13 @@ from holdfast.plugins.episodes.methods import (
     FeatureReader,
     Prototypes,
     Step,
+    cached_vectors,
+    distance_scale,
     distances,
     readout_logits,
-    with_scale,
     score_episodes,
-    distance_scale,
     unit_length,
-    cached_vectors,
+    with_scale,
 )
 from holdfast.plugins.episodes.tasks import Shape, TaskPool
 

@@ -22,8 +22,19 @@ from holdfast.plugins.export.graphs import (
     write_onnx,
     write_openvino,
 )
-from holdfast.plugins.export.model import Exportable, merge_adapter, exportable_image_model, exportable_text_model
-from holdfast.plugins.export.proof import TOLERANCE, synthetic_batch, tested_lengths, compare_file, synthetic_rows
+from holdfast.plugins.export.model import (
+    Exportable,
+    exportable_image_model,
+    exportable_text_model,
+    merge_adapter,
+)
+from holdfast.plugins.export.proof import (
+    TOLERANCE,
+    compare_file,
+    synthetic_batch,
+    synthetic_rows,
+    tested_lengths,
+)
 
 CLASSES = ("yes", "no", "it's “complicated”")
 

@@ -12,10 +12,10 @@ import pytest
 from holdfast.plugins.drift.rows import (
     DriftRows,
     Reference,
-    monitored_statistics,
     hashed_word_vectors,
-    word_row_counts,
+    monitored_statistics,
     unit_vectors,
+    word_row_counts,
 )
 from holdfast.plugins.drift.run_rows import RunReference
 from holdfast.plugins.service.drift_observer import (

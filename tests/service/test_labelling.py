@@ -13,7 +13,7 @@ import pytest
 from holdfast.core.errors import DataError
 from holdfast.plugins.labelling.draw import SHARE, places
 from holdfast.plugins.service.labelling import Labelling, LabelTask
-from holdfast.plugins.store.records import Feedback, StoredText, StoredPrediction, StoredRequest
+from holdfast.plugins.store.records import Feedback, StoredPrediction, StoredRequest, StoredText
 from holdfast.plugins.store.store import Store, open_store
 
 MODEL = "reviews-1@0123456789ab"

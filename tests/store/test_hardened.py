@@ -22,9 +22,9 @@ from holdfast.plugins.store.records import (
     Claim,
     Event,
     Feedback,
-    StoredText,
     StoredPrediction,
     StoredRequest,
+    StoredText,
     new_id,
 )
 from holdfast.plugins.store.store import Store, open_store
@@ -326,7 +326,7 @@ def test_a_full_disk_loses_nothing_that_fits_and_comes_back(
     store = open_store(str(tmp_path / "store.db"))
     full(store, 60)
     heard: list[str] = []
-    write = writer(store, heard.append, most=50)
+    write = writer(store, heard.append, max_requests=50)
     calls = [call("x" * 9000) for _ in range(40)]
     assert all(write.add(one) for one in calls)
     until(lambda: write.counts().away)
@@ -352,7 +352,7 @@ def test_what_is_lost_in_a_burst_is_told_though_the_store_was_there(
     tmp_path: Path, writer: Callable[..., StoreWriter]
 ) -> None:
     store = open_store(str(tmp_path / "store.db"))
-    write = writer(store, most=5)
+    write = writer(store, max_requests=5)
     taken = sum(write.add(call()) for _ in range(50))
     assert write.flush(20)
     until(lambda: bool(store.events("store")))

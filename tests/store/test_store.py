@@ -11,10 +11,10 @@ from holdfast.core.errors import DataError, StoreError
 from holdfast.plugins.store.records import (
     Event,
     Feedback,
-    StoredText,
     RequestOutcome,
     StoredPrediction,
     StoredRequest,
+    StoredText,
     new_id,
 )
 from holdfast.plugins.store.store import Store, open_store

@@ -19,7 +19,12 @@ from holdfast.plugins.sandbox import runner
 from holdfast.plugins.sandbox.fork import ThreadedForkError, fork
 from holdfast.plugins.sandbox.messages import tables_of
 from holdfast.plugins.sandbox.metric import execution_metric, is_ordered, same_result
-from holdfast.plugins.sandbox.runner import ProgramOutcome, missing_fence_parts, isolation, run_programs
+from holdfast.plugins.sandbox.runner import (
+    ProgramOutcome,
+    isolation,
+    missing_fence_parts,
+    run_programs,
+)
 from holdfast.stats.intervals import wilson
 
 ROWS = [

@@ -16,11 +16,11 @@ from holdfast.plugins.update.rounds import (
     ROUNDS,
     Rounds,
     RoundSchedule,
-    served_run,
     format_time,
     read_rounds,
     round_schedule,
     seconds_of,
+    served_run,
 )
 
 

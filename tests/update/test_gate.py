@@ -13,11 +13,11 @@ from holdfast.core.errors import RecipeError
 from holdfast.plugins.update.gate import (
     GateRows,
     Subgroup,
+    compare_subgroups,
     decide,
-    test_subgroups,
+    default_margin,
     renamed_classes,
     rows_needed,
-    default_margin,
 )
 
 
@@ -101,7 +101,7 @@ def test_parts_are_tested_by_the_exact_sign_test_and_holm() -> None:
     for step, place in enumerate(np.argsort(raw)):
         highest = max(highest, min(1.0, raw[place] * (3 - step)))
         wanted[place] = highest
-    assert [a.p_value for a in test_subgroups(one, parts)] == pytest.approx(wanted)
+    assert [a.p_value for a in compare_subgroups(one, parts)] == pytest.approx(wanted)
 
 
 def test_what_costs_the_margin_is_taken_in_at_most_five_per_cent() -> None:

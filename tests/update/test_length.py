@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.plugins.update.options import UpdateOptions, start_update, scale_for_rows
+from holdfast.plugins.update.options import UpdateOptions, scale_for_rows, start_update
 from holdfast.recipe import Recipe, override
 
 

@@ -320,7 +320,7 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
 ) -> None:
     """From the texts that a service kept; of deleted feedback nothing comes back, not even by way
     of the rows that an earlier update had learned from."""
-    from holdfast.plugins.store.records import Feedback, StoredText, StoredRequest
+    from holdfast.plugins.store.records import Feedback, StoredRequest, StoredText
     from holdfast.plugins.store.store import open_store
 
     where = tmp_path / "service.db"

@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 from holdfast.plugins.drift.rows import DriftRows
 from holdfast.plugins.drift.vectors import (
     FIT_EVERY,
+    MAX_WIDTH,
     MEMORIES,
     RIDGE,
-    MAX_WIDTH,
     VectorWatch,
     row_marks,
     shrunken_precision,

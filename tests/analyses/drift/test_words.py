@@ -6,14 +6,14 @@ import pytest
 from holdfast.plugins.drift.rows import (
     DriftRows,
     Reference,
-    monitored_statistics,
-    hashed_word_vectors,
-    from_arrays,
-    repetition,
-    word_row_counts,
     changed_words,
+    from_arrays,
+    hashed_word_vectors,
+    monitored_statistics,
+    repetition,
     to_arrays,
     unit_vectors,
+    word_row_counts,
 )
 
 

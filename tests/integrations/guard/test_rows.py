@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.trainers.rows import held_out_positions, hold_out, evaluation_steps, training_sample, row_key
+from holdfast.plugins.trainers.rows import (
+    evaluation_steps,
+    held_out_positions,
+    hold_out,
+    row_key,
+    training_sample,
+)
 
 
 @settings(max_examples=50, deadline=None)

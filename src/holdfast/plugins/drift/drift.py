@@ -23,7 +23,7 @@ from holdfast.data.labels.spelling import match_spellings
 from holdfast.plugins.drift.monitor import ROWS_BETWEEN_ALARMS
 from holdfast.plugins.drift.report import DriftReport, compare_rows
 from holdfast.plugins.drift.rows import hashed_word_vectors
-from holdfast.plugins.drift.run_rows import predicted_classes, load_reference, drift_rows
+from holdfast.plugins.drift.run_rows import drift_rows, load_reference, predicted_classes
 from holdfast.runs.finished_run import FinishedRun
 
 # Rows that are asked about; of a model that writes, whose answers take longest.

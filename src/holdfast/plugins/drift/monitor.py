@@ -16,7 +16,12 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.plugins.drift.rows import DriftRows, Reference, concatenate_rows
-from holdfast.plugins.drift.vectors import MIN_REFERENCE_ROWS, VectorWatch, encode_floats, decode_floats
+from holdfast.plugins.drift.vectors import (
+    MIN_REFERENCE_ROWS,
+    VectorWatch,
+    decode_floats,
+    encode_floats,
+)
 from holdfast.plugins.drift.watches import ClassWatch, NumberWatch
 
 FORMAT = 1

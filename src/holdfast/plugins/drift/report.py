@@ -32,8 +32,8 @@ from holdfast.plugins.drift.rows import (
     DriftRows,
     DriftWord,
     Reference,
-    word_row_counts,
     changed_words,
+    word_row_counts,
 )
 from holdfast.plugins.drift.vectors import shrunken_precision
 from holdfast.quality.two_samples import proportions_differ

@@ -28,12 +28,12 @@ from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.rows import (
     DriftRows,
     Reference,
-    monitored_statistics,
-    hashed_word_vectors,
     from_arrays,
-    word_row_counts,
+    hashed_word_vectors,
+    monitored_statistics,
     to_arrays,
     unit_vectors,
+    word_row_counts,
 )
 from holdfast.runs.finished_run import FinishedRun
 

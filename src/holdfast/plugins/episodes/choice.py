@@ -31,9 +31,9 @@ from holdfast.plugins.episodes.methods import (
     EpisodeScores,
     FeatureReader,
     StartMethod,
-    with_scale,
-    score_episodes,
     cached_vectors,
+    score_episodes,
+    with_scale,
 )
 from holdfast.plugins.episodes.rows import MetaRows
 from holdfast.plugins.episodes.tasks import Episode, TaskPool

@@ -11,7 +11,13 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Floats
-from holdfast.plugins.episodes.methods import FeatureReader, StartMethod, Step, score_episodes, seeded
+from holdfast.plugins.episodes.methods import (
+    FeatureReader,
+    StartMethod,
+    Step,
+    score_episodes,
+    seeded,
+)
 from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
 from holdfast.training.checkpoint import CheckpointStore
 

@@ -31,8 +31,8 @@ from holdfast.plugins.export.graphs import (
     OnnxEngine,
     OpenVinoEngine,
     TorchEngine,
-    quantise,
     move_with_facts,
+    quantise,
     write_onnx,
     write_openvino,
 )
@@ -52,17 +52,17 @@ from holdfast.plugins.export.measurements import (
 from holdfast.plugins.export.model import (
     Exportable,
     ExportableModel,
+    file_facts,
     load_exportable_model,
     to_exportable,
-    file_facts,
 )
 from holdfast.plugins.export.proof import (
     OutputGap,
-    synthetic_batch,
     check_gap,
-    logit_difference,
-    tested_lengths,
     compare_file,
+    logit_difference,
+    synthetic_batch,
+    tested_lengths,
 )
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.tasks.images.losses import encode_images

@@ -14,12 +14,12 @@ from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.choose import TRAIN, parse_name
-from holdfast.plugins.logs.table import parse_duration, file_decision, from_rows, parse_number
+from holdfast.plugins.logs.table import file_decision, from_rows, parse_duration, parse_number
 from holdfast.plugins.logs.text import (
     MAX_DOCUMENT_BYTES,
-    read_document,
     first_line_holds,
     flatten,
+    read_document,
     read_head,
     read_objects,
 )

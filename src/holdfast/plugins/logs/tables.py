@@ -15,8 +15,8 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.choose import parse_name
-from holdfast.plugins.logs.table import parse_duration, file_decision, from_rows
-from holdfast.plugins.logs.text import read_header, several_runs, read_table
+from holdfast.plugins.logs.table import file_decision, from_rows, parse_duration
+from holdfast.plugins.logs.text import read_header, read_table, several_runs
 
 METRICS = "metrics.csv"
 RATES = ("lr", "learning_rate")

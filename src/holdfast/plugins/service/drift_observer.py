@@ -33,11 +33,17 @@ from holdfast.plugins.drift.accuracy import (
     powered_accuracy,
     support_problem,
 )
-from holdfast.plugins.drift.monitor import ROWS_BETWEEN_ALARMS, ROW_VECTORS, Alarm, DriftMonitor
-from holdfast.plugins.drift.report import compare_vectors, compare_rows
-from holdfast.plugins.drift.rows import CONFIDENCE, DriftRows, Reference, hashed_word_vectors, concatenate_rows
-from holdfast.plugins.drift.run_rows import REFERENCE, RunReference, load_reference, drift_rows
-from holdfast.plugins.drift.vectors import MIN_ROWS, MIN_REFERENCE_ROWS
+from holdfast.plugins.drift.monitor import ROW_VECTORS, ROWS_BETWEEN_ALARMS, Alarm, DriftMonitor
+from holdfast.plugins.drift.report import compare_rows, compare_vectors
+from holdfast.plugins.drift.rows import (
+    CONFIDENCE,
+    DriftRows,
+    Reference,
+    concatenate_rows,
+    hashed_word_vectors,
+)
+from holdfast.plugins.drift.run_rows import REFERENCE, RunReference, drift_rows, load_reference
+from holdfast.plugins.drift.vectors import MIN_REFERENCE_ROWS, MIN_ROWS
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.store.records import Feedback, Row

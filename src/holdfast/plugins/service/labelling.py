@@ -35,7 +35,7 @@ from holdfast.plugins.labelling.draw import (
 from holdfast.plugins.labelling.draw import DrawnRow as Drawn
 from holdfast.plugins.labelling.labels import LabelRule, Settled, rule_of_answers, settled
 from holdfast.plugins.service.live.look import LATEST, both_answers, requests_named
-from holdfast.plugins.store.records import Claim, Feedback, StoredRow, Row, StoredPrediction
+from holdfast.plugins.store.records import Claim, Feedback, Row, StoredPrediction, StoredRow
 from holdfast.plugins.store.records import Drawn as Way
 
 if TYPE_CHECKING:

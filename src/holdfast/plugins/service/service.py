@@ -33,7 +33,7 @@ from holdfast.plugins.service.records import (
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.faults import Fault
 from holdfast.plugins.service.web.guard import AccessRules
-from holdfast.plugins.store.records import StoredText, Row, StoredRequest
+from holdfast.plugins.store.records import Row, StoredRequest, StoredText
 from holdfast.plugins.store.writer import StoreWriter
 
 if TYPE_CHECKING:

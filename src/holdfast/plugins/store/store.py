@@ -38,11 +38,11 @@ from holdfast.plugins.store.records import (
     Claim,
     Event,
     Feedback,
-    StoredRow,
-    StoredText,
     RequestOutcome,
     StoredPrediction,
     StoredRequest,
+    StoredRow,
+    StoredText,
     Tombstones,
 )
 

@@ -33,7 +33,7 @@ from holdfast.core.input_errors import door
 from holdfast.core.records import Decision
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
-from holdfast.plugins.trainers.rows import TrainerRows, hold_out, evaluation_steps, run_facts
+from holdfast.plugins.trainers.rows import TrainerRows, evaluation_steps, hold_out, run_facts
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 from holdfast.training.checkpoint import Unfit, Unsealed, read_sealed, write_sealed
 

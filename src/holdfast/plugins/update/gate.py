@@ -209,7 +209,7 @@ def decide(
     """
     check_margin(100 * margin)
     retained = tuple(_judge_old_rows(one, margin) for one in old)
-    gained, subgroup_results = _judge_new_rows(new, margin), test_subgroups(old[0], subgroups)
+    gained, subgroup_results = _judge_new_rows(new, margin), compare_subgroups(old[0], subgroups)
     reasons_against = [_loss_reason(one, margin) for one in retained if one.outcome == "lost"]
     reasons_against += [_subgroup_reason(one) for one in subgroup_results if one.worse][:MAX_LISTED]
     reasons_against += [str(one) for one in renamed][:MAX_LISTED]
@@ -245,7 +245,7 @@ def renamed_classes(
     return tuple(renamed)
 
 
-def test_subgroups(old: GateRows, subgroups: Sequence[Subgroup]) -> tuple[SubgroupResult, ...]:
+def compare_subgroups(old: GateRows, subgroups: Sequence[Subgroup]) -> tuple[SubgroupResult, ...]:
     """Each part that has rows, tested one-sided for "worse", adjusted together by Holm."""
     tested = [one for one in subgroups if one.mask.any()]
     values, p_values = [], []

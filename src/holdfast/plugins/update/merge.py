@@ -34,7 +34,7 @@ from holdfast.data.tags.sentences import read_tagged
 from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.words import RowTexts
 from holdfast.plugins.update.feedback import read_feedback, with_columns
-from holdfast.plugins.update.findings import Spread, mixed_words, new_scripts, measure_spread
+from holdfast.plugins.update.findings import Spread, measure_spread, mixed_words, new_scripts
 from holdfast.prepare.clean import same_text
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares

@@ -32,7 +32,7 @@ from holdfast.core.printable import printable
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import read_result
 from holdfast.core.wording import counted
-from holdfast.plugins.update.candidates import warm_start_obstacle, check_start
+from holdfast.plugins.update.candidates import check_start, warm_start_obstacle
 from holdfast.plugins.update.feedback import append_event
 from holdfast.plugins.update.gate import check_margin
 from holdfast.plugins.update.merge import MAX_MODEL_SHARE, join_feedback

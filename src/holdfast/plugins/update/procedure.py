@@ -30,12 +30,12 @@ from holdfast.data.table import Table
 from holdfast.fits.row_use import LearningRows, learning_of
 from holdfast.plugins.update.candidates import (
     Start,
-    warm_start_obstacle,
     check_start,
     choose_start,
-    row_groups,
     plain_predictions,
     recipe_for_start,
+    row_groups,
+    warm_start_obstacle,
 )
 from holdfast.plugins.update.gate import (
     NEW,
@@ -46,8 +46,8 @@ from holdfast.plugins.update.gate import (
     Subgroup,
     check_margin,
     decide,
-    renamed_classes,
     default_margin,
+    renamed_classes,
 )
 from holdfast.plugins.update.merge import GATE
 from holdfast.prepare.rows import Divided

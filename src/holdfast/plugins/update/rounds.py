@@ -34,7 +34,7 @@ from holdfast.core.input_errors import door, lacking
 from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, counted
 from holdfast.plugins.update.candidates import plain_predictions
-from holdfast.plugins.update.feedback import is_store, append_event
+from holdfast.plugins.update.feedback import append_event, is_store
 from holdfast.plugins.update.merge import unseen_labelled_rows
 from holdfast.plugins.update.options import UpdateOptions
 from holdfast.plugins.update.retest import Retest, retest

@@ -20,7 +20,7 @@ from holdfast.plugins.live.arms import Arms
 from holdfast.plugins.live.shadow import Shadow, nearer
 from holdfast.plugins.live.summary import told
 from holdfast.plugins.service.live.lineup import Setup
-from holdfast.plugins.store.records import FirstRequest, Event, Feedback, StoredRequest, new_id
+from holdfast.plugins.store.records import Event, Feedback, FirstRequest, StoredRequest, new_id
 from holdfast.stats.paired_tests import Bools
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _labelled(store: Store, looked: LiveState, labels: list[Feedback]) -> LiveSt
 
 
 def _arms(store: Store, looked: LiveState, now: float) -> LiveState:
-    from holdfast.plugins.store.users import user_outcomes, first_requests
+    from holdfast.plugins.store.users import first_requests, user_outcomes
 
     setup, evidence = looked.setup, looked.evidence
     assert isinstance(evidence, Arms)
