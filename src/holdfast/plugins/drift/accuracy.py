@@ -185,17 +185,17 @@ def _expit(line: Floats) -> Floats:
 
 
 def powered_accuracy(correct: Floats, confidence: Floats, others: Floats) -> Estimate:
-    """Prediction-powered accuracy (PPI++, 2311.01453) of ``n`` labelled rows, drawn evenly from
-    the traffic, and ``N`` others.
+    """Prediction-powered accuracy (PPI++, 2311.01453) of ``n`` labelled rows, drawn evenly from the
+    traffic, and ``N`` others.
 
-        λ · mean(chance of the others) + mean(right − λ · chance of the labelled)
+        λ · mean(confidence of the others) + mean(correct − λ · confidence of the labelled)
 
-    ``correct`` [n] is 1 or 0, ``confidence`` [n] what the model says of how likely it is right there, and
-    ``others`` [N] of the rows without a label. Whether the chances are honest does not matter: what
-    they are wrong by is measured on the labelled rows. λ in [0, 1] is the one of the smallest
-    variance, Cov(right, chance) ÷ ((1 + n/N) Var(chance)); at 0 it is the mean of the labels alone,
-    so that it is no worse than that. Below 30 labels, or where all are alike, it is that mean with
-    Wilson's interval, which a normal one is too narrow for. No label: no number.
+    ``correct`` [n] is 1 or 0, ``confidence`` [n] the predicted probability there, and ``others``
+    [N] that of the rows without a label. The confidence need not be calibrated: its error is
+    measured on the labelled rows. λ in [0, 1] minimises the variance, Cov(correct, confidence) ÷
+    ((1 + n/N) Var(confidence)); at 0 it is the mean of the labels alone, so the estimate is never
+    worse than that mean. Below 30 labels, or where all are equal, it is that mean with Wilson's
+    interval, since a normal one is too narrow. No label: no number.
     """
     n, n_others = len(correct), len(others)
     if not n:
@@ -219,11 +219,11 @@ def powered_accuracy(correct: Floats, confidence: Floats, others: Floats) -> Est
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HarmWatch:
-    """Is the model wrong more often than on the reference by more than ``TOLERANCE``? Drift that
-    costs nothing does not alarm here (Podkopaev and Ramdas, 2110.06177).
+    """Is the model wrong more often than on the reference by more than ``TOLERANCE``? Drift without
+    a loss of accuracy raises no alarm here (Podkopaev and Ramdas, 2110.06177).
 
-    The bound is the largest share of wrong answers that the labelled reference rows leave plausible
-    plus the tolerance; each labelled row bets against it, in the order in which labels come.
+    The bound is the largest error rate that the labelled reference rows leave plausible, plus the
+    tolerance. Labelled rows are tested against it sequentially, in the order in which labels come.
     """
 
     allowed: float

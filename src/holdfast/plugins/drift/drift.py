@@ -34,9 +34,9 @@ MAX_LISTED = 6
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Drifted:
-    """What was found of the rows of ``data``. ``positions`` [n] are the 0-based rows of the file
-    that were looked at, in their order; ``n_unread`` how many the model cannot read, ``n_unknown`` how
-    many of the labels name no class of the run."""
+    """The drift report on the rows of ``data``. ``positions`` [n] are the 0-based rows of the file
+    that were compared, in their order. ``n_unread`` counts rows that the model cannot read,
+    ``n_unknown`` labels that name no class of the run."""
 
     run: Path
     data: str
@@ -123,8 +123,8 @@ def drift(
 def _file_labels(
     request: PredictionRequest, classes: Sequence[str], label_option: str | None, run_label: str | None
 ) -> list[Any] | None:
-    """The file's own labels, of the column that was ``label_option`` or that the run has; ``None`` where
-    there are none, or answers are no classes."""
+    """The labels in the file's column ``label_option``, or else in the run's label column
+    ``run_label``; ``None`` where there is none, or where the predictions are no classes."""
     column_name = label_option or run_label
     if classes and column_name in request.raw.names:
         column = request.raw.table.column(column_name)[:]

@@ -56,10 +56,10 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftMonitor:
-    """What was watched so far, a value. ``reference`` is what rows are held against now, ``watches``
-    what is watched, by name; ``rows`` how many came, ``first_row`` the row at which this reference was
-    taken up. While ``gathering`` a new regime, which it is once there are ``REGIME`` rows, nothing
-    alarms."""
+    """The state of drift monitoring, an immutable value. ``reference`` are the rows that new rows
+    are compared with, ``watches`` the sequential tests by name, ``rows`` the number of rows so far,
+    and ``first_row`` the row from which this reference is used. While ``gathering`` holds fewer
+    than ``NEW_REFERENCE_ROWS`` rows of a new distribution, no alarm is raised."""
 
     reference: Reference
     between: int

@@ -50,11 +50,11 @@ MAX_WEIGHT = 20.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorComparison:
-    """``area`` is the chance that a new row looks newer than a reference row (0.5: not told apart),
-    ``share`` the share of new rows by which the two differ (a lower estimate of their total
-    variation); ``old_scores`` [m] and ``scores`` [n] of the rows, higher where newer; ``weights``
-    [m] of the reference rows, mean 1; ``outside`` [n], whether a new row lies where the reference
-    has none."""
+    """``area`` is the probability that a new row scores higher than a reference row (0.5: no
+    difference); ``share`` the share of new rows by which the two sets differ (a lower estimate of
+    their total variation); ``old_scores`` [m] and ``scores`` [n] are the rows' scores, higher for
+    new rows; ``weights`` [m] of the reference rows, mean 1; ``outside`` [n], whether a new row lies
+    where the reference has none."""
 
     area: Estimate
     share: Estimate
@@ -65,9 +65,9 @@ class VectorComparison:
 
 
 def compare_vectors(reference: Floats, new: Floats) -> VectorComparison | None:
-    """Reference vectors ``reference`` [m, d] and ``new`` ones [n, d]; ``None`` below 20 of either.
+    """Compare ``reference`` vectors [m, d] with ``new`` ones [n, d]; ``None`` below 20 of either.
 
-    Each row is scored by a linear discriminant that was made without it (5 folds).
+    Each row is scored by a linear discriminant that was fitted without it (5 folds).
     """
     m, n = len(reference), len(new)
     if min(m, n) < MIN_ROWS:
@@ -208,11 +208,11 @@ class DriftReport:
 def compare_rows(
     reference: Reference, new: DriftRows, *, errors: Floats | None = None, between: int = ROWS_BETWEEN_ALARMS
 ) -> DriftReport:
-    """``new`` rows, in the order in which they came, against the reference.
+    """Compare ``new`` rows, in the order in which they came, with the reference.
 
-    Each side is tested at its share of 1 %, both sets being samples: the area under the ROC curve
-    of a classifier of vectors and of each fact, Pearson's χ² of the classes. ``errors`` [n] (1 or 0,
-    NaN where no label is known) adds what labels say.
+    Each aspect is tested at its share of 1 %, since both sets are samples: the area under the ROC
+    curve of a classifier of vectors and of each monitored statistic, Pearson's χ² of the classes.
+    ``errors`` [n] (1 or 0, NaN where no label is known) adds the accuracy on labelled rows.
     """
     sample = np.sort(generator(0, "rows of drift").permutation(len(new))[:MAX_CLASSIFIER_ROWS])
     reference_rows, names = reference.rows, reference.classes

@@ -93,10 +93,10 @@ def concatenate_rows(parts: Sequence[DriftRows]) -> DriftRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """What arriving rows are held against: ``rows``, whether each answer is ``correct`` [n] (1 or 0,
-    NaN where that is not known; ``None`` where answers are not right or wrong), the names of the
-    ``classes``, how many of ``n_texts`` texts hold each word (``word_counts``), and where the rows come
-    from, in words (``description``)."""
+    """The rows that arriving rows are compared with: ``rows``; ``correct`` [n], whether each
+    prediction is correct (1 or 0, NaN where unknown; ``None`` where predictions are not right or
+    wrong); the names of the ``classes``; in how many of ``n_texts`` texts each word occurs
+    (``word_counts``); and ``description``, where the rows come from."""
 
     rows: DriftRows
     classes: tuple[str, ...] = ()
@@ -271,7 +271,8 @@ def hashed_word_vectors(texts: Sequence[str]) -> Floats:
 
 
 def word_row_counts(texts: Sequence[str]) -> dict[str, int]:
-    """How many texts hold each word, of words that ``MIN_WORD_ROWS`` hold: the most frequent ones."""
+    """The number of texts that contain each word, for words in at least ``MIN_WORD_ROWS`` texts,
+    the most frequent first."""
     counts = Counter(word for text in texts for word in set(_words(text)))
     common = sorted(((-n, word) for word, n in counts.items() if n >= MIN_WORD_ROWS))[:MAX_KEPT_WORDS]
     return {word: -n for n, word in common}

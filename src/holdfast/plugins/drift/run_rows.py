@@ -48,9 +48,9 @@ RESTORE_ROWS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunReference:
-    """A run's reference with the vectors of its own model, ``None`` where it gives none, and
-    ``word_vectors`` [n, 256], hashed ones of the same rows, for whoever has no such vectors (``None`` of
-    pictures)."""
+    """A run's reference with the vectors of its own model (``None`` where it gives none), and
+    ``word_vectors`` [n, 256], the hashed words of the same rows, for models without vectors
+    (``None`` for images)."""
 
     reference: Reference
     word_vectors: Floats | None

@@ -50,9 +50,10 @@ MIN_REFERENCE_ROWS = 2 * MIN_ROWS
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Halves:
-    """A reference cut in two: ``precision`` [d, d] and ``mean`` [d] of the half that is learned
-    from, ``rank_half`` [m, d] the other; ``projection`` [width, d] a projection, ``None`` where d is all;
-    ``signs`` [d, 64] what marks are made by."""
+    """A reference split in two halves. ``precision`` [d, d] and ``mean`` [d] are of the half that
+    the classifier learns from; ``rank_half`` [m, d] is the other half, by which rows are ranked.
+    ``projection`` [width, d] is ``None`` where d is the full width. ``signs`` [d, 64] are the
+    directions of the row marks."""
 
     precision: Floats
     mean: Floats
@@ -74,9 +75,10 @@ class Halves:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DirectionClassifier:
-    """A classifier a memory: ``directions`` [memories, d] that it looks (NaN before there is one), the
-    ``centres`` [memories, d] and ``counts`` [memories] of what it learned from, and the ``scores``
-    [memories, m] of the held half, as they are and sorted (``sorted_scores``)."""
+    """One classifier for each memory: its ``directions`` [memories, d] (NaN before there is one),
+    the ``centres`` [memories, d] and ``counts`` [memories] of the rows that it learned from, and
+    the ``scores`` [memories, m] of the other half of the reference, also sorted
+    (``sorted_scores``)."""
 
     directions: Floats
     centres: Floats
@@ -87,10 +89,10 @@ class DirectionClassifier:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorWatch:
-    """The bets so far: ``sums`` [memories, d] and ``counts`` [memories] of arrived vectors, the
-    marks ``recent_marks`` of the last of them, and the classifiers that were ``classifier`` of them last. They
-    learn at every ``FIT_EVERY``-th row of the stream, so that it does not matter in which parts rows
-    are added; ``rows_since_fit`` rows have come since."""
+    """The sequential test of the vectors: ``sums`` [memories, d] and ``counts`` [memories] of
+    arrived vectors, the marks of the last rows (``recent_marks``), and the last fitted
+    ``classifier``. It is fitted at every ``FIT_EVERY``-th row of the stream, so that the result
+    does not depend on how rows are grouped; ``rows_since_fit`` rows have come since."""
 
     halves: Halves
     detector: Detector

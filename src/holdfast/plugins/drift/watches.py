@@ -41,8 +41,8 @@ TAIL_SHARE = 0.1
 
 
 def ranks(values: Floats, reference: Floats) -> Floats:
-    """The share of the sorted ``reference`` [m] below each of ``values`` [n], ties half: uniform where
-    both are of one law; its mean is the area under the ROC curve."""
+    """The share of the sorted ``reference`` [m] below each of ``values`` [n], ties counted half. It
+    is uniform where both have the same distribution; its mean is the area under the ROC curve."""
     low = np.searchsorted(reference, values, side="left")
     high = np.searchsorted(reference, values, side="right")
     return np.asarray((low + high) / (2 * len(reference)))
@@ -139,7 +139,8 @@ class ClassWatch(ColumnWatch):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NumberWatch(ColumnWatch):
-    """Bets on the facts ``reference_values``, by name, the sorted values of the reference [m] of each."""
+    """Sequential tests of the monitored statistics; ``reference_values`` holds the sorted values of
+    the reference [m] by name."""
 
     reference_values: Mapping[str, Floats]
 

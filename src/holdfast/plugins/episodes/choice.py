@@ -58,8 +58,8 @@ EvaluationListener = Callable[[str, EpisodeEvaluation], None]
 
 @dataclass(slots=True)
 class Candidate:
-    """A candidate: its method, what it learned (nothing where it is frozen), and what it made of
-    the validation episodes."""
+    """A candidate: its method, its training (``None`` where it is frozen), and its scores on the
+    validation episodes."""
 
     name: str
     method: StartMethod
@@ -78,9 +78,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class MethodChoice:
-    """The candidate that is ``selected``, and why; the ``baseline`` that it was held against (itself
-    where nothing beat it); all ``candidates`` that were tried, the frozen and the tuned embedding first,
-    and the paired differences of others from the baseline by name (``differences``)."""
+    """The ``selected`` candidate and the reason; the ``baseline`` that it was compared with (itself
+    where nothing was better); all ``candidates``, the frozen and the tuned embedding first; and
+    ``differences``, the paired differences of the others from the baseline by name."""
 
     selected: Candidate
     baseline: Candidate
@@ -96,8 +96,8 @@ class MethodChoice:
 
 @dataclass(frozen=True, slots=True)
 class MetaBench:
-    """What all candidates share: rows, encoded, and the network as it was loaded; the folder
-    ``folder`` which their courses are kept (none where it is ``None``), under ``mark``, at most every
+    """What all candidates share: the encoded rows, the network as it was loaded, and the ``folder``
+    in which their checkpoints are stored (``None``: none), under ``mark``, at most every
     ``every_s``."""
 
     prepared: PreparedData
@@ -226,7 +226,7 @@ def _train_method(
 
 
 def _paired_difference(bench: MetaBench, candidate: Candidate, baseline: Candidate, level: float = LEVEL) -> Difference:
-    """Accuracy of ``candidate`` less that of ``baseline`` on the validation episodes that both met."""
+    """Accuracy of ``candidate`` minus that of ``baseline`` on the validation episodes of both."""
     members, _ = bench.rows.pools[1].unit_membership(bench.validation_episodes())
     gaps: Floats = candidate.validation.accuracy - baseline.validation.accuracy
     return mean_over_units(gaps, members, level)

@@ -28,8 +28,8 @@ DECAY = 0.01
 
 @dataclass(frozen=True, slots=True)
 class EpisodeEvaluation:
-    """What a look saw: accuracy [episodes] and mean loss of fixed training and validation
-    episodes, the mean loss of the updates since the last look, and the rows learned from."""
+    """One evaluation: accuracy [episodes] and mean loss on fixed training and validation episodes,
+    the mean loss of the updates since the last evaluation, and the number of rows learned from."""
 
     step: int
     train_accuracy: float
@@ -47,8 +47,9 @@ class EpisodeEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class EpisodePlan:
-    """How a method is run: ``updates`` at ``learning_rate`` (a tenth of them rising, then falling to 0),
-    with ``evaluations`` beside the first; ``train_episodes`` are training, ``valid_episodes`` validation episodes."""
+    """How a method is trained: ``updates`` at ``learning_rate`` (warm-up over a tenth of them, then
+    linear decay to 0), with ``evaluations`` after the first on ``train_episodes`` and
+    ``valid_episodes``."""
 
     pool: TaskPool
     shape: Shape
@@ -75,8 +76,8 @@ class EpisodePlan:
 
 @dataclass(slots=True)
 class MethodResult:
-    """A method at its end: the looks, the step of the best one by validation accuracy (the earliest
-    of equals) and its weights, ``state``."""
+    """A trained method: its evaluations, the step of the best one by validation accuracy (the
+    earliest of equals) and the weights at that step, ``state``."""
 
     evaluations: list[EpisodeEvaluation] = field(default_factory=list)
     best_step: int = 0

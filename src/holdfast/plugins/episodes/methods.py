@@ -137,10 +137,10 @@ class Step:
 
 
 class StartMethod(Protocol):
-    """A way to learn a start from training tasks, and to meet a new one from it: by the vectors of
-    its rows, which episodes share.
+    """A method that learns a base model from training tasks and classifies the rows of a new task
+    by their vectors, which episodes share.
 
-    ``hyperparameters`` are the method's numbers, for the record; ``head`` is what learns beside the network.
+    ``hyperparameters`` are recorded in the result; ``head`` is trained together with the network.
     """
 
     name: str

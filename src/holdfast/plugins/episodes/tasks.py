@@ -115,8 +115,8 @@ def usable_tasks(tasks: Sequence[FewShotTask], shape: Shape) -> tuple[FewShotTas
 
 
 def split_sizes(total: int, shares: Sequence[float], min_units: int) -> list[int] | None:
-    """How many of ``total`` units each side has: by largest remainder, the last side first where
-    remainders tie, and never fewer than ``min_units``; ``None`` where there are not so many."""
+    """How many of ``total`` units each split gets: by largest remainder, the last split first where
+    remainders tie, and never fewer than ``min_units``; ``None`` where there are too few."""
     if total < min_units * len(shares):
         return None
     exact = np.asarray(shares, dtype=float) / sum(shares) * total
@@ -133,7 +133,7 @@ def split_sizes(total: int, shares: Sequence[float], min_units: int) -> list[int
 def split_units(
     units: Sequence[str], shares: Sequence[float], min_units: int, seed: int
 ) -> list[tuple[str, ...]] | None:
-    """Names of tasks, or of classes, on sides that share none; each side in the given order."""
+    """Split names of tasks, or of classes, into disjoint sets; each set in the given order."""
     counts = split_sizes(len(units), shares, min_units)
     if counts is None:
         return None

@@ -211,9 +211,9 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
 
 
 def modelfile(tokenizer: Any, template: str | None, file: str, adds_bos: bool) -> str:
-    """The text of a Modelfile for ``file``. Without a template, or with one that cannot be written,
-    the prompt is passed on as it is. ``adds_bos`` says that a start token is added by itself, so the
-    template may not write it again."""
+    """The text of a Modelfile for ``file``. Without a template, or with one that cannot be
+    translated, the prompt is passed on unchanged. ``adds_bos`` says that the tokenizer adds a start
+    token, so the template must not write it again."""
     turns = chat_turns(tokenizer, template) if template else None
     body, default, stops = "{{ .Prompt }}", None, [str(tokenizer.eos_token or "")]
     if turns is not None:

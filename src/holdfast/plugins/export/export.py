@@ -182,9 +182,9 @@ class Hub:
             )
 
     def push(self, folder: Path, name: str, repository_type: str) -> str:
-        """Make a private repository of this ``repository_type`` (``model`` or ``space``) and put ``folder``
-        into it, but for the files of a Space within; its address. Raises ``MachineError`` where the
-        hub refuses or breaks off."""
+        """Create a private repository of this ``repository_type`` (``model`` or ``space``), upload
+        ``folder`` without the files of a Space in it, and return the address. Raises
+        ``MachineError`` where the hub refuses or the upload breaks off."""
         space_options = {"space_sdk": "docker"} if repository_type == SPACE else {}
         try:
             address = self._api.create_repo(name, repo_type=repository_type, private=True, exist_ok=True, **space_options)

@@ -88,8 +88,8 @@ def write_predict(folder: Path, form: str, images: bool) -> None:
 
 
 def card(model: Path, form: str, facts: Mapping[str, Any], usage: Sequence[str]) -> str:
-    """The model's card with ``usage`` the export is used in the place of how the model is loaded, and
-    what was measured of it. Without a card the sections stand alone."""
+    """The model's card with the lines ``usage`` in place of how the model is loaded, and the
+    measurements of the export. Without a card these sections stand alone."""
     card_path = model / CARD
     text = card_path.read_text("utf-8") if card_path.is_file() else "# A model made with Holdfast\n"
     text = LIBRARY.sub(f"library_name: {form}", text, count=1)

@@ -148,8 +148,8 @@ def permute_heads(rows: Floats, heads: int) -> Floats:
 
 @dataclass(frozen=True)
 class GgufTokenizer:
-    """``model`` is ``gpt2`` (byte-level) or ``llama`` (SentencePiece's), ``pre_tokenizer`` llama.cpp's name
-    of how texts are cut; ``special`` the ids of the named tokens."""
+    """``model`` is ``gpt2`` (byte-level) or ``llama`` (SentencePiece's), ``pre_tokenizer``
+    llama.cpp's name of how texts are split, ``special`` the ids of the named tokens."""
 
     model: str
     pre_tokenizer: str

@@ -33,9 +33,9 @@ MAX_ROWS = 10**7
 
 @dataclass(frozen=True, slots=True)
 class Inferiority:
-    """How much worse on average, ``value``, with ``high``, the one-sided upper limit of it, over
-    ``n`` rows of which ``changed`` had another score; ``rows_needed`` is how many rows more would settle
-    it if they are like these: ``None`` where it is settled, or none would."""
+    """``value`` is how much worse it is on average, ``high`` the one-sided upper limit, over ``n``
+    rows of which ``changed`` have another score. About ``rows_needed`` more rows would decide, if
+    they are like these; ``None`` where it is decided, or no number would."""
 
     value: float
     high: float
@@ -73,8 +73,8 @@ def inferiority(base: Floats, other: Floats, *, groups: Ints | None = None) -> I
 
 
 def _limit(mean: float, squared_deviations: float, units: int) -> float:
-    """The upper limit of a mean over ``units`` rows (or groups) with the sum ``squared_deviations`` of squared
-    deviations from it, the imaginary rows joined to them."""
+    """The upper limit of a mean over ``units`` rows (or groups), given the sum of squared
+    deviations from it; the imaginary rows are added."""
     from scipy.special import stdtrit
 
     total = units + IMAGINARY_ROWS
@@ -234,8 +234,9 @@ def choose_form(
     metric: str,
     obstacles: Mapping[str, str],
 ) -> tuple[ModelForm, str]:
-    """The form that is written: the first of ``smaller_forms`` that is no worse and faster than ``plain``,
-    else ``plain``; with the reason. ``obstacles`` says of forms that could not be made, why."""
+    """The form that is written, with the reason: the first of ``smaller_forms`` that is no worse
+    and faster than ``plain``, else ``plain``. ``obstacles`` says why a form could not be
+    written."""
     reasons = [f"{name} cannot be written: {why}" for name, why in obstacles.items()]
     for form in smaller_forms:
         obstacle, reason = _obstacle(measurements, form, plain, metric)

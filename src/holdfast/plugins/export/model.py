@@ -167,8 +167,9 @@ METRICS = {
 
 @dataclass(frozen=True)
 class ExportableModel:
-    """A run's model as something to be asked through any engine. ``label_type`` is that of its labels
-    (``tags`` for a tagger), ``saved`` what was loaded; ``use`` answers and judges tables."""
+    """A run's model that can be evaluated through any engine. ``label_type`` is the type of its
+    labels (``tags`` for a tagger), ``saved`` the loaded model; ``use`` predicts and scores
+    tables."""
 
     task: str
     label_type: str

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Everything numeric that a log holds, before anyone chose from it.
+    """Everything numeric in a log, before columns are chosen.
 
-    ``columns`` are series by their name in the log. A metric whose name has no set is of the set
+    ``columns`` are series by their name in the log. A metric whose name has no set belongs to
     ``default_split``: Keras writes ``accuracy`` for training, fastai for validation. Others as in
     ``Curves``.
     """
@@ -36,13 +36,13 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class LogReader:
-    """How one kind of log is recognised and read.
+    """How one log format is recognised and read.
 
-    ``accepts`` looks at the name, the folder or the first lines, and never raises. ``read`` hands
-    on everything numeric, writes what it decides into the decision log, and raises ``DataError``
-    where the file breaks its format. Of several readers that accept a log the one with the largest
-    ``priority`` reads it: a special format before the general one. ``description`` says in a few words
-    what such a log is, for the error message.
+    ``accepts`` looks at the name, the folder or the first lines, and never raises. ``read`` returns
+    everything numeric, records its decisions, and raises ``DataError`` where the file breaks its
+    format. Of several readers that accept a log, the one with the largest ``priority`` reads it: a
+    special format before the general one. ``description`` names the format in a few words, for the
+    error message.
     """
 
     accepts: Callable[[Path], bool]

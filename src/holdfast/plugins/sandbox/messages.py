@@ -52,8 +52,8 @@ MAX_INTEGER = 10**308
 
 
 def parse(raw: bytes, max_bytes: int = MOST_BYTES) -> dict[str, Any]:
-    """``{"result": …}`` or ``{"error": text}``, whatever ``raw`` is, and its ``number``; ``max_bytes``
-    bytes."""
+    """``{"result": …}`` or ``{"error": text}``, whatever ``raw`` is, and its ``number``; an error
+    where ``raw`` is longer than ``max_bytes``."""
     if not raw:
         return {"error": "the process was killed by its limits"}
     if len(raw) > max_bytes:

@@ -53,8 +53,8 @@ class StoredPrediction:
 
 @dataclass(frozen=True, slots=True)
 class StoredText:
-    """A row as it was asked, kept only where a service was told to: until ``expires_at`` (``None``:
-    until it is deleted). ``vector`` is what the model made of it, float16 in order."""
+    """The text of a request's row, stored only where a service was told to, until ``expires_at``
+    (``None``: until it is deleted). ``vector`` is the model's feature vector, float16 in order."""
 
     index: int
     row: Row
@@ -64,8 +64,8 @@ class StoredText:
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """One call: when, by whom (a hash, ``None`` where no user was named), of which model, how long
-    it took [s], what was said, and its texts where they are kept."""
+    """One call: when, by whom (a hash, ``None`` where no user was named), to which model, how long
+    it took [s], its predictions, and its texts where they are stored."""
 
     id: str
     at: float
@@ -79,7 +79,7 @@ class StoredRequest:
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A row whose text is kept, with the answer that went out."""
+    """A row whose text is stored, with the prediction that was returned."""
 
     request: str
     index: int
@@ -144,9 +144,10 @@ class FirstRequest:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that befell the service: an alarm, a verdict of the comparison, a promotion, a
-    gate, a test, a deletion. ``kind`` is its word, ``body`` JSON. Events are never changed, save
-    that a text in one (``{"row": "REQUEST/INDEX", "text": …}``) goes when it goes elsewhere."""
+    """Something that happened to the service: an alarm, a verdict of the comparison, a promotion, a
+    gate, a test, a deletion. ``kind`` names it, ``body`` is JSON. Events are never changed, except
+    that a text in one (``{"row": "REQUEST/INDEX", "text": …}``) is removed when it is deleted
+    elsewhere."""
 
     kind: str
     at: float

@@ -120,9 +120,9 @@ class Store:
                 _add_parts(connection, tables.answers, [(request, one) for one in predictions])
 
     def add_feedback(self, feedback: Feedback, request: StoredRequest | None = None) -> Feedback:
-        """One label; the same record with its number. It is on the disk when this returns, and with
-        it the request ``request`` which it is, where that is not written yet: whoever forgets a user
-        finds his labels by his requests. Raises ``DataError`` where the request was deleted."""
+        """Add one label and return the record with its number. It is on disk when this returns,
+        together with its ``request`` where that is not written yet, since a user's labels are found
+        by the user's requests. Raises ``DataError`` where the request was deleted."""
         with self._writing() as connection:
             _require_request(connection, feedback.request, "label", request)
             return replace(feedback, id=_append(connection, feedback))
@@ -508,8 +508,8 @@ def _deleted_requests(connection: Connection, requests: Sequence[str]) -> set[st
 
 
 def _require_request(connection: Connection, request: str, record_name: str, request_record: StoredRequest | None) -> None:
-    """See that a request stands in the store, as ``request_record`` where it is not written yet. Raises
-    ``DataError`` where it was deleted, or its user was since."""
+    """Make sure that a request is in the store; ``request_record`` is written where it is not there
+    yet. Raises ``DataError`` where the request was deleted, or the data of its user were."""
     is_deleted = bool(_deleted_requests(connection, [request]))
     if request_record is not None and request_record.user:
         is_deleted = is_deleted or _user_deletions(connection, {request_record.user}).get(request_record.user, request_record.at - 1) >= request_record.at

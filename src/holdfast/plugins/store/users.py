@@ -15,7 +15,8 @@ from holdfast.plugins.store.tables import outcomes, requests
 
 @dataclass(frozen=True, slots=True)
 class UserOutcome:
-    """An outcome of one of a user's requests: when it was asked and when the outcome was told."""
+    """An outcome of one of a user's requests: the time of the request and the time of the
+    outcome."""
 
     user: str
     asked_at: float

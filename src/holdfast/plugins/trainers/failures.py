@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 class FailsafeCallback:
-    """What the guard's callbacks inherit: each of their hooks, found by name, is survived.
+    """Base of the guard's callbacks: an error in one of their hooks, found by name, does not stop
+    the training.
 
-    ``SET_UP`` are hooks in which nothing trains yet: all that fails there is raised. ``BEGINS``
-    starts a run, in which an ``InputError`` is raised. ``STATE`` is asked for what a checkpoint
-    keeps, which is nothing where the guard stepped aside.
+    ``SET_UP`` are hooks before training, in which every error is raised. ``BEGINS`` is the hook
+    that starts a run, in which an ``InputError`` is raised. ``STATE`` returns the state for a
+    checkpoint, which is empty where the guard was disabled.
     """
 
     SET_UP: ClassVar[tuple[str, ...]] = ()

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class UserCodeError(RuntimeError):
-    """What rows, a collator, a model or a loss that are not ours raised while they were measured:
-    no defect of Holdfast's."""
+    """An error in the user's rows, collator, model or loss while they were measured: no defect of
+    Holdfast."""
 
 
 @contextmanager
 def user_code(source: str) -> Iterator[None]:
-    """What is raised inside, by code of the user's, is told as a failure of ``source``."""
+    """Report any error inside the block, raised by the user's code, as a failure of ``source``."""
     try:
         yield
     except Exception as error:

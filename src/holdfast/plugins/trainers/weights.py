@@ -71,11 +71,11 @@ MAX_TRACKED_BYTES = 512_000_000
 
 
 class WeightCopies:
-    """What learns in ``model``: parameters with gradients (of a PEFT model, the adapter alone),
-    and the running statistics of batch norms.
+    """The trainable state of ``model``: parameters with gradients (of a PEFT model, the adapter
+    alone), and the running statistics of batch norms.
 
-    ``movement`` measures ‖Δw‖ ÷ ‖w‖ since its last call and since its first; both are ``None`` where
-    the tensors take more than ``MAX_TRACKED_BYTES``.
+    ``movement`` measures ‖Δw‖ ÷ ‖w‖ since its last call and since its first call. Both are ``None``
+    where the tensors take more than ``MAX_TRACKED_BYTES``.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:

@@ -39,7 +39,7 @@ class StartChoice:
 
 
 def warm_start_obstacle(run: Path, recipe: Recipe, deleted: int) -> str | None:
-    """Why the served model is no place to start from; ``None`` where it is one."""
+    """Why training cannot start from the served model; ``None`` where it can."""
     if deleted:
         return f"the served model learned from {deleted} rows that were deleted since"
     if is_adapter_folder(run / MODEL):
@@ -73,13 +73,13 @@ def choose_start(
     predict: Callable[[Start], Sequence[Any]],
     folder: Path,
 ) -> StartChoice:
-    """The start. Both are tried (``predict`` fits one and answers the validation rows) where
-    neither was asked for; what was answered is kept below ``folder``, so that a killed run fits
-    neither again.
+    """Choose the base model. Where neither was requested, both are tried: ``predict`` trains one
+    and predicts the validation rows. The predictions are stored below ``folder``, so that a killed
+    run trains neither again.
 
-    The served model is taken where it is shown to be better (paired, one-sided at 2.5 %). Where the
-    two cannot be told apart the start is: it does not depend on the line of updates before it, and
-    holds nothing of rows that are deleted later.
+    The served model is chosen where it is shown to be better (paired, one-sided at 2.5 %). Where no
+    difference can be shown, training starts from the original base model: it does not depend on
+    earlier updates, and keeps nothing of rows that are deleted later.
     """
     if requested == "warm":
         return StartChoice("warm", "asked for", {})

@@ -33,14 +33,16 @@ MODEL, UNIFORM = "model", "uniform"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeedbackRows:
-    """Feedback: ``rows`` [n] with the columns of the run (every cell a text, as its source has it),
-    ``model_labelled`` [n] whether a model gave the label, ``uniform`` [n] whether the row was drawn evenly at
-    random (``None`` where nothing says how rows came), ``ids`` [n] of the store (−1 of a file).
+    """Feedback: ``rows`` [n] with the columns of the run (every cell a text, as in its source),
+    ``model_labelled`` [n] whether a model gave the label, ``uniform`` [n] whether the row was drawn
+    uniformly at random (``None`` where this is not recorded), ``ids`` [n] in the store (−1 for a
+    file).
 
-    ``unusable`` counts what cannot be learned: labels of rows whose text was not kept, and labels
-    that gave way to another; ``disagreed`` are rows of which people said different things.
-    ``known`` are all numbers of feedback that the store still has; ``None`` of a file, which knows
-    nothing of what was deleted."""
+    ``unusable`` counts what cannot be used for training: labels of rows whose text was not stored,
+    and labels that were replaced. ``disagreed`` counts rows on which annotators disagree. ``known``
+    are all numbers of feedback that the store still has; ``None`` for a file, which does not record
+    deletions.
+    """
 
     rows: pa.Table
     where: str

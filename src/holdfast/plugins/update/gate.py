@@ -54,10 +54,10 @@ TRUSTED, VANISHED = 0.5, 0.1
 
 @dataclass(frozen=True, slots=True)
 class GateRows:
-    """The answers to one lot of rows: ``description`` they are in words, the ``pairs`` (new less old), and
-    the group of each row [n] where rows come in groups. ``gain`` [n], where there is one, is how
-    much smaller the new model's loss is, each at the temperature that suits it best on other rows
-    (``stats.temperature.cross_fitted_losses``): so no model gains by being less sure."""
+    """The predictions on one set of rows: its ``description``, the ``pairs`` (new minus old), and
+    the group of each row [n] where rows have groups. ``gain`` [n], where there is one, is how much
+    smaller the new model's loss is, each at the temperature that suits it best on other rows
+    (``stats.temperature.cross_fitted_losses``), so that lower confidence alone is no gain."""
 
     description: str
     pairs: PairedRows
@@ -86,7 +86,7 @@ class Renamed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subgroup:
-    """A part of the old rows: its name in words, its kind, and which rows [n]."""
+    """A subgroup of the old rows: its name, its type, and which rows belong to it [n]."""
 
     name: str
     subgroup_type: Literal["class", "slice", "group"]
@@ -95,9 +95,9 @@ class Subgroup:
 
 @dataclass(frozen=True, slots=True)
 class GateEvidence:
-    """What one lot of rows says: the mean difference in the unit of ``gap`` with limits that each
-    hold at 95 % one-sided. ``more`` rows in all would settle it with a chance of 80 %, if what was
-    seen is how it is; ``None`` where no number would."""
+    """The evidence of one set of rows: the mean difference in the unit of ``gap``, with limits that
+    each hold at 95 % one-sided. With ``rows_needed`` rows in all, the test would decide with 80 %
+    power if the observed difference is the true one; ``None`` where no number would."""
 
     description: str
     metric: str
@@ -128,7 +128,8 @@ class GateEvidence:
 
 @dataclass(frozen=True, slots=True)
 class SubgroupResult:
-    """One part: its mean difference, and the p-value of "not worse" after Holm."""
+    """The result on one subgroup: its mean difference, and the p-value of "not worse" after
+    Holm."""
 
     subgroup: Subgroup
     n: int
@@ -154,9 +155,9 @@ class SubgroupResult:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The decision with its reason, and what it was made of. ``old`` are the answers on rows of the
-    old division, the served model first, then the first model of the line where that is another;
-    ``margin`` is in the unit of ``gap``."""
+    """The decision with its reason and its evidence. ``old`` is the evidence on the old split's
+    rows, against the served model first, then against the first model of the lineage where that is
+    another; ``margin`` is in the unit of ``gap``."""
 
     decision: Decision
     because: str
@@ -246,7 +247,8 @@ def renamed_classes(
 
 
 def compare_subgroups(old: GateRows, subgroups: Sequence[Subgroup]) -> tuple[SubgroupResult, ...]:
-    """Each part that has rows, tested one-sided for "worse", adjusted together by Holm."""
+    """Test each non-empty subgroup one-sided for "worse", with Holm's correction over all of
+    them."""
     tested = [one for one in subgroups if one.mask.any()]
     values, p_values = [], []
     for one in tested:

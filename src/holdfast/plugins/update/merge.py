@@ -60,10 +60,10 @@ FEEDBACK, GATE = "feedback", "gate"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JoinedRows:
-    """``recipe`` is the run's own on the new rows, ``tables`` its tables by name: ``data``, ``valid``
-    and ``test``, ``gate`` the rows set aside, ``feedback`` which of the rows came of which
-    feedback. ``block`` counts what became of the feedback; ``deleted`` of the rows that the run had
-    learned from were deleted since."""
+    """``recipe`` is the run's recipe with the new rows. ``tables`` holds, by name, ``data``,
+    ``valid``, ``test``, the rows held out for the ``gate``, and ``feedback``: which rows came from
+    which feedback. ``block`` counts what became of the feedback; ``deleted`` counts training rows
+    of the run that were deleted since."""
 
     recipe: Recipe
     tables: Mapping[str, pa.Table]
@@ -80,12 +80,12 @@ class JoinedRows:
 
 
 def join_feedback(run: Path, where: str, gate_share: float | None = None, max_model_share: float = MAX_MODEL_SHARE) -> JoinedRows:
-    """The rows from which the update of ``run`` learns, and by which it is judged. ``gate_share`` is the
-    share that is set aside for the gate (``None``: the usual one), ``max_model_share`` the largest share of
-    training rows that a model may have labelled.
+    """The training rows of the update of ``run``, and the rows by which it is judged.
+    ``gate_share`` is the share held out for the gate (``None``: the default), ``max_model_share``
+    the largest share of training rows that a model may have labelled.
 
     Raises ``RecipeError`` or ``RunError`` for a run that cannot be updated, ``DataError`` where no
-    row of the feedback can be learned from or judged by.
+    row of the feedback can be used for training or for the gate.
     """
     return _FeedbackJoin(run, where).join(gate_share, max_model_share)
 
@@ -525,9 +525,9 @@ def _uniform_hash(seed: int, key: int) -> float:
 def _feedback_origins(
     origins_before: Sequence[Mapping[str, Any]], replayed: Table, ids: npt.NDArray[np.int64], model_labelled: Bools
 ) -> pa.Table:
-    """Which rows of ``data.parquet`` came of which feedback: of those from ``origins_before`` the ones that
-    are replayed (``replayed``), by their places there, since what came of feedback two updates ago can
-    be deleted too; and the new."""
+    """Which rows of ``data.parquet`` came from which feedback: the rows of ``origins_before`` that
+    are replayed (``replayed``), by their new positions, and the new rows. Feedback of an earlier
+    update can be deleted too, so its origins are kept."""
     import pyarrow as pa
 
     rows = np.arange(len(replayed), len(replayed) + len(ids), dtype=np.int64)

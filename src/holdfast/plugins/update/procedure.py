@@ -96,10 +96,10 @@ TINY = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True, slots=True)
 class UpdateProcedure:
-    """What ``holdfast update`` is asked beside its recipe. ``run`` is the served one; ``margin`` in
-    points (``None``: by the number of rows); ``feedback`` is what became of the feedback,
-    ``deleted`` how many rows of the served run's training were deleted since; ``findings`` and
-    ``decisions`` are those of the feedback, as JSON has them."""
+    """What ``holdfast update`` was asked besides its recipe. ``run`` is the served one; ``margin``
+    is in points (``None``: by the number of rows); ``feedback`` counts what became of the feedback,
+    ``deleted`` the training rows of the served run that were deleted since; ``findings`` and
+    ``decisions`` are those of the feedback, as in JSON."""
 
     run: str
     margin: float | None = None
@@ -140,7 +140,7 @@ class UpdateProcedure:
 
 
 class UpdateLearner:
-    """An update under way: its learner."""
+    """The learner of an update."""
 
     def __init__(self, procedure: UpdateProcedure, recipe: Recipe, divided: Divided) -> None:
         self._procedure, self._recipe, self.divided = procedure, recipe, divided

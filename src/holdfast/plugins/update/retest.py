@@ -24,9 +24,9 @@ GRID = 400
 
 @dataclass(frozen=True, slots=True)
 class Retest:
-    """Of ``n`` rows, in the order in which they came, the share that is right (``value``) with
-    limits that hold at every look; ``promised`` is the lower limit of the run's own test score.
-    ``since`` is the row at which the alarm was first due, ``None`` where it is not."""
+    """The re-test on ``n`` rows, in the order in which they came: ``value`` is the accuracy, with
+    limits that hold at every evaluation; ``promised`` is the lower limit of the run's test
+    accuracy. ``since`` is the row of the first alarm, ``None`` without one."""
 
     n: int
     value: float | None = None

@@ -68,7 +68,8 @@ def format_time(at: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RoundSchedule:
-    """Every so many seconds, into folders below ``folder``; a round needs ``min_new_rows`` new rows."""
+    """One round every ``interval`` seconds, into folders below ``folder``, where there are at least
+    ``min_new_rows`` new rows."""
 
     interval: float
     folder: Path
@@ -92,10 +93,10 @@ def round_schedule(options: UpdateOptions, every: str, out: Path | None, min_new
 
 
 class Rounds:
-    """The loop. ``do`` makes one update into a folder (or continues it), ``say`` hears a line for
-    the log. ``ended`` hears each round that is written down: its line, and the result of its
-    update (``None`` of one that was skipped). A round is the update of the run that is in service
-    by then. No decision of a gate ends the loop."""
+    """The update loop. ``update_once`` makes one update in a folder (or continues it), ``log``
+    receives a line for the log. ``on_round`` receives each recorded round: its line, and the result
+    of its update (``None`` where it was skipped). A round updates the run that is in service at
+    that time. No decision of a gate ends the loop."""
 
     def __init__(
         self,
@@ -113,8 +114,8 @@ class Rounds:
         self._busy = False
 
     def run(self, max_rounds: int | None = None) -> None:
-        """Go on until SIGTERM or Ctrl-C, or for ``max_rounds`` rounds. While it waits either ends it at
-        once; within an update it is an interrupt, and the update can be continued."""
+        """Run until SIGTERM or Ctrl-C, or for ``max_rounds`` rounds. Either stops a waiting loop at
+        once; during an update it is an interrupt, and the update can be continued."""
         with disk_errors(self._schedule.folder):
             self._schedule.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
@@ -312,8 +313,8 @@ def count_feedback(options: UpdateOptions) -> int:
 
 
 def served_run(options: UpdateOptions) -> Path:
-    """The run that took the place of the one that was asked for, by the store that the feedback
-    comes of; else that one."""
+    """The run now in service in place of the requested one, by the store that the feedback comes
+    from; else the requested run."""
     from holdfast.plugins.service.promotion import standings
     from holdfast.plugins.store.store import open_store
     from holdfast.runs.threshold import served_name
