@@ -35,7 +35,7 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
 from holdfast.models.probes.probe import fit_probe
-from holdfast.plugins.drift.accuracy import estimated_accuracy
+from holdfast.plugins.drift.accuracy import estimate_accuracy
 from holdfast.plugins.drift.monitor import DriftMonitor
 from holdfast.plugins.drift.rows import DriftRows, Reference
 from holdfast.recipe import Recipe
@@ -250,9 +250,9 @@ def accuracy(cell: Cell, seeds: Any) -> Result:
         truth = float(np.mean(np.array(one.names)[rows.answers] == data.labels[places]))
         reference = one.reference
         sure, new = (r.numbers["confidence"] for r in (reference.rows, rows))
-        found = estimated_accuracy(sure, reference.right, new, seed=seed)
+        found = estimate_accuracy(sure, reference.correct, new, seed=seed)
         errors.append(100 * (found.value - truth))
-        plain.append(100 * (float(reference.right.mean()) - truth))
+        plain.append(100 * (float(reference.correct.mean()) - truth))
         held.append(found.low <= truth <= found.high)
         widths.append(100 * (found.high - found.low))
     return {

@@ -159,7 +159,7 @@ def rule() -> Result:
                 for (less, more, same), times in zip(drawn, often, strict=True):
                     base = np.repeat([1.0, 0.0, 1.0], [less, more, same])
                     other = np.repeat([0.0, 1.0, 1.0], [less, more, same])
-                    kept += int(times) * inferiority(base, other).held
+                    kept += int(times) * inferiority(base, other).shown
                 if equal:
                     held.append(kept / DRAWS)
                 else:
@@ -172,7 +172,7 @@ def architecture(name: str) -> Result:
     import torch
 
     from holdfast.plugins.export.graphs import OnnxEngine, write_onnx
-    from holdfast.plugins.export.proof import prove
+    from holdfast.plugins.export.proof import compare_file
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -180,7 +180,7 @@ def architecture(name: str) -> Result:
         start = time.perf_counter()
         write_onnx(whole, folder / "model.onnx", {})
         seconds = time.perf_counter() - start
-        gap = prove(whole, OnnxEngine(folder / "model.onnx").run)
+        gap = compare_file(whole, OnnxEngine(folder / "model.onnx").run)
         size = (folder / "model.onnx").stat().st_size
     return {
         "relative gap": gap.relative,
@@ -199,7 +199,7 @@ def encoder(folder: Path, name: str) -> Any:
     from holdfast.models.encoders.checkpoint import load_saved
     from holdfast.models.encoders.classifier import load_classifier
     from holdfast.models.loading.options import LoadOptions
-    from holdfast.plugins.export.model import of_texts
+    from holdfast.plugins.export.model import exportable_text_model
 
     source = "embedded" if name == "minilm" else str(tiny(folder / "tiny", name))
     loaded = load_classifier(source, ("a", "b", "c"), LoadOptions(seed=1))
@@ -208,7 +208,7 @@ def encoder(folder: Path, name: str) -> Any:
     loaded.network.save(folder / "saved", loaded.tokenizer, 1.5)
     saved, again = load_saved(folder / "saved"), load_saved(folder / "saved")
     most = 512 if name == "minilm" else saved.max_length
-    return of_texts(saved.network.model, again.network.model, saved.tokenizer, min(most, 512))
+    return exportable_text_model(saved.network.model, again.network.model, saved.tokenizer, min(most, 512))
 
 
 def tiny(folder: Path, kind: str) -> Path:
@@ -248,13 +248,13 @@ def resnet(folder: Path) -> Any:
 
     from holdfast.models.loading.options import LoadOptions
     from holdfast.models.vision.vision import load_saved_vision, load_vision
-    from holdfast.plugins.export.model import of_pictures
+    from holdfast.plugins.export.model import exportable_image_model
 
     loaded = load_vision(str(small_resnet()), ("a", "b", "c"), LoadOptions(seed=1))
     loaded.network.save(folder / "saved", loaded.tokenizer, 1.5)
     saved, again = (load_saved_vision(folder / "saved") for _ in range(2))
     shape = (saved.channels, 32, 32)
-    return of_pictures(saved.network.model, again.network.model, shape)
+    return exportable_image_model(saved.network.model, again.network.model, shape)
 
 
 def eight_bits(data: str) -> Result:
@@ -264,8 +264,8 @@ def eight_bits(data: str) -> Result:
     import holdfast
     from holdfast.plugins.export.graphs import OnnxEngine, TorchEngine, quantise, write_onnx
     from holdfast.plugins.export.measurements import inferiority, measure
-    from holdfast.plugins.export.model import answered, exportable
-    from holdfast.plugins.export.proof import rows_of
+    from holdfast.plugins.export.model import load_exportable_model, to_exportable
+    from holdfast.plugins.export.proof import synthetic_rows
     from holdfast.runs.finished_run import FinishedRun
 
     here = Path(os.environ["HOLDFAST_DATA"]) / data
@@ -280,8 +280,8 @@ def eight_bits(data: str) -> Result:
             settings=settings,
         )
         again = FinishedRun(folder / "run")
-        model = answered(folder / "run", again.result)
-        whole = exportable(model, None)
+        model = load_exportable_model(folder / "run", again.result)
+        whole = to_exportable(model, None)
         write_onnx(whole, folder / "a.onnx", {})
         quantise(folder / "a.onnx", folder / "b.onnx")
         full, small = OnnxEngine(folder / "a.onnx"), OnnxEngine(folder / "b.onnx")
@@ -292,7 +292,7 @@ def eight_bits(data: str) -> Result:
             scores = [model.scores(one, table) for one in told]
             found = inferiority(*scores)
             if side == "valid":
-                out |= {"valid": found.n, "at most worse": 100 * found.high, "kept": found.held}
+                out |= {"valid": found.n, "at most worse": 100 * found.high, "kept": found.shown}
             else:
                 out |= {
                     "test": found.n,
@@ -302,13 +302,13 @@ def eight_bits(data: str) -> Result:
                     "changed": sum(a != b for a, b in zip(*told, strict=True)),
                 }
         engines = {
-            "torch": TorchEngine(whole.asked, whole.inputs),
-            "torch bf16": TorchEngine(copy.deepcopy(whole.asked).to(torch.bfloat16), whole.inputs),
+            "torch": TorchEngine(whole.saved, whole.inputs),
+            "torch bf16": TorchEngine(copy.deepcopy(whole.saved).to(torch.bfloat16), whole.inputs),
             "onnx": full,
             "int8": small,
         }
         for batch in (1, 16):
-            given = dict(zip(whole.inputs, rows_of(whole, batch, 20), strict=True))
+            given = dict(zip(whole.inputs, synthetic_rows(whole, batch, 20), strict=True))
             asks = {name: partial(one.run, given) for name, one in engines.items()}
             times = measure(batch, asks)
             for name in engines:

@@ -79,8 +79,8 @@ def resnet() -> Path:
 @functools.cache
 def bench(name: str, shots: int) -> Any:
     """What the cells of one set share."""
-    from holdfast.plugins.episodes.choice import MetaBench, settled
-    from holdfast.plugins.episodes.meta import absolute_recipe, with_head
+    from holdfast.plugins.episodes.choice import MetaBench, fill_settings
+    from holdfast.plugins.episodes.meta import absolute_recipe, with_training_labels
     from holdfast.plugins.episodes.rows import load_tasks
     from holdfast.prepare.model import prepare
     from holdfast.recipe import Recipe, override
@@ -98,34 +98,34 @@ def bench(name: str, shots: int) -> Any:
     if name == "omniglot":
         settings.append(f"model.name={resnet()}")
     rows = load_tasks(override(Recipe(), settings))
-    prepared = prepare(absolute_recipe(rows), with_head(rows))
-    recipe, _ = settled(prepared.recipe, prepared)
+    prepared = prepare(absolute_recipe(rows), with_training_labels(rows))
+    recipe, _ = fill_settings(prepared.recipe, prepared)
     into = PLACE / f"{name}-{shots}"
     return MetaBench(prepared, rows, recipe, into, f"{name} {shots}", 20.0)
 
 
 def episodes_of(cell: Any) -> dict[str, Any]:
     """One method on the test episodes of one set."""
-    from holdfast.plugins.episodes.choice import baselines, learned_arm
+    from holdfast.plugins.episodes.choice import baselines, train_candidate
     from holdfast.plugins.episodes.methods import METHODS as ALL
-    from holdfast.plugins.episodes.methods import score, vectors_for
+    from holdfast.plugins.episodes.methods import cached_vectors, score_episodes
     from holdfast.stats.folds import mean_over_units
 
     shared, name = bench(cell["set"], cell["shots"]), cell["method"]
     if name in ("frozen", "tuned"):
         arm = baselines(shared, lambda *_: None)[name == "tuned"]
     else:
-        arm = learned_arm(shared, name, ALL[name](), lambda *_: None)
-    reader = shared.reader(arm.learned.state if arm.learned else None)
+        arm = train_candidate(shared, name, ALL[name](), lambda *_: None)
+    reader = shared.reader(arm.training.state if arm.training else None)
     test = shared.rows.pools[2]
     episodes = test.episodes(shared.rows.shape, 600, shared.recipe.seed, "test")
-    vectors = vectors_for(reader, episodes)
+    vectors = cached_vectors(reader, episodes)
     parts = []
     for start in range(0, len(episodes), BLOCK):
         path = shared.into / f"{name}-{start}.npy"
         if not path.exists():
             block = episodes[start : start + BLOCK]
-            np.save(path, score(arm.method, reader, block, vectors).accuracy)
+            np.save(path, score_episodes(arm.method, reader, block, vectors).accuracy)
         parts.append(np.load(path))
     accuracy = np.concatenate(parts)
     members, unit = test.members(episodes)
@@ -139,7 +139,7 @@ def episodes_of(cell: Any) -> dict[str, Any]:
         "narrower": (found.high - found.low) / 2 / half,
         "over": f"{members.shape[1]} {unit}",
         "valid": 100 * arm.accuracy,
-        "best_step": arm.learned.best if arm.learned else 0,
+        "best_step": arm.training.best_step if arm.training else 0,
         "seconds": arm.seconds,
     }
     tuned = shared.into / f"tuned-{len(episodes) - BLOCK}.npy"
@@ -199,8 +199,8 @@ def projected(shots: int) -> Any:
     import torch
     from torch import nn
 
-    from holdfast.plugins.episodes.choice import some_rows
-    from holdfast.plugins.episodes.methods import FeatureReader, scaled
+    from holdfast.plugins.episodes.choice import sample_rows
+    from holdfast.plugins.episodes.methods import FeatureReader, with_scale
 
     shared = bench("banking77", shots)
     path = PLACE / "vectors.npy"
@@ -229,7 +229,7 @@ def projected(shots: int) -> Any:
     def fresh() -> Any:
         torch.manual_seed(0)
         reader = FeatureReader(Projection().eval(), collate, Rows(), torch.device("cpu"))
-        return scaled(reader, *some_rows(shared.rows.pools[0], 0))
+        return with_scale(reader, *sample_rows(shared.rows.pools[0], 0))
 
     return fresh, shared.rows.pools, width
 
@@ -238,7 +238,7 @@ def projected_of(cell: Any) -> dict[str, Any]:
     """One method over the frozen vectors of BANKING77: 600 updates, 600 test episodes."""
     from holdfast.plugins.episodes.learn import EpisodePlan, learn
     from holdfast.plugins.episodes.methods import METHODS as ALL
-    from holdfast.plugins.episodes.methods import Embedding, score, vectors_for
+    from holdfast.plugins.episodes.methods import Embedding, cached_vectors, score_episodes
     from holdfast.plugins.episodes.tasks import Shape
     from holdfast.stats.folds import mean_over_units
     from holdfast.training.checkpoint import CheckpointStore
@@ -256,9 +256,9 @@ def projected_of(cell: Any) -> dict[str, Any]:
     if name != "frozen":
         course = EpisodePlan(pools[0], shape, 600, 3e-4, 6, probe, judge, 0)
         learned = learn(method, reader, course, CheckpointStore(None))
-        best, seconds = learned.best, learned.looks[-1].seconds
-    vectors = vectors_for(reader, episodes)
-    accuracy = score(method, reader, episodes, vectors).accuracy
+        best, seconds = learned.best_step, learned.evaluations[-1].seconds
+    vectors = cached_vectors(reader, episodes)
+    accuracy = score_episodes(method, reader, episodes, vectors).accuracy
     place = PLACE / f"vectors-{cell['shots']}"
     place.mkdir(exist_ok=True)
     np.save(place / f"{name}.npy", accuracy)
@@ -316,7 +316,7 @@ def unseen_of(cell: Any) -> dict[str, Any]:
 
 def saved(name: str) -> Path:
     """The start that a method learned from the training alphabets, as a plain folder."""
-    from holdfast.plugins.episodes.choice import baselines, learned_arm, with_prototypes
+    from holdfast.plugins.episodes.choice import baselines, train_candidate, with_prototypes
     from holdfast.plugins.episodes.methods import METHODS as ALL
 
     shared, folder = bench("omniglot", 5), PLACE / "starts" / name
@@ -324,8 +324,8 @@ def saved(name: str) -> Path:
         if name == "tuned":
             arm = baselines(shared, lambda *_: None)[1]
         else:
-            arm = learned_arm(shared, name, ALL[name](), lambda *_: None)
-        network = with_prototypes(shared, shared.reader(arm.learned.state))
+            arm = train_candidate(shared, name, ALL[name](), lambda *_: None)
+        network = with_prototypes(shared, shared.reader(arm.training.state))
         network.save(folder, shared.prepared.loaded.tokenizer)
     return folder
 

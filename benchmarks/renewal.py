@@ -28,7 +28,7 @@ import numpy as np
 from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells, stored, table
 
 from holdfast.analyses.compare.verdict import paired
-from holdfast.plugins.update.gate import GateRows, RowPart, decide, renamed_classes, usual_margin
+from holdfast.plugins.update.gate import GateRows, Subgroup, decide, default_margin, renamed_classes
 from holdfast.stats.temperature import cross_fitted_losses
 
 Floats = Any
@@ -125,12 +125,12 @@ def one_gate(data: str, kind: str, seed: int) -> tuple[str, float, float]:
         return GateRows(what, pairs, gain=losses(served, x, y) - losses(new, x, y))
 
     valid, fresh = rows["valid"], (x[aside], y[aside])
-    parts = [RowPart(str(c), "class", valid[1] == c) for c in np.unique(valid[1])]
+    parts = [Subgroup(str(c), "class", valid[1] == c) for c in np.unique(valid[1])]
     called = renamed_classes(
         (valid[1], served.predict(valid[0])), (fresh[1], served.predict(fresh[0]))
     )
     old, young = held("old validation rows", *valid), held("new rows", *fresh)
-    found = decide([old], young, parts, called, margin=usual_margin(len(valid[1])) / 100)
+    found = decide([old], young, parts, called, margin=default_margin(len(valid[1])) / 100)
     did = [new.score(*rows[n]) - served.score(*rows[n]) for n in ("old", "new")]
     return found.decision, did[0], did[1]
 

@@ -26,7 +26,7 @@ from cells import RESULTS, grid, run_cells
 
 from holdfast.core.curves import Curves, Series
 from holdfast.monitor.curves.verdict import judge_curves
-from holdfast.plugins.logs.choose import choose
+from holdfast.plugins.logs.choose import choose_curves
 from holdfast.plugins.logs.table import from_rows
 from verdict_parts.histories import macro_f1
 from verdict_parts.planted_curves import table
@@ -89,7 +89,7 @@ def log_of(run: Mapping[str, Any]) -> Curves:
         {"epoch": i + 1} | {COLUMNS[name]: run[name][i] for name in names}
         for i in range(len(run["valid_loss"]))
     ]
-    return choose(from_rows(rows, "csv", "a small run"), {}, "a small run")
+    return choose_curves(from_rows(rows, "csv", "a small run"), {}, "a small run")
 
 
 def section() -> str:

@@ -61,7 +61,7 @@ def test_what_is_read_back_writes_the_same_tokens(
     model = decoder(kind, len(tokenizer) + 6, **changes)
     tokenizer.chat_template = NAMED_TEMPLATES["chatml"]
     words = write_gguf(model, tokenizer, tmp_path / "model.gguf", "a name")
-    assert (words.model, words.cut, words.begins, words.ends) == ("gpt2", "gpt-2", True, False)
+    assert (words.model, words.pre_tokenizer, words.adds_bos, words.adds_eos) == ("gpt2", "gpt-2", True, False)
     found = read_back(model, tokenizer, tmp_path / "model.gguf", ["one more text"])
     assert (found.texts, found.tokens) == (5, 100)
     assert found.gap <= 1e-4
@@ -75,7 +75,7 @@ def test_what_is_read_back_writes_the_same_tokens(
 def test_rows_in_another_order_are_seen(
     tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_file, "paired", lambda rows, heads: rows)
+    monkeypatch.setattr(gguf_file, "permute_heads", lambda rows, heads: rows)
     model = decoder("llama", len(tokenizer))
     write_gguf(model, tokenizer, tmp_path / "model.gguf", "a name")
     with pytest.raises(ModelError, match="writes other tokens"):

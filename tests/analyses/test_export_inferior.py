@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from holdfast.plugins.export.measurements import FALSE_KEPT, MARGIN, inferiority
+from holdfast.plugins.export.measurements import FALSE_ACCEPTANCE_RATE, MARGIN, inferiority
 
 
 def hits(n: int, wrong: int) -> np.ndarray:
@@ -20,35 +20,35 @@ def test_a_file_that_is_worse_by_the_margin_is_kept_no_more_often_than_is_said()
             drawn = generator.random(n)
             base = (drawn >= won).astype(float)
             other = ((drawn < won) | (drawn >= won + lost)).astype(float)
-            kept += inferiority(base, other).held
+            kept += inferiority(base, other).shown
         # Three standard errors of 600 draws at that rate.
-        assert kept / 600 <= FALSE_KEPT + 0.026
+        assert kept / 600 <= FALSE_ACCEPTANCE_RATE + 0.026
 
 
 def test_rows_that_all_agree_prove_nothing_where_they_are_few() -> None:
-    assert not inferiority(np.ones(100), np.ones(100)).held
+    assert not inferiority(np.ones(100), np.ones(100)).shown
     found = inferiority(np.ones(400), np.ones(400))
-    assert found.held
-    assert (found.value, found.changed, found.more) == (0.0, 0, None)
+    assert found.shown
+    assert (found.value, found.changed, found.rows_needed) == (0.0, 0, None)
 
 
 def test_as_many_more_rows_as_it_says_settle_it() -> None:
     base, other = np.ones(200), hits(200, 1)
     found = inferiority(base, other)
-    assert not found.held
-    assert found.more is not None
+    assert not found.shown
+    assert found.rows_needed is not None
     # The same rows over and over, until there are as many.
-    again = (200 + found.more) // 200 + 1
-    assert inferiority(np.tile(base, again), np.tile(other, again)).held
-    fewer = max(1, (200 + found.more) // 400)
-    assert not inferiority(np.tile(base, fewer), np.tile(other, fewer)).held
+    again = (200 + found.rows_needed) // 200 + 1
+    assert inferiority(np.tile(base, again), np.tile(other, again)).shown
+    fewer = max(1, (200 + found.rows_needed) // 400)
+    assert not inferiority(np.tile(base, fewer), np.tile(other, fewer)).shown
 
 
 def test_a_file_that_is_worse_by_more_is_told_no_number_of_rows() -> None:
     found = inferiority(np.ones(1000), hits(1000, 30))
     assert found.value == pytest.approx(0.03)
-    assert found.more is None
-    assert not found.held
+    assert found.rows_needed is None
+    assert not found.shown
 
 
 def test_the_limit_is_student_s_with_the_imaginary_rows_as_weights() -> None:
@@ -79,4 +79,4 @@ def test_the_last_digits_of_numbers_are_no_change() -> None:
 
 
 def test_no_rows_hold_nothing() -> None:
-    assert not inferiority(np.zeros(0), np.zeros(0)).held
+    assert not inferiority(np.zeros(0), np.zeros(0)).shown

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.plugins.export.folder import beside, card, copy_tokenizer
+from holdfast.plugins.export.folder import bundled_text, card, copy_tokenizer
 
 
 @pytest.fixture(scope="module")
 def script() -> Any:
     module = types.ModuleType("predict")
     module.__dict__["__file__"] = "predict.py"
-    exec(compile(beside("predict_texts.py"), "predict.py", "exec"), module.__dict__)
+    exec(compile(bundled_text("predict_texts.py"), "predict.py", "exec"), module.__dict__)
     return module
 
 

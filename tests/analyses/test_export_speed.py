@@ -13,7 +13,7 @@ from holdfast.plugins.export.measurements import (
     FormMeasurements,
     ModelForm,
     Times,
-    choose,
+    choose_form,
     faster,
     inferiority,
     measure,
@@ -82,7 +82,7 @@ def test_what_is_as_fast_as_the_other_is_not_faster() -> None:
 
 def test_eight_bits_are_kept_where_they_are_no_worse_and_faster() -> None:
     found = measured(good=True, quick=0.2)
-    kept, because = choose(found, found.forms[1], found.forms[2:], "accuracy", {})
+    kept, because = choose_form(found, found.forms[1], found.forms[2:], "accuracy", {})
     assert kept.precision == "int8"
     assert "2.5 times as fast at batch 1" in because
     assert "keeps at most 4 in 100" in because
@@ -101,7 +101,7 @@ def test_what_is_worse_slower_or_not_known_is_not_kept(
     good: bool, quick: float, n: int, said: str
 ) -> None:
     found = measured(good, quick, n)
-    kept, because = choose(found, found.forms[1], found.forms[2:], "accuracy", {})
+    kept, because = choose_form(found, found.forms[1], found.forms[2:], "accuracy", {})
     assert kept.precision == "float32"
     assert said in because
 
@@ -113,7 +113,7 @@ def test_the_fastest_is_never_one_that_may_be_worse() -> None:
 
 def test_a_form_that_could_not_be_made_is_told() -> None:
     found = measured(good=True, quick=0.2)
-    _, because = choose(found, found.forms[1], [], "accuracy", {"int8": "no such operator"})
+    _, because = choose_form(found, found.forms[1], [], "accuracy", {"int8": "no such operator"})
     assert because == "int8 cannot be written: no such operator"
 
 

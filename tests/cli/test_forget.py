@@ -15,9 +15,9 @@ from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError, StoreError
 from holdfast.plugins.store.records import (
     Feedback,
-    KeptText,
     StoredPrediction,
     StoredRequest,
+    StoredText,
     new_id,
     user_mark,
 )
@@ -28,7 +28,7 @@ def filled(path: Path) -> list[str]:
     store, ids = open_store(str(path)), []
     for k, user in enumerate(("anna", "anna", "bob")):
         id = new_id(1e9 + k)
-        said, kept = (StoredPrediction(0, "m@1", "good"),), (KeptText(0, {"text": f"secret {k}"}),)
+        said, kept = (StoredPrediction(0, "m@1", "good"),), (StoredText(0, {"text": f"secret {k}"}),)
         call = StoredRequest(id, 1e9 + k, "m@1", 1, 0.0, user_mark(user), said, kept)
         store.add_requests([call])
         store.add_feedback(Feedback(id, 0, "bad", "Mara", 1e9 + k))
@@ -85,7 +85,7 @@ def test_bytes_that_a_reader_held_leave_with_whoever_has_the_store_next(
         open_store(str(path)).close()
     else:
         service.expire(1.0)
-    assert not service.owed()
+    assert not service.pending_scrubs()
     assert b"secret 0" not in _bytes(path)
     service.close()
 

@@ -26,7 +26,7 @@ from holdfast.core.records import Finding, Verdict, to_json
 from holdfast.core.run_files import read_events, read_result, seal_folder, seal_model, write_result
 from holdfast.models.adapters.save import base_folder
 from holdfast.pipeline.main import train
-from holdfast.plugins.logs.holdfast_run import own_verdict
+from holdfast.plugins.logs.holdfast_run import run_verdict
 from holdfast.quality.checks import all_checks
 from holdfast.recipe import override
 from holdfast.training.engine import verdict_line
@@ -254,7 +254,7 @@ def test_each_verdict_is_read_back_and_shown(
     result = json.loads((copy / "result.json").read_text("utf-8"))
     for verdict in told(str(result["task"])).each:
         assert write_result(copy, {**result, "verdict": to_json(verdict)}) == ()
-        again = own_verdict(copy)
+        again = run_verdict(copy)
         assert again is not None
         assert again.verdict == verdict
         if verdict.label in drawn:

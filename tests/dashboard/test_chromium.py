@@ -235,14 +235,14 @@ def test_a_new_look_is_seen_without_a_reload(
 
 
 def test_rows_are_labelled_by_the_keyboard_alone(visit: Any, shelf: Path, tmp_path: Path) -> None:
-    from holdfast.plugins.store.records import KeptText, StoredPrediction, StoredRequest, new_id
+    from holdfast.plugins.store.records import StoredPrediction, StoredRequest, StoredText, new_id
     from holdfast.plugins.store.store import open_store
 
     store = open_store(str(tmp_path / "store.db"))
     now = time.time()
     for place in range(6):
         said = StoredPrediction(0, "m@1", "good", 0.9, {"good": 0.9, "bad": 0.1})
-        text = KeptText(0, {"text": f"row {place}"})
+        text = StoredText(0, {"text": f"row {place}"})
         store.add_requests([StoredRequest(new_id(), now, "m@1", 1, 0.01, None, (said,), (text,))])
     served = Served(shelf, store)
     try:

@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 
 from holdfast.plugins.dashboard.in_service import in_parts
-from holdfast.plugins.store.records import Event, KeptText, StoredPrediction, StoredRequest, new_id
+from holdfast.plugins.store.records import (
+    Event,
+    StoredPrediction,
+    StoredRequest,
+    StoredText,
+    new_id,
+)
 from holdfast.plugins.store.store import Store, open_store
 
 NOW = 1_800_000_000.0
@@ -29,7 +35,7 @@ def fill(store: Store, n: int = 40, texts: bool = True) -> list[StoredRequest]:
         at = NOW - 3_600 + 60 * place
         sure = 0.5 + rng.random() / 2
         said = StoredPrediction(0, "m@1", "good", sure, {"good": sure, "bad": 1 - sure})
-        kept = KeptText(0, {"text": f"<b>row {place}</b> of {rng.random()}"})
+        kept = StoredText(0, {"text": f"<b>row {place}</b> of {rng.random()}"})
         id = new_id(at)
         made.append(
             StoredRequest(id, at, "m@1", 1, 0.01 * (1 + place % 4), None, (said,), (kept,) * texts)

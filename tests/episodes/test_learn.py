@@ -60,8 +60,8 @@ def test_a_course_that_is_killed_and_goes_on_ends_as_one_that_was_not(
     found = learn(again, reader, course(pool), CheckpointStore(tmp_path, 0))
     # Nothing is done twice but the update that was killed.
     assert seen == [*range(7), *range(6, 12)]
-    assert found.best == whole.best
-    for one, other in zip(found.looks, whole.looks, strict=True):
+    assert found.best_step == whole.best_step
+    for one, other in zip(found.evaluations, whole.evaluations, strict=True):
         assert one.step == other.step
         assert one.valid_loss == other.valid_loss
         assert one.update_loss == other.update_loss
@@ -77,24 +77,24 @@ def test_a_course_that_is_killed_and_goes_on_ends_as_one_that_was_not(
 def test_the_best_look_is_kept_and_the_earliest_of_equals(small: Small) -> None:
     reader, pool = small()
     found = learn(Prototypes(), reader, course(pool, 40, 8), CheckpointStore(None))
-    best = max(look.valid_accuracy for look in found.looks)
-    assert found.kept.valid_accuracy == best
-    assert found.best == min(k.step for k in found.looks if k.valid_accuracy == best)
+    best = max(look.valid_accuracy for look in found.evaluations)
+    assert found.best.valid_accuracy == best
+    assert found.best_step == min(k.step for k in found.evaluations if k.valid_accuracy == best)
     for name, value in reader.network.state_dict().items():
         assert torch.equal(value, found.state[name])
-    assert [look.step for look in found.looks] == [0, 5, 10, 15, 20, 25, 30, 35, 40]
+    assert [look.step for look in found.evaluations] == [0, 5, 10, 15, 20, 25, 30, 35, 40]
 
 
 @pytest.mark.parametrize("name", ["prototypes", "embedding"])
 def test_each_method_learns_what_tells_the_classes(name: str, small: Small) -> None:
     reader, pool = small(seed=1)
     found = learn(method_of(name, pool), reader, course(pool, 100, 4, 0.03), CheckpointStore(None))
-    assert found.kept.valid_accuracy > found.looks[0].valid_accuracy + 0.1
+    assert found.best.valid_accuracy > found.evaluations[0].valid_accuracy + 0.1
 
 
 def test_rates_rise_for_a_tenth_and_then_fall_to_nothing(small: Small) -> None:
     _, pool = small()
-    shares = [course(pool, 50).share(i) for i in range(50)]
+    shares = [course(pool, 50).rate_factor(i) for i in range(50)]
     assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert all(a > b > 0 for a, b in itertools.pairwise(shares[4:]))
     assert shares[-1] < 0.03
@@ -103,7 +103,7 @@ def test_rates_rise_for_a_tenth_and_then_fall_to_nothing(small: Small) -> None:
 def test_what_is_kept_survives_its_plain_form(small: Small) -> None:
     reader, pool = small()
     found = learn(Prototypes(), reader, course(pool, 4, 2), CheckpointStore(None))
-    again = MethodResult.of(found.plain())
-    assert again.best == found.best
-    assert [k.step for k in again.looks] == [k.step for k in found.looks]
-    assert np.array_equal(again.kept.accuracy, found.kept.accuracy)
+    again = MethodResult.from_plain(found.to_plain())
+    assert again.best_step == found.best_step
+    assert [k.step for k in again.evaluations] == [k.step for k in found.evaluations]
+    assert np.array_equal(again.best.accuracy, found.best.accuracy)

@@ -14,18 +14,18 @@ from torch import nn
 
 from holdfast.plugins.episodes.methods import (
     DISTANCE,
-    STRENGTH,
+    RIDGE_STRENGTH,
     Embedding,
     FeatureReader,
     Prototypes,
     Step,
+    cached_vectors,
+    distance_scale,
     distances,
-    read_out,
-    scaled,
-    score,
-    spread,
+    readout_logits,
+    score_episodes,
     unit_length,
-    vectors_for,
+    with_scale,
 )
 from holdfast.plugins.episodes.tasks import Shape, TaskPool
 
@@ -48,7 +48,7 @@ def test_a_row_is_of_the_nearest_prototype_as_scikit_learn_has_it(small: Small) 
     reader, pool = small()
     for index in range(5):
         one = pool.draw(SHAPE, 0, "test", index)
-        logits = Prototypes().answer(reader, one, vectors_for(reader, [one]))
+        logits = Prototypes().query_logits(reader, one, cached_vectors(reader, [one]))
         plain = NearestCentroid().fit(reader.vectors(one.support.ravel()), one.support_labels)
         assert np.array_equal(
             logits.argmax(axis=1), plain.predict(reader.vectors(one.query.ravel()))
@@ -69,7 +69,7 @@ def test_prototypes_learn_from_the_query_rows_loss(small: Small) -> None:
     )
     wanted.backward()
     assert loss == pytest.approx(wanted.item(), rel=1e-4)
-    for found, weight in zip(reader.learns, other.body.parameters(), strict=True):
+    for found, weight in zip(reader.trainable, other.body.parameters(), strict=True):
         assert torch.allclose(found.grad, weight.grad, atol=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_meeting_a_task_leaves_everything_as_it_was(small: Small) -> None:
     reader, pool, method = *small(norm=True), Prototypes()
     before = {k: v.clone() for k, v in reader.network.state_dict().items()}
     drawn = pool.episodes(SHAPE, 3, 0, "test")
-    first, again = score(method, reader, drawn), score(method, reader, drawn)
+    first, again = score_episodes(method, reader, drawn), score_episodes(method, reader, drawn)
     assert np.array_equal(first.accuracy, again.accuracy)
     after = reader.network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -108,22 +108,22 @@ def test_a_refitted_head_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     support, query = rng.standard_normal((15, 6)), rng.standard_normal((30, 6))
     labels = np.repeat(np.arange(5), 3)
-    plain = LogisticRegression(C=STRENGTH, max_iter=1000, tol=1e-8)
+    plain = LogisticRegression(C=RIDGE_STRENGTH, max_iter=1000, tol=1e-8)
     plain.fit(unit_length(support), labels)
     wanted = plain.predict_log_proba(unit_length(query))
-    logits = read_out("logistic", support, labels, query)
+    logits = readout_logits("logistic", support, labels, query)
     logits = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     # Ours ends where the gradient is small, its own nearer to the minimum.
     assert np.allclose(logits, wanted, atol=0.06)
     nearest = NearestCentroid().fit(unit_length(support), labels).predict(unit_length(query))
-    assert np.array_equal(read_out("centroid", support, labels, query).argmax(axis=1), nearest)
+    assert np.array_equal(readout_logits("centroid", support, labels, query).argmax(axis=1), nearest)
 
 
 def test_distances_begin_at_one_size_whatever_the_features(small: Small) -> None:
     rng = np.random.default_rng(1)
     vectors, labels = rng.standard_normal((40, 7)), np.repeat(np.arange(4), 10)
-    found = spread(vectors, labels)
-    assert spread(10 * vectors, labels) == pytest.approx(found / 100)
+    found = distance_scale(vectors, labels)
+    assert distance_scale(10 * vectors, labels) == pytest.approx(found / 100)
     means = np.stack([vectors[labels == c].mean(axis=0) for c in range(4)])
     gaps = [
         ((vectors[i] - means[c]) ** 2).sum() for i in range(40) for c in range(4) if c != labels[i]
@@ -132,7 +132,7 @@ def test_distances_begin_at_one_size_whatever_the_features(small: Small) -> None
     reader, pool = small(norm=True)
     before = {k: v.clone() for k, v in reader.network.state_dict().items()}
     rows = np.concatenate(pool.tasks[0].rows)
-    made = scaled(reader, rows, np.repeat(np.arange(4), 12))
+    made = with_scale(reader, rows, np.repeat(np.arange(4), 12))
     assert made.scale != reader.scale
     after = reader.network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())

@@ -10,9 +10,9 @@ from holdfast.plugins.episodes.tasks import (
     FewShotTask,
     Shape,
     TaskPool,
-    counts_of,
-    divided,
-    usable,
+    split_sizes,
+    split_units,
+    usable_tasks,
 )
 
 
@@ -73,22 +73,22 @@ def test_labels_stand_as_the_rows_do() -> None:
 def test_sides_get_their_shares_and_never_fewer_than_they_need(
     total: int, least: int, wanted: list[int] | None
 ) -> None:
-    assert counts_of(total, (0.6, 0.2, 0.2), least) == wanted
+    assert split_sizes(total, (0.6, 0.2, 0.2), least) == wanted
 
 
 def test_no_unit_is_on_two_sides_and_none_is_lost() -> None:
     names = [f"u{i}" for i in range(23)]
     for seed in range(5):
-        parts = divided(names, (0.6, 0.2, 0.2), 1, seed)
+        parts = split_units(names, (0.6, 0.2, 0.2), 1, seed)
         assert parts is not None
         assert sorted(name for part in parts for name in part) == sorted(names)
-    assert divided(names, (0.6, 0.2, 0.2), 1, 0) != divided(names, (0.6, 0.2, 0.2), 1, 1)
+    assert split_units(names, (0.6, 0.2, 0.2), 1, 0) != split_units(names, (0.6, 0.2, 0.2), 1, 1)
 
 
 def test_classes_and_tasks_that_are_too_small_are_left_out() -> None:
     small = FewShotTask("a", ("x", "y", "z"), (np.arange(5), np.arange(9), np.arange(6)))
     tiny = FewShotTask("b", ("x", "y"), (np.arange(9), np.arange(2)))
-    found = usable([small, tiny], Shape(2, 2, 4))
+    found = usable_tasks([small, tiny], Shape(2, 2, 4))
     assert [(task.name, task.classes) for task in found] == [("a", ("y", "z"))]
 
 
@@ -96,15 +96,15 @@ def test_episodes_share_classes_or_where_there_are_enough_tasks() -> None:
     few, many = pool(3), pool(6)
     shape = Shape(4, 1, 1)
     drawn = few.episodes(shape, 10, 0, "test")
-    members, unit = few.members(drawn)
+    members, unit = few.unit_membership(drawn)
     assert unit == "class"
     assert members.shape == (10, 18)
     assert (members.sum(axis=1) == 4).all()
     at = 6 * drawn[3].task + drawn[3].classes
     assert set(np.flatnonzero(members[3])) == set(at.tolist())
-    members, unit = many.members(many.episodes(shape, 10, 0, "test"))
+    members, unit = many.unit_membership(many.episodes(shape, 10, 0, "test"))
     assert unit == "task"
     assert members.shape == (10, 6)
     whole = pool(3, classes=4)
     # An episode takes all four classes of its task: classes could not be told from tasks.
-    assert whole.members(whole.episodes(shape, 10, 0, "test"))[1] == "task"
+    assert whole.unit_membership(whole.episodes(shape, 10, 0, "test"))[1] == "task"

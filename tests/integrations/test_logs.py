@@ -11,9 +11,9 @@ import pytest
 
 from holdfast.core.errors import DataError, InputError, MachineError, RecipeError
 from holdfast.monitor.curves.verdict import judge_curves
-from holdfast.plugins.logs.choose import meaning
+from holdfast.plugins.logs.choose import parse_name
 from holdfast.plugins.logs.reader import parse_settings, read_curves
-from holdfast.plugins.logs.table import number
+from holdfast.plugins.logs.table import parse_number
 
 
 def write(path: Path, text: str) -> Path:
@@ -43,9 +43,9 @@ NAMES = [
 
 @pytest.mark.parametrize(("name", "side", "rises"), NAMES)
 def test_a_name_says_the_set_and_the_direction(name: str, side: str | None, rises: bool) -> None:
-    found = meaning(name)
+    found = parse_name(name)
     assert found is not None
-    assert (found.side, found.rises) == (side, rises)
+    assert (found.split, found.rises) == (side, rises)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_name_says_the_set_and_the_direction(name: str, side: str | None, rise
     ],
 )
 def test_what_is_no_loss_and_no_metric_is_left_alone(name: str) -> None:
-    assert meaning(name) is None
+    assert parse_name(name) is None
 
 
 CELLS = [
@@ -86,7 +86,7 @@ CELLS = [
 
 @pytest.mark.parametrize(("cell", "value"), CELLS)
 def test_a_cell_is_a_number_or_nothing(cell: object, value: float | None) -> None:
-    assert number(cell) == value
+    assert parse_number(cell) == value
 
 
 def test_nan_in_a_log_stays_nan_and_an_empty_cell_is_absent(tmp_path: Path) -> None:

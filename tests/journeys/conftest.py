@@ -75,17 +75,17 @@ def own_verdict() -> Callable[[Path], None]:
 
     def check(run: Path) -> None:
         from holdfast.core.records import to_json
-        from holdfast.plugins.logs.holdfast_run import own_verdict
+        from holdfast.plugins.logs.holdfast_run import run_verdict
         from holdfast.training.evaluation_file import EVALUATIONS_FILE
 
         told = json.loads((run / "result.json").read_text("utf-8"))
-        again = own_verdict(run)
+        again = run_verdict(run)
         assert again is not None
         assert to_json(again.verdict) == told["verdict"]
-        assert again.kept == told["best_step"]
+        assert again.best_step == told["best_step"]
         looks = run / EVALUATIONS_FILE
         aside = looks.rename(looks.with_suffix(".aside"))
-        written = own_verdict(run / "events.jsonl")
+        written = run_verdict(run / "events.jsonl")
         aside.rename(looks)
         assert written is not None
         assert to_json(written.verdict) == told["verdict"]

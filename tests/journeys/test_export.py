@@ -300,7 +300,7 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     """Its stored answers to them are those of its folds' models."""
     from holdfast.core.records import Decision
     from holdfast.pipeline.main import train
-    from holdfast.plugins.export.formats import valid_rows
+    from holdfast.plugins.export.formats import validation_rows
     from holdfast.recipe import Recipe, override
     from holdfast.runs.finished_run import FinishedRun
 
@@ -310,5 +310,5 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     again = FinishedRun(tmp_path / "run")
     assert again.out_of_fold
     with decisions_to(told.append):
-        assert valid_rows(again) == (None, None)
+        assert validation_rows(again) == (None, None)
     assert [one.what for one in told if one.chosen == "not on validation rows"] == ["scored"]

@@ -404,12 +404,12 @@ def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
     found = load_tasks(recipe)
     unready: Any = None
     bench = meta_choice.MetaBench(unready, found, found.recipe, None, "", 0.0)
-    course = bench.course()
+    course = bench.plan()
     assert course.pool is found.pools[0]
-    for episodes, side in ((bench.judge(), 1), (course.judge, 1), (course.probe, 0)):
-        assert {s for e in episodes for s in found.side[e.query].ravel()} == {side}
+    for episodes, side in ((bench.validation_episodes(), 1), (course.valid_episodes, 1), (course.train_episodes, 0)):
+        assert {s for e in episodes for s in found.split[e.query].ravel()} == {side}
     scores = EpisodeScores(np.full(10, 0.5), np.ones(10), ())
-    arm = meta_choice.Arm("frozen", unready, None, scores)
+    arm = meta_choice.Candidate("frozen", unready, None, scores)
     levels = []
 
     def heard(bench: Any, arm: Any, baseline: Any, level: float) -> Difference:
@@ -417,9 +417,9 @@ def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
         return Difference(0.0, -0.1, 0.1, 0.5, 10)
 
     monkeypatch.setattr(meta_choice, "baselines", lambda *_: (arm, arm))
-    monkeypatch.setattr(meta_choice, "learned_arm", lambda _, name, *__: replace(arm, name=name))
-    monkeypatch.setattr(meta_choice, "_paired", heard)
-    assert meta_choice.choose(bench).kept is arm
+    monkeypatch.setattr(meta_choice, "train_candidate", lambda _, name, *__: replace(arm, name=name))
+    monkeypatch.setattr(meta_choice, "_paired_difference", heard)
+    assert meta_choice.choose(bench).selected is arm
     one_sided = [(1 - level) / 2 for level in levels]
     assert one_sided == pytest.approx([0.05, 0.05])
 

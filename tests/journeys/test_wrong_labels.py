@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.core.records import to_json
 from holdfast.core.run_facts import LabelNoise
-from holdfast.plugins.logs.holdfast_run import own_verdict
+from holdfast.plugins.logs.holdfast_run import run_verdict
 
 
 def run(data: Path, folder: Path, share: float) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_a_file_with_wrong_labels_is_called_so_and_the_same_with_right_ones_is_n
         assert 0.02 < rate["low"] < share < rate["high"]
         assert verdict["cause"] == "wrong labels"
         assert "a linear probe" in verdict["because"]
-    again = own_verdict(tmp_path / "run")
+    again = run_verdict(tmp_path / "run")
     assert again is not None
     assert to_json(again.verdict) == verdict
 

@@ -22,8 +22,19 @@ from holdfast.plugins.export.graphs import (
     write_onnx,
     write_openvino,
 )
-from holdfast.plugins.export.model import Exportable, merged, of_pictures, of_texts
-from holdfast.plugins.export.proof import TOLERANCE, batch_of, lengths_of, prove, rows_of
+from holdfast.plugins.export.model import (
+    Exportable,
+    exportable_image_model,
+    exportable_text_model,
+    merge_adapter,
+)
+from holdfast.plugins.export.proof import (
+    TOLERANCE,
+    compare_file,
+    synthetic_batch,
+    synthetic_rows,
+    tested_lengths,
+)
 
 CLASSES = ("yes", "no", "it's “complicated”")
 
@@ -37,7 +48,7 @@ def saved_text(folder: Path, place: Path, temperature: float = 1.5) -> Exportabl
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     loaded.network.save(place, loaded.tokenizer, temperature)
     one, two = load_saved(place), load_saved(place)
-    return of_texts(one.network.model, two.network.model, one.tokenizer, one.max_length)
+    return exportable_text_model(one.network.model, two.network.model, one.tokenizer, one.max_length)
 
 
 def read_facts(path: Path) -> dict[str, str]:
@@ -49,7 +60,7 @@ def read_facts(path: Path) -> dict[str, str]:
 
 def apart(whole: Exportable, rows: tuple[torch.Tensor, ...]) -> float:
     with torch.inference_mode():
-        wanted, found = whole.asked(*rows), whole.network(*rows)
+        wanted, found = whole.saved(*rows), whole.network(*rows)
     return float((wanted - found).abs().max() / wanted.abs().max())
 
 
@@ -59,11 +70,11 @@ def test_the_model_without_its_carrying_block_gives_the_same_logits(
     whole = saved_text(make_model(carrying), tmp_path / "saved")
     # ModernBERT is told to take the mean, and carries nothing.
     assert whole.lean is (carrying != "modernbert")
-    rows = rows_of(whole, 7, 30)
+    rows = synthetic_rows(whole, 7, 30)
     assert rows[1].min() == 0, "the batch must hold padding"
     assert apart(whole, rows) <= TOLERANCE
     if whole.lean:
-        layers = [sum(p.numel() for p in one.parameters()) for one in (whole.network, whole.asked)]
+        layers = [sum(p.numel() for p in one.parameters()) for one in (whole.network, whole.saved)]
         assert layers[0] < layers[1]
 
 
@@ -82,8 +93,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Exportable, Path]:
 
 def test_one_file_is_the_model_at_every_batch_and_length(file: tuple[Exportable, Path]) -> None:
     whole, path = file
-    assert lengths_of(whole) == (2, 33, 512)
-    gap = prove(whole, OnnxEngine(path).run)
+    assert tested_lengths(whole) == (2, 33, 512)
+    gap = compare_file(whole, OnnxEngine(path).run)
     assert gap.relative <= TOLERANCE
     sizes = [f"{batch}x{length}" for length in (2, 33, 512) for batch in (1, 7, 64)]
     assert list(gap.shapes) == sizes
@@ -112,7 +123,7 @@ def test_a_file_that_computes_something_else_is_seen(
             found[63, 2] += 1e-2
         return found
 
-    assert not prove(whole, faulty).relative <= TOLERANCE
+    assert not compare_file(whole, faulty).relative <= TOLERANCE
 
 
 def test_a_resnet_in_one_file_is_the_model_at_every_batch(tmp_path: Path) -> None:
@@ -122,9 +133,9 @@ def test_a_resnet_in_one_file_is_the_model_at_every_batch(tmp_path: Path) -> Non
     )
     loaded.network.save(tmp_path / "saved", loaded.tokenizer, 0.7)
     one, two = (load_saved_vision(tmp_path / "saved") for _ in range(2))
-    whole = of_pictures(one.network.model, two.network.model, (3, vision.SIDE, vision.SIDE))
+    whole = exportable_image_model(one.network.model, two.network.model, (3, vision.SIDE, vision.SIDE))
     write_onnx(whole, tmp_path / "model.onnx", {})
-    gap = prove(whole, OnnxEngine(tmp_path / "model.onnx").run)
+    gap = compare_file(whole, OnnxEngine(tmp_path / "model.onnx").run)
     assert gap.relative <= TOLERANCE
     assert list(gap.shapes) == [f"{batch}x3x32x32" for batch in (1, 7, 64)]
 
@@ -154,10 +165,10 @@ def test_an_adapter_is_merged_into_the_function(make_model: Any, tmp_path: Path)
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     loaded.network.save(tmp_path / "saved", loaded.tokenizer)
     one, two = load_saved(tmp_path / "saved"), load_saved(tmp_path / "saved")
-    whole = of_texts(one.network.model, two.network.model, one.tokenizer, one.max_length)
+    whole = exportable_text_model(one.network.model, two.network.model, one.tokenizer, one.max_length)
     assert not any("lora" in name for name, _ in whole.network.named_parameters())
-    assert any("lora" in name for name, _ in whole.asked.named_parameters())
-    assert apart(whole, rows_of(whole, 7, 20)) <= TOLERANCE
+    assert any("lora" in name for name, _ in whole.saved.named_parameters())
+    assert apart(whole, synthetic_rows(whole, 7, 20)) <= TOLERANCE
 
 
 def test_a_learnt_prompt_is_refused_by_its_name() -> None:
@@ -168,7 +179,7 @@ def test_a_learnt_prompt_is_refused_by_its_name() -> None:
         active_peft_config = Prompt()
 
     with pytest.raises(ModelError, match="prompt_tuning"):
-        merged(Adapted())
+        merge_adapter(Adapted())
 
 
 def test_eight_bits_have_a_scale_a_channel_and_keep_the_facts(
@@ -186,7 +197,7 @@ def test_eight_bits_have_a_scale_a_channel_and_keep_the_facts(
     for name in wide:
         scale = weights[name.removesuffix("_quantized") + "_scale"]
         assert list(scale.dims) == [weights[name].dims[-1]]
-    given = batch_of(whole, 64, 33)
+    given = synthetic_batch(whole, 64, 33)
     full, small = OnnxEngine(path).run(given), OnnxEngine(tmp_path / "small.onnx").run(given)
     assert not np.array_equal(full, small)
     assert np.corrcoef(full.ravel(), small.ravel())[0, 1] > 0.98
@@ -197,7 +208,7 @@ def test_openvino_s_files_are_the_model_with_the_same_facts(
 ) -> None:
     whole, path = file
     write_openvino(path, tmp_path / "model.xml", {"labels": '["é"]', "precision": "f32"})
-    assert prove(whole, OpenVinoEngine(tmp_path / "model.xml").run).relative <= TOLERANCE
+    assert compare_file(whole, OpenVinoEngine(tmp_path / "model.xml").run).relative <= TOLERANCE
     import openvino
 
     model = openvino.Core().read_model(str(tmp_path / "model.xml"))

@@ -12,7 +12,7 @@ from scipy.stats import fisher_exact
 
 from holdfast.core.records import to_json
 from holdfast.core.run_files import read_events
-from holdfast.plugins.logs.holdfast_run import own_verdict
+from holdfast.plugins.logs.holdfast_run import run_verdict
 
 
 def right(table: Any) -> tuple[int, int]:
@@ -50,7 +50,7 @@ def test_diagnose_gives_the_runs_own_verdict(finished_run: Path, old_runs: Path)
     for run in [finished_run, *sorted((old_runs / "runs").iterdir())]:
         if not (run / "result.json").is_file():
             continue
-        again = own_verdict(run)
+        again = run_verdict(run)
         stored = json.loads((run / "result.json").read_text("utf-8"))["verdict"]
         assert again is not None
         assert to_json(again.verdict).get("test_agrees") == stored.get("test_agrees")

@@ -15,7 +15,7 @@ from holdfast.core.records import Snapshot, Verdict, to_json
 from holdfast.fits.policies import choice
 from holdfast.models.compute.prefix import train_mode
 from holdfast.pipeline.main import train
-from holdfast.plugins.logs.holdfast_run import own_verdict
+from holdfast.plugins.logs.holdfast_run import run_verdict
 from holdfast.recipe import Recipe, override
 from holdfast.report.run_files import read_run
 
@@ -150,10 +150,10 @@ def test_the_page_draws_what_the_run_left_and_the_log_is_judged_as_it_ended(
     assert ended == sorted(set(ended)), "the solid curves are those of one way"
     assert [look["step"] for look in shown.left] == ended[2:4]
     result = json.loads((went_back / "result.json").read_text())
-    found = own_verdict(went_back)
+    found = run_verdict(went_back)
     assert found is not None
     assert to_json(found.verdict) == result["verdict"]
-    assert found.kept == result["best_step"]
+    assert found.best_step == result["best_step"]
 
 
 def test_killed_after_it_went_back_and_resumed_it_ends_the_same(

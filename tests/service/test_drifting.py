@@ -12,10 +12,10 @@ import pytest
 from holdfast.plugins.drift.rows import (
     DriftRows,
     Reference,
-    facts_of,
-    hashed_words,
-    rows_with,
-    unit,
+    hashed_word_vectors,
+    monitored_statistics,
+    unit_vectors,
+    word_row_counts,
 )
 from holdfast.plugins.drift.run_rows import RunReference
 from holdfast.plugins.service.drift_observer import (
@@ -56,12 +56,12 @@ def _sure(n: int, seed: int) -> Any:
 @pytest.fixture
 def held() -> RunReference:
     texts, sure, random = _texts(120, 0), _sure(120, 0), np.random.default_rng(5)
-    numbers = facts_of(texts, (), sure.tolist())
+    numbers = monitored_statistics(texts, (), sure.tolist())
     answers = (random.uniform(size=120) < 0.5).astype(np.int64)
-    rows = DriftRows(120, unit(_vectors(120, 0)), answers, numbers)
+    rows = DriftRows(120, unit_vectors(_vectors(120, 0)), answers, numbers)
     right = (random.uniform(size=120) < sure).astype(float)
-    reference = Reference(rows, ("no", "yes"), right, rows_with(texts), 120)
-    return RunReference(reference, hashed_words(texts))
+    reference = Reference(rows, ("no", "yes"), right, word_row_counts(texts), 120)
+    return RunReference(reference, hashed_word_vectors(texts))
 
 
 def _served(
@@ -213,7 +213,7 @@ def test_through_the_service_an_alarm_is_an_event_and_a_gauge(
     held: RunReference, serving_of: Callable[..., Any], tmp_path: Path
 ) -> None:
     rows = replace(held.reference.rows, vectors=None, answers=None, numbers={})
-    words = RunReference(replace(held.reference, rows=rows, classes=()), held.words)
+    words = RunReference(replace(held.reference, rows=rows, classes=()), held.word_vectors)
     import sys
 
     facts = sys.modules["stand_in"].FACTS

@@ -13,7 +13,7 @@ import pytest
 from holdfast.core.errors import DataError
 from holdfast.plugins.labelling.draw import SHARE, places
 from holdfast.plugins.service.labelling import Labelling, LabelTask
-from holdfast.plugins.store.records import Feedback, KeptText, StoredPrediction, StoredRequest
+from holdfast.plugins.store.records import Feedback, StoredPrediction, StoredRequest, StoredText
 from holdfast.plugins.store.store import Store, open_store
 
 MODEL = "reviews-1@0123456789ab"
@@ -34,7 +34,7 @@ def asked(k: int, vectors: bool = True, **more: Any) -> StoredRequest:
     vector = rng.standard_normal(8).astype("<f2").tobytes() if vectors else None
     said = StoredPrediction(0, MODEL, "good", p, {"good": p, "bad": 1 - p})
     said = StoredPrediction(**{**{n: getattr(said, n) for n in said.__slots__}, **more})
-    kept = KeptText(0, {"text": f"text {k}"}, vector, None)
+    kept = StoredText(0, {"text": f"text {k}"}, vector, None)
     return StoredRequest(f"{k:032d}", 1e9 + k, MODEL, 1, 0.01, None, (said,), (kept,))
 
 
@@ -205,7 +205,7 @@ def test_copies_are_not_chosen_twice_and_rows_without_vectors_have_a_queue(
     store = open_store(str(tmp_path / "copies.db"))
     calls = [asked(k, vectors=False) for k in range(N)]
     copies = [
-        StoredRequest(f"{N + k:032d}", 2e9, MODEL, 1, 0.0, None, one.said, one.texts)
+        StoredRequest(f"{N + k:032d}", 2e9, MODEL, 1, 0.0, None, one.predictions, one.texts)
         for k, one in enumerate(calls)
     ]
     store.add_requests([*calls, *copies])
@@ -261,7 +261,7 @@ def test_rows_on_which_two_compared_models_differ_are_drawn_evenly_and_never_cho
     for k in range(N):
         name = f"{k:032d}"
         answer = "bad" if name in differing else "good"
-        store.add_said(name, [StoredPrediction(0, other, answer, 0.8, None, None, False)])
+        store.add_predictions(name, [StoredPrediction(0, other, answer, 0.8, None, None, False)])
     latest = {"way": "shadow", "verdict": "undecided", "shown": MODEL, "challenger": other}
     store.save_state("comparison", latest, 1e9)
     ways: dict[str, set[str]] = {"uniform": set(), "unlike": set(), "chosen": set()}
@@ -280,7 +280,7 @@ def test_with_a_verdict_nothing_is_drawn_for_the_comparison(desk: Labelling, sto
     latest = {"way": "shadow", "verdict": "better", "shown": MODEL, "challenger": "c@1"}
     store.save_state("comparison", latest, 1e9)
     for k in range(N):
-        store.add_said(f"{k:032d}", [StoredPrediction(0, "c@1", "bad", 0.8, None, None, False)])
+        store.add_predictions(f"{k:032d}", [StoredPrediction(0, "c@1", "bad", 0.8, None, None, False)])
     drawn = set()
     while (item := desk.next_item("ann")) is not None:
         drawn.add(desk.answer(item.request, item.index, "ann", "good").drawn)

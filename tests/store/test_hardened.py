@@ -22,13 +22,13 @@ from holdfast.plugins.store.records import (
     Claim,
     Event,
     Feedback,
-    KeptText,
     StoredPrediction,
     StoredRequest,
+    StoredText,
     new_id,
 )
 from holdfast.plugins.store.store import Store, open_store
-from holdfast.plugins.store.writer import MOST_BYTES, StoreWriter
+from holdfast.plugins.store.writer import MAX_BYTES, StoreWriter
 
 MODEL = "reviews-1@0123456789ab"
 SECRET = "the quick brown fox jumped over 4711 lazy dogs"
@@ -37,7 +37,7 @@ SECRET = "the quick brown fox jumped over 4711 lazy dogs"
 def call(text: str = "fine", user: str | None = None, at: float | None = None) -> StoredRequest:
     at = time.time() if at is None else at
     said = StoredPrediction(0, MODEL, "good", 0.9, {"good": 0.9, "bad": 0.1})
-    kept = KeptText(0, {"text": text}, b"\0\x3c" * 8, at + 60)
+    kept = StoredText(0, {"text": text}, b"\0\x3c" * 8, at + 60)
     return StoredRequest(new_id(at), at, MODEL, 1, 0.01, user, (said,), (kept,))
 
 
@@ -88,13 +88,13 @@ def full(store: Store, pages: int | None) -> None:
 def test_both_databases_keep_the_same(store: Store) -> None:
     calls = [call(f"text {k}: é \U0001f600", at=1e9 + k) for k in range(3)]
     store.add_requests(calls)
-    store.add_said(
+    store.add_predictions(
         calls[0].id, [StoredPrediction(0, "other@1", None, because="below 0.7", shown=False)]
     )
     found = store.requests()
     assert [one.id for one in found] == [one.id for one in calls]
     assert found[0].texts == calls[0].texts
-    assert found[0].said[1].prediction is None
+    assert found[0].predictions[1].prediction is None
     assert [one.at for one in found] == [one.at for one in calls]
     store.save_state("a", {"n": 1}, 1.0)
     store.save_state("a", {"n": 2}, 2.0)
@@ -120,7 +120,7 @@ def test_a_deleted_request_does_not_come_back_by_any_way(store: Store) -> None:
     label = store.add_feedback(Feedback(mine.id, 0, "bad", "ann", 3.0, row={"text": SECRET}))
     store.delete(time.time(), by="request", value=mine.id)
     store.add_requests([mine])
-    store.add_said(mine.id, (StoredPrediction(0, "b", "x"),))
+    store.add_predictions(mine.id, (StoredPrediction(0, "b", "x"),))
     with pytest.raises(DataError, match="was deleted"):
         store.add_feedback(Feedback(mine.id, 0, "bad", "ann", 4.0))
     assert [one.id for one in store.requests()] == [other.id]
@@ -326,11 +326,11 @@ def test_a_full_disk_loses_nothing_that_fits_and_comes_back(
     store = open_store(str(tmp_path / "store.db"))
     full(store, 60)
     heard: list[str] = []
-    write = writer(store, heard.append, most=50)
+    write = writer(store, heard.append, max_requests=50)
     calls = [call("x" * 9000) for _ in range(40)]
-    assert all(write.put(one) for one in calls)
+    assert all(write.add(one) for one in calls)
     until(lambda: write.counts().away)
-    while write.put(call()):
+    while write.add(call()):
         pass
     assert write.counts().lost == 1
     with pytest.raises(StoreGone, match="full"):
@@ -352,8 +352,8 @@ def test_what_is_lost_in_a_burst_is_told_though_the_store_was_there(
     tmp_path: Path, writer: Callable[..., StoreWriter]
 ) -> None:
     store = open_store(str(tmp_path / "store.db"))
-    write = writer(store, most=5)
-    taken = sum(write.put(call()) for _ in range(50))
+    write = writer(store, max_requests=5)
+    taken = sum(write.add(call()) for _ in range(50))
     assert write.flush(20)
     until(lambda: bool(store.events("store")))
     lost = sum(one.body["lost"] for one in store.events("store"))
@@ -369,12 +369,12 @@ def test_a_file_deleted_or_replaced_under_it_is_made_anew(
     mark = store.mark
     heard: list[str] = []
     write = writer(store, heard.append)
-    write.put(call())
+    write.add(call())
     assert write.flush(20)
     for one in tmp_path.glob("store.db*"):
         one.unlink()
     after = call("after")
-    write.put(after)
+    write.add(after)
     assert write.flush(20)
     with sqlite3.connect(path) as seen:
         assert seen.execute("SELECT id FROM requests").fetchall() == [(after.id,)]
@@ -405,7 +405,7 @@ def test_a_locked_database_is_waited_for_and_no_put_blocks(
         store._engine, "before_cursor_execute", lambda *_: asking.append(threading.get_ident())
     )
     for _ in range(200):
-        write.put(call())
+        write.add(call())
     until(lambda: write.counts().failures > 1)
     # Whoever puts never comes to the database, so nothing there can make him wait.
     assert asking
@@ -421,12 +421,12 @@ def test_postgres_stopped_and_started_loses_nothing(
 ) -> None:
     store = open_store(cluster.fresh("restarted"))
     write = writer(store)
-    write.put(call())
+    write.add(call())
     assert write.flush(20)
     cluster.stop()
     try:
         for _ in range(20):
-            assert write.put(call())
+            assert write.add(call())
         until(lambda: write.counts().away)
         assert "s3cret" not in (write.counts().last or "")
         with pytest.raises(StoreGone) as refused:
@@ -469,7 +469,7 @@ def test_a_table_that_somebody_locks_holds_no_label_for_ever(
 
 
 def test_a_machine_that_is_gone_is_waited_for_as_long_as_is_said() -> None:
-    told = connection._patient(None)
+    told = connection._timeouts(None)
     assert told["connect_timeout"] * 1000 <= told["tcp_user_timeout"] <= 60_000
 
 
@@ -480,7 +480,7 @@ def test_a_record_that_the_database_does_not_take_costs_none_but_itself(
     calls = [call() for _ in range(9)]
     broken = replace(calls[4], at=1.0)
     for one in (*calls[:6], broken, *calls[6:]):
-        write.put(one)
+        write.add(one)
     assert write.flush(20)
     assert {one.id for one in store.requests()} == {one.id for one in calls}
     counts = write.counts()
@@ -494,8 +494,8 @@ def test_what_waits_is_bounded_by_bytes_too(
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     write = writer(store)
-    long = "x" * (MOST_BYTES // 40)
-    taken = sum(write.put(call(long)) for _ in range(20))
+    long = "x" * (MAX_BYTES // 40)
+    taken = sum(write.add(call(long)) for _ in range(20))
     assert taken == 9
     assert write.counts().lost == 11
     other.close()
@@ -506,16 +506,16 @@ def test_closing_writes_what_waits_and_says_what_was_lost(tmp_path: Path) -> Non
     store = open_store(str(path))
     write = StoreWriter(store)
     for _ in range(50):
-        write.put(call())
+        write.add(call())
     assert write.close() == 0
     assert len(store.requests()) == 50
-    assert not write.put(call())
+    assert not write.add(call())
     store.append(Event("end", 1.0))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     stuck = StoreWriter(store)
     for _ in range(7):
-        stuck.put(call())
+        stuck.add(call())
     assert stuck.close(0.3) == 7
     assert stuck.counts().lost == 7
     other.close()
@@ -525,6 +525,6 @@ def test_texts_expire_by_the_writer(tmp_path: Path, writer: Callable[..., StoreW
     store = open_store(str(tmp_path / "store.db"))
     store.add_requests([call(SECRET)])
     write = writer(store, clock=lambda: time.time() + 100)
-    write.put(call())
+    write.add(call())
     until(lambda: write.counts().expired > 0)
     assert SECRET not in str(store.requests())

@@ -11,10 +11,10 @@ from holdfast.core.errors import DataError, StoreError
 from holdfast.plugins.store.records import (
     Event,
     Feedback,
-    KeptText,
     RequestOutcome,
     StoredPrediction,
     StoredRequest,
+    StoredText,
     new_id,
 )
 from holdfast.plugins.store.store import Store, open_store
@@ -24,7 +24,7 @@ MODEL = "reviews-1@0123456789ab"
 
 def call(at: float, user: str | None = None, text: str = "fine") -> StoredRequest:
     said = StoredPrediction(0, MODEL, "good", 0.9, {"good": 0.9, "bad": 0.1})
-    kept = KeptText(0, {"text": text}, b"\0\x3c", at + 60)
+    kept = StoredText(0, {"text": text}, b"\0\x3c", at + 60)
     return StoredRequest(new_id(at), at, MODEL, 1, 0.01, user, (said,), (kept,))
 
 
@@ -101,7 +101,7 @@ def test_a_label_brings_the_request_that_is_not_written_yet_and_goes_with_its_us
     store: Store,
 ) -> None:
     """A service that was killed has not written the request, and the label was confirmed."""
-    asked = replace(call(1.0, "anna"), said=(), texts=())
+    asked = replace(call(1.0, "anna"), predictions=(), texts=())
     label = store.add_feedback(Feedback(asked.id, 0, "bad", "ann", 2.0), asked)
     store.add_outcome(RequestOutcome(asked.id, 1.0, 2.0), asked)
     assert [one.id for one in store.requests()] == [asked.id]
@@ -114,7 +114,7 @@ def test_a_label_brings_the_request_that_is_not_written_yet_and_goes_with_its_us
 
 def test_a_request_that_came_with_its_label_is_written_once(store: Store) -> None:
     whole = call(1.0, "anna")
-    store.add_feedback(Feedback(whole.id, 0, "bad", "ann", 2.0), replace(whole, said=(), texts=()))
+    store.add_feedback(Feedback(whole.id, 0, "bad", "ann", 2.0), replace(whole, predictions=(), texts=()))
     store.add_requests([whole, call(2.0)])
     assert store.request(whole.id) == whole
     assert len(store.requests()) == 2

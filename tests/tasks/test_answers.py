@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.metrics import Texts
 from holdfast.plugins.sandbox import runner
-from holdfast.plugins.sandbox.messages import DEEPEST, MOST_BYTES, parse, problem
+from holdfast.plugins.sandbox.messages import MAX_DEPTH, MOST_BYTES, parse, result_problem
 from holdfast.plugins.sandbox.metric import execution_metric, same_result
 from holdfast.plugins.sandbox.runner import ProgramOutcome, run_programs
 
@@ -44,7 +44,7 @@ def nested(value: Any, depth: int) -> Any:
         b'{"result": "' + b"a" * MOST_BYTES + b'"}',
         b'{"error": ' + b"[" * 99 + b"]" * 99 + b"}",
         b'{"error": null}',
-        json.dumps({"result": nested(1, DEEPEST + 1)}).encode(),
+        json.dumps({"result": nested(1, MAX_DEPTH + 1)}).encode(),
         json.dumps({"result": {"a": nested({"b": 1}, 40)}}).encode(),
         b'{"result": 1',
         b"\0",
@@ -71,12 +71,12 @@ def test_what_is_no_answer_is_an_error(told: bytes) -> None:
         {"a": [1]},
         10**308,
         float("inf"),
-        nested(1, DEEPEST - 1),
+        nested(1, MAX_DEPTH - 1),
     ],
 )
 def test_an_answer_is_what_it_was(result: Any) -> None:
     assert parse(json.dumps({"result": result}).encode())["result"] == result
-    assert problem(result) is None
+    assert result_problem(result) is None
 
 
 def test_no_bytes_make_it_raise() -> None:
@@ -176,7 +176,7 @@ def test_no_child_raises_in_its_parent(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_results_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of many large answers must not fill the memory of the training."""
-    monkeypatch.setattr(runner, "MOST_TOGETHER", 64 * 3 * 5 + 20)
+    monkeypatch.setattr(runner, "MAX_TOTAL_BYTES", 64 * 3 * 5 + 20)
     found = run_programs(
         [("SELECT 'abcde'", '[{"a": 1}]')] * 7, "sql", seconds=5, memory_mb=64, unsafe=True
     )

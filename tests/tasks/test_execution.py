@@ -19,7 +19,12 @@ from holdfast.plugins.sandbox import runner
 from holdfast.plugins.sandbox.fork import ThreadedForkError, fork
 from holdfast.plugins.sandbox.messages import tables_of
 from holdfast.plugins.sandbox.metric import execution_metric, is_ordered, same_result
-from holdfast.plugins.sandbox.runner import ProgramOutcome, fence_here, isolation, run_programs
+from holdfast.plugins.sandbox.runner import (
+    ProgramOutcome,
+    isolation,
+    missing_fence_parts,
+    run_programs,
+)
 from holdfast.stats.intervals import wilson
 
 ROWS = [
@@ -141,9 +146,9 @@ def test_no_program_breaks_out_and_the_next_one_runs(
 
 
 def test_what_keeps_it_in_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not any(fence_here().values()):
+    if not any(missing_fence_parts().values()):
         assert isolation("sql").startswith("the kernel gives it no file, no network")
-    monkeypatch.setattr(runner, "fence_here", lambda: {"landlock": "too old", "seccomp": None})
+    monkeypatch.setattr(runner, "missing_fence_parts", lambda: {"landlock": "too old", "seccomp": None})
     said = isolation("sql", unsafe=True)
     assert said.startswith("the kernel does not keep it in (landlock: too old)")
     with pytest.raises(MachineError, match=r"landlock.*too old"):
@@ -156,7 +161,7 @@ def test_its_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     with _process("sql", 1.0, 64) as process:
-        environment = Path(f"/proc/{process.inner.pid}/environ")
+        environment = Path(f"/proc/{process.popen.pid}/environ")
         if environment.exists():
             assert b"hunter2" not in environment.read_bytes()
         assert os.environ["SECRET_TOKEN"] == "hunter2"
@@ -168,14 +173,14 @@ LATE = "df['points'].corr(df['points'], method='spearman')"
 @pytest.mark.parametrize(("language", "program"), [("sql", "SELECT 1"), ("pandas", LATE)])
 def test_the_process_that_forks_has_one_thread(language: str, program: str) -> None:
     """By the kernel's count, whatever its libraries would start, late ones too."""
-    from holdfast.plugins.sandbox.runner import _answers, _process
+    from holdfast.plugins.sandbox.runner import _outcomes, _process
 
     with _process(language, 5.0, 512) as process:
-        tasks = Path(f"/proc/{process.inner.pid}/task")
+        tasks = Path(f"/proc/{process.popen.pid}/task")
         if not tasks.exists():
             pytest.skip("this system does not list a process's threads")
         assert len(list(tasks.iterdir())) == 1
-        (found,) = _answers(process, [(program, TABLE)], 5.0)
+        (found,) = _outcomes(process, [(program, TABLE)], 5.0)
         assert found.error is None
         assert len(list(tasks.iterdir())) == 1
 

@@ -207,7 +207,7 @@ def plainly(program: str) -> Any:
     with warnings.catch_warnings(action="ignore"):
         exec("\n".join(first), space)
         space["last"] = eval(value if value and name.isidentifier() else last, space)
-    return run_pandas.plain(space["last"])
+    return run_pandas.plain_values(space["last"])
 
 
 def test_ordinary_programs_give_what_they_give_without_a_check() -> None:

@@ -16,11 +16,11 @@ from holdfast.plugins.update.rounds import (
     ROUNDS,
     Rounds,
     RoundSchedule,
-    in_service,
-    moment,
+    format_time,
     read_rounds,
-    schedule_of,
+    round_schedule,
     seconds_of,
+    served_run,
 )
 
 
@@ -38,7 +38,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 
 def test_a_moment_is_told_in_utc() -> None:
-    assert moment(0) == "1970-01-01 00:00:00 UTC"
+    assert format_time(0) == "1970-01-01 00:00:00 UTC"
 
 
 class Clock:
@@ -288,10 +288,10 @@ def test_with_json_each_round_prints_a_line_of_its_own(
 
     path = write_csv(tmp_path / "feedback.csv", odd_rows(120))
     turns = iter([True, True, False])
-    monkeypatch.setattr(Rounds, "_wait", lambda self, due: next(turns))
+    monkeypatch.setattr(Rounds, "_wait_until", lambda self, due: next(turns))
     made = {"schema": 1, **block("kept_aside")}
     monkeypatch.setattr(
-        "holdfast.plugins.update.options.updated", lambda *_, **__: (made, tmp_path)
+        "holdfast.plugins.update.options.run_update", lambda *_, **__: (made, tmp_path)
     )
     args = ["update", str(served), "--feedback", str(path), "--every", "1h", "--json"]
     done = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "rounds")])
@@ -325,21 +325,21 @@ def test_a_round_updates_the_run_that_is_in_service_by_now(
     where, later = str(tmp_path / "service.db"), served_once / "run"
     store = open_store(where)
     asking = UpdateOptions(served, where)
-    assert in_service(asking) == served
+    assert served_run(asking) == served
     started(store, served_name(served), {}, served)
-    assert in_service(asking) == served
+    assert served_run(asking) == served
     body = {"from": served_name(served), "to": "run@1", "run": str(later)}
     store.append(Event(PROMOTION, 2.0, body))
     store.close()
-    assert in_service(asking) == later
-    assert in_service(UpdateOptions(served, "feedback.csv")) == served
+    assert served_run(asking) == later
+    assert served_run(UpdateOptions(served, "feedback.csv")) == served
 
 
 def test_what_a_schedule_needs(served: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="needs a folder"):
-        schedule_of(UpdateOptions(served, "x.csv"), "1d", None, 50)
+        round_schedule(UpdateOptions(served, "x.csv"), "1d", None, 50)
     with pytest.raises(RecipeError, match="feedback that grows"):
-        schedule_of(UpdateOptions(served), "1d", tmp_path, 50)
+        round_schedule(UpdateOptions(served), "1d", tmp_path, 50)
     lines = [json.dumps({"at": 1.0, "skipped": "x"}), "no json", "[]"]
     (tmp_path / ROUNDS).write_text("\n".join(lines))
     assert read_rounds(tmp_path) == [{"at": 1.0, "skipped": "x"}]

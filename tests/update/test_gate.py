@@ -12,12 +12,12 @@ from holdfast.analyses.compare.verdict import paired
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.update.gate import (
     GateRows,
-    RowPart,
+    Subgroup,
+    compare_subgroups,
     decide,
-    part_answers,
+    default_margin,
     renamed_classes,
     rows_needed,
-    usual_margin,
 )
 
 
@@ -44,7 +44,7 @@ def test_a_clear_gain_that_costs_nothing_is_taken() -> None:
 def test_a_loss_beyond_the_margin_is_kept_aside_with_its_numbers() -> None:
     found = decide([held("old validation rows", 10, 60, 930)], BETTER, margin=0.02)
     assert found.decision == "kept_aside"
-    assert found.old[0].found == "lost"
+    assert found.old[0].outcome == "lost"
     assert "by 5.0 points" in found.because
 
 
@@ -53,7 +53,7 @@ def test_a_loss_beyond_the_margin_is_kept_aside_with_its_numbers() -> None:
 )
 def test_no_gain_on_new_rows_is_not_taken(new: tuple[int, int, int], found: str) -> None:
     made = decide([KEPT], held("new rows", *new), margin=0.02)
-    assert made.new.found == found
+    assert made.new.outcome == found
     assert made.decision == ("undecided" if found == "open" else "kept_aside")
 
 
@@ -70,7 +70,7 @@ def test_a_first_model_that_is_better_than_the_served_one_is_not_forgotten() -> 
     """A line of updates, each within the margin of the one before it, would add up."""
     first = held("old validation rows, beside the first model", 10, 60, 930)
     found = decide([KEPT, first], BETTER, margin=0.02)
-    assert (found.decision, found.old[1].found) == ("kept_aside", "lost")
+    assert (found.decision, found.old[1].outcome) == ("kept_aside", "lost")
     assert found.to_json()["first"]["found"] == "lost"
 
 
@@ -78,10 +78,10 @@ def test_a_class_that_is_shown_to_be_worse_keeps_it_aside() -> None:
     inside = np.zeros(1000, dtype=bool)
     # Rows 0 to 9 the new model alone has right, 10 to 19 the old one alone.
     inside[10:60] = True
-    found = decide([KEPT], BETTER, [RowPart("a", "class", inside)], margin=0.05)
+    found = decide([KEPT], BETTER, [Subgroup("a", "class", inside)], margin=0.05)
     assert found.decision == "kept_aside"
     assert "worse on class a" in found.because
-    assert decide([KEPT], BETTER, [RowPart("a", "class", ~inside)], margin=0.05).decision == "taken"
+    assert decide([KEPT], BETTER, [Subgroup("a", "class", ~inside)], margin=0.05).decision == "taken"
 
 
 def test_parts_are_tested_by_the_exact_sign_test_and_holm() -> None:
@@ -89,11 +89,11 @@ def test_parts_are_tested_by_the_exact_sign_test_and_holm() -> None:
     labels = rng.choice(["a", "b", "c"], 400)
     new, old = (np.where(rng.random(400) < p, labels, "?") for p in (0.7, 0.75))
     one = GateRows("old", paired("class", labels.tolist(), new.tolist(), old.tolist()))
-    parts = [RowPart(name, "class", labels == name) for name in "abc"]
+    parts = [Subgroup(name, "class", labels == name) for name in "abc"]
     # By hand: SciPy's binomial test, then Holm's steps one after the other.
     raw = []
     for part in parts:
-        gap = one.pairs.gap[part.inside]
+        gap = one.pairs.gap[part.mask]
         lost, won = int((gap < 0).sum()), int((gap > 0).sum())
         two = stats.binomtest(lost, lost + won).pvalue
         raw.append(two / 2 if lost > won else 1 - two / 2)
@@ -101,7 +101,7 @@ def test_parts_are_tested_by_the_exact_sign_test_and_holm() -> None:
     for step, place in enumerate(np.argsort(raw)):
         highest = max(highest, min(1.0, raw[place] * (3 - step)))
         wanted[place] = highest
-    assert [a.p_value for a in part_answers(one, parts)] == pytest.approx(wanted)
+    assert [a.p_value for a in compare_subgroups(one, parts)] == pytest.approx(wanted)
 
 
 def test_what_costs_the_margin_is_taken_in_at_most_five_per_cent() -> None:
@@ -152,7 +152,7 @@ def _rows(n: int, wrong: int, name: str, other: str) -> tuple[list[Any], list[An
 def test_a_class_that_people_call_otherwise_is_told_from_one_that_is_often_wrong() -> None:
     known = _rows(100, 8, "spam", "ham")
     (one,) = renamed_classes(known, _rows(80, 79, "spam", "ham"))
-    assert (one.name, one.other, one.n, one.same, one.most) == ("spam", "ham", 80, 1, 79)
+    assert (one.name, one.other, one.n, one.n_same, one.n_other) == ("spam", "ham", 80, 1, 79)
     # Wrong in most of its answers is no other name; nor is what was never right.
     assert renamed_classes(known, _rows(80, 60, "spam", "ham")) == ()
     assert renamed_classes(_rows(100, 70, "spam", "ham"), _rows(80, 79, "spam", "ham")) == ()
@@ -162,7 +162,7 @@ def test_a_class_that_people_call_otherwise_is_told_from_one_that_is_often_wrong
 
 @pytest.mark.parametrize(("rows", "points"), [(40, 5.0), (566, 2.8), (5000, 2.0)])
 def test_the_usual_margin_goes_by_the_number_of_rows_alone(rows: int, points: float) -> None:
-    assert usual_margin(rows) == points
+    assert default_margin(rows) == points
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.01, 1.0, float("nan")])
@@ -178,6 +178,6 @@ def test_groups_of_rows_count_once_each() -> None:
         decide([GateRows("old", one.pairs, codes)], BETTER, margin=0.02).old[0]
         for codes in (None, groups)
     )
-    assert alone.found == "lost"
-    assert together.found == "open"
+    assert alone.outcome == "lost"
+    assert together.outcome == "open"
     assert together.low < alone.low

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.plugins.update.options import UpdateOptions, begin, for_rows
+from holdfast.plugins.update.options import UpdateOptions, scale_for_rows, start_update
 from holdfast.recipe import Recipe, override
 
 
@@ -23,7 +23,7 @@ def recipe(*settings: str) -> Recipe:
 def test_a_bound_on_updates_keeps_the_passes(
     steps: int, before: int, after: int, scaled: int
 ) -> None:
-    found, (said,) = for_rows(recipe(f"train.max_steps={steps}"), before, after)
+    found, (said,) = scale_for_rows(recipe(f"train.max_steps={steps}"), before, after)
     assert found.train.max_steps == scaled
     assert (said.what, said.chosen, said.prominent) == ("train.max_steps", str(scaled), True)
     # As many passes, to less than one update.
@@ -40,7 +40,7 @@ def test_what_stays_is_said_and_what_grows_by_itself_is_not() -> None:
         "train.evaluations=9",
         "train.patience=4",
     )
-    found, said = for_rows(given, 100, 400)
+    found, said = scale_for_rows(given, 100, 400)
     assert found == given
     assert [(one.what, one.chosen) for one in said] == [
         ("methods.contrast.steps", "75"),
@@ -52,8 +52,8 @@ def test_what_stays_is_said_and_what_grows_by_itself_is_not() -> None:
 def test_what_is_set_for_the_update_is_taken_as_it_is() -> None:
     settings = ["train.max_steps=50", "train.max_minutes=5", "methods.contrast.steps=75"]
     given = recipe(*settings)
-    assert for_rows(given, 100, 400, settings) == (given, ())
-    assert for_rows(given, 100, 100) == (given, ())
+    assert scale_for_rows(given, 100, 400, settings) == (given, ())
+    assert scale_for_rows(given, 100, 100) == (given, ())
 
 
 def test_an_update_of_a_short_run_is_as_long_for_its_rows(
@@ -68,13 +68,13 @@ def test_an_update_of_a_short_run_is_as_long_for_its_rows(
     del result["seal"]
     (served / "result.json").write_text(json.dumps(result), "utf-8")
     feedback = write_csv(tmp_path / "feedback.csv", odd_rows(600))
-    begun = begin(UpdateOptions(served, str(feedback)))
+    begun = start_update(UpdateOptions(served, str(feedback)))
     block = begun.procedure.feedback
     rows = block["used"] + block["replayed"]["n"]
     assert block["replayed"]["of"] == result["data"]["train"]
     assert begun.recipe.train.max_steps == -(-20 * rows // block["replayed"]["of"]) > 40
     (said,) = (one for one in begun.procedure.decisions if one["what"] == "train.max_steps")
     assert said["chosen"] == str(begun.recipe.train.max_steps)
-    own = begin(UpdateOptions(served, str(feedback), settings={"train.max_steps": 20}))
+    own = start_update(UpdateOptions(served, str(feedback), settings={"train.max_steps": 20}))
     assert own.recipe.train.max_steps == 20
     assert not [one for one in own.procedure.decisions if one["what"] == "train.max_steps"]

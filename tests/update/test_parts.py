@@ -19,7 +19,7 @@ from holdfast.analyses.slices.conditions import (
     TextForm,
     condition_of,
 )
-from holdfast.plugins.update.procedure import parts_of
+from holdfast.plugins.update.procedure import subgroups_of_run
 
 CONDITIONS = [
     Length(None, 3),
@@ -77,8 +77,8 @@ def test_classes_confirmed_slices_and_groups_are_asked_about(make_table: Any) ->
             }
         },
     }
-    parts, lost = parts_of(result, table, {"shop": ["north", "south", "north"]})
-    found = {(one.kind, one.name): one.inside.tolist() for one in parts}
+    parts, lost = subgroups_of_run(result, table, {"shop": ["north", "south", "north"]})
+    found = {(one.subgroup_type, one.name): one.mask.tolist() for one in parts}
     assert found == {
         ("class", "a"): [True, False, True],
         ("class", "b"): [False, True, False],

@@ -13,8 +13,8 @@ import pytest
 
 from holdfast.core.errors import RunError
 from holdfast.pipeline.main import train
-from holdfast.plugins.update.merge import join
-from holdfast.plugins.update.options import UpdateOptions, updated
+from holdfast.plugins.update.merge import join_feedback
+from holdfast.plugins.update.options import UpdateOptions, run_update
 from holdfast.recipe import Recipe, override
 
 WORDS = [f"w{i}" for i in range(40)]
@@ -78,7 +78,7 @@ def test_an_update_of_each_kind(name: str, tmp_path: Path, request: pytest.Fixtu
     feedback = _write(tmp_path / "feedback.jsonl", make, 40, 1)
     start = "warm" if name in ("tags", "turns") else "anew"
     asking = UpdateOptions(tmp_path / "run", str(feedback), start=start)
-    result, out = updated(asking, tmp_path / "new", quiet=True)
+    result, out = run_update(asking, tmp_path / "new", quiet=True)
     block = result["update"]
     assert block["gate"]["new"]["metric"] == metric
     assert block["gate"]["old"]["n"] == result["valid"]["n"]
@@ -121,7 +121,7 @@ def test_what_cannot_be_updated_is_refused_by_name(
         more = [f"data.path={source}", f"model.name={llama}", "task=causal-lm"]
     train(override(Recipe(), [*more, "train.epochs=1", "train.threads=1"]), tmp_path / "run")
     with pytest.raises(RunError, match=said):
-        join(tmp_path / "run", "feedback.csv")
+        join_feedback(tmp_path / "run", "feedback.csv")
 
 
 def _vit(folder: Path) -> Path:

@@ -192,7 +192,7 @@ def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reporte
     served: Path, served_once: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
     """Rows of the run written again with Cyrillic letters and the other label, and a Greek one."""
-    from holdfast.plugins.update.merge import join
+    from holdfast.plugins.update.merge import join_feedback
 
     with (served_once / "reviews.csv").open(encoding="utf-8") as file:
         source = list(csv.DictReader(file))
@@ -213,7 +213,7 @@ def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reporte
         *of("test", 3),
         ("\u03bb\u03ac\u03b8\u03bf\u03c2", "no"),
     ]
-    joined = join(served, str(write_csv(tmp_path / "feedback.csv", rows)))
+    joined = join_feedback(served, str(write_csv(tmp_path / "feedback.csv", rows)))
     left = joined.block["left_out"]
     assert (left["corrected"], left["leaked_test"], left["unknown_label"]) == (6, 3, 1)
     found = {one.check: one for one in joined.findings}
@@ -221,7 +221,7 @@ def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reporte
     assert "\\u0430" in found["feedback_mixed_scripts"].because
     assert found["feedback_new_script"].rows == (70,)
     assert "Greek" in found["feedback_new_script"].because
-    plain = join(served, str(write_csv(tmp_path / "plain.csv", fresh)))
+    plain = join_feedback(served, str(write_csv(tmp_path / "plain.csv", fresh)))
     assert not plain.findings
 
 
@@ -249,7 +249,7 @@ def test_an_update_that_was_killed_is_continued(
     """Killed between the two starts; the feedback is gone when it goes on."""
     from holdfast.plugins.update import procedure
 
-    out, real = tmp_path / "new", procedure.predictions
+    out, real = tmp_path / "new", procedure.plain_predictions
     asked: list[int] = []
 
     def dies(*given: Any) -> list[Any]:
@@ -258,7 +258,7 @@ def test_an_update_that_was_killed_is_continued(
             raise killed
         return real(*given)
 
-    monkeypatch.setattr(procedure, "predictions", dies)
+    monkeypatch.setattr(procedure, "plain_predictions", dies)
     with pytest.raises(killed):
         CliRunner().invoke(
             app,
@@ -320,14 +320,14 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
 ) -> None:
     """From the texts that a service kept; of deleted feedback nothing comes back, not even by way
     of the rows that an earlier update had learned from."""
-    from holdfast.plugins.store.records import Feedback, KeptText, StoredRequest
+    from holdfast.plugins.store.records import Feedback, StoredRequest, StoredText
     from holdfast.plugins.store.store import open_store
 
     where = tmp_path / "service.db"
     rows = odd_rows(240)
     store = open_store(str(where))
     requests = [
-        StoredRequest(f"{i:04d}", float(i), "m", 1, 0.1, texts=(KeptText(0, {"text": text}),))
+        StoredRequest(f"{i:04d}", float(i), "m", 1, 0.1, texts=(StoredText(0, {"text": text}),))
         for i, (text, _) in enumerate(rows)
     ]
     store.add_requests(requests)
@@ -378,10 +378,10 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
             Feedback(f"g{i}", 0, label, "eve", 900.0, source="file", drawn="uniform", row=row)
         )
     store.close()
-    from holdfast.plugins.update.merge import join
+    from holdfast.plugins.update.merge import join_feedback
 
-    joined = join(later, str(where))
-    left = joined.held["data"]["text"].to_pylist()
+    joined = join_feedback(later, str(where))
+    left = joined.tables["data"]["text"].to_pylist()
     assert not mine & set(left)
     assert joined.deleted >= len(mine)
 
@@ -407,7 +407,7 @@ def test_who_saw_the_answer_judges_nothing_and_near_copies_stay_on_one_side(
 ) -> None:
     from holdfast.plugins.store.records import Feedback
     from holdfast.plugins.store.store import open_store
-    from holdfast.plugins.update.merge import join
+    from holdfast.plugins.update.merge import join_feedback
 
     where = tmp_path / "service.db"
     store = open_store(str(where))
@@ -420,7 +420,7 @@ def test_who_saw_the_answer_judges_nothing_and_near_copies_stay_on_one_side(
         given = Feedback(f"r{i}", 0, label, "ann", 1.0, source="file", drawn="uniform", row=row)
         store.add_feedback(replace(given, suggestion=seen))
     store.close()
-    held = join(served, str(where)).held
+    held = join_feedback(served, str(where)).tables
     judged = set(held["gate"]["text"].to_pylist())
     learned = set(held["data"]["text"].to_pylist())
     assert judged

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.duplicates.duplicates import AllRows
+from holdfast.duplicates.duplicates import CombinedRows
 from holdfast.models.probes.probe import fit_probe
 from holdfast.quality.check import has_classes
 from holdfast.quality.leaks import AccuracyInflation, Leaks
@@ -45,7 +45,7 @@ class ProbeInflationEstimator:
 
     embedded: Embedded
 
-    def from_leaks(self, all_rows: AllRows, pairs: Leaks) -> AccuracyInflation | None:
+    def from_leaks(self, all_rows: CombinedRows, pairs: Leaks) -> AccuracyInflation | None:
         """By rows that are in the source and in another table, of an accuracy that is measured on
         that table."""
         other_view = self.embedded.others.get(pairs.name)
@@ -70,7 +70,7 @@ class ProbeInflationEstimator:
         rows, leaked = len(other), len(np.unique(pairs.other))
         return _estimate_inflation(correct, agreement[copied], np.ones(len(copied)), leaked / rows, rows)
 
-    def from_split(self, all_rows: AllRows, units: Ints) -> AccuracyInflation | None:
+    def from_split(self, all_rows: CombinedRows, units: Ints) -> AccuracyInflation | None:
         """By duplicates within the source (equal ``units`` [n]), of an accuracy that is measured on
         the test rows of a random split."""
         if not has_classes(self.embedded.rows.table):

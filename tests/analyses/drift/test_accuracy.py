@@ -8,12 +8,12 @@ from sklearn.linear_model import LogisticRegression
 from holdfast.plugins.drift import accuracy as made
 from holdfast.plugins.drift.accuracy import (
     HarmWatch,
-    estimated_accuracy,
-    fitted,
+    estimate_accuracy,
+    fit_logistic,
     powered_accuracy,
-    support_of,
+    support_problem,
 )
-from holdfast.plugins.drift.report import apart, outside
+from holdfast.plugins.drift.report import compare_vectors, rows_outside
 
 
 def _world(n: int, seed: int, a: float = 6, honest: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -23,12 +23,12 @@ def _world(n: int, seed: int, a: float = 6, honest: float = 1.0) -> tuple[np.nda
 
 
 def test_the_curve_is_the_one_of_sklearn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(made, "CALM", 1e-9)
+    monkeypatch.setattr(made, "PENALTY_ROWS", 1e-9)
     sure, right = _world(400, 0)
     weights = np.random.default_rng(1).uniform(0.5, 2, 400)
     x = made.logit(sure)
     model = LogisticRegression(C=np.inf, tol=1e-10).fit(x[:, None], right, sample_weight=weights)
-    table = fitted(x, right, np.stack([weights, np.ones(400)]))
+    table = fit_logistic(x, right, np.stack([weights, np.ones(400)]))
     assert table[0] == pytest.approx([model.intercept_[0], model.coef_[0, 0]], rel=1e-3)
 
 
@@ -38,7 +38,7 @@ def test_it_follows_confidence_and_its_interval_holds() -> None:
         sure, right = _world(400, seed)
         # New rows that are harder, and a model that says so.
         new, truth = _world(600, 1000 + seed, a=3)
-        found = estimated_accuracy(sure, right, new, seed=seed)
+        found = estimate_accuracy(sure, right, new, seed=seed)
         errors.append(found.value - truth.mean())
         held.append(found.low <= truth.mean() <= found.high)
         assert abs(right.mean() - truth.mean()) > 0.05
@@ -49,7 +49,7 @@ def test_it_follows_confidence_and_its_interval_holds() -> None:
 def test_overconfidence_is_corrected_by_the_reference() -> None:
     sure, right = _world(2000, 0, honest=0.8)
     new, truth = _world(2000, 1, honest=0.8)
-    found = estimated_accuracy(sure, right, new)
+    found = estimate_accuracy(sure, right, new)
     assert found.value == pytest.approx(truth.mean(), abs=0.03)
     assert new.mean() - truth.mean() > 0.1
 
@@ -63,7 +63,7 @@ def test_a_model_that_is_far_too_sure_or_unsure_is_read_rightly(slope: float, le
         chance = random.beta(4, 1, 800)
         right = (random.uniform(size=800) < chance).astype(float)
         sure = 1 / (1 + np.exp(-(slope * made.logit(chance) + level)))
-        found = estimated_accuracy(sure[:200], right[:200], sure[200:], seed=seed)
+        found = estimate_accuracy(sure[:200], right[:200], sure[200:], seed=seed)
         errors.append(found.value - right[200:].mean())
         held.append(found.low <= right[200:].mean() <= found.high)
     assert abs(np.mean(errors)) < 0.02
@@ -80,11 +80,11 @@ def test_the_fit_is_at_its_top_wherever_the_rows_lie() -> None:
 
         def loss(line: np.ndarray, x: np.ndarray = x, y: np.ndarray = y) -> float:
             at = line[0] + line[1] * x
-            own = made.CALM * (made.LEVEL * line[0] ** 2 + (line[1] - 1) ** 2) / 2
+            own = made.PENALTY_ROWS * (made.INTERCEPT_PENALTY * line[0] ** 2 + (line[1] - 1) ** 2) / 2
             return float((np.logaddexp(0, at) - y * at).sum() + own)
 
         best = minimize(loss, [0.0, 1.0], method="BFGS").fun
-        assert loss(fitted(x, y, np.ones((1, 120)))[0]) == pytest.approx(best, abs=1e-4)
+        assert loss(fit_logistic(x, y, np.ones((1, 120)))[0]) == pytest.approx(best, abs=1e-4)
 
 
 def test_weights_speak_of_the_rows_that_are_like_the_new() -> None:
@@ -93,25 +93,25 @@ def test_weights_speak_of_the_rows_that_are_like_the_new() -> None:
     sure, kind = random.uniform(0.6, 0.95, 1000), np.repeat([0, 1], 500)
     right = (random.uniform(size=1000) < np.where(kind == 1, sure - 0.3, sure)).astype(float)
     new = random.uniform(0.6, 0.95, 500)
-    plain = estimated_accuracy(sure, right, new)
-    weighed = estimated_accuracy(sure, right, new, weights=np.where(kind == 1, 1.9, 0.1))
+    plain = estimate_accuracy(sure, right, new)
+    weighed = estimate_accuracy(sure, right, new, weights=np.where(kind == 1, 1.9, 0.1))
     truth = float((new - 0.3).mean())
     assert abs(weighed.value - truth) < 0.5 * abs(plain.value - truth)
 
 
 def test_without_support_or_rows_there_is_no_number() -> None:
     sure, right = _world(200, 0)
-    lost = support_of(np.ones(200), 0.4, 100)
+    lost = support_problem(np.ones(200), 0.4, 100)
     assert "unlike any row" in lost
-    assert estimated_accuracy(sure, right, sure, support=lost).value is None
-    few = support_of(np.array([20.0] + [0.01] * 199), 0.0, 100)
+    assert estimate_accuracy(sure, right, sure, support=lost).value is None
+    few = support_problem(np.array([20.0] + [0.01] * 199), 0.0, 100)
     assert "only" in few
-    assert support_of(np.ones(200), 0.02, 100) is None
+    assert support_problem(np.ones(200), 0.02, 100) is None
     # Thirty rows that all count are not fewer than thirty by a hair's breadth.
-    assert support_of(np.linspace(0.9, 1.1, 30), 0.0, 100) is None
-    assert support_of(np.array([10.0] * 10 + [0.01] * 20), 0.0, 100) is not None
-    assert "fewer" in estimated_accuracy(sure[:9], right[:9], sure).why
-    assert "fewer" in estimated_accuracy(sure, right, sure[:9]).why
+    assert support_problem(np.linspace(0.9, 1.1, 30), 0.0, 100) is None
+    assert support_problem(np.array([10.0] * 10 + [0.01] * 20), 0.0, 100) is not None
+    assert "fewer" in estimate_accuracy(sure[:9], right[:9], sure).why
+    assert "fewer" in estimate_accuracy(sure, right, sure[:9]).why
 
 
 @pytest.mark.parametrize("reference", [30, 60, 150])
@@ -121,9 +121,9 @@ def test_a_small_reference_is_not_said_to_be_left_by_rows_of_its_own_law(referen
         random = np.random.default_rng([seed, reference])
         held, new = random.normal(size=(reference, 6)), random.normal(size=(500, 6))
         even = np.ones(reference)
-        lost += support_of(even, float(outside(held, new, seed).mean()), 500) is not None
+        lost += support_problem(even, float(rows_outside(held, new, seed).mean()), 500) is not None
         new[::2, 0] += 12
-        far += support_of(even, float(outside(held, new, seed).mean()), 500) is not None
+        far += support_problem(even, float(rows_outside(held, new, seed).mean()), 500) is not None
     # Each of 160 references is that unlike its own source.
     assert lost <= 3
     assert far == 60
@@ -132,21 +132,21 @@ def test_a_small_reference_is_not_said_to_be_left_by_rows_of_its_own_law(referen
 def test_like_and_unlike_vectors_are_told_apart_as_far_as_they_are() -> None:
     random = np.random.default_rng(0)
     held = random.normal(size=(300, 10))
-    same = apart(held, random.normal(size=(200, 10)))
+    same = compare_vectors(held, random.normal(size=(200, 10)))
     assert same.area.low < 0.5 < same.area.high
     assert same.outside.mean() < 0.06
     near = random.normal(size=(200, 10))
     near[:, 0] += 1.0
-    moved = apart(held, near)
+    moved = compare_vectors(held, near)
     # Two normal laws one deviation apart: Φ(1 ÷ √2) = 0.76.
     assert moved.area.value == pytest.approx(0.76, abs=0.05)
     assert np.corrcoef(moved.weights, held[:, 0])[0, 1] > 0.7
-    far = apart(held, random.normal(size=(200, 10)) + 8)
+    far = compare_vectors(held, random.normal(size=(200, 10)) + 8)
     assert far.outside.mean() > 0.9
     assert far.share.value > 0.9
-    assert apart(held[:10], near) is None
+    assert compare_vectors(held[:10], near) is None
     # Rows that are in both sets are not told the wrong way round.
-    shared = apart(held, held[:150])
+    shared = compare_vectors(held, held[:150])
     assert shared.area.value == pytest.approx(0.5, abs=0.06)
 
 
@@ -202,7 +202,7 @@ def test_harm_is_noticed_and_change_without_harm_is_not() -> None:
     found, at = quiet.add((random.uniform(size=300) < 0.35).astype(float), 100_000)
     assert at is not None
     assert 2980 <= found.detector.since <= 3030
-    again = watch.restored(found.to_json())
+    again = watch.with_saved_state(found.to_json())
     assert again.detector.level == found.detector.level
     assert (again.rows, again.wrong) == (found.rows, found.wrong)
     assert HarmWatch.of_reference(np.full(200, np.nan)) is None

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import Defect
-from holdfast.plugins.drift.monitor import REGIME, DriftMonitor
-from holdfast.plugins.drift.rows import DriftRows, Reference, joined
+from holdfast.plugins.drift.monitor import NEW_REFERENCE_ROWS, DriftMonitor
+from holdfast.plugins.drift.rows import DriftRows, Reference, concatenate_rows
 
 
 def _rows(n: int, seed: int, by: float = 0.0, second: float = 0.3) -> DriftRows:
@@ -62,12 +62,12 @@ def test_the_side_that_changes_is_named(reference: Reference) -> None:
 
 
 def test_a_restart_at_any_point_changes_nothing(reference: Reference) -> None:
-    rows = joined([_rows(300, 1), _rows(700, 2, by=3.0), _rows(300, 3)])
+    rows = concatenate_rows([_rows(300, 1), _rows(700, 2, by=3.0), _rows(300, 3)])
     whole = DriftMonitor.of_reference(reference).add(rows)
     monitor = DriftMonitor.of_reference(reference)
     for start in range(0, len(rows), 90):
         monitor = monitor.add(rows.take(slice(start, start + 90)))
-        monitor = DriftMonitor.of(json.loads(json.dumps(monitor.to_json())), reference)
+        monitor = DriftMonitor.from_json(json.loads(json.dumps(monitor.to_json())), reference)
     # What stands in memory alone, for alarms to be told with, is gone.
     assert [(a.at, a.side, a.against) for a in monitor.alarms[:1]] == [
         (a.at, a.side, a.against) for a in whole.alarms[:1]
@@ -89,14 +89,14 @@ def test_sides_that_nothing_is_known_of_are_named(reference: Reference) -> None:
         replace(_rows(40, 1), vectors=None, answers=None)
     )
     assert partly.levels["inputs"] == 0
-    assert partly.sides["classes"].detector.rows == 40
-    assert REGIME > 0
+    assert partly.watches["classes"].detector.rows == 40
+    assert NEW_REFERENCE_ROWS > 0
 
 
 def test_a_state_of_another_form_is_refused(reference: Reference) -> None:
     said = DriftMonitor.of_reference(reference).to_json()
     for broken in ({}, {**said, "format": 99}, {**said, "sides": {}}):
         with pytest.raises(ValueError, match=r"\w"):
-            DriftMonitor.of(broken, reference)
+            DriftMonitor.from_json(broken, reference)
     with pytest.raises(Defect, match="at least 1"):
         DriftMonitor.of_reference(reference, 0)

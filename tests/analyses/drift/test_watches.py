@@ -11,13 +11,13 @@ from sklearn.metrics import roc_auc_score
 
 from holdfast.plugins.drift.rows import DriftRows
 from holdfast.plugins.drift.vectors import (
-    BLOCK,
+    FIT_EVERY,
+    MAX_WIDTH,
     MEMORIES,
     RIDGE,
-    WIDEST,
     VectorWatch,
-    marks_of,
-    precision_of,
+    row_marks,
+    shrunken_precision,
 )
 from holdfast.plugins.drift.watches import (
     ClassWatch,
@@ -63,8 +63,8 @@ def test_the_covariance_is_shrunk_as_ledoit_and_wolf_do() -> None:
     rows = np.random.default_rng(0).normal(size=(30, 6)) * [1, 2, 3, 1, 1, 1]
     cov, _ = ledoit_wolf(rows)
     added = RIDGE * np.trace(np.cov(rows.T, bias=True)) / 6 * np.eye(6)
-    assert np.allclose(np.linalg.inv(precision_of(rows)), cov + added)
-    assert np.allclose(precision_of(np.ones((5, 3))), np.eye(3))
+    assert np.allclose(np.linalg.inv(shrunken_precision(rows)), cov + added)
+    assert np.allclose(shrunken_precision(np.ones((5, 3))), np.eye(3))
 
 
 def _moved(at: int, by: float, n: int, seed: int = 0) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_parts_and_a_restart_do_not_matter() -> None:
     for start in range(0, 150, 11):
         watch, _ = watch.add(_read(rows[start : start + 11]), math.inf)
         said = json.loads(json.dumps(watch.to_json()))
-        watch = VectorWatch.of_reference(reference).restored(said)
+        watch = VectorWatch.of_reference(reference).with_saved_state(said)
     assert np.allclose(watch.detector.evidence, whole.detector.evidence)
     assert np.allclose(watch.sums, whole.sums)
 
@@ -131,13 +131,13 @@ def test_a_replay_of_few_rows_raises_no_alarm_and_a_change_after_it_does() -> No
 
 def test_a_row_that_came_is_judged_as_if_it_had_not() -> None:
     random = np.random.default_rng(0)
-    reference, rows = random.normal(size=(80, 12)), random.normal(size=(BLOCK * 3, 12))
+    reference, rows = random.normal(size=(80, 12)), random.normal(size=(FIT_EVERY * 3, 12))
     watch = VectorWatch.of_reference(reference)
     found, _ = watch.add(_read(rows), math.inf)
-    marks = marks_of(rows - watch.halves.mean, watch.halves.signs)
+    marks = row_marks(rows - watch.halves.mean, watch.halves.signs)
     # Noise of another batch makes no other row of it.
     noisy = rows[5] + random.normal(size=12) * 1e-7
-    assert marks_of(noisy[None] - watch.halves.mean, watch.halves.signs)[0] == marks[5]
+    assert row_marks(noisy[None] - watch.halves.mean, watch.halves.signs)[0] == marks[5]
     payoffs = found.payoffs(noisy[None], marks[5:6])[0]
     # A plain loop: the weighed mean of the others, and the discriminant made of that.
     for k, memory in enumerate(MEMORIES):
@@ -145,18 +145,18 @@ def test_a_row_that_came_is_judged_as_if_it_had_not() -> None:
         weights[5] = 0
         centre = weights @ rows / weights.sum()
         way = watch.halves.precision @ (centre - watch.halves.mean)
-        score, among = np.array([noisy @ way]), np.sort(watch.halves.held @ way)
+        score, among = np.array([noisy @ way]), np.sort(watch.halves.rank_half @ way)
         assert payoffs[2 * k] == pytest.approx(ranks(score, among)[0])
         assert payoffs[2 * k + 1] == in_tail(score, among)[0]
 
 
 def test_wide_vectors_are_projected_and_still_tell() -> None:
     random = np.random.default_rng(0)
-    reference = random.normal(size=(80, WIDEST + 100))
-    rows = random.normal(size=(200, WIDEST + 100)) + 0.5
+    reference = random.normal(size=(80, MAX_WIDTH + 100))
+    rows = random.normal(size=(200, MAX_WIDTH + 100)) + 0.5
     found, at = VectorWatch.of_reference(reference).add(_read(rows), LIMIT)
     assert at is not None
-    assert found.halves.width == WIDEST + 100
+    assert found.halves.width == MAX_WIDTH + 100
 
 
 def test_a_class_that_is_answered_more_often_is_named() -> None:
@@ -170,7 +170,7 @@ def test_a_class_that_is_answered_more_often_is_named() -> None:
     found, at = quiet.add(_answered(late), LIMIT)
     assert at is not None
     assert at < 150
-    assert found.by in ("c more often", "a less often")
+    assert found.strongest_test in ("c more often", "a less often")
     assert 4950 <= found.detector.since <= 5040
     assert ClassWatch.of_reference(then[:5], ("a", "b", "c")) is None
 
@@ -186,8 +186,8 @@ def test_a_fact_that_moves_is_named_with_its_direction() -> None:
     late = {"confidence": random.beta(4, 3, 400), "words": random.poisson(20, 400).astype(float)}
     found, at = quiet.add(DriftRows(400, numbers=late), LIMIT)
     assert at is not None
-    assert found.by.startswith("confidence")
-    assert found.by.endswith("lower")
+    assert found.strongest_test.startswith("confidence")
+    assert found.strongest_test.endswith("lower")
     # A fact that rows do not bring is not bet on, but the rows count.
     unknown, _ = watch.add(DriftRows(10), LIMIT)
     assert unknown.detector.rows == 10

@@ -11,7 +11,7 @@ from PIL import Image
 
 import holdfast
 from holdfast import Guard
-from holdfast.plugins.trainers.rows import MOST_COMPARED, copied_rows, hold_out
+from holdfast.plugins.trainers.rows import MAX_COMPARED, count_copied_rows, hold_out
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, read_evaluations
 
 EPOCHS, RATE, BATCH = 40, 3e-3, 16
@@ -138,11 +138,11 @@ def test_copies_of_validation_rows_in_training_leak(
 def test_copied_rows_are_counted_whatever_their_labels() -> None:
     train = [{"input_ids": [i, 1], "label": 0} for i in range(10)]
     valid = [{"input_ids": [i, 1], "label": 1} for i in range(8, 12)]
-    assert copied_rows(train, valid) == (2, 4)
-    assert copied_rows(train, []) is None
-    assert copied_rows(range(MOST_COMPARED), valid) is None
+    assert count_copied_rows(train, valid) == (2, 4)
+    assert count_copied_rows(train, []) is None
+    assert count_copied_rows(range(MAX_COMPARED), valid) is None
     picture = [{"pixel_values": np.zeros((3, 224, 224)), "label": 0}]
-    assert copied_rows(picture * 200, picture) is None
+    assert count_copied_rows(picture * 200, picture) is None
 
 
 class Images:
@@ -178,11 +178,11 @@ class Objects(Images):
 @pytest.mark.parametrize("kind", [Images, Clips])
 def test_what_looks_alike_and_is_not_is_no_copy(kind: type[Images]) -> None:
     """Objects that are made anew get the place in memory of those before."""
-    assert copied_rows(kind(range(100)), kind(range(100, 140))) == (0, 40)
-    assert copied_rows(kind(range(100)), kind(range(90, 130))) == (10, 40)
+    assert count_copied_rows(kind(range(100)), kind(range(100, 140))) == (0, 40)
+    assert count_copied_rows(kind(range(100)), kind(range(90, 130))) == (10, 40)
 
 
 def test_what_cannot_be_told_is_not_compared() -> None:
-    assert copied_rows(Objects(range(100)), Objects(range(40))) is None
+    assert count_copied_rows(Objects(range(100)), Objects(range(40))) is None
     kept, held = hold_out(Objects(range(20)), 0.2, 0)
     assert (len(kept), len(held)) == (16, 4)

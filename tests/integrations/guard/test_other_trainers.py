@@ -329,7 +329,7 @@ class TestLightning:
     ) -> None:
         monkeypatch.setenv("HOLDFAST_DEFECTS", "")
         plain = weights(self.fit(self.pieces(tmp_path / "a")))
-        for part in ("judge", "WeightCopies.copy", "undisturbed"):
+        for part in ("judge", "WeightCopies.copy", "without_side_effects"):
             guard = Guard(say=lines.append)
             made = self.pieces(tmp_path / part, guard.lightning_callback())
             with monkeypatch.context() as patch:

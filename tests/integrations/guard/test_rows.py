@@ -9,14 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.trainers.rows import held_positions, hold_out, looks_at, probe_rows, row_key
+from holdfast.plugins.trainers.rows import (
+    evaluation_steps,
+    held_out_positions,
+    hold_out,
+    row_key,
+    training_sample,
+)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=60), st.floats(0.05, 0.9))
 def test_copies_stay_on_one_side_and_the_share_is_kept(groups: list[int], share: float) -> None:
     keys = [str(group).encode() for group in groups]
-    held = set(held_positions(keys, share, 0).tolist())
+    held = set(held_out_positions(keys, share, 0).tolist())
     inside = {groups[i] for i in held}
     assert inside.isdisjoint(groups[i] for i in range(len(groups)) if i not in held)
     assert len(held) >= share * len(groups)
@@ -45,17 +51,17 @@ def test_nothing_but_copies_cannot_be_divided() -> None:
 
 
 def test_the_probe_is_as_large_as_the_evaluation_rows_and_fixed() -> None:
-    one = probe_rows(1000, 80, None, 3)
-    assert one.tolist() == sorted(set(probe_rows(1000, 80, None, 3).tolist()))
+    one = training_sample(1000, 80, None, 3)
+    assert one.tolist() == sorted(set(training_sample(1000, 80, None, 3).tolist()))
     assert len(one) == 80
-    assert len(probe_rows(1000, 80, 300, 3)) == 300
-    assert len(probe_rows(40, 80, None, 3)) == 40
-    assert not np.array_equal(one, probe_rows(1000, 80, None, 4))
+    assert len(training_sample(1000, 80, 300, 3)) == 300
+    assert len(training_sample(40, 80, None, 3)) == 40
+    assert not np.array_equal(one, training_sample(1000, 80, None, 4))
 
 
 @pytest.mark.parametrize(("steps", "wanted"), [(1, 20), (7, 3), (100, 20), (3, 4)])
 def test_the_last_step_is_always_looked_at(steps: int, wanted: int) -> None:
-    at = looks_at(steps, wanted)
+    at = evaluation_steps(steps, wanted)
     assert max(at) == steps
     assert min(at) >= 1
     assert len(at) <= wanted

@@ -30,7 +30,7 @@ from holdfast.core.actions import (
 )
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
-from holdfast.plugins.trainers.transformers import MARK, NAME, read_state
+from holdfast.plugins.trainers.transformers import MARK, STATE_FILE, read_state
 from holdfast.training.checkpoint import write_sealed
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, read_evaluations
 
@@ -302,7 +302,7 @@ def test_a_state_of_an_older_version_is_resumed(
         assert snapshot.pop("branch") == [0, None, 0]
     for name in ("branch", "points"):
         del state[name]
-    write_sealed(checkpoint / NAME, state, MARK, b"holdfast checkpoint 2")
+    write_sealed(checkpoint / STATE_FILE, state, MARK, b"holdfast checkpoint 2")
     made.train(resume_from_checkpoint=True)
     assert [numbers(s) for s in guard.history] == [numbers(s) for s in whole.history]
     assert (guard.verdict, guard.best_step) == (whole.verdict, whole.best_step)

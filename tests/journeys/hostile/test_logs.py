@@ -20,7 +20,7 @@ import pytest
 
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import InputError
-from holdfast.plugins.logs.choose import MOST_POINTS
+from holdfast.plugins.logs.choose import MAX_POINTS
 from holdfast.plugins.logs.reader import read_verdict
 from holdfast.plugins.logs.table import from_rows
 
@@ -221,7 +221,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, holdfast: Callable[..
 def test_a_folder_of_too_many_files_is_not_looked_through(
     tmp_path: Path, holdfast: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.plugins.logs.text.MOST_FILES", 50)
+    monkeypatch.setattr("holdfast.plugins.logs.text.MAX_FILES", 50)
     (tmp_path / "many").mkdir()
     for i in range(60):
         (tmp_path / "many" / f"{i}.txt").touch()
@@ -273,7 +273,7 @@ def test_of_forty_thousand_rows_no_more_points_are_judged_than_can_be(
     (tmp_path / "log.csv").write_bytes(csv_of(rows))
     curves, _ = read_verdict(tmp_path / "log.csv")
     # Detectors compare points with points: there are never more than they can.
-    assert curves.points <= MOST_POINTS
+    assert curves.points <= MAX_POINTS
     if shape == "forth":
         assert curves.points == count // 2
         assert any("every 2th" in one.chosen for one in curves.decisions)
@@ -287,7 +287,7 @@ def test_ten_thousand_columns(tmp_path: Path) -> None:
 
 
 def test_more_numbers_than_can_be_held_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.plugins.logs.table.MOST_NUMBERS", 100)
+    monkeypatch.setattr("holdfast.plugins.logs.table.MAX_NUMBERS", 100)
     with pytest.raises(InputError, match="more than 100 numbers"):
         from_rows(({"step": i, "loss": 1.0} for i in range(1000)), "csv", "log.csv")
 
@@ -295,7 +295,7 @@ def test_more_numbers_than_can_be_held_are_refused(monkeypatch: pytest.MonkeyPat
 def test_a_document_beyond_its_bound_says_what_may_be_larger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.plugins.logs.text.LARGEST_DOCUMENT", 100)
+    monkeypatch.setattr("holdfast.plugins.logs.text.MAX_DOCUMENT_BYTES", 100)
     (tmp_path / "s.json").write_text(json.dumps(STATE))
     with pytest.raises(InputError, match="as JSONL"):
         read_verdict(tmp_path / "s.json")

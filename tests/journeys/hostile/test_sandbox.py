@@ -21,7 +21,7 @@ import pytest
 
 from holdfast.plugins.sandbox import child, runner
 from holdfast.plugins.sandbox.fence import NEEDED
-from holdfast.plugins.sandbox.runner import ProgramOutcome, fence_here, run_programs
+from holdfast.plugins.sandbox.runner import ProgramOutcome, missing_fence_parts, run_programs
 
 pytest.importorskip("pandas")
 HERE = Path(__file__).parent
@@ -35,7 +35,7 @@ ROWS = [
 ]
 TABLE = json.dumps(ROWS)
 fenced = pytest.mark.skipif(
-    any(fence_here().values()), reason=f"the kernel has no such fence here: {fence_here()}"
+    any(missing_fence_parts().values()), reason=f"the kernel has no such fence here: {missing_fence_parts()}"
 )
 
 
@@ -260,7 +260,7 @@ def test_no_program_breaks_out_by_its_language(
     outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The checks of the language hold alone, with the kernel's fence taken off."""
-    monkeypatch.setattr(runner, "fence_here", lambda: dict.fromkeys(NEEDED, "taken off"))
+    monkeypatch.setattr(runner, "missing_fence_parts", lambda: dict.fromkeys(NEEDED, "taken off"))
     found = run_escapes(list(ESCAPES), outside)
     went = {name: one.result for name, one in found.items() if not one.error}
     assert set(went) <= HARMLESS, went
@@ -721,7 +721,7 @@ def asked(tmp_path: Path, tiny_llama: Path, outside: Outside) -> list[Any]:
 
 def without(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
     told = {part: "the kernel is too old" if part in parts else None for part in NEEDED}
-    monkeypatch.setattr(runner, "fence_here", lambda: told)
+    monkeypatch.setattr(runner, "missing_fence_parts", lambda: told)
 
 
 @pytest.mark.parametrize("missing", NEEDED)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from holdfast.plugins.drift.drift import Drifted
 
 VERDICTS = ("differ", "harmful")
-REACHED = 3
-CLASSES = 6
-SIDES = {"inputs": "what is asked", "classes": "the mix of answers"}
+EXIT_VERDICT_REACHED = 3
+MAX_CLASSES = 6
+ASPECT_NAMES = {"inputs": "what is asked", "classes": "the mix of answers"}
 
 
 def command(
@@ -49,22 +49,22 @@ def command(
     from holdfast.plugins.drift.drift import drift
 
     with output.heard(f"holdfast drift {run} {data}"):
-        found = drift(run, data, rows.options(), between=between)
-    output.show(found.to_json(), lambda columns: shown(found, columns))
+        result = drift(run, data, rows.options(), between=between)
+    output.show(result.to_json(), lambda columns: summary(result, columns))
     # What is harmful differs too.
-    reached = {"differ": {"differ"}, "harmful": {"differ", "harmful"}}.get(found.verdict, set())
-    if reached & set(fail_on or ()):
-        raise typer.Exit(REACHED)
+    verdicts_met = {"differ": {"differ"}, "harmful": {"differ", "harmful"}}.get(result.verdict, set())
+    if verdicts_met & set(fail_on or ()):
+        raise typer.Exit(EXIT_VERDICT_REACHED)
 
 
-def shown(found: Drifted, columns: int) -> str:
+def summary(result: Drifted, columns: int) -> str:
     """One sentence, then the accuracy, what has changed, and which rows show it."""
-    block = found.to_json()
-    told = [(name, value) for name, value in _entries(block) if value]
+    block = result.to_json()
+    filled = [(name, value) for name, value in _entries(block) if value]
     return "\n".join(
         [
-            *wrap(sentence(block), columns),
-            *entries(told, columns),
+            *wrap(verdict_sentence(block), columns),
+            *entries(filled, columns),
             *_facts(block, columns),
             *_classes(block, columns),
             *_examples(block, columns),
@@ -74,16 +74,16 @@ def shown(found: Drifted, columns: int) -> str:
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and what is to be said; empty where there is nothing."""
-    some = f" of {block['of']:,}" if block["of"] > block["rows"] else ""
+    out_of = f" of {block['of']:,}" if block["of"] > block["rows"] else ""
     reference = block["reference"]
-    yield "Rows", f"{block['rows']:,}{some}, against {reference['rows']:,} {reference['what']}"
+    yield "Rows", f"{block['rows']:,}{out_of}, against {reference['rows']:,} {reference['what']}"
     yield "Accuracy", _accuracy(block["accuracy"])
     yield "Labels", _labels(block) if block["accuracy"]["labels"] else ""
     yield "Left out", _left_out(block["left_out"])
     if inputs := block["inputs"]:
         area, outside = _percent(inputs["told_apart"]), 100 * inputs["outside"]
-        said = f"a classifier ranks a new row above an old one {area} of the time (50 %: alike)"
-        yield "Inputs", f"{said}; {outside:.0f} % are unlike any old row"
+        inputs_text = f"a classifier ranks a new row above an old one {area} of the time (50 %: alike)"
+        yield "Inputs", f"{inputs_text}; {outside:.0f} % are unlike any old row"
     alarms = [
         f"row {one['since']:,}, noticed at row {one['at']:,} by {one['by']}"
         for one in block["alarms"][:3]
@@ -97,45 +97,45 @@ def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "No alarms", "; ".join(f"{name} ({why})" for name, why in block["unwatched"].items())
 
 
-def sentence(block: Mapping[str, Any]) -> str:
+def verdict_sentence(block: Mapping[str, Any]) -> str:
     """The answer, first."""
-    what = block["reference"]["what"]
+    reference_rows = block["reference"]["what"]
     if block["verdict"] == "alike":
-        return f"No difference from the {what} of the run is shown."
+        return f"No difference from the {reference_rows} of the run is shown."
     if block["verdict"] == "harmful":
         allowed = 100 * block["harm"]["allowed"]
         return f"Harmful: of the labelled rows more than {allowed:.0f} % are surely answered wrong."
-    *others, last = [SIDES.get(name, name) for name in block["differ"]]
+    *others, last = [ASPECT_NAMES.get(name, name) for name in block["differ"]]
     listed = f"{', '.join(others)} and {last}" if others else last
-    return f"The rows differ from the {what} of the run: in {listed}."
+    return f"The rows differ from the {reference_rows} of the run: in {listed}."
 
 
 def _accuracy(block: Mapping[str, Any]) -> str:
     before, now = block["before"], block["estimated"]
     if now["value"] is None:
-        said = f"cannot be told without labels: {now['why']}"
+        estimate = f"cannot be told without labels: {now['why']}"
     else:
-        said = f"{_percent(now)} estimated without labels"
-    return said if before["value"] is None else f"{said}; it was {_percent(before)}"
+        estimate = f"{_percent(now)} estimated without labels"
+    return estimate if before["value"] is None else f"{estimate}; it was {_percent(before)}"
 
 
 def _labels(block: Mapping[str, Any]) -> str:
     powered, harm = block["accuracy"]["powered"], block["harm"]
-    said = f"{block['accuracy']['labels']:,}: {_percent(powered)} right"
-    said += f" ({powered['note']})" if powered.get("note") else ", by labels and answers together"
+    labels_text = f"{block['accuracy']['labels']:,}: {_percent(powered)} right"
+    labels_text += f" ({powered['note']})" if powered.get("note") else ", by labels and answers together"
     if harm is None:
-        return said
-    most = f"{100 * harm['allowed']:.1f} %"
+        return labels_text
+    limit = f"{100 * harm['allowed']:.1f} %"
     if harm["harmful"]:
-        return f"{said}; surely more than {most} wrong, since about row {harm['since']:,}"
-    return f"{said}; not shown to be more than the {most} wrong that the old rows leave plausible"
+        return f"{labels_text}; surely more than {limit} wrong, since about row {harm['since']:,}"
+    return f"{labels_text}; not shown to be more than the {limit} wrong that the old rows leave plausible"
 
 
 def _left_out(block: Mapping[str, int]) -> str:
     rows, labels = block["without_text"], block["unknown_labels"]
-    said = [f"{count_phrase(rows, 'row')} without a text"] if rows else []
-    said += [f"{count_phrase(labels, 'label')} that name no class of the run"] if labels else []
-    return "; ".join(said)
+    reasons = [f"{count_phrase(rows, 'row')} without a text"] if rows else []
+    reasons += [f"{count_phrase(labels, 'label')} that name no class of the run"] if labels else []
+    return "; ".join(reasons)
 
 
 def _facts(block: Mapping[str, Any], columns: int) -> list[str]:
@@ -155,10 +155,10 @@ def _classes(block: Mapping[str, Any], columns: int) -> list[str]:
         return []
     head = "!" if "classes" in block["differ"] else " "
     lines = ["", f"  {head} Answered           then       now"]
-    for one in block["classes"][:CLASSES]:
+    for one in block["classes"][:MAX_CLASSES]:
         name, then, now = one["class"][:20], one["then"]["value"], one["now"]["value"]
         lines.append(f"    {name:<16} {100 * then:>6.1f} %  {100 * now:>6.1f} %")
-    more = len(block["classes"]) - CLASSES
+    more = len(block["classes"]) - MAX_CLASSES
     return [*(line[:columns] for line in lines), *([f"    … and {more} more"] if more > 0 else [])]
 
 

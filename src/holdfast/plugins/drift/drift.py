@@ -20,32 +20,32 @@ from holdfast.core.records import Decision, Floats, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.data.labels.spelling import match_spellings
-from holdfast.plugins.drift.monitor import BETWEEN
+from holdfast.plugins.drift.monitor import ROWS_BETWEEN_ALARMS
 from holdfast.plugins.drift.report import DriftReport, compare_rows
-from holdfast.plugins.drift.rows import hashed_words
-from holdfast.plugins.drift.run_rows import answered_classes, held_reference, rows_of_answers
+from holdfast.plugins.drift.rows import hashed_word_vectors
+from holdfast.plugins.drift.run_rows import drift_rows, load_reference, predicted_classes
 from holdfast.runs.finished_run import FinishedRun
 
 # Rows that are asked about; of a model that writes, whose answers take longest.
-MOST, MOST_WRITTEN, FEWEST = 5000, 200, 20
+MAX_ROWS, MAX_GENERATED_ROWS, MIN_ROWS = 5000, 200, 20
 # Classes that a message names.
-SHOWN = 6
+MAX_LISTED = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Drifted:
-    """What was found of the rows of ``data``. ``positions`` [n] are the 0-based rows of the file
-    that were looked at, in their order; ``unread`` how many the model cannot read, ``unknown`` how
-    many of the labels name no class of the run."""
+    """The drift report on the rows of ``data``. ``positions`` [n] are the 0-based rows of the file
+    that were compared, in their order. ``n_unread`` counts rows that the model cannot read,
+    ``n_unknown`` labels that name no class of the run."""
 
     run: Path
     data: str
     task: str
-    found: DriftReport
+    report: DriftReport
     positions: Sequence[int]
     of: int
-    unread: int = 0
-    unknown: int = 0
+    n_unread: int = 0
+    n_unknown: int = 0
 
     def __repr__(self) -> str:
         # A prompt shows it: not the vectors of every row.
@@ -54,23 +54,23 @@ class Drifted:
 
     @property
     def verdict(self) -> str:
-        return self.found.verdict
+        return self.report.verdict
 
     def to_json(self) -> dict[str, Any]:
-        made = self.found.to_json()
-        places = [(alarm, key) for alarm in made["alarms"] for key in ("at", "since")]
-        places += [(example, "row") for example in made["examples"]]
-        if made["harm"] and made["harm"]["since"] is not None:
-            places.append((made["harm"], "since"))
-        for block, key in places:
+        report_json = self.report.to_json()
+        row_numbers = [(alarm, key) for alarm in report_json["alarms"] for key in ("at", "since")]
+        row_numbers += [(example, "row") for example in report_json["examples"]]
+        if report_json["harm"] and report_json["harm"]["since"] is not None:
+            row_numbers.append((report_json["harm"], "since"))
+        for block, key in row_numbers:
             block[key] = int(self.positions[int(block[key])])
-        left_out = {"without_text": self.unread, "unknown_labels": self.unknown}
-        whole = {"schema": 1, "task": self.task, **made, "of": self.of, "left_out": left_out}
-        return dict(to_json(whole))
+        left_out = {"without_text": self.n_unread, "unknown_labels": self.n_unknown}
+        document = {"schema": 1, "task": self.task, **report_json, "of": self.of, "left_out": left_out}
+        return dict(to_json(document))
 
 
 def drift(
-    run: Path, data: str, options: InferenceOptions | None = None, *, between: int = BETWEEN
+    run: Path, data: str, options: InferenceOptions | None = None, *, between: int = ROWS_BETWEEN_ALARMS
 ) -> Drifted:
     """The rows of a file, in its order, against the validation rows of a finished run.
 
@@ -82,75 +82,75 @@ def drift(
     """
     if between < 1:
         raise RecipeError("drift.between_alarms", "must be at least 1", between, "Give 100000.")
-    again = FinishedRun(run)
-    task = str(again.result["task"])
-    held = held_reference(again)
-    predictor = again.predictor
-    asked = predictor.ask(data, options)
-    notify(*asked.decisions)
-    table, count = asked.table, len(asked.table)
-    if count < FEWEST:
-        rule = f"has fewer than {FEWEST} rows that can be read, from which nothing can be told"
+    finished_run = FinishedRun(run)
+    task = str(finished_run.result["task"])
+    run_reference = load_reference(finished_run)
+    predictor = finished_run.predictor
+    request = predictor.ask(data, options)
+    notify(*request.decisions)
+    table, count = request.table, len(request.table)
+    if count < MIN_ROWS:
+        rule = f"has fewer than {MIN_ROWS} rows that can be read, from which nothing can be told"
         raise DataError(data, rule, count, "Give more rows.")
-    most = MOST_WRITTEN if task in GENERATIVE_TASKS else MOST
-    chosen = np.arange(count)
-    if count > most:
+    limit = MAX_GENERATED_ROWS if task in GENERATIVE_TASKS else MAX_ROWS
+    sample = np.arange(count)
+    if count > limit:
         order = generator(0, "rows to look at").permutation(count)
-        chosen = np.sort(order[:most])
-        because = f"{most:,} say as much, and each must be answered"
-        notify(Decision("rows", f"{most:,} of {count:,}, drawn evenly", because))
-        table = table.take(chosen)
+        sample = np.sort(order[:limit])
+        because = f"{limit:,} say as much, and each must be answered"
+        notify(Decision("rows", f"{limit:,} of {count:,}, drawn evenly", because))
+        table = table.take(sample)
     positions = np.asarray(table.column("row"), dtype=np.int64)
     answers, vectors = answer_with_vectors(predictor, table)
     texts = read_texts(table)
-    reference = held.reference
-    if held.by_words or vectors is None:
-        reference, vectors = held.of_words(), None if texts is None else hashed_words(texts)
-    said, sure, classes = answers.predictions, answers.confidence, reference.classes
-    known = answered_classes(task, classes, said)
-    rows = rows_of_answers(task, known, texts, said, sure, vectors)
-    named = options.label if options else None
-    labels = _labels(asked, classes, named, again.recipe.data.label)
-    wrong, unknown = None, 0
+    reference = run_reference.reference
+    if run_reference.has_words_only or vectors is None:
+        reference, vectors = run_reference.with_word_vectors(), None if texts is None else hashed_word_vectors(texts)
+    predictions, confidence, classes = answers.predictions, answers.confidence, reference.classes
+    known = predicted_classes(task, classes, predictions)
+    rows = drift_rows(task, known, texts, predictions, confidence, vectors)
+    label_option = options.label if options else None
+    labels = _file_labels(request, classes, label_option, finished_run.recipe.data.label)
+    errors, n_unknown = None, 0
     if labels is not None:
         labels = [labels[int(row)] for row in positions]
-        wrong, unknown = _wrong(labels, said, classes, named)
-    found = compare_rows(reference, rows, wrong=wrong, between=between)
-    unread = len(asked.raw.table) - count
-    return Drifted(run, data, task, found, positions.tolist(), count, unread, unknown)
+        errors, n_unknown = _prediction_errors(labels, predictions, classes, label_option)
+    report = compare_rows(reference, rows, errors=errors, between=between)
+    unread = len(request.raw.table) - count
+    return Drifted(run, data, task, report, positions.tolist(), count, unread, n_unknown)
 
 
-def _labels(
-    asked: PredictionRequest, classes: Sequence[str], named: str | None, usual: str | None
+def _file_labels(
+    request: PredictionRequest, classes: Sequence[str], label_option: str | None, run_label: str | None
 ) -> list[Any] | None:
-    """The file's own labels, of the column that was ``named`` or that the run has; ``None`` where
-    there are none, or answers are no classes."""
-    wanted = named or usual
-    if classes and wanted in asked.raw.names:
-        column = asked.raw.table.column(wanted)[:]
+    """The labels in the file's column ``label_option``, or else in the run's label column
+    ``run_label``; ``None`` where there is none, or where the predictions are no classes."""
+    column_name = label_option or run_label
+    if classes and column_name in request.raw.names:
+        column = request.raw.table.column(column_name)[:]
         return list(column.to_pylist() if hasattr(column, "to_pylist") else column)
-    if named is not None:
+    if label_option is not None:
         rule = "is not a column of the file" if classes else "needs classes"
-        raise DataError(f"--label {named}", rule, None, "Leave it out.")
+        raise DataError(f"--label {label_option}", rule, None, "Leave it out.")
     return None
 
 
-def _wrong(
-    labels: Sequence[Any], predictions: Sequence[object], classes: Sequence[str], named: str | None
+def _prediction_errors(
+    labels: Sequence[Any], predictions: Sequence[object], classes: Sequence[str], label_option: str | None
 ) -> tuple[Floats | None, int]:
     """Which answers the labels call wrong [n], NaN where there is none (``None`` where there is
     none of any), and how many labels name no class."""
     spelled = match_spellings({str(x) for x in labels if x}, sorted(classes))
     spelled |= {name: name for name in classes}
-    strange = [str(one) for one in labels if one and spelled.get(str(one)) is None]
-    if strange:
-        known = "Known: " + ", ".join(classes[:SHOWN]) + (", …" if len(classes) > SHOWN else ".")
-        rule = f"{len(strange):,} of {len(labels):,} labels are no class of the run"
-        if named is not None and len(strange) == len(labels):
-            raise DataError(f"--label {named}", "holds no class of the run", strange[0], known)
-        because = f"{rule}, e.g. {bounded_repr(strange[0])}. {known}"
+    unknown = [str(one) for one in labels if one and spelled.get(str(one)) is None]
+    if unknown:
+        known = "Known: " + ", ".join(classes[:MAX_LISTED]) + (", …" if len(classes) > MAX_LISTED else ".")
+        rule = f"{len(unknown):,} of {len(labels):,} labels are no class of the run"
+        if label_option is not None and len(unknown) == len(labels):
+            raise DataError(f"--label {label_option}", "holds no class of the run", unknown[0], known)
+        because = f"{rule}, e.g. {bounded_repr(unknown[0])}. {known}"
         notify(Decision("labels", "those are not used", because))
     names = [spelled.get(str(label)) if label else None for label in labels]
     pairs = zip(names, predictions, strict=True)
-    found = np.array([np.nan if name is None else float(name != str(said)) for name, said in pairs])
-    return (found if np.isfinite(found).any() else None), len(strange)
+    errors = np.array([np.nan if name is None else float(name != str(prediction)) for name, prediction in pairs])
+    return (errors if np.isfinite(errors).any() else None), len(unknown)

@@ -19,42 +19,42 @@ from holdfast.models.probes.probe import stratified_folds
 from holdfast.plugins.drift.accuracy import (
     TOLERANCE,
     HarmWatch,
-    edge_place,
-    estimated_accuracy,
-    fitted,
+    edge_index,
+    estimate_accuracy,
+    fit_logistic,
     logit,
     powered_accuracy,
-    support_of,
+    support_problem,
 )
-from holdfast.plugins.drift.monitor import BETWEEN, DriftMonitor
+from holdfast.plugins.drift.monitor import ROWS_BETWEEN_ALARMS, DriftMonitor
 from holdfast.plugins.drift.rows import (
     CONFIDENCE,
     DriftRows,
     DriftWord,
     Reference,
-    rows_with,
-    telling_terms,
+    changed_words,
+    word_row_counts,
 )
-from holdfast.plugins.drift.vectors import precision_of
+from holdfast.plugins.drift.vectors import shrunken_precision
 from holdfast.quality.two_samples import proportions_p_value
 from holdfast.stats.auc import delong
 from holdfast.stats.intervals import normal_quantile, wilson
 
 FOLDS = 5
-FEWEST = 20
+MIN_ROWS = 20
 # Vectors of length 1 that are no further apart are of one row, to the digits that are kept.
-SAME = 2e-3
+SAME_DISTANCE = 2e-3
 # A row counts at most so many times.
-MOST = 20.0
+MAX_WEIGHT = 20.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Apart:
-    """``area`` is the chance that a new row looks newer than a reference row (0.5: not told apart),
-    ``share`` the share of new rows by which the two differ (a lower estimate of their total
-    variation); ``old_scores`` [m] and ``scores`` [n] of the rows, higher where newer; ``weights``
-    [m] of the reference rows, mean 1; ``outside`` [n], whether a new row lies where the reference
-    has none."""
+class VectorComparison:
+    """``area`` is the probability that a new row scores higher than a reference row (0.5: no
+    difference); ``share`` the share of new rows by which the two sets differ (a lower estimate of
+    their total variation); ``old_scores`` [m] and ``scores`` [n] are the rows' scores, higher for
+    new rows; ``weights`` [m] of the reference rows, mean 1; ``outside`` [n], whether a new row lies
+    where the reference has none."""
 
     area: Estimate
     share: Estimate
@@ -64,31 +64,31 @@ class Apart:
     outside: Ints
 
 
-def apart(held: Floats, new: Floats) -> Apart | None:
-    """Reference vectors ``held`` [m, d] and ``new`` ones [n, d]; ``None`` below 20 of either.
+def compare_vectors(reference: Floats, new: Floats) -> VectorComparison | None:
+    """Compare ``reference`` vectors [m, d] with ``new`` ones [n, d]; ``None`` below 20 of either.
 
-    Each row is scored by a linear discriminant that was made without it (5 folds).
+    Each row is scored by a linear discriminant that was fitted without it (5 folds).
     """
-    m, n = len(held), len(new)
-    if min(m, n) < FEWEST:
+    m, n = len(reference), len(new)
+    if min(m, n) < MIN_ROWS:
         return None
-    x = np.concatenate([held, new]).astype(np.float64)
+    x = np.concatenate([reference, new]).astype(np.float64)
     y = np.repeat([0, 1], [m, n])
     folds = stratified_folds(y, FOLDS, 0)
     # A row that is in both sets would be told by its copy in the other, the wrong way round.
-    nearest, distance = _nearest(held, new)
-    same = distance < SAME
-    folds[m:][same] = folds[:m][nearest[same]]
+    nearest, distance = _nearest(reference, new)
+    duplicate = distance < SAME_DISTANCE
+    folds[m:][duplicate] = folds[:m][nearest[duplicate]]
     scores = np.zeros(m + n)
     for fold in range(FOLDS):
         inside = folds != fold
-        old, late = x[inside & (y == 0)], x[inside & (y == 1)]
-        then, now = old.mean(axis=0), late.mean(axis=0)
-        way = precision_of(np.concatenate([old - then, late - now])) @ (now - then)
-        scores[folds == fold] = (x[folds == fold] - (then + now) / 2) @ way
+        old, new_train = x[inside & (y == 0)], x[inside & (y == 1)]
+        then, now = old.mean(axis=0), new_train.mean(axis=0)
+        direction = shrunken_precision(np.concatenate([old - then, new_train - now])) @ (now - then)
+        scores[folds == fold] = (x[folds == fold] - (then + now) / 2) @ direction
     before, after = scores[:m], scores[m:]
-    area, share = rank_area(before, after), _share(before, after)
-    return Apart(area, share, before, after, _weights(scores, y), outside(held, new))
+    area, share = rank_area(before, after), _differing_share(before, after)
+    return VectorComparison(area, share, before, after, _importance_weights(scores, y), rows_outside(reference, new))
 
 
 def rank_area(old: Floats, new: Floats, level: float = 0.95) -> Estimate:
@@ -96,17 +96,17 @@ def rank_area(old: Floats, new: Floats, level: float = 0.95) -> Estimate:
     scores of different folds hang together by the rows that their fits share, as in
     ``quality.two_samples``."""
     labels = np.repeat([False, True], [len(old), len(new)])
-    found = delong(labels, np.concatenate([old, new]), level)
-    value, error = found.value, found.error
+    area = delong(labels, np.concatenate([old, new]), level)
+    value, error = area.value, area.error
     if not error > 0:
-        return Estimate(value, found.low, found.high, level)
+        return Estimate(value, area.low, area.high, level)
     at = float(logit(np.array(value)))
     half = np.sqrt(2) * normal_quantile(level) * error / max(value * (1 - value), 1e-9)
     ends = 1 / (1 + np.exp(-np.array([at - half, at + half])))
     return Estimate(value, float(ends[0]), float(ends[1]), level)
 
 
-def _share(old: Floats, new: Floats) -> Estimate:
+def _differing_share(old: Floats, new: Floats) -> Estimate:
     """Of the new rows that the classifier calls new, less those of the old that it does."""
     hit, false = float((new > 0).mean()), float((old > 0).mean())
     error = np.sqrt(2 * (hit * (1 - hit) / len(new) + false * (1 - false) / len(old)))
@@ -114,47 +114,47 @@ def _share(old: Floats, new: Floats) -> Estimate:
     return Estimate(max(0.0, gap), max(0.0, gap - half), min(1.0, max(gap + half, 0.0)))
 
 
-def _weights(scores: Floats, y: Ints) -> Floats:
+def _importance_weights(scores: Floats, y: Ints) -> Floats:
     """How much likelier each reference row [m] is among the new: the odds of a logistic curve of
-    the cross-fitted scores, at most ``MOST``, of mean 1."""
+    the cross-fitted scores, at most ``MAX_WEIGHT``, of mean 1."""
     spread = max(float(scores.std()), 1e-12)
     scaled = (scores - scores.mean()) / spread
-    held = y == 0
-    line = fitted(scaled, y.astype(np.float64), np.ones((1, len(y))))[0]
-    odds = np.exp(np.clip(line[0] + line[1] * scaled[held], -30, 30))
-    odds = np.minimum(odds * held.sum() / max(1, len(y) - held.sum()), MOST)
+    is_reference = y == 0
+    coefficients = fit_logistic(scaled, y.astype(np.float64), np.ones((1, len(y))))[0]
+    odds = np.exp(np.clip(coefficients[0] + coefficients[1] * scaled[is_reference], -30, 30))
+    odds = np.minimum(odds * is_reference.sum() / max(1, len(y) - is_reference.sum()), MAX_WEIGHT)
     return np.asarray(odds / max(float(odds.mean()), 1e-300))
 
 
-def outside(held: Floats, new: Floats, seed: int = 0) -> Ints:
+def rows_outside(reference: Floats, new: Floats, seed: int = 0) -> Ints:
     """Which new rows [n] (0 or 1) are further from their nearest of one half of the reference than
     99 % of the other half are (all, of fewer than 100): by cosine, or by distance where vectors are
     not of one length."""
-    order = generator(seed, "support").permutation(len(held))
-    base, rest = held[order[: len(order) // 2]], held[order[len(order) // 2 :]]
-    edge = float(np.sort(_nearest(base, rest)[1])[edge_place(len(rest))])
-    return (_nearest(base, new)[1] > edge).astype(np.int64)
+    order = generator(seed, "support").permutation(len(reference))
+    base, rest = reference[order[: len(order) // 2]], reference[order[len(order) // 2 :]]
+    limit = float(np.sort(_nearest(base, rest)[1])[edge_index(len(rest))])
+    return (_nearest(base, new)[1] > limit).astype(np.int64)
 
 
 def _nearest(base: Floats, rows: Floats) -> tuple[Ints, Floats]:
     """The nearest of ``base`` to each row [n], and how far it is."""
-    wide, given = base.astype(np.float64), rows.astype(np.float64)
-    squares = (wide**2).sum(axis=1)[None] + (given**2).sum(axis=1)[:, None]
-    squares = np.maximum(squares - 2 * given @ wide.T, 0)
-    at = squares.argmin(axis=1)
-    return at, np.sqrt(squares[np.arange(len(at)), at])
+    base_rows, new_rows = base.astype(np.float64), rows.astype(np.float64)
+    squares = (base_rows**2).sum(axis=1)[None] + (new_rows**2).sum(axis=1)[:, None]
+    squares = np.maximum(squares - 2 * new_rows @ base_rows.T, 0)
+    nearest = squares.argmin(axis=1)
+    return nearest, np.sqrt(squares[np.arange(len(nearest)), nearest])
 
 
 # Of calling like rows different, over all that is looked at.
-ERROR = 0.01
+ERROR_LEVEL = 0.01
 # Rows beyond these make a classifier no surer, only slower.
-MOST_ROWS = 2000
-EXAMPLES = 5
+MAX_CLASSIFIER_ROWS = 2000
+MAX_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftReport:
-    """What ``compare_rows`` found. ``differ`` are the sides on which rows are surely not alike
+    """What ``compare_rows`` found. ``changed`` are the sides on which rows are surely not alike
     (``inputs``, ``classes``, or a fact's name); ``alarms`` say since when, where rows stand in the
     order in which they came.
 
@@ -165,8 +165,8 @@ class DriftReport:
 
     rows: int
     reference: Reference
-    differ: Sequence[str]
-    apart: Apart | None
+    changed: Sequence[str]
+    vector_comparison: VectorComparison | None
     classes: Sequence[Mapping[str, Any]]
     facts: Mapping[str, Mapping[str, Any]]
     accuracy: Mapping[str, Any]
@@ -177,21 +177,21 @@ class DriftReport:
 
     @property
     def verdict(self) -> str:
-        """``alike`` or ``differ``; ``harmful`` where labels show that the model is worse."""
+        """``alike`` or ``changed``; ``harmful`` where labels show that the model is worse."""
         if self.harm is not None and self.harm["harmful"]:
             return "harmful"
-        return "differ" if self.differ else "alike"
+        return "differ" if self.changed else "alike"
 
     def to_json(self) -> dict[str, Any]:
-        apart, inputs = self.apart, None
+        apart, inputs = self.vector_comparison, None
         if apart is not None:
             outside = float(apart.outside.mean())
             inputs = {"told_apart": apart.area, "share": apart.share, "outside": outside}
         block = {
             "verdict": self.verdict,
             "rows": self.rows,
-            "reference": {"rows": len(self.reference), "what": self.reference.what},
-            "differ": self.differ,
+            "reference": {"rows": len(self.reference), "what": self.reference.description},
+            "differ": self.changed,
             "inputs": inputs,
             "classes": self.classes,
             "facts": self.facts,
@@ -206,49 +206,49 @@ class DriftReport:
 
 
 def compare_rows(
-    reference: Reference, new: DriftRows, *, wrong: Floats | None = None, between: int = BETWEEN
+    reference: Reference, new: DriftRows, *, errors: Floats | None = None, between: int = ROWS_BETWEEN_ALARMS
 ) -> DriftReport:
-    """``new`` rows, in the order in which they came, against the reference.
+    """Compare ``new`` rows, in the order in which they came, with the reference.
 
-    Each side is tested at its share of 1 %, both sets being samples: the area under the ROC curve
-    of a classifier of vectors and of each fact, Pearson's χ² of the classes. ``wrong`` [n] (1 or 0,
-    NaN where no label is known) adds what labels say.
+    Each aspect is tested at its share of 1 %, since both sets are samples: the area under the ROC
+    curve of a classifier of vectors and of each monitored statistic, Pearson's χ² of the classes.
+    ``errors`` [n] (1 or 0, NaN where no label is known) adds the accuracy on labelled rows.
     """
-    some = np.sort(generator(0, "rows of drift").permutation(len(new))[:MOST_ROWS])
-    held, names = reference.rows, reference.classes
-    numbers = [name for name in held.numbers if name in new.numbers]
-    error = ERROR / (len(numbers) + 2)
-    found, differ = None, []
-    if held.vectors is not None and new.vectors is not None:
-        found = apart(held.vectors, new.vectors[some])
+    sample = np.sort(generator(0, "rows of drift").permutation(len(new))[:MAX_CLASSIFIER_ROWS])
+    reference_rows, names = reference.rows, reference.classes
+    numbers = [name for name in reference_rows.numbers if name in new.numbers]
+    error = ERROR_LEVEL / (len(numbers) + 2)
+    comparison, changed = None, []
+    if reference_rows.vectors is not None and new.vectors is not None:
+        comparison = compare_vectors(reference_rows.vectors, new.vectors[sample])
         # One-sided, at another level than the interval that is shown.
-        if found and (rank_area(found.old_scores, found.scores, 1 - 2 * error).low or 0) > 0.5:
-            differ.append("inputs")
+        if comparison and (rank_area(comparison.old_scores, comparison.scores, 1 - 2 * error).low or 0) > 0.5:
+            changed.append("inputs")
     shares: list[dict[str, Any]] = []
-    if held.answers is not None and new.answers is not None and names:
+    if reference_rows.answers is not None and new.answers is not None and names:
         then, now = (
             np.bincount(answers[answers >= 0], minlength=len(names))
-            for answers in (held.answers, new.answers)
+            for answers in (reference_rows.answers, new.answers)
         )
-        shares = _shares(names, then, now)
+        shares = _class_shares(names, then, now)
         if proportions_p_value(then, now) < error:
-            differ.append("classes")
-    facts = {name: _fact(held.numbers[name], new.numbers[name], 1 - error) for name in numbers}
-    differ += [name for name, fact in facts.items() if fact["moved"]]
-    before, accuracy = _accuracy(reference, new, found, bool(differ))
-    labels, harm = _by_labels(reference, new, wrong, between)
+            changed.append("classes")
+    facts = {name: _compare_statistic(reference_rows.numbers[name], new.numbers[name], 1 - error) for name in numbers}
+    changed += [name for name, fact in facts.items() if fact["moved"]]
+    before, accuracy = _accuracies(reference, new, comparison, bool(changed))
+    labels, harm = _labelled_accuracy(reference, new, errors, between)
     terms: list[DriftWord] = []
     examples: list[dict[str, Any]] = []
-    if differ and new.texts is not None:
-        words = rows_with(new.texts)
-        terms = telling_terms(words, len(new), reference.words, reference.told_of)
-        if found is not None:
-            examples = _examples(new.take(some), found.scores)
+    if changed and new.texts is not None:
+        words = word_row_counts(new.texts)
+        terms = changed_words(words, len(new), reference.word_counts, reference.n_texts)
+        if comparison is not None:
+            examples = _examples(new.take(sample), comparison.scores)
     return DriftReport(
         len(new),
         reference,
-        differ,
-        found,
+        changed,
+        comparison,
         shares,
         facts,
         {"before": before, "estimated": accuracy, **labels},
@@ -259,27 +259,27 @@ def compare_rows(
     )
 
 
-def _shares(names: Sequence[str], then: Ints, now: Ints) -> list[dict[str, Any]]:
+def _class_shares(names: Sequence[str], then: Ints, now: Ints) -> list[dict[str, Any]]:
     """Every class, the one whose share moved most first."""
     old, late = max(1, int(then.sum())), max(1, int(now.sum()))
     order = np.argsort(-np.abs(now / late - then / old), kind="stable")
     return [
-        {"class": names[int(k)], "then": _rate(int(then[k]), old), "now": _rate(int(now[k]), late)}
+        {"class": names[int(k)], "then": _share_estimate(int(then[k]), old), "now": _share_estimate(int(now[k]), late)}
         for k in order
     ]
 
 
-def _rate(count: int, n: int) -> Estimate:
+def _share_estimate(count: int, n: int) -> Estimate:
     low, high = wilson(count, n)
     return Estimate(count / n, low, high)
 
 
-def _fact(then: Floats, now: Floats, level: float) -> dict[str, Any]:
+def _compare_statistic(then: Floats, now: Floats, level: float) -> dict[str, Any]:
     old, late = then[np.isfinite(then)], now[np.isfinite(now)]
     values = np.concatenate([old, late])
     labels = np.repeat([False, True], [len(old), len(late)])
-    shown, sure = delong(labels, values), delong(labels, values, level)
-    moved = bool(len(old) > 1 and len(late) > 1 and (sure.low > 0.5 or sure.high < 0.5))
+    shown, corrected = delong(labels, values), delong(labels, values, level)
+    moved = bool(len(old) > 1 and len(late) > 1 and (corrected.low > 0.5 or corrected.high < 0.5))
     area = Estimate(shown.value, shown.low, shown.high)
     if not np.isfinite([shown.value, shown.low, shown.high]).all():
         area = Estimate(None, why="too few rows have it")
@@ -287,53 +287,53 @@ def _fact(then: Floats, now: Floats, level: float) -> dict[str, Any]:
     return {"then": before, "now": after, "higher": area, "moved": moved}
 
 
-def _accuracy(
-    reference: Reference, new: DriftRows, found: Apart | None, differ: bool
+def _accuracies(
+    reference: Reference, new: DriftRows, comparison: VectorComparison | None, changed: bool
 ) -> tuple[Estimate, Estimate]:
     """Of the reference, and of the new rows without a label."""
-    right = reference.right
-    if right is None or not np.isfinite(right).any():
+    correct = reference.correct
+    if correct is None or not np.isfinite(correct).any():
         why = "answers of this task are not right or wrong"
         return Estimate(None, why=why), Estimate(None, why=why)
-    known = right[np.isfinite(right)]
-    before = _rate(int(known.sum()), len(known))
-    sure, now = reference.rows.numbers.get(CONFIDENCE), new.numbers.get(CONFIDENCE)
-    if sure is None or now is None:
+    known = correct[np.isfinite(correct)]
+    before = _share_estimate(int(known.sum()), len(known))
+    reference_confidence, new_confidence = reference.rows.numbers.get(CONFIDENCE), new.numbers.get(CONFIDENCE)
+    if reference_confidence is None or new_confidence is None:
         return before, Estimate(None, why="answers have no confidence")
     weights = support = None
-    if found is not None:
-        support = support_of(found.weights, float(found.outside.mean()), len(found.scores))
-        weights = found.weights if differ else None
-    return before, estimated_accuracy(sure, right, now, weights=weights, support=support)
+    if comparison is not None:
+        support = support_problem(comparison.weights, float(comparison.outside.mean()), len(comparison.scores))
+        weights = comparison.weights if changed else None
+    return before, estimate_accuracy(reference_confidence, correct, new_confidence, weights=weights, support=support)
 
 
-def _by_labels(
-    reference: Reference, new: DriftRows, wrong: Floats | None, between: int
+def _labelled_accuracy(
+    reference: Reference, new: DriftRows, errors: Floats | None, between: int
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """What labels say of the accuracy, and whether rows are harmful."""
-    if wrong is None or not np.isfinite(wrong).any():
+    if errors is None or not np.isfinite(errors).any():
         return {"powered": None, "labels": 0}, None
-    labelled = np.isfinite(wrong)
-    sure = new.numbers.get(CONFIDENCE, np.full(len(new), np.nan))
-    powered = powered_accuracy(1 - wrong[labelled], sure[labelled], sure[~labelled])
-    said = {"powered": powered, "labels": int(labelled.sum())}
-    watch = None if reference.right is None else HarmWatch.of_reference(reference.right)
+    labelled = np.isfinite(errors)
+    confidence = new.numbers.get(CONFIDENCE, np.full(len(new), np.nan))
+    powered = powered_accuracy(1 - errors[labelled], confidence[labelled], confidence[~labelled])
+    block = {"powered": powered, "labels": int(labelled.sum())}
+    watch = None if reference.correct is None else HarmWatch.of_reference(reference.correct)
     if watch is None:
-        return said, None
-    made, at = watch.add(wrong[labelled], between)
-    since = None if at is None else int(np.flatnonzero(labelled)[made.detector.since])
-    harm = {"harmful": at is not None, "allowed": made.allowed, "tolerance": TOLERANCE}
-    return said, {**harm, "since": since}
+        return block, None
+    harm_watch, at = watch.add(errors[labelled], between)
+    since = None if at is None else int(np.flatnonzero(labelled)[harm_watch.detector.since])
+    harm = {"harmful": at is not None, "allowed": harm_watch.allowed, "tolerance": TOLERANCE}
+    return block, {**harm, "since": since}
 
 
 def _examples(rows: DriftRows, scores: Floats) -> list[dict[str, Any]]:
     """The rows that look newest, each text once."""
     assert rows.texts is not None
-    found: dict[str, dict[str, Any]] = {}
-    for at in map(int, np.argsort(-scores, kind="stable")):
-        name = rows.names[at] if rows.names is not None else str(at)
-        text, score = rows.texts[at], float(scores[at])
-        found.setdefault(text, {"row": name, "text": text, "newness": score})
-        if len(found) == EXAMPLES:
+    examples: dict[str, dict[str, Any]] = {}
+    for row in map(int, np.argsort(-scores, kind="stable")):
+        name = rows.names[row] if rows.names is not None else str(row)
+        text, score = rows.texts[row], float(scores[row])
+        examples.setdefault(text, {"row": name, "text": text, "newness": score})
+        if len(examples) == MAX_EXAMPLES:
             break
-    return list(found.values())
+    return list(examples.values())

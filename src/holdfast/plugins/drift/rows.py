@@ -45,10 +45,10 @@ class DriftRows:
     names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        given = (self.vectors, self.answers, self.texts, self.names, *self.numbers.values())
-        if any(one is not None and len(one) != self.n for one in given):
-            found = [None if one is None else len(one) for one in given]
-            raise Defect("rows", f"need {self.n} of everything", found)
+        columns = (self.vectors, self.answers, self.texts, self.names, *self.numbers.values())
+        if any(one is not None and len(one) != self.n for one in columns):
+            lengths = [None if one is None else len(one) for one in columns]
+            raise Defect("rows", f"need {self.n} of everything", lengths)
 
     def __len__(self) -> int:
         return self.n
@@ -65,52 +65,52 @@ class DriftRows:
             None if self.names is None else tuple(self.names[i] for i in where),
         )
 
-    def last(self, most: int) -> DriftRows:
-        """The last of the rows, ``most`` at most."""
-        return self.take(slice(max(0, self.n - most), None))
+    def last(self, count: int) -> DriftRows:
+        """The last of the rows, ``count`` at most."""
+        return self.take(slice(max(0, self.n - count), None))
 
 
-def joined(parts: Sequence[DriftRows]) -> DriftRows:
+def concatenate_rows(parts: Sequence[DriftRows]) -> DriftRows:
     """Rows after one another; what one of them lacks, all do."""
     if len(parts) == 1:
         return parts[0]
 
-    def arrays(name: str) -> Any:
-        given = [getattr(one, name) for one in parts]
-        return None if any(one is None for one in given) else np.concatenate(given)
+    def concatenate(name: str) -> Any:
+        columns = [getattr(one, name) for one in parts]
+        return None if any(one is None for one in columns) else np.concatenate(columns)
 
-    def words(name: str) -> tuple[str, ...] | None:
-        given = [getattr(one, name) for one in parts]
-        return None if any(one is None for one in given) else tuple(x for one in given for x in one)
+    def chain(name: str) -> tuple[str, ...] | None:
+        columns = [getattr(one, name) for one in parts]
+        return None if any(one is None for one in columns) else tuple(x for one in columns for x in one)
 
     known = [name for name in parts[0].numbers if all(name in one.numbers for one in parts)]
     numbers = {name: np.concatenate([one.numbers[name] for one in parts]) for name in known}
     n = sum(map(len, parts))
     return DriftRows(
-        n, arrays("vectors"), arrays("answers"), numbers, words("texts"), words("names")
+        n, concatenate("vectors"), concatenate("answers"), numbers, chain("texts"), chain("names")
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """What arriving rows are held against: ``rows``, whether each answer is ``right`` [n] (1 or 0,
-    NaN where that is not known; ``None`` where answers are not right or wrong), the names of the
-    ``classes``, how many of ``told_of`` texts hold each word (``words``), and where the rows come
-    from, in words (``what``)."""
+    """The rows that arriving rows are compared with: ``rows``; ``correct`` [n], whether each
+    prediction is correct (1 or 0, NaN where unknown; ``None`` where predictions are not right or
+    wrong); the names of the ``classes``; in how many of ``n_texts`` texts each word occurs
+    (``word_counts``); and ``description``, where the rows come from."""
 
     rows: DriftRows
     classes: tuple[str, ...] = ()
-    right: Floats | None = None
-    words: Mapping[str, int] = field(default_factory=dict)
-    told_of: int = 0
-    what: str = "validation rows"
+    correct: Floats | None = None
+    word_counts: Mapping[str, int] = field(default_factory=dict)
+    n_texts: int = 0
+    description: str = "validation rows"
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def of_traffic(self, rows: DriftRows, what: str) -> Reference:
+    def of_traffic(self, rows: DriftRows, description: str) -> Reference:
         """Arrived rows as what later ones are held against: whether they were right is unknown."""
-        return replace(self, rows=rows, right=None, words={}, told_of=len(rows), what=what)
+        return replace(self, rows=rows, correct=None, word_counts={}, n_texts=len(rows), description=description)
 
 
 def to_arrays(reference: Reference, words: Floats | None, mark: str) -> dict[str, npt.NDArray[Any]]:
@@ -121,30 +121,30 @@ def to_arrays(reference: Reference, words: Floats | None, mark: str) -> dict[str
         "format": FORMAT,
         "mark": mark,
         "classes": list(reference.classes),
-        "words": dict(reference.words),
-        "told_of": reference.told_of,
-        "what": reference.what,
+        "words": dict(reference.word_counts),
+        "told_of": reference.n_texts,
+        "what": reference.description,
         "n": len(rows),
     }
     known = {
         "vectors": (rows.vectors, np.float16),
         "word vectors": (words, np.float16),
         "answers": (rows.answers, np.int64),
-        "right": (reference.right, np.float32),
+        "right": (reference.correct, np.float32),
         **{_NUMBER + name: (x, np.float64) for name, x in rows.numbers.items()},
     }
-    written = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8)
-    arrays = {name: x.astype(kind) for name, (x, kind) in known.items() if x is not None}
-    return {"facts": written, **arrays}
+    facts_bytes = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8)
+    arrays = {name: x.astype(dtype) for name, (x, dtype) in known.items() if x is not None}
+    return {"facts": facts_bytes, **arrays}
 
 
-def of_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, Floats | None, str]:
+def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, Floats | None, str]:
     """The reference, the vectors of its words, and of which run it is. Raises ``ValueError`` for
     arrays of another form."""
 
     def floats(name: str) -> Floats | None:
-        given = arrays.get(name)
-        return None if given is None else given.astype(np.float64)
+        values = arrays.get(name)
+        return None if values is None else values.astype(np.float64)
 
     try:
         facts = json.loads(bytes(arrays["facts"]).decode())
@@ -165,18 +165,18 @@ def of_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, Floats
         raise ValueError(str(error)) from error
 
 
-def unit(vectors: Any) -> npt.NDArray[np.float64]:
+def unit_vectors(vectors: Any) -> npt.NDArray[np.float64]:
     """Vectors [n, d] of length 1, to the three digits that a reference keeps: what was written
     down and what arrives are then the same where rows are. One that is 0 or not finite stays so."""
-    given = np.asarray(vectors, dtype=np.float64)
-    lengths = np.linalg.norm(given, axis=1, keepdims=True)
-    return (given / np.where(lengths > 0, lengths, 1.0)).astype(np.float16).astype(np.float64)
+    rows = np.asarray(vectors, dtype=np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float16).astype(np.float64)
 
 
 CONFIDENCE = "confidence"
 
 
-def facts_of(
+def monitored_statistics(
     texts: Sequence[str] | None,
     predictions: Sequence[object],
     confidence: Sequence[float | None],
@@ -195,30 +195,30 @@ def facts_of(
     texts too, so that of classes the answers are not to be given.
     """
 
-    def answers(kind: type | UnionType, fact: Callable[[Any], float | None]) -> Floats:
-        values = [fact(one) if isinstance(one, kind) else None for one in predictions]
+    def answers(answer_type: type | UnionType, statistic: Callable[[Any], float | None]) -> Floats:
+        values = [statistic(one) if isinstance(one, answer_type) else None for one in predictions]
         return np.array(values, dtype=np.float64)
 
-    found: dict[str, Floats] = {}
+    statistics: dict[str, Floats] = {}
     if any(one is not None for one in confidence):
-        found[CONFIDENCE] = np.array(confidence, dtype=np.float64)
+        statistics[CONFIDENCE] = np.array(confidence, dtype=np.float64)
     if texts is not None:
-        found["words"] = np.array([_word_count(text) for text in texts], dtype=np.float64)
+        statistics["words"] = np.array([_word_count(text) for text in texts], dtype=np.float64)
     first = next((one for one in predictions if one is not None), None)
     if isinstance(first, str):
-        found["answer words"] = answers(str, _word_count)
-        found["repetition"] = answers(str, repetition)
+        statistics["answer words"] = answers(str, _word_count)
+        statistics["repetition"] = answers(str, repetition)
     elif isinstance(first, int | float):
-        found["answer"] = answers(int | float, float)
+        statistics["answer"] = answers(int | float, float)
     elif isinstance(first, list | tuple):
         if outside is None:
-            found["labels"] = answers(list | tuple, len)
+            statistics["labels"] = answers(list | tuple, len)
         else:
-            found["tagged"] = answers(
+            statistics["tagged"] = answers(
                 list | tuple,
                 lambda tags: sum(tag != outside for tag in tags) / len(tags) if tags else None,
             )
-    return found
+    return statistics
 
 
 def _word_count(text: str) -> int:
@@ -232,17 +232,17 @@ def repetition(text: str) -> float:
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
-WIDTH = 256
+HASH_WIDTH = 256
 # Of a long text the beginning says what it is about.
-MOST_WORDS = 2000
+MAX_WORDS = 2000
 # A word that so few rows hold may name a person, and says nothing of the many.
-LEAST_ROWS = 3
-MOST_KEPT = 5000
+MIN_WORD_ROWS = 3
+MAX_KEPT_WORDS = 5000
 # Of the prior of each word's share, in rows.
-PRIOR = 10.0
+PRIOR_ROWS = 10.0
 # Standard errors: with thousands of words tried, one of 30,000 is there by chance.
-SURE = 4.0
-TERMS = 8
+MIN_Z = 4.0
+MAX_TERMS = 8
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 
@@ -257,27 +257,28 @@ class DriftWord:
     z: float
 
 
-def hashed_words(texts: Sequence[str]) -> Floats:
+def hashed_word_vectors(texts: Sequence[str]) -> Floats:
     """Signed counts of hashed words [n, 256], logarithmic, each row of length 1 (0 without a
     word): Weinberger and others (0902.2206). It needs no vocabulary, so that later texts are read
     alike."""
-    found = np.zeros((len(texts), WIDTH))
+    vectors = np.zeros((len(texts), HASH_WIDTH))
     for row, text in enumerate(texts):
         for word, n in Counter(_words(text)).items():
-            mark = zlib.crc32(word.encode())
-            found[row, mark % WIDTH] += (1 if mark & 0x80000000 else -1) * (1 + math.log(n))
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    return np.asarray(found / np.maximum(lengths, 1e-12))
+            word_hash = zlib.crc32(word.encode())
+            vectors[row, word_hash % HASH_WIDTH] += (1 if word_hash & 0x80000000 else -1) * (1 + math.log(n))
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12))
 
 
-def rows_with(texts: Sequence[str]) -> dict[str, int]:
-    """How many texts hold each word, of words that ``LEAST_ROWS`` hold: the most frequent ones."""
+def word_row_counts(texts: Sequence[str]) -> dict[str, int]:
+    """The number of texts that contain each word, for words in at least ``MIN_WORD_ROWS`` texts,
+    the most frequent first."""
     counts = Counter(word for text in texts for word in set(_words(text)))
-    common = sorted(((-n, word) for word, n in counts.items() if n >= LEAST_ROWS))[:MOST_KEPT]
+    common = sorted(((-n, word) for word, n in counts.items() if n >= MIN_WORD_ROWS))[:MAX_KEPT_WORDS]
     return {word: -n for n, word in common}
 
 
-def telling_terms(
+def changed_words(
     now: Mapping[str, int], rows: int, then: Mapping[str, int], before: int
 ) -> list[DriftWord]:
     """The words that new rows hold more often, or less, than old ones, the surest first, at most
@@ -286,19 +287,19 @@ def telling_terms(
     The log odds of each word with an informative prior, its share in both, over its standard error
     (Monroe, Colaresi and Quinn 2008), which keeps rare words from leading.
     """
-    found = []
+    changed = []
     for word in {*now, *then}:
         a, b = now.get(word, 0), then.get(word, 0)
         share = (a + b) / max(1, rows + before)
         if not 0 < share < 1:
             continue
-        yes, no = PRIOR * share, PRIOR * (1 - share)
+        yes, no = PRIOR_ROWS * share, PRIOR_ROWS * (1 - share)
         gap = math.log((a + yes) / (rows - a + no)) - math.log((b + yes) / (before - b + no))
         error = math.sqrt(1 / (a + yes) + 1 / (b + yes))
-        if abs(gap / error) >= SURE:
-            found.append(DriftWord(word, a / max(1, rows), b / max(1, before), gap / error))
-    return sorted(found, key=lambda term: (-abs(term.z), term.word))[:TERMS]
+        if abs(gap / error) >= MIN_Z:
+            changed.append(DriftWord(word, a / max(1, rows), b / max(1, before), gap / error))
+    return sorted(changed, key=lambda term: (-abs(term.z), term.word))[:MAX_TERMS]
 
 
 def _words(text: str) -> list[str]:
-    return [found.casefold() for found in _WORD.findall(text)][:MOST_WORDS]
+    return [match.casefold() for match in _WORD.findall(text)][:MAX_WORDS]

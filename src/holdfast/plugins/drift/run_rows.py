@@ -28,19 +28,19 @@ from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.rows import (
     DriftRows,
     Reference,
-    facts_of,
-    hashed_words,
-    of_arrays,
-    rows_with,
+    from_arrays,
+    hashed_word_vectors,
+    monitored_statistics,
     to_arrays,
-    unit,
+    unit_vectors,
+    word_row_counts,
 )
 from holdfast.runs.finished_run import FinishedRun
 
 REFERENCE = "reference.npz"
 # Validation rows that are kept; of a model that writes, whose answers take longest.
-MOST, MOST_WRITTEN = 1000, 100
-BACK = (
+MAX_ROWS, MAX_GENERATED_ROWS = 1000, 100
+RESTORE_ROWS = (
     "Put the rows that the run was made of back to where its recipe.yaml says, and ask once more: "
     "the reference is then kept in the run's folder. Or train again."
 )
@@ -48,64 +48,64 @@ BACK = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunReference:
-    """A run's reference with the vectors of its own model, ``None`` where it gives none, and
-    ``words`` [n, 256], hashed ones of the same rows, for whoever has no such vectors (``None`` of
-    pictures)."""
+    """A run's reference with the vectors of its own model (``None`` where it gives none), and
+    ``word_vectors`` [n, 256], the hashed words of the same rows, for models without vectors
+    (``None`` for images)."""
 
     reference: Reference
-    words: Floats | None
+    word_vectors: Floats | None
 
     @property
-    def by_words(self) -> bool:
+    def has_words_only(self) -> bool:
         """Whether only words tell rows from others."""
         return self.reference.rows.vectors is None
 
-    def of_words(self) -> Reference:
+    def with_word_vectors(self) -> Reference:
         """The reference with the vectors of words in the place of the model's."""
-        rows = replace(self.reference.rows, vectors=self.words)
+        rows = replace(self.reference.rows, vectors=self.word_vectors)
         return replace(self.reference, rows=rows)
 
 
-def held_reference(again: FinishedRun) -> RunReference:
+def load_reference(finished_run: FinishedRun) -> RunReference:
     """The run's reference: from its file, or made now of its validation rows and kept there.
 
     Raises ``RunError`` where neither the file nor the rows are there.
     """
-    path = again.run / REFERENCE
+    path = finished_run.run / REFERENCE
     if path.is_file():
-        return _read_reference(path, again)
-    if not again.has("valid"):
-        why = "a version of Holdfast made the run that kept no answers to such rows"
-        raise _nothing(path, why, f"Train again with {again.run / RECIPE} into another folder.")
+        return _read_reference(path, finished_run)
+    if not finished_run.has("valid"):
+        reason = "a version of Holdfast made the run that kept no answers to such rows"
+        raise _no_reference_error(path, reason, f"Train again with {finished_run.run / RECIPE} into another folder.")
     try:
-        made = _made_reference(again)
+        reference = _compute_reference(finished_run)
     except (RunError, DataError) as error:
-        raise _nothing(path, str(error).split("\n")[0], BACK) from error
-    because = f"of {len(made.reference)} validation rows, read again from the source of {again.run}"
+        raise _no_reference_error(path, str(error).split("\n")[0], RESTORE_ROWS) from error
+    because = f"of {len(reference.reference)} validation rows, read again from the source of {finished_run.run}"
     stream = io.BytesIO()
-    arrays: dict[str, Any] = to_arrays(made.reference, made.words, _mark(again.result))
+    arrays: dict[str, Any] = to_arrays(reference.reference, reference.word_vectors, _model_mark(finished_run.result))
     np.savez_compressed(stream, **arrays)
     try:
-        write_atomically(path, lambda beside: _write(beside, stream.getvalue()))
+        write_atomically(path, lambda temporary: _write(temporary, stream.getvalue()))
     except (OSError, MachineError) as error:
         because += f"; it is not kept, since {REFERENCE} cannot be written: {error}"
-    notify(Decision("reference", f"{len(made.reference)} rows", because))
-    return made
+    notify(Decision("reference", f"{len(reference.reference)} rows", because))
+    return reference
 
 
-def _read_reference(path: Path, again: FinishedRun) -> RunReference:
+def _read_reference(path: Path, finished_run: FinishedRun) -> RunReference:
     """The reference in the run's folder. Raises ``RunError`` where it is damaged, or of a model
     that is not there any more."""
-    result = again.result
+    result = finished_run.result
     if REFERENCE in ((result.get("seal") or {}).get("files") or {}):
-        check_files(again.run, result, [REFERENCE])
-    remedy = f"Delete it: it is made again where the rows that {again.run} was made of are there."
+        check_files(finished_run.run, result, [REFERENCE])
+    remedy = f"Delete it: it is made again where the rows that {finished_run.run} was made of are there."
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            reference, words, mark = of_arrays({name: arrays[name] for name in arrays.files})
+            reference, words, mark = from_arrays({name: arrays[name] for name in arrays.files})
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
         raise RunError(str(path), "cannot be read", str(error)[:200], remedy) from error
-    if mark != _mark(result):
+    if mark != _model_mark(result):
         raise RunError(str(path), "is of another run", None, remedy)
     return RunReference(reference, words)
 
@@ -114,45 +114,45 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _mark(result: dict[str, Any]) -> str:
+def _model_mark(result: dict[str, Any]) -> str:
     """What tells the model of a run from others: its weights' sums, the seal's first."""
     files = (result.get("seal") or {}).get("files") or {}
     sums = sorted(f"{k} {v['sha256']}" for k, v in files.items() if k.startswith("model/"))
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16] if sums else "unsealed"
 
 
-def _made_reference(again: FinishedRun) -> RunReference:
-    """Of at most ``MOST`` validation rows, a fixed sample, read again from the run's source."""
-    told = again.told("valid")
-    task, seed = str(again.result["task"]), int(again.result.get("seed") or 0)
-    most = MOST_WRITTEN if task in GENERATIVE_TASKS else MOST
-    if len(told) > most:
-        order = generator(seed, "reference of drift").permutation(len(told))
-        told = told.take(np.sort(order[:most]))
-    table = told.table
+def _compute_reference(finished_run: FinishedRun) -> RunReference:
+    """Of at most ``MAX_ROWS`` validation rows, a fixed sample, read again from the run's source."""
+    predictions = finished_run.told("valid")
+    task, seed = str(finished_run.result["task"]), int(finished_run.result.get("seed") or 0)
+    limit = MAX_GENERATED_ROWS if task in GENERATIVE_TASKS else MAX_ROWS
+    if len(predictions) > limit:
+        order = generator(seed, "reference of drift").permutation(len(predictions))
+        predictions = predictions.take(np.sort(order[:limit]))
+    table = predictions.table
     texts, vectors = read_texts(table), None
-    said: Sequence[object] | None = told.predictions
-    confidence: Sequence[float | None] = [None] * len(told)
-    if told.confidence is not None:
-        confidence = [float(p) if p == p else None for p in told.confidence]
-    if again.out_of_fold:
+    predicted: Sequence[object] | None = predictions.predictions
+    confidence: Sequence[float | None] = [None] * len(predictions)
+    if predictions.confidence is not None:
+        confidence = [float(p) if p == p else None for p in predictions.confidence]
+    if finished_run.out_of_fold:
         because = "its model learned from every row, and is surer of these than of new ones"
         notify(Decision("vectors of the reference", "of words alone", because))
     else:
-        answers, vectors = answer_with_vectors(again.predictor, table)
-        if said is None:
-            said, confidence = answers.predictions, answers.confidence
-    said = [None] * len(told) if said is None else said
-    classes = answered_classes(task, again.names, said)
-    rows = rows_of_answers(task, classes, texts, said, confidence, vectors)
-    right = None if told.wrong is None else 1.0 - told.wrong
-    reference = Reference(rows, classes, right, rows_with(texts or ()), len(told))
-    words = None if texts is None else hashed_words(texts)
+        answers, vectors = answer_with_vectors(finished_run.predictor, table)
+        if predicted is None:
+            predicted, confidence = answers.predictions, answers.confidence
+    predicted = [None] * len(predictions) if predicted is None else predicted
+    classes = predicted_classes(task, finished_run.names, predicted)
+    rows = drift_rows(task, classes, texts, predicted, confidence, vectors)
+    correct = None if predictions.wrong is None else 1.0 - predictions.wrong
+    reference = Reference(rows, classes, correct, word_row_counts(texts or ()), len(predictions))
+    words = None if texts is None else hashed_word_vectors(texts)
     # As it is written down, so that the first use says what later ones say.
-    return RunReference(*of_arrays(to_arrays(reference, words, ""))[:2])
+    return RunReference(*from_arrays(to_arrays(reference, words, ""))[:2])
 
 
-def rows_of_answers(
+def drift_rows(
     task: str,
     classes: Sequence[str],
     texts: tuple[str, ...] | None,
@@ -165,15 +165,15 @@ def rows_of_answers(
     each (none of others), ``texts`` what it was asked, where it was a text."""
     answers: Ints | None = None
     if classes:
-        place = {name: at for at, name in enumerate(classes)}
-        answers = np.array([place.get(str(one), -1) for one in predictions], dtype=np.int64)
+        class_index = {name: at for at, name in enumerate(classes)}
+        answers = np.array([class_index.get(str(one), -1) for one in predictions], dtype=np.int64)
     outside = OUTSIDE if task in TAGGING_TASKS else None
-    numbers = facts_of(texts, () if classes else predictions, confidence, outside)
-    usable = None if vectors is None else unit(vectors)
-    return DriftRows(len(predictions), usable, answers, numbers, texts, names)
+    numbers = monitored_statistics(texts, () if classes else predictions, confidence, outside)
+    unit_rows = None if vectors is None else unit_vectors(vectors)
+    return DriftRows(len(predictions), unit_rows, answers, numbers, texts, names)
 
 
-def answered_classes(
+def predicted_classes(
     task: str, names: Sequence[str], predictions: Sequence[object]
 ) -> tuple[str, ...]:
     """The classes (``names``) of answers that are one class each; none of others."""
@@ -182,6 +182,6 @@ def answered_classes(
     return tuple(names) if one_class and isinstance(first, str) else ()
 
 
-def _nothing(path: Path, why: str, remedy: str) -> RunError:
+def _no_reference_error(path: Path, reason: str, remedy: str) -> RunError:
     rule = "is missing, and cannot be made: what arrives is held against validation rows"
-    return RunError(str(path), rule, why, remedy)
+    return RunError(str(path), rule, reason, remedy)

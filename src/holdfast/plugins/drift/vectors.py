@@ -28,255 +28,257 @@ import numpy.typing as npt
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
 from holdfast.plugins.drift.rows import DriftRows
-from holdfast.plugins.drift.watches import in_tail, rank_bound, ranks, tail_bound, tail_place
+from holdfast.plugins.drift.watches import in_tail, rank_bound, ranks, tail_bound, tail_size
 from holdfast.stats.streams.means import Detector
 
 # Rows, of which so many count: the weight of a row falls by 1 − 1/n with each later one.
 MEMORIES = (50, 200, 1000)
 # The classifier learns after so many rows, and bets from so many on.
-BLOCK, FIRST = 16, 8
+FIT_EVERY, MIN_LEARNED = 16, 8
 # Wider vectors are projected at random onto so many directions.
-WIDEST = 512
+MAX_WIDTH = 512
 RIDGE = 0.3
 SIGNS = 64
 # The last rows whose marks are kept: earlier ones weigh nothing in the longest memory.
-KEPT = 6 * MEMORIES[-1]
+MAX_MARKS = 6 * MEMORIES[-1]
 # What a row weighs of all that was learned, below which it need not be taken back.
-LIGHT = 1e-4
+MIN_OWN_WEIGHT = 1e-4
 Marks = npt.NDArray[np.uint64]
-FEWEST = 20
-LEAST_REFERENCE = 2 * FEWEST
+MIN_ROWS = 20
+MIN_REFERENCE_ROWS = 2 * MIN_ROWS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Halves:
-    """A reference cut in two: ``precision`` [d, d] and ``mean`` [d] of the half that is learned
-    from, ``held`` [m, d] the other; ``onto`` [width, d] a projection, ``None`` where d is all;
-    ``signs`` [d, 64] what marks are made by."""
+    """A reference split in two halves. ``precision`` [d, d] and ``mean`` [d] are of the half that
+    the classifier learns from; ``rank_half`` [m, d] is the other half, by which rows are ranked.
+    ``projection`` [width, d] is ``None`` where d is the full width. ``signs`` [d, 64] are the
+    directions of the row marks."""
 
     precision: Floats
     mean: Floats
-    held: Floats
-    onto: Floats | None
+    rank_half: Floats
+    projection: Floats | None
     signs: Floats
 
     @property
     def width(self) -> int:
-        """Of the vectors that ``read`` takes."""
-        return int(len(self.precision) if self.onto is None else len(self.onto))
+        """Of the vectors that ``project`` takes."""
+        return int(len(self.precision) if self.projection is None else len(self.projection))
 
-    def read(self, vectors: Floats) -> tuple[Floats, Marks]:
+    def project(self, vectors: Floats) -> tuple[Floats, Marks]:
         """Vectors [n, width] as the halves are, [n, d], and the mark of each."""
-        given = np.asarray(vectors, dtype=np.float64)
-        rows = given if self.onto is None else given @ self.onto
-        return rows, marks_of(rows - self.mean, self.signs)
+        raw = np.asarray(vectors, dtype=np.float64)
+        rows = raw if self.projection is None else raw @ self.projection
+        return rows, row_marks(rows - self.mean, self.signs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DirectionClassifier:
-    """A classifier a memory: ``ways`` [memories, d] that it looks (NaN before there is one), the
-    ``centres`` [memories, d] and ``counts`` [memories] of what it learned from, and the ``scores``
-    [memories, m] of the held half, as they are and sorted (``among``)."""
+    """One classifier for each memory: its ``directions`` [memories, d] (NaN before there is one),
+    the ``centres`` [memories, d] and ``counts`` [memories] of the rows that it learned from, and
+    the ``scores`` [memories, m] of the other half of the reference, also sorted
+    (``sorted_scores``)."""
 
-    ways: Floats
+    directions: Floats
     centres: Floats
     counts: Floats
     scores: Floats
-    among: Floats
+    sorted_scores: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorWatch:
-    """The bets so far: ``sums`` [memories, d] and ``counts`` [memories] of arrived vectors, the
-    marks ``came`` of the last of them, and the classifiers that were ``learned`` of them last. They
-    learn at every ``BLOCK``-th row of the stream, so that it does not matter in which parts rows
-    are added; ``late`` rows have come since."""
+    """The sequential test of the vectors: ``sums`` [memories, d] and ``counts`` [memories] of
+    arrived vectors, the marks of the last rows (``recent_marks``), and the last fitted
+    ``classifier``. It is fitted at every ``FIT_EVERY``-th row of the stream, so that the result
+    does not depend on how rows are grouped; ``rows_since_fit`` rows have come since."""
 
     halves: Halves
     detector: Detector
     sums: Floats
     counts: Floats
-    came: Marks
-    learned: DirectionClassifier
-    late: int = 0
+    recent_marks: Marks
+    classifier: DirectionClassifier
+    rows_since_fit: int = 0
 
     @classmethod
     def of_reference(cls, vectors: Floats, seed: int = 0) -> VectorWatch:
-        """Of reference ``vectors`` [m, d], m at least ``FEWEST``, whatever their order."""
+        """Of reference ``vectors`` [m, d], m at least ``MIN_ROWS``, whatever their order."""
         halves = halve(vectors, seed)
-        m, d = halves.held.shape
+        m, d = halves.rank_half.shape
         bounds = np.tile([rank_bound(m), tail_bound(m)], len(MEMORIES))
         sums, counts = np.zeros((len(MEMORIES), d)), np.zeros(len(MEMORIES))
-        none = np.full((len(MEMORIES), d), np.nan)
-        learned = learned_of(halves, none, none, counts)
+        no_directions = np.full((len(MEMORIES), d), np.nan)
+        classifier = make_classifier(halves, no_directions, no_directions, counts)
         detector = Detector.of_bounds(bounds)
-        return cls(halves, detector, sums, counts, np.zeros(0, np.uint64), learned)
+        return cls(halves, detector, sums, counts, np.zeros(0, np.uint64), classifier)
 
     def add(self, new: DriftRows, limit: float) -> tuple[VectorWatch, int | None]:
         """After more rows, up to the first at which the evidence reaches ``limit``. A row of which
         nothing was read is NaN, and is left out, but counts."""
         unread = np.full((len(new), self.halves.width), np.nan)
-        rows, marks = self.halves.read(unread if new.vectors is None else new.vectors)
-        made, start = self, 0
+        rows, marks = self.halves.project(unread if new.vectors is None else new.vectors)
+        watch, start = self, 0
         while start < len(rows):
-            end = start + BLOCK - made.detector.rows % BLOCK
-            part, own = rows[start:end], marks[start:end]
-            detector, at = made.detector.add(made.payoffs(part, own), limit)
-            made = made._joined(part, own, detector)
+            end = start + FIT_EVERY - watch.detector.rows % FIT_EVERY
+            part, part_marks = rows[start:end], marks[start:end]
+            detector, at = watch.detector.add(watch.payoffs(part, part_marks), limit)
+            watch = watch._update(part, part_marks, detector)
             if at is not None:
-                return made, start + at
+                return watch, start + at
             start += len(part)
-        return made, None
+        return watch, None
 
     def payoffs(self, rows: Floats, marks: Marks) -> Floats:
         """Rank and tail payoffs [n, 2 · memories] by what was learned so far; NaN before that, and
         for a row that was not read."""
-        found = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
-        learned, weights = self.learned, self._weights(marks)
+        payoffs = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
+        classifier, weights = self.classifier, self._own_weights(marks)
         for k in range(len(MEMORIES)):
-            scores = rows @ learned.ways[k]
+            scores = rows @ classifier.directions[k]
             known = np.isfinite(scores)
-            found[known, 2 * k] = ranks(scores[known], learned.among[k])
-            found[known, 2 * k + 1] = in_tail(scores[known], learned.among[k])
-        again = np.flatnonzero((weights > LIGHT).any(axis=1) & np.isfinite(rows).all(axis=1))
-        if len(again):
-            found[again] = self._without(rows[again], weights[again])
-        return found
+            payoffs[known, 2 * k] = ranks(scores[known], classifier.sorted_scores[k])
+            payoffs[known, 2 * k + 1] = in_tail(scores[known], classifier.sorted_scores[k])
+        repeated = np.flatnonzero((weights > MIN_OWN_WEIGHT).any(axis=1) & np.isfinite(rows).all(axis=1))
+        if len(repeated):
+            payoffs[repeated] = self._leave_one_out_payoffs(rows[repeated], weights[repeated])
+        return payoffs
 
-    def _weights(self, marks: Marks) -> Floats:
+    def _own_weights(self, marks: Marks) -> Floats:
         """How much of what each memory had learned is of the same row [n, memories]: the sum of its
         weights over the sum of all others."""
-        seen = self.came[: len(self.came) - self.late]
-        same = marks[:, None] == seen
+        learned_marks = self.recent_marks[: len(self.recent_marks) - self.rows_since_fit]
+        same = marks[:, None] == learned_marks
         if not same.any():
             return np.zeros((len(marks), len(MEMORIES)))
-        ages = np.arange(len(seen) - 1, -1, -1)
+        ages = np.arange(len(learned_marks) - 1, -1, -1)
         keep = 1 - 1 / np.array(MEMORIES)
-        own = same @ keep[None, :] ** ages[:, None]
-        return np.asarray(own / np.maximum(self.learned.counts - own, 1e-9))
+        own_weights = same @ keep[None, :] ** ages[:, None]
+        return np.asarray(own_weights / np.maximum(self.classifier.counts - own_weights, 1e-9))
 
-    def _without(self, rows: Floats, weights: Floats) -> Floats:
+    def _leave_one_out_payoffs(self, rows: Floats, weights: Floats) -> Floats:
         """The payoffs [n, 2 · memories] of rows, each by classifiers that had not learned from it:
         the way of a mean c without a row x of weight a in C is w + a ÷ (C − a) · P (c − x)."""
-        learned, halves = self.learned, self.halves
-        found = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
+        classifier, halves = self.classifier, self.halves
+        payoffs = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
         pulls = rows @ halves.precision
-        held, own = pulls @ halves.held.T, (pulls * rows).sum(axis=1)
+        projections, row_norms = pulls @ halves.rank_half.T, (pulls * rows).sum(axis=1)
         for k, weight in enumerate(weights.T):
             # Of counts C with own weight a, a ÷ (C − a) is ``weight``; C − a is what is left.
-            left = learned.counts[k] / (1 + weight) >= FIRST
-            pull = halves.precision @ learned.centres[k]
-            among = learned.scores[k] + weight[:, None] * (halves.held @ pull - held)
-            scores = rows @ learned.ways[k] + weight * (rows @ pull - own)
+            enough = classifier.counts[k] / (1 + weight) >= MIN_LEARNED
+            pull = halves.precision @ classifier.centres[k]
+            among = classifier.scores[k] + weight[:, None] * (halves.rank_half @ pull - projections)
+            scores = rows @ classifier.directions[k] + weight * (rows @ pull - row_norms)
             m, higher = among.shape[1], (among > scores[:, None]).sum(axis=1)
             level = (among == scores[:, None]).sum(axis=1)
-            found[left, 2 * k] = (1 - (higher + level / 2) / m)[left]
-            found[left, 2 * k + 1] = (higher + level < tail_place(m))[left]
-        return found
+            payoffs[enough, 2 * k] = (1 - (higher + level / 2) / m)[enough]
+            payoffs[enough, 2 * k + 1] = (higher + level < tail_size(m))[enough]
+        return payoffs
 
-    def dated(self, vectors: Floats) -> int:
+    def rows_since_change(self, vectors: Floats) -> int:
         """How many of the last ``vectors`` [n, d] are of the new kind: a bet could not begin before
         the classifier had learned what is new, so the break in the mean of the ranks, by the
         classifier that won most as it is now, is sought within two blocks around its begin. Before
         the first of them stand rows of the reference, of which the mean is ½: all may be new."""
-        back = self.detector.rows - self.detector.since
+        rows_back = self.detector.rows - self.detector.since
         best = 2 * (self.detector.by // 2)
-        place = self.payoffs(*self.halves.read(vectors))[:, best]
-        place = np.where(np.isnan(place), 0.5, place)[::-1]
-        place = np.concatenate([place, np.full(2 * BLOCK, 0.5)])
-        n, sums = len(place), np.cumsum(place)
-        ends = np.arange(max(1, back - 2 * BLOCK), min(len(vectors), back + 2 * BLOCK) + 1)
+        rank_payoffs = self.payoffs(*self.halves.project(vectors))[:, best]
+        rank_payoffs = np.where(np.isnan(rank_payoffs), 0.5, rank_payoffs)[::-1]
+        rank_payoffs = np.concatenate([rank_payoffs, np.full(2 * FIT_EVERY, 0.5)])
+        n, sums = len(rank_payoffs), np.cumsum(rank_payoffs)
+        ends = np.arange(max(1, rows_back - 2 * FIT_EVERY), min(len(vectors), rows_back + 2 * FIT_EVERY) + 1)
         if not len(ends):
-            return back
+            return rows_back
         gaps = sums[ends - 1] / ends - (sums[-1] - sums[ends - 1]) / (n - ends)
         return int(ends[np.argmax(gaps * np.sqrt(ends * (n - ends)))])
 
-    def _joined(self, rows: Floats, marks: Marks, detector: Detector) -> VectorWatch:
-        read = np.isfinite(rows).all(axis=1)
-        new, sums, counts = rows[read], self.sums.copy(), self.counts.copy()
+    def _update(self, rows: Floats, marks: Marks, detector: Detector) -> VectorWatch:
+        is_read = np.isfinite(rows).all(axis=1)
+        new, sums, counts = rows[is_read], self.sums.copy(), self.counts.copy()
         for k, memory in enumerate(MEMORIES):
             keep = 1 - 1 / memory
             weights = keep ** np.arange(len(new) - 1, -1, -1)
             sums[k] = sums[k] * keep ** len(new) + weights @ new
             counts[k] = counts[k] * keep ** len(new) + weights.sum()
-        came, late = np.concatenate([self.came, marks[read]])[-KEPT:], self.late + len(new)
-        learned = self.learned
-        if detector.rows % BLOCK == 0:
-            ways, centres = np.full(sums.shape, np.nan), np.full(sums.shape, np.nan)
-            for enough in np.flatnonzero(counts >= FIRST):
-                centres[enough] = sums[enough] / counts[enough]
-                ways[enough] = self.halves.precision @ (centres[enough] - self.halves.mean)
-            learned, late = learned_of(self.halves, ways, centres, counts), 0
-        return VectorWatch(self.halves, detector, sums, counts, came, learned, late)
+        recent_marks, rows_since_fit = np.concatenate([self.recent_marks, marks[is_read]])[-MAX_MARKS:], self.rows_since_fit + len(new)
+        classifier = self.classifier
+        if detector.rows % FIT_EVERY == 0:
+            directions, centres = np.full(sums.shape, np.nan), np.full(sums.shape, np.nan)
+            for memory_index in np.flatnonzero(counts >= MIN_LEARNED):
+                centres[memory_index] = sums[memory_index] / counts[memory_index]
+                directions[memory_index] = self.halves.precision @ (centres[memory_index] - self.halves.mean)
+            classifier, rows_since_fit = make_classifier(self.halves, directions, centres, counts), 0
+        return VectorWatch(self.halves, detector, sums, counts, recent_marks, classifier, rows_since_fit)
 
     def to_json(self) -> dict[str, Any]:
         """What rows brought; the reference is not in it."""
         return {
             "detector": self.detector.to_json(),
-            "sums": packed(self.sums),
+            "sums": encode_floats(self.sums),
             "counts": self.counts.tolist(),
-            "came": packed(self.came.view(np.float64)),
-            "late": self.late,
-            "learned": [packed(one) for one in (self.learned.ways, self.learned.centres)],
-            "learned_counts": self.learned.counts.tolist(),
+            "came": encode_floats(self.recent_marks.view(np.float64)),
+            "late": self.rows_since_fit,
+            "learned": [encode_floats(one) for one in (self.classifier.directions, self.classifier.centres)],
+            "learned_counts": self.classifier.counts.tolist(),
         }
 
-    def restored(self, said: Mapping[str, Any]) -> VectorWatch:
+    def with_saved_state(self, saved: Mapping[str, Any]) -> VectorWatch:
         """This watch, of the same reference, with what ``to_json`` wrote down."""
-        ways, centres = (unpacked(one).reshape(self.sums.shape) for one in said["learned"])
-        counts = np.array(said["learned_counts"], np.float64)
+        directions, centres = (decode_floats(one).reshape(self.sums.shape) for one in saved["learned"])
+        counts = np.array(saved["learned_counts"], np.float64)
         return VectorWatch(
             self.halves,
-            Detector.from_json(said["detector"]),
-            unpacked(said["sums"]).reshape(self.sums.shape),
-            np.array(said["counts"], np.float64),
-            unpacked(said["came"]).view(np.uint64),
-            learned_of(self.halves, ways, centres, counts),
-            int(said["late"]),
+            Detector.from_json(saved["detector"]),
+            decode_floats(saved["sums"]).reshape(self.sums.shape),
+            np.array(saved["counts"], np.float64),
+            decode_floats(saved["came"]).view(np.uint64),
+            make_classifier(self.halves, directions, centres, counts),
+            int(saved["late"]),
         )
 
 
-def learned_of(
-    halves: Halves, ways: Floats, centres: Floats, counts: Floats
+def make_classifier(
+    halves: Halves, directions: Floats, centres: Floats, counts: Floats
 ) -> DirectionClassifier:
     """With what the held half says of them."""
-    scores = ways @ halves.held.T
-    return DirectionClassifier(ways, centres, counts, scores, np.sort(scores, axis=1))
+    scores = directions @ halves.rank_half.T
+    return DirectionClassifier(directions, centres, counts, scores, np.sort(scores, axis=1))
 
 
-def marks_of(gaps: Floats, signs: Floats) -> Marks:
+def row_marks(gaps: Floats, signs: Floats) -> Marks:
     """A number for each vector [n, d] from the centre: the signs of its 64 directions [d, 64]."""
     bits = np.nan_to_num(gaps) @ signs > 0
     return np.packbits(bits, axis=1).view(np.uint64).reshape(-1)
 
 
-def packed(values: Floats, kind: str = "<f8") -> str:
+def encode_floats(values: Floats, dtype: str = "<f8") -> str:
     """Numbers as a text of JSON, in order."""
-    return base64.b64encode(np.ascontiguousarray(values).astype(kind).tobytes()).decode()
+    return base64.b64encode(np.ascontiguousarray(values).astype(dtype).tobytes()).decode()
 
 
-def unpacked(text: str, kind: str = "<f8") -> Floats:
+def decode_floats(text: str, dtype: str = "<f8") -> Floats:
     """The numbers [n] that ``packed`` wrote down, float64."""
-    return np.frombuffer(base64.b64decode(text), kind).astype(np.float64)
+    return np.frombuffer(base64.b64decode(text), dtype).astype(np.float64)
 
 
 def halve(vectors: Floats, seed: int) -> Halves:
     """The two halves of reference vectors [m, d], at random by the seed."""
-    given, onto = np.asarray(vectors, dtype=np.float64), None
-    if given.shape[1] > WIDEST:
-        drawn = generator(seed, "drift directions").standard_normal((given.shape[1], WIDEST))
-        onto = drawn / np.sqrt(WIDEST)
-        given = given @ onto
-    order = generator(seed, "halves of a reference").permutation(len(given))
-    learn, held = given[order[: len(order) // 2]], given[order[len(order) // 2 :]]
-    precision, mean = precision_of(learn), learn.mean(axis=0)
-    drawn = generator(seed, "marks of rows").standard_normal((given.shape[1], SIGNS))
+    rows, projection = np.asarray(vectors, dtype=np.float64), None
+    if rows.shape[1] > MAX_WIDTH:
+        random_directions = generator(seed, "drift directions").standard_normal((rows.shape[1], MAX_WIDTH))
+        projection = random_directions / np.sqrt(MAX_WIDTH)
+        rows = rows @ projection
+    order = generator(seed, "halves of a reference").permutation(len(rows))
+    fit_half, rank_half = rows[order[: len(order) // 2]], rows[order[len(order) // 2 :]]
+    precision, mean = shrunken_precision(fit_half), fit_half.mean(axis=0)
+    random_directions = generator(seed, "marks of rows").standard_normal((rows.shape[1], SIGNS))
     # Where rows lie in one narrow cone their directions are alike until they are whitened.
-    signs = np.linalg.cholesky(precision) @ drawn
-    return Halves(precision, mean, held, onto, signs)
+    signs = np.linalg.cholesky(precision) @ random_directions
+    return Halves(precision, mean, rank_half, projection, signs)
 
 
-def precision_of(rows: Floats) -> Floats:
+def shrunken_precision(rows: Floats) -> Floats:
     """The inverse [d, d] of the covariance of rows [n, d], shrunken towards a multiple of the
     identity as far as Ledoit and Wolf (2004) find best, and by ``RIDGE`` of its mean more."""
     n, d = rows.shape
@@ -285,9 +287,9 @@ def precision_of(rows: Floats) -> Floats:
     mean = float(np.trace(cov)) / d
     if mean <= 0:
         return np.eye(d)
-    away = float(((cov - mean * np.eye(d)) ** 2).sum())
+    distance = float(((cov - mean * np.eye(d)) ** 2).sum())
     noise = (float(((gaps**2).sum(axis=1) ** 2).sum()) / n - float((cov**2).sum())) / n
-    share = min(1.0, max(0.0, noise / away)) if away > 0 else 1.0
+    share = min(1.0, max(0.0, noise / distance)) if distance > 0 else 1.0
     # Directions that reference rows do not have at all are where a new kind of row may lie.
-    made = (1 - share) * cov + (share + RIDGE) * mean * np.eye(d)
-    return np.asarray(np.linalg.inv(made))
+    shrunken = (1 - share) * cov + (share + RIDGE) * mean * np.eye(d)
+    return np.asarray(np.linalg.inv(shrunken))

@@ -47,29 +47,29 @@ def meta(
     """
     from holdfast.recipe import as_settings
 
-    more = [] if task_column is None else [f"meta.task_column={task_column}"]
+    task_settings = [] if task_column is None else [f"meta.task_column={task_column}"]
     rows = RowArguments(source, labels, None, test, text, label, None)
-    every = [*more, *as_settings(settings)]
-    request = rows.request(model, task, seed, every, out, resume)
-    return TrainedRun(meta_watched(request, quiet=quiet)[1])
+    all_settings = [*task_settings, *as_settings(settings)]
+    request = rows.request(model, task, seed, all_settings, out, resume)
+    return TrainedRun(run_meta(request, quiet=quiet)[1])
 
 
-def meta_watched(
+def run_meta(
     request: TrainingRequest, *, quiet: bool = False, verbose: bool = False
 ) -> tuple[dict[str, Any], Path]:
     """Learn the start that ``request`` asks for; the result and the run's folder."""
     from holdfast.plugins.episodes.meta import meta
 
-    teller, whole = MessagePrinter(quiet, verbose), MessagePrinter(quiet)
+    teller, full_teller = MessagePrinter(quiet, verbose), MessagePrinter(quiet)
 
     def notify(item: Decision | Finding) -> None:
         # There is no outline of a run here that what needs a person could stand below.
         person = isinstance(item, Finding) and needs_attention(item)
-        (whole if person else teller)(item)
+        (full_teller if person else teller)(item)
 
     recipe = request.recipe()
     with reserve_folder(request.source, request.out, request.resume) as folder:
         teller.title(f"holdfast meta → {folder}")
-        held = request.in_memory
+        in_memory = request.in_memory
         with decisions_to(notify):
-            return meta(recipe, folder, resume=request.resume, held=held), folder
+            return meta(recipe, folder, resume=request.resume, held=in_memory), folder

@@ -51,42 +51,42 @@ def command(
     """Learn a start from many small tasks that adapts to a new one in a few steps, and score it on
     tasks that it never met."""
     refuse_low_memory("torch")
-    from holdfast.plugins.episodes.api import meta_watched
+    from holdfast.plugins.episodes.api import run_meta
 
-    more = [] if task_column is None else [f"meta.task_column={task_column}"]
-    settings = [*more, *(run.set_ or [])]
+    task_settings = [] if task_column is None else [f"meta.task_column={task_column}"]
+    settings = [*task_settings, *(run.set_ or [])]
     request = rows.request(
         source, model=model, seed=run.seed, settings=settings, out=run.out, resume=resume
     )
-    result, folder = meta_watched(request, quiet=output.quiet, verbose=output.verbose)
-    output.show(result, lambda columns: "\n".join(shown(result, folder, columns)))
+    result, folder = run_meta(request, quiet=output.quiet, verbose=output.verbose)
+    output.show(result, lambda columns: "\n".join(summary_lines(result, folder, columns)))
 
 
-def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
+def summary_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The answer, what stands beside it, and what to type next."""
     from holdfast.report.answer.answer import answer
 
-    found, block = answer(result), result["meta"]
-    told = []
+    answer_block, block = answer(result), result["meta"]
+    entry_lines = []
     for name, one in block["baselines"].items():
         value = one["accuracy"]["value"]
         text = f"{100 * value:.1f} % ({name} embedding, {one['readout']} head)"
-        told.append(("Baseline", text))
+        entry_lines.append(("Baseline", text))
     for one in block["tried"]:
         if one["difference"] is not None:
-            words = f"{one['method']}: {_points(one['difference'])} on validation episodes"
-            told.append(("Tried", words))
-    told += [
+            words = f"{one['method']}: {_points_with_interval(one['difference'])} on validation episodes"
+            entry_lines.append(("Tried", words))
+    entry_lines += [
         ("Kept", f"{block['kept']}: {block['because']}"),
         ("Start", f"{run / 'model'}"),
         ("Report", f"{run / 'report.html'}"),
         ("Next", f"holdfast train ROWS --model {run / 'model'}"),
     ]
-    headline, advice = (textwrap.wrap(one, columns) for one in (found.headline, found.advice))
-    return ["", *headline, *advice, "", *entries(told, columns)]
+    headline, advice = (textwrap.wrap(one, columns) for one in (answer_block.headline, answer_block.advice))
+    return ["", *headline, *advice, "", *entries(entry_lines, columns)]
 
 
-def _points(gap: Mapping[str, Any]) -> str:
+def _points_with_interval(gap: Mapping[str, Any]) -> str:
     """``+0.4 points (−1.2 to +2.0)``; without limits where nothing says how others differ."""
     words, low, high = f"{100 * gap['value']:+.1f} points", gap.get("low"), gap.get("high")
     if low is None or high is None:

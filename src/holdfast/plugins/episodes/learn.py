@@ -11,7 +11,13 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Floats
-from holdfast.plugins.episodes.methods import FeatureReader, StartMethod, Step, score, seeded
+from holdfast.plugins.episodes.methods import (
+    FeatureReader,
+    StartMethod,
+    Step,
+    score_episodes,
+    seeded,
+)
 from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
 from holdfast.training.checkpoint import CheckpointStore
 
@@ -22,8 +28,8 @@ DECAY = 0.01
 
 @dataclass(frozen=True, slots=True)
 class EpisodeEvaluation:
-    """What a look saw: accuracy [episodes] and mean loss of fixed training and validation
-    episodes, the mean loss of the updates since the last look, and the rows learned from."""
+    """One evaluation: accuracy [episodes] and mean loss on fixed training and validation episodes,
+    the mean loss of the updates since the last evaluation, and the number of rows learned from."""
 
     step: int
     train_accuracy: float
@@ -41,19 +47,20 @@ class EpisodeEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class EpisodePlan:
-    """How a method is run: ``updates`` at ``rate`` (a tenth of them rising, then falling to 0),
-    with ``looks`` beside the first; ``probe`` are training, ``judge`` validation episodes."""
+    """How a method is trained: ``updates`` at ``learning_rate`` (warm-up over a tenth of them, then
+    linear decay to 0), with ``evaluations`` after the first on ``train_episodes`` and
+    ``valid_episodes``."""
 
     pool: TaskPool
     shape: Shape
     updates: int
-    rate: float
-    looks: int
-    probe: Sequence[Episode]
-    judge: Sequence[Episode]
+    learning_rate: float
+    evaluations: int
+    train_episodes: Sequence[Episode]
+    valid_episodes: Sequence[Episode]
     seed: int
 
-    def share(self, index: int) -> float:
+    def rate_factor(self, index: int) -> float:
         """The part of the rate that update ``index`` has, in (0, 1]."""
         rising = max(1, round(WARMUP * self.updates))
         if index < rising:
@@ -61,126 +68,126 @@ class EpisodePlan:
         return (self.updates - index) / max(1, self.updates - rising + 1)
 
     @property
-    def looked(self) -> tuple[int, ...]:
+    def evaluation_steps(self) -> tuple[int, ...]:
         """The updates after which a look is taken, 0 among them."""
-        marks = np.linspace(0, self.updates, self.looks + 1).round().astype(int)
+        marks = np.linspace(0, self.updates, self.evaluations + 1).round().astype(int)
         return tuple(dict.fromkeys(marks.tolist()))
 
 
 @dataclass(slots=True)
 class MethodResult:
-    """A method at its end: the looks, the step of the best one by validation accuracy (the earliest
-    of equals) and its weights, ``state``."""
+    """A trained method: its evaluations, the step of the best one by validation accuracy (the
+    earliest of equals) and the weights at that step, ``state``."""
 
-    looks: list[EpisodeEvaluation] = field(default_factory=list)
-    best: int = 0
+    evaluations: list[EpisodeEvaluation] = field(default_factory=list)
+    best_step: int = 0
     state: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def kept(self) -> EpisodeEvaluation:
-        return next(look for look in self.looks if look.step == self.best)
+    def best(self) -> EpisodeEvaluation:
+        return next(look for look in self.evaluations if look.step == self.best_step)
 
-    def plain(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         """The same in tensors, numbers and texts, as a checkpoint holds it."""
-        looks = [{**asdict(look), "accuracy": look.accuracy.tolist()} for look in self.looks]
-        return {"looks": looks, "best": self.best, "state": self.state}
+        evaluations = [{**asdict(evaluation), "accuracy": evaluation.accuracy.tolist()} for evaluation in self.evaluations]
+        return {"looks": evaluations, "best": self.best_step, "state": self.state}
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> MethodResult:
-        """What ``plain`` gave."""
-        looks = [one | {"accuracy": np.array(one["accuracy"])} for one in plain["looks"]]
-        made = [EpisodeEvaluation(**one) for one in looks]
-        return cls(made, plain["best"], dict(plain["state"]))
+    def from_plain(cls, plain: Mapping[str, Any]) -> MethodResult:
+        """What ``to_plain`` gave."""
+        records = [one | {"accuracy": np.array(one["accuracy"])} for one in plain["looks"]]
+        evaluations = [EpisodeEvaluation(**one) for one in records]
+        return cls(evaluations, plain["best"], dict(plain["state"]))
 
 
 def learn(
     method: StartMethod,
     reader: FeatureReader,
-    course: EpisodePlan,
-    keeper: CheckpointStore,
-    hear: Callable[[EpisodeEvaluation], None] = lambda _: None,
+    plan: EpisodePlan,
+    store: CheckpointStore,
+    on_evaluation: Callable[[EpisodeEvaluation], None] = lambda _: None,
 ) -> MethodResult:
     """Run a method's course, or what is left of it, and put the network into its best state.
 
     The network begins as it is. Whatever is drawn is drawn by the update's number, so that a course
-    that was killed and goes on from what ``keeper`` has ends as one that was not.
+    that was killed and goes on from what ``store`` has ends as one that was not.
     """
     network, head = reader.network, method.head
-    optimizer = torch.optim.AdamW(_groups(method, reader, course.rate), weight_decay=DECAY)
-    optimizer.register_step_pre_hook(_clipped)
+    optimizer = torch.optim.AdamW(_parameter_groups(method, reader, plan.learning_rate), weight_decay=DECAY)
+    optimizer.register_step_pre_hook(_clip_gradients)
     parts = {"network": network, "optimizer": optimizer, "head": head}
-    learned, at, sums, clock = MethodResult(), 0, 0.0, time.perf_counter()
-    found = keeper.load()
-    if found is not None:
-        learned, at, sums = MethodResult.of(found["learned"]), found["step"], found["sums"]
+    training, step, sums, clock = MethodResult(), 0, 0.0, time.perf_counter()
+    saved = store.load()
+    if saved is not None:
+        training, step, sums = MethodResult.from_plain(saved["learned"]), saved["step"], saved["sums"]
         for name, part in parts.items():
             if part is not None:
-                part.load_state_dict(found[name])
-    base = learned.looks[-1].seconds if learned.looks else 0.0
-    done = {look.step for look in learned.looks}
+                part.load_state_dict(saved[name])
+    seconds_before = training.evaluations[-1].seconds if training.evaluations else 0.0
+    evaluated = {evaluation.step for evaluation in training.evaluations}
 
     def save() -> None:
         states = {k: None if part is None else part.state_dict() for k, part in parts.items()}
-        keeper.save(at, {"learned": learned.plain(), "step": at, "sums": sums, **states})
+        store.save(step, {"learned": training.to_plain(), "step": step, "sums": sums, **states})
 
     while True:
-        if at in course.looked and at not in done:
-            spent = base + time.perf_counter() - clock
-            updates = at - (learned.looks[-1].step if learned.looks else 0)
-            look = _look(method, reader, course, at, sums / updates if updates else None, spent)
-            learned.looks.append(look)
+        if step in plan.evaluation_steps and step not in evaluated:
+            seconds = seconds_before + time.perf_counter() - clock
+            updates = step - (training.evaluations[-1].step if training.evaluations else 0)
+            evaluation = _evaluate(method, reader, plan, step, sums / updates if updates else None, seconds)
+            training.evaluations.append(evaluation)
             sums = 0.0
-            hear(look)
-            if at == 0 or look.valid_accuracy > learned.kept.valid_accuracy:
-                learned.best = at
-                learned.state = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        if at >= course.updates:
+            on_evaluation(evaluation)
+            if step == 0 or evaluation.valid_accuracy > training.best.valid_accuracy:
+                training.best_step = step
+                training.state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        if step >= plan.updates:
             break
-        share = course.share(at)
+        share = plan.rate_factor(step)
         for group in optimizer.param_groups:
             group["lr"] = share * group["planned"]
         optimizer.zero_grad()
-        with seeded(course.seed, method.name, at):
-            sums += method.update(Step(reader, course.pool, course.shape, course.seed, at))
+        with seeded(plan.seed, method.name, step):
+            sums += method.update(Step(reader, plan.pool, plan.shape, plan.seed, step))
             optimizer.step()
-        at += 1
-        if keeper.is_due and at not in course.looked:
+        step += 1
+        if store.is_due and step not in plan.evaluation_steps:
             save()
-    if found is None or found["step"] < at:
+    if saved is None or saved["step"] < step:
         save()
-    network.load_state_dict(learned.state)
-    return learned
+    network.load_state_dict(training.state)
+    return training
 
 
-def _clipped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+def _clip_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     torch.nn.utils.clip_grad_norm_(weights, CLIP)
 
 
-def _groups(method: StartMethod, reader: FeatureReader, rate: float) -> list[dict[str, Any]]:
-    groups: list[dict[str, Any]] = [{"params": reader.learns, "planned": rate, "lr": rate}]
+def _parameter_groups(method: StartMethod, reader: FeatureReader, rate: float) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = [{"params": reader.trainable, "planned": rate, "lr": rate}]
     if method.head is not None:
-        quick = max(rate, getattr(method, "HEAD_RATE", rate))
-        groups.append({"params": list(method.head.parameters()), "planned": quick, "lr": quick})
+        head_rate = max(rate, getattr(method, "HEAD_RATE", rate))
+        groups.append({"params": list(method.head.parameters()), "planned": head_rate, "lr": head_rate})
     return groups
 
 
-def _look(
+def _evaluate(
     method: StartMethod,
     reader: FeatureReader,
-    course: EpisodePlan,
-    at: int,
+    plan: EpisodePlan,
+    step: int,
     update_loss: float | None,
     seconds: float,
 ) -> EpisodeEvaluation:
-    probe, judge = score(method, reader, course.probe), score(method, reader, course.judge)
+    train_scores, valid_scores = score_episodes(method, reader, plan.train_episodes), score_episodes(method, reader, plan.valid_episodes)
     return EpisodeEvaluation(
-        step=at,
-        train_accuracy=float(probe.accuracy.mean()),
-        train_loss=float(probe.loss.mean()),
-        accuracy=judge.accuracy,
-        valid_loss=float(judge.loss.mean()),
+        step=step,
+        train_accuracy=float(train_scores.accuracy.mean()),
+        train_loss=float(train_scores.loss.mean()),
+        accuracy=valid_scores.accuracy,
+        valid_loss=float(valid_scores.loss.mean()),
         update_loss=update_loss,
-        rows=at * course.shape.ways * course.shape.rows,
+        rows=step * plan.shape.ways * plan.shape.rows,
         seconds=seconds,
     )

@@ -39,12 +39,12 @@ from holdfast.plugins.episodes.choice import (
     MetaBench,
     MethodChoice,
     choose,
-    settled,
+    fill_settings,
     with_prototypes,
 )
 from holdfast.plugins.episodes.learn import EpisodeEvaluation
 from holdfast.plugins.episodes.methods import BASELINE, METHODS
-from holdfast.plugins.episodes.result import result_of, score_tests, write_predictions
+from holdfast.plugins.episodes.result import result_document, score_tests, write_predictions
 from holdfast.plugins.episodes.rows import MetaRows, load_tasks
 from holdfast.prepare.model import prepare
 from holdfast.prepare.rows import check_names
@@ -59,7 +59,7 @@ from holdfast.training.machine.machine import flushed_subnormals
 from holdfast.training.machine.signals import terminate_like_interrupt
 
 # What is noted of a look, by the names of ``EpisodeEvaluation``.
-MEASURED = ("train_accuracy", "train_loss", "valid_accuracy", "valid_loss", "update_loss")
+EVALUATION_FIELDS = ("train_accuracy", "train_loss", "valid_accuracy", "valid_loss", "update_loss")
 
 
 def meta(
@@ -77,10 +77,10 @@ def meta(
     by the settings that it began with; on a finished one nothing changes. Raises ``InputError``
     where rows or settings are at fault, ``Interrupted`` on Ctrl-C and SIGTERM.
     """
-    done = finished_before(run, resume)
-    if done is not None:
+    finished = finished_before(run, resume)
+    if finished is not None:
         notify(Decision("resumed", str(run), "it had come to its end", prominent=True))
-        return done
+        return finished
     if process_count() > 1:
         rule = "runs in one process: its tasks are small"
         remedy = "Start it without a launcher."
@@ -92,8 +92,8 @@ def meta(
         stack.enter_context(claim_folder(run, resume))
         paths = stack.enter_context(stored(held, run))
         stack.enter_context(flushed_subnormals())
-        again = resume and (run / RECIPE).exists()
-        if again:
+        resumed = resume and (run / RECIPE).exists()
+        if resumed:
             recipe = read_recipe(run / RECIPE)
             if recipe.meta.method is None:
                 remedy = "Continue it with the command that began it."
@@ -105,44 +105,44 @@ def meta(
             recipe = recipe.with_changes(meta={"method": "auto"})
         if recipe.meta.method not in ("auto", BASELINE, *METHODS):
             rule = "is a method that was taken out: it lost wherever it was measured (docs/meta.md)"
-            left = f"Use auto, {BASELINE} or {' or '.join(METHODS)}"
-            remedy = f"{left}; a finished run of it still predicts."
+            alternatives = f"Use auto, {BASELINE} or {' or '.join(METHODS)}"
+            remedy = f"{alternatives}; a finished run of it still predicts."
             raise RecipeError("meta.method", rule, recipe.meta.method, remedy)
         with interruptible(run):
-            return _meta(recipe, run, again, checkpoint_every_s)
+            return _run_meta(recipe, run, resumed, checkpoint_every_s)
 
 
-def _meta(recipe: Recipe, run: Path, again: bool, every_s: float) -> dict[str, Any]:
+def _run_meta(recipe: Recipe, run: Path, resumed: bool, every_s: float) -> dict[str, Any]:
     start = time.perf_counter()
     rows = load_tasks(recipe)
     recipe = absolute_recipe(rows)
-    prepared = prepare(recipe.with_changes(train={"precision": "float32"}), with_head(rows))
-    recipe, chosen_now = settled(prepared.recipe, prepared)
-    mark = _begin(run, recipe, rows_mark(rows), again)
-    notify(*prepared.loaded.decisions, *chosen_now)
-    loaded, hear = time.perf_counter(), current_listener()
+    prepared = prepare(recipe.with_changes(train={"precision": "float32"}), with_training_labels(rows))
+    recipe, setting_decisions = fill_settings(prepared.recipe, prepared)
+    mark = _begin(run, recipe, rows_hash(rows), resumed)
+    notify(*prepared.loaded.decisions, *setting_decisions)
+    loaded, report = time.perf_counter(), current_listener()
     bench = MetaBench(prepared, rows, recipe, run / CHECKPOINTS / "meta", mark, every_s)
     with record_decisions(also_notify=True) as log:
         # What is seen on the way is no decision of the run.
-        chosen = choose(bench, lambda name, look: hear(_seen(name, look, recipe)))
-    tried, _ = decisions_and_findings(log)
-    decisions = (*rows.decisions, *prepared.loaded.decisions, *chosen_now, *tried)
+        choice = choose(bench, lambda name, look: report(_progress_decision(name, look, recipe)))
+    trial_decisions, _ = decisions_and_findings(log)
+    decisions = (*rows.decisions, *prepared.loaded.decisions, *setting_decisions, *trial_decisions)
     train_s = time.perf_counter() - loaded
     journal = Journal(run)
     journal.restore("")
-    verdict = _write_course(journal, chosen, recipe, decisions)
-    reader = bench.reader(chosen.kept.learned.state if chosen.kept.learned else None)
+    verdict = _write_curves(journal, choice, recipe, decisions)
+    reader = bench.reader(choice.selected.training.state if choice.selected.training else None)
     network = with_prototypes(bench, reader).cpu()
-    with replacing_folder(run / MODEL) as beside, disk_errors(run / MODEL):
-        network.save(beside, prepared.loaded.tokenizer)
+    with replacing_folder(run / MODEL) as temporary, disk_errors(run / MODEL):
+        network.save(temporary, prepared.loaded.tokenizer)
     clock = time.perf_counter()
-    test = score_tests(bench, chosen, reader)
-    journal.note(chosen.last_step, OPENED, "the start is chosen and is scored", at=test.opened_at)
+    test = score_tests(bench, choice, reader)
+    journal.note(choice.last_step, OPENED, "the start is chosen and is scored", at=test.opened_at)
     score_s = time.perf_counter() - clock
     outcome.write_splits(run / "splits.parquet", rows.records, rows.sources)
     write_predictions(run, rows, test)
     seconds = {"total": time.perf_counter() - start, "train": train_s, "score": score_s}
-    result = result_of(rows, recipe, chosen, test, verdict, decisions, seconds)
+    result = result_document(rows, recipe, choice, test, verdict, decisions, seconds)
     result |= outcome.surroundings(recipe.train.threads or 1, str(reader.device))
     notify(*write_result(run, result, seal_model(run)))
     return write_pages(run)
@@ -155,91 +155,91 @@ def absolute_recipe(rows: MetaRows) -> Recipe:
     return resolve_paths(rows.recipe, Path()).with_changes(data=data)
 
 
-def with_head(rows: MetaRows) -> Table:
+def with_training_labels(rows: MetaRows) -> Table:
     """The rows with the classes of the training tasks as their labels, -1 for others."""
-    place = {name: at for at, name in enumerate(rows.head)}
-    labels = [place.get(name, -1) for name in rows.names]
+    label_index = {name: at for at, name in enumerate(rows.head)}
+    labels = [label_index.get(name, -1) for name in rows.names]
     return replace(rows.table.with_column("label", labels), classes=rows.head)
 
 
-def rows_mark(rows: MetaRows) -> str:
+def rows_hash(rows: MetaRows) -> str:
     """A hash of the rows, their tasks and their sides."""
     digest, table = hashlib.blake2b(digest_size=16), rows.table
     for name in ("text", "text_pair"):
         if name in table.rows.column_names:
             for value in table.column(name):
                 digest.update(str(value).encode("utf-8", "surrogatepass") + b"\0")
-    for name, side in zip(rows.names, rows.side.tolist(), strict=True):
-        digest.update(f"{name}\0{side}\0".encode("utf-8", "surrogatepass"))
+    for name, split in zip(rows.names, rows.split.tolist(), strict=True):
+        digest.update(f"{name}\0{split}\0".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
-def _begin(run: Path, recipe: Recipe, rows: str, again: bool) -> str:
+def _begin(run: Path, recipe: Recipe, rows: str, resumed: bool) -> str:
     """Write down what the run begins with, or compare it with what it began with: the mark of its
     checkpoints. What a recipe says is read from its file, so that a later version of Holdfast,
     whose recipes have more keys, goes on with it."""
     path, text = run / CHECKPOINTS / RUN_START, recipe.to_yaml()
-    now = settings_of(run) if again else settings_mark(from_yaml(text))
-    if again and path.is_file():
+    settings = settings_of(run) if resumed else settings_mark(from_yaml(text))
+    if resumed and path.is_file():
         with reading_errors(str(path), RunError, remedy="Start a new run with another --out."):
-            before = json.loads(path.read_text("utf-8"))
-        if before != {"rows": rows, "settings": now}:
+            saved = json.loads(path.read_text("utf-8"))
+        if saved != {"rows": rows, "settings": settings}:
             rule = "began with other rows or settings than there are now"
             remedy = "Restore the source file and recipe.yaml, or start a new run."
             raise RunError(str(run), rule, None, remedy)
-    if not again:
+    if not resumed:
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {"rows": rows, "settings": now})
+        write_json(path, {"rows": rows, "settings": settings})
         write_text(run / RECIPE, text)
-    return f"{rows} {now}"
+    return f"{rows} {settings}"
 
 
-def _seen(name: str, look: EpisodeEvaluation, recipe: Recipe) -> Decision:
-    told = f"{100 * look.valid_accuracy:.1f} % on validation episodes"
-    because = f"{100 * look.train_accuracy:.1f} % on training ones; loss {look.valid_loss:.3f}"
-    return Decision(f"{name}, {look.step} of {recipe.meta.episodes}", told, because)
+def _progress_decision(name: str, evaluation: EpisodeEvaluation, recipe: Recipe) -> Decision:
+    accuracy = f"{100 * evaluation.valid_accuracy:.1f} % on validation episodes"
+    because = f"{100 * evaluation.train_accuracy:.1f} % on training ones; loss {evaluation.valid_loss:.3f}"
+    return Decision(f"{name}, {evaluation.step} of {recipe.meta.episodes}", accuracy, because)
 
 
-def _write_course(
-    journal: Journal, chosen: MethodChoice, recipe: Recipe, decisions: Sequence[Decision]
+def _write_curves(
+    journal: Journal, choice: MethodChoice, recipe: Recipe, decisions: Sequence[Decision]
 ) -> Verdict:
     """The kept method's looks as the run's, those of others as notes, and the verdict on them."""
-    for arm in chosen.arms:
-        if arm is chosen.kept or arm.learned is None:
+    for candidate in choice.candidates:
+        if candidate is choice.selected or candidate.training is None:
             continue
-        for look in arm.learned.looks:
-            told = {name: getattr(look, name) for name in MEASURED}
-            journal.note(look.step, f"{arm.name} look", "a method that was tried", **told)
-    for look in chosen.kept.learned.looks if chosen.kept.learned else []:
+        for evaluation in candidate.training.evaluations:
+            figures = {name: getattr(evaluation, name) for name in EVALUATION_FIELDS}
+            journal.note(evaluation.step, f"{candidate.name} look", "a method that was tried", **figures)
+    for evaluation in choice.selected.training.evaluations if choice.selected.training else []:
         journal.write(
             "snapshot",
-            look.step,
-            epoch=float(look.step),
-            examples_seen=look.rows,
-            phase=chosen.kept.name,
-            train_loss=look.train_loss,
-            valid_loss=look.valid_loss,
-            refined_loss=look.valid_loss,
+            evaluation.step,
+            epoch=float(evaluation.step),
+            examples_seen=evaluation.rows,
+            phase=choice.selected.name,
+            train_loss=evaluation.train_loss,
+            valid_loss=evaluation.valid_loss,
+            refined_loss=evaluation.valid_loss,
             temperature=1.0,
-            train_metrics={"accuracy": look.train_accuracy},
-            valid_metrics={"accuracy": look.valid_accuracy},
-            seconds=round(look.seconds, 3),
+            train_metrics={"accuracy": evaluation.train_accuracy},
+            valid_metrics={"accuracy": evaluation.valid_accuracy},
+            seconds=round(evaluation.seconds, 3),
         )
     journal.note_decisions(0, *decisions)
-    verdict = _verdict(chosen, recipe)
-    journal.write("verdict", chosen.last_step, **to_json(verdict))
+    verdict = _verdict(choice, recipe)
+    journal.write("verdict", choice.last_step, **to_json(verdict))
     return verdict
 
 
-def _verdict(chosen: MethodChoice, recipe: Recipe) -> Verdict:
+def _verdict(choice: MethodChoice, recipe: Recipe) -> Verdict:
     """What the looks at fixed training and validation episodes show, by the rules for curves."""
-    if chosen.kept.learned is None:
+    if choice.selected.training is None:
         return Verdict("inconclusive", "Nothing was trained: the model as it is was kept", 0.0)
-    looks = chosen.kept.learned.looks
-    at = np.array([look.step for look in looks], dtype=float)
+    evaluations = choice.selected.training.evaluations
+    steps = np.array([evaluation.step for evaluation in evaluations], dtype=float)
 
     def series(name: str, rises: bool = False) -> Series:
-        return Series(name, at, np.array([getattr(look, name) for look in looks]), rises)
+        return Series(name, steps, np.array([getattr(evaluation, name) for evaluation in evaluations]), rises)
 
     curves = Curves(
         "holdfast",
@@ -249,8 +249,8 @@ def _verdict(chosen: MethodChoice, recipe: Recipe) -> Verdict:
         series("train_accuracy", True),
         series("valid_accuracy", True),
         clean=True,
-        planned_end=float(recipe.meta.episodes or at[-1]),
-        valid_rows=len(looks[0].accuracy),
-        checkpoint=float(chosen.kept.learned.best),
+        planned_end=float(recipe.meta.episodes or steps[-1]),
+        valid_rows=len(evaluations[0].accuracy),
+        checkpoint=float(choice.selected.training.best_step),
     )
     return judge_curves(curves)

@@ -30,7 +30,7 @@ from holdfast.models.probes.logistic import (
 from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
 from holdfast.training.plan import batches_by_length
 
-TOKENS = 4096
+TOKENS_PER_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +52,24 @@ class FeatureReader:
         """[n, D] of these rows, in the network's present mode and with its gradients."""
         batch = self.collate(self.examples, np.asarray(positions).ravel())
         inputs = {k: v.to(self.device) for k, v in batch.items() if k != "labels"}
-        found: Tensor = self.network.features(**inputs)
-        return found.float()
+        features: Tensor = self.network.features(**inputs)
+        return features.float()
 
     def vectors(self, positions: Ints) -> Floats:
         """[n, D] of these rows, by the network as it is, which nothing learns from."""
-        wanted = np.asarray(positions)
-        made = np.zeros((0, 0), dtype=np.float32)
+        rows = np.asarray(positions)
+        vectors = np.zeros((0, 0), dtype=np.float32)
         self.network.eval()
         with torch.no_grad():
-            for chosen in batches_by_length(self.examples.lengths[wanted], np.arange(len(wanted)), TOKENS):
-                part = self.features(wanted[chosen]).cpu().numpy()
-                if not len(made):
-                    made = np.zeros((len(wanted), part.shape[1]), dtype=np.float32)
-                made[chosen] = part
-        return made
+            for part_rows in batches_by_length(self.examples.lengths[rows], np.arange(len(rows)), TOKENS_PER_BATCH):
+                part = self.features(rows[part_rows]).cpu().numpy()
+                if not len(vectors):
+                    vectors = np.zeros((len(rows), part.shape[1]), dtype=np.float32)
+                vectors[part_rows] = part
+        return vectors
 
     @property
-    def learns(self) -> list[nn.Parameter]:
+    def trainable(self) -> list[nn.Parameter]:
         """The weights that learn, without the head, which is another in every task."""
         head = {id(p) for p in self.network.head.parameters()}
         return [p for p in self.network.parameters() if p.requires_grad and id(p) not in head]
@@ -79,7 +79,7 @@ class FeatureReader:
 DISTANCE = 8.0
 
 
-def spread(vectors: Floats, labels: Ints) -> float:
+def distance_scale(vectors: Floats, labels: Ints) -> float:
     """The scale at which the mean squared distance of rows to the means of other classes than
     theirs is ``DISTANCE``. ``vectors`` [n, D], ``labels`` [n] of two classes or more."""
     classes = np.unique(labels)
@@ -90,23 +90,23 @@ def spread(vectors: Floats, labels: Ints) -> float:
     return DISTANCE / mean if mean > 0 else 1.0
 
 
-def scaled(reader: FeatureReader, positions: Ints, labels: Ints) -> FeatureReader:
+def with_scale(reader: FeatureReader, positions: Ints, labels: Ints) -> FeatureReader:
     """The reader with the ``spread`` of these rows at the start as its scale.
 
     Batch norms norm by the rows themselves here: in a network that was drawn anew their statistics
     are not of any rows yet, and features grow a hundredfold in the first updates.
     """
-    network, kind = reader.network, nn.modules.batchnorm._BatchNorm
-    if not any(isinstance(module, kind) for module in network.modules()):
-        return replace(reader, scale=spread(reader.vectors(positions), labels))
+    network, batch_norm = reader.network, nn.modules.batchnorm._BatchNorm
+    if not any(isinstance(module, batch_norm) for module in network.modules()):
+        return replace(reader, scale=distance_scale(reader.vectors(positions), labels))
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     network.train()
     with torch.no_grad():
-        found = reader.features(positions).cpu().numpy()
+        vectors = reader.features(positions).cpu().numpy()
         for name, value in network.named_buffers():
             value.copy_(buffers[name])
     network.eval()
-    return replace(reader, scale=spread(found, labels))
+    return replace(reader, scale=distance_scale(vectors, labels))
 
 
 @contextmanager
@@ -137,10 +137,10 @@ class Step:
 
 
 class StartMethod(Protocol):
-    """A way to learn a start from training tasks, and to meet a new one from it: by the vectors of
-    its rows, which episodes share.
+    """A method that learns a base model from training tasks and classifies the rows of a new task
+    by their vectors, which episodes share.
 
-    ``inner`` are the method's numbers, for the record; ``head`` is what learns beside the network.
+    ``hyperparameters`` are recorded in the result; ``head`` is trained together with the network.
     """
 
     name: str
@@ -149,18 +149,18 @@ class StartMethod(Protocol):
     def head(self) -> nn.Module | None: ...
 
     @property
-    def inner(self) -> dict[str, Any]: ...
+    def hyperparameters(self) -> dict[str, Any]: ...
 
     def update(self, step: Step) -> float:
         """The loss in nats of one draw of the training tasks, and its gradient in the weights."""
 
-    def answer(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
+    def query_logits(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
         """Logits [ways · queries, ways] of the query rows, after seeing the support rows alone. The
         network is as it was afterwards. ``vectors`` gives what ``reader.vectors`` would."""
 
 
 # Of the penalty on unit vectors: the weaker of two usual ones, as a few rows a class need.
-STRENGTH = 10.0
+RIDGE_STRENGTH = 10.0
 READOUTS = ("logistic", "centroid")
 
 
@@ -170,17 +170,17 @@ def unit_length(vectors: Floats) -> Array:
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float64)
 
 
-def read_out(how: str, support: Floats, labels: Ints, query: Floats) -> Floats:
+def readout_logits(readout: str, support: Floats, labels: Ints, query: Floats) -> Floats:
     """Logits [m, ways] of query vectors [m, D] by a head fitted to support vectors [n, D]:
     ``logistic`` regression with a ridge, or minus the squared distance to each class's mean times
-    ``STRENGTH`` (``centroid``); both on vectors of unit length."""
+    ``RIDGE_STRENGTH`` (``centroid``); both on vectors of unit length."""
     x, q = unit_length(support), unit_length(query)
-    if how == "logistic":
-        table = fit_softmax(x, labels, STRENGTH, first_softmax(x, labels), tolerance=1e-3, steps=50)
+    if readout == "logistic":
+        table = fit_softmax(x, labels, RIDGE_STRENGTH, first_softmax(x, labels), tolerance=1e-3, steps=50)
         return logits_of(table, q)
-    ways = int(labels.max()) + 1
-    means = np.stack([x[labels == one].mean(axis=0) for one in range(ways)])
-    return np.asarray(-STRENGTH * ((q[:, None] - means[None]) ** 2).sum(axis=2))
+    n_classes = int(labels.max()) + 1
+    means = np.stack([x[labels == one].mean(axis=0) for one in range(n_classes)])
+    return np.asarray(-RIDGE_STRENGTH * ((q[:, None] - means[None]) ** 2).sum(axis=2))
 
 
 class Embedding:
@@ -200,34 +200,34 @@ class Embedding:
         counts = [len(r) for task in pool.tasks for r in task.rows]
         self._labels = np.repeat(np.arange(len(counts)), counts)
         sizes = [len(task.classes) for task in pool.tasks]
-        of = np.repeat(np.arange(len(sizes)), sizes)
-        self._same_task = torch.from_numpy(of[:, None] == of[None])
+        task_of_class = np.repeat(np.arange(len(sizes)), sizes)
+        self._same_task = torch.from_numpy(task_of_class[:, None] == task_of_class[None])
         self.head = nn.Linear(width, len(counts))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     @property
-    def inner(self) -> dict[str, Any]:
+    def hyperparameters(self) -> dict[str, Any]:
         return {"readout": self.readout}
 
     def update(self, step: Step) -> float:
         reader = step.reader
         size = min(step.shape.ways * step.shape.rows, len(self._rows))
         rng = generator(step.seed, "batch", step.index)
-        chosen = rng.choice(len(self._rows), size, replace=False)
+        sample = rng.choice(len(self._rows), size, replace=False)
         reader.network.train()
-        features = reader.features(self._rows[chosen])
-        labels = torch.from_numpy(self._labels[chosen])
+        features = reader.features(self._rows[sample])
+        labels = torch.from_numpy(self._labels[sample])
         logits = self.head(reader.scale**0.5 * features)
-        other = ~self._same_task[labels]
-        masked = logits.masked_fill(other.to(logits.device), -torch.inf)
+        other_tasks = ~self._same_task[labels]
+        masked = logits.masked_fill(other_tasks.to(logits.device), -torch.inf)
         loss = nn.functional.cross_entropy(masked, labels.to(logits.device))
         torch.autograd.backward(loss)
         return float(loss.detach())
 
-    def answer(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
+    def query_logits(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
         support, query = vectors(episode.support.ravel()), vectors(episode.query.ravel())
-        return read_out(self.readout, support, episode.support_labels, query)
+        return readout_logits(self.readout, support, episode.support_labels, query)
 
 
 def distances(support: Tensor, query: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ class Prototypes:
     head: nn.Module | None = None
 
     @property
-    def inner(self) -> dict[str, Any]:
+    def hyperparameters(self) -> dict[str, Any]:
         return {}
 
     def update(self, step: Step) -> float:
@@ -264,11 +264,11 @@ class Prototypes:
         torch.autograd.backward(loss)
         return float(loss.detach())
 
-    def answer(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
+    def query_logits(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
         support = torch.from_numpy(vectors(episode.support.ravel()))
         query = torch.from_numpy(vectors(episode.query.ravel()))
-        found = distances(support.view(*episode.support.shape, -1), query)
-        return (-reader.scale * found).numpy()
+        squared_distances = distances(support.view(*episode.support.shape, -1), query)
+        return (-reader.scale * squared_distances).numpy()
 
 
 # What ``auto`` holds against the baseline.
@@ -286,7 +286,7 @@ class EpisodeScores:
     logits: tuple[Floats, ...]
 
 
-def score(
+def score_episodes(
     method: StartMethod,
     reader: FeatureReader,
     episodes: Sequence[Episode],
@@ -294,18 +294,18 @@ def score(
 ) -> EpisodeScores:
     """Meet each episode as a new task. Each row passes the network once, however many episodes it
     is in (``vectors``, where they are known)."""
-    known = vectors or vectors_for(reader, episodes)
-    accuracy, losses, kept = [], [], []
+    vectors_of = vectors or cached_vectors(reader, episodes)
+    accuracy, losses, all_logits = [], [], []
     for episode in episodes:
-        logits = np.asarray(method.answer(reader, episode, known), dtype=np.float64)
+        logits = np.asarray(method.query_logits(reader, episode, vectors_of), dtype=np.float64)
         labels = episode.query_labels
         accuracy.append(float((logits.argmax(axis=1) == labels).mean()))
         losses.append(float(softmax_losses(logits, labels).mean()))
-        kept.append(logits)
-    return EpisodeScores(np.array(accuracy), np.array(losses), tuple(kept))
+        all_logits.append(logits)
+    return EpisodeScores(np.array(accuracy), np.array(losses), tuple(all_logits))
 
 
-def vectors_for(reader: FeatureReader, episodes: Sequence[Episode]) -> Vectors:
+def cached_vectors(reader: FeatureReader, episodes: Sequence[Episode]) -> Vectors:
     """The vectors of every row of these episodes, each row read once."""
     rows = np.unique(np.concatenate([np.r_[e.support.ravel(), e.query.ravel()] for e in episodes]))
     table = reader.vectors(rows)

@@ -21,7 +21,7 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import combine_tables
 from holdfast.plan.task import resolve_task
-from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, divided, usable
+from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, split_units, usable_tasks
 from holdfast.prepare.clean import treat_all, with_treatments
 from holdfast.prepare.model import pooled
 from holdfast.recipe import Recipe
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 Names = npt.NDArray[np.object_]
 Bools = npt.NDArray[np.bool_]
 
-SIDES = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test")
 # Fewer test tasks than these shares give would say nothing of tasks to come.
 SHARES = (0.6, 0.2, 0.2)
-SIX = 6
+UNITS_FOR_TWO = 6
 QUERIES = 15
 WAYS = 5
-MANY = {"task": "tasks", "class": "classes"}
-LISTED = 5
+PLURALS = {"task": "tasks", "class": "classes"}
+MAX_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class MetaRows:
     shape: Shape
     by: str
     names: tuple[str, ...]
-    side: Ints
+    split: Ints
     records: pa.Table
     findings: tuple[Finding, ...]
     decisions: tuple[Decision, ...]
@@ -91,36 +91,36 @@ def load_tasks(recipe: Recipe) -> MetaRows:
 
 
 def _load_tasks(recipe: Recipe) -> MetaRows:
-    recipe, worked_out = _checked(recipe)
+    recipe, task_decisions = _check_recipe(recipe)
     recipe, treatments = with_treatments(recipe)
     meta = recipe.meta
-    table, given, _, treated = treat_all(*_read(recipe), (), treatments)
-    tables = (table, *given.values())
-    parts = [_told_apart(one, meta.task_column) for one in tables]
+    table, given_tables, _, cleaning_decisions = treat_all(*_read(recipe), (), treatments)
+    tables = (table, *given_tables.values())
+    parts = [_tasks_and_classes(one, meta.task_column) for one in tables]
     tasks = np.concatenate([part[0] for part in parts])
     classes = np.concatenate([part[1] for part in parts])
-    of = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
+    source_index = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
     joined, _ = pooled(*tables)
     by, unit = ("task", tasks) if len(set(tasks)) > 1 else ("class", classes)
-    shape, chosen = _shape(meta, tasks, classes)
-    groups = np.asarray(combine_tables(table, given, recipe.seed).duplicates.groups, dtype=np.int64)
-    every = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
-    enough = {name for task in every for name in ((task.name,) if by == "task" else task.classes)}
-    units = _units(unit, of, enough, by)
-    divisions, how = _divided(units, recipe, shape, by, table.source)
-    where = {name: at for at, part in enumerate(divisions) for name in part}
+    shape, shape_decisions = _shape(meta, tasks, classes)
+    groups = np.asarray(combine_tables(table, given_tables, recipe.seed).duplicates.groups, dtype=np.int64)
+    all_tasks = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
+    large_enough = {name for task in all_tasks for name in ((task.name,) if by == "task" else task.classes)}
+    unit_names = _usable_units(unit, source_index, large_enough, by)
+    divisions, split_decision = _split_units(unit_names, recipe, shape, by, table.source)
+    split_of_unit = {name: at for at, part in enumerate(divisions) for name in part}
     # Units that are too small have no side.
-    side: Ints = np.array([where.get(name, -1) for name in unit], dtype=np.int64)
-    side, found = _kept(side, groups, tasks, of, tables)
-    train, valid, judged = (_pool(tasks, classes, side == at, shape) for at in range(len(SIDES)))
-    pools = (train, valid, judged)
+    split: Ints = np.array([split_of_unit.get(name, -1) for name in unit], dtype=np.int64)
+    split, copy_findings = _remove_copies(split, groups, tasks, source_index, tables)
+    train, valid, test = (_pool(tasks, classes, split == at, shape) for at in range(len(SPLITS)))
+    pools = (train, valid, test)
     _refuse_empty(pools, shape, table.source, by)
-    small, side = _too_small(pools, side, unit, shape, by)
+    size_findings, split = _mark_too_small(pools, split, unit, shape, by)
     names = tuple(
         f"{t}/{c}" if by == "task" else str(c) for t, c in zip(tasks, classes, strict=True)
     )
-    decisions = (*worked_out, *table.decisions, *treated, *chosen, how)
-    findings = (*table.findings, *found, *small)
+    decisions = (*task_decisions, *table.decisions, *cleaning_decisions, *shape_decisions, split_decision)
+    findings = (*table.findings, *copy_findings, *size_findings)
     notify(*decisions, *findings)
     return MetaRows(
         recipe.with_changes(meta={"ways": shape.ways, "queries": shape.queries}),
@@ -130,8 +130,8 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
         shape,
         by,
         names,
-        side,
-        _records(tables, side, names),
+        split,
+        _records(tables, split, names),
         findings,
         decisions,
     )
@@ -144,11 +144,11 @@ def _read(recipe: Recipe) -> tuple[Table, dict[str, Table]]:
     test = data.test or definition.given_splits(data)[0].get("test")
     if test is None:
         return table, {}
-    other = recipe.with_changes(data={"path": test, "test": None}).data
-    return table, {"test": definition.read(test, other, None)}
+    test_data = recipe.with_changes(data={"path": test, "test": None}).data
+    return table, {"test": definition.read(test, test_data, None)}
 
 
-def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
+def _check_recipe(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     """The recipe with its task, its columns as they are read here; what has no place is refused."""
     data = recipe.data
     if data.path is None:
@@ -156,7 +156,7 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     for source in (data.path, data.test):
         if source is not None:
             refuse_missing(source)
-    recipe, worked_out = resolve_task(recipe)
+    recipe, task_decisions = resolve_task(recipe)
     if recipe.task not in CLASSIFICATION_TASKS:
         raise RecipeError(
             "holdfast meta",
@@ -167,7 +167,7 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     if data.label_kind not in (None, "class"):
         rule = "must be class: an episode asks which of some classes a row has"
         raise RecipeError("data.label_kind", rule, data.label_kind, "Leave it out.")
-    refused = {
+    unsupported = {
         "data.group": (
             data.group if data.group != recipe.meta.task_column else None,
             "an episode's rows are of one task each",
@@ -178,19 +178,19 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         "methods": (recipe.methods or None, "the methods of an ordinary fit have no part in it"),
         "enrich": (recipe.enrich or None, "rows are learned as they are"),
     }
-    for key, (value, because) in refused.items():
+    for key, (value, because) in unsupported.items():
         if value is not None:
             raise RecipeError(key, f"has no place in holdfast meta: {because}", value, "Leave it.")
     if recipe.model.quantize != "none":
         rule = "must be none: every weight of a start may learn"
         raise RecipeError("model.quantize", rule, recipe.model.quantize, "Leave it out.")
-    fixed: dict[str, Any] = {"group": recipe.meta.task_column}
+    data_settings: dict[str, Any] = {"group": recipe.meta.task_column}
     if recipe.task in LABELLED_TEXT_TASKS:
-        fixed["label_kind"] = "class"
-    return recipe.with_changes(data=fixed), worked_out
+        data_settings["label_kind"] = "class"
+    return recipe.with_changes(data=data_settings), task_decisions
 
 
-def _told_apart(table: Table, column: str | None) -> tuple[Names, Names]:
+def _tasks_and_classes(table: Table, column: str | None) -> tuple[Names, Names]:
     """Task and class of each row, as text [n]."""
     names = [table.classes[index] for index in table.column("label").tolist()]
     labels = np.array(names, dtype=object)
@@ -198,11 +198,11 @@ def _told_apart(table: Table, column: str | None) -> tuple[Names, Names]:
         return np.array(table.column("group"), dtype=object), labels
     root = Path(table.source).expanduser()
     if "path" in table.rows.column_names and root.is_dir():
-        found = [Path(path).parts for path in table.column("path")]
+        paths = [Path(path).parts for path in table.column("path")]
         base = len(root.absolute().parts)
-        if found and all(len(parts) >= base + 3 for parts in found):
+        if paths and all(len(parts) >= base + 3 for parts in paths):
             # The second folder of each picture, where all lie in ``task/class/``.
-            return labels, np.array([parts[base + 1] for parts in found], dtype=object)
+            return labels, np.array([parts[base + 1] for parts in paths], dtype=object)
     return np.full(len(table), "", dtype=object), labels
 
 
@@ -215,29 +215,29 @@ def _shape(meta: MetaPart, tasks: Names, classes: Names) -> tuple[Shape, tuple[D
     queries, ways = meta.queries, meta.ways
     if queries is None:
         # Nine classes of ten have so many rows beside the shots.
-        spare = int(np.quantile(sizes, 0.1)) - meta.shots
-        queries = max(1, min(QUERIES, spare))
+        rows_left = int(np.quantile(sizes, 0.1)) - meta.shots
+        queries = max(1, min(QUERIES, rows_left))
         because = f"at most {QUERIES}, as far as the rows of nine classes in ten go"
         decisions.append(Decision("meta.queries", str(queries), because))
     if ways is None:
-        fit = sizes >= meta.shots + queries
-        owners = [pair.partition("\0")[0] for pair, one in zip(pairs, fit, strict=True) if one]
+        large = sizes >= meta.shots + queries
+        owners = [pair.partition("\0")[0] for pair, one in zip(pairs, large, strict=True) if one]
         counts = np.unique(owners, return_counts=True)[1] if owners else np.array([0])
         several = len(set(tasks)) > 1
-        most = int(counts[counts >= 2].min(initial=WAYS)) if several else int(counts[0]) // 3
-        ways = max(2, min(WAYS, most))
+        max_ways = int(counts[counts >= 2].min(initial=WAYS)) if several else int(counts[0]) // 3
+        ways = max(2, min(WAYS, max_ways))
         because = f"at most {WAYS}, and no more than every side has classes for"
         decisions.append(Decision("meta.ways", str(ways), because))
     return Shape(ways, meta.shots, queries), tuple(decisions)
 
 
-def _units(unit: Names, of: Ints, enough: set[str], by: str) -> tuple[list[str], list[str] | None]:
+def _usable_units(unit: Names, source_index: Ints, large_enough: set[str], by: str) -> tuple[list[str], list[str] | None]:
     """The tasks or classes of the source's rows that episodes can be drawn from, and those of test
     rows that were given; they share none."""
-    own = sorted(set(unit[of == 0]))
-    test = sorted(set(unit[of == 1])) if (of == 1).any() else None
+    source_units = sorted(set(unit[source_index == 0]))
+    test = sorted(set(unit[source_index == 1])) if (source_index == 1).any() else None
     # Of those that are large enough alone: rows without a task are one each, by their place.
-    if test is not None and (shared := sorted(set(own) & set(test) & enough)):
+    if test is not None and (shared := sorted(set(source_units) & set(test) & large_enough)):
         raise DataError(
             f"{by} {shared[0]!r}",
             f"stands among the source's rows and among the test rows, with {len(shared) - 1} more: "
@@ -245,89 +245,89 @@ def _units(unit: Names, of: Ints, enough: set[str], by: str) -> tuple[list[str],
             None,
             "Take it out of one of the two.",
         )
-    return [name for name in own if name in enough], test
+    return [name for name in source_units if name in large_enough], test
 
 
-def _divided(
-    given: tuple[list[str], list[str] | None], recipe: Recipe, shape: Shape, by: str, source: str
+def _split_units(
+    unit_names: tuple[list[str], list[str] | None], recipe: Recipe, shape: Shape, by: str, source: str
 ) -> tuple[list[Sequence[str]], Decision]:
     """The tasks or classes of each side."""
-    (units, test), several, many = given, by == "task", MANY[by]
+    (units, test), by_task, plural = unit_names, by == "task", PLURALS[by]
     split = recipe.data.split
-    every = SHARES if split == SplitShares() else (split.train, split.valid, split.test)
-    shares = every[: 2 if test is not None else 3]
+    all_shares = SHARES if split == SplitShares() else (split.train, split.valid, split.test)
+    shares = all_shares[: 2 if test is not None else 3]
     # Two tasks a side show that tasks differ; one shows nothing.
-    least = shape.ways if not several else 2 if len(units) >= SIX else 1
-    parts = divided(units, shares, least, recipe.seed)
+    min_units = shape.ways if not by_task else 2 if len(units) >= UNITS_FOR_TWO else 1
+    parts = split_units(units, shares, min_units, recipe.seed)
     if parts is None:
-        need = least * len(shares)
+        n_needed = min_units * len(shares)
         raise DataError(
             source,
-            f"has {count_phrase(len(units), by, many)} that episodes can be drawn from "
-            f"({shape.ways} classes at a time, with {shape.rows} rows a class), and {need} are "
+            f"has {count_phrase(len(units), by, plural)} that episodes can be drawn from "
+            f"({shape.ways} classes at a time, with {shape.rows} rows a class), and {n_needed} are "
             "needed: episodes of training, validation and test share none",
             None,
-            f"Give more {many}, or ask for less with --set meta.ways, meta.shots or "
+            f"Give more {plural}, or ask for less with --set meta.ways, meta.shots or "
             "meta.queries."
-            + ("" if not several else " Without --task-column, classes are divided."),
+            + ("" if not by_task else " Without --task-column, classes are divided."),
         )
-    sides = [*parts, *([] if test is None else [test])]
-    counts = " / ".join(str(len(part)) for part in sides)
+    split_names = [*parts, *([] if test is None else [test])]
+    counts = " / ".join(str(len(part)) for part in split_names)
     because = f"a {by} is on one side alone, so that the score is of ones never met"
-    asked = f"{many} to learn from / to decide by / to score"
-    return sides, Decision(asked, counts, because, prominent=True)
+    what = f"{plural} to learn from / to decide by / to score"
+    return split_names, Decision(what, counts, because, prominent=True)
 
 
-def _kept(
-    side: Ints, groups: Ints, tasks: Names, of: Ints, tables: Sequence[Table]
+def _remove_copies(
+    split: Ints, groups: Ints, tasks: Names, source_index: Ints, tables: Sequence[Table]
 ) -> tuple[Ints, tuple[Finding, ...]]:
     """Of copies those stay that are on the last side that has one, and of these one a task: what
     is in two tasks under two names may teach both."""
-    best = np.full(int(groups.max(initial=-1)) + 1, -1, dtype=np.int64)
-    np.maximum.at(best, groups, side)
-    kept, across, within = side.copy(), [], []
-    seen: set[tuple[int, str]] = set()
-    for row in np.flatnonzero(side >= 0).tolist():
+    last_split = np.full(int(groups.max(initial=-1)) + 1, -1, dtype=np.int64)
+    np.maximum.at(last_split, groups, split)
+    cleaned, copies_across, copies_within = split.copy(), [], []
+    marks_so_far: set[tuple[int, str]] = set()
+    for row in np.flatnonzero(split >= 0).tolist():
         mark = (int(groups[row]), str(tasks[row]))
-        if side[row] < best[groups[row]]:
+        if split[row] < last_split[groups[row]]:
             # Not seen: of classes that are divided all rows are of one task, on every side.
-            across.append(row)
-        elif mark in seen:
-            within.append(row)
+            copies_across.append(row)
+        elif mark in marks_so_far:
+            copies_within.append(row)
         else:
-            seen.add(mark)
-    kept[[*across, *within]] = -2
+            marks_so_far.add(mark)
+    cleaned[[*copies_across, *copies_within]] = -2
     rows = np.concatenate([table.column("row") for table in tables])
-    found = []
+    findings = []
     for name, list_, words in (
-        ("copies_across_tasks", across, "a row of a task that judges, or is scored"),
-        ("copies_within_tasks", within, "another row of the same task"),
+        ("copies_across_tasks", copies_across, "a row of a task that judges, or is scored"),
+        ("copies_within_tasks", copies_within, "another row of the same task"),
     ):
         if list_:
-            marks = tuple(int(rows[i]) for i in list_ if of[i] == 0)[:100]
+            marks = tuple(int(rows[i]) for i in list_ if source_index[i] == 0)[:100]
             verb, left = ("copies", "is") if len(list_) == 1 else ("copy", "are")
             because = f"{count_phrase(len(list_), 'row')} {verb} {words}, and {left} left out"
             remedy = "Nothing to do: no episode holds a row twice."
-            share = len(list_) / len(side)
+            share = len(list_) / len(split)
             severity: Any = "warn" if name == "copies_across_tasks" else "info"
-            found.append(Finding(name, severity, share, len(list_), marks, because, remedy, True))
-    return kept, tuple(found)
+            findings.append(Finding(name, severity, share, len(list_), marks, because, remedy, True))
+    return cleaned, tuple(findings)
 
 
 def _pool(tasks: Names, classes: Names, mask: Bools, shape: Shape) -> TaskPool:
     """The tasks of the rows in ``mask`` that episodes can be drawn from."""
-    found: dict[str, dict[str, list[int]]] = {}
+    rows_by_class: dict[str, dict[str, list[int]]] = {}
     for row in np.flatnonzero(mask).tolist():
-        found.setdefault(str(tasks[row]), {}).setdefault(str(classes[row]), []).append(row)
-    made = [
+        rows_by_class.setdefault(str(tasks[row]), {}).setdefault(str(classes[row]), []).append(row)
+    tasks_with_rows = [
         FewShotTask(name, tuple(sorted(rows)), tuple(np.array(rows[c]) for c in sorted(rows)))
-        for name, rows in sorted(found.items())
+        for name, rows in sorted(rows_by_class.items())
     ]
-    return TaskPool(usable(made, shape))
+    return TaskPool(usable_tasks(tasks_with_rows, shape))
 
 
 def _refuse_empty(pools: Sequence[TaskPool], shape: Shape, source: str, by: str) -> None:
-    for name, pool in zip(SIDES, pools, strict=True):
+    for name, pool in zip(SPLITS, pools, strict=True):
         if not pool.tasks:
             where = " in one task" if by == "task" else ""
             raise DataError(
@@ -339,27 +339,27 @@ def _refuse_empty(pools: Sequence[TaskPool], shape: Shape, source: str, by: str)
             )
 
 
-def _too_small(
-    pools: Sequence[TaskPool], side: Ints, unit: Names, shape: Shape, by: str
+def _mark_too_small(
+    pools: Sequence[TaskPool], split: Ints, unit: Names, shape: Shape, by: str
 ) -> tuple[list[Finding], Ints]:
     """Rows that no episode can hold, since their class or task is too small: told, and marked."""
     used = [rows for pool in pools for task in pool.tasks for rows in task.rows]
-    lost = side != -2
-    lost[np.concatenate(used)] = False
-    if not lost.any():
-        return [], side
-    names, n = sorted({str(name) for name in unit[lost]}), int(lost.sum())
-    shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+    unused = split != -2
+    unused[np.concatenate(used)] = False
+    if not unused.any():
+        return [], split
+    names, n = sorted({str(name) for name in unit[unused]}), int(unused.sum())
+    shown = ", ".join(names[:MAX_LISTED]) + (", …" if len(names) > MAX_LISTED else "")
     because = (
-        f"{count_phrase(n, 'row')} of {MANY[by]} with fewer than {shape.rows} rows a class in "
+        f"{count_phrase(n, 'row')} of {PLURALS[by]} with fewer than {shape.rows} rows a class in "
         f"{shape.ways} classes take no part: {shown}"
     )
     remedy = "Give them more rows, or ask for less with --set meta.shots or meta.queries."
-    check, share = "too_few_rows_of_a_task", float(lost.mean())
-    return [Finding(check, "warn", share, n, (), because, remedy)], np.where(lost, -3, side)
+    check, share = "too_few_rows_of_a_task", float(unused.mean())
+    return [Finding(check, "warn", share, n, (), because, remedy)], np.where(unused, -3, split)
 
 
-def _records(tables: Sequence[Table], side: Ints, names: Sequence[str]) -> pa.Table:
+def _records(tables: Sequence[Table], split: Ints, names: Sequence[str]) -> pa.Table:
     """One line a source row."""
     import pyarrow as pa
 
@@ -367,18 +367,18 @@ def _records(tables: Sequence[Table], side: Ints, names: Sequence[str]) -> pa.Ta
     start = 0
     for table in tables:
         rows = table.column("row").tolist()
-        here = {row: at for at, row in enumerate(rows, start)}
+        row_position = {row: at for at, row in enumerate(rows, start)}
         start += len(rows)
         for row in range(table.source_rows):
-            at = here.get(row)
-            number = -4 if at is None else int(side[at])
+            at = row_position.get(row)
+            number = -4 if at is None else int(split[at])
             line = {"file": table.source, "row": row, "group": None if at is None else names[at]}
-            line["split"] = SIDES[number] if number >= 0 else "dropped"
+            line["split"] = SPLITS[number] if number >= 0 else "dropped"
             line["note"] = None if number >= 0 else NOTES[number]
             lines.append(line)
-    kinds = [("file", pa.string()), ("row", pa.int64())]
-    kinds += [(name, pa.string()) for name in ("split", "group", "note")]
-    return pa.Table.from_pylist(lines, schema=pa.schema(kinds))
+    fields = [("file", pa.string()), ("row", pa.int64())]
+    fields += [(name, pa.string()) for name in ("split", "group", "note")]
+    return pa.Table.from_pylist(lines, schema=pa.schema(fields))
 
 
 NOTES = {

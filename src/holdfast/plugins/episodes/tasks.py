@@ -84,57 +84,57 @@ class TaskPool:
         """``count`` fixed episodes."""
         return [self.draw(shape, seed, name, index) for index in range(count)]
 
-    def members(self, episodes: Sequence[Episode]) -> tuple[Floats, str]:
+    def unit_membership(self, episodes: Sequence[Episode]) -> tuple[Floats, str]:
         """Which units each episode is made of [episodes, units], and what a unit is: the ``task``,
         where there are enough of them to say how tasks differ, or an episode takes all classes of
         its task; else the ``class``."""
         ways = max((one.ways for one in episodes), default=0)
-        whole = len(self.tasks) > 1 and any(len(t.classes) <= ways for t in self.tasks)
-        by_task = len(self.tasks) >= TASKS_ENOUGH or whole
+        all_classes = len(self.tasks) > 1 and any(len(t.classes) <= ways for t in self.tasks)
+        by_task = len(self.tasks) >= TASKS_ENOUGH or all_classes
         starts = np.cumsum([0, *(len(task.classes) for task in self.tasks)])
-        table = np.zeros((len(episodes), len(self.tasks) if by_task else int(starts[-1])))
+        membership = np.zeros((len(episodes), len(self.tasks) if by_task else int(starts[-1])))
         for index, one in enumerate(episodes):
-            table[index, one.task if by_task else starts[one.task] + one.classes] = 1
-        return table, "task" if by_task else "class"
+            membership[index, one.task if by_task else starts[one.task] + one.classes] = 1
+        return membership, "task" if by_task else "class"
 
 
 # Of fewer tasks an interval over tasks would be as wide as everything: t of 3 degrees is 3.2.
 TASKS_ENOUGH = 5
 
 
-def usable(tasks: Sequence[FewShotTask], shape: Shape) -> tuple[FewShotTask, ...]:
+def usable_tasks(tasks: Sequence[FewShotTask], shape: Shape) -> tuple[FewShotTask, ...]:
     """The tasks that episodes of this shape can be drawn from, with those of their classes that
     have rows enough."""
-    found = []
+    result = []
     for task in tasks:
-        kept = [i for i, rows in enumerate(task.rows) if len(rows) >= shape.rows]
-        if len(kept) >= shape.ways:
-            names = tuple(task.classes[i] for i in kept)
-            found.append(FewShotTask(task.name, names, tuple(task.rows[i] for i in kept)))
-    return tuple(found)
+        large_classes = [i for i, rows in enumerate(task.rows) if len(rows) >= shape.rows]
+        if len(large_classes) >= shape.ways:
+            names = tuple(task.classes[i] for i in large_classes)
+            result.append(FewShotTask(task.name, names, tuple(task.rows[i] for i in large_classes)))
+    return tuple(result)
 
 
-def counts_of(total: int, shares: Sequence[float], least: int) -> list[int] | None:
-    """How many of ``total`` units each side has: by largest remainder, the last side first where
-    remainders tie, and never fewer than ``least``; ``None`` where there are not so many."""
-    if total < least * len(shares):
+def split_sizes(total: int, shares: Sequence[float], min_units: int) -> list[int] | None:
+    """How many of ``total`` units each split gets: by largest remainder, the last split first where
+    remainders tie, and never fewer than ``min_units``; ``None`` where there are too few."""
+    if total < min_units * len(shares):
         return None
     exact = np.asarray(shares, dtype=float) / sum(shares) * total
     counts = np.floor(exact + 1e-9).astype(int)
     order = sorted(range(len(shares)), key=lambda i: (round(float(counts[i] - exact[i]), 9), -i))
-    for side in order[: total - int(counts.sum())]:
-        counts[side] += 1
-    while counts.min() < least:
+    for split in order[: total - int(counts.sum())]:
+        counts[split] += 1
+    while counts.min() < min_units:
         counts[counts.argmax()] -= 1
         counts[counts.argmin()] += 1
     return [int(count) for count in counts]
 
 
-def divided(
-    units: Sequence[str], shares: Sequence[float], least: int, seed: int
+def split_units(
+    units: Sequence[str], shares: Sequence[float], min_units: int, seed: int
 ) -> list[tuple[str, ...]] | None:
-    """Names of tasks, or of classes, on sides that share none; each side in the given order."""
-    counts = counts_of(len(units), shares, least)
+    """Split names of tasks, or of classes, into disjoint sets; each set in the given order."""
+    counts = split_sizes(len(units), shares, min_units)
     if counts is None:
         return None
     order = generator(seed, "tasks").permutation(len(units))

@@ -40,6 +40,6 @@ def export(
     from holdfast.terminal.messages import MessagePrinter
 
     folder = Path(run_name(run))
-    place = None if out is None else Path(out)
+    out_folder = None if out is None else Path(out)
     with decisions_to(MessagePrinter(quiet)):
-        return write(folder, to, int8=int8, push=push, space=space, out=place)
+        return write(folder, to, int8=int8, push=push, space=space, out=out_folder)

@@ -24,56 +24,56 @@ from holdfast.core.records import Decision
 from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.data.table import Table
 from holdfast.plugins.export import folder as files
-from holdfast.plugins.export.formats import Format, about, valid_rows
+from holdfast.plugins.export.formats import Format, common_facts, validation_rows
 from holdfast.plugins.export.graphs import (
-    BESIDE,
+    WEIGHTS_FILE,
     Engine,
     OnnxEngine,
     OpenVinoEngine,
     TorchEngine,
+    move_with_facts,
     quantise,
-    with_facts,
     write_onnx,
     write_openvino,
 )
 from holdfast.plugins.export.measurements import (
     BFLOAT16,
-    FALSE_KEPT,
+    FALSE_ACCEPTANCE_RATE,
     FLOAT32,
     INT8,
     MARGIN,
     FormMeasurements,
     Inferiority,
     ModelForm,
-    choose,
+    choose_form,
     inferiority,
     measure,
 )
 from holdfast.plugins.export.model import (
     Exportable,
     ExportableModel,
-    answered,
-    exportable,
-    facts_of,
+    file_facts,
+    load_exportable_model,
+    to_exportable,
 )
 from holdfast.plugins.export.proof import (
     OutputGap,
-    batch_of,
     check_gap,
-    difference,
-    lengths_of,
-    prove,
+    compare_file,
+    logit_difference,
+    synthetic_batch,
+    tested_lengths,
 )
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.tasks.images.losses import encode_images
 from holdfast.training.machine.machine import flushed_subnormals
 
 # Texts whose length is looked at.
-LOOKED_AT = 500
+LENGTH_SAMPLE = 500
 # Tokens of a text where nothing is known of how long texts are.
-USUAL = 33
+DEFAULT_LENGTH = 33
 BATCHES = (1, 16)
-ONNX_FILE, ROUGH_FILE = "model.onnx", "model.int8.onnx"
+ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class WrittenForm:
     path: Path | None = None
 
 
-def write_classifier(again: FinishedRun, form: Format, int8: bool, made: Path) -> dict[str, Any]:
-    """Write everything but card and ``export.json`` into the folder ``made``; the facts."""
-    run, result = again.run, again.result
-    model = answered(run, result)
-    table, stored = valid_rows(again)
+def write_classifier(finished_run: FinishedRun, form: Format, int8: bool, folder: Path) -> dict[str, Any]:
+    """Write everything but card and ``export.json`` into the folder ``folder``; the facts."""
+    run, result = finished_run.run, finished_run.result
+    model = load_exportable_model(run, result)
+    table, stored = validation_rows(finished_run)
     if result.get("wrapper"):
         because = (
             "the layer over the columns beside the text is not in the file: its answers are those "
@@ -97,46 +97,46 @@ def write_classifier(again: FinishedRun, form: Format, int8: bool, made: Path) -
         )
         notify(Decision("exported", "the text part alone", because, prominent=True))
         stored = None
-    whole = exportable(model, _shape(model, table))
-    facts = facts_of(run, result, model)
-    sizes = ", ".join(map(str, lengths_of(whole)))
-    asked = "one size" if whole.tokens is None else f"lengths of {sizes}"
-    because = f"it is held against the model at batches of 1, 7 and 64 and {asked}"
+    exportable = to_exportable(model, _image_shape(model, table))
+    facts = file_facts(run, result, model)
+    sizes = ", ".join(map(str, tested_lengths(exportable)))
+    size_words = "one size" if exportable.tokens is None else f"lengths of {sizes}"
+    because = f"it is held against the model at batches of 1, 7 and 64 and {size_words}"
     notify(Decision("file", form.file, because))
     with flushed_subnormals():
-        forms, gap, lacking = _forms(whole, form, int8, made, facts)
-        judged = _judged(model, whole, table, stored, forms)
-        measured = _timed(judged, whole, _length(model, table))
-    plain, *coarse = (one for one in measured.forms if one.engine == form.name)
-    kept, because = plain, "it was not to be made smaller: --int8 was not asked for"
+        forms, gap, obstacles = _write_forms(exportable, form, int8, folder, facts)
+        scored_forms = _score_forms(model, exportable, table, stored, forms)
+        measurements = _time_forms(scored_forms, exportable, _median_length(model, table))
+    plain, *smaller_forms = (one for one in measurements.forms if one.engine == form.name)
+    selected, because = plain, "it was not to be made smaller: --int8 was not asked for"
     if int8:
-        kept, because = choose(measured, plain, coarse, model.metric, lacking)
-    _keep(form, next(one for one in judged if one.form is kept), made, facts)
-    files.copy_tokenizer(model_of(run), made)
-    files.write_predict(made, form.name, model.task in IMAGE_TASKS)
-    notify(Decision("precision", kept.precision, because, prominent=True))
-    best = measured.fastest()
+        selected, because = choose_form(measurements, plain, smaller_forms, model.metric, obstacles)
+    _finish_file(form, next(one for one in scored_forms if one.form is selected), folder, facts)
+    files.copy_tokenizer(model_of(run), folder)
+    files.write_predict(folder, form.name, model.task in IMAGE_TASKS)
+    notify(Decision("precision", selected.precision, because, prominent=True))
+    best = measurements.fastest()
     return {
-        **about(again, form, kept.precision, because),
+        **common_facts(finished_run, form, selected.precision, because),
         **gap.to_json(),
-        "kept_logit_gap": kept.gap,
+        "kept_logit_gap": selected.gap,
         "labels": list(model.saved.classes),
         "threshold": json.loads(facts.get("threshold", "null")),
         "costs": json.loads(facts.get("costs", "null")),
         "part": "text" if result.get("wrapper") else "whole",
-        "lean": whole.lean,
-        "valid": _valid(model, kept.valid),
-        "speed": measured.to_json(),
+        "lean": exportable.lean,
+        "valid": _validation_facts(model, selected.valid),
+        "speed": measurements.to_json(),
         "fastest": {"engine": best.engine, "precision": best.precision},
         "false_alarms": {
-            "rate": FALSE_KEPT,
+            "rate": FALSE_ACCEPTANCE_RATE,
             "of": "files that are worse by one point, kept all the same",
             "measured_by": "benchmarks/export.py, simulated validation rows",
         },
     }
 
 
-def _shape(model: ExportableModel, table: Table | None) -> tuple[int, ...] | None:
+def _image_shape(model: ExportableModel, table: Table | None) -> tuple[int, ...] | None:
     """The shape of a picture as the processor makes it."""
     if model.task not in IMAGE_TASKS:
         return None
@@ -146,64 +146,64 @@ def _shape(model: ExportableModel, table: Table | None) -> tuple[int, ...] | Non
     from PIL import Image
 
     blank = Image.new("L" if saved.channels == 1 else "RGB", (64, 64))
-    seen = saved.processor(images=[blank], return_tensors="pt")
-    return tuple(seen["pixel_values"].shape[1:])
+    encoded = saved.processor(images=[blank], return_tensors="pt")
+    return tuple(encoded["pixel_values"].shape[1:])
 
 
-def _forms(
-    whole: Exportable, form: Format, int8: bool, made: Path, facts: Mapping[str, str]
+def _write_forms(
+    exportable: Exportable, form: Format, int8: bool, folder: Path, facts: Mapping[str, str]
 ) -> tuple[list[WrittenForm], OutputGap, dict[str, str]]:
     """The model itself, the file, and every coarser form; how far the file lies from the model; why
     a form could not be made."""
-    source, rough = made / ONNX_FILE, made / ROUGH_FILE
-    write_onnx(whole, source, facts)
-    lacking: dict[str, str] = {}
+    source, int8_path = folder / ONNX_FILE, folder / INT8_FILE
+    write_onnx(exportable, source, facts)
+    obstacles: dict[str, str] = {}
     if int8:
         try:
-            quantise(source, rough)
+            quantise(source, int8_path)
         except ModelError as error:
-            lacking[INT8] = error.rule
+            obstacles[INT8] = error.rule
     if form.name == "openvino":
-        ours = _in_openvino(made, facts, lacking)
+        exported_forms = _openvino_forms(folder, facts, obstacles)
     else:
-        ours = [WrittenForm(ModelForm("onnx", FLOAT32), OnnxEngine(source), source)]
-        if rough.exists():
-            ours.append(WrittenForm(ModelForm("onnx", INT8), OnnxEngine(rough), rough))
-    gap = prove(whole, ours[0].engine.run)
+        exported_forms = [WrittenForm(ModelForm("onnx", FLOAT32), OnnxEngine(source), source)]
+        if int8_path.exists():
+            exported_forms.append(WrittenForm(ModelForm("onnx", INT8), OnnxEngine(int8_path), int8_path))
+    gap = compare_file(exportable, exported_forms[0].engine.run)
     check_gap(form.file, gap.relative)
-    itself = WrittenForm(ModelForm("torch", FLOAT32), TorchEngine(whole.asked, whole.inputs))
-    found = [itself, *ours]
+    torch_form = WrittenForm(ModelForm("torch", FLOAT32), TorchEngine(exportable.saved, exportable.inputs))
+    forms = [torch_form, *exported_forms]
     # In bfloat16 through torch, for comparison, where the model can compute so.
     try:
-        half = TorchEngine(copy.deepcopy(whole.asked).to(torch.bfloat16), whole.inputs)
-        half.run(batch_of(whole, 1, 2))
-        found.append(WrittenForm(ModelForm("torch", BFLOAT16), half))
+        bfloat16_engine = TorchEngine(copy.deepcopy(exportable.saved).to(torch.bfloat16), exportable.inputs)
+        bfloat16_engine.run(synthetic_batch(exportable, 1, 2))
+        forms.append(WrittenForm(ModelForm("torch", BFLOAT16), bfloat16_engine))
     except RuntimeError:
         pass
-    return found, gap, lacking
+    return forms, gap, obstacles
 
 
-def _in_openvino(
-    made: Path, facts: Mapping[str, str], lacking: dict[str, str]
+def _openvino_forms(
+    folder: Path, facts: Mapping[str, str], obstacles: dict[str, str]
 ) -> list[WrittenForm]:
-    path, small = made / "model.xml", made / "model.int8.xml"
-    write_openvino(made / ONNX_FILE, path, facts)
-    found = [WrittenForm(ModelForm("openvino", FLOAT32), OpenVinoEngine(path), path)]
-    if (made / ROUGH_FILE).exists():
+    path, int8_path = folder / "model.xml", folder / "model.int8.xml"
+    write_openvino(folder / ONNX_FILE, path, facts)
+    forms = [WrittenForm(ModelForm("openvino", FLOAT32), OpenVinoEngine(path), path)]
+    if (folder / INT8_FILE).exists():
         try:
-            write_openvino(made / ROUGH_FILE, small, facts)
-            found.append(WrittenForm(ModelForm("openvino", INT8), OpenVinoEngine(small), small))
+            write_openvino(folder / INT8_FILE, int8_path, facts)
+            forms.append(WrittenForm(ModelForm("openvino", INT8), OpenVinoEngine(int8_path), int8_path))
         except (ModelError, RuntimeError) as error:
-            lacking[INT8] = str(error).splitlines()[0]
-            for part in (small, small.with_suffix(".bin")):
+            obstacles[INT8] = str(error).splitlines()[0]
+            for part in (int8_path, int8_path.with_suffix(".bin")):
                 part.unlink(missing_ok=True)
-    found.append(WrittenForm(ModelForm("openvino", BFLOAT16), OpenVinoEngine(path, "bf16"), path))
-    return found
+    forms.append(WrittenForm(ModelForm("openvino", BFLOAT16), OpenVinoEngine(path, "bf16"), path))
+    return forms
 
 
-def _judged(
+def _score_forms(
     model: ExportableModel,
-    whole: Exportable,
+    exportable: Exportable,
     table: Table | None,
     stored: list[Any] | None,
     forms: list[WrittenForm],
@@ -213,52 +213,52 @@ def _judged(
     base, groups = None, None
     if table is not None:
         base = model.scores(stored or model.predictions(model.saved.network, table), table)
-        named = groups_of(table)
-        groups = None if named is None else np.unique(named, return_inverse=True)[1]
-    given = batch_of(whole, 7, USUAL if whole.tokens is None else min(USUAL, whole.tokens))
-    wanted = forms[0].engine.run(given)
-    judged = []
+        group_names = groups_of(table)
+        groups = None if group_names is None else np.unique(group_names, return_inverse=True)[1]
+    batch = synthetic_batch(exportable, 7, DEFAULT_LENGTH if exportable.tokens is None else min(DEFAULT_LENGTH, exportable.tokens))
+    expected = forms[0].engine.run(batch)
+    scored_forms = []
     for one in forms:
         valid: Inferiority | None = None
         if one is not forms[0] and table is not None and base is not None:
             scores = model.scores(model.predictions(one.engine, table), table)
             valid = inferiority(base, scores, groups=groups)
-        _, gap = difference(whole, given, wanted, one.engine.run(given))
-        form = replace(one.form, valid=valid, gap=gap, size=_size(one.path))
-        judged.append(replace(one, form=form))
-    return judged
+        _, gap = logit_difference(exportable, batch, expected, one.engine.run(batch))
+        form = replace(one.form, valid=valid, gap=gap, size=_file_size(one.path))
+        scored_forms.append(replace(one, form=form))
+    return scored_forms
 
 
-def _size(path: Path | None) -> int | None:
+def _file_size(path: Path | None) -> int | None:
     if path is None:
         return None
-    parts = (path, path.with_suffix(".bin"), path.with_name(BESIDE))
+    parts = (path, path.with_suffix(".bin"), path.with_name(WEIGHTS_FILE))
     return sum(part.stat().st_size for part in parts if part.exists())
 
 
-def _timed(judged: list[WrittenForm], whole: Exportable, length: int | None) -> FormMeasurements:
+def _time_forms(scored_forms: list[WrittenForm], exportable: Exportable, length: int | None) -> FormMeasurements:
     times = []
     for batch in BATCHES:
-        given = batch_of(whole, batch, length or 1)
+        batch_rows = synthetic_batch(exportable, batch, length or 1)
         times.append(
-            measure(batch, {one.form.name: partial(one.engine.run, given) for one in judged})
+            measure(batch, {one.form.name: partial(one.engine.run, batch_rows) for one in scored_forms})
         )
     threads = torch.get_num_threads()
     cpu = str(surroundings(threads, "cpu")["machine"]["cpu"])
-    return FormMeasurements(tuple(one.form for one in judged), tuple(times), length, threads, cpu)
+    return FormMeasurements(tuple(one.form for one in scored_forms), tuple(times), length, threads, cpu)
 
 
-def _length(model: ExportableModel, table: Table | None) -> int | None:
+def _median_length(model: ExportableModel, table: Table | None) -> int | None:
     """Tokens of a usual text, the median; ``None`` for pictures."""
     if model.task in IMAGE_TASKS:
         return None
     if table is None:
-        return min(USUAL, int(model.saved.max_length))
-    some = table.rows.with_format("arrow")[: min(LOOKED_AT, len(table))]
-    words = model.kind == "tags"
+        return min(DEFAULT_LENGTH, int(model.saved.max_length))
+    sample = table.rows.with_format("arrow")[: min(LENGTH_SAMPLE, len(table))]
+    words = model.label_type == "tags"
     columns = ("tokens",) if words else ("text", "text_pair")
     encoded = model.saved.tokenizer(
-        *(some[column].to_pylist() for column in columns if column in some.column_names),
+        *(sample[column].to_pylist() for column in columns if column in sample.column_names),
         truncation=True,
         max_length=model.saved.max_length,
         is_split_into_words=words,
@@ -266,30 +266,30 @@ def _length(model: ExportableModel, table: Table | None) -> int | None:
     return max(2, int(np.median([len(ids) for ids in encoded["input_ids"]])))
 
 
-def _keep(form: Format, kept: WrittenForm, made: Path, facts: Mapping[str, str]) -> None:
+def _finish_file(form: Format, best: WrittenForm, folder: Path, facts: Mapping[str, str]) -> None:
     """Leave the kept file alone in the folder, under the format's name, with the facts inside."""
-    precision = kept.form.precision
-    source = made / (ROUGH_FILE if precision == INT8 else ONNX_FILE)
+    precision = best.form.precision
+    source = folder / (INT8_FILE if precision == INT8 else ONNX_FILE)
     if form.name == "onnx":
-        with_facts(source, made / form.file, {**facts, "precision": precision})
+        move_with_facts(source, folder / form.file, {**facts, "precision": precision})
         return
-    for path in (*made.glob("model*.xml"), *made.glob("model*.bin")):
+    for path in (*folder.glob("model*.xml"), *folder.glob("model*.bin")):
         path.unlink()
     # What OpenVINO is to compute in.
     hint = "bf16" if precision == BFLOAT16 else "f32"
-    write_openvino(source, made / form.file, {**facts, "precision": hint})
-    for path in made.glob("model*.onnx*"):
+    write_openvino(source, folder / form.file, {**facts, "precision": hint})
+    for path in folder.glob("model*.onnx*"):
         path.unlink()
 
 
-def _valid(model: ExportableModel, found: Inferiority | None) -> dict[str, Any]:
-    if found is None:
+def _validation_facts(model: ExportableModel, inferiority: Inferiority | None) -> dict[str, Any]:
+    if inferiority is None:
         return {"n": 0, "why": "there are no validation rows to score it on"}
     return {
-        "n": found.n,
+        "n": inferiority.n,
         "metric": model.metric,
-        "changed": found.changed,
-        "worse": found.value,
-        "at_most": found.high,
+        "changed": inferiority.changed,
+        "worse": inferiority.value,
+        "at_most": inferiority.high,
         "margin": MARGIN,
     }

@@ -10,7 +10,7 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.wording import count_phrase
-from holdfast.plugins.export.folder import timed_with
+from holdfast.plugins.export.folder import timing_conditions
 from holdfast.terminal.layout import wrap
 
 if TYPE_CHECKING:
@@ -52,30 +52,30 @@ def command(
     from holdfast.plugins.export.export import export
 
     with output.heard(f"holdfast export {run} --to {to}"):
-        found = export(run, to, int8=int8, push=push, space=space, out=out)
-    output.show(found.to_json(), lambda columns: shown(found, columns))
+        exported = export(run, to, int8=int8, push=push, space=space, out=out)
+    output.show(exported.to_json(), lambda columns: summary(exported, columns))
 
 
-def shown(found: Exported, columns: int) -> str:
+def summary(exported: Exported, columns: int) -> str:
     """Where it lies, how near it is, how fast, and why this precision."""
-    facts = found.facts
-    lines = [f"{found.folder}/{facts['file']}  ({facts['precision']})", ""]
-    said = [f"Largest difference of a logit from the model: {facts['max_logit_gap']:.1e}."]
+    facts = exported.facts
+    lines = [f"{exported.folder}/{facts['file']}  ({facts['precision']})", ""]
+    sentences = [f"Largest difference of a logit from the model: {facts['max_logit_gap']:.1e}."]
     valid = facts.get("valid")
     if valid and valid["n"]:
         changed = count_phrase(valid["changed"], "answer") if valid["changed"] else "no answer"
         verb = "change" if valid["changed"] > 1 else "changes"
         rows = count_phrase(valid["n"], "validation row")
-        said.append(f"On {rows} {changed} {verb} (how right it is: {valid['metric']}).")
+        sentences.append(f"On {rows} {changed} {verb} (how right it is: {valid['metric']}).")
     elif valid:
-        said.append(f"Not scored: {valid['why']}.")
-    said.append(f"Why {facts['precision']}: {facts['kept_because']}.")
-    for one in said:
+        sentences.append(f"Not scored: {valid['why']}.")
+    sentences.append(f"Why {facts['precision']}: {facts['kept_because']}.")
+    for one in sentences:
         lines += wrap(one, columns)
     if facts.get("speed"):
         lines += ["", *_speed(facts)]
-    for kind, address in found.pushed.items():
-        lines.append(f"{kind}: {address}")
+    for repository_type, address in exported.pushed.items():
+        lines.append(f"{repository_type}: {address}")
     return "\n".join(lines)
 
 
@@ -84,7 +84,7 @@ def _speed(facts: dict[str, object]) -> list[str]:
     assert isinstance(speed, dict)
     batches = list(speed["rows"][0]["ms"])
     head = "".join(f"{f'batch {batch}':>12}" for batch in batches)
-    lines = [f"Milliseconds a row ({timed_with(speed)})", f"  {'':22}{head}"]
+    lines = [f"Milliseconds a row ({timing_conditions(speed)})", f"  {'':22}{head}"]
     for row in speed["rows"]:
         cells = "".join(f"{row['ms'][batch]:12.2f}" for batch in batches)
         lines.append(f"  {row['engine'] + ' ' + row['precision']:22}{cells}")

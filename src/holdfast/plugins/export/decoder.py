@@ -24,17 +24,17 @@ from holdfast.core.records import Decision
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted
 from holdfast.models.generators.causal import load_saved_causal
 from holdfast.models.loading.quiet import quiet_transformers
-from holdfast.plugins.export.formats import FORMATS, about, valid_rows
+from holdfast.plugins.export.formats import FORMATS, common_facts, validation_rows
 from holdfast.plugins.export.gguf_file import check_decoder, write_gguf
-from holdfast.plugins.export.graphs import hushed
-from holdfast.plugins.export.model import merged
+from holdfast.plugins.export.graphs import silenced
+from holdfast.plugins.export.model import merge_adapter
 from holdfast.plugins.export.proof import check_gap
 from holdfast.runs.finished_run import FinishedRun
 
 # Rows of the run that are read back beside the made ones.
-ROWS = 4
+RUN_ROWS = 4
 # Tokens that are written after each text.
-WRITTEN = 20
+GENERATED_TOKENS = 20
 # Of any script and with what tokenizers trip over, so that a cut that differs is seen.
 TEXTS = (
     "The quick brown fox can't jump over 12345 lazy dogs.",
@@ -44,39 +44,39 @@ TEXTS = (
 )
 
 
-def write_decoder(again: FinishedRun, made: Path, name: str) -> dict[str, Any]:
-    """Write everything but card and ``export.json`` into the folder ``made``; the facts."""
+def write_decoder(finished_run: FinishedRun, folder: Path, name: str) -> dict[str, Any]:
+    """Write everything but card and ``export.json`` into the folder ``folder``; the facts."""
     form = FORMATS["gguf"]
-    model, tokenizer = _loaded(model_of(again.run))
+    model, tokenizer = _load_model(model_of(finished_run.run))
     check_decoder(model.config)
-    path = made / form.file
-    words = write_gguf(model, tokenizer, path, name)
-    table, _ = valid_rows(again)
+    path = folder / form.file
+    gguf_tokenizer = write_gguf(model, tokenizer, path, name)
+    table, _ = validation_rows(finished_run)
     texts = []
     if table is not None:
         column = next((c for c in ("text", "prompt") if c in table.rows.column_names), None)
-        some = table.take(range(min(ROWS, len(table))))
-        texts = [str(one)[:500] for one in some.column(column)] if column else []
-    found = read_back(model, tokenizer, path, texts)
-    check_gap(form.file, found.gap)
-    write_text(made / "Modelfile", modelfile(tokenizer, words.template, form.file, words.begins))
+        sample = table.take(range(min(RUN_ROWS, len(table))))
+        texts = [str(one)[:500] for one in sample.column(column)] if column else []
+    comparison = read_back(model, tokenizer, path, texts)
+    check_gap(form.file, comparison.gap)
+    write_text(folder / "Modelfile", modelfile(tokenizer, gguf_tokenizer.template, form.file, gguf_tokenizer.adds_bos))
     because = (
-        f"read back by Transformers, it cut {found.texts} texts and wrote {found.tokens} tokens as "
+        f"read back by Transformers, it cut {comparison.texts} texts and wrote {comparison.tokens} tokens as "
         "the model does"
     )
     notify(Decision("file", form.file, because))
     return {
-        **about(again, form, "float32", because),
-        "max_logit_gap": found.gap,
-        "read_back": {"texts": found.texts, "tokens": found.tokens},
-        "tokenizer": words.model,
-        "chat_template": words.template is not None,
+        **common_facts(finished_run, form, "float32", because),
+        "max_logit_gap": comparison.gap,
+        "read_back": {"texts": comparison.texts, "tokens": comparison.tokens},
+        "tokenizer": gguf_tokenizer.model,
+        "chat_template": gguf_tokenizer.template is not None,
         # Nothing here runs a GGUF file at its own speed.
         "speed": None,
     }
 
 
-def _loaded(folder: Path) -> tuple[Any, Any]:
+def _load_model(folder: Path) -> tuple[Any, Any]:
     """The plain model of a saved folder, an adapter merged in, and its tokenizer."""
     from transformers import AutoModelForCausalLM
 
@@ -84,11 +84,11 @@ def _loaded(folder: Path) -> tuple[Any, Any]:
     if not is_adapter_folder(folder):
         return network.plain, tokenizer
     adapted = load_adapted(folder, AutoModelForCausalLM)
-    return merged(adapted).eval(), tokenizer
+    return merge_adapter(adapted).eval(), tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class ReadBack:
+class ReadBackResult:
     """What was compared: ``texts`` cut into the same tokens, ``tokens`` written alike, and the
     largest difference of a logit, as a share of the largest where that exceeds 1."""
 
@@ -97,56 +97,56 @@ class ReadBack:
     gap: float
 
 
-def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ()) -> ReadBack:
+def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ()) -> ReadBackResult:
     """Load the file through ``AutoModelForCausalLM`` and ``AutoTokenizer`` and compare, token for
     token, on ``texts`` and some made ones. Raises ``ModelError`` at the first difference."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with hushed(), quiet_transformers(), reading_errors(path.name, ModelError, "cannot be read back"):
-        again: Any = AutoModelForCausalLM.from_pretrained(
+    with silenced(), quiet_transformers(), reading_errors(path.name, ModelError, "cannot be read back"):
+        read_model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
         )
-        again.eval()
-        cutter = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        read_model.eval()
+        read_tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     tokens, gap = 0, 0.0
     for text in (*TEXTS, *texts):
-        wanted, found = tokenizer(text)["input_ids"], cutter(text)["input_ids"]
-        if wanted != found:
+        expected_ids, read_ids = tokenizer(text)["input_ids"], read_tokenizer(text)["input_ids"]
+        if expected_ids != read_ids:
             raise ModelError(
                 path.name,
-                f"cuts a text otherwise than the model's tokenizer does: {found[:12]}",
-                wanted[:12],
+                f"cuts a text otherwise than the model's tokenizer does: {read_ids[:12]}",
+                expected_ids[:12],
                 "This tokenizer has no true GGUF form here.",
             )
-        if not wanted:
+        if not expected_ids:
             continue
-        ids = torch.tensor([wanted[: max(1, int(model.config.max_position_embeddings) - WRITTEN)]])
-        first, logits = _written(model, ids)
-        second, others = _written(again, ids)
-        if first != second:
+        ids = torch.tensor([expected_ids[: max(1, int(model.config.max_position_embeddings) - GENERATED_TOKENS)]])
+        tokens_before, logits = _greedy_tokens(model, ids)
+        tokens_read, read_logits = _greedy_tokens(read_model, ids)
+        if tokens_before != tokens_read:
             raise ModelError(
-                path.name, f"writes other tokens than the model: {second[:12]}", first[:12]
+                path.name, f"writes other tokens than the model: {tokens_read[:12]}", tokens_before[:12]
             )
-        tokens += len(first)
-        apart = float((logits - others).abs().max()) / max(1.0, float(logits.abs().max()))
-        gap = max(gap, apart)
-    return ReadBack(len(TEXTS) + len(texts), tokens, gap)
+        tokens += len(tokens_before)
+        gap_here = float((logits - read_logits).abs().max()) / max(1.0, float(logits.abs().max()))
+        gap = max(gap, gap_here)
+    return ReadBackResult(len(TEXTS) + len(texts), tokens, gap)
 
 
-def _written(model: Any, ids: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+def _greedy_tokens(model: Any, ids: torch.Tensor) -> tuple[list[int], torch.Tensor]:
     """The likeliest tokens after ``ids`` [1, T], and the logits [V] of each [WRITTEN, V]."""
-    said, logits = [], []
+    token_ids, logits = [], []
     with torch.inference_mode():
-        for _ in range(WRITTEN):
-            found = model(input_ids=ids, use_cache=False).logits[0, -1].float()
-            said.append(int(found.argmax()))
-            logits.append(found)
-            ids = torch.cat([ids, torch.tensor([[said[-1]]])], dim=1)
-    return said, torch.stack(logits)
+        for _ in range(GENERATED_TOKENS):
+            next_logits = model(input_ids=ids, use_cache=False).logits[0, -1].float()
+            token_ids.append(int(next_logits.argmax()))
+            logits.append(next_logits)
+            ids = torch.cat([ids, torch.tensor([[token_ids[-1]]])], dim=1)
+    return token_ids, torch.stack(logits)
 
 
 SYSTEM, PROMPT, ANSWER = "\ue000system\ue000", "\ue000prompt\ue000", "\ue000answer\ue000"
-AGAIN = "\ue000again\ue000"
+SECOND_PROMPT = "\ue000again\ue000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +162,12 @@ class Turns:
     default: str | None = None
 
 
-def turns_of(tokenizer: Any, template: str) -> Turns | None:
+def chat_turns(tokenizer: Any, template: str) -> Turns | None:
     """How a template writes turns; ``None`` where it does more than write them one after the other
     (it cuts or changes what is said)."""
 
-    def render(*said: tuple[str, str], more: bool = False) -> str | None:
-        messages = [{"role": role, "content": text} for role, text in said]
+    def render(*turns: tuple[str, str], more: bool = False) -> str | None:
+        messages = [{"role": role, "content": text} for role, text in turns]
         try:
             return str(
                 tokenizer.apply_chat_template(
@@ -178,57 +178,57 @@ def turns_of(tokenizer: Any, template: str) -> Turns | None:
         except Exception:
             return None
 
-    asked = render(("user", PROMPT), more=True)
-    told = render(("user", PROMPT), ("assistant", ANSWER))
-    if asked is None or told is None or asked.count(PROMPT) != 1 or told.count(ANSWER) != 1:
+    prompt_text = render(("user", PROMPT), more=True)
+    answer_text = render(("user", PROMPT), ("assistant", ANSWER))
+    if prompt_text is None or answer_text is None or prompt_text.count(PROMPT) != 1 or answer_text.count(ANSWER) != 1:
         return None
-    before, after = asked.split(PROMPT)
-    end = told.split(ANSWER)[1]
+    before, after = prompt_text.split(PROMPT)
+    end = answer_text.split(ANSWER)[1]
     first = render(("system", SYSTEM), ("user", PROMPT), more=True)
     system = default = None
     begin, opening = "", before
     if first is not None and first.count(SYSTEM) == 1 and first.endswith(PROMPT + after):
-        ahead, rest = first.split(SYSTEM)
-        between = rest[: -len(PROMPT + after)]
+        system_start, after_system = first.split(SYSTEM)
+        between = after_system[: -len(PROMPT + after)]
         # What stands before both kinds of turn begins the text.
-        alike = takewhile(lambda pair: pair[0] == pair[1], zip(ahead, before, strict=False))
-        same = len(list(alike))
-        if between.endswith(before[same:]) and before[same:]:
-            begin, opening = before[:same], before[same:]
-            system = (ahead[same:], between[: -len(opening)])
-        elif ahead == before[: len(ahead)] and between.endswith(before[len(ahead) :]):
-            begin, opening = ahead, before[len(ahead) :]
+        common = takewhile(lambda pair: pair[0] == pair[1], zip(system_start, before, strict=False))
+        n_common = len(list(common))
+        if between.endswith(before[n_common:]) and before[n_common:]:
+            begin, opening = before[:n_common], before[n_common:]
+            system = (system_start[n_common:], between[: -len(opening)])
+        elif system_start == before[: len(system_start)] and between.endswith(before[len(system_start) :]):
+            begin, opening = system_start, before[len(system_start) :]
             system = ("", between[: len(between) - len(opening)])
-        elif before.startswith(ahead) and before.endswith(between):
+        elif before.startswith(system_start) and before.endswith(between):
             # A later turn has no system's words before it, not even the template's own.
-            later = render(("user", PROMPT), ("assistant", ANSWER), ("user", AGAIN)) or ""
-            opening = later.partition(ANSWER)[2].partition(AGAIN)[0].removeprefix(end)
+            second_turn = render(("user", PROMPT), ("assistant", ANSWER), ("user", SECOND_PROMPT)) or ""
+            opening = second_turn.partition(ANSWER)[2].partition(SECOND_PROMPT)[0].removeprefix(end)
             if not opening or not between.endswith(opening):
                 return None
-            system = (ahead, between.removesuffix(opening))
-            default = before[len(ahead) :].removesuffix(between)
+            system = (system_start, between.removesuffix(opening))
+            default = before[len(system_start) :].removesuffix(between)
     return Turns(begin, system, (opening, after), end, default)
 
 
-def modelfile(tokenizer: Any, template: str | None, file: str, begins: bool) -> str:
-    """The text of a Modelfile for ``file``. Without a template, or with one that cannot be written,
-    the prompt is passed on as it is. ``begins`` says that a start token is added by itself, so the
-    template may not write it again."""
-    turns = turns_of(tokenizer, template) if template else None
+def modelfile(tokenizer: Any, template: str | None, file: str, adds_bos: bool) -> str:
+    """The text of a Modelfile for ``file``. Without a template, or with one that cannot be
+    translated, the prompt is passed on unchanged. ``adds_bos`` says that the tokenizer adds a start
+    token, so the template must not write it again."""
+    turns = chat_turns(tokenizer, template) if template else None
     body, default, stops = "{{ .Prompt }}", None, [str(tokenizer.eos_token or "")]
     if turns is not None:
         begin, opening, default = turns.begin, turns.user[0], turns.default
         start = str(tokenizer.bos_token or "")
-        if begins and turns.begin:
+        if adds_bos and turns.begin:
             begin = begin.removeprefix(start)
-        elif begins:
+        elif adds_bos:
             opening = opening.removeprefix(start)
         system = ""
         if turns.system is not None:
             before, after = turns.system
             system = f"{{{{ if .System }}}}{before}{{{{ .System }}}}{after}{{{{ end }}}}"
-        said = f"{opening}{{{{ .Prompt }}}}{turns.user[1]}{{{{ .Response }}}}{turns.end}"
-        body = f"{begin}{system}{said}"
+        turn_template = f"{opening}{{{{ .Prompt }}}}{turns.user[1]}{{{{ .Response }}}}{turns.end}"
+        body = f"{begin}{system}{turn_template}"
         stops.insert(0, turns.end.strip().split("\n")[0])
     lines = [f"FROM ./{file}", f'TEMPLATE """{body}"""']
     if default:

@@ -27,7 +27,7 @@ from holdfast.plugins.export.folder import SPACE
 from holdfast.plugins.export.formats import Format, format_of
 from holdfast.runs.finished_run import FinishedRun
 
-HOME = "export"
+EXPORT_FOLDER = "export"
 
 
 @dataclass(frozen=True)
@@ -64,46 +64,46 @@ def export(
     ModelError : the model has no form in this format, or its file computes something else.
     MachineError : a package is missing, the disk or the hub refuses.
     """
-    again = FinishedRun(run)
-    task = str(again.result["task"])
+    finished_run = FinishedRun(run)
+    task = str(finished_run.result["task"])
     form = format_of(to, task)
-    _check(form, int8, space)
-    place = _place(run, to, out)
+    _check_options(form, int8, space)
+    out_folder = _out_folder(run, to, out)
     hub = None if push is None else Hub(push)
     name = hub.login() if hub else run.resolve().name
-    kinds = ("model", files.SPACE) if space else ("model",)
+    repository_types = ("model", files.SPACE) if space else ("model",)
     if hub:
-        for kind in kinds:
-            hub.check_free(name, kind)
+        for repository_type in repository_types:
+            hub.check_free(name, repository_type)
     notify(*unsealed_decisions([run]))
     title = name.rpartition("/")[2]
-    with new_folder(place, "an export") as (made, finish):
+    with new_folder(out_folder, "an export") as (temporary, finish):
         if form.name == "gguf":
             from holdfast.plugins.export.decoder import write_decoder
 
-            facts = write_decoder(again, made, title)
+            facts = write_decoder(finished_run, temporary, title)
         else:
             from holdfast.plugins.export.classifier import write_classifier
 
-            facts = write_classifier(again, form, int8, made)
+            facts = write_classifier(finished_run, form, int8, temporary)
         threshold = any(facts.get(key) is not None for key in ("threshold", "costs"))
-        how = files.use(form.name, task, title, threshold)
-        write_text(made / files.CARD, files.card(run / "model", form.name, facts, how))
+        usage = files.usage_lines(form.name, task, title, threshold)
+        write_text(temporary / files.CARD, files.card(run / "model", form.name, facts, usage))
         if space:
-            files.write_space(made, made / files.SPACE, title, task in IMAGE_TASKS)
-        write_json(made / files.FACTS, facts)
+            files.write_space(temporary, temporary / files.SPACE, title, task in IMAGE_TASKS)
+        write_json(temporary / files.FACTS, facts)
         finish()
     pushed: dict[str, str] = {}
     if hub:
-        for kind in kinds:
-            folder = place if kind == "model" else place / kind
-            pushed[kind] = hub.push(folder, name, kind)
+        for repository_type in repository_types:
+            folder = out_folder if repository_type == "model" else out_folder / repository_type
+            pushed[repository_type] = hub.push(folder, name, repository_type)
         because = "what is pushed for the first time is for your eyes: its page on the hub opens it"
         notify(Decision("on the hub", "private", because, prominent=True))
-    return Exported(place, facts, pushed)
+    return Exported(out_folder, facts, pushed)
 
 
-def _check(form: Format, int8: bool, space: bool) -> None:
+def _check_options(form: Format, int8: bool, space: bool) -> None:
     if form.name == "gguf" and int8:
         raise RecipeError(
             "--int8",
@@ -117,30 +117,30 @@ def _check(form: Format, int8: bool, space: bool) -> None:
         )
 
 
-def _place(run: Path, to: str, out: Path | None) -> Path:
+def _out_folder(run: Path, to: str, out: Path | None) -> Path:
     """Where the export is to lie. Raises ``RunError`` where something is there."""
-    place = run / HOME / to if out is None else out
-    if "\0" in str(place):
-        raise RunError(str(place), "has a NUL character, which no path can have")
-    refuse_existing(place, "an export")
-    inside = place.absolute()
-    if (run / "model").resolve() in (inside.resolve(), *inside.resolve().parents):
+    out_folder = run / EXPORT_FOLDER / to if out is None else out
+    if "\0" in str(out_folder):
+        raise RunError(str(out_folder), "has a NUL character, which no path can have")
+    refuse_existing(out_folder, "an export")
+    absolute = out_folder.absolute()
+    if (run / "model").resolve() in (absolute.resolve(), *absolute.resolve().parents):
         raise RunError(
-            str(place),
+            str(out_folder),
             "lies in the model folder of the run, which must stay as it is",
             None,
             "Choose another --out.",
         )
-    return place
+    return out_folder
 
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-ON = ("1", "ON", "YES", "TRUE")
-REMOVE = "Unset it, then run the command again; without --push the folder is written alone."
+TRUE_VALUES = ("1", "ON", "YES", "TRUE")
+UNSET_OFFLINE = "Unset it, then run the command again; without --push the folder is written alone."
 LOGIN = "Log in with `hf auth login` (or set HF_TOKEN), then run the command again."
 # What the hub puts into a repository by itself.
-HUBS_OWN = {".gitattributes"}
+HUB_FILES = {".gitattributes"}
 
 
 class Hub:
@@ -151,9 +151,9 @@ class Hub:
             raise RecipeError(
                 "--push", "is no name of a repository", name, "Give OWNER/NAME, e.g. ada/reviews."
             )
-        offline = next((v for v in OFFLINE if os.environ.get(v, "").upper() in ON), None)
+        offline = next((v for v in OFFLINE if os.environ.get(v, "").upper() in TRUE_VALUES), None)
         if offline and api is None:
-            raise MachineError("--push", f"needs the hub, and {offline} forbids it", None, REMOVE)
+            raise MachineError("--push", f"needs the hub, and {offline} forbids it", None, UNSET_OFFLINE)
         self._api = _hub_api() if api is None else api
         self._name = name
 
@@ -161,36 +161,36 @@ class Hub:
         """``OWNER/NAME``, once the hub has said who is logged in. Raises ``RunError`` where nobody
         is."""
         try:
-            who = str(self._api.whoami()["name"])
+            account = str(self._api.whoami()["name"])
         except Exception as error:
             raise RunError(
                 "--push", f"nobody is logged in at the hub: {first_line(error)}", None, LOGIN
             ) from error
-        return self._name if "/" in self._name else f"{who}/{self._name}"
+        return self._name if "/" in self._name else f"{account}/{self._name}"
 
-    def check_free(self, name: str, kind: str) -> None:
+    def check_free(self, name: str, repository_type: str) -> None:
         """Raise ``RunError`` where a repository of this name already holds files."""
-        if not self._api.repo_exists(name, repo_type=kind):
+        if not self._api.repo_exists(name, repo_type=repository_type):
             return
-        files = set(self._api.list_repo_files(name, repo_type=kind)) - HUBS_OWN
+        files = set(self._api.list_repo_files(name, repo_type=repository_type)) - HUB_FILES
         if files:
             raise RunError(
                 f"--push {name}",
-                f"is a {kind} on the hub that already holds something, which is never overwritten",
+                f"is a {repository_type} on the hub that already holds something, which is never overwritten",
                 sorted(files)[0],
                 "Choose another name.",
             )
 
-    def push(self, folder: Path, name: str, kind: str) -> str:
-        """Make a private repository of this ``kind`` (``model`` or ``space``) and put ``folder``
-        into it, but for the files of a Space within; its address. Raises ``MachineError`` where the
-        hub refuses or breaks off."""
-        more = {"space_sdk": "docker"} if kind == SPACE else {}
+    def push(self, folder: Path, name: str, repository_type: str) -> str:
+        """Create a private repository of this ``repository_type`` (``model`` or ``space``), upload
+        ``folder`` without the files of a Space in it, and return the address. Raises
+        ``MachineError`` where the hub refuses or the upload breaks off."""
+        space_options = {"space_sdk": "docker"} if repository_type == SPACE else {}
         try:
-            made = self._api.create_repo(name, repo_type=kind, private=True, exist_ok=True, **more)
+            address = self._api.create_repo(name, repo_type=repository_type, private=True, exist_ok=True, **space_options)
             self._api.upload_folder(
                 repo_id=name,
-                repo_type=kind,
+                repo_type=repository_type,
                 folder_path=str(folder),
                 commit_message="Exported with Holdfast",
                 ignore_patterns=[f"{SPACE}/*"],
@@ -202,7 +202,7 @@ class Hub:
                 None,
                 f"{folder} is whole; push it later with: hf upload {name} {folder}",
             ) from error
-        return str(made)
+        return str(address)
 
 
 def _hub_api() -> Any:

@@ -15,13 +15,13 @@ from typing import Any
 from holdfast.core.files import write_text
 from holdfast.core.tasks import IMAGE_TASKS
 
-CARD, FACTS, PREDICT, NEEDS = "README.md", "export.json", "predict.py", "requirements.txt"
+CARD, FACTS, PREDICT, REQUIREMENTS = "README.md", "export.json", "predict.py", "requirements.txt"
 # The weights of the saved model: not part of an export.
 WEIGHTS = ("model.safetensors", "config.json", "generation_config.json", CARD)
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 SECTION = re.compile(r"^## How to load it\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 # What the run did with texts before they were read, which the file does not do.
-TREATED = re.compile(r"^Texts were treated .*$", re.MULTILINE)
+CLEANED = re.compile(r"^Texts were treated .*$", re.MULTILINE)
 LIBRARY = re.compile(r"^library_name: .*$", re.MULTILINE)
 TEXTS_USE = """\
 It needs no Holdfast and no PyTorch:
@@ -35,7 +35,7 @@ python predict.py "A text to classify."
 from predict import Model
 Model(".")(["A text to classify."])
 ```"""
-PICTURES_USE = """\
+IMAGES_USE = """\
 ```bash
 pip install -r requirements.txt
 python predict.py picture.png
@@ -64,7 +64,7 @@ CMD ["python", "app.py", "--host", "0.0.0.0", "--port", "{PORT}"]
 """
 
 
-def beside(name: str) -> str:
+def bundled_text(name: str) -> str:
     """The text of a file that is put into exports."""
     return (resources.files("holdfast.plugins.export") / "beside" / f"{name}.txt").read_text(
         "utf-8"
@@ -79,31 +79,31 @@ def copy_tokenizer(model: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def write_predict(folder: Path, form: str, pictures: bool) -> None:
+def write_predict(folder: Path, form: str, images: bool) -> None:
     """``predict.py`` and what it needs."""
-    name = "predict_pictures.py" if pictures else "predict_texts.py"
-    write_text(folder / PREDICT, beside(name))
-    more = ["pillow", "torch", "transformers>=5"] if pictures else ["tokenizers"]
-    write_text(folder / NEEDS, "\n".join(["numpy", *more, PACKAGES[form], ""]))
+    name = "predict_pictures.py" if images else "predict_texts.py"
+    write_text(folder / PREDICT, bundled_text(name))
+    packages = ["pillow", "torch", "transformers>=5"] if images else ["tokenizers"]
+    write_text(folder / REQUIREMENTS, "\n".join(["numpy", *packages, PACKAGES[form], ""]))
 
 
-def card(model: Path, form: str, facts: Mapping[str, Any], how: Sequence[str]) -> str:
-    """The model's card with ``how`` the export is used in the place of how the model is loaded, and
-    what was measured of it. Without a card the sections stand alone."""
-    there = model / CARD
-    text = there.read_text("utf-8") if there.is_file() else "# A model made with Holdfast\n"
+def card(model: Path, form: str, facts: Mapping[str, Any], usage: Sequence[str]) -> str:
+    """The model's card with the lines ``usage`` in place of how the model is loaded, and the
+    measurements of the export. Without a card these sections stand alone."""
+    card_path = model / CARD
+    text = card_path.read_text("utf-8") if card_path.is_file() else "# A model made with Holdfast\n"
     text = LIBRARY.sub(f"library_name: {form}", text, count=1)
-    found = SECTION.search(text)
-    treated = TREATED.findall(found[0]) if found else []
-    said = [line for one in treated for line in ("", one)]
-    section = "\n".join(["## How to use it", "", *how, *said, "", *_measured(facts), ""])
-    if found:
+    section_match = SECTION.search(text)
+    cleaning_lines = CLEANED.findall(section_match[0]) if section_match else []
+    text_cleaning = [line for one in cleaning_lines for line in ("", one)]
+    section = "\n".join(["## How to use it", "", *usage, *text_cleaning, "", *_measurement_lines(facts), ""])
+    if section_match:
         # As a function: the section holds backslashes of its own.
         return SECTION.sub(lambda _: section + "\n", text, count=1)
     return f"{text.rstrip()}\n\n{section}"
 
 
-def _measured(facts: Mapping[str, Any]) -> list[str]:
+def _measurement_lines(facts: Mapping[str, Any]) -> list[str]:
     lines = [
         "## What was measured of this file",
         "",
@@ -116,8 +116,8 @@ def _measured(facts: Mapping[str, Any]) -> list[str]:
         rows = speed["rows"]
         batches = list(rows[0]["ms"])
         head = " | ".join(f"ms a row at batch {batch}" for batch in batches)
-        said = f"Speed on {speed['cpu']}, {timed_with(speed)}; medians of interleaved repeats:"
-        lines += ["", said, "", f"| Engine | Precision | {head} |"]
+        speed_words = f"Speed on {speed['cpu']}, {timing_conditions(speed)}; medians of interleaved repeats:"
+        lines += ["", speed_words, "", f"| Engine | Precision | {head} |"]
         lines.append("|---|---|" + "---|" * len(batches))
         for row in rows:
             cells = " | ".join(f"{row['ms'][batch]:.2f}" for batch in batches)
@@ -125,25 +125,25 @@ def _measured(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def timed_with(speed: Mapping[str, Any]) -> str:
+def timing_conditions(speed: Mapping[str, Any]) -> str:
     """The threads and, of texts, the tokens that speed was measured with."""
     tokens = f", {speed['tokens']} tokens a text" if speed["tokens"] else ""
     return f"{speed['threads']} thread{'s' * (speed['threads'] != 1)}{tokens}"
 
 
-def use(form: str, task: str, name: str, threshold: bool) -> list[str]:
+def usage_lines(form: str, task: str, name: str, threshold: bool) -> list[str]:
     """How an export is used, as lines of Markdown; ``threshold`` whether it may give no answer."""
     if form == "gguf":
         return DECODER_USE.format(name=name).splitlines()
-    text = PICTURES_USE if task in IMAGE_TASKS else TEXTS_USE
+    text = IMAGES_USE if task in IMAGE_TASKS else TEXTS_USE
     below = ["", "Below its threshold a prediction is `null`: ask a person."] if threshold else []
     return [*text.splitlines(), *below]
 
 
-def write_space(export: Path, folder: Path, title: str, pictures: bool) -> None:
+def write_space(export: Path, folder: Path, title: str, images: bool) -> None:
     """Write a whole Space into ``folder``: the export's files, the page and its Dockerfile."""
     shutil.copytree(export, folder, ignore=shutil.ignore_patterns(SPACE, CARD, FACTS))
-    app = beside("app.py").replace("PICTURES = False", f"PICTURES = {pictures}")
+    app = bundled_text("app.py").replace("PICTURES = False", f"PICTURES = {images}")
     write_text(folder / "app.py", app.replace('TITLE = ""', f"TITLE = {json.dumps(title)}"))
     write_text(folder / "Dockerfile", DOCKER)
     front = [

@@ -45,8 +45,8 @@ def format_of(name: str, task: str) -> Format:
     there is not, or that is not for the task, and ``MachineError`` where a package is missing."""
     if name not in FORMATS:
         raise RecipeError("--to", "is no format", name, f"Choose one of: {', '.join(FORMATS)}.")
-    found = FORMATS[name]
-    if task not in found.tasks:
+    form = FORMATS[name]
+    if task not in form.tasks:
         fitting = [one.name for one in FORMATS.values() if task in one.tasks]
         remedy = (
             f"Choose --to {' or --to '.join(fitting)}."
@@ -54,7 +54,7 @@ def format_of(name: str, task: str) -> Format:
             else "There is none for this task yet; its model/ folder loads in plain Transformers."
         )
         raise RecipeError("--to", f"{name} is not for the task {task}", name, remedy)
-    lacking = [one for one in found.packages if importlib.util.find_spec(one) is None]
+    lacking = [one for one in form.packages if importlib.util.find_spec(one) is None]
     if lacking:
         raise MachineError(
             f"--to {name}",
@@ -62,12 +62,12 @@ def format_of(name: str, task: str) -> Format:
             None,
             "pip install 'holdfast[export]'",
         )
-    return found
+    return form
 
 
-def about(again: FinishedRun, form: Format, precision: str, because: str) -> dict[str, Any]:
+def common_facts(finished_run: FinishedRun, form: Format, precision: str, because: str) -> dict[str, Any]:
     """The facts that every format has, first in ``export.json``."""
-    result = again.result
+    result = finished_run.result
     return {
         "schema": 1,
         "holdfast": __version__,
@@ -80,16 +80,16 @@ def about(again: FinishedRun, form: Format, precision: str, because: str) -> dic
     }
 
 
-def valid_rows(again: FinishedRun) -> tuple[Table | None, list[Any] | None]:
+def validation_rows(finished_run: FinishedRun) -> tuple[Table | None, list[Any] | None]:
     """The run's validation rows and what it stored of its answers (``None`` where it stored none);
     no rows where the run had none or they cannot be read, which is said."""
     because = "none were set aside: rows that the model learned from were answered by others"
-    if not again.out_of_fold:
+    if not finished_run.out_of_fold:
         try:
-            if again.has("valid"):
-                told = again.told("valid")
-                return (told.table if len(told) else None), list(told.predictions or ()) or None
-            table = again.table("valid")
+            if finished_run.has("valid"):
+                predictions = finished_run.told("valid")
+                return (predictions.table if len(predictions) else None), list(predictions.predictions or ()) or None
+            table = finished_run.table("valid")
             return (table if len(table) else None), None
         except RunError as error:
             because = f"the validation rows cannot be read: {error.rule}"

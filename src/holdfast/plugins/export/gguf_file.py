@@ -22,11 +22,11 @@ from holdfast.core.records import Floats
 
 # gguf.TokenType, which llama.cpp numbers.
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-OTHER = "llama.cpp's own converter knows more tokenizers: convert_hf_to_gguf.py RUN/model."
+OTHER_CONVERTER = "llama.cpp's own converter knows more tokenizers: convert_hf_to_gguf.py RUN/model."
 # The tokens that GGUF knows by name.
 NAMED_TOKENS = ("bos", "eos", "unk", "pad")
 # llama.cpp's names of how a byte-level tokenizer cuts a text, by the regular expression.
-CUTS = {
+PRE_TOKENIZERS = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "llama-bpe",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -39,33 +39,33 @@ DECODERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qw
 def check_decoder(config: Any) -> str:
     """GGUF's name of the architecture. Raises ``ModelError`` for one that is no such decoder, or
     that has parts which are not written here."""
-    kind = str(config.model_type)
-    if kind not in DECODERS:
+    architecture = str(config.model_type)
+    if architecture not in DECODERS:
         raise ModelError(
             "the model's architecture",
             "cannot be written as GGUF here",
-            kind,
+            architecture,
             f"There are: {', '.join(DECODERS)}. llama.cpp's own converter knows more: "
             "convert_hf_to_gguf.py RUN/model.",
         )
     rope = dict(getattr(config, "rope_parameters", None) or {})
-    unwritten = {
+    unsupported = {
         "rope_type": rope.get("rope_type", "default") not in ("default", None),
         "sliding_window": bool(getattr(config, "sliding_window", None))
-        and getattr(config, "use_sliding_window", kind == "mistral"),
+        and getattr(config, "use_sliding_window", architecture == "mistral"),
         "hidden_act": config.hidden_act not in ("silu", "swish"),
         "mlp_bias": bool(getattr(config, "mlp_bias", False)),
     }
-    for name, found in unwritten.items():
-        if found:
+    for name, present in unsupported.items():
+        if present:
             value = rope.get(name) if name == "rope_type" else getattr(config, name)
             raise ModelError(
                 f"the model's {name}",
-                f"cannot be written as GGUF here for a {kind}",
+                f"cannot be written as GGUF here for a {architecture}",
                 value,
                 "Use llama.cpp's own converter: convert_hf_to_gguf.py RUN/model.",
             )
-    return DECODERS[kind]
+    return DECODERS[architecture]
 
 
 def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokenizer:
@@ -75,28 +75,28 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokeniz
 
     config = model.config
     architecture = check_decoder(config)
-    words = words_of(tokenizer, int(config.vocab_size))
+    gguf_tokenizer = gguf_tokenizer_of(tokenizer, int(config.vocab_size))
     with reading_errors("the model", ModelError, "cannot be written as GGUF"):
         writer = gguf.GGUFWriter(str(path), architecture)
         writer.add_name(name)
         writer.add_file_type(gguf.LlamaFileType.ALL_F32)
         for key, number in _hyperparameters(config).items():
             getattr(writer, f"add_{key}")(number)
-        words.write(writer)
-        known = gguf.MODEL_ARCH[architecture.upper()]
-        names = gguf.get_tensor_name_map(known, config.num_hidden_layers)
+        gguf_tokenizer.write(writer)
+        tensor_names = gguf.MODEL_ARCH[architecture.upper()]
+        names = gguf.get_tensor_name_map(tensor_names, config.num_hidden_layers)
         for key, value in _tensors(model, architecture):
-            found = names.get_name(key, try_suffixes=(".weight", ".bias"))
-            if found is None:
+            tensor_name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+            if tensor_name is None:
                 raise ModelError(
                     "the model", "has a weight that GGUF has no name for", key, "Use another."
                 )
-            writer.add_tensor(found, value)
+            writer.add_tensor(tensor_name, value)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-    return words
+    return gguf_tokenizer
 
 
 def _hyperparameters(config: Any) -> dict[str, int | float]:
@@ -135,11 +135,11 @@ def _tensors(model: Any, architecture: str) -> Iterator[tuple[str, Floats]]:
         array = value.detach().to("cpu", torch.float32).numpy()
         for part, count in heads.items():
             if architecture == "llama" and part in key:
-                array = paired(array, count)
+                array = permute_heads(array, count)
         yield key, np.ascontiguousarray(array)
 
 
-def paired(rows: Floats, heads: int) -> Floats:
+def permute_heads(rows: Floats, heads: int) -> Floats:
     """Rows [heads · width, …] of query or key, in each head from (x₀ … x_h, y₀ … y_h), which are
     rotated with one another, to (x₀, y₀, x₁, y₁, …)."""
     half = rows.shape[0] // heads // 2
@@ -148,64 +148,64 @@ def paired(rows: Floats, heads: int) -> Floats:
 
 @dataclass(frozen=True)
 class GgufTokenizer:
-    """``model`` is ``gpt2`` (byte-level) or ``llama`` (SentencePiece's), ``cut`` llama.cpp's name
-    of how texts are cut; ``special`` the ids of the named tokens."""
+    """``model`` is ``gpt2`` (byte-level) or ``llama`` (SentencePiece's), ``pre_tokenizer``
+    llama.cpp's name of how texts are split, ``special`` the ids of the named tokens."""
 
     model: str
-    cut: str
+    pre_tokenizer: str
     tokens: tuple[str, ...]
-    kinds: tuple[int, ...]
+    token_types: tuple[int, ...]
     merges: tuple[str, ...]
     special: Mapping[str, int]
-    begins: bool
-    ends: bool
+    adds_bos: bool
+    adds_eos: bool
     template: str | None
 
     def write(self, writer: Any) -> None:
         """Put all of it into a ``gguf.GGUFWriter``."""
         writer.add_tokenizer_model(self.model)
-        writer.add_tokenizer_pre(self.cut)
+        writer.add_tokenizer_pre(self.pre_tokenizer)
         writer.add_token_list(list(self.tokens))
-        writer.add_token_types(list(self.kinds))
+        writer.add_token_types(list(self.token_types))
         if self.model == "llama":
             # Merges are tried by the score of what they make, in the order of the vocabulary.
             writer.add_token_scores([-float(i) for i in range(len(self.tokens))])
         writer.add_token_merges(list(self.merges))
         for name, number in self.special.items():
             getattr(writer, f"add_{name}_token_id")(number)
-        writer.add_add_bos_token(self.begins)
-        writer.add_add_eos_token(self.ends)
+        writer.add_add_bos_token(self.adds_bos)
+        writer.add_add_eos_token(self.adds_eos)
         if self.template:
             writer.add_chat_template(self.template)
 
 
-def words_of(tokenizer: Any, size: int) -> GgufTokenizer:
+def gguf_tokenizer_of(tokenizer: Any, size: int) -> GgufTokenizer:
     """What GGUF holds of a tokenizer, filled up to the ``size`` of the model's table with tokens
     that are not used. Raises ``ModelError`` for one that llama.cpp would read otherwise."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
-            "the tokenizer", "is not of the fast kind", type(tokenizer).__name__, OTHER
+            "the tokenizer", "is not of the fast kind", type(tokenizer).__name__, OTHER_CONVERTER
         )
-    whole = json.loads(backend.to_str())
-    model, added = whole["model"], {int(one["id"]): one for one in whole.get("added_tokens", ())}
+    backend_json = json.loads(backend.to_str())
+    model, added = backend_json["model"], {int(one["id"]): one for one in backend_json.get("added_tokens", ())}
     if model["type"] != "BPE":
-        raise ModelError("the tokenizer", "is no BPE", model["type"], OTHER)
+        raise ModelError("the tokenizer", "is no BPE", model["type"], OTHER_CONVERTER)
     if not model["merges"]:
         raise ModelError("the tokenizer", "merges nothing, and llama.cpp reads none without merges")
-    pieces = bool(model.get("byte_fallback"))
-    cut = "default" if pieces else _cut(whole)
-    named = {number: token for token, number in model["vocab"].items()}
-    named |= {number: one["content"] for number, one in added.items()}
-    unknown = tokenizer.unk_token_id if pieces else None
-    numbers = range(max(size, max(named) + 1))
+    is_sentencepiece = bool(model.get("byte_fallback"))
+    pre_tokenizer = "default" if is_sentencepiece else _pre_tokenizer_name(backend_json)
+    token_of_id = {number: token for token, number in model["vocab"].items()}
+    token_of_id |= {number: one["content"] for number, one in added.items()}
+    unknown = tokenizer.unk_token_id if is_sentencepiece else None
+    numbers = range(max(size, max(token_of_id) + 1))
     ids = tokenizer("a")["input_ids"]
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in NAMED_TOKENS}
     return GgufTokenizer(
-        "llama" if pieces else "gpt2",
-        cut,
-        tuple(named.get(number, f"[PAD{number}]") for number in numbers),
-        tuple(_kind(number, named, added, unknown) for number in numbers),
+        "llama" if is_sentencepiece else "gpt2",
+        pre_tokenizer,
+        tuple(token_of_id.get(number, f"[PAD{number}]") for number in numbers),
+        tuple(_token_type(number, token_of_id, added, unknown) for number in numbers),
         tuple(one if isinstance(one, str) else " ".join(one) for one in model["merges"]),
         {name: int(number) for name, number in special.items() if number is not None},
         bool(ids) and ids[0] == tokenizer.bos_token_id,
@@ -214,37 +214,37 @@ def words_of(tokenizer: Any, size: int) -> GgufTokenizer:
     )
 
 
-def _kind(
-    number: int, named: Mapping[int, str], added: Mapping[int, Any], unknown: int | None
+def _token_type(
+    number: int, token_of_id: Mapping[int, str], added: Mapping[int, Any], unknown: int | None
 ) -> int:
-    if number not in named:
+    if number not in token_of_id:
         return UNUSED
     if number == unknown:
         return UNKNOWN
     if number in added:
         return CONTROL if added[number]["special"] else USER
-    token = named[number]
+    token = token_of_id[number]
     is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
     return BYTE if is_byte else NORMAL
 
 
-def _cut(whole: Mapping[str, Any]) -> str:
+def _pre_tokenizer_name(backend_json: Mapping[str, Any]) -> str:
     """llama.cpp's name of how a byte-level tokenizer cuts."""
-    before = whole.get("pre_tokenizer") or {}
-    steps = before.get("pretokenizers", [before])
-    kinds = [str(one.get("type")) for one in steps]
-    if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
+    root = backend_json.get("pre_tokenizer") or {}
+    steps = root.get("pretokenizers", [root])
+    step_types = [str(one.get("type")) for one in steps]
+    if step_types == ["ByteLevel"] and steps[0].get("use_regex", True):
         return "gpt-2"
-    if kinds == ["Digits", "ByteLevel"] and steps[1].get("use_regex", True):
+    if step_types == ["Digits", "ByteLevel"] and steps[1].get("use_regex", True):
         return "smollm"
-    if kinds == ["Split", "ByteLevel"]:
-        found = CUTS.get(str((steps[0].get("pattern") or {}).get("Regex")))
-        if found:
-            return found
-    raise ModelError("the tokenizer", "cuts texts in a way that has no name here", kinds, OTHER)
+    if step_types == ["Split", "ByteLevel"]:
+        pre_tokenizer = PRE_TOKENIZERS.get(str((steps[0].get("pattern") or {}).get("Regex")))
+        if pre_tokenizer:
+            return pre_tokenizer
+    raise ModelError("the tokenizer", "cuts texts in a way that has no name here", step_types, OTHER_CONVERTER)
 
 
-def _template(own: Any) -> str | None:
+def _template(chat_template: Any) -> str | None:
     # Some tokenizers have several templates by name.
-    found = own.get("default") if isinstance(own, dict) else own
-    return str(found) if found else None
+    template = chat_template.get("default") if isinstance(chat_template, dict) else chat_template
+    return str(template) if template else None

@@ -27,24 +27,24 @@ from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Floats
 from holdfast.plugins.export.model import Exportable
-from holdfast.plugins.export.proof import rows_of
+from holdfast.plugins.export.proof import synthetic_rows
 
 # A file of protocol buffers holds two GiB at most; larger weights lie beside it.
-LARGEST = 1_800_000_000
-BESIDE = "model.onnx.data"
+MAX_PROTOBUF_BYTES = 1_800_000_000
+WEIGHTS_FILE = "model.onnx.data"
 # Under what OpenVINO's files hold the facts.
-HOME = "holdfast"
+RT_INFO_KEY = "holdfast"
 
 
 def write_onnx(exportable: Exportable, path: Path, facts: Mapping[str, str]) -> None:
     """Trace the network with ``torch.export``, its batch and length left open, and write it with
     ``facts`` as its metadata. Raises ``ModelError`` where its computation has no ONNX form."""
-    free = torch.export.Dim.DYNAMIC
+    dynamic = torch.export.Dim.DYNAMIC
     # One row and one token would be taken for constants.
-    example = rows_of(exportable, 3, 9 if exportable.tokens is None else min(9, exportable.tokens))
-    open_axes = {0: free, 1: free} if exportable.shape is None else {0: free}
+    example = synthetic_rows(exportable, 3, 9 if exportable.tokens is None else min(9, exportable.tokens))
+    open_axes = {0: dynamic, 1: dynamic} if exportable.shape is None else {0: dynamic}
     with (
-        hushed(),
+        silenced(),
         torch.inference_mode(False),
         torch.no_grad(),
         reading_errors("the model", ModelError, "cannot be written as ONNX"),
@@ -70,13 +70,13 @@ def quantise(source: Path, target: Path) -> None:
     onnxruntime's dynamic quantisation: what the weights multiply is quantised as it comes. Per
     channel: one scale for a whole matrix costs three times the error (cosine 0.967 against 0.993 on
     MiniLM). The metadata stays. Raises ``ModelError`` where the graph cannot be quantised."""
-    with hushed(), reading_errors(str(source.name), ModelError, "cannot be quantised"):
+    with silenced(), reading_errors(str(source.name), ModelError, "cannot be quantised"):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         quantize_dynamic(str(source), str(target), per_channel=True, weight_type=QuantType.QInt8)
 
 
-def with_facts(source: Path, target: Path, facts: Mapping[str, str]) -> None:
+def move_with_facts(source: Path, target: Path, facts: Mapping[str, str]) -> None:
     """Move an ONNX file to ``target`` in the same folder, with other ``facts``; every other file of
     a model there goes."""
     import onnx
@@ -91,10 +91,10 @@ def _save(model: Any, path: Path, facts: Mapping[str, str]) -> None:
     import onnx
 
     onnx.helper.set_model_props(model, dict(facts))
-    if model.ByteSize() < LARGEST:
+    if model.ByteSize() < MAX_PROTOBUF_BYTES:
         onnx.save(model, str(path))
     else:
-        onnx.save(model, str(path), save_as_external_data=True, location=BESIDE)
+        onnx.save(model, str(path), save_as_external_data=True, location=WEIGHTS_FILE)
 
 
 def read_facts(path: Path) -> dict[str, str]:
@@ -108,18 +108,18 @@ def read_facts(path: Path) -> dict[str, str]:
 def write_openvino(source: Path, path: Path, facts: Mapping[str, str]) -> None:
     """Write ``path`` (.xml) and its weights (.bin) in the precision of the ONNX file ``source``: by
     itself OpenVINO would store halves. Raises ``ModelError`` where it cannot read the graph."""
-    with hushed(), reading_errors("the model", ModelError, "cannot be written for OpenVINO"):
+    with silenced(), reading_errors("the model", ModelError, "cannot be written for OpenVINO"):
         import openvino
 
         model: Any = openvino.convert_model(str(source))
         for name, value in facts.items():
-            model.set_rt_info(value, [HOME, name])
-        model.set_rt_info(json.dumps(list(facts)), [HOME, "names"])
+            model.set_rt_info(value, [RT_INFO_KEY, name])
+        model.set_rt_info(json.dumps(list(facts)), [RT_INFO_KEY, "names"])
         openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
 # A file that is held in memory once more.
-LARGEST_HELD = 1_500_000_000
+MAX_BYTES_IN_MEMORY = 1_500_000_000
 # The last layer and what may stand between it and the logits, in a graph that computes in eight
 # bits too.
 PRODUCTS = ("MatMul", "Gemm", "FullyConnected", "MatMulInteger")
@@ -139,17 +139,17 @@ class Engine(ABC):
     outputs: int = 1
 
     @abstractmethod
-    def all(self, given: Mapping[str, Tensor]) -> list[Floats]:
+    def run_all(self, batch: Mapping[str, Tensor]) -> list[Floats]:
         """Every output, float32, for what the model takes of a batch; the logits are the first."""
 
     @final
-    def run(self, given: Mapping[str, Tensor]) -> Floats:
+    def run(self, batch: Mapping[str, Tensor]) -> Floats:
         """The logits, float32."""
-        return self.all(given)[0]
+        return self.run_all(batch)[0]
 
     @final
-    def __call__(self, **given: Tensor) -> Tensor:
-        return torch.from_numpy(self.run(given))
+    def __call__(self, **batch: Tensor) -> Tensor:
+        return torch.from_numpy(self.run(batch))
 
 
 class OnnxEngine(Engine):
@@ -172,8 +172,8 @@ class OnnxEngine(Engine):
         self.inputs = tuple(one.name for one in self._session.get_inputs())
         self.outputs = len(self._session.get_outputs())
 
-    def all(self, given: Mapping[str, Tensor]) -> list[Floats]:
-        feed = {name: given[name].numpy() for name in self.inputs}
+    def run_all(self, batch: Mapping[str, Tensor]) -> list[Floats]:
+        feed = {name: batch[name].numpy() for name in self.inputs}
         return [np.asarray(one, dtype=np.float32) for one in self._session.run(None, feed)]
 
 
@@ -182,7 +182,7 @@ class OpenVinoEngine(Engine):
     bfloat16 wherever the processor has it, whatever the file says."""
 
     def __init__(self, path: Path, precision: str = "f32", *, features: bool = False) -> None:
-        with hushed():
+        with silenced():
             import openvino
 
             core: Any = openvino.Core()
@@ -199,9 +199,9 @@ class OpenVinoEngine(Engine):
         self.inputs = tuple(str(one.any_name) for one in self._compiled.inputs)
         self.outputs = len(self._compiled.outputs)
 
-    def all(self, given: Mapping[str, Tensor]) -> list[Floats]:
-        found = self._compiled({name: given[name].numpy() for name in self.inputs})
-        return [np.array(found[place], dtype=np.float32) for place in range(self.outputs)]
+    def run_all(self, batch: Mapping[str, Tensor]) -> list[Floats]:
+        outputs = self._compiled({name: batch[name].numpy() for name in self.inputs})
+        return [np.array(outputs[place], dtype=np.float32) for place in range(self.outputs)]
 
 
 class TorchEngine(Engine):
@@ -212,22 +212,22 @@ class TorchEngine(Engine):
         self.inputs = inputs
         self._dtype = next(network.parameters()).dtype
 
-    def all(self, given: Mapping[str, Tensor]) -> list[Floats]:
-        taken = [given[name] for name in self.inputs]
+    def run_all(self, batch: Mapping[str, Tensor]) -> list[Floats]:
+        values = [batch[name] for name in self.inputs]
         with torch.inference_mode():
-            cast = [v.to(self._dtype) if v.is_floating_point() else v for v in taken]
+            cast = [v.to(self._dtype) if v.is_floating_point() else v for v in values]
             return [self._network(*cast).float().numpy()]
 
 
 def add_features(model: Any) -> None:
     """Let a model of OpenVINO give its features behind the logits, where it has a plain last
     layer."""
-    place = model.outputs[0].get_node().input_value(0)
-    while (node := place.get_node()).get_type_name() not in PRODUCTS:
+    layer_input = model.outputs[0].get_node().input_value(0)
+    while (node := layer_input.get_node()).get_type_name() not in PRODUCTS:
         inputs = [v for v in node.input_values() if v.get_node().get_type_name() != "Constant"]
         if node.get_type_name() not in BETWEEN or not inputs:
             return
-        place = inputs[0]
+        layer_input = inputs[0]
     model.add_outputs([node.input_value(0)])
 
 
@@ -236,32 +236,32 @@ def onnx_with_features(path: Path) -> bytes | str:
     plain last layer, or it is very large."""
     import onnx
 
-    if path.stat().st_size > LARGEST_HELD:
+    if path.stat().st_size > MAX_BYTES_IN_MEMORY:
         return str(path)
     model = onnx.load(str(path))
     graph = model.graph
-    makers = {name: node for node in graph.node for name in node.output}
+    node_of_output = {name: node for node in graph.node for name in node.output}
     constant = {one.name for one in graph.initializer}
-    constant |= {name for name, node in makers.items() if node.op_type == "Constant"}
-    place = graph.output[0].name
-    while (node := makers.get(place)) is not None and node.op_type not in PRODUCTS:
+    constant |= {name for name, node in node_of_output.items() if node.op_type == "Constant"}
+    tensor_name = graph.output[0].name
+    while (node := node_of_output.get(tensor_name)) is not None and node.op_type not in PRODUCTS:
         inputs = [name for name in node.input if name and name not in constant]
         if node.op_type not in BETWEEN or not inputs:
             return str(path)
-        place = inputs[0]
+        tensor_name = inputs[0]
     if node is None:
         return str(path)
-    place = node.input[0]
+    tensor_name = node.input[0]
     # Eight bits are of the product's input, and the features are what was rounded.
-    while (before := makers.get(place)) is not None and before.op_type in ROUNDED:
-        place = before.input[0]
-    graph.output.append(onnx.helper.make_tensor_value_info(place, onnx.TensorProto.FLOAT, None))
-    found: bytes = model.SerializeToString()
-    return found
+    while (producer := node_of_output.get(tensor_name)) is not None and producer.op_type in ROUNDED:
+        tensor_name = producer.input[0]
+    graph.output.append(onnx.helper.make_tensor_value_info(tensor_name, onnx.TensorProto.FLOAT, None))
+    content: bytes = model.SerializeToString()
+    return content
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """No warning, no log line below an error, no bar and no line on standard output or standard
     error from the block. Errors pass as they are."""
     before = logging.root.manager.disable

@@ -21,30 +21,30 @@ from holdfast.core.records import Floats, Ints
 
 MARGIN = 0.01
 LEVEL = 0.95
-IMAGINARY = 1.5
+IMAGINARY_ROWS = 1.5
 # How often a file that is worse by exactly the margin is kept: the greatest share among 84 cells of
 # rows and changed answers, 20,000 simulated validation sets each (``benchmarks/export.py``).
-FALSE_KEPT = 0.044
+FALSE_ACCEPTANCE_RATE = 0.044
 # Scores that lie no further apart are of one answer: beyond what a file may differ by at most.
-SAME = 2e-4
+SAME_SCORE = 2e-4
 # Rows beyond which nobody is told to go.
-MOST_ROWS = 10**7
+MAX_ROWS = 10**7
 
 
 @dataclass(frozen=True, slots=True)
 class Inferiority:
-    """How much worse on average, ``value``, with ``high``, the one-sided upper limit of it, over
-    ``n`` rows of which ``changed`` had another score; ``more`` is how many rows more would settle
-    it if they are like these: ``None`` where it is settled, or none would."""
+    """``value`` is how much worse it is on average, ``high`` the one-sided upper limit, over ``n``
+    rows of which ``changed`` have another score. About ``rows_needed`` more rows would decide, if
+    they are like these; ``None`` where it is decided, or no number would."""
 
     value: float
     high: float
     n: int
     changed: int
-    more: int | None = None
+    rows_needed: int | None = None
 
     @property
-    def held(self) -> bool:
+    def shown(self) -> bool:
         """Whether it is no worse by the margin."""
         return self.high < MARGIN
 
@@ -61,46 +61,46 @@ def inferiority(base: Floats, other: Floats, *, groups: Ints | None = None) -> I
     sizes = np.bincount(codes).astype(np.float64)
     totals = np.bincount(codes, weights=gap)
     mean, size = float(gap.mean()), n / len(sizes)
-    rest = float(((totals - mean * sizes) ** 2).sum()) / size**2
-    high = _limit(mean, rest, len(sizes))
+    squared_deviations = float(((totals - mean * sizes) ** 2).sum()) / size**2
+    high = _limit(mean, squared_deviations, len(sizes))
     # Of numbers the last digits always differ.
-    changed = int((np.abs(gap) > SAME).sum())
+    changed = int((np.abs(gap) > SAME_SCORE).sum())
     more = None
     if high >= MARGIN:
-        units = _enough(mean, rest / len(sizes), len(sizes))
+        units = _units_needed(mean, squared_deviations / len(sizes), len(sizes))
         more = None if units is None else math.ceil((units - len(sizes)) * size)
     return Inferiority(mean, high, n, changed, more)
 
 
-def _limit(mean: float, rest: float, units: int) -> float:
-    """The upper limit of a mean over ``units`` rows (or groups) with the sum ``rest`` of squared
-    deviations from it, the imaginary rows joined to them."""
+def _limit(mean: float, squared_deviations: float, units: int) -> float:
+    """The upper limit of a mean over ``units`` rows (or groups), given the sum of squared
+    deviations from it; the imaginary rows are added."""
     from scipy.special import stdtrit
 
-    total = units + IMAGINARY
-    joined = (units * mean + IMAGINARY) / total
-    squares = rest + units * (mean - joined) ** 2 + IMAGINARY * (1 - joined) ** 2
+    total = units + IMAGINARY_ROWS
+    joined = (units * mean + IMAGINARY_ROWS) / total
+    squares = squared_deviations + units * (mean - joined) ** 2 + IMAGINARY_ROWS * (1 - joined) ** 2
     return joined + float(stdtrit(total - 1, LEVEL)) * math.sqrt(squares / total / (total - 1))
 
 
-def _enough(mean: float, variance: float, units: int) -> int | None:
+def _units_needed(mean: float, variance: float, units: int) -> int | None:
     """The least number of units, to a fiftieth, with which the limit would fall below the margin if
     mean and variance stay; ``None`` where it never would."""
     if mean >= MARGIN:
         return None
-    wanted = units
-    while wanted < MOST_ROWS:
-        wanted = math.ceil(wanted * 1.02) + 1
-        if _limit(mean, variance * wanted, wanted) < MARGIN:
-            return wanted
+    units_needed = units
+    while units_needed < MAX_ROWS:
+        units_needed = math.ceil(units_needed * 1.02) + 1
+        if _limit(mean, variance * units_needed, units_needed) < MARGIN:
+            return units_needed
     return None
 
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 # How often each batch is asked, at least and at most.
-LEAST, MOST = 7, 41
+MIN_REPEATS, MAX_REPEATS = 7, 41
 # Seconds that the repeats of one batch may take, over all engines.
-BUDGET = 8.0
+TIME_BUDGET = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +177,8 @@ class FormMeasurements:
                 "changed": form.valid.changed,
                 "worse": form.valid.value,
                 "at_most": form.valid.high,
-                "no_worse": form.valid.held,
-                "more_rows": form.valid.more,
+                "no_worse": form.valid.shown,
+                "more_rows": form.valid.rows_needed,
             }
         if form.size is not None:
             line["bytes"] = form.size
@@ -186,7 +186,7 @@ class FormMeasurements:
 
     def fastest(self) -> ModelForm:
         """Of the forms that are no worse, the one that takes the least time for single rows."""
-        safe = [f for f in self.forms if f is self.forms[0] or (f.valid and f.valid.held)]
+        safe = [f for f in self.forms if f is self.forms[0] or (f.valid and f.valid.shown)]
         return min(safe, key=lambda form: self.times[0].median_ms(form.name))
 
 
@@ -203,50 +203,51 @@ def measure(
 ) -> Times:
     """Ask each engine in turn, one unmeasured turn first; as often as the budget allows."""
     started = clock()
-    for ask in engines.values():
-        ask()
+    for run in engines.values():
+        run()
     turn = max(clock() - started, 1e-9)
-    repeats = int(np.clip(BUDGET / turn, LEAST, MOST))
+    repeats = int(np.clip(TIME_BUDGET / turn, MIN_REPEATS, MAX_REPEATS))
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(repeats):
-        for name, ask in engines.items():
+        for name, run in engines.items():
             before = clock()
-            ask()
+            run()
             seconds[name].append(clock() - before)
-    return Times(batch, {name: np.asarray(found) for name, found in seconds.items()})
+    return Times(batch, {name: np.asarray(durations) for name, durations in seconds.items()})
 
 
 def faster(times: Sequence[Times], name: str, base: str) -> tuple[bool, str]:
     """Whether ``name`` is faster than ``base``: surely at the first batch, and not surely slower at
     any other; with the ratios in words."""
-    said, surely = [], True
+    ratios, is_faster = [], True
     for place, one in enumerate(times):
         value, low, high = one.ratio(name, base)
-        said.append(f"{1 / value:.1f} times as fast at batch {one.batch}")
-        surely = surely and (high < 1 if place == 0 else low <= 1)
-    return surely, " and ".join(said)
+        ratios.append(f"{1 / value:.1f} times as fast at batch {one.batch}")
+        is_faster = is_faster and (high < 1 if place == 0 else low <= 1)
+    return is_faster, " and ".join(ratios)
 
 
-def choose(
-    measured: FormMeasurements,
+def choose_form(
+    measurements: FormMeasurements,
     plain: ModelForm,
-    coarse: Sequence[ModelForm],
+    smaller_forms: Sequence[ModelForm],
     metric: str,
-    lacking: Mapping[str, str],
+    obstacles: Mapping[str, str],
 ) -> tuple[ModelForm, str]:
-    """The form that is written: the first of ``coarse`` that is no worse and faster than ``plain``,
-    else ``plain``; with the reason. ``lacking`` says of forms that could not be made, why."""
-    against = [f"{name} cannot be written: {why}" for name, why in lacking.items()]
-    for form in coarse:
-        obstacle, said = _obstacle(measured, form, plain, metric)
+    """The form that is written, with the reason: the first of ``smaller_forms`` that is no worse
+    and faster than ``plain``, else ``plain``. ``obstacles`` says why a form could not be
+    written."""
+    reasons = [f"{name} cannot be written: {why}" for name, why in obstacles.items()]
+    for form in smaller_forms:
+        obstacle, reason = _obstacle(measurements, form, plain, metric)
         if not obstacle:
-            return form, "; ".join([f"{form.precision} {said}", *against])
-        against.append(f"{form.precision} is not kept: {said}")
-    return plain, "; ".join(against)
+            return form, "; ".join([f"{form.precision} {reason}", *reasons])
+        reasons.append(f"{form.precision} is not kept: {reason}")
+    return plain, "; ".join(reasons)
 
 
 def _obstacle(
-    measured: FormMeasurements, form: ModelForm, plain: ModelForm, metric: str
+    measurements: FormMeasurements, form: ModelForm, plain: ModelForm, metric: str
 ) -> tuple[bool, str]:
     valid, margin = form.valid, f"{100 * MARGIN:.0f} point"
     if valid is None or not valid.n:
@@ -255,14 +256,14 @@ def _obstacle(
     limit = f"at most {100 * valid.high:.1f} points worse in {metric}, 95 %"
     if valid.value >= MARGIN:
         return True, f"it is {100 * valid.value:.1f} points worse in {metric} on {rows}"
-    if not valid.held:
-        more = f"; {valid.more} more would settle it" if valid.more else ""
+    if not valid.shown:
+        more = f"; {valid.rows_needed} more would settle it" if valid.rows_needed else ""
         return True, f"{rows} cannot show that it is no worse by {margin} ({limit}{more})"
-    quick, ratios = faster(measured.times, form.name, plain.name)
-    kept = f"is no worse by {margin} on {rows} ({limit})"
-    if not quick:
-        return True, f"it {kept}, but not surely faster on this machine: {ratios}"
+    is_faster, ratios = faster(measurements.times, form.name, plain.name)
+    accuracy_words = f"is no worse by {margin} on {rows} ({limit})"
+    if not is_faster:
+        return True, f"it {accuracy_words}, but not surely faster on this machine: {ratios}"
     return False, (
-        f"{kept}, and {ratios} as float32; of files that are worse by {margin} this rule "
-        f"keeps at most {100 * FALSE_KEPT:.0f} in 100"
+        f"{accuracy_words}, and {ratios} as float32; of files that are worse by {margin} this rule "
+        f"keeps at most {100 * FALSE_ACCEPTANCE_RATE:.0f} in 100"
     )

@@ -33,7 +33,7 @@ from holdfast.training.machine.machine import flushed_subnormals
 PICTURE = "pixel_values"
 
 
-class ByPlace(nn.Module):
+class PositionalModel(nn.Module):
     """``model`` as a function of its ``inputs`` in their order, to logits alone."""
 
     def __init__(self, model: nn.Module, inputs: Sequence[str]) -> None:
@@ -41,14 +41,14 @@ class ByPlace(nn.Module):
         self.model = model
         self.inputs = tuple(inputs)
 
-    def forward(self, *given: Tensor) -> Tensor:
+    def forward(self, *tensors: Tensor) -> Tensor:
         """[B, …] each → [B, C], of a tagger [B, T, C]."""
-        found = self.model(**dict(zip(self.inputs, given, strict=True)))
-        logits: Tensor = found if isinstance(found, Tensor) else found.logits
+        output = self.model(**dict(zip(self.inputs, tensors, strict=True)))
+        logits: Tensor = output if isinstance(output, Tensor) else output.logits
         return logits
 
 
-class Uncarried(nn.Module):
+class WithoutCarrier(nn.Module):
     """A plain model whose last block only carries mean pooling, without that block.
 
     The block costs its share of the time, and rounding to eight bits twice more; a graph can hold
@@ -87,13 +87,13 @@ class Uncarried(nn.Module):
 
 @dataclass(frozen=True)
 class Exportable:
-    """``network`` is what is exported, a function of ``inputs`` by place; ``asked`` is the model as
+    """``network`` is what is exported, a function of ``inputs`` by place; ``saved`` is the model as
     it was saved, under the same door, that it is held against; ``tokens`` is the most that a text
     may have (``None`` for a picture), ``vocabulary`` how many kinds of them there are, ``pad`` the
     one that stands for nothing; ``shape`` is that of a picture (channels, height, width)."""
 
-    network: ByPlace
-    asked: ByPlace
+    network: PositionalModel
+    saved: PositionalModel
     inputs: tuple[str, ...]
     tokens: int | None = None
     vocabulary: int = 0
@@ -103,20 +103,20 @@ class Exportable:
     lean: bool = False
 
 
-def of_texts(
-    saved: Any, again: Any, tokenizer: Any, max_length: int, *, each_token: bool = False
+def exportable_text_model(
+    saved: Any, copied: Any, tokenizer: Any, max_length: int, *, each_token: bool = False
 ) -> Exportable:
     """What is exported of a saved text classifier or tagger. ``saved`` is its plain model (or
-    PEFT's around one), ``again`` a second copy, which is changed."""
+    PEFT's around one), ``copied`` a second copy, which is changed."""
     config: Any = saved.config
     inputs = accepted_inputs(config)
-    plain = merged(again)
+    plain = merge_adapter(copied)
     family = FAMILIES.get(str(config.model_type))
     lean = bool(getattr(config, MARK, False)) and family is not None and not each_token
-    network = Uncarried(plain, family) if lean and family is not None else plain
+    network = WithoutCarrier(plain, family) if lean and family is not None else plain
     return Exportable(
-        ByPlace(network, inputs).eval(),
-        ByPlace(saved, inputs).eval(),
+        PositionalModel(network, inputs).eval(),
+        PositionalModel(saved, inputs).eval(),
         inputs,
         tokens=max_length,
         vocabulary=len(tokenizer),
@@ -126,14 +126,14 @@ def of_texts(
     )
 
 
-def of_pictures(saved: Any, again: Any, shape: tuple[int, ...]) -> Exportable:
+def exportable_image_model(saved: Any, copied: Any, shape: tuple[int, ...]) -> Exportable:
     """What is exported of a saved image classifier, for pictures of ``shape``."""
     inputs = (PICTURE,)
-    asked = ByPlace(saved, inputs).eval()
-    return Exportable(ByPlace(merged(again), inputs).eval(), asked, inputs, shape=shape)
+    saved_network = PositionalModel(saved, inputs).eval()
+    return Exportable(PositionalModel(merge_adapter(copied), inputs).eval(), saved_network, inputs, shape=shape)
 
 
-def merged(model: Any) -> Any:
+def merge_adapter(model: Any) -> Any:
     """The plain model with PEFT's adapter, if any, merged into its weights. Raises ``ModelError``
     where it cannot be."""
     active = getattr(model, "active_peft_config", None)
@@ -167,18 +167,19 @@ METRICS = {
 
 @dataclass(frozen=True)
 class ExportableModel:
-    """A run's model as something to be asked through any engine. ``kind`` is that of its labels
-    (``tags`` for a tagger), ``saved`` what was loaded; ``use`` answers and judges tables."""
+    """A run's model that can be evaluated through any engine. ``label_type`` is the type of its
+    labels (``tags`` for a tagger), ``saved`` the loaded model; ``use`` predicts and scores
+    tables."""
 
     task: str
-    kind: str
+    label_type: str
     saved: Any
     use: Any
 
     @property
     def metric(self) -> str:
         """What its answers are compared by, in words."""
-        return METRICS[self.kind]
+        return METRICS[self.label_type]
 
     def predictions(self, network: Callable[..., Any], table: Table) -> list[Any]:
         """An answer a row, as ``predict`` gives them, with ``network`` in the place of the saved
@@ -197,55 +198,55 @@ class ExportableModel:
 
     def scores(self, predictions: Sequence[Any], table: Table) -> Floats:
         """How right each answer is, [n] in [0, 1]."""
-        if self.kind == "class":
+        if self.label_type == "class":
             names = np.asarray(table.classes, dtype=object)[np.asarray(table.column("label"))]
             return np.array([a == b for a, b in zip(predictions, names, strict=True)], np.float64)
-        if self.kind == "several":
-            held = [{table.names[i] for i in np.flatnonzero(row)} for row in label_matrix(table)]
-            return np.array([set(a) == b for a, b in zip(predictions, held, strict=True)], float)
-        if self.kind == "number":
+        if self.label_type == "several":
+            label_sets = [{table.names[i] for i in np.flatnonzero(row)} for row in label_matrix(table)]
+            return np.array([set(a) == b for a, b in zip(predictions, label_sets, strict=True)], float)
+        if self.label_type == "number":
             values = np.asarray(table.column("value"), dtype=np.float64)
-            apart = np.abs(np.asarray(predictions, dtype=np.float64) - values)
-            return np.asarray(1 - np.minimum(1.0, apart / (float(values.std()) or 1.0)))
-        told = table.rows.with_format("arrow")[:]["tags"].to_pylist()
-        true = [[table.names[tag] for tag in tags] for tags in told]
-        return np.array([_share(a, b) for a, b in zip(predictions, true, strict=True)])
+            errors = np.abs(np.asarray(predictions, dtype=np.float64) - values)
+            return np.asarray(1 - np.minimum(1.0, errors / (float(values.std()) or 1.0)))
+        label_ids = table.rows.with_format("arrow")[:]["tags"].to_pylist()
+        label_tags = [[table.names[tag] for tag in tags] for tags in label_ids]
+        return np.array([_share_correct(a, b) for a, b in zip(predictions, label_tags, strict=True)])
 
 
-def _share(said: Sequence[str], true: Sequence[str]) -> float:
-    return float(np.mean([a == b for a, b in zip(said, true, strict=True)])) if true else 1.0
+def _share_correct(predicted: Sequence[str], labels: Sequence[str]) -> float:
+    return float(np.mean([a == b for a, b in zip(predicted, labels, strict=True)])) if labels else 1.0
 
 
-def answered(run: Path, result: dict[str, Any]) -> ExportableModel:
+def load_exportable_model(run: Path, result: dict[str, Any]) -> ExportableModel:
     """The saved model of a run, loaded by plain libraries."""
     task = str(result["task"])
     with flushed_subnormals():
         use: Any = task_definition(task).use_runs([run])
-    kind = getattr(use, "labels", "tags" if task in TAGGING_TASKS else "class")
+    label_type = getattr(use, "labels", "tags" if task in TAGGING_TASKS else "class")
     one = use.models[0]
     # Of a model that reads columns beside the text, the text's part.
-    return ExportableModel(task, kind, getattr(one, "text", one), use)
+    return ExportableModel(task, label_type, getattr(one, "text", one), use)
 
 
-def exportable(model: ExportableModel, shape: tuple[int, ...] | None) -> Exportable:
+def to_exportable(model: ExportableModel, shape: tuple[int, ...] | None) -> Exportable:
     """What is written of it; ``shape`` is that of a picture."""
     saved = model.saved
     plain = saved.network.model.eval()
-    again = copy.deepcopy(plain)
+    copied = copy.deepcopy(plain)
     if model.task in IMAGE_TASKS:
         assert shape is not None
-        return of_pictures(plain, again, shape)
+        return exportable_image_model(plain, copied, shape)
     tags = model.task in TAGGING_TASKS
-    return of_texts(plain, again, saved.tokenizer, saved.max_length, each_token=tags)
+    return exportable_text_model(plain, copied, saved.tokenizer, saved.max_length, each_token=tags)
 
 
-def facts_of(run: Path, result: dict[str, Any], model: ExportableModel) -> dict[str, str]:
+def file_facts(run: Path, result: dict[str, Any], model: ExportableModel) -> dict[str, str]:
     """What stands in the exported file: all that is needed to use it, as text. The temperature is
     in the weights already, and said for the record."""
     saved = model.saved
     facts = {
         "task": model.task,
-        "label_kind": model.kind,
+        "label_kind": model.label_type,
         "labels": json.dumps(list(saved.classes), ensure_ascii=False),
         "temperature": str(result.get("model_facts", {}).get("temperature", 1.0)),
         "temperature_is": "folded into the weights: softmax of the logits is the confidence",
@@ -262,11 +263,11 @@ def facts_of(run: Path, result: dict[str, Any], model: ExportableModel) -> dict[
             "pad_token": str(tokenizer.pad_token),
             "pad_side": "right",
         }
-    if model.kind == "tags":
+    if model.label_type == "tags":
         facts["unread"] = saved.classes[model.use.unread]
     if (rule := read_threshold(run)) is not None:
-        found = to_json(rule.to_json())
-        facts["threshold"] = json.dumps(found["threshold"])
-        if found["matrix"]:
-            facts["costs"] = json.dumps(found["matrix"], ensure_ascii=False)
+        threshold_json = to_json(rule.to_json())
+        facts["threshold"] = json.dumps(threshold_json["threshold"])
+        if threshold_json["matrix"]:
+            facts["costs"] = json.dumps(threshold_json["matrix"], ensure_ascii=False)
     return facts

@@ -22,7 +22,7 @@ from holdfast.plugins.export.model import Exportable
 BATCHES = (1, 7, 64)
 LENGTHS = (2, 33, 512)
 TOLERANCE = 1e-4
-DRAWN = 7
+SYNTHETIC_ROWS = 7
 SEED = 7
 
 Engine = Callable[[Mapping[str, Tensor]], Floats]
@@ -46,7 +46,7 @@ class OutputGap:
         }
 
 
-def lengths_of(exportable: Exportable) -> tuple[int, ...]:
+def tested_lengths(exportable: Exportable) -> tuple[int, ...]:
     """The lengths that are tried: no more than the model takes. Of a picture 1, which stands for
     its one size."""
     if exportable.tokens is None:
@@ -55,63 +55,63 @@ def lengths_of(exportable: Exportable) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(length, most) for length in LENGTHS))
 
 
-def rows_of(exportable: Exportable, batch: int, length: int) -> tuple[Tensor, ...]:
+def synthetic_rows(exportable: Exportable, batch: int, length: int) -> tuple[Tensor, ...]:
     """Made rows, by place: the first ``batch`` of the seven (round again beyond them) at this
     length. The first fills it; of the others the end is padding."""
-    at = np.arange(batch) % DRAWN
+    row_numbers = np.arange(batch) % SYNTHETIC_ROWS
     generator = np.random.default_rng([SEED, length])
     if exportable.shape is not None:
-        pixels = generator.standard_normal((DRAWN, *exportable.shape)).astype(np.float32)
-        return (torch.from_numpy(pixels[at]),)
+        pixels = generator.standard_normal((SYNTHETIC_ROWS, *exportable.shape)).astype(np.float32)
+        return (torch.from_numpy(pixels[row_numbers]),)
     words = np.setdiff1d(np.arange(exportable.vocabulary), [exportable.pad])
-    ids = generator.choice(words, (DRAWN, length))
-    real = np.maximum(1, length - length * np.arange(DRAWN) // (DRAWN + 1))
-    mask = (np.arange(length) < real[:, None]).astype(np.int64)
-    made = {
+    ids = generator.choice(words, (SYNTHETIC_ROWS, length))
+    lengths = np.maximum(1, length - length * np.arange(SYNTHETIC_ROWS) // (SYNTHETIC_ROWS + 1))
+    mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
+    values = {
         "input_ids": np.where(mask == 1, ids, exportable.pad),
         "attention_mask": mask,
         # As of a pair whose second text begins in the middle.
-        "token_type_ids": mask * (np.arange(length) >= (real // 2)[:, None]),
+        "token_type_ids": mask * (np.arange(length) >= (lengths // 2)[:, None]),
     }
-    return tuple(torch.from_numpy(made[name][at].astype(np.int64)) for name in exportable.inputs)
+    return tuple(torch.from_numpy(values[name][row_numbers].astype(np.int64)) for name in exportable.inputs)
 
 
-def batch_of(exportable: Exportable, batch: int, length: int) -> dict[str, Tensor]:
+def synthetic_batch(exportable: Exportable, batch: int, length: int) -> dict[str, Tensor]:
     """The same rows by name, as an engine is given them."""
-    return dict(zip(exportable.inputs, rows_of(exportable, batch, length), strict=True))
+    return dict(zip(exportable.inputs, synthetic_rows(exportable, batch, length), strict=True))
 
 
-def difference(
-    exportable: Exportable, given: Mapping[str, Tensor], wanted: Floats, found: Floats
+def logit_difference(
+    exportable: Exportable, batch_rows: Mapping[str, Tensor], expected: Floats, actual: Floats
 ) -> tuple[float, float]:
     """The largest difference of a logit, and the same as a share of the largest logit where that
     exceeds 1; of a tagger at the tokens that are no padding."""
     if exportable.each_token:
-        real = given["attention_mask"].numpy() == 1
-        wanted, found = wanted[real], found[real]
-    apart = float(np.abs(wanted - found).max())
-    return apart, apart / max(1.0, float(np.abs(wanted).max()))
+        is_token = batch_rows["attention_mask"].numpy() == 1
+        expected, actual = expected[is_token], actual[is_token]
+    largest = float(np.abs(expected - actual).max())
+    return largest, largest / max(1.0, float(np.abs(expected).max()))
 
 
-def prove(exportable: Exportable, engine: Engine) -> OutputGap:
+def compare_file(exportable: Exportable, engine: Engine) -> OutputGap:
     """The gap between the file behind ``engine`` and the model as it was saved, over every batch
     and length."""
     largest = relative = 0.0
     shapes: list[str] = []
-    for length in lengths_of(exportable):
+    for length in tested_lengths(exportable):
         with torch.inference_mode():
-            told = exportable.asked(*rows_of(exportable, DRAWN, length)).float().numpy()
+            saved_logits = exportable.saved(*synthetic_rows(exportable, SYNTHETIC_ROWS, length)).float().numpy()
         size = "x".join(map(str, exportable.shape)) if exportable.shape else str(length)
         for batch in BATCHES:
-            given = batch_of(exportable, batch, length)
-            wanted, found = told[np.arange(batch) % DRAWN], engine(given)
-            apart = share = np.inf
-            if found.shape == wanted.shape:
-                apart, share = difference(exportable, given, wanted, found)
+            batch_rows = synthetic_batch(exportable, batch, length)
+            expected, actual = saved_logits[np.arange(batch) % SYNTHETIC_ROWS], engine(batch_rows)
+            largest_here = share = np.inf
+            if actual.shape == expected.shape:
+                largest_here, share = logit_difference(exportable, batch_rows, expected, actual)
             # NaN compares as false: it must not pass for a small one.
-            if not np.isfinite(apart):
-                apart = share = np.inf
-            largest, relative = max(largest, apart), max(relative, share)
+            if not np.isfinite(largest_here):
+                largest_here = share = np.inf
+            largest, relative = max(largest, largest_here), max(relative, share)
             shapes.append(f"{batch}x{size}")
     return OutputGap(largest, relative, tuple(shapes))
 

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Everything numeric that a log holds, before anyone chose from it.
+    """Everything numeric in a log, before columns are chosen.
 
-    ``columns`` are series by their name in the log. A metric whose name has no set is of the set
-    ``unsided``: Keras writes ``accuracy`` for training, fastai for validation. Others as in
+    ``columns`` are series by their name in the log. A metric whose name has no set belongs to
+    ``default_split``: Keras writes ``accuracy`` for training, fastai for validation. Others as in
     ``Curves``.
     """
 
     source: str
     axis: str
     columns: Mapping[str, Series]
-    unsided: Literal["train", "valid"] = "train"
+    default_split: Literal["train", "valid"] = "train"
     clean: bool = False
     planned: float | None = None
     epochs: Series | None = None
@@ -36,18 +36,18 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class LogReader:
-    """How one kind of log is recognised and read.
+    """How one log format is recognised and read.
 
-    ``accepts`` looks at the name, the folder or the first lines, and never raises. ``read`` hands
-    on everything numeric, writes what it decides into the decision log, and raises ``DataError``
-    where the file breaks its format. Of several readers that accept a log the one with the largest
-    ``priority`` reads it: a special format before the general one. ``looks`` says in a few words
-    what such a log is, for the error message.
+    ``accepts`` looks at the name, the folder or the first lines, and never raises. ``read`` returns
+    everything numeric, records its decisions, and raises ``DataError`` where the file breaks its
+    format. Of several readers that accept a log, the one with the largest ``priority`` reads it: a
+    special format before the general one. ``description`` names the format in a few words, for the
+    error message.
     """
 
     accepts: Callable[[Path], bool]
     read: Callable[[Path], Log]
-    looks: str
+    description: str
     priority: int = 1
 
 
@@ -60,11 +60,11 @@ def all_log_readers() -> Registry[LogReader]:
     return LOGS
 
 
-def not_a_log(what: str, rule: str, value: object = None) -> DataError:
+def not_a_log(name: str, rule: str, value: object = None) -> DataError:
     """The refusal of something that is no log, which says what one looks like."""
-    known = "; ".join(dict.fromkeys(reader.looks for reader in all_log_readers().values()))
+    known = "; ".join(dict.fromkeys(reader.description for reader in all_log_readers().values()))
     return DataError(
-        what, rule, value, f"A log holds a loss over steps or epochs, for example: {known}."
+        name, rule, value, f"A log holds a loss over steps or epochs, for example: {known}."
     )
 
 

@@ -36,7 +36,7 @@ METRICS = (
     *("precision", "recall", "accuracies", "psnr", "ssim", "score", "scores", "reward", "rewards"),
 )
 # Two spellings of one metric: ``accuracy`` beside ``val_acc`` is the same on both sets.
-SAME = {
+SYNONYMS = {
     "acc": "accuracy",
     "accuracies": "accuracy",
     "auroc": "auc",
@@ -47,13 +47,13 @@ SAME = {
 }
 STEMS = re.compile(r"(rouge|bleu|map|top|f1|auc|ndcg|acc)(\w?\d*\w*)$")
 # Set and kind in one word: ``valloss``, ``vacc``.
-JOINED = re.compile(r"^(train|val|valid|test|eval|dev|v|t)(loss|acc|accuracy)$")
-SHORT = {"v": "val", "t": "train"}
-NEITHER = {
+SET_AND_METRIC = re.compile(r"^(train|val|valid|test|eval|dev|v|t)(loss|acc|accuracy)$")
+SET_LETTERS = {"v": "val", "t": "train"}
+NON_METRIC_WORDS = {
     *("scale", "scaler", "weight", "lr", "rate", "norm", "time", "runtime", "second", "seconds"),
     *("std", "stderr", "count", "num"),
 }
-PLAIN = {"epoch", "total", "step", "mean", "avg", "average", "metrics", "history", "running"}
+NEUTRAL_WORDS = {"epoch", "total", "step", "mean", "avg", "average", "metrics", "history", "running"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,57 +63,57 @@ class NameMeaning:
     spelling."""
 
     name: str
-    side: Literal["train", "valid"] | None
+    split: Literal["train", "valid"] | None
     rises: bool
     rank: int
-    held_aside: bool
+    is_test: bool
     per_step: bool
     extra: tuple[str, ...]
     base: str
 
     def cost(self) -> tuple[bool, int, int, bool]:
         """By what the plainest name comes first."""
-        return self.held_aside, self.rank, len(self.extra), self.per_step
+        return self.is_test, self.rank, len(self.extra), self.per_step
 
 
-def meaning(name: str) -> NameMeaning | None:
+def parse_name(name: str) -> NameMeaning | None:
     """What ``name`` measures, ``None`` when it is neither a loss nor a known metric."""
     words = _words(name)
-    kinds = [(kind, word) for word in words if (kind := _kind(word)) is not None]
+    ranked_words = [(rank_of_word, word) for word in words if (rank_of_word := _metric_rank(word)) is not None]
     # ``error_rate`` is a metric, ``loss_scale`` and ``reward_std`` are none.
-    if not kinds or (NEITHER & set(words) and not {"error", "rate"} <= set(words)):
+    if not ranked_words or (NON_METRIC_WORDS & set(words) and not {"error", "rate"} <= set(words)):
         return None
-    (rises, rank), named = min(kinds)
-    extra = tuple(w for w in words if w not in (*VALID, *TRAIN, *PLAIN, named))
-    side: Literal["train", "valid"] | None = "train" if set(words) & set(TRAIN) else None
+    (rises, rank), metric_word = min(ranked_words)
+    extra = tuple(w for w in words if w not in (*VALID, *TRAIN, *NEUTRAL_WORDS, metric_word))
+    split: Literal["train", "valid"] | None = "train" if set(words) & set(TRAIN) else None
     if set(words) & set(VALID):
-        side = "valid"
+        split = "valid"
     return NameMeaning(
         name,
-        side,
+        split,
         rises,
         rank,
         "test" in words,
         "step" in words,
         extra,
-        " ".join([SAME.get(named, named), *extra]),
+        " ".join([SYNONYMS.get(metric_word, metric_word), *extra]),
     )
 
 
 def _words(name: str) -> tuple[str, ...]:
     pieces = []
     for piece in re.split(r"[^0-9A-Za-z]+", name):
-        joined = JOINED.match(piece.lower())
+        joined = SET_AND_METRIC.match(piece.lower())
         if joined:
-            pieces += [SHORT.get(joined[1], joined[1]), joined[2]]
-        elif _kind(piece.lower()) is None and re.search(r"[a-z][A-Z]", piece):
+            pieces += [SET_LETTERS.get(joined[1], joined[1]), joined[2]]
+        elif _metric_rank(piece.lower()) is None and re.search(r"[a-z][A-Z]", piece):
             pieces += re.sub(r"([a-z])([A-Z])", r"\1 \2", piece).lower().split()
         else:
             pieces.append(piece.lower())
     return tuple(piece for piece in pieces if piece)
 
 
-def _kind(word: str) -> tuple[bool, int] | None:
+def _metric_rank(word: str) -> tuple[bool, int] | None:
     """Whether it rises, and its rank; a loss sorts before a metric."""
     for rank, names in enumerate(LOSSES):
         if word in names:
@@ -126,13 +126,13 @@ def _kind(word: str) -> tuple[bool, int] | None:
     return None
 
 
-MOST_POINTS = 20_000
+MAX_POINTS = 20_000
 SETTINGS = ("train", "valid")
 # Names without their set; ``mean_squared_error`` is none of them.
 ERRORS = ("error", "err", "merror", "error rate", "err rate")
 
 
-def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
+def choose_curves(log: Log, settings: Mapping[str, str], log_name: str) -> Curves:
     """The curves of ``log``; ``settings`` name the columns ``train`` and ``valid`` where the user
     did. Validation is a loss where there is one, else a metric that rises.
 
@@ -142,35 +142,35 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
     for key in settings:
         if key not in SETTINGS:
             raise RecipeError("--set", "is not a series", key, suggest_name(key, list(SETTINGS)))
-    known = _sided(log)
-    train = _asked(log, settings, "train", what) or _best(known, "train", rises=False)
-    valid = _asked(log, settings, "valid", what) or _best(known, "valid", rises=False)
-    valid = valid or _best(known, "valid", rises=True)
+    columns = _named_columns(log)
+    train = _requested_column(log, settings, "train", log_name) or _plainest(columns, "train", rises=False)
+    valid = _requested_column(log, settings, "valid", log_name) or _plainest(columns, "valid", rises=False)
+    valid = valid or _plainest(columns, "valid", rises=True)
     # Neither is an error alone: the verdict says what cannot be judged without it.
     if train is None and valid is None:
         names = ", ".join(log.columns)
-        raise not_a_log(what, "has no column that is named like a loss or a metric", names)
-    train_metric, valid_metric = _metrics(known)
-    notify(*_series_decisions(known, {"train": train, "valid": valid}, settings))
+        raise not_a_log(log_name, "has no column that is named like a loss or a metric", names)
+    train_metric, valid_metric = _metrics(columns)
+    notify(*_series_decisions(columns, {"train": train, "valid": valid}, settings))
     if valid_metric is not None:
-        beside, because = "no training metric", "none has the same name"
+        training_words, because = "no training metric", "none has the same name"
         if train_metric is not None:
-            beside = f"{train_metric.name} on the training rows"
+            training_words = f"{train_metric.name} on the training rows"
             because = "the same metric on both sets"
-        chosen = f"{valid_metric.name} on validation, {beside}"
-        notify(Decision("metric", chosen, because))
-    measured, right = _series(log, valid), _share_right(log, valid_metric)
-    rows = valid_rows(log, measured, right)
+        metric_words = f"{valid_metric.name} on validation, {training_words}"
+        notify(Decision("metric", metric_words, because))
+    valid_series, valid_accuracy = _series(log, valid), _as_accuracy(log, valid_metric)
+    rows = validation_row_count(log, valid_series, valid_accuracy)
     if rows is not None:
         notify(rows[1])
-    return _fewer(
+    return _thin_out(
         Curves(
             source=log.source,
             axis=log.axis,
             train=_series(log, train),
-            valid=measured,
-            train_metric=_share_right(log, train_metric),
-            valid_metric=right,
+            valid=valid_series,
+            train_metric=_as_accuracy(log, train_metric),
+            valid_metric=valid_accuracy,
             comparable=train is not None and valid is not None and train.base == valid.base,
             clean=log.clean,
             planned_end=log.planned,
@@ -181,39 +181,39 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
     )
 
 
-def _fewer(curves: Curves) -> Curves:
-    """The curves with at most ``MOST_POINTS`` a series: every second, third … point, counted from
+def _thin_out(curves: Curves) -> Curves:
+    """The curves with at most ``MAX_POINTS`` a series: every second, third … point, counted from
     the last, so that series of one length keep the same positions. The time of a verdict grows with
     the square of the points, and a course of 20,000 has told all that it can."""
-    fewer: dict[str, Any] = {}
+    thinned: dict[str, Any] = {}
     for part in ("train", "valid", "train_metric", "valid_metric"):
         series: Series | None = getattr(curves, part)
         # Rounded up: one point in two where there is one too many.
-        every = 1 if series is None else -(-len(series) // MOST_POINTS)
-        if series is not None and every > 1:
-            kept = slice((len(series) - 1) % every, None, every)
-            fewer[part] = replace(series, positions=series.positions[kept], values=series.values[kept])
-            because = f"{len(series):,} points; more than {MOST_POINTS:,} tell nothing further"
-            notify(Decision(f"points of {series.name}", f"every {every}th", because))
-    return replace(curves, **fewer)
+        step = 1 if series is None else -(-len(series) // MAX_POINTS)
+        if series is not None and step > 1:
+            positions = slice((len(series) - 1) % step, None, step)
+            thinned[part] = replace(series, positions=series.positions[positions], values=series.values[positions])
+            because = f"{len(series):,} points; more than {MAX_POINTS:,} tell nothing further"
+            notify(Decision(f"points of {series.name}", f"every {step}th", because))
+    return replace(curves, **thinned)
 
 
-def _sided(log: Log) -> list[NameMeaning]:
+def _named_columns(log: Log) -> list[NameMeaning]:
     """What every column means; a name without a set gets one."""
-    filled = [name for name, series in log.columns.items() if len(series)]
-    found = [m for name in filled if (m := meaning(name)) is not None]
-    sets: dict[str, set[str]] = {}
-    for m in found:
-        if m.side is not None:
-            sets.setdefault(m.base, set()).add(m.side)
-    losses = {m.side for m in found if not m.rises and m.rank < len(LOSSES) - 1}
+    filled_columns = [name for name, series in log.columns.items() if len(series)]
+    meanings = [m for name in filled_columns if (m := parse_name(name)) is not None]
+    splits_of_base: dict[str, set[str]] = {}
+    for m in meanings:
+        if m.split is not None:
+            splits_of_base.setdefault(m.base, set()).add(m.split)
+    losses = {m.split for m in meanings if not m.rises and m.rank < len(LOSSES) - 1}
     return [
-        m if m.side is not None else replace(m, side=_side(m, sets.get(m.base, set()), losses, log))
-        for m in found
+        m if m.split is not None else replace(m, split=_guess_split(m, splits_of_base.get(m.base, set()), losses, log))
+        for m in meanings
     ]
 
 
-def _side(
+def _guess_split(
     bare: NameMeaning, twins: Collection[str], losses: Collection[str | None], log: Log
 ) -> Literal["train", "valid"]:
     """The set of a name that says none.
@@ -225,104 +225,104 @@ def _side(
     if twins == {"valid"}:
         return "train"
     if not bare.rises:
-        return log.unsided
-    return "valid" if twins == {"train"} or losses == {"train", "valid"} else log.unsided
+        return log.default_split
+    return "valid" if twins == {"train"} or losses == {"train", "valid"} else log.default_split
 
 
-def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> NameMeaning | None:
-    if side not in settings:
+def _requested_column(log: Log, settings: Mapping[str, str], split: str, log_name: str) -> NameMeaning | None:
+    if split not in settings:
         return None
-    name = settings[side]
+    name = settings[split]
     if name not in log.columns:
-        rule, remedy = f"is no numeric column of {what}", suggest_name(name, list(log.columns))
-        raise DataError(f"--set {side}={name}", rule, name, remedy)
-    return meaning(name) or NameMeaning(name, None, False, 0, False, False, (), name)
+        rule, remedy = f"is no numeric column of {log_name}", suggest_name(name, list(log.columns))
+        raise DataError(f"--set {split}={name}", rule, name, remedy)
+    return parse_name(name) or NameMeaning(name, None, False, 0, False, False, (), name)
 
 
-def _best(known: Sequence[NameMeaning], side: str, rises: bool) -> NameMeaning | None:
+def _plainest(columns: Sequence[NameMeaning], split: str, rises: bool) -> NameMeaning | None:
     """The plainest name of a set: the loss itself before its parts, epochs before single steps."""
-    fitting = [m for m in known if m.side == side and m.rises == rises]
-    if side == "train":
+    candidates = [m for m in columns if m.split == split and m.rises == rises]
+    if split == "train":
         # Rates of errors are no loss: training minimises something smooth.
-        fitting = [m for m in fitting if m.rank < len(LOSSES) - 1]
-    return min(fitting, key=NameMeaning.cost, default=None)
+        candidates = [m for m in candidates if m.rank < len(LOSSES) - 1]
+    return min(candidates, key=NameMeaning.cost, default=None)
 
 
-def _metrics(known: Sequence[NameMeaning]) -> tuple[NameMeaning | None, NameMeaning | None]:
+def _metrics(columns: Sequence[NameMeaning]) -> tuple[NameMeaning | None, NameMeaning | None]:
     """The same metric of the training and of the validation rows; a rate of errors where no metric
     rises."""
-    rates = [m for m in known if m.side == "valid" and m.base in ERRORS]
-    plainest = min(rates, key=NameMeaning.cost, default=None)
-    valid = _best(known, "valid", rises=True) or plainest
+    error_rates = [m for m in columns if m.split == "valid" and m.base in ERRORS]
+    plainest = min(error_rates, key=NameMeaning.cost, default=None)
+    valid = _plainest(columns, "valid", rises=True) or plainest
     if valid is None:
         return None, None
-    same = [m for m in known if (m.side, m.rises, m.base) == ("train", valid.rises, valid.base)]
-    return min(same, key=NameMeaning.cost, default=None), valid
+    training = [m for m in columns if (m.split, m.rises, m.base) == ("train", valid.rises, valid.base)]
+    return min(training, key=NameMeaning.cost, default=None), valid
 
 
-def _series(log: Log, chosen: NameMeaning | None) -> Series | None:
-    return None if chosen is None else replace(log.columns[chosen.name], higher_is_better=chosen.rises)
+def _series(log: Log, column: NameMeaning | None) -> Series | None:
+    return None if column is None else replace(log.columns[column.name], higher_is_better=column.rises)
 
 
-def _share_right(log: Log, chosen: NameMeaning | None) -> Series | None:
+def _as_accuracy(log: Log, column: NameMeaning | None) -> Series | None:
     """A metric as it is; a rate of errors as 1 − it (100 − it in per cent)."""
-    series = _series(log, chosen)
+    series = _series(log, column)
     if series is None or series.higher_is_better:
         return series
-    whole = 100.0 if series.finite.values.max(initial=0.0) > PERCENT_ABOVE else 1.0
+    full = 100.0 if series.finite.values.max(initial=0.0) > PERCENT_ABOVE else 1.0
     return replace(
-        series, name=f"{whole:g} − {series.name}", values=whole - series.values, higher_is_better=True
+        series, name=f"{full:g} − {series.name}", values=full - series.values, higher_is_better=True
     )
 
 
 def _series_decisions(
-    known: Sequence[NameMeaning],
-    chosen: Mapping[str, NameMeaning | None],
+    columns: Sequence[NameMeaning],
+    selected: Mapping[str, NameMeaning | None],
     settings: Mapping[str, str],
 ) -> Iterator[Decision]:
-    for side, series in chosen.items():
+    for split, series in selected.items():
         if series is None:
-            yield Decision(f"{side} series", "none", f"no column is named like one of {side}")
+            yield Decision(f"{split} series", "none", f"no column is named like one of {split}")
             continue
-        others = [m.name for m in known if m.side == side and m.name != series.name]
-        because = "asked for" if side in settings else "found by its name"
-        if others and side not in settings:
+        others = [m.name for m in columns if m.split == split and m.name != series.name]
+        because = "asked for" if split in settings else "found by its name"
+        if others and split not in settings:
             shown = ", ".join(others[:6]) + (" …" if len(others) > 6 else "")
-            because += f"; also there: {shown} (choose with --set {side}=…)"
+            because += f"; also there: {shown} (choose with --set {split}=…)"
         shape = f"{series.name} (more is better)" if series.rises else series.name
-        yield Decision(f"{side} series", shape, because)
+        yield Decision(f"{split} series", shape, because)
 
 
-NAMES = {
+ROW_COLUMNS = {
     name
     for side in ("eval", "val", "valid")
     for name in (f"{side}_samples", f"{side}_rows", f"n_{side}")
 }
-MOST = 5_000  # rows: above, any value is close to some fraction
-DISTINCT = 4  # values that must all be fractions of the same number
-CHANCE = 0.01  # that they are by accident, over every number tried
+MAX_FRACTION_ROWS = 5_000  # rows: above, any value is close to some fraction
+MIN_DISTINCT_VALUES = 4  # values that must all be fractions of the same number
+MAX_CHANCE = 0.01  # that they are by accident, over every number tried
 
 
-def valid_rows(
+def validation_row_count(
     log: Log, valid: Series | None, metric: Series | None
 ) -> tuple[int, Decision] | None:
     """The number with where it was found: a column that says so; the Trainer's rows a second times
     its seconds; an accuracy whose values are all fractions of one number. ``None`` without."""
-    counted = _column(log) or _by_speed(log, valid) or _by_fractions(metric)
+    counted = _row_column(log) or _rows_by_speed(log, valid) or _rows_by_fractions(metric)
     if counted is None:
         return None
     rows, because = counted
     return rows, Decision("validation rows", str(rows), because)
 
 
-def _column(log: Log) -> tuple[int, str] | None:
+def _row_column(log: Log) -> tuple[int, str] | None:
     for name, series in log.columns.items():
-        if name.lower() in NAMES and np.isfinite(series.values[-1]) and series.values[-1] >= 1:
+        if name.lower() in ROW_COLUMNS and np.isfinite(series.values[-1]) and series.values[-1] >= 1:
             return round(float(series.values[-1])), f"the column {name}"
     return None
 
 
-def _by_speed(log: Log, valid: Series | None) -> tuple[int, str] | None:
+def _rows_by_speed(log: Log, valid: Series | None) -> tuple[int, str] | None:
     """``eval_loss`` stands beside ``eval_runtime`` and ``eval_samples_per_second``; so do the
     names of each of several evaluation sets."""
     if valid is None:
@@ -340,7 +340,7 @@ def _by_speed(log: Log, valid: Series | None) -> tuple[int, str] | None:
     return None
 
 
-def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
+def _rows_by_fractions(metric: Series | None) -> tuple[int, str] | None:
     """The least number of rows of which every accuracy is a whole part, as far as its decimals go.
 
     With d decimals a value v is k / n only where n v lies within n / 2·10⁻ᵈ of a whole number,
@@ -353,17 +353,17 @@ def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
     values = np.unique(metric.finite.values)
     scale = 100.0 if values.max(initial=0.0) > PERCENT_ABOVE else 1.0
     values = values[(values > 0) & (values < scale)]
-    if len(values) < DISTINCT:
+    if len(values) < MIN_DISTINCT_VALUES:
         return None
     # The most decimals with which the values were written.
     # Twelve: further ones of a float64 are its own rounding.
     decimals = max(len(f"{v:.12f}".rstrip("0").partition(".")[2]) for v in values)
     slack = 10.0**-decimals / scale
     accident = 0.0
-    for rows in range(2, MOST):
+    for rows in range(2, MAX_FRACTION_ROWS):
         # Added up over all numbers tried: the search itself makes a fit by accident likelier.
         accident += min(1.0, rows * slack) ** len(values)
-        if accident > CHANCE:
+        if accident > MAX_CHANCE:
             return None
         parts = rows * values / scale
         if np.all(np.abs(parts - np.round(parts)) <= rows * slack / 2 + 1e-9):

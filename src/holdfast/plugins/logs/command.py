@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from holdfast.core.outputs import OutputFile
     from holdfast.core.records import Verdict
 
-JOINT = "\x1f"
-PAGES = (".html", ".htm")
+NO_BREAK = "\x1f"
+PAGE_SUFFIXES = (".html", ".htm")
 # What stopping at the best would have saved is no advice where a run should have gone on, or where
 # nothing is known.
-GOES_ON = ("learning", "underfit", "inconclusive")
+UNFINISHED_LABELS = ("learning", "underfit", "inconclusive")
 
 
 def command(
@@ -50,21 +50,21 @@ def command(
 
     page = None if html is None else _page(html, log, force)
     curves, verdict = read_verdict(log, parse_settings(settings or []))
-    found = document(curves, verdict)
+    result_document = diagnosis_document(curves, verdict)
     with Output().heard():
         notify(*curves.decisions)
     if page is not None:
         from holdfast.core.outputs import open_output
         from holdfast.report.diagnosis import render_diagnosis
 
-        text = render_diagnosis(curves, found, log.name or str(log.resolve()))
+        text = render_diagnosis(curves, result_document, log.name or str(log.resolve()))
         with open_output(page) as stream:
             stream.write(text.encode("utf-8"))
     if output.as_json:
-        typer.echo(json_text(found))
+        typer.echo(json_text(result_document))
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        typer.echo(show(curves, verdict, min(80, width()), colour))
+        typer.echo(format_diagnosis(curves, verdict, min(80, width()), colour))
 
 
 def _page(html: Path, log: Path, force: bool) -> OutputFile:
@@ -75,11 +75,11 @@ def _page(html: Path, log: Path, force: bool) -> OutputFile:
 
     inputs = [log]
     if log.is_dir():
-        inputs = run_files_in(log) if html.suffix.lower() in PAGES else [log, *run_files_in(log)]
+        inputs = run_files_in(log) if html.suffix.lower() in PAGE_SUFFIXES else [log, *run_files_in(log)]
     return check_output(html, inputs, force=force)
 
 
-def document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
+def diagnosis_document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
     """What ``--json`` prints."""
     from holdfast.core.curves import logged_position
     from holdfast.core.records import to_json
@@ -90,15 +90,15 @@ def document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
         "source": curves.source,
         "verdict": to_json(verdict),
         "best_step": logged_position(curves.best),
-        "series": {side: s.name if s is not None else None for side, s in series.items()},
+        "series": {split: s.name if s is not None else None for split, s in series.items()},
         "points": curves.points,
         "axis": curves.axis,
         "valid_rows": curves.valid_rows,
-        "saved": None if verdict.label in GOES_ON else saved(curves),
+        "saved": None if verdict.label in UNFINISHED_LABELS else early_stopping_savings(curves),
     }
 
 
-def saved(curves: Curves) -> dict[str, Any] | None:
+def early_stopping_savings(curves: Curves) -> dict[str, Any] | None:
     """What stopping at the best evaluation would have saved: ``positions`` on the log's axis, their
     ``share`` of the run so far, and ``seconds`` where the log has times; ``None`` without a best.
     """
@@ -107,28 +107,28 @@ def saved(curves: Curves) -> dict[str, Any] | None:
     if curves.best is None or curves.last is None:
         return None
     # Steps count what was done; an epoch or a row stands for a stretch that ends there.
-    begins = [float(s.positions[0]) for s in (curves.train, curves.valid) if s is not None and len(s)]
-    first = 0.0 if curves.axis == "step" else min(0.0, *begins) - (min(begins) < 1)
-    whole = curves.last - first
-    share = (curves.last - curves.best) / whole if whole > 0 else 0.0
+    first_positions = [float(s.positions[0]) for s in (curves.train, curves.valid) if s is not None and len(s)]
+    first = 0.0 if curves.axis == "step" else min(0.0, *first_positions) - (min(first_positions) < 1)
+    span = curves.last - first
+    share = (curves.last - curves.best) / span if span > 0 else 0.0
     seconds = None if curves.seconds is None else share * curves.seconds
     return {"positions": logged_position(curves.last - curves.best), "share": share, "seconds": seconds}
 
 
-def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
+def format_diagnosis(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
     """The verdict for a person, ``columns`` wide."""
     from holdfast.cli.charts import curve_chart
 
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
-    sure = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
-    head = [
-        f"{verdict.label}{since}{sure}",
+    confidence = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
+    head_lines = [
+        f"{verdict.label}{since}{confidence}",
         "",
         *wrap(verdict.because, columns, "  ", long_words=False),
         "",
     ]
-    head += _fact_lines(curves, verdict, columns)
-    parts = ["\n".join(head).rstrip(), curve_chart(curves, columns, colour)]
+    head_lines += _fact_lines(curves, verdict, columns)
+    parts = ["\n".join(head_lines).rstrip(), curve_chart(curves, columns, colour)]
     parts += ["\n".join(_evidence(verdict)), "\n".join(_remedies(curves, verdict, columns))]
     return "\n\n".join(part for part in parts if part)
 
@@ -140,29 +140,29 @@ def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]
     if curves.best is not None and curves.valid is not None:
         where = f"{curves.axis} {logged_position(curves.best):g}"
         # Of a run of our own the kept state, which the raw loss did not choose.
-        what = "Kept state     " if curves.checkpoint is not None else "Best evaluation"
-        known = curves.valid.finite
-        value = known.values[known.positions == curves.best]
-        of = f": {curves.valid.name} {value[0]:.4g}" if len(value) else ""
-        yield f"  {what}  {where}{of}"
+        checkpoint_words = "Kept state     " if curves.checkpoint is not None else "Best evaluation"
+        finite = curves.valid.finite
+        value = finite.values[finite.positions == curves.best]
+        value_words = f": {curves.valid.name} {value[0]:.4g}" if len(value) else ""
+        yield f"  {checkpoint_words}  {where}{value_words}"
         for decision in curves.decisions:
             if decision.what == DISCARDED:
                 yield from wrap(decision.because, columns, "  ", long_words=False)
-        if verdict.label not in GOES_ON:
-            yield f"  Stopping there   {_saving(curves)}"
+        if verdict.label not in UNFINISHED_LABELS:
+            yield f"  Stopping there   {_savings_words(curves)}"
     if verdict.cause:
         cause = f"  Likely cause     {verdict.cause}"
         yield from wrap(cause, columns, "", " " * 19, long_words=False)
 
 
-def _saving(curves: Curves) -> str:
-    found = saved(curves)
-    if found is None or not found["positions"]:
+def _savings_words(curves: Curves) -> str:
+    savings = early_stopping_savings(curves)
+    if savings is None or not savings["positions"]:
         return "would have saved nothing: it is the last one"
-    unit = curves.axis if found["positions"] == 1 else f"{curves.axis}s"
-    time = "" if found["seconds"] is None else f", about {_clock(found['seconds'])}"
+    unit = curves.axis if savings["positions"] == 1 else f"{curves.axis}s"
+    time = "" if savings["seconds"] is None else f", about {_format_duration(savings['seconds'])}"
     return (
-        f"would have saved {found['positions']:,g} {unit} ({found['share']:.0%} of the run{time})"
+        f"would have saved {savings['positions']:,g} {unit} ({savings['share']:.0%} of the run{time})"
     )
 
 
@@ -185,13 +185,13 @@ def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
     for number, remedy in enumerate(verdict.remedies, 1):
         # An option and its value stay on one line.
         ours = () if curves.source == TRANSFORMERS else remedy.set
-        options = "".join(f" --set{JOINT}{setting}" for setting in ours)
+        options = "".join(f" --set{NO_BREAK}{setting}" for setting in ours)
         text = f"    {number}. {remedy.do}{options}"
         lines = wrap(text, columns, "", " " * 7, long_words=False)
-        yield from (line.replace(JOINT, " ") for line in lines)
+        yield from (line.replace(NO_BREAK, " ") for line in lines)
 
 
-def _clock(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -29,11 +29,11 @@ LOSSES = {"train_loss": "train_rows", "valid_loss": "valid_rows", "refined_loss"
 
 
 @dataclass(frozen=True, slots=True)
-class OwnVerdict:
+class RunVerdict:
     """A run's own verdict, and the step of the state that it kept, where that is known."""
 
     verdict: Verdict
-    kept: int | None
+    best_step: int | None
 
 
 def read(path: Path) -> Log:
@@ -76,15 +76,15 @@ def _finished_result(folder: Path) -> dict[str, Any] | None:
 def _row(event: Mapping[str, Any]) -> dict[str, Any]:
     row = {name: event.get(name) for name in ("step", "epoch", "seconds")}
     for name, rows in LOSSES.items():
-        lost = event.get(name) is None and bool(event.get(rows))
-        row[name] = math.nan if lost else event.get(name)
-    for side in ("train", "valid"):
-        metrics = event.get(f"{side}_metrics") or {}
-        row |= {f"{side}_{name}": value for name, value in metrics.items()}
+        is_nan = event.get(name) is None and bool(event.get(rows))
+        row[name] = math.nan if is_nan else event.get(name)
+    for split in ("train", "valid"):
+        metrics = event.get(f"{split}_metrics") or {}
+        row |= {f"{split}_{name}": value for name, value in metrics.items()}
     return row
 
 
-def own_verdict(path: Path) -> OwnVerdict | None:
+def run_verdict(path: Path) -> RunVerdict | None:
     """The verdict of the run itself, where ``path`` is a run's folder or its ``events.jsonl``.
 
     Made again from the rows that the run kept (``looks.npz``), else as the run wrote it down
@@ -109,29 +109,29 @@ def own_verdict(path: Path) -> OwnVerdict | None:
         ) from error
 
 
-def _read_verdict(folder: Path) -> OwnVerdict | None:
+def _read_verdict(folder: Path) -> RunVerdict | None:
     result = _finished_result(folder) or {}
     if os.path.lexists(folder / EVALUATIONS_FILE) and "trainer" not in result:
-        looks = read_evaluations(folder / EVALUATIONS_FILE)
-        verdict = judge(looks.history, looks.run_facts, looks.best_step)
+        evaluations = read_evaluations(folder / EVALUATIONS_FILE)
+        verdict = judge(evaluations.history, evaluations.run_facts, evaluations.best_step)
         comparison = (result.get("verdict") or {}).get("test_comparison")
         if comparison is not None:
             # What the test rows said was worked out from their predictions, which are not asked
             # again; older runs have none.
             verdict = confirm_on_test_rows(verdict, comparison)
-        return OwnVerdict(verdict, looks.best_step)
+        return RunVerdict(verdict, evaluations.best_step)
     if result:
-        return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))
+        return RunVerdict(_verdict(result["verdict"]), int(result["best_step"]))
     events = read_events(folder / FILE, partial_end=True)
     verdicts = [event for event in events if event["event"] == "verdict"]
     if not verdicts:
         return None
-    found, looked = _verdict(verdicts[-1]), [event["step"] for event in snapshot_events_on_branch(events)]
-    if looked and looked[-1] > verdicts[-1]["step"]:
+    last_verdict, steps = _verdict(verdicts[-1]), [event["step"] for event in snapshot_events_on_branch(events)]
+    if steps and steps[-1] > verdicts[-1]["step"]:
         # The journal has a line for each change: the label still holds, its numbers are of then.
-        before = f"Said at step {verdicts[-1]['step']} and the same since: "
-        found = replace(found, because=before + found.because)
-    return OwnVerdict(found, None)
+        prefix = f"Said at step {verdicts[-1]['step']} and the same since: "
+        last_verdict = replace(last_verdict, because=prefix + last_verdict.because)
+    return RunVerdict(last_verdict, None)
 
 
 def _verdict(event: Mapping[str, Any]) -> Verdict:

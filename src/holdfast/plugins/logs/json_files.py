@@ -13,15 +13,15 @@ from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.choose import TRAIN, meaning
-from holdfast.plugins.logs.table import clock, file_chosen, from_rows, number
+from holdfast.plugins.logs.choose import TRAIN, parse_name
+from holdfast.plugins.logs.table import file_decision, from_rows, parse_duration, parse_number
 from holdfast.plugins.logs.text import (
-    LARGEST_DOCUMENT,
-    document,
+    MAX_DOCUMENT_BYTES,
     first_line_holds,
-    flat,
-    head,
-    objects,
+    flatten,
+    read_document,
+    read_head,
+    read_objects,
 )
 
 STATE = "trainer_state.json"
@@ -39,11 +39,11 @@ def is_trainer_state(path: Path) -> bool:
     """Whether this has a ``log_history``; it stands after the arguments, which may be long."""
     if path.is_dir():
         return bool(_states(path))
-    start = head(path, (".json",))
+    start = read_head(path, (".json",))
     if start is None or not start.startswith("{"):
         return False
     # Larger ones are refused by the reader; nobody waits for them to be recognised.
-    if '"log_history"' not in start and path.stat().st_size <= LARGEST_DOCUMENT:
+    if '"log_history"' not in start and path.stat().st_size <= MAX_DOCUMENT_BYTES:
         start = path.read_text("utf-8", errors="replace")
     return '"log_history"' in start
 
@@ -57,8 +57,8 @@ def read_trainer_state(path: Path) -> Log:
     file = max(states, key=_step)
     if len(states) > 1:
         because = f"the latest of {len(states)} states in the folder; it holds the whole history"
-        notify(file_chosen("trainer state", file.relative_to(path), because))
-    state = document(file)
+        notify(file_decision("trainer state", file.relative_to(path), because))
+    state = read_document(file)
     history = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(history, list):
         raise not_a_log(str(file), "has no list log_history")
@@ -66,14 +66,14 @@ def read_trainer_state(path: Path) -> Log:
     rows = [one for one in entries if "loss" in one or not any(name in one for name in SUMMARY)]
     if not rows:
         raise not_a_log(str(file), "has an empty log_history")
-    planned = number(state.get("max_steps"))
+    planned = parse_number(state.get("max_steps"))
     return from_rows(
         rows,
         TRANSFORMERS,
         str(file),
         # The plan counts steps; entries of old versions have epochs alone.
         planned=planned if planned and planned > 0 and "step" in rows[-1] else None,
-        seconds=next((number(e["train_runtime"]) for e in entries if "train_runtime" in e), None),
+        seconds=next((parse_number(e["train_runtime"]) for e in entries if "train_runtime" in e), None),
     )
 
 
@@ -84,8 +84,8 @@ def _states(folder: Path) -> list[Path]:
 
 def _step(state: Path) -> float:
     """The state beside the checkpoints is written at the end of training."""
-    found = re.fullmatch(r"checkpoint-(\d+)", state.parent.name)
-    return float(found[1]) if found else float("inf")
+    match = re.fullmatch(r"checkpoint-(\d+)", state.parent.name)
+    return float(match[1]) if match else float("inf")
 
 
 def is_llama_factory(path: Path) -> bool:
@@ -104,10 +104,10 @@ def read_llama_factory(path: Path) -> Log:
 
     def logged() -> Iterator[dict[str, Any]]:
         nonlocal planned, elapsed
-        for row in objects(file):
-            planned = number(row.get("total_steps")) or planned
+        for row in read_objects(file):
+            planned = parse_number(row.get("total_steps")) or planned
             if "elapsed_time" in row:
-                elapsed = clock(str(row["elapsed_time"]))
+                elapsed = parse_duration(str(row["elapsed_time"]))
             yield {k: v for k, v in row.items() if k not in PROGRESS}
 
     log = from_rows(logged(), "llama_factory", str(file))
@@ -116,7 +116,7 @@ def read_llama_factory(path: Path) -> Log:
 
 def is_lines(path: Path) -> bool:
     """Whether this may be objects, by its name or by how it begins."""
-    start = head(path, (".jsonl", ".ndjson", ".json", ".log", ".txt"))
+    start = read_head(path, (".jsonl", ".ndjson", ".json", ".log", ".txt"))
     by_name = path.suffix.lower() in (".jsonl", ".ndjson")
     return bool(start) and (by_name or str(start).startswith(("{", "[")))
 
@@ -124,23 +124,23 @@ def is_lines(path: Path) -> bool:
 def read_lines(path: Path) -> Log:
     """An object a line, or a list of objects; names are found as in a CSV. Nested objects are
     flattened: ``{"train": {"loss": 1}}`` is the column ``train/loss``."""
-    start = head(path) or ""
-    found: Iterable[Any] = document(path) if start.startswith("[") else objects(path)
-    if isinstance(found, list) and not all(isinstance(row, dict) for row in found):
+    start = read_head(path) or ""
+    entries: Iterable[Any] = read_document(path) if start.startswith("[") else read_objects(path)
+    if isinstance(entries, list) and not all(isinstance(row, dict) for row in entries):
         raise not_a_log(str(path), "is a list, but not of objects")
-    return from_rows((flat(row, str(path)) for row in found), "jsonl", str(path))
+    return from_rows((flatten(row, str(path)) for row in entries), "jsonl", str(path))
 
 
 def is_history(path: Path) -> bool:
     """Whether this is a dictionary of lists, one at least named like a loss or a metric."""
     columns = _lists(_object(path, (".json", ".txt")))
-    return bool(columns) and not SKLEARN & columns.keys() and any(map(meaning, columns))
+    return bool(columns) and not SKLEARN & columns.keys() and any(map(parse_name, columns))
 
 
 def read_history(path: Path) -> Log:
     """A Keras ``history.history`` as ``json.dump`` writes it; ``epoch`` beside it where it was
     kept."""
-    value = document(path)
+    value = read_document(path)
     epochs = value.get("epoch")
     columns = {k: v for k, v in _lists(value).items() if k != "epoch"}
     rows = _rows(columns, epochs if isinstance(epochs, list) else [])
@@ -149,7 +149,7 @@ def read_history(path: Path) -> Log:
 
 def is_sklearn(path: Path) -> bool:
     """Whether an estimator's curve is named at its beginning."""
-    start = head(path, (".json",))
+    start = read_head(path, (".json",))
     if not start or not start.startswith("{"):
         return False
     known = (*SKLEARN_TRAIN, *SKLEARN_VALID)
@@ -161,10 +161,10 @@ def read_sklearn(path: Path) -> Log:
     An attribute's name says neither set nor kind, so each column gets both words before it:
     scikit-learn's scores rise, its training curves are losses."""
     columns = {}
-    for name, values in _lists(document(path)).items():
-        ended = name if name.endswith("_") else f"{name}_"
-        prefix = "train loss: " if ended in SKLEARN_TRAIN else ""
-        prefix = "valid score: " if ended in SKLEARN_VALID else prefix
+    for name, values in _lists(read_document(path)).items():
+        attribute = name if name.endswith("_") else f"{name}_"
+        prefix = "train loss: " if attribute in SKLEARN_TRAIN else ""
+        prefix = "valid score: " if attribute in SKLEARN_VALID else prefix
         columns[prefix + name] = values
     log = from_rows(_rows(columns), "sklearn", str(path))
     because = "the attributes of an estimator are not named after a set"
@@ -188,7 +188,7 @@ def read_boosting(path: Path) -> Log:
     Where XGBoost numbered the sets (``validation_0``, ``validation_1`` …) and there are several,
     the first is taken as the training rows, which is how ``eval_set`` is given by custom.
     """
-    sets = document(path)
+    sets = read_document(path)
     numbered = [name for name in sets if name.startswith(("validation_", "valid_"))]
     named = [name for name in sets if name.lower() in TRAIN]
     first = numbered[0] if len(numbered) > 1 and not named else None
@@ -210,11 +210,11 @@ def read_boosting(path: Path) -> Log:
 
 def _object(path: Path, suffixes: tuple[str, ...]) -> Any:
     """The document of a file that begins as an object; ``None`` of any other."""
-    start = head(path, suffixes)
+    start = read_head(path, suffixes)
     if not start or not start.startswith("{"):
         return None
     try:
-        return document(path)
+        return read_document(path)
     except Exception:  # a broken document is another reader's to refuse
         return None
 

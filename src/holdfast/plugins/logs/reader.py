@@ -28,8 +28,8 @@ from holdfast.plugins.logs import (
     trackers,
 )
 from holdfast.plugins.logs import json_files as json
-from holdfast.plugins.logs.choose import choose
-from holdfast.plugins.logs.holdfast_run import own_verdict
+from holdfast.plugins.logs.choose import choose_curves
+from holdfast.plugins.logs.holdfast_run import run_verdict
 
 KERAS = "a Keras CSVLogger file or history JSON"
 CSV = "a CSV with columns such as epoch, loss, val_loss"
@@ -74,7 +74,7 @@ def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves
     there, where it is no log, or where the log is broken, and says what a log looks like.
     """
     with record_decisions() as log:
-        curves = choose(read_log(path), settings or {}, str(path))
+        curves = choose_curves(read_log(path), settings or {}, str(path))
     return replace(curves, decisions=decisions_and_findings(log)[0])
 
 
@@ -82,17 +82,17 @@ def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple
     """The curves of the log at ``path`` and what they show. Of a run of Holdfast's own it is the
     run's own verdict, unless ``settings`` name series: then these are judged as any log's."""
     curves = read_curves(path, settings)
-    of_the_run = own_verdict(path) if curves.source == "holdfast" and not settings else None
-    if of_the_run is None:
+    own_run = run_verdict(path) if curves.source == "holdfast" and not settings else None
+    if own_run is None:
         return curves, judge_curves(curves)
-    return replace(curves, checkpoint=of_the_run.kept), of_the_run.verdict
+    return replace(curves, checkpoint=own_run.best_step), own_run.verdict
 
 
 def read_log(path: Path) -> Log:
     """Everything numeric in the log at ``path``, by the most special reader that knows it."""
     with reading_errors(str(path), DataError, "cannot be read as a log", REMEDY):
-        there, usable = path.exists(), path.is_file() or path.is_dir()
-    if not there:
+        exists, usable = path.exists(), path.is_file() or path.is_dir()
+    if not exists:
         raise DataError(str(path), "does not exist", None, missing_path_remedy(path, folders=True))
     if not usable:
         raise not_a_log(str(path), "is a pipe or a device, not a file")
@@ -108,10 +108,10 @@ def read_log(path: Path) -> Log:
 
 def parse_settings(settings: Sequence[str]) -> dict[str, str]:
     """``["train=loss"]`` as ``{"train": "loss"}``; the column may hold ``=`` itself."""
-    found = {}
+    columns = {}
     for setting in settings:
         key, mark, value = setting.partition("=")
         if not mark or not value:
             raise RecipeError("--set", "needs a series and a column", setting, "Write train=COL.")
-        found[key] = value
-    return found
+        columns[key] = value
+    return columns

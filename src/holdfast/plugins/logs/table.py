@@ -23,50 +23,50 @@ STEPS = (
     *("iter", "iteration", "iterations"),
 )
 EPOCHS = ("epoch", "epochs", "current_epoch")
-FARTHEST = 2.0**53  # beyond it two neighbouring steps are one number
+MAX_POSITION = 2.0**53  # beyond it two neighbouring steps are one number
 # Below it sums of squares are still numbers.
-HUGE = 1e100
+MAX_VALUE = 1e100
 # 160 MB. A million rows of ten columns take some ten seconds.
-MOST_NUMBERS = 10_000_000
-MOST_COLUMNS = 200_000
-LONGEST_SHOWN = 300
+MAX_NUMBERS = 10_000_000
+MAX_COLUMNS = 200_000
+MAX_NAME_LENGTH = 300
 TENSOR = re.compile(r"tensor\(\s*([^,)\s]+)")
 
 
-def number(value: object) -> float | None:
+def parse_number(value: object) -> float | None:
     """A cell as a number: also ``"0.5"``, ``"12 %"``, ``"NaN"``, ``"tensor(0.5)"``; ``None`` for an
     empty cell and for what is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    found = _float(value)
-    if found is not None or not isinstance(value, str):
-        return found
+    parsed = _float(value)
+    if parsed is not None or not isinstance(value, str):
+        return parsed
     text = value.strip()
-    inner = TENSOR.match(text)
-    if inner:
-        text = inner[1]
+    tensor = TENSOR.match(text)
+    if tensor:
+        text = tensor[1]
     if text.endswith("%"):
         share = _float(text[:-1])
         return None if share is None else share / 100
-    return _float(text) if inner else None
+    return _float(text) if tensor else None
 
 
-def file_chosen(what: str, file: Path, because: str) -> Decision:
+def file_decision(name: str, file: Path, because: str) -> Decision:
     """That one file of a folder is read; its name may hold what moves a terminal's cursor."""
-    return Decision(what, printable(str(file), 2 * LONGEST_SHOWN), because)
+    return Decision(name, printable(str(file), 2 * MAX_NAME_LENGTH), because)
 
 
-def clock(text: str) -> float | None:
+def parse_duration(text: str) -> float | None:
     """``hours:minutes:seconds`` with any part from the left missing, in seconds; also with
     ``"1 day, "`` before it. ``None`` for anything else."""
     days, _, rest = text.rpartition(",")
     parts = rest.strip().split(":")
     try:
         values = [float(part) for part in parts]
-        whole = float(days.split()[0]) * 86_400 if days else 0.0
+        day_seconds = float(days.split()[0]) * 86_400 if days else 0.0
     except (ValueError, IndexError):
         return None
-    return whole + sum((v * 60.0**power for power, v in enumerate(reversed(values))), 0.0)
+    return day_seconds + sum((v * 60.0**power for power, v in enumerate(reversed(values))), 0.0)
 
 
 def _float(value: float | str) -> float | None:
@@ -90,8 +90,8 @@ class _ColumnNumbers:
         return len(self.rows)
 
 
-def from_rows(rows: Iterable[Mapping[str, Any]], source: str, what: str, **facts: Any) -> Log:
-    """A log from its rows, oldest first; ``what`` names it in an error, ``facts`` are the other
+def from_rows(rows: Iterable[Mapping[str, Any]], source: str, log_name: str, **facts: Any) -> Log:
+    """A log from its rows, oldest first; ``log_name`` names it in an error, ``facts`` are the other
     fields of ``Log``. Each row is looked at once, and only its numbers are kept.
 
     Positions come from a step column, else an epoch column, else the row's number. Where positions
@@ -102,36 +102,36 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, what: str, **facts
     Raises ``DataError`` where there is no number, where there are more than can be held, and for a
     position that no run can reach.
     """
-    cells, count = _numbers(rows, what)
+    cells, count = _numbers(rows, log_name)
     axis, name = _axis(cells, count)
-    at = _positions(cells.pop(name), count, what, name) if name is not None else None
+    positions = _positions(cells.pop(name), count, log_name, name) if name is not None else None
     series: dict[str, Series] = {}
-    rewritten = huge = 0
+    n_replaced = n_infinite = 0
     for column, one in cells.items():
-        made, replaced, beyond = _series(_named(column, series), one, at, axis)
-        rewritten, huge = rewritten + replaced, huge + beyond
-        if len(made):
-            series[made.name] = made
+        one_series, replaced, n_huge = _series(_unique_name(column, series), one, positions, axis)
+        n_replaced, n_infinite = n_replaced + replaced, n_infinite + n_huge
+        if len(one_series):
+            series[one_series.name] = one_series
     if not series:
-        raise not_a_log(what, "holds no number beside its positions")
-    if rewritten:
-        chosen = f"the later ones, {rewritten} values replaced"
+        raise not_a_log(log_name, "holds no number beside its positions")
+    if n_replaced:
+        replaced_words = f"the later ones, {n_replaced} values replaced"
         because = "positions go back, so the run was resumed or begun again there"
-        notify(Decision("rows written twice", chosen, because))
-    if huge:
+        notify(Decision("rows written twice", replaced_words, because))
+    if n_infinite:
         because = "no loss and no metric is that large: the training diverged there"
-        notify(Decision("values beyond 1e100", f"{huge} taken as infinite", because))
+        notify(Decision("values beyond 1e100", f"{n_infinite} taken as infinite", because))
     epochs = _epochs(series) if axis != "epoch" else None
     return Log(source, axis, series, epochs=epochs, **facts)
 
 
-def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _ColumnNumbers], int]:
+def _numbers(rows: Iterable[Mapping[str, Any]], log_name: str) -> tuple[dict[str, _ColumnNumbers], int]:
     """The numbers of every column, in the order in which the columns first stand."""
     cells: defaultdict[str, _ColumnNumbers] = defaultdict(_ColumnNumbers)
     count = numbers = 0
     for row in rows:
         for column, cell in row.items():
-            value = number(cell)
+            value = parse_number(cell)
             if value is None or not isinstance(column, str):
                 continue
             one = cells[column]
@@ -139,21 +139,21 @@ def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _C
             one.values.append(value)
             numbers += 1
         count += 1
-        if numbers > MOST_NUMBERS or len(cells) > MOST_COLUMNS:
-            rule = f"holds more than {MOST_NUMBERS:,} numbers or {MOST_COLUMNS:,} columns; "
+        if numbers > MAX_NUMBERS or len(cells) > MAX_COLUMNS:
+            rule = f"holds more than {MAX_NUMBERS:,} numbers or {MAX_COLUMNS:,} columns; "
             rule += "keep every tenth line, or the columns of losses and metrics"
-            raise not_a_log(what, rule)
+            raise not_a_log(log_name, rule)
     return cells, count
 
 
-def _named(column: str, taken: Mapping[str, Series]) -> str:
+def _unique_name(column: str, used_names: Mapping[str, Series]) -> str:
     """The column's name without what would move a terminal's cursor; two stay two."""
-    shown = printable(column, LONGEST_SHOWN)
-    place = 2
-    while shown in taken:
-        shown = f"{printable(column, LONGEST_SHOWN)} ({place})"
-        place += 1
-    return shown
+    printable_name = printable(column, MAX_NAME_LENGTH)
+    number_after = 2
+    while printable_name in used_names:
+        printable_name = f"{printable(column, MAX_NAME_LENGTH)} ({number_after})"
+        number_after += 1
+    return printable_name
 
 
 def _axis(cells: Mapping[str, _ColumnNumbers], count: int) -> tuple[str, str | None]:
@@ -165,14 +165,14 @@ def _axis(cells: Mapping[str, _ColumnNumbers], count: int) -> tuple[str, str | N
     return "row", None
 
 
-def _positions(one: _ColumnNumbers, count: int, what: str, name: str) -> Floats:
+def _positions(one: _ColumnNumbers, count: int, log_name: str, name: str) -> Floats:
     """The position of every row, NaN where it has none."""
     values = np.frombuffer(one.values, dtype=np.float64)
-    beyond = values[np.isfinite(values) & (np.abs(values) > FARTHEST)]
-    if len(beyond):
+    out_of_range = values[np.isfinite(values) & (np.abs(values) > MAX_POSITION)]
+    if len(out_of_range):
         remedy = "Mend that line, or take the column out: rows are then counted."
         rule = f"has a {name.strip()} that no run can reach"
-        raise DataError(what, rule, float(beyond[0]), remedy)
+        raise DataError(log_name, rule, float(out_of_range[0]), remedy)
     at = np.full(count, np.nan)
     at[np.frombuffer(one.rows, dtype=np.int64)] = values
     # A step of infinity is no place on an axis.
@@ -191,7 +191,7 @@ def _series(
     places: Floats = rows.astype(np.float64) if at is None else at[rows]
     known = np.isfinite(places)
     places, values = places[known], values[known]
-    huge = np.isfinite(values) & (np.abs(values) > HUGE)
+    huge = np.isfinite(values) & (np.abs(values) > MAX_VALUE)
     values[huge] = np.copysign(np.inf, values[huge])
     replaced = 0
     if np.any(np.diff(places) <= 0):

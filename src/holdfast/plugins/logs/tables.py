@@ -14,9 +14,9 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
-from holdfast.plugins.logs.choose import meaning
-from holdfast.plugins.logs.table import clock, file_chosen, from_rows
-from holdfast.plugins.logs.text import header, several_runs, table
+from holdfast.plugins.logs.choose import parse_name
+from holdfast.plugins.logs.table import file_decision, from_rows, parse_duration
+from holdfast.plugins.logs.text import read_header, read_table, several_runs
 
 METRICS = "metrics.csv"
 RATES = ("lr", "learning_rate")
@@ -24,24 +24,24 @@ RATES = ("lr", "learning_rate")
 
 def is_table(path: Path) -> bool:
     """Whether this has a first line of names."""
-    return bool(header(path))
+    return bool(read_header(path))
 
 
 def read_csv(path: Path) -> Log:
     """One row an evaluation, columns found by name; between them commas, semicolons, tabs or bars,
     whichever the header has most."""
-    names = header(path)
-    if not any(meaning(name) for name in names):
+    names = read_header(path)
+    if not any(parse_name(name) for name in names):
         raise not_a_log(
             str(path), "has no column that is named like a loss or a metric", ", ".join(names[:12])
         )
-    return from_rows(table(path), "csv", str(path))
+    return from_rows(read_table(path), "csv", str(path))
 
 
 def is_keras(path: Path) -> bool:
     """``CSVLogger`` writes ``epoch``, then every name in the order of the alphabet, each metric
     twice; three names alone (``epoch,loss,val_loss``) could come from anybody."""
-    names = header(path)
+    names = read_header(path)
     if len(names) < 4 or names[0] != "epoch" or not {"loss", "val_loss"} <= set(names):
         return False
     logged = names[1:]
@@ -51,12 +51,12 @@ def is_keras(path: Path) -> bool:
 
 def read_keras(path: Path) -> Log:
     """``loss`` is the running mean over the epoch's batches, with dropout, on a moving model."""
-    return from_rows(table(path), "keras", str(path))
+    return from_rows(read_table(path), "keras", str(path))
 
 
 def is_fastai(path: Path) -> bool:
     """Whether these are the columns of fastai's ``CSVLogger``."""
-    return {"epoch", "train_loss", "valid_loss", "time"} <= set(header(path))
+    return {"epoch", "train_loss", "valid_loss", "time"} <= set(read_header(path))
 
 
 def read_fastai(path: Path) -> Log:
@@ -65,28 +65,28 @@ def read_fastai(path: Path) -> Log:
     seconds: list[float] = []
 
     def timed() -> Iterator[dict[str, str]]:
-        for row in table(path):
-            seconds.append(clock(row.get("time", "")) or 0.0)
+        for row in read_table(path):
+            seconds.append(parse_duration(row.get("time", "")) or 0.0)
             yield row
 
-    log = from_rows(timed(), "fastai", str(path), unsided="valid")
+    log = from_rows(timed(), "fastai", str(path), default_split="valid")
     return replace(log, seconds=sum(seconds) if any(seconds) else None)
 
 
 def is_ultralytics(path: Path) -> bool:
     """Whether there are parts of a loss of both sets."""
-    names = header(path)
-    return all(any(_is_part(name, side) for name in names) for side in ("train", "val"))
+    names = read_header(path)
+    return all(any(_is_part(name, split) for name in names) for split in ("train", "val"))
 
 
 def read_ultralytics(path: Path) -> Log:
     """The parts of a set's loss are added up to ``train/loss`` and ``val/loss``, as the trainer
     itself minimises their weighted sum (the logged parts already carry their weights)."""
-    log = from_rows(table(path), "ultralytics", str(path), unsided="valid")
+    log = from_rows(read_table(path), "ultralytics", str(path), default_split="valid")
     columns = dict(log.columns)
-    for side in ("train", "val"):
-        total = f"{side}/loss"
-        parts = [s for name, s in columns.items() if _is_part(name, side)]
+    for split in ("train", "val"):
+        total = f"{split}/loss"
+        parts = [s for name, s in columns.items() if _is_part(name, split)]
         if not parts or total in columns:
             continue
         # Only where every part was logged: a sum without one is another number.
@@ -100,15 +100,15 @@ def read_ultralytics(path: Path) -> Log:
     return replace(log, columns=columns)
 
 
-def _is_part(name: str, side: str) -> bool:
-    return name.startswith(f"{side}/") and name.endswith("_loss")
+def _is_part(name: str, split: str) -> bool:
+    return name.startswith(f"{split}/") and name.endswith("_loss")
 
 
 def is_lightning(path: Path) -> bool:
     """``CSVLogger`` writes ``metrics.csv``, where each row fills only its own cells."""
     if path.is_dir():
         return bool(_lightning_files(path))
-    names = header(path)
+    names = read_header(path)
     if not {"epoch", "step"} <= set(names):
         return False
     if path.name == METRICS:
@@ -117,7 +117,7 @@ def is_lightning(path: Path) -> bool:
         return False
     try:
         # The first evaluation shows it, and recognising a log must not take as long as reading it.
-        return any("" in row.values() for row in islice(table(path), 50))
+        return any("" in row.values() for row in islice(read_table(path), 50))
     except DataError:  # a broken table is refused where it is read
         return False
 
@@ -125,13 +125,13 @@ def is_lightning(path: Path) -> bool:
 def read_lightning(path: Path) -> Log:
     """A file, its ``version_…`` folder, or ``lightning_logs`` with one version in it."""
     if path.is_file():
-        return from_rows(table(path), "lightning", str(path))
+        return from_rows(read_table(path), "lightning", str(path))
     files = _lightning_files(path)
     if len(files) > 1:
         names = [str(file.parent.relative_to(path)) for file in files]
         raise several_runs(path, names, "Name one of these folders.")
-    notify(file_chosen("log", files[0].relative_to(path), "the only one there"))
-    return from_rows(table(files[0]), "lightning", str(files[0]))
+    notify(file_decision("log", files[0].relative_to(path), "the only one there"))
+    return from_rows(read_table(files[0]), "lightning", str(files[0]))
 
 
 def _lightning_files(folder: Path) -> list[Path]:

@@ -21,17 +21,17 @@ from holdfast.plugins.logs import not_a_log
 
 HEAD_BYTES = 65_536
 # A million characters hold 50,000 columns; csv itself refuses a cell of more than 131,072.
-LONGEST_LINE = 4_000_000
+MAX_LINE_LENGTH = 4_000_000
 # As Python values a document takes up to 24 times its size: 32 MB, some 200,000 entries of the
 # Trainer, stay below 1 GB. A CSV or JSONL may be of any size.
-LARGEST_DOCUMENT = 32_000_000
-DEEPEST = 40  # objects inside each other; trackers nest four
-LONGEST_NAME = 2000  # of a column, its outer names included
-MOST_FILES = 100_000  # that are looked at below a folder
-MOST_FOLDERS_DOWN = 12
+MAX_DOCUMENT_BYTES = 32_000_000
+MAX_DEPTH = 40  # objects inside each other; trackers nest four
+MAX_NAME_LENGTH = 2000  # of a column, its outer names included
+MAX_FILES = 100_000  # that are looked at below a folder
+MAX_FOLDER_DEPTH = 12
 
 
-def head(path: Path, suffixes: tuple[str, ...] = ()) -> str | None:
+def read_head(path: Path, suffixes: tuple[str, ...] = ()) -> str | None:
     """The first 64 KiB as text; ``None`` for a folder, another suffix, or bytes."""
     if not path.is_file() or (suffixes and path.suffix.lower() not in suffixes):
         return None
@@ -46,13 +46,13 @@ def head(path: Path, suffixes: tuple[str, ...] = ()) -> str | None:
 
 def first_line_holds(path: Path, mark: str) -> bool:
     """Whether ``mark`` stands in the first line of a file of JSON lines."""
-    start = head(path, (".jsonl",))
+    start = read_head(path, (".jsonl",))
     return bool(start) and mark in str(start).splitlines()[0]
 
 
-def header(path: Path) -> list[str]:
+def read_header(path: Path) -> list[str]:
     """The names in the first line of a table; empty where the file is no table."""
-    start = head(path, (".csv", ".tsv", ".txt", ".log"))
+    start = read_head(path, (".csv", ".tsv", ".txt", ".log"))
     if not start or start[0] in "{[":
         return []
     line = start.splitlines()[0]
@@ -63,7 +63,7 @@ def header(path: Path) -> list[str]:
     return [cell.strip() for cell in names]
 
 
-def table(path: Path) -> Iterator[dict[str, str]]:
+def read_table(path: Path) -> Iterator[dict[str, str]]:
     """The rows of a table with a header; a cell that a short row lacks is absent, and a header
     that stands again in the middle (a run begun again into the same file) is no row."""
     with _open(path) as file:
@@ -81,7 +81,7 @@ def table(path: Path) -> Iterator[dict[str, str]]:
             raise not_a_log(str(path), f"cannot be read as a table: {error}") from error
 
 
-def objects(path: Path) -> Iterator[dict[str, Any]]:
+def read_objects(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file with one a line; what a kill left of the last line is not one."""
     with _open(path, "\n") as file:
         lines = ((place, line) for place, line in enumerate(_lines(path, file), 1) if line.strip())
@@ -92,19 +92,19 @@ def objects(path: Path) -> Iterator[dict[str, Any]]:
             except ValueError as error:
                 if any_read and next(lines, None) is None:
                     return
-                what, remedy = f"{path}, line {place}", "Write an object a line."
-                raise DataError(what, "is not JSON", line[:80], remedy) from error
+                place_words, remedy = f"{path}, line {place}", "Write an object a line."
+                raise DataError(place_words, "is not JSON", line[:80], remedy) from error
             if not isinstance(value, dict):
                 raise not_a_log(f"{path}, line {place}", "is not an object", value)
             any_read = True
             yield value
 
 
-def document(path: Path) -> Any:
+def read_document(path: Path) -> Any:
     """A whole JSON document; ``NaN`` and ``Infinity`` are numbers, as Python writes them."""
     size = path.stat().st_size
-    if size > LARGEST_DOCUMENT:
-        rule = f"is one JSON document of more than {LARGEST_DOCUMENT // 10**6} MB, which is read "
+    if size > MAX_DOCUMENT_BYTES:
+        rule = f"is one JSON document of more than {MAX_DOCUMENT_BYTES // 10**6} MB, which is read "
         rule += "whole; as CSV or as JSONL (an object a line) it may be of any size"
         raise not_a_log(str(path), rule, size)
     try:
@@ -116,50 +116,50 @@ def document(path: Path) -> Any:
         raise not_a_log(str(path), f"is not JSON: {error}") from error
 
 
-def flat(value: dict[str, Any], what: str) -> dict[str, Any]:
+def flatten(value: dict[str, Any], log_name: str) -> dict[str, Any]:
     """Nested objects as one, their names joined with ``/``.
 
     Raises ``DataError`` for what is nested beyond anything that a tracker writes.
     """
-    found: dict[str, Any] = {}
-    open_: list[tuple[str, Iterator[tuple[str, Any]]]] = [("", iter(value.items()))]
-    while open_:
-        prefix, items = open_[-1]
+    flattened: dict[str, Any] = {}
+    stack: list[tuple[str, Iterator[tuple[str, Any]]]] = [("", iter(value.items()))]
+    while stack:
+        prefix, items = stack[-1]
         for key, item in items:
             name = f"{prefix}{key}"
-            if len(name) > LONGEST_NAME:
-                raise not_a_log(what, f"has a name of more than {LONGEST_NAME:,} characters", name)
+            if len(name) > MAX_NAME_LENGTH:
+                raise not_a_log(log_name, f"has a name of more than {MAX_NAME_LENGTH:,} characters", name)
             if isinstance(item, dict):
-                if len(open_) >= DEEPEST:
-                    raise not_a_log(what, f"is nested beyond {DEEPEST} levels", name)
-                open_.append((f"{name}/", iter(item.items())))
+                if len(stack) >= MAX_DEPTH:
+                    raise not_a_log(log_name, f"is nested beyond {MAX_DEPTH} levels", name)
+                stack.append((f"{name}/", iter(item.items())))
                 break
-            found[name] = item
+            flattened[name] = item
         else:
-            open_.pop()
-    return found
+            stack.pop()
+    return flattened
 
 
 def files_below(folder: Path, pattern: str) -> list[Path]:
     """The files in ``folder`` and below it whose name fits ``pattern``, in order; links to folders
     are not followed. Raises ``DataError`` for a folder that holds more than can be looked through
     while somebody waits."""
-    found, waiting, seen = [], [(os.fspath(folder), 0)], 0
-    while waiting:
-        inside, down = waiting.pop()
-        with os.scandir(inside) as entries:
+    files, folders, n_seen = [], [(os.fspath(folder), 0)], 0
+    while folders:
+        current, depth = folders.pop()
+        with os.scandir(current) as entries:
             for entry in entries:
-                seen += 1
-                if seen > MOST_FILES:
-                    rule = f"holds more than {MOST_FILES:,} files"
+                n_seen += 1
+                if n_seen > MAX_FILES:
+                    rule = f"holds more than {MAX_FILES:,} files"
                     remedy = "Name the log itself, or the folder of one run."
                     raise DataError(str(folder), rule, None, remedy)
                 if entry.is_dir(follow_symlinks=False):
-                    if down < MOST_FOLDERS_DOWN:
-                        waiting.append((entry.path, down + 1))
+                    if depth < MAX_FOLDER_DEPTH:
+                        folders.append((entry.path, depth + 1))
                 elif fnmatch(entry.name, pattern) and entry.is_file():
-                    found.append(Path(entry.path))
-    return sorted(found)
+                    files.append(Path(entry.path))
+    return sorted(files)
 
 
 def several_runs(
@@ -178,9 +178,9 @@ def _open(path: Path, newline: str = "") -> IO[str]:
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:
     try:
-        for place, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), 1):
-            if len(line) == LONGEST_LINE:
-                rule = f"is longer than {LONGEST_LINE:,} characters"
+        for place, line in enumerate(iter(partial(file.readline, MAX_LINE_LENGTH), ""), 1):
+            if len(line) == MAX_LINE_LENGTH:
+                rule = f"is longer than {MAX_LINE_LENGTH:,} characters"
                 raise not_a_log(f"{path}, line {place}", rule)
             if "\0" in line:
                 raise not_a_log(str(path), "is not text")

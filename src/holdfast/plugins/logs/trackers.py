@@ -14,14 +14,14 @@ from holdfast.core.errors import DataError, MachineError
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.choose import TRAIN, VALID
-from holdfast.plugins.logs.table import from_rows, number
-from holdfast.plugins.logs.text import files_below, flat, objects, several_runs
+from holdfast.plugins.logs.table import from_rows, parse_number
+from holdfast.plugins.logs.text import files_below, flatten, read_objects, several_runs
 
 HISTORY = "wandb-history.jsonl"
 EVENT_FILES = "*tfevents*"
 # What TensorBoard takes for "keep all"; by itself it keeps a sample of 10,000 scalars and of 10
 # tensors. Of the others one each is the least.
-SIZES = {
+SIZE_GUIDANCE = {
     "scalars": 0,
     "tensors": 0,
     "images": 1,
@@ -29,7 +29,7 @@ SIZES = {
     "histograms": 1,
     "compressedHistograms": 1,
 }
-BEGUN_AGAIN = "a run that is begun again writes another file; points go in order of their step"
+RESTART_REASON = "a run that is begun again writes another file; points go in order of their step"
 
 
 def is_mlflow(path: Path) -> bool:
@@ -56,7 +56,7 @@ def read_mlflow(path: Path) -> Log:
             with file.open(encoding="utf-8") as lines:
                 for place, line in enumerate(lines):
                     cells = line.split()
-                    values = [number(cell) for cell in cells]
+                    values = [parse_number(cell) for cell in cells]
                     if len(values) < 2 or values[0] is None or values[1] is None:
                         raise DataError(
                             f"{file}, line {place + 1}",
@@ -76,8 +76,8 @@ def read_mlflow(path: Path) -> Log:
 def _mlflow_runs(path: Path) -> list[Path]:
     if path.name == "metrics":
         return [path]
-    found = [f for depth in ("metrics", "*/metrics", "*/*/metrics") for f in path.glob(depth)]
-    return [f for f in sorted(found) if f.is_dir() and (f.parent / "meta.yaml").is_file()]
+    folders = [f for depth in ("metrics", "*/metrics", "*/*/metrics") for f in path.glob(depth)]
+    return [f for f in sorted(folders) if f.is_dir() and (f.parent / "meta.yaml").is_file()]
 
 
 def is_wandb(path: Path) -> bool:
@@ -94,17 +94,17 @@ def read_wandb(path: Path) -> Log:
     if len(files) > 1:
         raise several_runs(path, [file.parent.name for file in files])
     (file,) = files
-    found = _binary_history(file) if file.suffix == ".wandb" else objects(file)
+    records = _binary_history(file) if file.suffix == ".wandb" else read_objects(file)
     last: float | None = None
 
-    def kept() -> Iterator[dict[str, Any]]:
+    def numeric_rows() -> Iterator[dict[str, Any]]:
         nonlocal last
-        for row in (flat(one, str(file)) for one in found):
-            runtime = number(row.get("_runtime"))
+        for row in (flatten(one, str(file)) for one in records):
+            runtime = parse_number(row.get("_runtime"))
             last = runtime if last is None or (runtime or 0.0) > last else last
             yield {k: v for k, v in row.items() if k == "_step" or not k.startswith("_")}
 
-    log = from_rows(kept(), "wandb", str(file))
+    log = from_rows(numeric_rows(), "wandb", str(file))
     return replace(log, seconds=last if last is not None and math.isfinite(last) else None)
 
 
@@ -153,19 +153,19 @@ def read_tensorboard(path: Path) -> Log:
     their name stands before the tag. Every scalar is read, none sampled."""
     files = [path]
     if not path.is_file():
-        found = files_below(path, EVENT_FILES)
-        files = sorted(found, key=lambda file: (str(file.parent), file.name))
+        event_files = files_below(path, EVENT_FILES)
+        files = sorted(event_files, key=lambda file: (str(file.parent), file.name))
         if len(files) > 1:
-            notify(Decision("event files", str(len(files)), BEGUN_AGAIN))
+            notify(Decision("event files", str(len(files)), RESTART_REASON))
     folders = {file.parent for file in files}
-    strangers = [folder for folder in folders if folder.name.lower() not in (*TRAIN, *VALID)]
-    if len(strangers) > 1:
-        raise several_runs(path, sorted(str(folder.relative_to(path)) for folder in strangers))
+    run_folders = [folder for folder in folders if folder.name.lower() not in (*TRAIN, *VALID)]
+    if len(run_folders) > 1:
+        raise several_runs(path, sorted(str(folder.relative_to(path)) for folder in run_folders))
     rows: list[dict[str, Any]] = []
     times: list[float] = []
     for file in files:
-        apart = len(folders) > 1 and file.parent != path
-        prefix = f"{file.parent.name}/" if apart else ""
+        in_subfolder = len(folders) > 1 and file.parent != path
+        prefix = f"{file.parent.name}/" if in_subfolder else ""
         for tag, events in _scalars(file).items():
             rows += [{"step": step, prefix + tag: value} for _, step, value in events]
             times += [time for time, _, _ in events]
@@ -184,15 +184,15 @@ def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
         raise MachineError(
             str(file), "needs TensorBoard to be read", None, "pip install 'holdfast[logs]'"
         ) from error
-    found = EventAccumulator(str(file), size_guidance=SIZES)
-    found.Reload()
-    tags = found.Tags()
+    accumulator = EventAccumulator(str(file), size_guidance=SIZE_GUIDANCE)
+    accumulator.Reload()
+    tags = accumulator.Tags()
     scalars = {
-        t: [(e.wall_time, e.step, e.value) for e in found.Scalars(t)] for t in tags["scalars"]
+        t: [(e.wall_time, e.step, e.value) for e in accumulator.Scalars(t)] for t in tags["scalars"]
     }
     for tag in tags["tensors"]:
         single = []
-        for event in found.Tensors(tag):
+        for event in accumulator.Tensors(tag):
             # Texts and histograms are tensors too; of one that claims another size than one
             # number, whatever size, nothing is made.
             if all(int(dim.size) == 1 for dim in event.tensor_proto.tensor_shape.dim):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 
-def beside(name: str) -> Any:
+def load_sibling(name: str) -> Any:
     """A module of this folder, without the package around it."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
@@ -40,13 +40,13 @@ class Worker:
     def __init__(self, language: str, seconds: float, memory_mb: int, fence: Sequence[str]) -> None:
         self.seconds, self.memory_mb, self.parts = seconds, memory_mb, list(fence)
         self.fence, self.messages, self.forking = (
-            beside("fence"),
-            beside("messages"),
-            beside("fork"),
+            load_sibling("fence"),
+            load_sibling("messages"),
+            load_sibling("fork"),
         )
         self.network = self.fence.leave_network()
-        self.runner = beside("run_sql" if language == "sql" else "run_pandas")
-        self.runner.prepare(beside)
+        self.runner = load_sibling("run_sql" if language == "sql" else "run_pandas")
+        self.runner.prepare(load_sibling)
         # Said at the start, where it is the machine's fault, and not at a program.
         self.forking.require_one_thread()
 
@@ -57,9 +57,9 @@ class Worker:
         reading, writing = os.pipe()
         process = self.forking.fork()
         if process == 0:
-            self._in_the_fork(job, writing)
+            self._run_in_fork(job, writing)
         os.close(writing)
-        reply = self._read(reading)
+        reply = self._read_reply(reading)
         os.close(reading)
         # The fork may not have come to make its group.
         for kill in (os.killpg, os.kill):
@@ -72,12 +72,12 @@ class Worker:
             return {"error": f"TimeoutError: longer than {self.seconds:g} s"}
         return dict(self.messages.parse(reply))
 
-    def _in_the_fork(self, job: dict[str, Any], writing: int) -> None:
+    def _run_in_fork(self, job: dict[str, Any], writing: int) -> None:
         """Never returns."""
         try:
-            left = self._outcome(job, writing)
-            while left:
-                left = left[os.write(writing, left) :]
+            unsent = self._outcome(job, writing)
+            while unsent:
+                unsent = unsent[os.write(writing, unsent) :]
         finally:
             # Past every handler of the parent's that the fork inherited, and never back into its
             # loop.
@@ -98,13 +98,13 @@ class Worker:
         except BaseException as error:
             return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]}).encode()
 
-    def _read(self, reading: int) -> bytes | None:
+    def _read_reply(self, reading: int) -> bytes | None:
         """Until the fork has said all or too much; ``None`` where its time is over first."""
         reply = bytearray()
         deadline = time.monotonic() + self.seconds
         while len(reply) <= self.messages.MOST_BYTES:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([reading], [], [], left)[0]:
+            seconds_left = deadline - time.monotonic()
+            if seconds_left <= 0 or not select.select([reading], [], [], seconds_left)[0]:
                 return None
             part = os.read(reading, 65536)
             if not part:

@@ -46,9 +46,9 @@ EVENTS = """
     glob. syslog. cpython.run_ gc. sqlite3.load_extension sqlite3.enable_load_extension
     sys.setprofile sys.settrace sys.addaudithook builtins.input builtins.breakpoint
 """
-REFUSED = tuple(EVENTS.split())
+REFUSED_EVENTS = tuple(EVENTS.split())
 # Loading a module looks into folders first; the kernel refuses that, and the module is not found.
-HARMLESS = ("os.listdir", "os.scandir")
+ALLOWED_EVENTS = ("os.listdir", "os.scandir")
 
 
 def leave_network() -> bool:
@@ -81,8 +81,8 @@ def enter(parts: list[str], seconds: float, memory_mb: int, answer: int) -> None
     cpu = max(1, int(seconds + 0.999))
     # A program can catch the signal of the first limit, not that of the second.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-    for none in ("FSIZE", "CORE", "NPROC", "NOFILE"):
-        resource.setrlimit(getattr(resource, f"RLIMIT_{none}"), (0, 0))
+    for limit in ("FSIZE", "CORE", "NPROC", "NOFILE"):
+        resource.setrlimit(getattr(resource, f"RLIMIT_{limit}"), (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     if "seccomp" in parts:
         # Last: what comes above needs calls that the filter refuses.
@@ -92,7 +92,7 @@ def enter(parts: list[str], seconds: float, memory_mb: int, answer: int) -> None
 
 def refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """The audit hook: no process, no socket, no file."""
-    if event.startswith(REFUSED) and event not in HARMLESS:
+    if event.startswith(REFUSED_EVENTS) and event not in ALLOWED_EVENTS:
         raise PermissionError(f"{event} is refused")
 
 
@@ -183,14 +183,14 @@ class NotFenced(OSError):
     """The kernel did not grant a part of the fence; nothing may run."""
 
 
-def keep_one_descriptor(kept: int) -> None:
-    """Nothing for the standard streams, and every other descriptor but ``kept`` closed."""
+def keep_one_descriptor(descriptor: int) -> None:
+    """Nothing for the standard streams, and every other descriptor but ``descriptor`` closed."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
     # Whatever was open before the fence stays open behind it.
-    os.closerange(3, kept)
-    os.closerange(kept + 1, _most_descriptors())
+    os.closerange(3, descriptor)
+    os.closerange(descriptor + 1, _most_descriptors())
 
 
 def _most_descriptors() -> int:
@@ -231,14 +231,14 @@ def landlock() -> int:
     # As long as the structure was in that version: an older kernel knows no later fields.
     size = 24 if scopes else 16 if network else 8
     rules = struct.pack("QQQ", files, network, scopes)
-    made = library.syscall(CREATE_RULESET, rules, ctypes.c_size_t(size), 0)
-    if made < 0:
+    ruleset = library.syscall(CREATE_RULESET, rules, ctypes.c_size_t(size), 0)
+    if ruleset < 0:
         raise NotFenced(ctypes.get_errno(), "Landlock takes no rules")
     _prctl(NO_NEW_PRIVILEGES, 1)
-    taken = library.syscall(RESTRICT_SELF, made, 0)
+    restricted = library.syscall(RESTRICT_SELF, ruleset, 0)
     reason = ctypes.get_errno()
-    os.close(made)
-    if taken != 0:
+    os.close(ruleset)
+    if restricted != 0:
         raise NotFenced(reason, "Landlock does not hold")
     _must_fail("Landlock", lambda: os.open("/", os.O_RDONLY | os.O_DIRECTORY))
     return int(version)
@@ -249,9 +249,9 @@ def seccomp(answer: int) -> None:
     good. Raises ``NotFenced`` where the kernel or the architecture has no filter."""
     program = filter_of(architecture(), answer)
     buffer = ctypes.create_string_buffer(program)
-    described = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
+    filter_struct = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
     _prctl(NO_NEW_PRIVILEGES, 1)
-    _prctl(SECCOMP, FILTER, described)
+    _prctl(SECCOMP, FILTER, filter_struct)
     # Signal 0 does nothing, but is a call that is not on the list.
     _must_fail("seccomp", lambda: os.kill(0, 0))
 
@@ -318,8 +318,8 @@ def _library() -> Any:
 
 def _prctl(option: int, *values: Any) -> None:
     # The kernel reads five longs, and refuses where those that are not used are not 0.
-    whole = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in (*values, 0, 0, 0, 0)[:4]]
-    if _library().prctl(option, *whole) != 0:
+    arguments = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in (*values, 0, 0, 0, 0)[:4]]
+    if _library().prctl(option, *arguments) != 0:
         raise NotFenced(ctypes.get_errno(), f"prctl {option}")
 
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from inspect import getattr_static
 from typing import Any
 
-DEEPEST = 32
+MAX_DEPTH = 32
 METHODS = (types.FunctionType, types.MethodDescriptorType)
 
 
-class Names:
+class ListedNames:
     """What ``pd`` and ``np`` are to a program: the listed functions, nothing of the modules."""
 
     def __init__(self, listed: dict[str, Any]) -> None:
@@ -43,20 +43,20 @@ class ProgramGuard:
         self.guarded = {*lists.BY_NAME, "map", "query"}
         self.values = lists.ATTRIBUTES - self.guarded
         self.builtins = {name: getattr(builtins, name) for name in lists.BUILTINS}
-        self.pd = Names({name: getattr(pd, name) for name in lists.PANDAS})
-        self.np = Names({name: getattr(np, name) for name in lists.NUMPY})
+        self.pd = ListedNames({name: getattr(pd, name) for name in lists.PANDAS})
+        self.np = ListedNames({name: getattr(np, name) for name in lists.NUMPY})
         self.tables = (pd.DataFrame, pd.Series, pd.Index, np.ndarray, GroupBy, BaseWindow)
-        self.kinds = (*self.tables, *_data_kinds(), *_accessors())
+        self.data_types = (*self.tables, *_data_types(), *_accessors())
         # A program makes no classes, so that what a class is is asked once.
-        self.known: dict[type, bool] = {}
+        self.is_data_type: dict[type, bool] = {}
         spaces = (self.builtins, self.pd.listed, self.np.listed)
         # By identity: an object that says it equals a function of the list is not one.
         self.functions = {
             id(one): name for space in spaces for name, one in space.items() if callable(one)
         }
         self.classes = [str, pd.Series, pd.DataFrame]
-        found = (getattr_static(kind, name, None) for kind in self.classes for name in self.values)
-        self.in_class = {id(one) for one in found if isinstance(one, METHODS)}
+        attributes = (getattr_static(owner_class, name, None) for owner_class in self.classes for name in self.values)
+        self.in_class = {id(one) for one in attributes if isinstance(one, METHODS)}
         self.pandas = {id(one): name for name, one in self.pd.listed.items()}
         self.space: dict[str, Any] = {}
 
@@ -82,31 +82,31 @@ class ProgramGuard:
         One that calls by a name in text is no value: pandas would call it past the checks
         (``df.apply(pd.pivot_table, args=(…, 'to_csv'))``).
         """
-        if name in self.guarded and isinstance(owner, Names):
+        if name in self.guarded and isinstance(owner, ListedNames):
             raise self.lists.Refused(f"{name} is called or not named at all")
-        return self.checked(self._looked_up(owner, name), name)
+        return self.require_allowed(self._look_up(owner, name), name)
 
-    def method(self, owner: Any, name: str, /, *given: Any, **named: Any) -> Any:
+    def method(self, owner: Any, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """``owner.name(…)``."""
-        if isinstance(owner, Names):
-            return self.call(self._looked_up(owner, name), *given, **named)
-        found = self._looked_up(owner, name)
-        self._check_arguments(name, given, named, 0)
+        if isinstance(owner, ListedNames):
+            return self.call(self._look_up(owner, name), *args, **kwargs)
+        bound = self._look_up(owner, name)
+        self._check_arguments(name, args, kwargs, 0)
         if name == "query":
-            if len(given) != 1 or named:
+            if len(args) != 1 or kwargs:
                 raise self.lists.Refused("query takes one text")
-            self.lists.check_query(given[0])
+            self.lists.check_query(args[0])
             # numexpr, where it is installed, would compile the text.
-            named = {"engine": "python"}
-        return self.checked(found(*given, **named), name)
+            kwargs = {"engine": "python"}
+        return self.require_allowed(bound(*args, **kwargs), name)
 
-    def call(self, owner: Any, /, *given: Any, **named: Any) -> Any:
+    def call(self, owner: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``owner(…)``."""
         if not self._may_be_called(owner):
             raise self.lists.Refused(f"calling a {type(owner).__name__} is refused")
         name = self.pandas.get(id(owner), "")
-        self._check_arguments(name, given, named, 1)
-        return self.checked(owner(*given, **named), name)
+        self._check_arguments(name, args, kwargs, 1)
+        return self.require_allowed(owner(*args, **kwargs), name)
 
     def table(self, owner: Any, /) -> Any:
         """What the name of a table is given: an object of pandas or NumPy."""
@@ -114,24 +114,24 @@ class ProgramGuard:
             raise self.lists.Refused("the name of a table keeps its meaning")
         return owner
 
-    def checked(self, value: Any, name: str) -> Any:
+    def require_allowed(self, value: Any, name: str) -> Any:
         """``value``, where it is of an allowed kind."""
         if not (self._is_data(value) or self._may_be_called(value)):
             raise self.lists.Refused(f"{name} gives a {type(value).__name__}, which is refused")
         return value
 
-    def _looked_up(self, owner: Any, name: str) -> Any:
+    def _look_up(self, owner: Any, name: str) -> Any:
         """The attribute, found where it is known to be: on the class, or as a column."""
-        if isinstance(owner, Names):
+        if isinstance(owner, ListedNames):
             if name not in owner.listed:
                 raise self.lists.Refused(f"{name} is refused")
             return owner.listed[name]
-        if any(owner is kind for kind in self.classes):
+        if any(owner is owner_class for owner_class in self.classes):
             # Static: looking an attribute up runs properties and descriptors.
-            found = getattr_static(owner, name, None)
-            if id(found) not in self.in_class:
+            attribute = getattr_static(owner, name, None)
+            if id(attribute) not in self.in_class:
                 raise self.lists.Refused(f"{name} is refused")
-            return found
+            return attribute
         if name.startswith("_") or not self._is_data(owner):
             raise self.lists.Refused(f"{name} of a {type(owner).__name__} is refused")
         if name not in self.lists.ATTRIBUTES and hasattr(type(owner), name):
@@ -139,11 +139,11 @@ class ProgramGuard:
         return getattr(owner, name)
 
     def _is_data(self, value: Any) -> bool:
-        kind = type(value)
-        if kind not in self.known:
+        value_type = type(value)
+        if value_type not in self.is_data_type:
             # By the type, never by ``isinstance``: an object may say that its class is another.
-            self.known[kind] = issubclass(kind, self.kinds)
-        return self.known[kind]
+            self.is_data_type[value_type] = issubclass(value_type, self.data_types)
+        return self.is_data_type[value_type]
 
     def _may_be_called(self, value: Any) -> bool:
         if id(value) in self.functions or id(value) in self.in_class:
@@ -157,35 +157,35 @@ class ProgramGuard:
         return False
 
     def _check_arguments(
-        self, name: str, given: tuple[Any, ...], named: dict[str, Any], where: int
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], where: int
     ) -> None:
         """Of a method (``where`` 0) or a function of pandas (1)."""
-        for value in (*given, *named.values()):
-            self._check_value(value, DEEPEST)
+        for value in (*args, *kwargs.values()):
+            self._check_value(value, MAX_DEPTH)
         if name:
             # None that chooses what compiles or evaluates; the name of an outcome is no such.
-            for key in self.lists.KEYWORDS_REFUSED & set(named):
-                if name not in self.lists.NAMING or not isinstance(named[key], tuple):
+            for key in self.lists.REFUSED_KEYWORDS & set(kwargs):
+                if name not in self.lists.NAMED_AGGREGATIONS or not isinstance(kwargs[key], tuple):
                     raise self.lists.Refused(f"the keyword {key} is refused")
-        if name == "map" and any(isinstance(value, str) for value in given):
+        if name == "map" and any(isinstance(value, str) for value in args):
             raise self.lists.Refused("map takes a function or a table of values")
         if name not in self.lists.BY_NAME:
             return
-        place = self.lists.BY_NAME[name][where]
-        for value in given[place : place + 1]:
-            self._check_called(value, DEEPEST)
-        for key, value in named.items():
+        position = self.lists.BY_NAME[name][where]
+        for value in args[position : position + 1]:
+            self._check_called(value, MAX_DEPTH)
+        for key, value in kwargs.items():
             # ``aggfunc='mean'`` is called; so is ``total=('points', 'sum')``, and any other text.
-            if key in self.lists.CALLED:
-                self._check_called(value, DEEPEST)
-            elif name in self.lists.NAMING and isinstance(value, tuple):
-                self._check_called(value[1:], DEEPEST)
+            if key in self.lists.FUNCTION_KEYWORDS:
+                self._check_called(value, MAX_DEPTH)
+            elif name in self.lists.NAMED_AGGREGATIONS and isinstance(value, tuple):
+                self._check_called(value[1:], MAX_DEPTH)
             elif (
-                name in self.lists.NAMING
+                name in self.lists.NAMED_AGGREGATIONS
                 and isinstance(value, str)
                 and value not in self.lists.AXES
             ):
-                self._check_called(value, DEEPEST)
+                self._check_called(value, MAX_DEPTH)
 
     def _check_value(self, value: Any, depth: int) -> None:
         """An argument: data, or what may be called; in containers too."""
@@ -193,7 +193,7 @@ class ProgramGuard:
             raise self.lists.Refused("arguments are nested too deeply")
         if not (self._is_data(value) or self._may_be_called(value)):
             raise self.lists.Refused(f"a {type(value).__name__} as an argument is refused")
-        for inner in _inner(value):
+        for inner in _contents(value):
             self._check_value(inner, depth - 1)
 
     def _check_called(self, value: Any, depth: int) -> None:
@@ -201,7 +201,7 @@ class ProgramGuard:
         if depth == 0:
             raise self.lists.Refused("arguments are nested too deeply")
         if isinstance(value, str):
-            if value not in self.lists.PLAIN:
+            if value not in self.lists.CALLABLE_NAMES:
                 raise self.lists.Refused(f"calling {value[:40]} by its name is refused")
         elif type(value) in (list, tuple, set, frozenset):
             for inner in value:
@@ -213,7 +213,7 @@ class ProgramGuard:
             raise self.lists.Refused(f"calling a {type(value).__name__} is refused")
 
 
-def _inner(value: Any) -> Iterator[Any]:
+def _contents(value: Any) -> Iterator[Any]:
     """What a container of Python holds; data of pandas holds what went through here before."""
     if type(value) in (list, tuple, set, frozenset):
         yield from value
@@ -221,7 +221,7 @@ def _inner(value: Any) -> Iterator[Any]:
         yield from value.values()
 
 
-def _data_kinds() -> tuple[type, ...]:
+def _data_types() -> tuple[type, ...]:
     """Values that hold no way out: their listed attributes are data and methods on data."""
     import datetime
 

@@ -14,7 +14,7 @@ import json
 from typing import Any
 
 Table = tuple[list[str], list[list[Any]]]
-ALONE = "t"
+SINGLE_TABLE = "t"
 
 
 def tables_of(cell: str) -> dict[str, Table]:
@@ -22,7 +22,7 @@ def tables_of(cell: str) -> dict[str, Table]:
     parsed = json.loads(cell)
     if isinstance(parsed, dict) and isinstance(parsed.get("tables"), dict):
         return {str(name): _table(table) for name, table in parsed["tables"].items()}
-    return {ALONE: _table(parsed)}
+    return {SINGLE_TABLE: _table(parsed)}
 
 
 def _table(value: object) -> Table:
@@ -46,17 +46,17 @@ def _table(value: object) -> Table:
 # A result of a hundred thousand short cells; more is no answer to a question about a table.
 MOST_BYTES = 4_000_000
 # A table is two lists deep, a table of grouped values four.
-DEEPEST = 32
+MAX_DEPTH = 32
 # Results are compared as floating-point numbers too, which end here.
-LARGEST = 10**308
+MAX_INTEGER = 10**308
 
 
-def parse(raw: bytes, most: int = MOST_BYTES) -> dict[str, Any]:
-    """``{"result": …}`` or ``{"error": text}``, whatever ``raw`` is, and its ``number``; ``most``
-    bytes."""
+def parse(raw: bytes, max_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """``{"result": …}`` or ``{"error": text}``, whatever ``raw`` is, and its ``number``; an error
+    where ``raw`` is longer than ``max_bytes``."""
     if not raw:
         return {"error": "the process was killed by its limits"}
-    if len(raw) > most:
+    if len(raw) > max_bytes:
         return {"error": "ValueError: the result is too large"}
     try:
         answer = json.loads(raw)
@@ -69,30 +69,30 @@ def parse(raw: bytes, most: int = MOST_BYTES) -> dict[str, Any]:
     number = {"number": answer.get("number")}
     if "error" in answer:
         return {**number, "error": str(answer["error"])[:300]}
-    wrong = problem(answer["result"])
-    return {**number, "error": f"ValueError: {wrong}"} if wrong else {**number, **answer}
+    reason = result_problem(answer["result"])
+    return {**number, "error": f"ValueError: {reason}"} if reason else {**number, **answer}
 
 
-def problem(result: object) -> str | None:
+def result_problem(result: object) -> str | None:
     """Why ``result`` cannot be compared; ``None`` where it can. Its depth may be anything."""
     level = [result]
-    for _ in range(DEEPEST):
-        if any(isinstance(value, int) and abs(value) > LARGEST for value in level):
+    for _ in range(MAX_DEPTH):
+        if any(isinstance(value, int) and abs(value) > MAX_INTEGER for value in level):
             return "the result has a whole number of more than 308 digits"
         level = [item for value in level for item in _items(value)]
         if not level:
             return None
-    return f"the result is nested more than {DEEPEST} deep"
+    return f"the result is nested more than {MAX_DEPTH} deep"
 
 
-def memory(result: object) -> int:
+def memory_bytes(result: object) -> int:
     """About how many bytes a result takes here: 64 a value, and its letters."""
-    taken, left = 0, [result]
-    while left:
-        value = left.pop()
-        taken += 64 + (len(value) if isinstance(value, str) else 0)
-        left += _items(value)
-    return taken
+    n_bytes, pending = 0, [result]
+    while pending:
+        value = pending.pop()
+        n_bytes += 64 + (len(value) if isinstance(value, str) else 0)
+        pending += _items(value)
+    return n_bytes
 
 
 def _items(value: object) -> list[Any]:

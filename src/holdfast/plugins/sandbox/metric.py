@@ -36,30 +36,30 @@ def execution_metric(
     Raises ``MachineError`` where the system cannot run code safely.
     """
     check_machine(language, unsafe)
-    known: dict[tuple[str, str], ProgramOutcome] = {}
+    reference_outcomes: dict[tuple[str, str], ProgramOutcome] = {}
 
     def run(pairs: list[tuple[str, str]]) -> list[ProgramOutcome]:
         return run_programs(pairs, language, seconds=seconds, memory_mb=memory_mb, unsafe=unsafe)
 
-    def rows(made: Texts) -> Floats:
-        tables = made.tables or [None] * len(made)
-        asked = {
+    def score_rows(generated: Texts) -> Floats:
+        tables = generated.tables or [None] * len(generated)
+        references = {
             i: (code, table)
-            for i, (code, table) in enumerate(zip(made.references, tables, strict=True))
+            for i, (code, table) in enumerate(zip(generated.references, tables, strict=True))
             if table is not None
         }
         # A process for each: equal questions about one table are asked once.
-        new = [pair for pair in dict.fromkeys(asked.values()) if pair not in known]
-        known.update(zip(new, run(new), strict=True))
-        values = np.full(len(made), np.nan)
-        told = {i: pair for i, pair in asked.items() if known[pair].error is None}
-        found = run([(made.texts[i], table) for i, (_, table) in told.items()])
-        for (i, pair), outcome in zip(told.items(), found, strict=True):
-            same = same_result(outcome.result, known[pair].result, is_ordered(pair[0], language))
+        new = [pair for pair in dict.fromkeys(references.values()) if pair not in reference_outcomes]
+        reference_outcomes.update(zip(new, run(new), strict=True))
+        values = np.full(len(generated), np.nan)
+        valid = {i: pair for i, pair in references.items() if reference_outcomes[pair].error is None}
+        outcomes = run([(generated.texts[i], table) for i, (_, table) in valid.items()])
+        for (i, pair), outcome in zip(valid.items(), outcomes, strict=True):
+            same = same_result(outcome.result, reference_outcomes[pair].result, is_ordered(pair[0], language))
             values[i] = outcome.error is None and same
         return values
 
-    return replace(EXECUTION, of_rows=rows)
+    return replace(EXECUTION, of_rows=score_rows)
 
 
 def is_ordered(code: str, language: str) -> bool:
@@ -84,7 +84,7 @@ def _same(first: Any, second: Any, ordered: bool) -> bool:
         if len(first) != len(second):
             return False
         if not ordered:
-            first, second = sorted(first, key=_key), sorted(second, key=_key)
+            first, second = sorted(first, key=_sort_key), sorted(second, key=_sort_key)
         # The cells of a row have an order, whatever the rows have.
         return all(_same(a, b, True) for a, b in zip(first, second, strict=True))
     if _is_number(first) and _is_number(second):
@@ -97,10 +97,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _key(value: Any) -> Any:
+def _sort_key(value: Any) -> Any:
     """An order of values of any kind, in which nearly equal numbers are neighbours."""
     if isinstance(value, list):
-        return (3, [_key(item) for item in value])
+        return (3, [_sort_key(item) for item in value])
     if _is_number(value):
         return (1, float(value))
     return (0, "") if value is None else (2, str(value))

@@ -46,13 +46,13 @@ BY_NAME: dict[str, tuple[int, int]] = {
     "pivot_table": (3, 4),
     "crosstab": (5, 5),
 }
-CALLED = ("func", "aggfunc")
+FUNCTION_KEYWORDS = ("func", "aggfunc")
 # What an axis is called; no method is.
 AXES = ("index", "columns", "rows")
 # Their keywords that are columns of the outcome: ``agg(total=('points', 'sum'))``.
-NAMING = ("agg", "aggregate")
+NAMED_AGGREGATIONS = ("agg", "aggregate")
 # What may be called by a name in text.
-PLAIN = frozenset(
+CALLABLE_NAMES = frozenset(
     _words(
         """
         abs all any bfill count cummax cummin cumprod cumsum diff ffill first idxmax idxmin last
@@ -62,7 +62,7 @@ PLAIN = frozenset(
     )
 )
 # Keywords of no call: they choose what compiles or evaluates.
-KEYWORDS_REFUSED = frozenset(
+REFUSED_KEYWORDS = frozenset(
     _words(
         """
         engine engine_kwargs expr parser resolvers local_dict global_dict target
@@ -88,15 +88,15 @@ ATTRIBUTES = frozenset({*PANDAS, *NUMPY, *BY_NAME}).union(
 )
 
 
-LONGEST_PROGRAM = 10_000
+MAX_PROGRAM_LENGTH = 10_000
 
 
-def _kinds(names: str) -> tuple[Any, ...]:
+def _node_types(names: str) -> tuple[Any, ...]:
     """Kinds of nodes by their names in ``ast``."""
     return tuple(getattr(ast, name) for name in names.split())
 
 
-NODES = _kinds(
+NODES = _node_types(
     """
     Module Expr Assign Name Load Store Attribute Subscript Slice Tuple List Dict Set Constant
     Call keyword BinOp operator UnaryOp unaryop BoolOp boolop Compare cmpop IfExp Lambda
@@ -107,7 +107,7 @@ IMPORTS = (("pandas", "pd"), ("numpy", "np"))
 # What a program cannot name, since it begins with an underscore.
 ATTRIBUTE, METHOD, CALL, TABLE = "_attribute", "_method", "_call", "_table"
 # What a query compares: columns, constants and their sums; nothing is called or reached into.
-QUERY = _kinds(
+QUERY = _node_types(
     """
     Expression BoolOp boolop UnaryOp unaryop BinOp operator Compare cmpop Name Load Constant
     List Tuple
@@ -127,7 +127,7 @@ def read(
 ) -> ast.Module:
     """The program's tree without its imports of pandas and NumPy; ``columns`` may be named as
     ``df.column`` where no object of pandas has a method of that name. Raises ``Refused``."""
-    if len(program) > LONGEST_PROGRAM:
+    if len(program) > MAX_PROGRAM_LENGTH:
         raise Refused("the program is too long")
     tree = ast.parse(program)
     tree.body = [
@@ -138,7 +138,7 @@ def read(
     ]
     if not tree.body:
         raise Refused("there is nothing to run")
-    every_column = (*columns, *_made_columns(tree))
+    every_column = (*columns, *_assigned_columns(tree))
     plain_columns = {name for name in every_column if name.isidentifier() and not is_method(name)}
     # A program that could rebind them would pass off anything as a listed function.
     fixed = {*BUILTINS, "pd", "np"}
@@ -153,11 +153,11 @@ def check_query(text: object) -> None:
     """A text that compares columns. Raises ``Refused``."""
     if not isinstance(text, str):
         raise Refused("query takes one text")
-    plain = _without_backticks(text)
-    if plain is None or "@" in plain:
+    without_columns = _without_backticks(text)
+    if without_columns is None or "@" in without_columns:
         raise Refused("query compares columns, nothing more")
     try:
-        tree = ast.parse(plain.strip().replace("\n", " "), mode="eval")
+        tree = ast.parse(without_columns.strip().replace("\n", " "), mode="eval")
     except SyntaxError as error:
         raise Refused("query compares columns, nothing more") from error
     for node in ast.walk(tree):
@@ -177,34 +177,34 @@ def _without_backticks(text: str) -> str | None:
         return text
     if any(mark in text for mark in ("\\", "'''", '"""', "\n", "\r")):
         return None
-    plain, inside = [], ""
-    for letter in text:
-        if inside == "`":
-            if letter == "`":
+    plain, quote = [], ""
+    for character in text:
+        if quote == "`":
+            if character == "`":
                 plain.append(" column ")
-                inside = ""
+                quote = ""
             continue
-        if letter == "`" and not inside:
-            inside = letter
+        if character == "`" and not quote:
+            quote = character
             continue
         # Else in a text, or a comment, which would hide it.
-        if letter == "`" or (letter == "#" and not inside):
+        if character == "`" or (character == "#" and not quote):
             return None
-        if letter in "'\"":
-            inside = letter if not inside else "" if inside == letter else inside
-        plain.append(letter)
-    return None if inside else "".join(plain)
+        if character in "'\"":
+            quote = character if not quote else "" if quote == character else quote
+        plain.append(character)
+    return None if quote else "".join(plain)
 
 
-def _made_columns(tree: ast.Module) -> list[str]:
+def _assigned_columns(tree: ast.Module) -> list[str]:
     """``df['name'] = …`` and ``agg(name=…)``."""
-    found: list[Any] = []
+    names: list[Any] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword):
-            found.append(node.arg)
+            names.append(node.arg)
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-            found.append(node.slice.value if isinstance(node.slice, ast.Constant) else None)
-    return [name for name in found if isinstance(name, str)]
+            names.append(node.slice.value if isinstance(node.slice, ast.Constant) else None)
+    return [name for name in names if isinstance(name, str)]
 
 
 def _check(node: ast.AST, columns: set[str], fixed: set[str]) -> None:
@@ -257,21 +257,21 @@ class _Rewriter(ast.NodeTransformer):
         keywords = [self.visit(one) for one in node.keywords]
         if isinstance(node.func, ast.Attribute):
             first = [self.visit(node.func.value), ast.Constant(node.func.attr)]
-            return _called(METHOD, node, [*first, *arguments], keywords)
-        return _called(CALL, node, [self.visit(node.func), *arguments], keywords)
+            return _call_node(METHOD, node, [*first, *arguments], keywords)
+        return _call_node(CALL, node, [self.visit(node.func), *arguments], keywords)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.Call:
-        return _called(ATTRIBUTE, node, [self.visit(node.value), ast.Constant(node.attr)])
+        return _call_node(ATTRIBUTE, node, [self.visit(node.value), ast.Constant(node.attr)])
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         names = {target.id for target in node.targets if isinstance(target, ast.Name)}
         self.generic_visit(node)
         if names & self.tables:
-            node.value = _called(TABLE, node.value, [node.value])
+            node.value = _call_node(TABLE, node.value, [node.value])
         return node
 
 
-def _called(
+def _call_node(
     name: str, like: ast.expr, arguments: list[Any], keywords: list[Any] | None = None
 ) -> ast.Call:
     call = ast.Call(ast.Name(name, ast.Load()), arguments, keywords or [])

@@ -15,24 +15,24 @@ from typing import Any
 
 Table = tuple[list[str], list[list[Any]]]
 
-MOST_CELLS = 100_000
+MAX_CELLS = 100_000
 RESULT = "result"
 # What pandas loads late, by the word of a program that makes it: a fenced process loads nothing.
 NOT_LOADED = ("numba_", "_numba", "style", "style_render")
-LATE = {"kendall": "scipy.stats", "spearman": "scipy.stats", "win_type": "scipy.signal.windows"}
+LATE_MODULES = {"kendall": "scipy.stats", "spearman": "scipy.stats", "win_type": "scipy.signal.windows"}
 
-_BESIDE: dict[str, Any] = {}
+_SIBLINGS: dict[str, Any] = {}
 
 
-def prepare(beside: Callable[[str], Any]) -> None:
+def prepare(load_sibling: Callable[[str], Any]) -> None:
     """Load pandas and use it once, so that what it loads late is there before the limits.
-    ``beside`` loads the files of this folder."""
+    ``load_sibling`` loads the files of this folder."""
     import pandas as pd
     import pandas.core
     import pandas.io.formats
 
-    reader = beside("read_pandas")
-    _BESIDE.update(reader=reader, guard=beside("guard_pandas").ProgramGuard(reader))
+    reader = load_sibling("read_pandas")
+    _SIBLINGS.update(reader=reader, guard=load_sibling("guard_pandas").ProgramGuard(reader))
     frame = pd.DataFrame({"a": ["x", "y", "x"], "b": [1, 2, 3]})
     frame.groupby("a").agg({"b": "sum"}).sort_values("b").reset_index()
     frame.pivot_table(values="b", index="a", aggfunc="mean")
@@ -43,17 +43,17 @@ def prepare(beside: Callable[[str], Any]) -> None:
     # What pandas loads when a method is first called: a few files, some thousandths of a second.
     # What needs a library of its own (a compiler, a style's templates) no program may ask for.
     for package in (pd.core, pd.io.formats):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if found.name.rpartition(".")[2] not in NOT_LOADED:
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name.rpartition(".")[2] not in NOT_LOADED:
                 with contextlib.suppress(ImportError):
-                    importlib.import_module(found.name)
+                    importlib.import_module(module.name)
     # Codecs and formats of Python's that are looked up by name.
     "a".encode("unicode_escape")
 
 
 def load_for(program: str) -> None:
     """Load what this program will need and most do not."""
-    for word, module in LATE.items():
+    for word, module in LATE_MODULES.items():
         if word in program and importlib.util.find_spec(module.partition(".")[0]) is not None:
             importlib.import_module(module)
 
@@ -62,7 +62,7 @@ def run(program: str, tables: dict[str, Table], seconds: float) -> Any:
     """What the last line gives: its value, or that of the name it assigns, in plain values."""
     import pandas as pd
 
-    reader, guard = _BESIDE["reader"], _BESIDE["guard"]
+    reader, guard = _SIBLINGS["reader"], _SIBLINGS["guard"]
     columns = {name for columns, _ in tables.values() for name in columns}
     tree = reader.read(program, columns, is_method, {"df", *tables})
     frames = {n: pd.DataFrame(rows, columns=columns) for n, (columns, rows) in tables.items()}
@@ -73,10 +73,10 @@ def run(program: str, tables: dict[str, Table], seconds: float) -> Any:
         tree.body[-1] = ast.copy_location(ast.Assign([name], last.value), last)
     elif isinstance(last, ast.Assign) and isinstance(last.targets[0], ast.Name):
         value = ast.Name(last.targets[0].id, ast.Load())
-        again = ast.Assign([ast.Name(RESULT, ast.Store())], value)
-        tree.body.append(ast.copy_location(again, last))
+        result_assignment = ast.Assign([ast.Name(RESULT, ast.Store())], value)
+        tree.body.append(ast.copy_location(result_assignment, last))
     exec(compile(ast.fix_missing_locations(tree), "program", "exec"), space)
-    return plain(space[RESULT])
+    return plain_values(space[RESULT])
 
 
 def is_method(name: str) -> bool:
@@ -84,28 +84,28 @@ def is_method(name: str) -> bool:
     import numpy as np
     import pandas as pd
 
-    kinds: tuple[Any, ...] = (pd.DataFrame, pd.Series, pd.Index, np, pd.core.groupby.GroupBy)
-    return any(hasattr(kind, name) for kind in kinds)
+    types: tuple[Any, ...] = (pd.DataFrame, pd.Series, pd.Index, np, pd.core.groupby.GroupBy)
+    return any(hasattr(one_type, name) for one_type in types)
 
 
-def plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Numbers, texts and lists. A table is the list of its rows; a named index stays with them, one
     of row numbers does not."""
     import numpy as np
     import pandas as pd
 
     if isinstance(value, (pd.DataFrame, pd.Series)):
-        if value.size > MOST_CELLS:
+        if value.size > MAX_CELLS:
             raise ValueError("the result is too large")
-        numbered = value.index.nlevels == 1 and pd.api.types.is_integer_dtype(value.index.dtype)
-        whole = value if numbered else value.reset_index()
-        return plain(whole.to_numpy(dtype=object).tolist())
+        has_row_numbers = value.index.nlevels == 1 and pd.api.types.is_integer_dtype(value.index.dtype)
+        frame = value if has_row_numbers else value.reset_index()
+        return plain_values(frame.to_numpy(dtype=object).tolist())
     if isinstance(value, (pd.Index, np.ndarray, pd.api.extensions.ExtensionArray)):
-        return plain(list(value)[:MOST_CELLS])
+        return plain_values(list(value)[:MAX_CELLS])
     if isinstance(value, dict):
-        return [[plain(key), plain(item)] for key, item in value.items()]
+        return [[plain_values(key), plain_values(item)] for key, item in value.items()]
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
+        return [plain_values(item) for item in value]
     if value is None or value is pd.NaT or value is pd.NA:
         return None
     if isinstance(value, np.generic):

@@ -8,16 +8,16 @@ from typing import Any
 
 Table = tuple[list[str], list[list[Any]]]
 
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 # SQLite's own bounds are a gigabyte: ``zeroblob`` in a query of a line would fill memory.
-LONGEST_VALUE, LONGEST_QUERY = 1_000_000, 100_000
+MAX_VALUE_BYTES, MAX_QUERY_BYTES = 1_000_000, 100_000
 # Instructions of SQLite's machine between two looks at the clock.
 CHECK_EVERY = 10_000
-READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
-FUNCTIONS_REFUSED = ("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit")
+READ_ACTIONS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
+REFUSED_FUNCTIONS = ("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit")
 
 
-def prepare(beside: object) -> None:
+def prepare(load_sibling: object) -> None:
     """Load what a query may need, before the limits; ``random()`` takes its seed from a file."""
     connection = sqlite3.connect(":memory:")
     connection.execute("SELECT random()").fetchall()
@@ -38,16 +38,16 @@ def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]
     connection.commit()
     # The tables are filled: from here on nothing may write.
     deadline = time.monotonic() + seconds
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, LONGEST_QUERY)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, MAX_QUERY_BYTES)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.set_progress_handler(lambda: time.monotonic() > deadline, CHECK_EVERY)
     connection.set_authorizer(authorize)
     # One more than may be: so it shows that there are more.
-    found = connection.execute(query).fetchmany(MOST_ROWS + 1)
-    if len(found) > MOST_ROWS:
+    result_rows = connection.execute(query).fetchmany(MAX_ROWS + 1)
+    if len(result_rows) > MAX_ROWS:
         raise sqlite3.Error("too many rows")
-    return [list(row) for row in found]
+    return [list(row) for row in result_rows]
 
 
 def _fill(
@@ -56,20 +56,20 @@ def _fill(
     """Columns without a type keep each value as it is."""
     marks = ", ".join("?" for _ in columns)
     connection.execute(f"CREATE TABLE {_quoted(name)} ({', '.join(map(_quoted, columns))})")
-    cells = ([_plain(cell) for cell in row] for row in rows)
+    cells = ([_sql_value(cell) for cell in row] for row in rows)
     connection.executemany(f"INSERT INTO {_quoted(name)} VALUES ({marks})", cells)
 
 
 def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
     """Reading and harmless functions; nothing that writes, attaches or loads."""
-    if action in READING:
+    if action in READ_ACTIONS:
         return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_FUNCTION and str(second).lower() not in FUNCTIONS_REFUSED:
+    if action == sqlite3.SQLITE_FUNCTION and str(second).lower() not in REFUSED_FUNCTIONS:
         return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY
 
 
-def _plain(cell: object) -> Any:
+def _sql_value(cell: object) -> Any:
     return cell if cell is None or isinstance(cell, (int, float, str)) else str(cell)
 
 

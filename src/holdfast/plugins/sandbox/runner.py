@@ -19,16 +19,16 @@ from typing import IO, Any
 from holdfast.core.errors import MachineError
 from holdfast.plugins.sandbox.fence import NEEDED
 from holdfast.plugins.sandbox.fork import ENVIRONMENT as ONE_THREAD
-from holdfast.plugins.sandbox.messages import MOST_BYTES, memory, parse
+from holdfast.plugins.sandbox.messages import MOST_BYTES, memory_bytes, parse
 
 CHILD, FENCE = Path(__file__).with_name("child.py"), Path(__file__).with_name("fence.py")
 START_SECONDS = 120.0
 # The child ends a program by itself; this is for one that took the child with it.
 GRACE_SECONDS = 5.0
 # What a process may say, and the number of its answer.
-LONGEST_LINE = MOST_BYTES + 1000
+MAX_LINE_BYTES = MOST_BYTES + 1000
 # The results of one call are held at once: bytes of memory, some thousand large tables.
-MOST_TOGETHER = 256_000_000
+MAX_TOTAL_BYTES = 256_000_000
 ENVIRONMENT = {"LANG": "C.UTF-8", **ONE_THREAD}
 
 
@@ -40,7 +40,7 @@ class ProgramOutcome:
     error: str | None = None
 
 
-TOO_MUCH = ProgramOutcome(error="ValueError: the results of all programs together are too large")
+RESULTS_TOO_LARGE = ProgramOutcome(error="ValueError: the results of all programs together are too large")
 
 
 def run_programs(
@@ -63,12 +63,12 @@ def run_programs(
     """
     check_machine(language, unsafe)
     outcomes: list[ProgramOutcome] = []
-    room = MOST_TOGETHER
+    bytes_left = MAX_TOTAL_BYTES
     while len(outcomes) < len(programs):
         with _process(language, seconds, memory_mb) as process:
-            for one in _answers(process, programs[len(outcomes) :], seconds):
-                room -= memory(one.result)
-                outcomes.append(one if room >= 0 else TOO_MUCH)
+            for one in _outcomes(process, programs[len(outcomes) :], seconds):
+                bytes_left -= memory_bytes(one.result)
+                outcomes.append(one if bytes_left >= 0 else RESULTS_TOO_LARGE)
     return outcomes
 
 
@@ -77,14 +77,14 @@ def isolation(language: str, unsafe: bool = False) -> str:
     check_machine(language, unsafe)
     with _process(language, 1.0, 64) as process:
         network = process.network
-    missing = {part: why for part, why in fence_here().items() if why is not None}
+    missing = {part: why for part, why in missing_fence_parts().items() if why is not None}
     if missing:
         return (
             f"the kernel does not keep it in ({_reasons(missing)}), as generate.execute_unsafe "
             "allows: only checks inside Python and limits on time and memory do"
         )
-    own = ", in a network namespace of its own" if network else ""
-    return f"the kernel gives it no file, no network and no process (Landlock, seccomp){own}"
+    network_note = ", in a network namespace of its own" if network else ""
+    return f"the kernel gives it no file, no network and no process (Landlock, seccomp){network_note}"
 
 
 def check_machine(language: str, unsafe: bool = False) -> None:
@@ -94,7 +94,7 @@ def check_machine(language: str, unsafe: bool = False) -> None:
         rule = "needs processes with limits, which this system has not"
         remedy = "Leave it out, or run on Linux."
         raise MachineError("generate.execute", rule, sys.platform, remedy)
-    missing = {part: why for part, why in fence_here().items() if why is not None}
+    missing = {part: why for part, why in missing_fence_parts().items() if why is not None}
     if missing and not unsafe:
         raise MachineError(
             "generate.execute",
@@ -112,7 +112,7 @@ def check_machine(language: str, unsafe: bool = False) -> None:
 
 
 @functools.cache
-def fence_here() -> dict[str, str | None]:
+def missing_fence_parts() -> dict[str, str | None]:
     """Why a part of the kernel's fence does not hold on this machine, by part; ``None`` where it
     does. A process of its own puts it up and tries it out, once."""
     try:
@@ -139,10 +139,10 @@ class _Process:
     """A running child, whether it has a network of its own, how much it was asked, and what it said
     beyond its last answer."""
 
-    inner: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes]
     network: bool = False
-    asked: int = 0
-    rest: bytearray = field(default_factory=bytearray)
+    n_requests: int = 0
+    unread: bytearray = field(default_factory=bytearray)
 
 
 @contextlib.contextmanager
@@ -165,10 +165,10 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
                 "language": language,
                 "seconds": seconds,
                 "memory_mb": memory_mb,
-                "fence": [part for part, why in fence_here().items() if why is None],
+                "fence": [part for part, why in missing_fence_parts().items() if why is None],
             }
             process = _Process(inner)
-            reply = _ask(process, settings, START_SECONDS)
+            reply = _request(process, settings, START_SECONDS)
             if reply is None or "error" in reply:
                 raise MachineError(
                     "generate.execute",
@@ -182,38 +182,38 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
             inner.kill()
             for stream in (inner.stdin, inner.stdout):
                 with contextlib.suppress(OSError):
-                    _open(stream).close()
+                    _require_stream(stream).close()
             inner.wait()
 
 
-def _answers(
+def _outcomes(
     process: _Process, programs: Sequence[tuple[str, str]], seconds: float
 ) -> Iterator[ProgramOutcome]:
     """Outcomes up to the first program that takes the whole process with it, that one too."""
     for code, tables in programs:
-        reply = _ask(process, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
+        reply = _request(process, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
         if reply is None:
             yield ProgramOutcome(error="the process that runs code ended")
             return
         yield ProgramOutcome(reply.get("result"), reply.get("error"))
 
 
-def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+def _request(process: _Process, message: dict[str, Any], seconds: float) -> dict[str, Any] | None:
     """The answer to this question; ``None`` where the process is dead, too slow, or answers
     another one, after which it is not asked again."""
-    number = process.asked
-    process.asked += 1
-    whole = question if number == 0 else {**question, "number": number}
-    stdin = _open(process.inner.stdin)
+    number = process.n_requests
+    process.n_requests += 1
+    numbered = message if number == 0 else {**message, "number": number}
+    stdin = _require_stream(process.popen.stdin)
     try:
-        stdin.write(json.dumps(whole).encode() + b"\n")
+        stdin.write(json.dumps(numbered).encode() + b"\n")
         stdin.flush()
     except OSError:
         return None
     deadline = time.monotonic() + seconds
     while (line := _line(process, deadline)) is not None:
         # The process that answers has run a stranger's code: it is trusted no further than a file.
-        reply = parse(line, LONGEST_LINE)
+        reply = parse(line, MAX_LINE_BYTES)
         if reply.get("number") == number:
             return reply
         if not isinstance(reply.get("number"), int) or reply["number"] > number:
@@ -224,19 +224,19 @@ def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[st
 
 def _line(process: _Process, deadline: float) -> bytes | None:
     """One line; ``None`` where none came by the deadline and within bounds."""
-    stream, buffer = _open(process.inner.stdout), process.rest
+    stream, buffer = _require_stream(process.popen.stdout), process.unread
     while b"\n" not in buffer:
-        left = deadline - time.monotonic()
-        if len(buffer) > LONGEST_LINE or left <= 0 or not select.select([stream], [], [], left)[0]:
+        seconds_left = deadline - time.monotonic()
+        if len(buffer) > MAX_LINE_BYTES or seconds_left <= 0 or not select.select([stream], [], [], seconds_left)[0]:
             return None
         part = stream.read1(1 << 16)  # type: ignore[attr-defined]
         if not part:
             return None
         buffer += part
-    line, _, process.rest = buffer.partition(b"\n")
+    line, _, process.unread = buffer.partition(b"\n")
     return bytes(line)
 
 
-def _open(stream: IO[bytes] | None) -> IO[bytes]:
+def _require_stream(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None
     return stream

@@ -230,7 +230,7 @@ def masked_request(request: StoredRequest) -> StoredRequest:
     """The request with its texts masked, and with those of its answers that a model wrote. Takes
     tens of microseconds a text: not on the way of an answer."""
     texts = tuple(replace(one, row=masked_row(one.row)) for one in request.texts)
-    return replace(request, texts=texts, said=masked_said(request.said))
+    return replace(request, texts=texts, predictions=masked_said(request.predictions))
 
 
 def masked_said(said: Sequence[StoredPrediction]) -> tuple[StoredPrediction, ...]:

@@ -29,15 +29,21 @@ from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.plugins.drift.accuracy import (
     HarmWatch,
-    estimated_accuracy,
+    estimate_accuracy,
     powered_accuracy,
-    support_of,
+    support_problem,
 )
-from holdfast.plugins.drift.monitor import BETWEEN, THEMSELVES, Alarm, DriftMonitor
-from holdfast.plugins.drift.report import apart, compare_rows
-from holdfast.plugins.drift.rows import CONFIDENCE, DriftRows, Reference, hashed_words, joined
-from holdfast.plugins.drift.run_rows import REFERENCE, RunReference, held_reference, rows_of_answers
-from holdfast.plugins.drift.vectors import FEWEST, LEAST_REFERENCE
+from holdfast.plugins.drift.monitor import ROW_VECTORS, ROWS_BETWEEN_ALARMS, Alarm, DriftMonitor
+from holdfast.plugins.drift.report import compare_rows, compare_vectors
+from holdfast.plugins.drift.rows import (
+    CONFIDENCE,
+    DriftRows,
+    Reference,
+    concatenate_rows,
+    hashed_word_vectors,
+)
+from holdfast.plugins.drift.run_rows import REFERENCE, RunReference, drift_rows, load_reference
+from holdfast.plugins.drift.vectors import MIN_REFERENCE_ROWS, MIN_ROWS
 from holdfast.plugins.service.records import EngineFacts, RowPrediction, Served
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.store.records import Feedback, Row
@@ -66,7 +72,7 @@ class Drifting:
         facts: EngineFacts,
         data: DataPart,
         *,
-        between: int = BETWEEN,
+        between: int = ROWS_BETWEEN_ALARMS,
         log_texts: bool = False,
         mask: bool = True,
     ) -> None:
@@ -79,7 +85,7 @@ class Drifting:
         self._events: list[tuple[str, Mapping[str, Any]]] = []
         self._answers: OrderedDict[str, list[tuple[Any, float] | None]] = OrderedDict()
         self._kept = 0
-        right = held.reference.right
+        right = held.reference.correct
         self._harm = None if right is None else HarmWatch.of_reference(right)
         self._harmful: dict[str, Any] | None = None
         self._labels: list[tuple[float, float]] = []
@@ -142,8 +148,8 @@ class Drifting:
             }
             self._events.append((HARM, self._harmful))
             # One change is told once; the watch begins anew.
-            assert self._held.reference.right is not None
-            self._harm = HarmWatch.of_reference(self._held.reference.right)
+            assert self._held.reference.correct is not None
+            self._harm = HarmWatch.of_reference(self._held.reference.correct)
 
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
         self._catch_up()
@@ -160,14 +166,14 @@ class Drifting:
             "rows": monitor.rows,
             "alarms": len(monitor.alarms),
             "changed": int(bool(monitor.alarms)),
-            "since_row": monitor.since,
+            "since_row": monitor.last_change,
             "gathering": 0 if monitor.gathering is None else len(monitor.gathering),
             "reference_rows": len(self._held.reference),
             "other_model_rows": self._others,
             **{f"evidence_{name}": level for name, level in monitor.levels.items()},
             "between_alarms": monitor.between,
             "by": self._by,
-            "against": monitor.reference.what,
+            "against": monitor.reference.description,
             "unwatched": monitor.unwatched,
             "last_alarm": last,
         }
@@ -189,11 +195,11 @@ class Drifting:
                 return
             self._begin(str(state["by"]))
             assert self._monitor is not None
-            self._monitor = DriftMonitor.of(state["monitor"], self._monitor.reference)
+            self._monitor = DriftMonitor.from_json(state["monitor"], self._monitor.reference)
             # The service may have been told otherwise since.
             self._monitor = replace(self._monitor, between=self._between)
             if self._harm is not None and state["harm"] is not None:
-                self._harm = self._harm.restored(state["harm"])
+                self._harm = self._harm.with_saved_state(state["harm"])
             self._harmful = state["harmful"]
             self._labels = [(float(a), float(b)) for a, b in state["labels"]]
         except (KeyError, TypeError) as error:
@@ -205,37 +211,37 @@ class Drifting:
 
     @property
     def _reference(self) -> Reference:
-        return self._held.reference if self._by == MODEL else self._held.of_words()
+        return self._held.reference if self._by == MODEL else self._held.with_word_vectors()
 
     def _rows_of(self, served: Served) -> DriftRows:
         texts = texts_of(served.rows, self._facts, self._data)
         answers, vectors = served.answered.answers, served.answered.vectors
         said, sure = [_answered(one) for one in answers], [one.confidence for one in answers]
         if self._by == WORDS:
-            vectors = None if texts is None else hashed_words(texts)
+            vectors = None if texts is None else hashed_word_vectors(texts)
         names = tuple(f"{served.request}/{n}" for n in range(len(answers)))
         classes = self._held.reference.classes
-        return rows_of_answers(self._facts.task, classes, texts, said, sure, vectors, names)
+        return drift_rows(self._facts.task, classes, texts, said, sure, vectors, names)
 
     def _catch_up(self) -> None:
         """What waits, in one step; alarms and new regimes on the way are written down."""
         if not self._waiting or self._monitor is None:
             return
-        rows, self._waiting = joined(self._waiting), []
+        rows, self._waiting = concatenate_rows(self._waiting), []
         known = [] if self._recent is None else [self._recent]
-        whole = joined([*known, rows])
+        whole = concatenate_rows([*known, rows])
         self._recent = whole.take(slice(max(0, len(whole) - WINDOW), None))
         before = self._monitor
         self._monitor = before.add(rows)
         for alarm in self._monitor.alarms[len(before.alarms) :]:
             self._events.append((ALARM, self._told(alarm)))
-        regime = self._monitor.regime
-        if regime is not None and before.begun != self._monitor.begun:
+        regime = self._monitor.new_reference_rows
+        if regime is not None and before.first_row != self._monitor.first_row:
             self._events.append((REGIME, self._like(regime)))
 
     def _told(self, alarm: Alarm) -> dict[str, Any]:
         when = f"since about row {alarm.since:,}, noticed at row {alarm.at:,}"
-        by = "" if alarm.by == THEMSELVES else f" ({alarm.by})"
+        by = "" if alarm.by == ROW_VECTORS else f" ({alarm.by})"
         because = f"{alarm.side} are not like the {alarm.against}{by}, {when}"
         return {**alarm.to_json(), "because": because, "between_alarms": self._between}
 
@@ -252,7 +258,7 @@ class Drifting:
         body = {key: found[key] for key in keys}
         sides = ", ".join(found["differ"]) or "nothing that is sure"
         body["because"] = f"{len(regime):,} rows of the new kind are known; they differ in: {sides}"
-        body |= {"examples": examples, "since": self._monitor.since, "rows": len(regime)}
+        body |= {"examples": examples, "since": self._monitor.last_change, "rows": len(regime)}
         made: dict[str, Any] = to_json(body)
         return made
 
@@ -276,17 +282,17 @@ class Drifting:
     def _estimated(self, recent: DriftRows) -> Estimate:
         reference = self._reference
         sure, now = reference.rows.numbers.get(CONFIDENCE), recent.numbers.get(CONFIDENCE)
-        if reference.right is None or sure is None or now is None:
+        if reference.correct is None or sure is None or now is None:
             return Estimate(None, why="answers of this task are not right or wrong")
         support = weights = None
         if reference.rows.vectors is not None and recent.vectors is not None:
             read = np.isfinite(recent.vectors).all(axis=1)
-            found = apart(reference.rows.vectors, recent.vectors[read])
+            found = compare_vectors(reference.rows.vectors, recent.vectors[read])
             if found is not None:
                 share = float(found.outside.mean())
-                support = support_of(found.weights, share, int(read.sum()))
+                support = support_problem(found.weights, share, int(read.sum()))
                 weights = found.weights if (found.area.low or 0) > 0.5 else None
-        return estimated_accuracy(sure, reference.right, now, weights=weights, support=support)
+        return estimate_accuracy(sure, reference.correct, now, weights=weights, support=support)
 
     def _labels_said(self) -> dict[str, Any]:
         if self._harm is None:
@@ -433,7 +439,7 @@ def drift_observers(
         with decisions_to(lambda one: log(f"reference of drift: {one.because}")):
             again = FinishedRun(facts.run)
             # Made where it is not there yet, by a pass of the model over the validation rows.
-            held = held_reference(again)
+            held = load_reference(again)
         return Drifting(
             held,
             facts,
@@ -454,11 +460,11 @@ def drift_observers(
         rows = (read_result(run).get("valid") or {}).get("n")
     except RunError:
         rows = None
-    if isinstance(rows, int) and rows < LEAST_REFERENCE:
+    if isinstance(rows, int) and rows < MIN_REFERENCE_ROWS:
         few = (
             f"the run has {count_phrase(rows, 'validation row')} to compare them with, and it takes "
-            f"{LEAST_REFERENCE}; the classes that are answered and how sure the model is are "
-            f"watched from {FEWEST} rows on"
+            f"{MIN_REFERENCE_ROWS}; the classes that are answered and how sure the model is are "
+            f"watched from {MIN_ROWS} rows on"
         )
         notify(Decision("drift", "inputs are not watched", few, prominent=True))
     return [made]

@@ -35,7 +35,7 @@ from holdfast.plugins.labelling.draw import (
 from holdfast.plugins.labelling.draw import DrawnRow as Drawn
 from holdfast.plugins.labelling.labels import LabelRule, Settled, rule_of_answers, settled
 from holdfast.plugins.service.live.look import LATEST, both_answers, requests_named
-from holdfast.plugins.store.records import Claim, Feedback, KeptRow, Row, StoredPrediction
+from holdfast.plugins.store.records import Claim, Feedback, Row, StoredPrediction, StoredRow
 from holdfast.plugins.store.records import Drawn as Way
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Labelling:
         self._clock = clock
         self._lease = lease
         self._lock = threading.Lock()
-        self._laid: deque[tuple[KeptRow, Drawn]] = deque()
+        self._laid: deque[tuple[StoredRow, Drawn]] = deque()
         self._laid_at = -np.inf
         self._since = 0
         self._found_rule = rule or LabelRule("text")
@@ -149,8 +149,8 @@ class Labelling:
         """What the model answered, for one who asks to see it; from now on his label of this row
         says so. Raises ``DataError`` where there is no such row."""
         found = self._there(request, index)
-        self._store.see(request, index, _named(who))
-        return found.said
+        self._store.mark_seen(request, index, _named(who))
+        return found.prediction
 
     def answer(self, request: str, index: int, who: str, label: Any) -> Feedback:
         """Write a label down, durably. Raises ``DataError`` for one that the task does not have, or
@@ -169,7 +169,7 @@ class Labelling:
                 label,
                 who,
                 now,
-                kept.said.model,
+                kept.prediction.model,
                 "page",
                 self._way(request, index),
                 ("seen" if seen[0] else "hidden") if seen else "unknown",
@@ -206,11 +206,11 @@ class Labelling:
             assert label is not None
             key = _key(label)
             self._store.delete(now, by="label", value=str(label.id))
-        found = self._store.kept_row(*key)
+        found = self._store.stored_row(*key)
         if found is None or not self._store.claim(*key, who, now, now + self._lease):
             return None
         if label is not None and label.suggestion == "seen" and key == _key(label):
-            self._store.see(*key, who)
+            self._store.mark_seen(*key, who)
         return self._item((found, Drawn(0, self._way(*key), "taken back")), now)
 
     def progress(self) -> Progress:
@@ -218,7 +218,7 @@ class Labelling:
         found = settled(self._store.feedback(limit=None))
         counts: Counter[str] = Counter(one.drawn for one in found.labels)
         return Progress(
-            len(self._store.kept(WINDOW)),
+            len(self._store.stored_rows(WINDOW)),
             len(found.labels),
             dict(counts),
             found.several,
@@ -232,10 +232,10 @@ class Labelling:
         """What a label may be."""
         return self._rule or self._found_rule
 
-    def _wanted(self, one: tuple[KeptRow, Drawn]) -> bool:
+    def _wanted(self, one: tuple[StoredRow, Drawn]) -> bool:
         """Whether it is still there, and nobody labelled it since the queue was made."""
         kept, drawn = one
-        if self._store.kept_row(kept.request, kept.index) is None:
+        if self._store.stored_row(kept.request, kept.index) is None:
             return False
         given = self._store.feedback_of(kept.request, kept.index)
         if drawn.drawn == "uniform":
@@ -252,14 +252,14 @@ class Labelling:
         one, two = both_answers(found, *models).get(index, (None, None)) if found else (None, None)
         return "unlike" if one != two else "chosen"
 
-    def _there(self, request: str, index: int) -> KeptRow:
-        found = self._store.kept_row(request, index)
+    def _there(self, request: str, index: int) -> StoredRow:
+        found = self._store.stored_row(request, index)
         if found is None:
             rule = "is gone: it was deleted, or its time is over"
             raise DataError("this row", rule, None, "Take the next one.")
         return found
 
-    def _item(self, one: tuple[KeptRow, Drawn], now: float) -> LabelTask:
+    def _item(self, one: tuple[StoredRow, Drawn], now: float) -> LabelTask:
         kept, drawn = one
         until = now + self._lease
         return LabelTask(
@@ -267,7 +267,7 @@ class Labelling:
         )
 
     def _lay_out(self, now: float) -> None:
-        rows = self._store.kept(WINDOW)
+        rows = self._store.stored_rows(WINDOW)
         feedback = self._store.feedback(limit=None)
         # Emptied first: should the rest fail, the next one who asks has them laid out again.
         self._laid, self._laid_at, self._since = deque(), now, 0
@@ -275,7 +275,7 @@ class Labelling:
             return
         if self._rule is None:
             self._found_rule = rule_of_answers(
-                [(one.said.prediction, one.said.probabilities) for one in rows]
+                [(one.prediction.prediction, one.prediction.probabilities) for one in rows]
             )
         pool = pool_of(rows, feedback, self.rule, differing(self._store, rows))
         self._laid = deque((rows[one.position], one) for one in next_rows(pool, LAID_OUT))
@@ -288,7 +288,7 @@ class Labelling:
         total: Counter[str] = Counter()
         said: dict[Key, StoredPrediction] = {}
         for request in requests_named(self._store, (one.request for one in even)):
-            said |= {(request.id, one.index): one for one in request.said if one.shown}
+            said |= {(request.id, one.index): one for one in request.predictions if one.shown}
         for one in even:
             answer = said.get(_key(one))
             # What the model left to people is no answer, neither right nor wrong.
@@ -298,7 +298,7 @@ class Labelling:
         return {model: even_accuracy(right[model], n) for model, n in total.items()}
 
 
-def differing(store: Store, rows: Sequence[KeptRow]) -> dict[Key, bool] | None:
+def differing(store: Store, rows: Sequence[StoredRow]) -> dict[Key, bool] | None:
     """Of rows that two compared models both answered whether they differ; ``None`` where nothing is
     compared, or there is a verdict."""
     models = _compared(store)
@@ -319,7 +319,7 @@ def _compared(store: Store) -> tuple[str, str] | None:
 
 
 def pool_of(
-    rows: Sequence[KeptRow],
+    rows: Sequence[StoredRow],
     feedback: Sequence[Feedback],
     rule: LabelRule,
     pairs: Mapping[Key, bool] | None = None,
@@ -330,8 +330,8 @@ def pool_of(
     labels = {_key(one): one.label for one in settled(feedback).labels}
     evenly = {_key(one) for one in feedback if one.drawn == "uniform"}
     known = np.array([key in labels for key in keys])
-    model = Counter(one.said.model for one in rows).most_common(1)[0][0]
-    free = ~known & np.array([one.said.model == model for one in rows])
+    model = Counter(one.prediction.model for one in rows).most_common(1)[0][0]
+    free = ~known & np.array([one.prediction.model == model for one in rows])
     written = [json.dumps(one.row, sort_keys=True) for one in rows]
     seen = {text for text, there in zip(written, known, strict=True) if there}
     for row, text in enumerate(written):
@@ -340,7 +340,7 @@ def pool_of(
         seen.add(text)
     vectors = _vectors(rows, model)
     doubt = np.array(
-        [np.nan if one.said.confidence is None else 1 - one.said.confidence for one in rows]
+        [np.nan if one.prediction.confidence is None else 1 - one.prediction.confidence for one in rows]
     )
     probabilities = _probabilities(rows, rule)
     if probabilities is not None and rule.classes is not None:
@@ -360,10 +360,10 @@ def pool_of(
     return LabelPool(at, due, free, known, np.clip(doubt, 0, 1), vectors, unlike)
 
 
-def _vectors(rows: Sequence[KeptRow], model: str) -> Floats | None:
+def _vectors(rows: Sequence[StoredRow], model: str) -> Floats | None:
     """The vectors of the rows that this model answered; of others the middle, which teaches
     nothing. ``None`` where most rows have none."""
-    raw = [one.vector if one.said.model == model else None for one in rows]
+    raw = [one.vector if one.prediction.model == model else None for one in rows]
     sizes = Counter(len(one) for one in raw if one)
     if not sizes or sizes.total() * 2 < len(rows):
         return None
@@ -377,10 +377,10 @@ def _vectors(rows: Sequence[KeptRow], model: str) -> Floats | None:
     return vectors
 
 
-def _probabilities(rows: Sequence[KeptRow], rule: LabelRule) -> Floats | None:
+def _probabilities(rows: Sequence[StoredRow], rule: LabelRule) -> Floats | None:
     if rule.kind != "class" or not rule.classes or len(rule.classes) < 2:
         return None
-    given = [one.said.probabilities or {} for one in rows]
+    given = [one.prediction.probabilities or {} for one in rows]
     found = np.array([[one.get(name, 0.0) for name in rule.classes] for one in given], dtype=float)
     total = found.sum(axis=1, keepdims=True)
     even = 1 / len(rule.classes)
@@ -393,7 +393,7 @@ def _same(prediction: Any, label: Any, rule: LabelRule) -> bool:
     return bool(prediction == label)
 
 
-def _key(one: KeptRow | Feedback | Claim) -> Key:
+def _key(one: StoredRow | Feedback | Claim) -> Key:
     return one.request, one.index
 
 

@@ -33,7 +33,7 @@ from holdfast.plugins.service.records import (
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.faults import Fault
 from holdfast.plugins.service.web.guard import AccessRules
-from holdfast.plugins.store.records import KeptText, Row, StoredRequest
+from holdfast.plugins.store.records import Row, StoredRequest, StoredText
 from holdfast.plugins.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ class Service:
     def afterwards(self, served: Served, seconds: float, size: int) -> None:
         """The answer is out: remember it, have it written, show it to the observers."""
         record = self._record(served, seconds)
-        self._remember(served, replace(record, said=(), texts=()), size)
+        self._remember(served, replace(record, predictions=(), texts=()), size)
         if self.writing is not None:
-            self.writing.put(record)
+            self.writing.add(record)
         if self.watching is not None:
             self.watching.put(served)
 
@@ -192,11 +192,11 @@ class Service:
 
     def _record(self, served: Served, seconds: float) -> StoredRequest:
         answered = served.answered
-        texts: tuple[KeptText, ...] = ()
+        texts: tuple[StoredText, ...] = ()
         if self.settings.log_texts:
             over, vectors = self.expiry(served.at), answered.vectors
             texts = tuple(
-                KeptText(place, row, packed(vectors, place), over)
+                StoredText(place, row, packed(vectors, place), over)
                 for place, row in enumerate(served.rows)
             )
         rows, name = len(served.rows), answered.model

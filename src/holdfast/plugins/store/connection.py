@@ -27,9 +27,9 @@ REMEDY = "Check that it is there, has room and may be written."
 # How long a writer waits for another one [s].
 PATIENCE = 10.0
 # Taken by whoever makes tables in PostgreSQL; any number that nobody else takes.
-MAKING = 0x486F6C6466617374
+CREATION_LOCK = 0x486F6C6466617374
 # SQLAlchemy's names of what another try cannot mend: the record itself is at fault.
-RECORDS = ("IntegrityError", "DataError", "StatementError")
+RECORD_ERRORS = ("IntegrityError", "DataError", "StatementError")
 
 
 def file_of(where: str) -> Path | None:
@@ -55,9 +55,9 @@ def open_database(where: str) -> Engine:
     url: Any = f"{DRIVERS.get(scheme, scheme)}://{rest}"
     if path is not None:
         url = URL.create("sqlite", database=str(path))
-    with refusing(where, opening=True):
+    with translating_errors(where, opening=True):
         engine = sqlalchemy.create_engine(
-            url, pool_pre_ping=True, pool_timeout=PATIENCE, connect_args=_patient(path)
+            url, pool_pre_ping=True, pool_timeout=PATIENCE, connect_args=_timeouts(path)
         )
         sqlalchemy.event.listen(engine, "begin", _begin)
         if path is not None:
@@ -80,55 +80,55 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def refusing(where: str, *, opening: bool = False) -> Iterator[None]:
+def translating_errors(where: str, *, opening: bool = False) -> Iterator[None]:
     """Every fault of the database at ``where`` as one block without the password: ``StoreGone``
     for what may pass, ``DataError`` for a record that it does not take."""
-    what = mask_password(where)
+    database = mask_password(where)
     try:
         yield
     except ModuleNotFoundError as error:
         rule = "needs a driver that is not installed"
         remedy = INSTALL if where.partition("://")[0] in DRIVERS else "Install it."
-        raise MachineError(what, rule, error.name, remedy) from None
+        raise MachineError(database, rule, error.name, remedy) from None
     except (SQLAlchemyError, OSError, ValueError) as error:
-        said = without_password(str(getattr(error, "orig", None) or error), where)[:300]
+        message = without_password(str(getattr(error, "orig", None) or error), where)[:300]
         # The chain of exceptions holds the URL.
-        if "file is not a database" in said or "malformed" in said:
-            raise StoreError(what, "is no store, or a damaged one", said, REMEDY) from None
+        if "file is not a database" in message or "malformed" in message:
+            raise StoreError(database, "is no store, or a damaged one", message, REMEDY) from None
         if opening and not isinstance(error, OSError):
             # What it says may hold the password, cut at the wrong place.
             rule, write = "is no URL of a database", "Write postgresql://NAME:PASSWORD@HOST/NAME"
             remedy = f"{write}, with / @ : of a password as %2F %40 %3A."
-            raise StoreError(what, rule, None, remedy) from None
-        if isinstance(error, ValueError) or type(error).__name__ in RECORDS:
+            raise StoreError(database, rule, None, remedy) from None
+        if isinstance(error, ValueError) or type(error).__name__ in RECORD_ERRORS:
             rule = "does not take a record"
-            raise DataError(what, rule, said, "Leave out what it names.") from None
-        raise StoreGone(what, "cannot be used as a store", said, REMEDY) from None
+            raise DataError(database, rule, message, "Leave out what it names.") from None
+        raise StoreGone(database, "cannot be used as a store", message, REMEDY) from None
 
 
 def make_tables(engine: Engine, where: str) -> None:
     """The tables, where they are not there, and the mark by which this store is known."""
     path = file_of(where)
-    with refusing(where):
+    with translating_errors(where):
         if path is not None:
             _make_file(path)
-    with refusing(where), writing(engine) as connection:
+    with translating_errors(where), writing(engine) as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(MAKING)))
-        there = set(sqlalchemy.inspect(connection).get_table_names())
-        own = set(tables.metadata.tables)
-        if tables.facts.name not in there and (there & own or (there and path is not None)):
+            connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(CREATION_LOCK)))
+        existing = set(sqlalchemy.inspect(connection).get_table_names())
+        store_tables = set(tables.metadata.tables)
+        if tables.facts.name not in existing and (existing & store_tables or (existing and path is not None)):
             rule = "holds tables of something else"
-            raise StoreError(mask_password(where), rule, sorted(there)[:5], "Name another store.")
-        if tables.facts.name in there:
-            named = sqlalchemy.select(tables.facts.c.value).where(tables.facts.c.name == "schema")
-            found = connection.execute(named).scalar()
-            if found is None or found > tables.SCHEMA:
-                rule = "was made by a newer Holdfast" if found else "holds tables of something else"
+            raise StoreError(mask_password(where), rule, sorted(existing)[:5], "Name another store.")
+        if tables.facts.name in existing:
+            schema_query = sqlalchemy.select(tables.facts.c.value).where(tables.facts.c.name == "schema")
+            schema = connection.execute(schema_query).scalar()
+            if schema is None or schema > tables.SCHEMA:
+                rule = "was made by a newer Holdfast" if schema else "holds tables of something else"
                 remedy = "Update Holdfast, or name another store."
-                raise StoreError(mask_password(where), rule, found, remedy)
+                raise StoreError(mask_password(where), rule, schema, remedy)
         tables.metadata.create_all(connection)
-        if tables.facts.name not in there:
+        if tables.facts.name not in existing:
             facts = {"schema": tables.SCHEMA, "mark": secrets.token_hex(4)}
             rows = [{"name": name, "value": value} for name, value in facts.items()]
             connection.execute(tables.facts.insert(), rows)
@@ -136,17 +136,17 @@ def make_tables(engine: Engine, where: str) -> None:
 
 def _make_file(path: Path) -> None:
     """A file that nobody else reads: texts of people may stand in it."""
-    what = str(path)
+    name = str(path)
     if path.is_dir():
-        raise StoreError(what, "is a folder, and a store is a file", None, "Name a file in it.")
+        raise StoreError(name, "is a folder, and a store is a file", None, "Name a file in it.")
     if not path.parent.is_dir():
         rule = "cannot be made: there is no such folder"
-        raise StoreGone(what, rule, str(path.parent), "Make the folder, or name another file.")
+        raise StoreGone(name, rule, str(path.parent), "Make the folder, or name another file.")
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
-def _patient(path: Path | None) -> Mapping[str, Any]:
+def _timeouts(path: Path | None) -> Mapping[str, Any]:
     # SQLAlchemy, not the driver, says when a transaction begins.
     if path is not None:
         return {"timeout": PATIENCE, "isolation_level": None}

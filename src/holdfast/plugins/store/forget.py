@@ -12,7 +12,7 @@ from holdfast.cli.options import JsonOutput
 from holdfast.core.errors import RecipeError
 from holdfast.core.wording import count_phrase
 
-SHOWN = {"requests": "request", "answers": "answer", "texts": "text", "feedback": "label"}
+TABLE_WORDS = {"requests": "request", "answers": "answer", "texts": "text", "feedback": "label"}
 
 
 def command(
@@ -44,27 +44,27 @@ def command(
     given = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
         rule = "needs one of --request, --user and --who"
-        found = ", ".join(f"--{name}" for name in given) or None
-        raise RecipeError("what to forget", rule, found, "E.g. --request ID, as /predict gave it.")
+        options_given = ", ".join(f"--{name}" for name in given) or None
+        raise RecipeError("what to forget", rule, options_given, "E.g. --request ID, as /predict gave it.")
     from holdfast.plugins.store.records import user_mark
     from holdfast.plugins.store.store import open_store
 
     by: Any
     ((by, value),) = given.items()
     with closing(open_store(store, make=False)) as opened:
-        gone = opened.delete(time.time(), by=by, value=user_mark(value) if by == "user" else value)
-        told = {"schema": 1, "by": by, "gone": gone, "erased": not opened.owed()}
-    output.show(told, lambda _: _said(told))
+        deleted_counts = opened.delete(time.time(), by=by, value=user_mark(value) if by == "user" else value)
+        document = {"schema": 1, "by": by, "gone": deleted_counts, "erased": not opened.pending_scrubs()}
+    output.show(document, lambda _: _summary(document))
 
 
-def _said(found: dict[str, Any]) -> str:
-    gone = [count_phrase(n, SHOWN[name]) for name, n in found["gone"].items() if n and name in SHOWN]
-    if not gone:
+def _summary(document: dict[str, Any]) -> str:
+    deleted_words = [count_phrase(n, TABLE_WORDS[name]) for name, n in document["gone"].items() if n and name in TABLE_WORDS]
+    if not deleted_words:
         return "Nothing of it was there."
-    lines = [f"Deleted: {', '.join(gone)}."]
+    lines = [f"Deleted: {', '.join(deleted_words)}."]
     lines.append(
         "Its bytes have left the store's files."
-        if found["erased"]
+        if document["erased"]
         else "Another program is reading the store: the last bytes leave its files within a minute "
         "where a service runs, else as soon as a program of Holdfast opens or closes it."
     )

@@ -52,9 +52,9 @@ class StoredPrediction:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptText:
-    """A row as it was asked, kept only where a service was told to: until ``expires_at`` (``None``:
-    until it is deleted). ``vector`` is what the model made of it, float16 in order."""
+class StoredText:
+    """The text of a request's row, stored only where a service was told to, until ``expires_at``
+    (``None``: until it is deleted). ``vector`` is the model's feature vector, float16 in order."""
 
     index: int
     row: Row
@@ -64,8 +64,8 @@ class KeptText:
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """One call: when, by whom (a hash, ``None`` where no user was named), of which model, how long
-    it took [s], what was said, and its texts where they are kept."""
+    """One call: when, by whom (a hash, ``None`` where no user was named), to which model, how long
+    it took [s], its predictions, and its texts where they are stored."""
 
     id: str
     at: float
@@ -73,19 +73,19 @@ class StoredRequest:
     rows: int
     seconds: float
     user: str | None = None
-    said: tuple[StoredPrediction, ...] = ()
-    texts: tuple[KeptText, ...] = ()
+    predictions: tuple[StoredPrediction, ...] = ()
+    texts: tuple[StoredText, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRow:
-    """A row whose text is kept, with the answer that went out."""
+class StoredRow:
+    """A row whose text is stored, with the prediction that was returned."""
 
     request: str
     index: int
     at: float
     row: Row
-    said: StoredPrediction
+    prediction: StoredPrediction
     vector: bytes | None = None
     expires_at: float | None = None
 
@@ -133,7 +133,7 @@ class RequestOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class FirstRequest:
     """The first request of a user (the stored hash) since some time, when it was, and which
     ``model`` answered it."""
 
@@ -144,9 +144,10 @@ class Came:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that befell the service: an alarm, a verdict of the comparison, a promotion, a
-    gate, a test, a deletion. ``kind`` is its word, ``body`` JSON. Events are never changed, save
-    that a text in one (``{"row": "REQUEST/INDEX", "text": …}``) goes when it goes elsewhere."""
+    """Something that happened to the service: an alarm, a verdict of the comparison, a promotion, a
+    gate, a test, a deletion. ``kind`` names it, ``body`` is JSON. Events are never changed, except
+    that a text in one (``{"row": "REQUEST/INDEX", "text": …}``) is removed when it is deleted
+    elsewhere."""
 
     kind: str
     at: float

@@ -31,32 +31,32 @@ from holdfast.plugins.store.connection import (
     file_of,
     make_tables,
     open_database,
-    refusing,
+    translating_errors,
     writing,
 )
 from holdfast.plugins.store.records import (
     Claim,
     Event,
     Feedback,
-    KeptRow,
-    KeptText,
     RequestOutcome,
     StoredPrediction,
     StoredRequest,
+    StoredRow,
+    StoredText,
     Tombstones,
 )
 
 By = Literal["request", "user", "who", "label"]
-KINDS = ("request", "label")
+TOMBSTONE_KINDS = ("request", "label")
 # A fact of each deletion that is not scrubbed yet begins so.
-OWED = "scrub-"
+PENDING_SCRUB = "scrub-"
 # The records that the store numbers as they come, and where they stand.
 NUMBERED = {Feedback: tables.feedback, RequestOutcome: tables.outcomes, Event: tables.events}
 Numbered = TypeVar("Numbered", Feedback, RequestOutcome, Event)
 # Below the number of variables that SQLite takes in one statement.
-AT_ONCE = 10_000
+MAX_VARIABLES = 10_000
 # Whatever a service answered is written or lost by then [s].
-WRITTEN_WITHIN = 3600.0
+WRITE_DELAY_S = 3600.0
 
 
 class Store:
@@ -70,7 +70,7 @@ class Store:
         self._where = where
         self._engine = engine
         self._path = file_of(where)
-        self._inode = self._seen()
+        self._inode = self._file_identity()
         self._lock = threading.Lock()
         self._mark: str | None = None
         self.remade = 0
@@ -85,13 +85,13 @@ class Store:
         """What this store is known by [8 hexadecimal digits], drawn when it was made."""
         if self._mark is None:
             fact = tables.facts.c
-            (found,) = self._read(select(fact.value).where(fact.name == "mark"))
-            self._mark = str(found.value)
+            (row,) = self._read(select(fact.value).where(fact.name == "mark"))
+            self._mark = str(row.value)
         return self._mark
 
     def close(self) -> None:
         """Give the connections back; what was deleted leaves the file first, where it is due."""
-        self.settle()
+        self.scrub_if_due()
         self._engine.dispose()
 
     # What a service writes.
@@ -100,39 +100,39 @@ class Store:
         """Calls with what was said, and their texts where they are kept; all or none. Of one that
         was deleted meanwhile nothing is written."""
         with self._writing() as connection:
-            gone = _buried(connection, [one.id for one in requests])
-            since = _left(connection, {one.user for one in requests if one.user})
+            deleted = _deleted_requests(connection, [one.id for one in requests])
+            user_deletions = _user_deletions(connection, {one.user for one in requests if one.user})
             calls = [
                 one
                 for one in requests
-                if one.id not in gone and one.at > since.get(one.user or "", one.at - 1)
+                if one.id not in deleted and one.at > user_deletions.get(one.user or "", one.at - 1)
             ]
             _add_calls(connection, calls)
-            said = [(one.id, each) for one in calls for each in one.said]
-            _add_parts(connection, tables.answers, said)
+            predictions = [(one.id, each) for one in calls for each in one.predictions]
+            _add_parts(connection, tables.answers, predictions)
             texts = [(one.id, each) for one in calls for each in one.texts]
             _add_parts(connection, tables.texts, texts)
 
-    def add_said(self, request: str, said: Sequence[StoredPrediction]) -> None:
+    def add_predictions(self, request: str, predictions: Sequence[StoredPrediction]) -> None:
         """What another model said of a request that is there already."""
         with self._writing() as connection:
-            if not _buried(connection, [request]):
-                _add_parts(connection, tables.answers, [(request, one) for one in said])
+            if not _deleted_requests(connection, [request]):
+                _add_parts(connection, tables.answers, [(request, one) for one in predictions])
 
-    def add_feedback(self, feedback: Feedback, of: StoredRequest | None = None) -> Feedback:
-        """One label; the same record with its number. It is on the disk when this returns, and with
-        it the request ``of`` which it is, where that is not written yet: whoever forgets a user
-        finds his labels by his requests. Raises ``DataError`` where the request was deleted."""
+    def add_feedback(self, feedback: Feedback, request: StoredRequest | None = None) -> Feedback:
+        """Add one label and return the record with its number. It is on disk when this returns,
+        together with its ``request`` where that is not written yet, since a user's labels are found
+        by the user's requests. Raises ``DataError`` where the request was deleted."""
         with self._writing() as connection:
-            _stands(connection, feedback.request, "label", of)
+            _require_request(connection, feedback.request, "label", request)
             return replace(feedback, id=_append(connection, feedback))
 
     def add_outcome(
-        self, outcome: RequestOutcome, of: StoredRequest | None = None
+        self, outcome: RequestOutcome, request: StoredRequest | None = None
     ) -> RequestOutcome:
         """What came of a request; as ``add_feedback``."""
         with self._writing() as connection:
-            _stands(connection, outcome.request, "outcome", of)
+            _require_request(connection, outcome.request, "outcome", request)
             return replace(outcome, id=_append(connection, outcome))
 
     def append(self, event: Event) -> Event:
@@ -143,20 +143,20 @@ class Store:
     def save_state(self, name: str, body: Mapping[str, Any], at: float) -> None:
         """Remember ``body`` under a name, in the place of what was there."""
         values = {"at": at, "body": dict(body)}
-        made = _inserting(self._engine)(tables.states).values(name=name, **values)
-        self._write(made.on_conflict_do_update(index_elements=["name"], set_=values))
+        insert = _insert(self._engine)(tables.states).values(name=name, **values)
+        self._write(insert.on_conflict_do_update(index_elements=["name"], set_=values))
 
     # What others read.
 
     def state(self, name: str) -> dict[str, Any] | None:
         """What was remembered last under a name; ``None`` where nothing was."""
-        found = self._read(select(tables.states.c.body).where(tables.states.c.name == name))
-        return dict(found[0].body) if found else None
+        rows = self._read(select(tables.states.c.body).where(tables.states.c.name == name))
+        return dict(rows[0].body) if rows else None
 
     def request(self, id: str) -> StoredRequest | None:
         """A call with what was said and its texts; ``None`` where there is none."""
-        found = self.requests(ids=[id])
-        return found[0] if found else None
+        matches = self.requests(ids=[id])
+        return matches[0] if matches else None
 
     def requests(
         self,
@@ -169,49 +169,49 @@ class Store:
         """Calls in the order of their names, behind ``after``, with what was said and their texts:
         those of ``ids``, or those that were asked at ``since`` or later."""
         table = tables.requests
-        wanted = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
+        query = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
         if ids is not None:
-            wanted = wanted.where(table.c.id.in_(list(ids)))
+            query = query.where(table.c.id.in_(list(ids)))
         if since is not None:
-            wanted = wanted.where(table.c.at >= since)
-        found = {row.id: StoredRequest(**_named(row)) for row in self._read(wanted)}
-        said: dict[str, list[StoredPrediction]] = {one: [] for one in found}
-        kept: dict[str, list[KeptText]] = {one: [] for one in found}
+            query = query.where(table.c.at >= since)
+        requests = {row.id: StoredRequest(**_columns_of(row)) for row in self._read(query)}
+        predictions: dict[str, list[StoredPrediction]] = {one: [] for one in requests}
+        stored_texts: dict[str, list[StoredText]] = {one: [] for one in requests}
         answers, texts = tables.answers, tables.texts
-        own = answers.c
-        order = own.index, own.shown.desc(), own.model
-        of_these = select(answers).where(own.request.in_(list(found))).order_by(*order)
-        for row in self._read(of_these):
-            said[row.request].append(StoredPrediction(**_named(row, "request")))
-        of_these = select(texts).where(texts.c.request.in_(list(found))).order_by(texts.c.index)
-        for row in self._read(of_these):
-            kept[row.request].append(KeptText(**_named(row, "request")))
+        columns = answers.c
+        order = columns.index, columns.shown.desc(), columns.model
+        parts_query = select(answers).where(columns.request.in_(list(requests))).order_by(*order)
+        for row in self._read(parts_query):
+            predictions[row.request].append(StoredPrediction(**_columns_of(row, "request")))
+        parts_query = select(texts).where(texts.c.request.in_(list(requests))).order_by(texts.c.index)
+        for row in self._read(parts_query):
+            stored_texts[row.request].append(StoredText(**_columns_of(row, "request")))
         return [
-            replace(one, said=tuple(said[id]), texts=tuple(kept[id])) for id, one in found.items()
+            replace(one, predictions=tuple(predictions[id]), texts=tuple(stored_texts[id])) for id, one in requests.items()
         ]
 
-    def kept(self, limit: int = 5000) -> list[KeptRow]:
+    def stored_rows(self, limit: int = 5000) -> list[StoredRow]:
         """The newest rows whose text is kept, the newest first, each with the answer that went
         out."""
-        own = tables.texts.c
-        newest = _kept_rows().order_by(own.request.desc(), own.index).limit(limit)
-        return [_kept(one) for one in self._read(newest)]
+        columns = tables.texts.c
+        newest = _stored_rows_query().order_by(columns.request.desc(), columns.index).limit(limit)
+        return [_stored_row(one) for one in self._read(newest)]
 
-    def kept_row(self, request: str, index: int) -> KeptRow | None:
+    def stored_row(self, request: str, index: int) -> StoredRow | None:
         """One such row; ``None`` where its text is not kept."""
-        own = tables.texts.c
-        found = self._read(_kept_rows().where(own.request == request, own.index == index))
-        return _kept(found[0]) if found else None
+        columns = tables.texts.c
+        rows = self._read(_stored_rows_query().where(columns.request == request, columns.index == index))
+        return _stored_row(rows[0]) if rows else None
 
     def feedback_by(self, who: str, *, source: str) -> list[Feedback]:
         """The labels of one person from one source, in the order in which they came."""
-        own = tables.feedback.c
-        return self._in_order(Feedback, own.who == who, own.source == source)
+        columns = tables.feedback.c
+        return self._in_order(Feedback, columns.who == who, columns.source == source)
 
     def feedback_of(self, request: str, index: int) -> list[Feedback]:
         """The labels of one row, in the order in which they came."""
-        own = tables.feedback.c
-        return self._in_order(Feedback, own.request == request, own.index == index)
+        columns = tables.feedback.c
+        return self._in_order(Feedback, columns.request == request, columns.index == index)
 
     def feedback(self, *, after: int = 0, limit: int | None = 10_000) -> list[Feedback]:
         """Labels in the order in which they came, behind number ``after``; ``None``: all."""
@@ -226,29 +226,29 @@ class Store:
     ) -> list[Event]:
         """What befell the service, oldest first, behind number ``after``; of one kind or of all;
         ``limit`` of them, or every one (``None``)."""
-        own = tables.events.c
-        of_kind = [] if kind is None else [own.kind == kind]
-        return self._in_order(Event, own.id > after, *of_kind, limit=limit)
+        columns = tables.events.c
+        conditions = [] if kind is None else [columns.kind == kind]
+        return self._in_order(Event, columns.id > after, *conditions, limit=limit)
 
     def newest_events(self, limit: int = 1000) -> list[Event]:
         """What befell the service last, oldest first."""
         newest = select(tables.events).order_by(tables.events.c.id.desc()).limit(limit)
-        found = self._read(newest)
-        return [Event(**_named(row)) for row in reversed(found)]
+        rows = self._read(newest)
+        return [Event(**_columns_of(row)) for row in reversed(rows)]
 
     def calls(self, since: float, limit: int) -> list[tuple[float, int, float, str]]:
         """When calls came at ``since`` or later, how many rows each had, how long it took [s], and
         of which model, the newest first."""
-        own = tables.requests.c
-        wanted = select(own.at, own.rows, own.seconds, own.model).where(own.at >= since)
-        found = self._read(wanted.order_by(own.at.desc()).limit(limit))
-        return [(row.at, row.rows, row.seconds, row.model) for row in found]
+        columns = tables.requests.c
+        query = select(columns.at, columns.rows, columns.seconds, columns.model).where(columns.at >= since)
+        rows = self._read(query.order_by(columns.at.desc()).limit(limit))
+        return [(row.at, row.rows, row.seconds, row.model) for row in rows]
 
     def states(self, beginning: str) -> dict[str, dict[str, Any]]:
         """Everything that was remembered last under names that begin so."""
-        own = tables.states.c
-        found = self._read(select(own.name, own.body).order_by(own.name))
-        return {row.name: dict(row.body) for row in found if row.name.startswith(beginning)}
+        columns = tables.states.c
+        rows = self._read(select(columns.name, columns.body).order_by(columns.name))
+        return {row.name: dict(row.body) for row in rows if row.name.startswith(beginning)}
 
     def count_feedback(self) -> int:
         """How many labels there are."""
@@ -256,9 +256,9 @@ class Store:
 
     def tombstones(self) -> Tombstones:
         """What was deleted so far, for whoever keeps copies of rows: they are to let go of it."""
-        found = self._read(select(tables.tombstones.c.kind, tables.tombstones.c.key))
-        by = {kind: frozenset(one.key for one in found if one.kind == kind) for kind in KINDS}
-        return Tombstones(by["request"], by["label"])
+        rows = self._read(select(tables.tombstones.c.kind, tables.tombstones.c.key))
+        keys_of = {kind: frozenset(one.key for one in rows if one.kind == kind) for kind in TOMBSTONE_KINDS}
+        return Tombstones(keys_of["request"], keys_of["label"])
 
     def select(self, statement: Any) -> list[Any]:
         """The rows of a statement over ``plugins.store.tables``, for what no method reads."""
@@ -277,21 +277,21 @@ class Store:
         labels = tables.feedback.c
         mark = self.mark
         with self._writing() as connection:
-            of = _of_whom(by, value)
-            numbers = connection.execute(select(labels.id).where(of["feedback"])).scalars().all()
+            conditions = _deletion_conditions(by, value)
+            numbers = connection.execute(select(labels.id).where(conditions["feedback"])).scalars().all()
             buried = [("label", f"{mark}-{number}") for number in numbers]
-            if "requests" in of:
-                ids = select(tables.requests.c.id).where(of["requests"])
-                asked = connection.execute(ids).scalars().all()
-                buried += [("request", one) for one in {*asked, *([value] * (by == "request"))}]
+            if "requests" in conditions:
+                ids = select(tables.requests.c.id).where(conditions["requests"])
+                request_ids = connection.execute(ids).scalars().all()
+                buried += [("request", one) for one in {*request_ids, *([value] * (by == "request"))}]
             gone = {}
-            for name, there in of.items():
-                done = connection.execute(delete(tables.metadata.tables[name]).where(there))
-                gone[name] = done.rowcount
+            for name, condition in conditions.items():
+                outcome = connection.execute(delete(tables.metadata.tables[name]).where(condition))
+                gone[name] = outcome.rowcount
             if by == "user":
                 # What other processes have not written yet: forgotten again within the hour.
                 buried.append(("user", value))
-            _bury(connection, buried, at)
+            _add_tombstones(connection, buried, at)
             _erase(connection)
             body = {"by": by, "gone": gone}
             connection.execute(tables.events.insert().values(kind="deletion", at=at, body=body))
@@ -303,47 +303,47 @@ class Store:
         and the labels stay."""
         texts, labels = tables.texts, tables.feedback
         with self._writing() as connection:
-            over = delete(texts).where(texts.c.expires_at <= now)
-            gone = connection.execute(over).rowcount
-            emptied = (
+            expired = delete(texts).where(texts.c.expires_at <= now)
+            n_deleted = connection.execute(expired).rowcount
+            clear_rows = (
                 update(labels).where(labels.c.expires_at <= now).values(row=null(), expires_at=None)
             )
-            gone += connection.execute(emptied).rowcount
-            if gone:
+            n_deleted += connection.execute(clear_rows).rowcount
+            if n_deleted:
                 _erase(connection)
-            own = tables.tombstones.c
-            old = (own.kind == "user") & (own.at < now - WRITTEN_WITHIN)
+            columns = tables.tombstones.c
+            old = (columns.kind == "user") & (columns.at < now - WRITE_DELAY_S)
             connection.execute(delete(tables.tombstones).where(old))
-        self.settle()
-        return gone
+        self.scrub_if_due()
+        return n_deleted
 
-    def settle(self) -> None:
+    def scrub_if_due(self) -> None:
         """Scrub where it is due, whoever left it so. A store that cannot be used leaves it to the
         next one who opens it."""
         with contextlib.suppress(StoreError):
-            if self.owed():
+            if self.pending_scrubs():
                 self.scrub(0.1)
 
-    def owed(self) -> list[str]:
+    def pending_scrubs(self) -> list[str]:
         """The deletions whose bytes may still stand in the store's files, by their marks: they are
         written down with the deletion, so that no process that ends takes them along."""
         name = tables.facts.c.name
-        return [one.name for one in self._read(select(name).where(name.like(f"{OWED}%")))]
+        return [one.name for one in self._read(select(name).where(name.like(f"{PENDING_SCRUB}%")))]
 
     def scrub(self, patience_s: float = 2.0) -> bool:
         """Empty the file of SQLite in which what was deleted would still stand; of PostgreSQL, let
         the place be used again. ``False`` where a reader is in the way for longer than
         ``patience_s``: it stays due then, for whoever opens, closes or expires the store next."""
-        owed, busy = self.owed(), False
-        with refusing(self._where), self._engine.connect() as connection:
-            plain = connection.execution_options(isolation_level="AUTOCOMMIT")
+        owed, busy = self.pending_scrubs(), False
+        with translating_errors(self._where), self._engine.connect() as connection:
+            autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
             if connection.dialect.name == "sqlite":
-                plain.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * patience_s)}")
-                busy = bool(plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0])
-                plain.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * PATIENCE)}")
+                autocommit.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * patience_s)}")
+                busy = bool(autocommit.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0])
+                autocommit.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * PATIENCE)}")
             elif connection.dialect.name == "postgresql":
                 for name in ("texts", "feedback", "answers", "requests"):
-                    plain.exec_driver_sql(f"VACUUM {name}")
+                    autocommit.exec_driver_sql(f"VACUUM {name}")
         if owed and not busy:
             # Of a deletion that came meanwhile nothing is known yet.
             with self._writing() as connection:
@@ -355,56 +355,56 @@ class Store:
     def claim(self, request: str, index: int, who: str, now: float, until: float) -> bool:
         """Take a row for ``who`` alone, until then; ``False`` where another has it. Of two who ask
         at once one gets it, in whichever process."""
-        own = tables.claims
+        table = tables.claims
         with self._writing() as connection:
-            made = _inserting(connection)(own).values(
+            insert = _insert(connection)(table).values(
                 request=request, index=index, who=who, until=until, seen=False
             )
-            free = (own.c.until <= now) | (own.c.who == who)
+            free = (table.c.until <= now) | (table.c.who == who)
             # Who comes back to a row has not forgotten what he saw.
-            seen = and_(own.c.who == who, own.c.seen)
-            taken = made.on_conflict_do_update(
+            keep_seen = and_(table.c.who == who, table.c.seen)
+            upsert = insert.on_conflict_do_update(
                 index_elements=["request", "index"],
-                set_={"who": who, "until": until, "seen": seen},
+                set_={"who": who, "until": until, "seen": keep_seen},
                 where=free,
             )
-            return connection.execute(taken.returning(own.c.who)).scalar() == who
+            return connection.execute(upsert.returning(table.c.who)).scalar() == who
 
-    def see(self, request: str, index: int, who: str) -> None:
+    def mark_seen(self, request: str, index: int, who: str) -> None:
         """``who`` has now seen the model's answer to the row that he labels."""
-        mine = _mine(tables.claims, request, index, who)
-        self._write(tables.claims.update().where(mine).values(seen=True))
+        claimed = _claimed_by(tables.claims, request, index, who)
+        self._write(tables.claims.update().where(claimed).values(seen=True))
 
     def release(self, request: str, index: int, who: str) -> None:
         """Give a row back that ``who`` had taken."""
-        self._write(tables.claims.delete().where(_mine(tables.claims, request, index, who)))
+        self._write(tables.claims.delete().where(_claimed_by(tables.claims, request, index, who)))
 
     def claims(self, now: float) -> list[Claim]:
         """Who labels which row now."""
-        found = self._read(select(tables.claims).where(tables.claims.c.until > now))
-        return [Claim(**_named(row)) for row in found]
+        rows = self._read(select(tables.claims).where(tables.claims.c.until > now))
+        return [Claim(**_columns_of(row)) for row in rows]
 
     def skip(self, request: str, index: int, who: str, at: float) -> None:
         """``who`` would rather not label this row."""
         values = {"request": request, "index": index, "who": who, "at": at}
         self._write(
-            _inserting(self._engine)(tables.skips).values(**values).on_conflict_do_nothing()
+            _insert(self._engine)(tables.skips).values(**values).on_conflict_do_nothing()
         )
 
     def unskip(self, request: str, index: int, who: str) -> None:
         """Take that back."""
-        self._write(tables.skips.delete().where(_mine(tables.skips, request, index, who)))
+        self._write(tables.skips.delete().where(_claimed_by(tables.skips, request, index, who)))
 
     def skipped(self) -> list[tuple[str, int, str, float]]:
         """Request, index, who and when, oldest first."""
-        found = self._read(select(tables.skips).order_by(tables.skips.c.at))
-        return [(row.request, row.index, row.who, row.at) for row in found]
+        rows = self._read(select(tables.skips).order_by(tables.skips.c.at))
+        return [(row.request, row.index, row.who, row.at) for row in rows]
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """One transaction: all of it or nothing."""
-        self._need_file()
-        with refusing(self._where), writing(self._engine) as connection:
+        self._require_file()
+        with translating_errors(self._where), writing(self._engine) as connection:
             yield connection
 
     def _write(self, statement: Any) -> None:
@@ -413,8 +413,8 @@ class Store:
             connection.execute(statement)
 
     def _read(self, statement: Any) -> list[Any]:
-        self._need_file()
-        with refusing(self._where), self._engine.connect() as connection:
+        self._require_file()
+        with translating_errors(self._where), self._engine.connect() as connection:
             return list(connection.execute(statement))
 
     def _in_order(
@@ -422,27 +422,27 @@ class Store:
     ) -> list[Numbered]:
         """Records in the order of their numbers."""
         table = NUMBERED[record]
-        found = select(table).where(*where).order_by(table.c.id).limit(limit)
-        return [record(**_named(row)) for row in self._read(found)]
+        query = select(table).where(*where).order_by(table.c.id).limit(limit)
+        return [record(**_columns_of(row)) for row in self._read(query)]
 
-    def _seen(self) -> tuple[int, int] | None:
+    def _file_identity(self) -> tuple[int, int] | None:
         if self._path is None:
             return None
         try:
-            found = self._path.stat()
+            stat = self._path.stat()
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        return stat.st_dev, stat.st_ino
 
-    def _need_file(self) -> None:
-        if self._path is None or self._seen() == self._inode is not None:
+    def _require_file(self) -> None:
+        if self._path is None or self._file_identity() == self._inode is not None:
             return
         with self._lock:
-            if self._seen() == self._inode is not None:
+            if self._file_identity() == self._inode is not None:
                 return
             self._engine.dispose()
             make_tables(self._engine, self._where)
-            self._inode, self._mark = self._seen(), None
+            self._inode, self._mark = self._file_identity(), None
             self.remade += 1
 
 
@@ -454,11 +454,11 @@ def open_store(where: str, *, make: bool = True) -> Store:
     if not make and path is not None and not path.is_file():
         raise StoreError(str(path), "is not there", None, "Name the store of the service.")
     store = Store(where, open_database(where))
-    store.settle()
+    store.scrub_if_due()
     return store
 
 
-def _kept_rows() -> Any:
+def _stored_rows_query() -> Any:
     texts, answers, calls = tables.texts, tables.answers, tables.requests
     same = and_(answers.c.request == texts.c.request, answers.c.index == texts.c.index)
     return (
@@ -468,17 +468,17 @@ def _kept_rows() -> Any:
     )
 
 
-def _kept(row: Any) -> KeptRow:
-    said = StoredPrediction(**_named(row, "request", "row", "vector", "expires_at", "at"))
-    return KeptRow(row.request, row.index, row.at, row.row, said, row.vector, row.expires_at)
+def _stored_row(row: Any) -> StoredRow:
+    prediction = StoredPrediction(**_columns_of(row, "request", "row", "vector", "expires_at", "at"))
+    return StoredRow(row.request, row.index, row.at, row.row, prediction, row.vector, row.expires_at)
 
 
-def _mine(table: Any, request: str, index: int, who: str) -> Any:
-    own = table.c
-    return (own.request == request) & (own.index == index) & (own.who == who)
+def _claimed_by(table: Any, request: str, index: int, who: str) -> Any:
+    columns = table.c
+    return (columns.request == request) & (columns.index == index) & (columns.who == who)
 
 
-def _of_whom(by: By, value: str) -> dict[str, Any]:
+def _deletion_conditions(by: By, value: str) -> dict[str, Any]:
     """The rows of each table that go, as a condition."""
     if by == "label":
         return {"feedback": tables.feedback.c.id == int(value)}
@@ -487,65 +487,65 @@ def _of_whom(by: By, value: str) -> dict[str, Any]:
             name: tables.metadata.tables[name].c.who == value
             for name in ("feedback", "claims", "skips")
         }
-    asked = tables.requests.c.id if by == "request" else tables.requests.c.user
+    request_column = tables.requests.c.id if by == "request" else tables.requests.c.user
     names = ("texts", "answers", "feedback", "outcomes", "claims", "skips")
-    ids = select(tables.requests.c.id).where(asked == value)
-    of = {}
+    ids = select(tables.requests.c.id).where(request_column == value)
+    conditions = {}
     for name in names:
         column = tables.metadata.tables[name].c.request
-        of[name] = column == value if by == "request" else column.in_(ids)
+        conditions[name] = column == value if by == "request" else column.in_(ids)
     # Last: the others are found by it.
-    return {**of, "requests": asked == value}
+    return {**conditions, "requests": request_column == value}
 
 
-def _buried(connection: Connection, requests: Sequence[str]) -> set[str]:
-    own, found = tables.tombstones.c, set[str]()
-    for start in range(0, len(requests), AT_ONCE):
-        some = own.key.in_(requests[start : start + AT_ONCE])
-        keys = select(own.key).where(own.kind == "request", some)
-        found |= set(connection.execute(keys).scalars())
-    return found
+def _deleted_requests(connection: Connection, requests: Sequence[str]) -> set[str]:
+    columns, deleted = tables.tombstones.c, set[str]()
+    for start in range(0, len(requests), MAX_VARIABLES):
+        in_part = columns.key.in_(requests[start : start + MAX_VARIABLES])
+        keys = select(columns.key).where(columns.kind == "request", in_part)
+        deleted |= set(connection.execute(keys).scalars())
+    return deleted
 
 
-def _stands(connection: Connection, request: str, what: str, of: StoredRequest | None) -> None:
-    """See that a request stands in the store, as ``of`` where it is not written yet. Raises
-    ``DataError`` where it was deleted, or its user was since."""
-    gone = bool(_buried(connection, [request]))
-    if of is not None and of.user:
-        gone = gone or _left(connection, {of.user}).get(of.user, of.at - 1) >= of.at
-    if gone:
+def _require_request(connection: Connection, request: str, record_name: str, request_record: StoredRequest | None) -> None:
+    """Make sure that a request is in the store; ``request_record`` is written where it is not there
+    yet. Raises ``DataError`` where the request was deleted, or the data of its user were."""
+    is_deleted = bool(_deleted_requests(connection, [request]))
+    if request_record is not None and request_record.user:
+        is_deleted = is_deleted or _user_deletions(connection, {request_record.user}).get(request_record.user, request_record.at - 1) >= request_record.at
+    if is_deleted:
         raise DataError(
             f"the request {request}",
-            f"was deleted, and takes no {what}",
+            f"was deleted, and takes no {record_name}",
             None,
-            f"Ask again, and send the {what} of the new answer.",
+            f"Ask again, and send the {record_name} of the new answer.",
         )
-    if of is not None:
-        _add_calls(connection, [of])
+    if request_record is not None:
+        _add_calls(connection, [request_record])
 
 
 def _add_calls(connection: Connection, calls: Sequence[StoredRequest]) -> None:
     """Requests; of one that came with its label already nothing is written again."""
     if calls:
-        once = _inserting(connection)(tables.requests).on_conflict_do_nothing()
+        once = _insert(connection)(tables.requests).on_conflict_do_nothing()
         names = ("id", "at", "model", "rows", "seconds", "user")
         connection.execute(once, [{name: getattr(one, name) for name in names} for one in calls])
 
 
-def _left(connection: Connection, users: set[str]) -> dict[str, float]:
+def _user_deletions(connection: Connection, users: set[str]) -> dict[str, float]:
     """When the data of these users were deleted last."""
-    own = tables.tombstones.c
-    named = select(own.key, own.at).where(own.kind == "user", own.key.in_(sorted(users)[:AT_ONCE]))
-    return {row.key: row.at for row in connection.execute(named)} if users else {}
+    columns = tables.tombstones.c
+    query = select(columns.key, columns.at).where(columns.kind == "user", columns.key.in_(sorted(users)[:MAX_VARIABLES]))
+    return {row.key: row.at for row in connection.execute(query)} if users else {}
 
 
-def _bury(connection: Connection, what: Sequence[tuple[str, str]], at: float) -> None:
-    if what:
-        made = _inserting(connection)(tables.tombstones)
-        made = made.on_conflict_do_update(
-            index_elements=["kind", "key"], set_={"at": made.excluded.at}
+def _add_tombstones(connection: Connection, entries: Sequence[tuple[str, str]], at: float) -> None:
+    if entries:
+        insert = _insert(connection)(tables.tombstones)
+        insert = insert.on_conflict_do_update(
+            index_elements=["kind", "key"], set_={"at": insert.excluded.at}
         )
-        connection.execute(made, [{"kind": kind, "key": key, "at": at} for kind, key in what])
+        connection.execute(insert, [{"kind": kind, "key": key, "at": at} for kind, key in entries])
 
 
 def _erase(connection: Connection) -> None:
@@ -553,38 +553,38 @@ def _erase(connection: Connection) -> None:
     are not kept where they were asked any more, and write down that the bytes of it all are to
     leave the files, whoever does it."""
     events, texts = tables.events, tables.texts.c
-    named = select(events.c.id, events.c.body).where(cast(events.c.body, String).like('%"text"%'))
-    for event in connection.execute(named).all():
-        quoted = [one for one in _records(event.body) if "text" in one and "row" in one]
-        for one in quoted:
+    query = select(events.c.id, events.c.body).where(cast(events.c.body, String).like('%"text"%'))
+    for event in connection.execute(query).all():
+        text_records = [one for one in _mappings_within(event.body) if "text" in one and "row" in one]
+        for one in text_records:
             request, _, index = str(one["row"]).rpartition("/")
-            place = int(index) if index.isdigit() else -1
-            there = select(texts.index).where(texts.request == request, texts.index == place)
-            if connection.execute(there).first() is None:
+            row_index = int(index) if index.isdigit() else -1
+            text_query = select(texts.index).where(texts.request == request, texts.index == row_index)
+            if connection.execute(text_query).first() is None:
                 del one["text"]
-        if any("text" not in one for one in quoted):
+        if any("text" not in one for one in text_records):
             changed = events.update().where(events.c.id == event.id).values(body=event.body)
             connection.execute(changed)
-    owed = {"name": f"{OWED}{secrets.token_hex(8)}", "value": True}
+    owed = {"name": f"{PENDING_SCRUB}{secrets.token_hex(8)}", "value": True}
     connection.execute(tables.facts.insert().values(owed))
 
 
-def _records(value: Any) -> Iterator[dict[str, Any]]:
+def _mappings_within(value: Any) -> Iterator[dict[str, Any]]:
     """Every mapping within a JSON value, however deep."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())
     for one in value if isinstance(value, list) else ():
-        yield from _records(one)
+        yield from _mappings_within(one)
 
 
-def _inserting(connection: Connection | Engine) -> Any:
+def _insert(connection: Connection | Engine) -> Any:
     """``INSERT`` with what to do where a row is there already, which both databases know."""
     return {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name].insert
 
 
 def _add_parts(
-    connection: Connection, table: Table, parts: Sequence[tuple[str, StoredPrediction | KeptText]]
+    connection: Connection, table: Table, parts: Sequence[tuple[str, StoredPrediction | StoredText]]
 ) -> None:
     """What belongs to requests, by their names."""
     if parts:
@@ -596,9 +596,9 @@ def _append(connection: Connection, record: Feedback | RequestOutcome | Event) -
     """Write a record; its number."""
     table = NUMBERED[type(record)]
     values = {name: value for name, value in asdict(record).items() if name != "id"}
-    made = connection.execute(table.insert().values(values).returning(table.c.id))
-    return int(made.scalar_one())
+    inserted = connection.execute(table.insert().values(values).returning(table.c.id))
+    return int(inserted.scalar_one())
 
 
-def _named(row: Any, *without: str) -> dict[str, Any]:
+def _columns_of(row: Any, *without: str) -> dict[str, Any]:
     return {name: value for name, value in row._mapping.items() if name not in without}

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, func, or_, select
 
-from holdfast.plugins.store.records import Came
+from holdfast.plugins.store.records import FirstRequest
 from holdfast.plugins.store.store import Store
 from holdfast.plugins.store.tables import outcomes, requests
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """An outcome of one of a user's requests: when it was asked and when the outcome was told."""
+class UserOutcome:
+    """An outcome of one of a user's requests: the time of the request and the time of the
+    outcome."""
 
     user: str
     asked_at: float
@@ -24,12 +25,12 @@ class Brought:
 
 
 def first_requests(
-    store: Store, *, since: float, after: Came | None, until: float, limit: int = 1000
-) -> list[Came]:
+    store: Store, *, since: float, after: FirstRequest | None, until: float, limit: int = 1000
+) -> list[FirstRequest]:
     """Users in the order in which each came first (``since`` then on), behind ``after`` and up to
     ``until``; of those who came at the same time, in the order of their names."""
     first = func.min(requests.c.at)
-    wanted = (
+    query = (
         select(requests.c.user, first.label("first"))
         .where(requests.c.user.is_not(None), requests.c.at >= since)
         .group_by(requests.c.user)
@@ -39,25 +40,25 @@ def first_requests(
     )
     if after is not None:
         behind = or_(first > after.at, and_(first == after.at, requests.c.user > after.user))
-        wanted = wanted.having(behind)
-    firsts = {row.user: row.first for row in store.select(wanted)}
-    own = requests.c
-    asked = (
-        select(own.user, own.at, own.model)
-        .where(own.user.in_(list(firsts)), own.at.in_(list(firsts.values())))
-        .order_by(own.id.desc())
+        query = query.having(behind)
+    first_times = {row.user: row.first for row in store.select(query)}
+    columns = requests.c
+    models_query = (
+        select(columns.user, columns.at, columns.model)
+        .where(columns.user.in_(list(first_times)), columns.at.in_(list(first_times.values())))
+        .order_by(columns.id.desc())
     )
     # Of two requests at the same time the one of the first name, which comes last here.
-    models = {(row.user, row.at): row.model for row in store.select(asked)}
-    return [Came(user, at, models.get((user, at), "")) for user, at in firsts.items()]
+    models = {(row.user, row.at): row.model for row in store.select(models_query)}
+    return [FirstRequest(user, at, models.get((user, at), "")) for user, at in first_times.items()]
 
 
-def brought(store: Store, users: Sequence[str], since: float) -> list[Brought]:
+def user_outcomes(store: Store, users: Sequence[str], since: float) -> list[UserOutcome]:
     """What came of these users' requests that were asked at ``since`` or later."""
-    wanted = (
+    query = (
         select(requests.c.user, requests.c.at.label("asked"), outcomes.c.at, outcomes.c.value)
         .join(outcomes, outcomes.c.request == requests.c.id)
         .where(requests.c.user.in_(list(users)), requests.c.at >= since)
         .order_by(outcomes.c.id)
     )
-    return [Brought(row.user, row.asked, row.at, row.value) for row in store.select(wanted)]
+    return [UserOutcome(row.user, row.asked, row.at, row.value) for row in store.select(query)]

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
 # How much waits at most: requests, rows of requests, and bytes of their texts.
-MOST_REQUESTS = 10_000
-MOST_ROWS = 200_000
-MOST_BYTES = 64_000_000
+MAX_REQUESTS = 10_000
+MAX_ROWS = 200_000
+MAX_BYTES = 64_000_000
 # So many rows are one transaction, and so long it is gathered [s].
 BATCH_ROWS = 2_000
-GATHERED = 0.05
+GATHER_S = 0.05
 # How long to wait before another try [s]: the first time, and at most.
-FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
-EXPIRED_EVERY = 60.0
+FIRST_WAIT, MAX_WAIT = 0.1, 5.0
+EXPIRE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class WriteCounts:
 class StoreWriter:
     """Takes requests at once and writes them in order, many in a transaction.
 
-    Where the store is locked, full or gone, up to ``MOST_REQUESTS`` wait (and as many rows and
+    Where the store is locked, full or gone, up to ``MAX_REQUESTS`` wait (and as many rows and
     bytes of text as the limits above say); what comes beyond is lost and counted. It comes back by
     itself, and an event ``store`` then says from when to when how many were lost. A record that
     the database does not take costs none but itself. Texts expire here too, once a minute.
@@ -59,20 +59,20 @@ class StoreWriter:
     def __init__(
         self,
         store: Store,
-        say: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
         *,
-        most: int = MOST_REQUESTS,
+        max_requests: int = MAX_REQUESTS,
         prepare: Callable[[StoredRequest], StoredRequest] = lambda request: request,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._say = say
-        self._most = most
+        self._log = log
+        self._max_requests = max_requests
         self._prepare = prepare
         self._clock = clock
         self._waiting: deque[StoredRequest] = deque()
         self._rows = self._bytes = 0
-        self._told = {"written": 0, "lost": 0, "refused": 0, "failures": 0, "expired": 0}
+        self._counts = {"written": 0, "lost": 0, "refused": 0, "failures": 0, "expired": 0}
         self._last: str | None = None
         self._away = False
         # When it went, or the first request was lost that no event tells of yet.
@@ -86,17 +86,17 @@ class StoreWriter:
         self._thread = threading.Thread(target=self._run, name="store writer", daemon=True)
         self._thread.start()
 
-    def put(self, request: StoredRequest) -> bool:
+    def add(self, request: StoredRequest) -> bool:
         """Have it written soon; ``False`` where it is lost since too much waits. Never blocks."""
-        rows, size = _rows(request), _bytes(request)
+        rows, size = _row_count(request), _request_bytes(request)
         with self._changed:
-            room = (
-                len(self._waiting) < self._most
-                and (self._rows + rows <= MOST_ROWS or not self._waiting)
-                and (self._bytes + size <= MOST_BYTES or not self._waiting)
+            has_room = (
+                len(self._waiting) < self._max_requests
+                and (self._rows + rows <= MAX_ROWS or not self._waiting)
+                and (self._bytes + size <= MAX_BYTES or not self._waiting)
             )
-            if self._closing or not room:
-                self._told["lost"] += 1
+            if self._closing or not has_room:
+                self._counts["lost"] += 1
                 self._since = self._clock() if self._since is None else self._since
                 return False
             self._waiting.append(request)
@@ -111,7 +111,7 @@ class StoreWriter:
         """What became of requests so far."""
         with self._changed:
             waiting = len(self._waiting)
-            return WriteCounts(waiting=waiting, away=self._away, last=self._last, **self._told)
+            return WriteCounts(waiting=waiting, away=self._away, last=self._last, **self._counts)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything that was put is written, or lost; whether it is, in time [s]."""
@@ -124,13 +124,13 @@ class StoreWriter:
         self.flush(timeout)
         with self._changed:
             self._closing = True
-            left = len(self._waiting)
-            self._told["lost"] += left
+            n_lost = len(self._waiting)
+            self._counts["lost"] += n_lost
             self._waiting.clear()
             self._rows = self._bytes = 0
             self._changed.notify_all()
         self._thread.join(timeout)
-        return left
+        return n_lost
 
     def _run(self) -> None:
         wait = FIRST_WAIT
@@ -141,50 +141,50 @@ class StoreWriter:
                     return
                 self._busy = True
             try:
-                batch = self._gathered()
+                batch = self._next_batch()
                 if batch:
                     self._write(batch)
                 self._expire()
-                self._back()
+                self._report_recovery()
                 wait = FIRST_WAIT
             except Exception as error:
-                self._gone(error)
+                self._record_failure(error)
                 with self._changed:
                     self._busy = False
                     self._changed.wait_for(lambda: self._closing, wait)
-                wait = min(2 * wait, LONGEST_WAIT)
+                wait = min(2 * wait, MAX_WAIT)
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
 
-    def _gathered(self) -> list[StoredRequest]:
+    def _next_batch(self) -> list[StoredRequest]:
         """The next ones, which stay in their place until they are written."""
         if not self._closing and self._waiting:
-            time.sleep(GATHERED)
+            time.sleep(GATHER_S)
         batch: list[StoredRequest] = []
         rows = 0
         with self._changed:
             for one in self._waiting:
-                rows += _rows(one)
+                rows += _row_count(one)
                 if batch and rows > BATCH_ROWS:
                     break
                 batch.append(one)
         return batch
 
     def _write(self, batch: list[StoredRequest]) -> None:
-        written, refused = self._tried(batch)
+        n_written, n_refused = self._write_or_split(batch)
         with self._changed:
             # A close that ran out of time has counted them as lost.
             for one in batch:
                 if not self._waiting or self._waiting[0] is not one:
                     return
                 self._waiting.popleft()
-                self._rows -= _rows(one)
-                self._bytes -= _bytes(one)
-            self._told["written"] += written
-            self._told["refused"] += refused
+                self._rows -= _row_count(one)
+                self._bytes -= _request_bytes(one)
+            self._counts["written"] += n_written
+            self._counts["refused"] += n_refused
 
-    def _tried(self, batch: list[StoredRequest]) -> tuple[int, int]:
+    def _write_or_split(self, batch: list[StoredRequest]) -> tuple[int, int]:
         """How many were written, and how many the database does not take, whatever is tried."""
         try:
             self._store.add_requests([self._prepare(one) for one in batch])
@@ -192,10 +192,10 @@ class StoreWriter:
             raise
         except InputError as error:
             if len(batch) == 1:
-                self._last = _line(error)
+                self._last = _one_line(error)
                 return 0, 1
             half = len(batch) // 2
-            first, second = self._tried(batch[:half]), self._tried(batch[half:])
+            first, second = self._write_or_split(batch[:half]), self._write_or_split(batch[half:])
             return first[0] + second[0], first[1] + second[1]
         return len(batch), 0
 
@@ -203,26 +203,26 @@ class StoreWriter:
         now = self._clock()
         if now >= self._expire_at:
             expired = self._store.expire(now)
-            self._expire_at = now + EXPIRED_EVERY
+            self._expire_at = now + EXPIRE_EVERY_S
             with self._changed:
-                self._told["expired"] += expired
+                self._counts["expired"] += expired
 
-    def _gone(self, error: Exception) -> None:
+    def _record_failure(self, error: Exception) -> None:
         with self._changed:
-            self._told["failures"] += 1
-            self._last = _line(error)
+            self._counts["failures"] += 1
+            self._last = _one_line(error)
             if self._away:
                 return
             self._away = True
             self._since = self._clock() if self._since is None else self._since
-        self._say(f"the store is gone, answers go on: {self._last}")
+        self._log(f"the store is gone, answers go on: {self._last}")
 
-    def _back(self) -> None:
+    def _report_recovery(self) -> None:
         if self._store.remade > self._remade:
             self._remade = self._store.remade
-            self._say("the store's file was deleted or replaced: what stood in it is not here")
+            self._log("the store's file was deleted or replaced: what stood in it is not here")
         with self._changed:
-            since, lost, away = self._since, self._told["lost"] - self._lost_told, self._away
+            since, lost, away = self._since, self._counts["lost"] - self._lost_told, self._away
         if since is None:
             return
         now = self._clock()
@@ -230,27 +230,27 @@ class StoreWriter:
         with self._changed:
             self._away, self._since = False, None
             self._lost_told += lost
-        told = "the store is back" if away else "the store could not keep up"
-        self._say(f"{told}; requests lost meanwhile: {lost}")
+        message = "the store is back" if away else "the store could not keep up"
+        self._log(f"{message}; requests lost meanwhile: {lost}")
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return printable(" ".join(str(error).split()), 300)
 
 
-def _rows(request: StoredRequest) -> int:
-    return 1 + max(len(request.said), len(request.texts))
+def _row_count(request: StoredRequest) -> int:
+    return 1 + max(len(request.predictions), len(request.texts))
 
 
-def _bytes(request: StoredRequest) -> int:
-    return sum(len(kept.vector or b"") + _size(kept.row) for kept in request.texts)
+def _request_bytes(request: StoredRequest) -> int:
+    return sum(len(text.vector or b"") + _text_bytes(text.row) for text in request.texts)
 
 
-def _size(value: object) -> int:
+def _text_bytes(value: object) -> int:
     if isinstance(value, Mapping):
-        return sum(map(_size, value.values()))
+        return sum(map(_text_bytes, value.values()))
     if isinstance(value, str):
         return 4 * len(value)
     if isinstance(value, (list, tuple)):
-        return sum(map(_size, value))
+        return sum(map(_text_bytes, value))
     return 16

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast.core.errors import InputError, MachineError
 from holdfast.core.input_errors import raises_defects
-from holdfast.plugins.trainers.foreign import TheirFailure
+from holdfast.plugins.trainers.foreign import UserCodeError
 
 if TYPE_CHECKING:
     from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 
 
 class FailsafeCallback:
-    """What the guard's callbacks inherit: each of their hooks, found by name, is survived.
+    """Base of the guard's callbacks: an error in one of their hooks, found by name, does not stop
+    the training.
 
-    ``SET_UP`` are hooks in which nothing trains yet: all that fails there is raised. ``BEGINS``
-    starts a run, in which an ``InputError`` is raised. ``STATE`` is asked for what a checkpoint
-    keeps, which is nothing where the guard stepped aside.
+    ``SET_UP`` are hooks before training, in which every error is raised. ``BEGINS`` is the hook
+    that starts a run, in which an ``InputError`` is raised. ``STATE`` returns the state for a
+    checkpoint, which is empty where the guard was disabled.
     """
 
     SET_UP: ClassVar[tuple[str, ...]] = ()
@@ -34,41 +35,41 @@ class FailsafeCallback:
 
     _guard: GuardHandle
     _watch: TrainerRun | None
-    _aside: bool = False
+    _disabled: bool = False
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         for name, hook in list(vars(cls).items()):
             if (name.startswith("on_") and name not in cls.SET_UP) or name == cls.STATE:
-                setattr(cls, name, _survived(name, hook))
+                setattr(cls, name, _failsafe(name, hook))
 
     def _output(self, *arguments: Any) -> Path:
         """The trainer's folder, by what a hook was called with."""
         raise NotImplementedError
 
 
-def _survived(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+def _failsafe(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(hook)
-    def call(self: FailsafeCallback, *arguments: Any, **named: Any) -> Any:
-        nothing: Any = {} if name == self.STATE else None
+    def call(self: FailsafeCallback, *arguments: Any, **kwargs: Any) -> Any:
+        default: Any = {} if name == self.STATE else None
         if name == self.BEGINS:
-            self._watch, self._aside = None, False
-        if self._aside:
-            return nothing
+            self._watch, self._disabled = None, False
+        if self._disabled:
+            return default
         # The end of a run forgets its watch before it is done.
         watch = self._watch
         try:
-            return hook(self, *arguments, **named)
+            return hook(self, *arguments, **kwargs)
         except Exception as error:
             # A disk that is full at the beginning is no wrong use.
             full = isinstance(error, MachineError) and isinstance(error.__cause__, OSError)
-            refused = isinstance(error, InputError) and not full
-            ours = not isinstance(error, (InputError, TheirFailure))
-            if (refused and name == self.BEGINS) or (ours and raises_defects()):
+            wrong_use = isinstance(error, InputError) and not full
+            is_defect = not isinstance(error, (InputError, UserCodeError))
+            if (wrong_use and name == self.BEGINS) or (is_defect and raises_defects()):
                 raise
-            self._aside = True
+            self._disabled = True
             output = functools.partial(self._output, *arguments)
-            self._guard.step_aside(name, error, self._watch or watch, output)
-            return nothing
+            self._guard.disable(name, error, self._watch or watch, output)
+            return default
 
     return call

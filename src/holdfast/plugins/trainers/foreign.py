@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     import torch
 
 
-class TheirFailure(RuntimeError):
-    """What rows, a collator, a model or a loss that are not ours raised while they were measured:
-    no defect of Holdfast's."""
+class UserCodeError(RuntimeError):
+    """An error in the user's rows, collator, model or loss while they were measured: no defect of
+    Holdfast."""
 
 
 @contextmanager
-def theirs(what: str) -> Iterator[None]:
-    """What is raised inside, by code of the user's, is told as a failure of ``what``."""
+def user_code(source: str) -> Iterator[None]:
+    """Report any error inside the block, raised by the user's code, as a failure of ``source``."""
     try:
         yield
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
-        raise TheirFailure(f"{what} raised {said}") from error
+        message = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise UserCodeError(f"{source} raised {message}") from error
 
 
-def refuse_several_processes(count: int, parted: bool = False) -> None:
-    """Raise ``MachineError`` where more than one process trains, or the model is ``parted``."""
-    if count > 1 or parted:
+def refuse_several_processes(count: int, sharded: bool = False) -> None:
+    """Raise ``MachineError`` where more than one process trains, or the model is ``sharded``."""
+    if count > 1 or sharded:
         remedy = "Train in one process, or without the guard's callback."
         rule = "watches trainers of one process only"
         raise MachineError("the guard", rule, f"{count} processes", remedy)

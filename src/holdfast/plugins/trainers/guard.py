@@ -22,7 +22,7 @@ from holdfast.core.events import Advisor
 from holdfast.core.input_errors import defect_line
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.plan.defaults import LEARNING_RATE_REGIONS, model_size
-from holdfast.plugins.trainers.foreign import TheirFailure
+from holdfast.plugins.trainers.foreign import UserCodeError
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from holdfast.plugins.trainers.watch import TrainerRun
 
 PATIENCE = 10
-LOOKS = 20
+EVALUATIONS = 20
 FOLDER = "holdfast"
 # Of a trainer that says no last step.
 UNKNOWN_END = 2**31
@@ -92,16 +92,16 @@ class Guard:
         patience: int | None = PATIENCE,
         hold_out: float | None = None,
         probe_rows: int | None = None,
-        looks: int = LOOKS,
+        looks: int = EVALUATIONS,
         folder: str | Path | None = None,
         seed: int = 0,
         advisor: Advisor | None = None,
         choose: Callable[[Sequence[Snapshot]], int] = lowest_calibrated,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        _check(policy, patience, probe_rows, looks, hold_out)
+        _check_arguments(policy, patience, probe_rows, looks, hold_out)
         self.policy = policy if isinstance(policy, str) else type(policy).__name__
-        self._acting = Ladder() if policy == "adapt" else policy
+        self._policy = Ladder() if policy == "adapt" else policy
         self.hold_out = hold_out
         self.probe_rows = probe_rows
         self.looks = looks
@@ -110,10 +110,10 @@ class Guard:
         self._folder = Path(folder) if folder is not None else None
         self._advisor = advisor
         self._choose = choose
-        self._say = say or _to_standard_error
+        self._log = say or _to_standard_error
         self._watch: TrainerRun | None = None
-        self._promised: list[Decision] = []
-        self._fresh = copy.deepcopy(advisor.state_dict()) if advisor is not None else {}
+        self._pending_decisions: list[Decision] = []
+        self._advisor_start = copy.deepcopy(advisor.state_dict()) if advisor is not None else {}
 
     def callback(self) -> TrainerCallback:
         """For ``callbacks=`` of a ``transformers.Trainer``, ``Seq2SeqTrainer``, TRL's
@@ -149,8 +149,8 @@ class Guard:
     @property
     def best_step(self) -> int | None:
         """The step of the state to keep; ``None`` before the first look."""
-        looked = self._watch is not None and self._watch.engine.snapshots
-        return self._watch.engine.best.step if self._watch and looked else None
+        has_snapshots = self._watch is not None and self._watch.engine.snapshots
+        return self._watch.engine.best.step if self._watch and has_snapshots else None
 
     @property
     def folder(self) -> Path | None:
@@ -173,12 +173,12 @@ class Guard:
                 "the guard", "has seen no run yet", None, "Train with its callback, then ask again."
             )
         for left_out in write_result(self._watch, self.policy, self.seed):
-            self._say(f"{left_out.what}: {left_out.chosen} ({left_out.because})")
+            self._log(f"{left_out.what}: {left_out.chosen} ({left_out.because})")
         return write_report(self._watch.folder)
 
-    def promise(self, decision: Decision) -> None:
+    def add_decision(self, decision: Decision) -> None:
         """A choice made before the run has a folder; written when it begins."""
-        self._promised.append(decision)
+        self._pending_decisions.append(decision)
 
     def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> TrainerRun:
         """Watch a new run, or go on with the one whose ``state`` a checkpoint kept."""
@@ -186,18 +186,18 @@ class Guard:
 
         advisor = self._fresh_advisor(foreign_run)
         watch = self._watch = TrainerRun(
-            self._place(foreign_run.output, state["folder"] if state is not None else None),
+            self._run_folder(foreign_run.output, state["folder"] if state is not None else None),
             foreign_run,
             advisor.choose if isinstance(advisor, Controller) else self._choose,
             advisor,
             self.seed,
-            self._say,
+            self._log,
         )
-        promised, self._promised = self._promised, []
+        pending, self._pending_decisions = self._pending_decisions, []
         if state is not None:
             watch.load_state_dict(state)
         else:
-            watch.begin(promised)
+            watch.begin(pending)
         return watch
 
     def finish(self) -> None:
@@ -208,31 +208,31 @@ class Guard:
         assert self.verdict is not None
         decide_checkpoint(self._watch, self._choose, restored=self.policy != "off")
         path = self.report()
-        self._say(f"{self.verdict.label.replace('_', ' ')}; report: {path}")
+        self._log(f"{self.verdict.label.replace('_', ' ')}; report: {path}")
 
-    def step_aside(
+    def disable(
         self, hook: str, error: Exception, watch: TrainerRun | None, output: Callable[[], Path]
     ) -> None:
         """Tell a failure of the guard's own in ``hook``, and note it in ``events.jsonl``: of the
         ``watch``, or where there is none yet of a new folder in the trainer's ``output``. Raises
         nothing: what cannot be noted is printed all the same."""
-        from holdfast.plugins.trainers.watch import ASIDE
+        from holdfast.plugins.trainers.watch import GUARD_DISABLED
         from holdfast.training.journal import Journal
 
-        what = f"failure of the guard in {hook}"
-        told = isinstance(error, (InputError, TheirFailure))
-        because = str(error) if told else defect_line(error)
+        failure = f"failure of the guard in {hook}"
+        is_expected = isinstance(error, (InputError, UserCodeError))
+        because = str(error) if is_expected else defect_line(error)
         with contextlib.suppress(Exception):
             step, journal = 0, None
             if watch is not None:
                 step, journal = watch.step, watch.engine.journal
             else:
-                folder = self._place(output(), None)
+                folder = self._run_folder(output(), None)
                 folder.mkdir(parents=True, exist_ok=True)
-            (journal or Journal(folder)).note(step, what, because, chosen=ASIDE)
-        line = f"Warning: {ASIDE} ({what}: {because})"
+            (journal or Journal(folder)).note(step, failure, because, chosen=GUARD_DISABLED)
+        line = f"Warning: {GUARD_DISABLED} ({failure}: {because})"
         try:
-            self._say(line)
+            self._log(line)
         except Exception:
             with contextlib.suppress(Exception):
                 _to_standard_error(line)
@@ -242,14 +242,14 @@ class Guard:
         if self.policy == "off":
             return None
         if self._advisor is not None:
-            self._advisor.load_state_dict(copy.deepcopy(self._fresh))
+            self._advisor.load_state_dict(copy.deepcopy(self._advisor_start))
             return self._advisor
-        if isinstance(self._acting, str):
-            return self._rule()
-        course = foreign_course(foreign_run)
-        return Controller(self._acting, self._rule(), self._rule(), self._choose, course)
+        if isinstance(self._policy, str):
+            return self._stopping_rule()
+        plan = run_course_of(foreign_run)
+        return Controller(self._policy, self._stopping_rule(), self._stopping_rule(), self._choose, plan)
 
-    def _rule(self) -> StoppingRule:
+    def _stopping_rule(self) -> StoppingRule:
         # Foreign trainers begin with random heads and warm-ups: what their first looks say of the
         # gain to come was never measured, so no run is stopped for want of it. Where refined losses
         # tie, the plain loss decides.
@@ -257,33 +257,33 @@ class Guard:
             {}, None, self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss
         )
 
-    def _place(self, output: Path, name: str | None) -> Path:
+    def _run_folder(self, output: Path, name: str | None) -> Path:
         """The folder of the run that goes on, or the first of ``folder``, ``folder-2`` … in which
         no run has written."""
-        wanted = self._folder or output / FOLDER
+        first_folder = self._folder or output / FOLDER
         if name is not None:
-            return wanted.with_name(name)
-        others = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
-        places = itertools.chain([wanted], others)
-        return next(place for place in places if not (place / "events.jsonl").exists())
+            return first_folder.with_name(name)
+        others = (first_folder.with_name(f"{first_folder.name}-{number}") for number in itertools.count(2))
+        folders = itertools.chain([first_folder], others)
+        return next(place for place in folders if not (place / "events.jsonl").exists())
 
 
-def foreign_course(foreign_run: ForeignRun) -> ControlledPlan:
+def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
     """What a policy is told of somebody else's run: its plan, what its trainer lets others change,
     and the rates that are known to work for a model of its size."""
     parameters = sum(p.numel() for p in foreign_run.model.parameters())
     planned = foreign_run.run_facts.planned_steps or UNKNOWN_END
-    apart = max(1, planned // LOOKS)
-    names = [Stop.__name__, *(kind.__name__ for kind in foreign_run.changes)]
+    interval = max(1, planned // EVALUATIONS)
+    names = [Stop.__name__, *(action_type.__name__ for action_type in foreign_run.changes)]
     return ControlledPlan(
-        evaluation_steps=(*range(0, planned, apart), planned),
+        evaluation_steps=(*range(0, planned, interval), planned),
         capabilities=Can(actions=tuple(names)),
         rate=foreign_run.rate,
         usual_rates=foreign_run.run_facts.usual_rates or LEARNING_RATE_REGIONS[model_size(parameters)],
     )
 
 
-def _check(
+def _check_arguments(
     policy: Any, patience: int | None, probe_rows: int | None, looks: int, hold_out: float | None
 ) -> None:
     if policy not in ("stop", "off", "adapt") and not isinstance(policy, Policy):

@@ -21,16 +21,16 @@ from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Decision
 from holdfast.core.run_facts import RunFacts
 from holdfast.plugins.trainers.failures import FailsafeCallback
-from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes, theirs
+from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes, user_code
 from holdfast.plugins.trainers.losses import Formula, aligned_formula
-from holdfast.plugins.trainers.rows import LoaderRows, counted, probe_rows
+from holdfast.plugins.trainers.rows import LoaderRows, count_rows, training_sample
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
-from holdfast.plugins.trainers.weights import undisturbed
+from holdfast.plugins.trainers.weights import without_side_effects
 from holdfast.training.task import Measurements
 
 Logits = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
 # What a torchmetrics metric remembers beside the states that it declares.
-COUNTED = ("_update_count", "_computed", "_forward_cache")
+METRIC_STATE = ("_update_count", "_computed", "_forward_cache")
 
 
 def make_callback(guard: GuardHandle, logits: Logits | None) -> Any:
@@ -70,7 +70,7 @@ class _Hooks(FailsafeCallback):
         self._watch = self._guard.begin(_foreign_run(trainer, pl_module, rows), state or None)
         self._watching = True
         if not state:
-            self._look(trainer)
+            self._evaluate(trainer)
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
@@ -81,13 +81,13 @@ class _Hooks(FailsafeCallback):
         # The sanity check and `trainer.validate` are no part of the run.
         if not self._watching or self._watch is None:
             return
-        self._look(trainer)
+        self._evaluate(trainer)
         if self._watch.engine.stop_because is not None:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self._watch is not None:
-            self._look(trainer)
+            self._evaluate(trainer)
             self._watch.restore(trainer.global_step)
             self._guard.finish()
         self._watching = False
@@ -102,13 +102,13 @@ class _Hooks(FailsafeCallback):
     def _output(self, *arguments: Any) -> Path:
         return Path(arguments[0].default_root_dir)
 
-    def _look(self, trainer: Any) -> None:
+    def _evaluate(self, trainer: Any) -> None:
         assert self._watch is not None
         rates = [group["lr"] for o in trainer.optimizers for group in o.param_groups]
         # Batches, since an update may take several; counted over all epochs.
         batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         epoch = batches / max(1, trainer.num_training_batches)
-        self._watch.look(
+        self._watch.evaluate(
             trainer.global_step, epoch, round(epoch * self._rows), float(max(rates, default=0.0))
         )
 
@@ -122,49 +122,49 @@ class ModuleRows:
     """
 
     def __init__(self, guard: GuardHandle, trainer: Any, module: Any, logits: Logits | None):
-        train, valid = trainer.train_dataloader, _validation(trainer)
-        self.train_rows = counted(getattr(train, "dataset", None), "the training rows")
-        others = counted(valid.dataset, "the evaluation rows")
-        chosen = probe_rows(self.train_rows, others, guard.probe_rows, guard.seed)
-        how = "your logits" if logits else "training_step, each row alone"
+        train, valid = trainer.train_dataloader, _validation_loader(trainer)
+        self.train_rows = count_rows(getattr(train, "dataset", None), "the training rows")
+        n_valid = count_rows(valid.dataset, "the evaluation rows")
+        sample = training_sample(self.train_rows, n_valid, guard.probe_rows, guard.seed)
+        loss_source = "your logits" if logits else "training_step, each row alone"
         because = "a LightningModule's loss lies in there"
         if logits:
             because = "given to lightning_callback"
-        guard.promise(Decision("losses of rows", how, because))
+        guard.add_decision(Decision("losses of rows", loss_source, because))
         self.classes = 0
         self.formula: Formula | None = None
         self._trainer, self._module, self._logits = trainer, module, logits
-        self._probe, self._valid = LoaderRows(train, chosen), LoaderRows(valid)
+        self._probe, self._valid = LoaderRows(train, sample), LoaderRows(valid)
         self._size = int(getattr(valid, "batch_size", None) or 1)
         if logits is not None:
-            with undisturbed(module, guard.seed), silent(module):
-                found, labels = self._call(next(self._valid.batches(self._size))[1])
-            self.formula = aligned_formula(found, labels)
-            self.classes = found.shape[1] if self.formula.classifies else 0
+            with without_side_effects(module, guard.seed), without_logging(module):
+                logits_of_batch, labels = self._predict(next(self._valid.batches(self._size))[1])
+            self.formula = aligned_formula(logits_of_batch, labels)
+            self.classes = logits_of_batch.shape[1] if self.formula.is_classification else 0
 
     def __call__(self) -> tuple[Measurements, Measurements]:
-        with silent(self._module):
+        with without_logging(self._module):
             probe, valid = (
-                part.measure(self.formula, self._size, self._call, self._alone)
+                part.measure(self.formula, self._size, self._predict, self._row_loss)
                 for part in (self._probe, self._valid)
             )
         return probe, valid
 
-    def _call(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def _predict(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._logits is not None
-        with theirs("lightning_callback(logits=…)"):
+        with user_code("lightning_callback(logits=…)"):
             return self._logits(self._module, self._trainer.strategy.batch_to_device(batch))
 
-    def _alone(self, batch: Any) -> float:
-        with theirs("training_step"):
-            sent = self._trainer.strategy.batch_to_device(batch)
-            found = self._module.training_step(sent, 0)
-        loss = found.get("loss") if isinstance(found, Mapping) else found
+    def _row_loss(self, batch: Any) -> float:
+        with user_code("training_step"):
+            device_batch = self._trainer.strategy.batch_to_device(batch)
+            output = self._module.training_step(device_batch, 0)
+        loss = output.get("loss") if isinstance(output, Mapping) else output
         if not torch.is_tensor(loss) or loss.numel() != 1:
             raise DataError(
                 f"{type(self._module).__name__}.training_step",
                 "gives no loss to watch",
-                type(found).__name__,
+                type(output).__name__,
                 "Return the loss, or say how the outputs come about: "
                 "guard.lightning_callback(logits=…).",
             )
@@ -172,43 +172,43 @@ class ModuleRows:
 
 
 @contextlib.contextmanager
-def silent(module: Any) -> Iterator[None]:
+def without_logging(module: Any) -> Iterator[None]:
     """A block in which ``self.log`` of a module says nothing and its metrics count nothing: what a
     look does must not stand in the user's logs."""
     metrics = [m for m in module.modules() if hasattr(m, "_defaults") and hasattr(m, "compute")]
-    kept = []
+    metric_states = []
     for metric in metrics:
-        names = [name for name in (*metric._defaults, *COUNTED) if hasattr(metric, name)]
-        kept.append((metric, {name: copy.deepcopy(getattr(metric, name)) for name in names}))
+        names = [name for name in (*metric._defaults, *METRIC_STATE) if hasattr(metric, name)]
+        metric_states.append((metric, {name: copy.deepcopy(getattr(metric, name)) for name in names}))
     # Attributes of the instance hide the methods of its class until they are deleted.
     module.log = module.log_dict = lambda *_, **__: None
     try:
         yield
     finally:
         del module.log, module.log_dict
-        for metric, values in kept:
+        for metric, values in metric_states:
             for name, value in values.items():
                 setattr(metric, name, value)
 
 
-def _validation(trainer: Any) -> Any:
+def _validation_loader(trainer: Any) -> Any:
     """The validation loader, of several the first."""
-    found = trainer.val_dataloaders
-    found = found[0] if isinstance(found, (list, tuple)) and found else found
-    if not found:
+    loaders = trainer.val_dataloaders
+    loaders = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
+    if not loaders:
         raise DataError(
             "the Lightning Trainer",
             "has no validation rows, so nobody can say whether it overfits",
             None,
             "Give it val_dataloaders=…; `torch.utils.data.random_split` divides.",
         )
-    return found
+    return loaders
 
 
 def _foreign_run(trainer: Any, module: Any, rows: ModuleRows) -> ForeignRun:
     steps = trainer.estimated_stepping_batches
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    writes = rows.formula is not None and rows.formula.writes
+    writes = rows.formula is not None and rows.formula.is_generative
     return ForeignRun(
         model=module,
         measure=rows,

@@ -38,9 +38,9 @@ from holdfast.tasks.generation.losses import (
 )
 from holdfast.training.task import Measurements
 
-AGREES = {torch.float32: 2e-5, torch.float64: 2e-5}
-AGREES_IN_HALF = 2e-2
-SHIFTED = "next tokens"
+LOSS_TOLERANCE = {torch.float32: 2e-5, torch.float64: 2e-5}
+HALF_PRECISION_TOLERANCE = 2e-2
+NEXT_TOKENS = "next tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,86 +50,86 @@ class Formula:
     name: str
 
     @property
-    def classifies(self) -> bool:
+    def is_classification(self) -> bool:
         return self.name == "classes"
 
     @property
-    def writes(self) -> bool:
-        return self.name in ("tokens", SHIFTED)
+    def is_generative(self) -> bool:
+        return self.name in ("tokens", NEXT_TOKENS)
 
     def losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss of each row [n], float32."""
         logits = logits.float()
-        if self.classifies:
+        if self.is_classification:
             return functional.cross_entropy(logits, labels, reduction="none")
         if self.name == "several":
             entropy = functional.binary_cross_entropy_with_logits
             return entropy(logits, labels.float(), reduction="none").mean(dim=1)
         if self.name == "number":
-            wanted = labels.float().reshape(len(labels), -1)
-            return (logits.reshape(wanted.shape) - wanted).square().mean(dim=1)
-        flat, expected, counts = self._targets(logits, labels)
-        return _zero_without(counts, mean_of_each(token_losses(flat, expected), counts))
+            targets = labels.float().reshape(len(labels), -1)
+            return (logits.reshape(targets.shape) - targets).square().mean(dim=1)
+        token_logits, token_labels, counts = self._targets(logits, labels)
+        return _zero_without_targets(counts, mean_of_each(token_losses(token_logits, token_labels), counts))
 
-    def keep(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def metric_inputs(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What numbers are made of beside the losses [n, …]: logits, or tokens and right ones."""
-        if self.writes:
+        if self.is_generative:
             flat, expected, counts = self._targets(logits, labels)
-            return _zero_without(counts[:, None], right_tokens(flat, expected, counts))
+            return _zero_without_targets(counts[:, None], right_tokens(flat, expected, counts))
         return logits.float().reshape(len(labels), -1)
 
     def mean(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
         """The weighted mean over the rows: what the model itself should call its loss."""
         losses = self.losses(logits, labels)
-        if not self.writes:
+        if not self.is_generative:
             return float(losses.mean())
         weights = (self._aligned(logits, labels)[1] != IGNORED).sum(dim=1)
         return float((losses * weights).sum() / weights.sum().clamp(min=1))
 
-    def measure_answers(self, answers: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Measurements:
+    def measure_batches(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Measurements:
         """The numbers of a snapshot from the logits and labels of one batch after the other."""
         losses: list[torch.Tensor] = []
-        kept: list[torch.Tensor] = []
-        for logits, labels in answers:
+        metric_inputs: list[torch.Tensor] = []
+        for logits, labels in batches:
             losses.append(self.losses(logits, labels).cpu())
-            kept.append(self.keep(logits, labels).cpu())
-        return self.measure(torch.cat(losses).numpy().astype(np.float64), torch.cat(kept).numpy())
+            metric_inputs.append(self.metric_inputs(logits, labels).cpu())
+        return self.measure(torch.cat(losses).numpy().astype(np.float64), torch.cat(metric_inputs).numpy())
 
-    def measure(self, losses: Floats, kept: Floats) -> Measurements:
+    def measure(self, losses: Floats, metric_inputs: Floats) -> Measurements:
         """Losses [n] and what was kept [n, …] to the numbers of a snapshot."""
-        if self.writes:
-            return measure_tokens(losses, kept)
-        if not self.classifies:
-            return plain(losses)
+        if self.is_generative:
+            return measure_tokens(losses, metric_inputs)
+        if not self.is_classification:
+            return losses_only(losses)
         if not len(losses):
-            return Measurements(losses, {"accuracy": float("nan")}, float("nan"), 1.0, logits=kept)
-        labels = recover_labels(kept, losses)
-        temperature, refined = best_temperature(kept, labels)
+            return Measurements(losses, {"accuracy": float("nan")}, float("nan"), 1.0, logits=metric_inputs)
+        labels = recover_labels(metric_inputs, losses)
+        temperature, refined = best_temperature(metric_inputs, labels)
         # Nobody's answer is right whose logits are no numbers: their first class is no choice.
-        correct = (kept.argmax(axis=1) == labels) & np.isfinite(losses)
+        correct = (metric_inputs.argmax(axis=1) == labels) & np.isfinite(losses)
         metrics = {"accuracy": float(correct.mean())}
-        return Measurements(losses, metrics, refined, temperature, correct, kept)
+        return Measurements(losses, metrics, refined, temperature, correct, metric_inputs)
 
     def _targets(
         self, logits: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits and labels of the target tokens, row after row, and how many each row has."""
-        aligned, wanted = self._aligned(logits, labels)
-        mask = wanted != IGNORED
-        return aligned[mask], wanted[mask], mask.sum(dim=1)
+        aligned, target_labels = self._aligned(logits, labels)
+        mask = target_labels != IGNORED
+        return aligned[mask], target_labels[mask], mask.sum(dim=1)
 
     def _aligned(
         self, logits: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return (logits[:, :-1], labels[:, 1:]) if self.name == SHIFTED else (logits, labels)
+        return (logits[:, :-1], labels[:, 1:]) if self.name == NEXT_TOKENS else (logits, labels)
 
 
-def _zero_without(counts: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def _zero_without_targets(counts: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """The values of rows that have targets; 0 for a row without any, of which there is no mean."""
     return torch.where(counts > 0, values, torch.zeros_like(values))
 
 
-def plain(losses: Floats) -> Measurements:
+def losses_only(losses: Floats) -> Measurements:
     """Numbers of losses about which nothing more is known; NaN without rows."""
     mean = float(np.mean(losses)) if len(losses) else float("nan")
     return Measurements(losses, {}, mean, 1.0)
@@ -145,9 +145,9 @@ def find_formula(logits: Any, labels: Any, model_loss: float) -> Formula | None:
     if not (torch.is_tensor(logits) and torch.is_tensor(labels)) or not np.isfinite(model_loss):
         return None
     # Near 0 the rounding of a loss is no share of it, so there the bound is an absolute one.
-    near = AGREES.get(logits.dtype, AGREES_IN_HALF)
-    for formula in _fitting(logits, labels):
-        if abs(formula.mean(logits, labels) - model_loss) <= near * max(abs(model_loss), 1e-3):
+    tolerance = LOSS_TOLERANCE.get(logits.dtype, HALF_PRECISION_TOLERANCE)
+    for formula in _candidate_formulas(logits, labels):
+        if abs(formula.mean(logits, labels) - model_loss) <= tolerance * max(abs(model_loss), 1e-3):
             return formula
     return None
 
@@ -157,9 +157,9 @@ def aligned_formula(logits: torch.Tensor, labels: torch.Tensor) -> Formula:
     their labels, and several labels are 0 or 1. Raises ``DataError`` where none fits."""
     # Backwards: with no loss to decide, ``tokens`` comes before ``next tokens``, and ``number``
     # before ``several``.
-    for formula in reversed(_fitting(logits, labels)):
-        marks = ((labels == 0) | (labels == 1)).all()
-        if formula.name != "number" or labels.dim() < 2 or not marks:
+    for formula in reversed(_candidate_formulas(logits, labels)):
+        is_binary = ((labels == 0) | (labels == 1)).all()
+        if formula.name != "number" or labels.dim() < 2 or not is_binary:
             return formula
     if logits.shape == labels.shape:
         return Formula("several")
@@ -171,13 +171,13 @@ def aligned_formula(logits: torch.Tensor, labels: torch.Tensor) -> Formula:
     )
 
 
-def _fitting(logits: torch.Tensor, labels: torch.Tensor) -> list[Formula]:
+def _candidate_formulas(logits: torch.Tensor, labels: torch.Tensor) -> list[Formula]:
     """Those whose shapes fit, the likelier first."""
-    whole = not labels.is_floating_point()
-    if logits.dim() == 3 and whole and labels.shape == logits.shape[:2]:
+    integer_labels = not labels.is_floating_point()
+    if logits.dim() == 3 and integer_labels and labels.shape == logits.shape[:2]:
         # A text of one token has no next one.
-        return [Formula(SHIFTED), Formula("tokens")] if logits.shape[1] > 1 else [Formula("tokens")]
-    if logits.dim() == 2 and whole and labels.dim() == 1 and logits.shape[1] > 1:
+        return [Formula(NEXT_TOKENS), Formula("tokens")] if logits.shape[1] > 1 else [Formula("tokens")]
+    if logits.dim() == 2 and integer_labels and labels.dim() == 1 and logits.shape[1] > 1:
         return [Formula("classes")]
     if logits.dim() == 2 and labels.shape == logits.shape and labels.dim() == 2:
         return [Formula("several"), Formula("number")]

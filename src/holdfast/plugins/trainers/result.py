@@ -40,7 +40,7 @@ from holdfast.stats.temperature import recover_labels
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, write_evaluations
 
 NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
-NOT_IN_FORCE = (
+CALIBRATION_NOTE = (
     "the guard leaves the trainer's model as it is and does not divide its logits. The validation "
     "scores are those of {whose} as it is; a calibrated (refined) loss is one after temperature "
     "scaling, by which checkpoints are compared"
@@ -52,24 +52,24 @@ def decide_checkpoint(
 ) -> None:
     """Report which checkpoint the run ends with, and why, with its figures and those of the last
     evaluation and of the lowest losses; and what calibration its figures have."""
-    history, kept = watch.engine.history, watch.engine.best.step
-    place, best = next((i, look) for i, look in enumerate(history) if look.step == kept)
+    history, best_step = watch.engine.history, watch.engine.best.step
+    position, best = next((i, snapshot) for i, snapshot in enumerate(history) if snapshot.step == best_step)
     last = history[-1].step
-    chosen = f"step {kept} of {last}"
+    choice = f"step {best_step} of {last}"
     if not restored:
-        chosen += "; the guard only observes, and the weights are those that the trainer leaves"
+        choice += "; the guard only observes, and the weights are those that the trainer leaves"
     because = "the rule that was given, Guard(choose=…)"
     if choose is lowest_calibrated:
-        because = explain_choice(history, place)
-    watch.decide(last, Decision("best checkpoint", chosen, because))
-    found = calibration(best, restored=restored)
-    if found is not None:
-        chosen = (
-            f"not in the saved model; the validation loss of {_whose(best, restored)} is "
-            f"{found['loss']:.4g}, and with its logits divided by {found['temperature']:.3g} it "
-            f"would be {found['calibrated_loss']:.4g}"
+        because = explain_choice(history, position)
+    watch.decide(last, Decision("best checkpoint", choice, because))
+    temperature_scaling = calibration(best, restored=restored)
+    if temperature_scaling is not None:
+        choice = (
+            f"not in the saved model; the validation loss of {_model_words(best, restored)} is "
+            f"{temperature_scaling['loss']:.4g}, and with its logits divided by {temperature_scaling['temperature']:.3g} it "
+            f"would be {temperature_scaling['calibrated_loss']:.4g}"
         )
-        watch.decide(last, Decision("temperature", chosen, found["because"]))
+        watch.decide(last, Decision("temperature", choice, temperature_scaling["because"]))
 
 
 def calibration(best: Snapshot, *, restored: bool) -> dict[str, Any] | None:
@@ -82,11 +82,11 @@ def calibration(best: Snapshot, *, restored: bool) -> dict[str, Any] | None:
         "temperature": float(best.temperature),
         "loss": float(best.valid_loss),
         "calibrated_loss": float(best.refined_loss),
-        "because": NOT_IN_FORCE.format(whose=_whose(best, restored)),
+        "because": CALIBRATION_NOTE.format(whose=_model_words(best, restored)),
     }
 
 
-def _whose(best: Snapshot, restored: bool) -> str:
+def _model_words(best: Snapshot, restored: bool) -> str:
     if restored:
         return "the model"
     return f"the checkpoint of step {best.step}, which the guard does not restore,"
@@ -98,19 +98,19 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
     The rows on which the best state was chosen flatter it, so nothing stands under ``test``.
     """
     engine, foreign_run, facts = watch.engine, watch.foreign_run, watch.foreign_run.run_facts
-    history, kept = engine.history, engine.best.step
-    best = next((s for s in history if s.step == kept), history[-1])
+    history, best_step = engine.history, engine.best.step
+    best = next((s for s in history if s.step == best_step), history[-1])
     assert engine.verdict is not None
-    write_evaluations(watch.folder / EVALUATIONS_FILE, history, facts, kept, __version__)
+    write_evaluations(watch.folder / EVALUATIONS_FILE, history, facts, best_step, __version__)
     # In the words of the trainer; without what to set, since Holdfast sets nothing of it.
     log = Curves(foreign_run.log, "step", planned_end=facts.planned_steps)
     remedies = tuple(Remedy(one.do) for one in in_their_words(engine.verdict.remedies, log))
-    valid = scores(best, foreign_run.classes, seed)
+    valid = score_checkpoint(best, foreign_run.classes, seed)
     unknown = Estimate(None, why=NO_TEST).to_json()
     n, total = best.valid_losses.size, watch.seconds
     rows = {"train": facts.train_rows, "valid": n, "test": 0}
-    seen = loss_rows(best.train_losses, best.train_tokens)
-    probe = Scores(seen.size, _plain(seen, best.train_metrics, seed))
+    probe_losses = loss_rows(best.train_losses, best.train_tokens)
+    probe = Scores(probe_losses.size, _estimates(probe_losses, best.train_metrics, seed))
     return write_result_file(
         watch.folder,
         {
@@ -130,7 +130,7 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
             "baseline": {"what": None, "test": None},
             **({} if best.valid_tokens is None else {"loss_unit": TOKEN}),
             "verdict": to_json(replace(engine.verdict, remedies=remedies)),
-            "best_step": kept,
+            "best_step": best_step,
             "last_step": history[-1].step,
             "stopped_because": engine.stop_because or "the trainer ended the run",
             "actions": outcome.actions_block(engine.actions),
@@ -148,26 +148,26 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
     )
 
 
-def scores(best: Snapshot, classes: tuple[str, ...], seed: int) -> Scores:
+def score_checkpoint(best: Snapshot, classes: tuple[str, ...], seed: int) -> Scores:
     """The evaluation rows at the kept state, with intervals; every metric for a classifier."""
     losses, logits = best.valid_losses, best.valid_logits
     if logits is None or not classes or not np.isfinite(logits).all():
-        of_rows = loss_rows(losses, best.valid_tokens)
-        return Scores(losses.size, _plain(of_rows, best.valid_metrics, seed))
+        row_losses = loss_rows(losses, best.valid_tokens)
+        return Scores(losses.size, _estimates(row_losses, best.valid_metrics, seed))
     labels = recover_labels(logits, losses)
-    found = score(Outputs(np.arange(losses.size), labels, logits, losses), classes, seed=seed)
-    return Scores(found.n, found.metrics)
+    scored = score(Outputs(np.arange(losses.size), labels, logits, losses), classes, seed=seed)
+    return Scores(scored.n, scored.metrics)
 
 
-def _plain(losses: Floats, metrics: dict[str, float], seed: int) -> dict[str, Estimate]:
+def _estimates(losses: Floats, metrics: dict[str, float], seed: int) -> dict[str, Estimate]:
     """The mean loss with its interval over rows, and metrics as they were measured."""
     # The difference to zero in each row is the loss itself.
-    gap = paired_bootstrap(losses, np.zeros_like(losses), seed=generator(seed, "guard", "loss"))
-    measured = {name: _estimate(value, "no interval") for name, value in metrics.items()}
-    mean = _estimate(gap.value, "BCa over rows")
-    if mean.value is not None and np.isfinite(gap.low) and np.isfinite(gap.high):
-        mean = replace(mean, low=gap.low, high=gap.high)
-    return {**measured, "loss": mean}
+    loss_interval = paired_bootstrap(losses, np.zeros_like(losses), seed=generator(seed, "guard", "loss"))
+    metric_estimates = {name: _estimate(value, "no interval") for name, value in metrics.items()}
+    mean = _estimate(loss_interval.value, "BCa over rows")
+    if mean.value is not None and np.isfinite(loss_interval.low) and np.isfinite(loss_interval.high):
+        mean = replace(mean, low=loss_interval.low, high=loss_interval.high)
+    return {**metric_estimates, "loss": mean}
 
 
 def _estimate(value: float, note: str) -> Estimate:

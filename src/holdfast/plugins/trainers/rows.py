@@ -18,38 +18,38 @@ from holdfast.core.records import Decision, Ints
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.plan.defaults import LEARNING_RATE_REGIONS, model_size
-from holdfast.plugins.trainers.foreign import theirs
-from holdfast.plugins.trainers.losses import Formula, find_formula, plain
+from holdfast.plugins.trainers.foreign import user_code
+from holdfast.plugins.trainers.losses import Formula, find_formula, losses_only
 from holdfast.plugins.trainers.watch import GuardHandle
-from holdfast.plugins.trainers.weights import generators_apart, undisturbed
+from holdfast.plugins.trainers.weights import separate_generators, without_side_effects
 from holdfast.tasks.generation.losses import IGNORED
 from holdfast.training.plan import MOST_PROBE_ROWS, INFORMATIVE_PROBE_ROWS
 from holdfast.training.task import Measurements
 
 LABELS = ("label", "labels", "label_ids")
-LEAST_ROWS = 2
+MIN_ROWS = 2
 # Characters of what is compared, each read once before the first step: some seconds.
-MOST_COMPARED = 50_000_000
+MAX_COMPARED = 50_000_000
 # Values whose text is all that they hold.
-PLAIN = {str, bytes, bool, int, float, complex, type(None)}
+PLAIN_TYPES = {str, bytes, bool, int, float, complex, type(None)}
 
 
-def probe_rows(train: int, valid: int, wanted: int | None, seed: int) -> Ints:
-    """Positions of the train probe, rising: as many as there are evaluation rows, but at least
-    ``TELLING_PROBE_ROWS`` and at most ``MOST_PROBE_ROWS``, as ``train`` has it, unless ``wanted``
-    says how many; the same for the same seed."""
-    usual = min(max(valid, INFORMATIVE_PROBE_ROWS), MOST_PROBE_ROWS)
-    count = min(train, wanted or usual)
+def training_sample(train: int, valid: int, requested: int | None, seed: int) -> Ints:
+    """Positions of the training sample, ascending: as many as there are evaluation rows, but at
+    least ``TELLING_PROBE_ROWS`` and at most ``MOST_PROBE_ROWS``, as in ``holdfast train``, unless
+    ``requested`` gives the number. The same seed gives the same positions."""
+    default = min(max(valid, INFORMATIVE_PROBE_ROWS), MOST_PROBE_ROWS)
+    count = min(train, requested or default)
     return np.sort(generator(seed, "train_probe").permutation(train)[:count])
 
 
-def looks_at(steps: int, wanted: int) -> frozenset[int]:
-    """About ``wanted`` steps, evenly over ``steps``, the last among them."""
+def evaluation_steps(steps: int, count: int) -> frozenset[int]:
+    """About ``count`` steps, evenly over ``steps``, the last among them."""
     # Of more looks than steps some round to 0, where the baseline look is.
-    return frozenset(round((i + 1) * steps / wanted) for i in range(wanted)) - {0}
+    return frozenset(round((i + 1) * steps / count) for i in range(count)) - {0}
 
 
-def counted(dataset: Any, what: str) -> int:
+def count_rows(dataset: Any, name: str) -> int:
     """How many rows it has; refuses one that cannot be counted and read by position.
 
     >>> counted([1, 2, 3], "the training rows")
@@ -58,22 +58,22 @@ def counted(dataset: Any, what: str) -> int:
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         rule = "stream, so that no fixed sample of them can be measured again"
         remedy = "Give rows that have a length and are read by position, e.g. a `datasets.Dataset`."
-        raise DataError(what, rule, type(dataset).__name__, remedy)
+        raise DataError(name, rule, type(dataset).__name__, remedy)
     return len(dataset)
 
 
-def copied_rows(train: Any, valid: Any) -> tuple[int, int] | None:
+def count_copied_rows(train: Any, valid: Any) -> tuple[int, int] | None:
     """How many evaluation rows stand among the training rows too, whatever their labels, and of how
     many; ``None`` where reading them all would take too long, by the size of the first, or where a
     row holds an object of which it cannot be told what is in it."""
     first = _contents(valid[0]) if len(valid) else None
-    if first is None or len(first) * (len(train) + len(valid)) > MOST_COMPARED:
+    if first is None or len(first) * (len(train) + len(valid)) > MAX_COMPARED:
         return None
-    known, seen = ([row_key(rows[i]) for i in range(len(rows))] for rows in (train, valid))
-    if None in known or None in seen:
+    train_keys, valid_keys = ([row_key(rows[i]) for i in range(len(rows))] for rows in (train, valid))
+    if None in train_keys or None in valid_keys:
         return None
-    keys = set(known)
-    return sum(key in keys for key in seen), len(valid)
+    keys = set(train_keys)
+    return sum(key in keys for key in valid_keys), len(valid)
 
 
 def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
@@ -84,40 +84,40 @@ def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
     copy of itself. What comes back is of the same kind where it is a ``datasets.Dataset``, else a
     ``torch.utils.data.Subset``. Raises ``DataError`` where one side would have fewer than two rows.
     """
-    count = counted(dataset, "the training rows")
+    count = count_rows(dataset, "the training rows")
     # A row of which it cannot be told what is in it is nobody's copy.
     keys = [row_key(dataset[i]) or str(i).encode() for i in range(count)]
-    held = held_positions(keys, share, seed)
-    kept = np.setdiff1d(np.arange(count), held)
-    if min(len(held), len(kept)) < LEAST_ROWS:
-        rule = f"leave fewer than {LEAST_ROWS} rows on a side when {share:g} of them are held out "
+    held_out = held_out_positions(keys, share, seed)
+    training = np.setdiff1d(np.arange(count), held_out)
+    if min(len(held_out), len(training)) < MIN_ROWS:
+        rule = f"leave fewer than {MIN_ROWS} rows on a side when {share:g} of them are held out "
         rule += "by whole groups of copies"
         remedy = "Give evaluation rows (`eval_dataset=`), or more training rows."
         raise DataError("the training rows", rule, count, remedy)
     if hasattr(dataset, "select"):
-        return dataset.select(kept.tolist()), dataset.select(held.tolist())
+        return dataset.select(training.tolist()), dataset.select(held_out.tolist())
     from torch.utils.data import Subset
 
-    return Subset(dataset, kept.tolist()), Subset(dataset, held.tolist())
+    return Subset(dataset, training.tolist()), Subset(dataset, held_out.tolist())
 
 
-def held_positions(keys: Sequence[bytes], share: float, seed: int) -> Ints:
+def held_out_positions(keys: Sequence[bytes], share: float, seed: int) -> Ints:
     """Positions [n] to hold out, rising; equal keys are all in or all out."""
     _, group = np.unique(np.array(keys, dtype="S16"), return_inverse=True)
     sizes = np.bincount(group)
     order = generator(seed, "hold_out").permutation(len(sizes))
-    before = np.cumsum(sizes[order]) - sizes[order]
-    chosen = order[before < share * len(keys)]
-    return np.flatnonzero(np.isin(group, chosen))
+    rows_before = np.cumsum(sizes[order]) - sizes[order]
+    selected_groups = order[rows_before < share * len(keys)]
+    return np.flatnonzero(np.isin(group, selected_groups))
 
 
 def row_key(row: Any) -> bytes | None:
     """A digest of what a row holds beside its labels; ``None`` where that cannot be told."""
-    found = _contents(row)
-    if found is None:
+    contents = _contents(row)
+    if contents is None:
         return None
-    plain = found.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(plain, digest_size=8).hexdigest().encode()
+    encoded = contents.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=8).hexdigest().encode()
 
 
 def _contents(row: Any) -> str | None:
@@ -130,23 +130,23 @@ def _contents(row: Any) -> str | None:
         parts = [(str(i), value) for i, value in enumerate(row[:-1])]
     else:
         parts = [("row", row)]
-    found = [(name, _text_of(value)) for name, value in parts]
-    if any(text is None for _, text in found):
+    named_texts = [(name, _text_of(value)) for name, value in parts]
+    if any(text is None for _, text in named_texts):
         return None
-    return "".join(f"{name}={text};" for name, text in found)
+    return "".join(f"{name}={text};" for name, text in named_texts)
 
 
 def _text_of(value: Any) -> str | None:
     """All that a value holds, which its own text may not say: an array's leaves the middle out,
     that of an object is a place in memory."""
-    if type(value) in PLAIN:
+    if type(value) in PLAIN_TYPES:
         return repr(value)
     if hasattr(value, "tolist"):
         return _text_of(value.tolist())
     if isinstance(value, Mapping):
         value = sorted(([str(key), one] for key, one in value.items()), key=lambda pair: pair[0])
     if isinstance(value, (list, tuple)):
-        if set(map(type, value)) <= PLAIN:
+        if set(map(type, value)) <= PLAIN_TYPES:
             return repr(list(value))
         parts = [_text_of(one) for one in value]
         joined = [one for one in parts if one is not None]
@@ -157,7 +157,7 @@ def _text_of(value: Any) -> str | None:
     return None
 
 
-LEAST_SHARE_OF_FULL = 0.5
+MIN_FULL_SHARE = 0.5
 
 
 class LoaderRows:
@@ -168,7 +168,7 @@ class LoaderRows:
         self.collate = loader.collate_fn
         self.positions = np.arange(len(loader.dataset)) if positions is None else positions
 
-    def spread(self, size: int) -> tuple[int, Any]:
+    def spread_batch(self, size: int) -> tuple[int, Any]:
         """One batch of rows from all over the set, which may be sorted by its classes."""
         at = np.unique(np.linspace(0, len(self.positions) - 1, size).astype(int))
         return len(at), self._batch(self.positions[at])
@@ -176,24 +176,24 @@ class LoaderRows:
     def batches(self, size: int) -> Iterator[tuple[int, Any]]:
         """Batches of up to ``size`` rows in order, each with its number of rows."""
         for start in range(0, len(self.positions), size):
-            chosen = self.positions[start : start + size]
-            yield len(chosen), self._batch(chosen)
+            part = self.positions[start : start + size]
+            yield len(part), self._batch(part)
 
     def measure(
         self,
         formula: Formula | None,
         size: int,
-        answer: Callable[[Any], tuple[torch.Tensor, torch.Tensor]],
-        alone: Callable[[Any], float],
+        predict: Callable[[Any], tuple[torch.Tensor, torch.Tensor]],
+        row_loss: Callable[[Any], float],
     ) -> Measurements:
-        """The rows by ``formula`` from the logits and labels that ``answer`` gives of batches of
-        ``size``; without one each row by the loss of it ``alone``."""
+        """The rows by ``formula`` from the logits and labels that ``predict`` gives of batches of
+        ``size``; without one each row by the loss of it ``row_loss``."""
         if formula is None:
-            return plain(np.array([alone(batch) for _, batch in self.batches(1)]))
-        return formula.measure_answers(answer(batch) for _, batch in self.batches(size))
+            return losses_only(np.array([row_loss(batch) for _, batch in self.batches(1)]))
+        return formula.measure_batches(predict(batch) for _, batch in self.batches(size))
 
     def _batch(self, positions: Ints) -> Any:
-        with theirs("the data set or its collator"):
+        with user_code("the data set or its collator"):
             return self.collate([self.dataset[int(i)] for i in positions])
 
 
@@ -208,54 +208,54 @@ class TrainerRows:
     """
 
     def __init__(self, guard: GuardHandle, trainer: Any, train_loader: Any) -> None:
-        counted(trainer.train_dataset, "the training rows")
+        count_rows(trainer.train_dataset, "the training rows")
         name, sets = None, trainer.eval_dataset
         if isinstance(sets, dict):
             name = next(iter(sets))
             because = f"the trainer has several sets: {', '.join(sets)}"
-            guard.promise(Decision("evaluation rows", str(name), because))
+            guard.add_decision(Decision("evaluation rows", str(name), because))
         loader = trainer.get_eval_dataloader(name)
-        others = counted(loader.dataset, "the evaluation rows")
-        if not others:
+        n_valid = count_rows(loader.dataset, "the evaluation rows")
+        if not n_valid:
             raise DataError("the evaluation rows", "are none", 0, "Give eval_dataset=… some rows.")
         self.trainer = trainer
         self.train_rows = len(train_loader.dataset)
         self.formula: Formula | None = None
-        chosen = probe_rows(self.train_rows, others, guard.probe_rows, guard.seed)
-        self._probe, self._valid = LoaderRows(train_loader, chosen), LoaderRows(loader)
+        sample = training_sample(self.train_rows, n_valid, guard.probe_rows, guard.seed)
+        self._probe, self._valid = LoaderRows(train_loader, sample), LoaderRows(loader)
         self._size = max(1, int(trainer.args.per_device_eval_batch_size))
-        with undisturbed(trainer.model, guard.seed), generators_apart(loader.collate_fn):
-            because = self._find()
-            self.copied = copied_rows(train_loader.dataset, loader.dataset)
-        how = f"the formula for {self.formula.name}" if self.formula else "the trainer's own"
-        guard.promise(Decision("losses of rows", how, because))
+        with without_side_effects(trainer.model, guard.seed), separate_generators(loader.collate_fn):
+            because = self._find_formula()
+            self.n_copied = count_copied_rows(train_loader.dataset, loader.dataset)
+        loss_source = f"the formula for {self.formula.name}" if self.formula else "the trainer's own"
+        guard.add_decision(Decision("losses of rows", loss_source, because))
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Of a classifier the classes in the order of the logits."""
         names = getattr(self.trainer.model.config, "id2label", None) or {}
-        classifies = self.formula is not None and self.formula.classifies
+        classifies = self.formula is not None and self.formula.is_classification
         return tuple(str(names[i]) for i in sorted(names)) if classifies else ()
 
     def __call__(self) -> tuple[Measurements, Measurements]:
-        with generators_apart(self._probe.collate, self._valid.collate):
+        with separate_generators(self._probe.collate, self._valid.collate):
             probe, valid = (
-                part.measure(self.formula, self._size, self._answer, self._alone)
+                part.measure(self.formula, self._size, self._predict, self._row_loss)
                 for part in (self._probe, self._valid)
             )
         return probe, valid
 
-    def _find(self) -> str:
+    def _find_formula(self) -> str:
         """Decide how losses are computed, by one batch of evaluation rows; the model in evaluation
         mode. Why."""
-        if reason := own_loss(self.trainer):
+        if reason := custom_loss_reason(self.trainer):
             return f"{reason}, so each row goes alone through compute_loss"
-        count, batch = self._valid.spread(self._size)
+        count, batch = self._valid.spread_batch(self._size)
         tensors = [value for value in dict(batch).values() if torch.is_tensor(value)]
         if not all(tensor.dim() > 0 and len(tensor) == count for tensor in tensors):
             # A collator without padding lays its rows end to end.
             self._size = 1
-            _, batch = self._valid.spread(1)
+            _, batch = self._valid.spread_batch(1)
         labels, outputs = self._forward(batch)
         loss, logits = _read(outputs, "loss"), _read(outputs, "logits")
         if labels is not None and loss is not None:
@@ -265,45 +265,45 @@ class TrainerRows:
         why = "no known formula gives the model's own loss"
         return f"{why}, so each row goes alone through compute_loss"
 
-    def _answer(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def _predict(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         labels, outputs = self._forward(batch)
         return _read(outputs, "logits"), labels
 
     def _forward(self, batch: Any) -> tuple[Any, Any]:
-        inputs = self._sent(batch)
-        with theirs("the model"):
+        inputs = self._to_device(batch)
+        with user_code("the model"):
             return inputs.get("labels"), self.trainer.model(**inputs)
 
-    def _alone(self, batch: Any) -> float:
+    def _row_loss(self, batch: Any) -> float:
         # TRL's trainers collect means of what passes through compute_loss, for their logs.
-        sent = self._sent(batch)
-        if _without_target(sent.get("labels")):
+        inputs = self._to_device(batch)
+        if _without_target(inputs.get("labels")):
             # The mean over no targets is no number. In a batch such a row takes no part.
             return 0.0
         collected = copy.deepcopy(getattr(self.trainer, "_metrics", None))
-        with theirs("compute_loss"):
-            loss = float(self.trainer.compute_loss(self.trainer.model, sent))
+        with user_code("compute_loss"):
+            loss = float(self.trainer.compute_loss(self.trainer.model, inputs))
         if collected is not None:
             self.trainer._metrics = collected
         return loss
 
-    def _sent(self, batch: Any) -> dict[str, Any]:
+    def _to_device(self, batch: Any) -> dict[str, Any]:
         from accelerate.utils import send_to_device
 
         sent: dict[str, Any] = dict(send_to_device(batch, self.trainer.args.device))
         return sent
 
 
-def own_loss(trainer: Any) -> str:
+def custom_loss_reason(trainer: Any) -> str:
     """Why the loss of this trainer is not the model's own; empty where it is."""
     if getattr(trainer, "compute_loss_func", None) is not None:
         return "the trainer has a compute_loss_func"
     owner = next(k for k in type(trainer).__mro__ if "compute_loss" in vars(k))
-    kind = str(getattr(trainer.args, "loss_type", "nll"))
+    loss_type = str(getattr(trainer.args, "loss_type", "nll"))
     # Under ``nll`` TRL's own method gives the mean cross-entropy of the tokens and collects figures
     # for its log.
     if owner.__module__ == "trl.trainer.sft_trainer":
-        return "" if kind == "nll" else f"the trainer's loss_type is {kind}"
+        return "" if loss_type == "nll" else f"the trainer's loss_type is {loss_type}"
     return "" if owner is Trainer else f"{owner.__name__} has a compute_loss of its own"
 
 
@@ -312,7 +312,7 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
     model = trainer.model
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     trainable = sum(size for size, learns in sizes if learns)
-    if rows.formula is not None and rows.formula.writes:
+    if rows.formula is not None and rows.formula.is_generative:
         task = "seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal-lm"
     else:
         pictures = getattr(model, "main_input_name", "") == "pixel_values"
@@ -325,16 +325,16 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
         "image-classification": "vision",
     }
     # An adapter, or a head alone, takes other rates than the whole network.
-    whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
+    full_training = trainable >= MIN_FULL_SHARE * sum(size for size, _ in sizes)
     half = trainer.args.fp16 or trainer.args.bf16 or model.dtype != torch.float32
     return RunFacts(
         task=task,
-        classes=model.config.num_labels if rows.formula and rows.formula.classifies else None,
+        classes=model.config.num_labels if rows.formula and rows.formula.is_classification else None,
         planned_steps=steps,
         train_rows=rows.train_rows,
         trainable=trainable,
-        usual_rates=LEARNING_RATE_REGIONS.get(regions[task]) if whole else None,
-        copied_valid=rows.copied,
+        usual_rates=LEARNING_RATE_REGIONS.get(regions[task]) if full_training else None,
+        copied_valid=rows.n_copied,
         # A setting that remedies name and that the trainer has already.
         refused=() if half else ("train.precision=float32",),
     )
@@ -342,8 +342,8 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
 
 def _without_target(labels: Any) -> bool:
     """Whether every label of a batch is one that a cross-entropy passes over."""
-    whole = torch.is_tensor(labels) and not labels.is_floating_point()
-    return whole and labels.numel() > 0 and bool((labels == IGNORED).all())
+    has_class_labels = torch.is_tensor(labels) and not labels.is_floating_point()
+    return has_class_labels and labels.numel() > 0 and bool((labels == IGNORED).all())
 
 
 def _read(outputs: Any, name: str) -> Any:

@@ -19,19 +19,19 @@ from holdfast.core.records import Decision, Floats
 from holdfast.core.run_facts import RunFacts
 from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.losses import Formula
-from holdfast.plugins.trainers.rows import probe_rows
+from holdfast.plugins.trainers.rows import training_sample
 from holdfast.plugins.trainers.watch import GuardHandle
 from holdfast.training.task import Measurements
 
 CLASSES = Formula("classes")
-LEAST_PROBABILITY = 1e-12
+MIN_PROBABILITY = 1e-12
 
 
 def setfit_run(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> ForeignRun:
     """A run of SetFit's ``Trainer``; ``pairs`` are its rows of an epoch."""
     rows = EmbeddedRows(guard, owner)
     body = owner.model.model_body
-    guard.promise(
+    guard.add_decision(
         Decision(
             "losses of rows",
             f"a {type(rows.head).__name__} on the embeddings",
@@ -68,17 +68,17 @@ class EmbeddedRows:
         )
         self._values, self._labels = np.unique(labels, return_inverse=True)
         self.classes = tuple(str(value) for value in self._values)
-        strange = sorted(set(other_labels) - set(self._values.tolist()))
-        if strange or not len(other_labels):
+        unknown_labels = sorted(set(other_labels) - set(self._values.tolist()))
+        if unknown_labels or not len(other_labels):
             raise DataError(
                 "the evaluation rows",
                 "hold no row, or a label that no training row has",
-                strange or None,
+                unknown_labels or None,
                 "Give evaluation rows of the classes that are trained.",
             )
         self._other_labels = np.searchsorted(self._values, other_labels)
-        self._probe = probe_rows(len(labels), len(other_labels), guard.probe_rows, guard.seed)
-        self.head = _head(self._model)
+        self._probe = training_sample(len(labels), len(other_labels), guard.probe_rows, guard.seed)
+        self.head = _sklearn_head(self._model)
 
     def __call__(self) -> tuple[Measurements, Measurements]:
         from sklearn.base import clone
@@ -86,8 +86,8 @@ class EmbeddedRows:
         train, valid = self._embed(self.texts), self._embed(self._others)
         head = clone(self.head).fit(train, self._labels)
         return (
-            _measured(head, train[self._probe], self._labels[self._probe]),
-            _measured(head, valid, self._other_labels),
+            _measure_head(head, train[self._probe], self._labels[self._probe]),
+            _measure_head(head, valid, self._other_labels),
         )
 
     def _embed(self, texts: list[str]) -> Floats:
@@ -101,7 +101,7 @@ class EmbeddedRows:
         return np.asarray(embedded, dtype=np.float64)
 
 
-def _head(model: Any) -> Any:
+def _sklearn_head(model: Any) -> Any:
     """The model's scikit-learn head; logistic regression, SetFit's default, for one of PyTorch."""
     from sklearn.base import is_classifier
     from sklearn.linear_model import LogisticRegression
@@ -118,9 +118,9 @@ def _head(model: Any) -> Any:
     return head if usable else LogisticRegression()
 
 
-def _measured(head: Any, embedded: Floats, labels: Any) -> Measurements:
+def _measure_head(head: Any, embedded: Floats, labels: Any) -> Measurements:
     # Nearest neighbours and trees give probabilities of 0. The softmax of log-probabilities is the
     # probabilities again, so they stand for logits.
-    logits = np.log(np.maximum(head.predict_proba(embedded), LEAST_PROBABILITY))
+    logits = np.log(np.maximum(head.predict_proba(embedded), MIN_PROBABILITY))
     losses = -logits[np.arange(len(labels)), labels]
     return CLASSES.measure(losses, logits)

@@ -33,11 +33,11 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
-from holdfast.plugins.trainers.rows import TrainerRows, hold_out, looks_at, run_facts
+from holdfast.plugins.trainers.rows import TrainerRows, evaluation_steps, hold_out, run_facts
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 from holdfast.training.checkpoint import UnusableCheckpoint, UnsealedCheckpoint, read_sealed, write_sealed
 
-NAME = "holdfast_guard.pt"
+STATE_FILE = "holdfast_guard.pt"
 MARK = "guard"
 # Its own, so that a checkpoint of another's trainer stays readable when that of our loop changes.
 FORMAT = b"holdfast checkpoint 2"
@@ -46,7 +46,7 @@ FORMAT = b"holdfast checkpoint 2"
 def write_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
     """Into the folder of the checkpoint of ``step``, which the trainer has just written."""
     stamped = {"step": step, **state}
-    write_atomically(checkpoint / NAME, lambda path: write_sealed(path, stamped, MARK, FORMAT))
+    write_atomically(checkpoint / STATE_FILE, lambda path: write_sealed(path, stamped, MARK, FORMAT))
 
 
 def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
     Raises ``RunError`` where it is absent, broken or of another step: without it the history, the
     patience and the best state of the run so far would be lost, and nobody would know.
     """
-    path = checkpoint / NAME
+    path = checkpoint / STATE_FILE
     if not path.exists():
         raise RunError(
             str(checkpoint),
@@ -73,8 +73,8 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
         with reading_errors(str(path), RunError, remedy="Train anew."):
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = {"step": state["step"], **state}
-        told = f"{path} has no digest, so whether it is whole was not checked"
-        warnings.warn(told, stacklevel=1)
+        notice = f"{path} has no digest, so whether it is whole was not checked"
+        warnings.warn(notice, stacklevel=1)
     except UnusableCheckpoint as error:
         raise RunError(str(path), str(error), None, "Train anew.") from error
     if state["step"] != step:
@@ -98,7 +98,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         self._guard = guard
         self._watch: TrainerRun | None = None
         self._rows = 0
-        self._own_looks: frozenset[int] = frozenset()
+        self._evaluation_steps: frozenset[int] = frozenset()
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         guard, share = self._guard, self._guard.hold_out
@@ -112,35 +112,35 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
                 share,
                 "Leave hold_out out, or eval_dataset.",
             )
-        kept, held = hold_out(owner.train_dataset, share, guard.seed)
-        owner.train_dataset, owner.eval_dataset = kept, held
-        chosen = f"{len(held)} of {len(kept) + len(held)} training rows held out"
+        training, held_out = hold_out(owner.train_dataset, share, guard.seed)
+        owner.train_dataset, owner.eval_dataset = training, held_out
+        held_out_words = f"{len(held_out)} of {len(training) + len(held_out)} training rows held out"
         because = f"the trainer had none (hold_out={share:g}); exact copies stay on one side"
-        guard.promise(Decision("evaluation rows", chosen, because))
+        guard.add_decision(Decision("evaluation rows", held_out_words, because))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer, checkpoint = calling_trainer(self)
         _refuse(trainer, self._guard)
         loader, scheduler = kwargs["train_dataloader"], kwargs.get("lr_scheduler")
         foreign_run = _foreign_run(self._guard, trainer, loader, state.max_steps)
-        facts = replace(foreign_run.run_facts, peak_rate=peak_rate(args, scheduler))
+        facts = replace(foreign_run.run_facts, peak_rate=peak_learning_rate(args, scheduler))
         foreign_run = replace(
             foreign_run,
             run_facts=facts,
-            changes=changes_of(kwargs["optimizer"], scheduler),
+            changes=trainer_changes(kwargs["optimizer"], scheduler),
             rate=float(args.learning_rate),
         )
         self._rows = foreign_run.rows_per_epoch
-        alone = _strategy(args) == "no"
-        self._own_looks = looks_at(state.max_steps, self._guard.looks) if alone else frozenset()
+        never_evaluates = _evaluation_strategy(args) == "no"
+        self._evaluation_steps = evaluation_steps(state.max_steps, self._guard.looks) if never_evaluates else frozenset()
         resumed = checkpoint is not None and state.global_step > 0
-        before = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
-        self._watch = self._guard.begin(foreign_run, before)
+        saved_state = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
+        self._watch = self._guard.begin(foreign_run, saved_state)
         # An epoch's evaluation comes after the checkpoint of its last step, and a trainer that
         # resumes there leaves it out.
-        missed = _strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
-        if before is None or missed:
-            self._look(self._watch, state, kwargs)
+        evaluation_missed = _evaluation_strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
+        if saved_state is None or evaluation_missed:
+            self._evaluate(self._watch, state, kwargs)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         norm = (kwargs.get("logs") or {}).get("grad_norm")
@@ -148,21 +148,21 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             self._watch.note_gradient(float(norm))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        if self._watch is not None and state.global_step in self._own_looks:
-            self._look(self._watch, state, kwargs)
-        return self._stop_if_asked(control)
+        if self._watch is not None and state.global_step in self._evaluation_steps:
+            self._evaluate(self._watch, state, kwargs)
+        return self._stop_if_requested(control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         # Evaluations before and after training are the user's own.
-        if self._watch is not None and not self._own_looks:
-            self._look(self._watch, state, kwargs)
-        return self._stop_if_asked(control)
+        if self._watch is not None and not self._evaluation_steps:
+            self._evaluate(self._watch, state, kwargs)
+        return self._stop_if_requested(control)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._watch is not None:
             # Only the trials of a search are written elsewhere, and a search is refused.
-            place = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            write_state(place, state.global_step, self._watch.state_dict())
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_state(folder, state.global_step, self._watch.state_dict())
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         watch, self._watch = self._watch, None
@@ -171,26 +171,26 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         # With load_best_model_at_end (allowed where the guard only observes) the weights are no
         # longer those of the last step.
         if not getattr(args, "load_best_model_at_end", False):
-            self._look(watch, state, kwargs)
+            self._evaluate(watch, state, kwargs)
         watch.restore(state.global_step)
         self._guard.finish()
 
     def _output(self, *arguments: Any) -> Path:
         return Path(arguments[0].output_dir)
 
-    def _look(self, watch: TrainerRun, state: Any, kwargs: dict[str, Any]) -> None:
+    def _evaluate(self, watch: TrainerRun, state: Any, kwargs: dict[str, Any]) -> None:
         epoch = float(state.epoch or 0.0)
         # The largest learning rate of the next update.
         rate = float(max(group["lr"] for group in kwargs["optimizer"].param_groups))
-        watch.look(state.global_step, epoch, round(epoch * self._rows), rate)
+        watch.evaluate(state.global_step, epoch, round(epoch * self._rows), rate)
 
-    def _stop_if_asked(self, control: Any) -> Any:
+    def _stop_if_requested(self, control: Any) -> Any:
         if self._watch is not None and self._watch.engine.stop_because is not None:
             control.should_training_stop = True
         return control
 
 
-def peak_rate(args: Any, scheduler: Any) -> float | None:
+def peak_learning_rate(args: Any, scheduler: Any) -> float | None:
     """The peak learning rate of a run, in the unit of its arguments; ``None`` where these do not
     tell it: with an optimizer of the user's own, or a schedule that is none of Transformers',
     which are factors from 0 to 1 of the rate that they begin with."""
@@ -199,11 +199,11 @@ def peak_rate(args: Any, scheduler: Any) -> float | None:
     inner = getattr(scheduler, "scheduler", scheduler)
     if not isinstance(inner, LambdaLR):
         return None
-    begun, given = max(inner.base_lrs), float(args.learning_rate)
-    return given if math.isclose(begun, given) else None
+    initial, learning_rate = max(inner.base_lrs), float(args.learning_rate)
+    return learning_rate if math.isclose(initial, learning_rate) else None
 
 
-def changes_of(optimizer: Any, scheduler: Any) -> Mapping[type[Any], Callable[[Any], None]]:
+def trainer_changes(optimizer: Any, scheduler: Any) -> Mapping[type[Any], Callable[[Any], None]]:
     """What can be changed of a run through its optimizer and schedule, which its checkpoints keep:
     every rate times a factor, and the decay of what decays."""
 
@@ -298,7 +298,7 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
     )
 
 
-def _strategy(args: Any) -> str:
+def _evaluation_strategy(args: Any) -> str:
     """When the trainer evaluates: ``no``, ``steps`` or ``epoch``."""
     return str(getattr(args.eval_strategy, "value", args.eval_strategy))
 
@@ -313,8 +313,8 @@ def _refuse(trainer: Any, guard: GuardHandle) -> None:
             None,
             "Give it guard.callback() once.",
         )
-    parted = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    refuse_several_processes(trainer.args.world_size, parted=parted)
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    refuse_several_processes(trainer.args.world_size, sharded=sharded)
     if trainer.state.is_hyper_param_search:
         raise RunError(
             "the guard",

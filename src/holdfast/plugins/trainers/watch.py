@@ -16,14 +16,14 @@ from holdfast.core.errors import Defect
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.monitor.judge import judge
-from holdfast.plugins.trainers.foreign import ForeignRun, theirs
-from holdfast.plugins.trainers.weights import WeightCopies, undisturbed
+from holdfast.plugins.trainers.foreign import ForeignRun, user_code
+from holdfast.plugins.trainers.weights import WeightCopies, without_side_effects
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
 from holdfast.training.task import snapshot_fields
 
-ASIDE = "the guard stepped aside; training goes on without it"
+GUARD_DISABLED = "the guard stepped aside; training goes on without it"
 
 
 class GuardHandle(Protocol):
@@ -35,13 +35,13 @@ class GuardHandle(Protocol):
     looks: int
     seed: int
 
-    def promise(self, decision: Decision) -> None: ...
+    def add_decision(self, decision: Decision) -> None: ...
 
     def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> TrainerRun: ...
 
     def finish(self) -> None: ...
 
-    def step_aside(
+    def disable(
         self, hook: str, error: Exception, watch: TrainerRun | None, output: Callable[[], Path]
     ) -> None: ...
 
@@ -69,7 +69,7 @@ class TrainerRun:
         choose: Callable[[Sequence[Snapshot]], int],
         advisor: Advisor | None,
         seed: int,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.folder = folder
         self.foreign_run = foreign_run
@@ -77,12 +77,12 @@ class TrainerRun:
         self._weights = WeightCopies(foreign_run.model)
         self._advisor = advisor
         self._seed = seed
-        self._say = say
+        self._log = log
         self._journal = Journal(folder)
         self._norms: list[float] = []
-        self._at: tuple[int, float, int, float] = (0, 0.0, 0, 0.0)
-        self._clock, self._before = time.perf_counter(), 0.0
-        self.engine = GuardEngine(self, Rules(self._judge, choose, advisor), self._journal, say)
+        self._position: tuple[int, float, int, float] = (0, 0.0, 0, 0.0)
+        self._clock, self._seconds_before = time.perf_counter(), 0.0
+        self.engine = GuardEngine(self, Rules(self._judge, choose, advisor), self._journal, log)
 
     @property
     def appliers(self) -> Appliers:
@@ -93,12 +93,12 @@ class TrainerRun:
     @property
     def step(self) -> int:
         """Of the present or last look."""
-        return self._at[0]
+        return self._position[0]
 
     @property
     def seconds(self) -> float:
         """Wall time since the run began, over a resume too."""
-        return self._before + time.perf_counter() - self._clock
+        return self._seconds_before + time.perf_counter() - self._clock
 
     @property
     def device(self) -> str:
@@ -109,12 +109,12 @@ class TrainerRun:
         """Write what was decided on the way here; once, at the beginning of a run."""
         self._make_folder()
         size = f"{self._weights.megabytes:,.1f} MB"
-        kept = f"a copy of {size} in host memory"
+        copy_words = f"a copy of {size} in host memory"
         because = f"{self._weights.count:,} trainable parameters; it is put back at the end"
         if self._advisor is None:
-            kept = "no copy"
+            copy_words = "no copy"
             because = "the guard observes: it neither stops nor restores (policy='off')"
-        memory = [Decision("best state", kept, because)]
+        memory = [Decision("best state", copy_words, because)]
         if not self._weights.tracked:
             because = f"two further copies of {size} would be needed"
             memory.append(Decision("distances of the weights", "not measured", because))
@@ -122,26 +122,26 @@ class TrainerRun:
             self.decide(0, decision)
 
     def _make_folder(self) -> None:
-        with theirs(f"the folder {self.folder}"):
+        with user_code(f"the folder {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def decide(self, step: int, decision: Decision) -> None:
         """Say a choice that was made without being asked, and write it down."""
         self.decisions.append(decision)
         self._journal.note(step, decision.what, decision.because, chosen=decision.chosen)
-        self._say(f"{decision.what}: {decision.chosen} ({decision.because})")
+        self._log(f"{decision.what}: {decision.chosen} ({decision.because})")
 
     def note_gradient(self, norm: float) -> None:
         """A gradient norm that the trainer told; the next look takes the mean of them."""
         self._norms.append(norm)
 
-    def look(self, step: int, epoch: float, seen: int, rate: float) -> None:
+    def evaluate(self, step: int, epoch: float, examples_seen: int, rate: float) -> None:
         """One evaluation point. A second look at a step does nothing."""
-        looked = self.engine.snapshots
+        snapshots = self.engine.snapshots
         # A trainer evaluates each of several sets of evaluation rows, and says so each time.
-        if looked and looked[-1].step >= step:
+        if snapshots and snapshots[-1].step >= step:
             return
-        self._at = (step, epoch, seen, rate)
+        self._position = (step, epoch, examples_seen, rate)
         self.engine.evaluate()
 
     def restore(self, step: int) -> None:
@@ -158,15 +158,15 @@ class TrainerRun:
         self.engine.record(step, RollBack(because, best.step))
 
     def observe(self) -> Snapshot:
-        step, epoch, seen, rate = self._at
-        with undisturbed(self.foreign_run.model, self._seed):
+        step, epoch, examples_seen, rate = self._position
+        with without_side_effects(self.foreign_run.model, self._seed):
             probe, valid = self.foreign_run.measure()
-        update, distance = self._weights.moved()
+        update, distance = self._weights.movement()
         norms, self._norms = self._norms, []
         return Snapshot(
             step=step,
             epoch=round(epoch, 6),
-            examples_seen=seen,
+            examples_seen=examples_seen,
             phase="train" if step else "start",
             **snapshot_fields(probe, valid),
             learning_rate=rate,
@@ -207,7 +207,7 @@ class TrainerRun:
         self.engine.load_state_dict(state)
         self.engine.best = SavedWeights(state["best_step"], state["best"])
         self.decisions = [Decision(*parts) for parts in state["decisions"]]
-        self._before, self._clock = state["seconds"], time.perf_counter()
+        self._seconds_before, self._clock = state["seconds"], time.perf_counter()
         self._norms = list(state["norms"])
         self._weights.load_state_dict(state["weights"])
         if self._advisor is not None and state["advisor"] is not None:
@@ -220,8 +220,8 @@ class TrainerRun:
         # An older version began it, whose state holds no journal. Its looks and actions are written
         # again; earlier verdicts are not kept apart, and are left out.
         self._journal.restore("")
-        for what in self.decisions:
-            self._journal.note(0, what.what, what.because, chosen=what.chosen)
+        for decision in self.decisions:
+            self._journal.note(0, decision.what, decision.because, chosen=decision.chosen)
         for snapshot in self.engine.snapshots:
             self._journal.write("snapshot", **snapshot.summary())
         for step, action in self.engine.actions:

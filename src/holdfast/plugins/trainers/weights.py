@@ -20,7 +20,7 @@ from holdfast.training.snapshot import relative_change
 
 
 @contextlib.contextmanager
-def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
+def without_side_effects(model: torch.nn.Module, seed: int) -> Iterator[None]:
     """A block in evaluation mode and without gradients, after which everything is as before.
 
     Every module gets back the mode it had (a frozen batch norm may be in evaluation mode inside a
@@ -29,7 +29,7 @@ def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
     model, draws the same at every look, so that two looks are paired.
     """
     modes = [(module, module.training) for module in model.modules()]
-    kept = (random.getstate(), np.random.get_state(), random_state())
+    generator_states = (random.getstate(), np.random.get_state(), random_state())
     number = derive_seed(seed, "look")
     random.seed(number)
     np.random.seed(number)
@@ -41,13 +41,13 @@ def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
-        set_random_state(kept[2])
+        random.setstate(generator_states[0])
+        np.random.set_state(generator_states[1])
+        set_random_state(generator_states[2])
 
 
 @contextlib.contextmanager
-def generators_apart(*collators: Any) -> Iterator[None]:
+def separate_generators(*collators: Any) -> Iterator[None]:
     """A block in which a collator with a generator of its own (one that was given a seed) draws
     from a new one, so that the masks of training are those of a run without looks."""
     # Transformers wraps a collator in one that drops the columns that the model does not take.
@@ -61,21 +61,21 @@ def generators_apart(*collators: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for collator, kept in seeded:
-            collator.generator = kept
+        for collator, generator_before in seeded:
+            collator.generator = generator_before
 
 
 # Above this, the two further copies that distances need are not kept: a large model has one copy
 # of its best state, and that is all the memory the guard takes.
-MOST_TRACKED_BYTES = 512_000_000
+MAX_TRACKED_BYTES = 512_000_000
 
 
 class WeightCopies:
-    """What learns in ``model``: parameters with gradients (of a PEFT model, the adapter alone),
-    and the running statistics of batch norms.
+    """The trainable state of ``model``: parameters with gradients (of a PEFT model, the adapter
+    alone), and the running statistics of batch norms.
 
-    ``moved`` measures ‖Δw‖ ÷ ‖w‖ since its last call and since its first; both are ``None`` where
-    the tensors take more than ``MOST_TRACKED_BYTES``.
+    ``movement`` measures ‖Δw‖ ÷ ‖w‖ since its last call and since its first call. Both are ``None``
+    where the tensors take more than ``MAX_TRACKED_BYTES``.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -90,7 +90,7 @@ class WeightCopies:
 
     @property
     def tracked(self) -> bool:
-        return self._bytes <= MOST_TRACKED_BYTES
+        return self._bytes <= MAX_TRACKED_BYTES
 
     @property
     def count(self) -> int:
@@ -107,14 +107,14 @@ class WeightCopies:
         Raises ``Defect``, before any weight is changed, where it is a copy of another model.
         """
         live = self._changing()
-        strange = [n for n, t in tensors.items() if n not in live or live[n].shape != t.shape]
-        if strange:
-            raise Defect("the copy of the best state", "holds what the model has not", strange[0])
+        unknown = [n for n, t in tensors.items() if n not in live or live[n].shape != t.shape]
+        if unknown:
+            raise Defect("the copy of the best state", "holds what the model has not", unknown[0])
         with torch.no_grad():
             for name, tensor in tensors.items():
                 live[name].copy_(tensor)
 
-    def moved(self) -> tuple[float | None, float | None]:
+    def movement(self) -> tuple[float | None, float | None]:
         """The relative update since the last call (``None`` at the first) and the distance."""
         if not self.tracked:
             return None, None

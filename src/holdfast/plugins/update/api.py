@@ -42,16 +42,16 @@ def update(
     with 2.
     """
     from holdfast.data.memory.frames import frame_file, is_frame
-    from holdfast.plugins.update.options import UpdateOptions, updated
+    from holdfast.plugins.update.options import UpdateOptions, run_update
 
     folder = Path(run_name(run))
-    made = frame_file(feedback, "the feedback") if is_frame(feedback) else None
+    frame_copy = frame_file(feedback, "the feedback") if is_frame(feedback) else None
     try:
-        where = name_or_none(made or feedback)
-        asking = UpdateOptions(folder, where, margin, start, hold, own, seed, settings)
-        place = Path(out) if out else None
-        _, done = updated(asking, place, resume=resume, quiet=quiet)
+        where = name_or_none(frame_copy or feedback)
+        options = UpdateOptions(folder, where, margin, start, hold, own, seed, settings)
+        new_folder = Path(out) if out else None
+        _, updated_folder = run_update(options, new_folder, resume=resume, quiet=quiet)
     finally:
-        if made is not None:
-            made.unlink(missing_ok=True)
-    return TrainedRun(done)
+        if frame_copy is not None:
+            frame_copy.unlink(missing_ok=True)
+    return TrainedRun(updated_folder)

@@ -21,7 +21,7 @@ from holdfast.runs.predictor import Predictor
 
 Start = Literal["warm", "anew"]
 STARTS = ("auto", "warm", "anew")
-WORDS = {"warm": "from the served model", "anew": "from the start"}
+START_WORDS = {"warm": "from the served model", "anew": "from the start"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class StartChoice:
 
     @property
     def decision(self) -> Decision:
-        return Decision("start", WORDS[self.start], self.because, prominent=True)
+        return Decision("start", START_WORDS[self.start], self.because, prominent=True)
 
 
-def against_warm(run: Path, recipe: Recipe, deleted: int) -> str | None:
-    """Why the served model is no place to start from; ``None`` where it is one."""
+def warm_start_obstacle(run: Path, recipe: Recipe, deleted: int) -> str | None:
+    """Why training cannot start from the served model; ``None`` where it can."""
     if deleted:
         return f"the served model learned from {deleted} rows that were deleted since"
     if is_adapter_folder(run / MODEL):
@@ -49,7 +49,7 @@ def against_warm(run: Path, recipe: Recipe, deleted: int) -> str | None:
     return None
 
 
-def recipe_of(start: Start, recipe: Recipe, run: Path) -> Recipe:
+def recipe_for_start(start: Start, recipe: Recipe, run: Path) -> Recipe:
     """The recipe of the fit with this start."""
     if start == "anew":
         return recipe
@@ -57,70 +57,70 @@ def recipe_of(start: Start, recipe: Recipe, run: Path) -> Recipe:
     return recipe.with_changes(model=named)
 
 
-def check_start(asked: str, against: str | None) -> None:
+def check_start(requested: str, obstacle: str | None) -> None:
     """Raise ``RecipeError`` for a start that there is not, or that cannot be."""
-    if asked not in STARTS:
+    if requested not in STARTS:
         rule = f"must be one of {', '.join(STARTS)}"
-        raise RecipeError("--start", rule, asked, "Leave it out: both are tried.")
-    if asked == "warm" and against:
-        raise RecipeError("--start", f"cannot be warm: {against}", asked, "Take --start anew.")
+        raise RecipeError("--start", rule, requested, "Leave it out: both are tried.")
+    if requested == "warm" and obstacle:
+        raise RecipeError("--start", f"cannot be warm: {obstacle}", requested, "Take --start anew.")
 
 
-def choose(
-    asked: str,
-    against: str | None,
+def choose_start(
+    requested: str,
+    obstacle: str | None,
     valid: Table,
-    answers: Callable[[Start], Sequence[Any]],
-    kept_in: Path,
+    predict: Callable[[Start], Sequence[Any]],
+    folder: Path,
 ) -> StartChoice:
-    """The start. Both are tried (``answers`` fits one and answers the validation rows) where
-    neither was asked for; what was answered is kept below ``kept_in``, so that a killed run fits
-    neither again.
+    """Choose the base model. Where neither was requested, both are tried: ``predict`` trains one
+    and predicts the validation rows. The predictions are stored below ``folder``, so that a killed
+    run trains neither again.
 
-    The served model is taken where it is shown to be better (paired, one-sided at 2.5 %). Where the
-    two cannot be told apart the start is: it does not depend on the line of updates before it, and
-    holds nothing of rows that are deleted later.
+    The served model is chosen where it is shown to be better (paired, one-sided at 2.5 %). Where no
+    difference can be shown, training starts from the original base model: it does not depend on
+    earlier updates, and keeps nothing of rows that are deleted later.
     """
-    if asked == "warm":
+    if requested == "warm":
         return StartChoice("warm", "asked for", {})
-    if asked == "anew" or against:
-        return StartChoice("anew", against or "asked for", {})
-    kept_in.mkdir(parents=True, exist_ok=True)
-    said = []
+    if requested == "anew" or obstacle:
+        return StartChoice("anew", obstacle or "asked for", {})
+    folder.mkdir(parents=True, exist_ok=True)
+    start_predictions = []
     starts: tuple[Start, ...] = ("warm", "anew")
     for start in starts:
-        path = kept_in / f"start-{start}.json"
+        path = folder / f"start-{start}.json"
         if not path.exists():
-            write_json(path, {"predictions": answers(start)})
-        said.append(json.loads(path.read_text("utf-8"))["predictions"])
-    pairs = paired(kind_of_rows(valid), labels_of_rows(valid), *said)
-    found = judge_pairs(pairs.gap, 0.01, groups_of(valid))
-    tried = {
+            write_json(path, {"predictions": predict(start)})
+        start_predictions.append(json.loads(path.read_text("utf-8"))["predictions"])
+    pairs = paired(kind_of_rows(valid), labels_of_rows(valid), *start_predictions)
+    comparison = judge_pairs(pairs.gap, 0.01, row_groups(valid))
+    scores = {
         "metric": pairs.metric,
-        "n": found.n,
+        "n": comparison.n,
         "warm": pairs.first,
         "anew": pairs.second,
-        "difference": {"value": found.value, "low": found.low, "high": found.high},
-        "verdict": found.verdict,
+        "difference": {"value": comparison.value, "low": comparison.low, "high": comparison.high},
+        "verdict": comparison.verdict,
     }
-    gap = f"{100 * found.value:+.1f} points for it on {found.n:,} validation rows"
-    limits = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-    if found.verdict == "better":
-        return StartChoice("warm", f"{gap} ({limits})", tried)
-    if found.verdict == "worse":
-        return StartChoice("anew", f"the served model as a start is worse: {gap} ({limits})", tried)
+    gap = f"{100 * comparison.value:+.1f} points for it on {comparison.n:,} validation rows"
+    limits = f"{100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}"
+    if comparison.verdict == "better":
+        return StartChoice("warm", f"{gap} ({limits})", scores)
+    if comparison.verdict == "worse":
+        return StartChoice("anew", f"the served model as a start is worse: {gap} ({limits})", scores)
     because = (
         f"starting from the served model is not shown to be better ({gap}, {limits}), and training "
         "from the base model keeps nothing of rows that are deleted later"
     )
-    return StartChoice("anew", because, tried)
+    return StartChoice("anew", because, scores)
 
 
-def groups_of(table: Table) -> Any:
+def row_groups(table: Table) -> Any:
     """The group of each row, where rows come in groups."""
     return table.column("group") if table.has_groups else None
 
 
-def predictions(predictor: Predictor, table: Table) -> list[Any]:
+def plain_predictions(predictor: Predictor, table: Table) -> list[Any]:
     """The answers as plain values."""
     return list(to_json(list(predictor.answer(table).predictions)))

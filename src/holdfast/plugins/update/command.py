@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from holdfast.plugins.update.rounds import RoundSchedule
 
 ACCEPTED = "taken"
-NEXT = {
+NEXT_STEPS = {
     ACCEPTED: "Nothing was promoted. To serve it: holdfast promote {run} --store {store}",
     "kept_aside": "The served run stays in service; this one is kept for inspection.",
     "undecided": "The served run stays in service; update again when there is more feedback, or "
@@ -84,9 +84,9 @@ def command(
     too. --every goes on whatever the gate says."""
     refuse_low_memory("torch")
     from holdfast.plugins.update.options import UpdateOptions
-    from holdfast.plugins.update.rounds import schedule_of
+    from holdfast.plugins.update.rounds import round_schedule
 
-    asking = UpdateOptions(
+    options = UpdateOptions(
         given.run,
         given.feedback,
         learning.margin,
@@ -97,24 +97,24 @@ def command(
         learning.set_ or [],
     )
     if given.every is not None:
-        schedule = schedule_of(asking, given.every, given.out, learning.least)
-        _rounds(asking, schedule, output)
+        schedule = round_schedule(options, given.every, given.out, learning.least)
+        _run_rounds(options, schedule, output)
         return
-    from holdfast.plugins.update.options import updated
+    from holdfast.plugins.update.options import run_update
 
-    result, folder = updated(
-        asking, given.out, resume=learning.resume, quiet=output.quiet, verbose=output.verbose
+    result, folder = run_update(
+        options, given.out, resume=learning.resume, quiet=output.quiet, verbose=output.verbose
     )
-    store = _store(given.feedback)
-    output.show(result, lambda columns: "\n".join(shown(result, folder, columns, store)))
+    store = _store_name(given.feedback)
+    output.show(result, lambda columns: "\n".join(summary_lines(result, folder, columns, store)))
     decision = result["update"]["gate"]["decision"]
     if decision != ACCEPTED:
-        told = f"the update is {GATE_OUTCOMES[decision]}, so the exit code is {NOT_ACCEPTED}"
-        typer.echo(f"holdfast: {told}", err=True)
+        notice = f"the update is {GATE_OUTCOMES[decision]}, so the exit code is {NOT_ACCEPTED}"
+        typer.echo(f"holdfast: {notice}", err=True)
         raise typer.Exit(NOT_ACCEPTED)
 
 
-def _store(feedback: str | None) -> str:
+def _store_name(feedback: str | None) -> str:
     """The store that the feedback came of, without a password."""
     from holdfast.data.database_url import mask_password
     from holdfast.plugins.update.feedback import is_store
@@ -122,40 +122,40 @@ def _store(feedback: str | None) -> str:
     return mask_password(feedback) if feedback is not None and is_store(feedback) else "URL"
 
 
-def _rounds(asking: UpdateOptions, schedule: RoundSchedule, output: RunOutput) -> None:
+def _run_rounds(options: UpdateOptions, schedule: RoundSchedule, output: RunOutput) -> None:
     """Update on a schedule, until it is ended."""
-    from holdfast.plugins.update.options import updated
+    from holdfast.plugins.update.options import run_update
     from holdfast.plugins.update.rounds import Rounds
 
-    def do(asking: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
-        return updated(asking, folder, resume=resume, quiet=True)[0]
+    def update_once(options: UpdateOptions, folder: Path, resume: bool) -> Mapping[str, Any]:
+        return run_update(options, folder, resume=resume, quiet=True)[0]
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         if not output.quiet:
             sys.stderr.write(printable(f"holdfast update: {line}") + "\n")
             sys.stderr.flush()
 
-    def ended(line: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
+    def print_round(line: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
         if output.as_json:
             # A round is a line, so that whoever reads a pipe knows where its document ends.
             typer.echo(json_text({"schema": 1, **(result or {}), "round": line}, indent=None))
         elif result is not None:
             folder = schedule.folder / line["run"]
-            lines = shown(result, folder, width(), _store(asking.feedback))
+            lines = summary_lines(result, folder, width(), _store_name(options.feedback))
             typer.echo(printable("\n".join(lines)))
 
-    Rounds(asking, schedule, do, say, ended).run()
+    Rounds(options, schedule, update_once, log, print_round).run()
 
 
-def shown(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL") -> list[str]:
+def summary_lines(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL") -> list[str]:
     """The answer first, at the width of a terminal."""
     from holdfast.report.view.update import gate_sentence
 
     block = result["update"]
     gate = block["gate"]
-    answer, told = wrap(gate_sentence(gate), columns), entries(_entries(block), columns)
-    following = NEXT[gate["decision"]].format(run=run, store=store, served=block["from"])
-    return ["", *answer, "", *told, *run_lines(run), "", *wrap(following, columns)]
+    answer, entry_lines = wrap(gate_sentence(gate), columns), entries(_entries(block), columns)
+    next_step = NEXT_STEPS[gate["decision"]].format(run=run, store=store, served=block["from"])
+    return ["", *answer, "", *entry_lines, *run_lines(run), "", *wrap(next_step, columns)]
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

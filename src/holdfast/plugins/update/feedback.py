@@ -32,19 +32,21 @@ MODEL, UNIFORM = "model", "uniform"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Given:
-    """Feedback: ``rows`` [n] with the columns of the run (every cell a text, as its source has it),
-    ``own`` [n] whether a model gave the label, ``uniform`` [n] whether the row was drawn evenly at
-    random (``None`` where nothing says how rows came), ``ids`` [n] of the store (−1 of a file).
+class FeedbackRows:
+    """Feedback: ``rows`` [n] with the columns of the run (every cell a text, as in its source),
+    ``model_labelled`` [n] whether a model gave the label, ``uniform`` [n] whether the row was drawn
+    uniformly at random (``None`` where this is not recorded), ``ids`` [n] in the store (−1 for a
+    file).
 
-    ``unusable`` counts what cannot be learned: labels of rows whose text was not kept, and labels
-    that gave way to another; ``disagreed`` are rows of which people said different things.
-    ``known`` are all numbers of feedback that the store still has; ``None`` of a file, which knows
-    nothing of what was deleted."""
+    ``unusable`` counts what cannot be used for training: labels of rows whose text was not stored,
+    and labels that were replaced. ``disagreed`` counts rows on which annotators disagree. ``known``
+    are all numbers of feedback that the store still has; ``None`` for a file, which does not record
+    deletions.
+    """
 
     rows: pa.Table
     where: str
-    own: Bools
+    model_labelled: Bools
     uniform: Bools | None
     ids: npt.NDArray[np.int64]
     unusable: Mapping[str, int]
@@ -69,7 +71,7 @@ def is_store(where: str) -> bool:
         return stream.read(16) == b"SQLite format 3\0"
 
 
-def read_given(where: str, part: DataPart, raw: Raw, read: Callable[[str], Raw]) -> Given:
+def read_feedback(where: str, part: DataPart, raw: Raw, read: Callable[[str], Raw]) -> FeedbackRows:
     """The feedback in a file or a store. ``raw`` is the run's own source, whose columns count;
     ``read`` reads a file as the task does.
 
@@ -77,46 +79,46 @@ def read_given(where: str, part: DataPart, raw: Raw, read: Callable[[str], Raw])
     be reached.
     """
     if is_store(where):
-        return _of_store(where, part, raw)
+        return _read_store(where, part, raw)
     refuse_missing(where)
-    return _of_file(where, part, raw, read(where))
+    return _read_file(where, part, raw, read(where))
 
 
 def needed_columns(part: DataPart, raw: Raw) -> tuple[str, ...]:
     """The columns that a row must bring: those of its text, and of its label."""
     texts = read_columns(part) or ()
-    wanted = (*texts, part.label, part.target, part.messages)
-    return tuple(dict.fromkeys(name for name in wanted if name and name in raw.names))
+    required = (*texts, part.label, part.target, part.messages)
+    return tuple(dict.fromkeys(name for name in required if name and name in raw.names))
 
 
-def _of_file(where: str, part: DataPart, raw: Raw, given: Raw) -> Given:
-    table, told = given.table, []
+def _read_file(where: str, part: DataPart, raw: Raw, source: Raw) -> FeedbackRows:
+    table, decisions = source.table, []
     needed = needed_columns(part, raw)
-    for name, usual in _usual(part, needed):
+    for name, usual in _usual_names(part, needed):
         if name not in table.column_names and usual in table.column_names:
             table = table.rename_columns([name if c == usual else c for c in table.column_names])
-            told.append(Decision("column", f"{usual} as {name}", "the run calls it so"))
+            decisions.append(Decision("column", f"{usual} as {name}", "the run calls it so"))
     lacking = [name for name in needed if name not in table.column_names]
     if lacking:
         raise DataError(
             where,
             f"has no column {lacking[0]!r}, which the run reads",
-            ", ".join(given.names),
+            ", ".join(source.names),
             f"Give rows with {', '.join(needed)}.",
         )
     n = table.num_rows
 
-    def says(column: str, word: str) -> Bools | None:
+    def mask_where(column: str, word: str) -> Bools | None:
         """Where the feedback's own ``column`` is ``word``; ``None`` where it has none."""
         if column not in table.column_names or column in raw.names:
             return None
         cells = table[column].to_pylist()
         return np.array([str(one or "").strip().lower() == word for one in cells], dtype=bool)
 
-    own, uniform = says(SOURCE, MODEL), says(DRAWN, UNIFORM)
-    own = np.zeros(n, dtype=bool) if own is None else own
+    model_labelled, uniform = mask_where(SOURCE, MODEL), mask_where(DRAWN, UNIFORM)
+    model_labelled = np.zeros(n, dtype=bool) if model_labelled is None else model_labelled
     rows, ids = with_columns(table, raw.names), np.full(n, -1, dtype=np.int64)
-    return Given(rows, where, own, uniform, ids, {}, None, tuple(told))
+    return FeedbackRows(rows, where, model_labelled, uniform, ids, {}, None, tuple(decisions))
 
 
 def with_columns(rows: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -128,7 +130,7 @@ def with_columns(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     return pa.table({name: rows[name] if name in there else missing for name in names})
 
 
-def _usual(part: DataPart, needed: Sequence[str]) -> list[tuple[str, str]]:
+def _usual_names(part: DataPart, needed: Sequence[str]) -> list[tuple[str, str]]:
     """The run's names of columns, and what they are called where nothing is known of a run."""
     texts = read_columns(part) or ()
     pairs = [(part.label, "label")] if part.label in needed else []
@@ -137,50 +139,50 @@ def _usual(part: DataPart, needed: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, usual) for name, usual in pairs if name is not None and name != usual]
 
 
-def _of_store(where: str, part: DataPart, raw: Raw) -> Given:
+def _read_store(where: str, part: DataPart, raw: Raw) -> FeedbackRows:
     import pyarrow as pa
 
     from holdfast.plugins.store.store import open_store
 
-    every: list[Feedback] = []
+    all_feedback: list[Feedback] = []
     with closing(open_store(where)) as store:
-        while more := store.feedback(after=every[-1].id or 0 if every else 0):
-            every += more
-        found = settled(every)
-        kept, name = found.labels, store.name
-        texts = _texts(store, kept)
+        while more := store.feedback(after=all_feedback[-1].id or 0 if all_feedback else 0):
+            all_feedback += more
+        final_labels = settled(all_feedback)
+        feedback, name = final_labels.labels, store.name
+        texts = _request_rows(store, feedback)
     lines, used = [], []
     needed = needed_columns(part, raw)
-    for one in kept:
+    for one in feedback:
         row = one.row if one.row is not None else texts.get((one.request, one.index))
         if row is None or not all(k in row for k in needed if k != part.label):
             continue
         lines.append({**row, str(part.label): one.label})
         used.append(one)
     columns = {
-        column: pa.array([_written(line.get(column)) for line in lines], pa.string())
+        column: pa.array([_cell_text(line.get(column)) for line in lines], pa.string())
         for column in raw.names
     }
-    unusable = {"replaced": found.replaced, "no_text": len(kept) - len(used)}
-    own = np.array([one.source == MODEL for one in used], dtype=bool)
+    unusable = {"replaced": final_labels.replaced, "no_text": len(feedback) - len(used)}
+    model_labelled = np.array([one.source == MODEL for one in used], dtype=bool)
     # Who has seen the model's answer leans towards it.
     uniform = np.array([x.drawn == UNIFORM and x.suggestion != "seen" for x in used], dtype=bool)
     ids = np.array([-1 if one.id is None else one.id for one in used], dtype=np.int64)
-    known = frozenset(one.id for one in every if one.id is not None)
+    known = frozenset(one.id for one in all_feedback if one.id is not None)
     rows = pa.table(columns)
-    return Given(rows, name, own, uniform, ids, unusable, known, disagreed=found.disagreed)
+    return FeedbackRows(rows, name, model_labelled, uniform, ids, unusable, known, disagreed=final_labels.disagreed)
 
 
-def _texts(store: Store, kept: Sequence[Feedback]) -> dict[tuple[str, int], Mapping[str, Any]]:
-    ids = sorted({one.request for one in kept if one.row is None})
-    found: dict[tuple[str, int], Mapping[str, Any]] = {}
+def _request_rows(store: Store, feedback: Sequence[Feedback]) -> dict[tuple[str, int], Mapping[str, Any]]:
+    ids = sorted({one.request for one in feedback if one.row is None})
+    request_rows: dict[tuple[str, int], Mapping[str, Any]] = {}
     for start in range(0, len(ids), 500):
         for request in store.requests(ids=ids[start : start + 500]):
-            found |= {(request.id, one.index): one.row for one in request.texts}
-    return found
+            request_rows |= {(request.id, one.index): one.row for one in request.texts}
+    return request_rows
 
 
-def _written(value: object) -> str | None:
+def _cell_text(value: object) -> str | None:
     """A cell as a file would hold it."""
     if value is None or isinstance(value, str):
         return value
@@ -189,8 +191,8 @@ def _written(value: object) -> str | None:
     return str(value)
 
 
-def tell_store(
-    where: str | None, kind: str, body: Mapping[str, Any], at: float, *, once: bool = False
+def append_event(
+    where: str | None, event_type: str, body: Mapping[str, Any], at: float, *, once: bool = False
 ) -> None:
     """Append an event to the store, where the feedback is one; ``once``: unless it is among its
     newest already."""
@@ -201,5 +203,5 @@ def tell_store(
         return
     with closing(open_store(where)) as store:
         known = store.newest_events() if once else []
-        if all((one.kind, dict(one.body)) != (kind, dict(body)) for one in known):
-            store.append(Event(kind, at, body))
+        if all((one.kind, dict(one.body)) != (event_type, dict(body)) for one in known):
+            store.append(Event(event_type, at, body))

@@ -40,33 +40,33 @@ def mixed_words(table: Table) -> tuple[Ints, str]:
     """The positions of rows with a word of Latin letters and of others that look like them, as
     ``audit`` finds them, and the first such word with its code points; none: an empty text."""
     texts = RowTexts(table)
-    found, first = [], ""
-    for position in _holding(texts, LOOK_ALIKE_PATTERN).tolist():
+    positions, first = [], ""
+    for position in _matching_rows(texts, LOOK_ALIKE_PATTERN).tolist():
         if (word := MIXED.search(texts[position])) is not None:
-            found.append(position)
+            positions.append(position)
             first = first or f"{word[0]!r} is {word[0]!a}"
-    return np.array(found, dtype=np.int64), first
+    return np.array(positions, dtype=np.int64), first
 
 
 def new_scripts(table: Table, known: Table) -> dict[str, Ints]:
     """By script, the positions of rows with a letter of it, where no row of ``known`` has one."""
     texts, old = RowTexts(table), RowTexts(known)
-    found = {name: _holding(texts, rf"\p{{{name}}}") for name in SCRIPTS}
+    rows_by_script = {name: _matching_rows(texts, rf"\p{{{name}}}") for name in SCRIPTS}
     return {
         name: rows
-        for name, rows in found.items()
-        if len(rows) and not len(_holding(old, rf"\p{{{name}}}"))
+        for name, rows in rows_by_script.items()
+        if len(rows) and not len(_matching_rows(old, rf"\p{{{name}}}"))
     }
 
 
-def _holding(texts: RowTexts, pattern: str) -> Ints:
+def _matching_rows(texts: RowTexts, pattern: str) -> Ints:
     matched = pc.match_substring_regex(texts.arrow(0, len(texts)), pattern)
     return np.asarray(pc.indices_nonzero(pc.fill_null(matched, False)), dtype=np.int64)
 
 
 # A model's answers that are narrower than people's by this factor are told.
-NARROW = 0.7
-LEAST = 20
+NARROW_RATIO = 0.7
+MIN_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,14 @@ class Spread:
     @property
     def ratio(self) -> float | None:
         """Own answers beside those of people; ``None`` where there are too few."""
-        if not self.people or self.own is None or self.rows < LEAST:
+        if not self.people or self.own is None or self.rows < MIN_ROWS:
             return None
         return self.own / self.people
 
     def finding(self) -> Finding | None:
         """A warning where a model's answers are narrower than those of people."""
         ratio = self.ratio
-        if ratio is None or ratio >= NARROW:
+        if ratio is None or ratio >= NARROW_RATIO:
             return None
         because = (
             f"the {self.rows:,} answers that a model gave differ less than those of people "
@@ -106,22 +106,22 @@ class Spread:
         return dict(to_json({**asdict(self), "ratio": self.ratio}))
 
 
-def spread_of(
-    old: Sequence[Any], people: Sequence[Any], own: Sequence[Any], *, written: bool, seed: int
+def measure_spread(
+    old_labels: Sequence[Any], annotator_labels: Sequence[Any], model_labels: Sequence[Any], *, generated: bool, seed: int
 ) -> Spread:
     """The spread of the labels of old training rows, of rows that people labelled and of those that
-    a model did; ``written`` where labels are texts."""
-    measure = distinct_pairs if written else effective_classes
-    name = "share of distinct pairs of words" if written else "classes in effect"
-    human = [*old, *people]
-    size = min(len(own), len(human))
+    a model did; ``generated`` where labels are texts."""
+    measure = distinct_pairs if generated else effective_classes
+    name = "share of distinct pairs of words" if generated else "classes in effect"
+    all_annotator_labels = [*old_labels, *annotator_labels]
+    size = min(len(model_labels), len(all_annotator_labels))
 
-    def some(rows: Sequence[Any], which: str) -> list[Any]:
+    def sample(rows: Sequence[Any], which: str) -> list[Any]:
         order = generator(seed, "spread", which).permutation(len(rows))[:size]
         return [rows[int(i)] for i in order]
 
-    theirs, its = measure(some(human, "people")), measure(some(own, "own"))
-    return Spread(name, measure(old), measure([*human, *own]), theirs, its, len(own))
+    annotator_spread, model_spread = measure(sample(all_annotator_labels, "people")), measure(sample(model_labels, "own"))
+    return Spread(name, measure(old_labels), measure([*all_annotator_labels, *model_labels]), annotator_spread, model_spread, len(model_labels))
 
 
 def effective_classes(labels: Sequence[Any]) -> float | None:

@@ -36,7 +36,7 @@ from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.two_samples import holm
 
 Decision = Literal["taken", "kept_aside", "undecided"]
-Found = Literal["kept", "lost", "better", "no_gain", "worse", "open"]
+EvidenceOutcome = Literal["kept", "lost", "better", "no_gain", "worse", "open"]
 ALPHA, POWER = 0.05, 0.8
 # Standard normal quantiles at 1 − ALPHA and at POWER.
 Z_ALPHA, Z_POWER = 1.644854, 0.841621
@@ -47,19 +47,19 @@ MARGIN, MOST_MARGIN = 2.0, 5.0
 GAIN = 0.02
 # Of two fits of one recipe on much the same rows, how many answers one alone has right.
 DISCORDANT = 0.07
-SHOWN = 3
+MAX_LISTED = 3
 # A class is called otherwise where its precision fell from above the one to below the other.
 TRUSTED, VANISHED = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class GateRows:
-    """The answers to one lot of rows: ``what`` they are in words, the ``pairs`` (new less old), and
-    the group of each row [n] where rows come in groups. ``gain`` [n], where there is one, is how
-    much smaller the new model's loss is, each at the temperature that suits it best on other rows
-    (``stats.temperature.cross_fitted_losses``): so no model gains by being less sure."""
+    """The predictions on one set of rows: its ``description``, the ``pairs`` (new minus old), and
+    the group of each row [n] where rows have groups. ``gain`` [n], where there is one, is how much
+    smaller the new model's loss is, each at the temperature that suits it best on other rows
+    (``stats.temperature.cross_fitted_losses``), so that lower confidence alone is no gain."""
 
-    what: str
+    description: str
     pairs: PairedRows
     groups: Ints | None = None
     gain: Floats | None = None
@@ -68,40 +68,40 @@ class GateRows:
 @dataclass(frozen=True, slots=True)
 class Renamed:
     """A class that is called otherwise in new rows: of ``n`` rows that the served model calls
-    ``name``, ``same`` are labelled so and ``most`` of them ``other``."""
+    ``name``, ``n_same`` are labelled so and ``n_other`` of them ``other``."""
 
     name: str
     other: str
     n: int
-    same: int
-    most: int
+    n_same: int
+    n_other: int
 
     def __str__(self) -> str:
         return (
             f"of {count_phrase(self.n, 'new row')} that the served model calls {self.name!r}, "
-            f"{self.same} are labelled so and {self.most} {self.other!r}: the class seems to be "
+            f"{self.n_same} are labelled so and {self.n_other} {self.other!r}: the class seems to be "
             "called otherwise in the feedback"
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RowPart:
-    """A part of the old rows: its name in words, its kind, and which rows [n]."""
+class Subgroup:
+    """A subgroup of the old rows: its name, its type, and which rows belong to it [n]."""
 
     name: str
-    kind: Literal["class", "slice", "group"]
-    inside: npt.NDArray[np.bool_]
+    subgroup_type: Literal["class", "slice", "group"]
+    mask: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class GateEvidence:
-    """What one lot of rows says: the mean difference in the unit of ``gap`` with limits that each
-    hold at 95 % one-sided. ``more`` rows in all would settle it with a chance of 80 %, if what was
-    seen is how it is; ``None`` where no number would."""
+    """The evidence of one set of rows: the mean difference in the unit of ``gap``, with limits that
+    each hold at 95 % one-sided. With ``rows_needed`` rows in all, the test would decide with 80 %
+    power if the observed difference is the true one; ``None`` where no number would."""
 
-    what: str
+    description: str
     metric: str
-    found: Found
+    outcome: EvidenceOutcome
     n: int
     value: float
     low: float
@@ -109,28 +109,29 @@ class GateEvidence:
     first: float
     second: float
     rows_needed: int | None = None
-    why: str | None = None
+    test_obstacle: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         limits = {"value": self.value, "low": self.low, "high": self.high, "level": 1 - 2 * ALPHA}
         block = {
-            "what": self.what,
-            "found": self.found,
+            "what": self.description,
+            "found": self.outcome,
             "n": self.n,
             "metric": self.metric,
             "new": self.first,
             "old": self.second,
-            "difference": limits | ({"why": self.why} if self.why else {}),
+            "difference": limits | ({"why": self.test_obstacle} if self.test_obstacle else {}),
             "rows_needed": self.rows_needed,
         }
         return dict(to_json(block))
 
 
 @dataclass(frozen=True, slots=True)
-class PartAnswer:
-    """One part: its mean difference, and the p-value of "not worse" after Holm."""
+class SubgroupResult:
+    """The result on one subgroup: its mean difference, and the p-value of "not worse" after
+    Holm."""
 
-    part: RowPart
+    subgroup: Subgroup
     n: int
     value: float
     p_value: float
@@ -142,8 +143,8 @@ class PartAnswer:
 
     def to_json(self) -> dict[str, Any]:
         block = {
-            "part": self.part.name,
-            "kind": self.part.kind,
+            "part": self.subgroup.name,
+            "kind": self.subgroup.subgroup_type,
             "n": self.n,
             "difference": self.value,
             "p_value": self.p_value,
@@ -154,15 +155,15 @@ class PartAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The decision with its reason, and what it was made of. ``old`` are the answers on rows of the
-    old division, the served model first, then the first model of the line where that is another;
-    ``margin`` is in the unit of ``gap``."""
+    """The decision with its reason and its evidence. ``old`` is the evidence on the old split's
+    rows, against the served model first, then against the first model of the lineage where that is
+    another; ``margin`` is in the unit of ``gap``."""
 
     decision: Decision
     because: str
     old: tuple[GateEvidence, ...]
     new: GateEvidence
-    parts: tuple[PartAnswer, ...]
+    subgroups: tuple[SubgroupResult, ...]
     margin: float
     renamed: tuple[Renamed, ...] = ()
 
@@ -177,7 +178,7 @@ class Gate:
             "old": self.old[0],
             "first": self.old[1] if len(self.old) > 1 else None,
             "new": self.new,
-            "slices": self.parts,
+            "slices": self.subgroups,
             "renamed": self.renamed,
         }
         return dict(to_json(block))
@@ -186,7 +187,7 @@ class Gate:
 def decide(
     old: Sequence[GateRows],
     new: GateRows,
-    parts: Sequence[RowPart] = (),
+    subgroups: Sequence[Subgroup] = (),
     renamed: Sequence[Renamed] = (),
     *,
     margin: float,
@@ -198,7 +199,7 @@ def decide(
     old : pairs on the old rows: the new model beside the served one, then beside others that it may
         not fall behind either (a line of updates, each a little worse, adds up).
     new : pairs on new rows that no model learned from, beside the served model.
-    parts : parts of the rows of ``old[0]``.
+    subgroups : parts of the rows of ``old[0]``.
     renamed : classes that are called otherwise in the new rows (``renamed_classes``).
     margin : what may be lost on old rows, as a share (of the labels' standard deviation where they
         are numbers), above 0 and below 1.
@@ -208,17 +209,17 @@ def decide(
     that is asked for; else *undecided*.
     """
     check_margin(100 * margin)
-    kept = tuple(_kept(one, margin) for one in old)
-    gained, found = _gained(new, margin), part_answers(old[0], parts)
-    bad = [_lost(one, margin) for one in kept if one.found == "lost"]
-    bad += [_worse(one) for one in found if one.worse][:SHOWN]
-    bad += [str(one) for one in renamed][:SHOWN]
-    if gained.found in ("worse", "no_gain"):
-        bad.append(_not_better(gained))
-    lacking = [_open(one, margin) for one in (*kept, gained) if one.found == "open"]
-    decision: Decision = "kept_aside" if bad else "undecided" if lacking else "taken"
-    because = "; ".join(bad or lacking) or _taken(kept, gained, found, margin)
-    return Gate(decision, because, kept, gained, found, margin, tuple(renamed))
+    retained = tuple(_judge_old_rows(one, margin) for one in old)
+    gained, subgroup_results = _judge_new_rows(new, margin), compare_subgroups(old[0], subgroups)
+    reasons_against = [_loss_reason(one, margin) for one in retained if one.outcome == "lost"]
+    reasons_against += [_subgroup_reason(one) for one in subgroup_results if one.worse][:MAX_LISTED]
+    reasons_against += [str(one) for one in renamed][:MAX_LISTED]
+    if gained.outcome in ("worse", "no_gain"):
+        reasons_against.append(_no_gain_reason(gained))
+    open_questions = [_inconclusive_reason(one, margin) for one in (*retained, gained) if one.outcome == "open"]
+    decision: Decision = "kept_aside" if reasons_against else "undecided" if open_questions else "taken"
+    because = "; ".join(reasons_against or open_questions) or _acceptance_reason(retained, gained, subgroup_results, margin)
+    return Gate(decision, because, retained, gained, subgroup_results, margin, tuple(renamed))
 
 
 def renamed_classes(
@@ -232,41 +233,42 @@ def renamed_classes(
     than it learned from is not that wrong about one class: below a tenth, its answers would be
     worth more turned round. At least some 35 such answers are needed.
     """
-    found = []
+    renamed = []
     for name in sorted({str(one) for one in new[1] if one is not None}):
         known = [a == b for a, b in zip(*old, strict=True) if str(b) == name]
         if not known or wilson(float(sum(known)), len(known))[0] <= TRUSTED:
             continue
-        given = Counter(str(a) for a, b in zip(*new, strict=True) if str(b) == name)
-        n, same = given.total(), given.pop(name, 0)
+        label_counts = Counter(str(a) for a, b in zip(*new, strict=True) if str(b) == name)
+        n, same = label_counts.total(), label_counts.pop(name, 0)
         if wilson(float(same), n)[1] < VANISHED:
-            ((other, most),) = given.most_common(1)
-            found.append(Renamed(name, other, n, same, most))
-    return tuple(found)
+            ((other, most),) = label_counts.most_common(1)
+            renamed.append(Renamed(name, other, n, same, most))
+    return tuple(renamed)
 
 
-def part_answers(old: GateRows, parts: Sequence[RowPart]) -> tuple[PartAnswer, ...]:
-    """Each part that has rows, tested one-sided for "worse", adjusted together by Holm."""
-    asked = [one for one in parts if one.inside.any()]
+def compare_subgroups(old: GateRows, subgroups: Sequence[Subgroup]) -> tuple[SubgroupResult, ...]:
+    """Test each non-empty subgroup one-sided for "worse", with Holm's correction over all of
+    them."""
+    tested = [one for one in subgroups if one.mask.any()]
     values, p_values = [], []
-    for one in asked:
-        groups = None if old.groups is None else old.groups[one.inside]
-        found = judge_pairs(old.pairs.gap[one.inside], 1.0, groups)
-        values.append(found.value)
+    for one in tested:
+        groups = None if old.groups is None else old.groups[one.mask]
+        comparison = judge_pairs(old.pairs.gap[one.mask], 1.0, groups)
+        values.append(comparison.value)
         # Of "not worse than before"; 1 where nothing can be said.
-        if found.why or math.isnan(found.p_value):
+        if comparison.why or math.isnan(comparison.p_value):
             one_sided = 1.0
         else:
-            one_sided = found.p_value / 2 if found.value < 0 else 1 - found.p_value / 2
+            one_sided = comparison.p_value / 2 if comparison.value < 0 else 1 - comparison.p_value / 2
         p_values.append(one_sided)
     adjusted = holm(np.array(p_values, dtype=np.float64))
     return tuple(
-        PartAnswer(one, int(one.inside.sum()), value, float(p))
-        for one, value, p in zip(asked, values, adjusted, strict=True)
+        SubgroupResult(one, int(one.mask.sum()), value, float(p))
+        for one, value, p in zip(tested, values, adjusted, strict=True)
     )
 
 
-def usual_margin(rows: int) -> float:
+def default_margin(rows: int) -> float:
     """The margin in points that so many old rows can keep: what two equal models with 7 %
     discordant rows are shown to keep with a chance of 80 %, (1.645 + 0.842) √(0.07 ÷ n), at least 2
     points and at most 5. It goes by the number of rows alone, so nothing that is seen moves it."""
@@ -299,118 +301,118 @@ def rows_needed(gap: Floats, beyond: float) -> int | None:
     return math.ceil((Z_ALPHA + Z_POWER) ** 2 * variance / (value - beyond) ** 2)
 
 
-def _kept(held: GateRows, margin: float) -> GateEvidence:
-    judged = judge_pairs(held.pairs.gap, margin, held.groups)
+def _judge_old_rows(rows: GateRows, margin: float) -> GateEvidence:
+    judged = judge_pairs(rows.pairs.gap, margin, rows.groups)
     low, high = judged.near
-    found: Found = "kept" if low > -margin else "lost" if high < 0 else "open"
-    return _answer(held, judged, found, -margin)
+    outcome: EvidenceOutcome = "kept" if low > -margin else "lost" if high < 0 else "open"
+    return _evidence(rows, judged, outcome, -margin)
 
 
-def _gained(held: GateRows, margin: float) -> GateEvidence:
-    judged = judge_pairs(held.pairs.gap, margin, held.groups)
+def _judge_new_rows(rows: GateRows, margin: float) -> GateEvidence:
+    judged = judge_pairs(rows.pairs.gap, margin, rows.groups)
     low, high = judged.near
-    found: Found = "open"
+    outcome: EvidenceOutcome = "open"
     # Two ways to be better, so each has half of the level.
-    if judged.verdict == "better" or (judged.value >= 0 and _loses_less(held)):
-        found = "better"
+    if judged.verdict == "better" or (judged.value >= 0 and _loss_is_lower(rows)):
+        outcome = "better"
     elif high < 0:
-        found = "worse"
+        outcome = "worse"
     elif high < GAIN and low <= 0:
-        found = "no_gain"
-    return _answer(held, judged, found, 0.0)
+        outcome = "no_gain"
+    return _evidence(rows, judged, outcome, 0.0)
 
 
-def _loses_less(held: GateRows) -> bool:
-    if held.gain is None or len(held.gain) < FEW_VALUES:
+def _loss_is_lower(rows: GateRows) -> bool:
+    if rows.gain is None or len(rows.gain) < FEW_VALUES:
         return False
-    gain = held.gain
-    if held.groups is not None:
+    gain = rows.gain
+    if rows.groups is not None:
         # A group counts by what its rows add up to.
-        gain = np.bincount(group_codes(held.groups, len(gain)), gain).astype(np.float64)
+        gain = np.bincount(group_codes(rows.groups, len(gain)), gain).astype(np.float64)
     return bool(paired_t(gain, np.zeros(len(gain)), 1 - ALPHA).low > 0)
 
 
-def _answer(held: GateRows, judged: PairedVerdict, found: Found, beyond: float) -> GateEvidence:
-    pairs = held.pairs
-    more = rows_needed(pairs.gap, beyond) if found == "open" else None
-    if more is not None and more <= judged.n:
+def _evidence(rows: GateRows, judged: PairedVerdict, outcome: EvidenceOutcome, beyond: float) -> GateEvidence:
+    pairs = rows.pairs
+    needed = rows_needed(pairs.gap, beyond) if outcome == "open" else None
+    if needed is not None and needed <= judged.n:
         # Just missed: chance decided, and as many rows again are a fair second look.
-        more = 2 * judged.n
+        needed = 2 * judged.n
     return GateEvidence(
-        held.what,
+        rows.description,
         pairs.metric,
-        found,
+        outcome,
         judged.n,
         judged.value,
         judged.near[0],
         judged.near[1],
         pairs.first,
         pairs.second,
-        more,
+        needed,
         judged.why,
     )
 
 
-def _points(value: float) -> str:
+def _signed_points(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
-def _margin(margin: float) -> str:
+def _margin_words(margin: float) -> str:
     size = f"{100 * margin:g}"
     return f"{size} point" + ("" if size == "1" else "s")
 
 
-def _lost(one: GateEvidence, margin: float) -> str:
+def _loss_reason(evidence: GateEvidence, margin: float) -> str:
     return (
-        f"worse on {count_phrase(one.n, 'row')} of {one.what} by {abs(100 * one.value):.1f} points "
-        f"(surely by more than {abs(100 * one.high):.1f}, and up to {abs(100 * one.low):.1f}; "
-        f"allowed are {_margin(margin)})"
+        f"worse on {count_phrase(evidence.n, 'row')} of {evidence.description} by {abs(100 * evidence.value):.1f} points "
+        f"(surely by more than {abs(100 * evidence.high):.1f}, and up to {abs(100 * evidence.low):.1f}; "
+        f"allowed are {_margin_words(margin)})"
     )
 
 
-def _worse(one: PartAnswer) -> str:
+def _subgroup_reason(result: SubgroupResult) -> str:
     return (
-        f"worse on {one.part.kind} {one.part.name} ({_points(one.value)} points on "
-        f"{count_phrase(one.n, 'row')}, p = {one.p_value:.2g})"
+        f"worse on {result.subgroup.subgroup_type} {result.subgroup.name} ({_signed_points(result.value)} points on "
+        f"{count_phrase(result.n, 'row')}, p = {result.p_value:.2g})"
     )
 
 
-def _not_better(one: GateEvidence) -> str:
-    if one.found == "worse":
-        return f"worse on {count_phrase(one.n, 'row')} of {one.what} ({_points(one.value)} points)"
+def _no_gain_reason(evidence: GateEvidence) -> str:
+    if evidence.outcome == "worse":
+        return f"worse on {count_phrase(evidence.n, 'row')} of {evidence.description} ({_signed_points(evidence.value)} points)"
     return (
-        f"not better by as much as {_margin(GAIN)} on {count_phrase(one.n, 'row')} of {one.what} "
-        f"({_points(one.value)}, at most {_points(one.high)})"
+        f"not better by as much as {_margin_words(GAIN)} on {count_phrase(evidence.n, 'row')} of {evidence.description} "
+        f"({_signed_points(evidence.value)}, at most {_signed_points(evidence.high)})"
     )
 
 
-def _open(one: GateEvidence, margin: float) -> str:
-    if one.why:
-        return f"{one.what}: {one.why}"
-    asked = (
-        f"better on {one.what}"
-        if one.what == "new rows"
-        else f"within {_margin(margin)} on {one.what}"
+def _inconclusive_reason(evidence: GateEvidence, margin: float) -> str:
+    if evidence.test_obstacle:
+        return f"{evidence.description}: {evidence.test_obstacle}"
+    criterion = (
+        f"better on {evidence.description}"
+        if evidence.description == "new rows"
+        else f"within {_margin_words(margin)} on {evidence.description}"
     )
-    seen = (
-        f"not shown to be {asked}: {_points(one.value)} points "
-        f"({_points(one.low)} to {_points(one.high)}) on {count_phrase(one.n, 'row')}"
+    observed = (
+        f"not shown to be {criterion}: {_signed_points(evidence.value)} points "
+        f"({_signed_points(evidence.low)} to {_signed_points(evidence.high)}) on {count_phrase(evidence.n, 'row')}"
     )
-    if one.rows_needed is None:
-        return f"{seen}; at this difference no number of rows would show it"
-    if one.what == NEW:
-        return f"{seen}; about {one.rows_needed - one.n:,} more would show it"
-    return f"{seen}; about {one.rows_needed:,} such rows would show it, or set a larger --margin"
+    if evidence.rows_needed is None:
+        return f"{observed}; at this difference no number of rows would show it"
+    if evidence.description == NEW:
+        return f"{observed}; about {evidence.rows_needed - evidence.n:,} more would show it"
+    return f"{observed}; about {evidence.rows_needed:,} such rows would show it, or set a larger --margin"
 
 
-def _taken(
-    kept: Sequence[GateEvidence], gained: GateEvidence, parts: Sequence[PartAnswer], margin: float
+def _acceptance_reason(
+    retained: Sequence[GateEvidence], gained: GateEvidence, subgroups: Sequence[SubgroupResult], margin: float
 ) -> str:
-    first = kept[0]
-    none = f"; none of {count_phrase(len(parts), 'part')} of them is shown to be worse" if parts else ""
-    surely = f" (at least {_points(gained.low)})" if gained.low > 0 else " (by its losses)"
+    first = retained[0]
+    subgroup_words = f"; none of {count_phrase(len(subgroups), 'part')} of them is shown to be worse" if subgroups else ""
+    gain_words = f" (at least {_signed_points(gained.low)})" if gained.low > 0 else " (by its losses)"
     return (
-        f"{_points(gained.value)} points on {count_phrase(gained.n, 'row')} of {gained.what}"
-        f"{surely}, {_points(first.value)} on {count_phrase(first.n, 'row')} of "
-        f"{first.what} (at worst {_points(first.low)}, allowed are {_margin(margin)}){none}"
+        f"{_signed_points(gained.value)} points on {count_phrase(gained.n, 'row')} of {gained.description}"
+        f"{gain_words}, {_signed_points(first.value)} on {count_phrase(first.n, 'row')} of "
+        f"{first.description} (at worst {_signed_points(first.low)}, allowed are {_margin_words(margin)}){subgroup_words}"
     )

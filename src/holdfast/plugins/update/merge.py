@@ -33,8 +33,8 @@ from holdfast.data.table import Table
 from holdfast.data.tags.sentences import read_tagged
 from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
-from holdfast.plugins.update.feedback import read_given, with_columns
-from holdfast.plugins.update.findings import Spread, mixed_words, new_scripts, spread_of
+from holdfast.plugins.update.feedback import read_feedback, with_columns
+from holdfast.plugins.update.findings import Spread, measure_spread, mixed_words, new_scripts
 from holdfast.prepare.clean import same_text
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
@@ -49,24 +49,24 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 # Of rows that were drawn evenly, and of a file that does not say how its rows came.
-HOLD_UNIFORM, HOLD_FILE = 0.5, 0.3
-OWN_SHARE = 0.2
+GATE_SHARE_UNIFORM, GATE_SHARE_FILE = 0.5, 0.3
+MAX_MODEL_SHARE = 0.2
 # All old training rows are replayed up to so many, or so many times the new ones.
-REPLAYED, REPLAY_TIMES = 20_000, 10
-LISTED = 100
-MORE = "Gather more feedback, and update then."
+MIN_REPLAYED, REPLAY_TIMES = 20_000, 10
+MAX_LISTED = 100
+MORE_FEEDBACK = "Gather more feedback, and update then."
 FEEDBACK, GATE = "feedback", "gate"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JoinedRows:
-    """``recipe`` is the run's own on the new rows, ``held`` its tables by name: ``data``, ``valid``
-    and ``test``, ``gate`` the rows set aside, ``feedback`` which of the rows came of which
-    feedback. ``block`` counts what became of the feedback; ``deleted`` of the rows that the run had
-    learned from were deleted since."""
+    """``recipe`` is the run's recipe with the new rows. ``tables`` holds, by name, ``data``,
+    ``valid``, ``test``, the rows held out for the ``gate``, and ``feedback``: which rows came from
+    which feedback. ``block`` counts what became of the feedback; ``deleted`` counts training rows
+    of the run that were deleted since."""
 
     recipe: Recipe
-    held: Mapping[str, pa.Table]
+    tables: Mapping[str, pa.Table]
     block: Mapping[str, Any]
     deleted: int
     findings: tuple[Finding, ...]
@@ -79,38 +79,38 @@ class JoinedRows:
         return replayed["of"], replayed["n"] + self.block["used"]
 
 
-def join(run: Path, where: str, hold: float | None = None, own: float = OWN_SHARE) -> JoinedRows:
-    """The rows from which the update of ``run`` learns, and by which it is judged. ``hold`` is the
-    share that is set aside for the gate (``None``: the usual one), ``own`` the largest share of
-    training rows that a model may have labelled.
+def join_feedback(run: Path, where: str, gate_share: float | None = None, max_model_share: float = MAX_MODEL_SHARE) -> JoinedRows:
+    """The training rows of the update of ``run``, and the rows by which it is judged.
+    ``gate_share`` is the share held out for the gate (``None``: the default), ``max_model_share``
+    the largest share of training rows that a model may have labelled.
 
     Raises ``RecipeError`` or ``RunError`` for a run that cannot be updated, ``DataError`` where no
-    row of the feedback can be learned from or judged by.
+    row of the feedback can be used for training or for the gate.
     """
-    return _Joining(run, where).join(hold, own)
+    return _FeedbackJoin(run, where).join(gate_share, max_model_share)
 
 
-def labelled_rows(run: Path, where: str) -> Table:
+def unseen_labelled_rows(run: Path, where: str) -> Table:
     """The feedback that speaks for all that the model meets and that it has not learned from, in
     the order in which it came."""
-    return _Joining(run, where).unseen()
+    return _FeedbackJoin(run, where).unseen()
 
 
-def _refuse_run(again: FinishedRun) -> None:
+def _refuse_run(finished_run: FinishedRun) -> None:
     """Raise ``RunError`` for a run that has nothing to be judged by, or of a task whose rows cannot
     be joined."""
-    run, task = str(again.run), again.recipe.task
+    run, task = str(finished_run.run), finished_run.recipe.task
     if task in IMAGE_TASKS:
         rule = f"is of {task}, whose pictures update cannot join"
         raise RunError(run, rule, None, "Put the new pictures into its folder, and train again.")
-    if again.out_of_fold or not (again.result.get("valid") or {}).get("n"):
+    if finished_run.out_of_fold or not (finished_run.result.get("valid") or {}).get("n"):
         raise RunError(
             run,
             "has no validation rows that it did not learn from, by which an update could be judged",
             None,
             "Update a run of holdfast train that sets validation rows aside (train.folds=0).",
         )
-    test = again.result.get("test") or {}
+    test = finished_run.result.get("test") or {}
     if not test.get("n") or test.get("out_of_fold"):
         rule = "has no test rows, and an update is scored on those of its run"
         raise RunError(run, rule, None, "Update a run that has test rows.")
@@ -138,126 +138,126 @@ class _Sources:
         with within_limits(self._recipe.data):
             return reader(source, encoding, config)
 
-    def raw(self, side: str) -> Raw:
+    def raw(self, split: str) -> Raw:
         """The file that a side's rows came of, whole."""
-        source = self.tables.get(side, self.tables["source"]).source
+        source = self.tables.get(split, self.tables["source"]).source
         if source not in self._raw:
             part = self._recipe.data
             self._raw[source] = self.read(source, part.encoding, part.config)
         return self._raw[source]
 
 
-class _Joining:
+class _FeedbackJoin:
     def __init__(self, run: Path, where: str) -> None:
-        self._again = FinishedRun(run)
-        self._recipe = self._again.recipe
-        _refuse_run(self._again)
+        self._finished_run = FinishedRun(run)
+        self._recipe = self._finished_run.recipe
+        _refuse_run(self._finished_run)
         self._sources = _Sources(self._recipe)
         raw = self._sources.raw("source")
-        self._given = read_given(where, self._recipe.data, raw, self._sources.read)
-        self._counts: dict[str, Any] = dict(self._given.unusable)
+        self._feedback = read_feedback(where, self._recipe.data, raw, self._sources.read)
+        self._counts: dict[str, Any] = dict(self._feedback.unusable)
         self._findings: list[Finding] = []
-        self._decisions = list(self._given.decisions)
+        self._decisions = list(self._feedback.decisions)
         self._spread: Spread | None = None
 
-    def join(self, hold: float | None, own_share: float) -> JoinedRows:
+    def join(self, gate_share: float | None, max_model_share: float) -> JoinedRows:
         import pyarrow as pa
 
-        given = self._given
-        if not len(given):
-            raise DataError(given.where, "holds no feedback that can be learned from", 0, MORE)
-        rows, kept = self._known_labels()
+        feedback = self._feedback
+        if not len(feedback):
+            raise DataError(feedback.where, "holds no feedback that can be learned from", 0, MORE_FEEDBACK)
+        rows, feedback_positions = self._known_class_rows()
         table = self._table(rows)
-        places = np.asarray(table.column("row"), dtype=np.int64)
-        at = kept[places]
-        self._counts["missing"] = len(kept) - len(at)
-        train = self._again.table("train")
-        self._tell_scripts(table, at, train)
-        usable, unit, replaced = self._usable(table, train)
-        aside = self._aside(table, at, usable, unit, hold)
+        row_numbers = np.asarray(table.column("row"), dtype=np.int64)
+        positions = feedback_positions[row_numbers]
+        self._counts["missing"] = len(feedback_positions) - len(positions)
+        train = self._finished_run.table("train")
+        self._report_scripts(table, positions, train)
+        usable, duplicate_group, replaced = self._usable_rows(table, train)
+        gate_mask = self._gate_rows(table, positions, usable, duplicate_group, gate_share)
         # Nothing is learned from that copies a row of the gate.
-        taught, own = usable & ~np.isin(unit, unit[aside]), given.own[at]
-        taught = self._capped(taught, own, own_share, len(train))
-        used = int(taught.sum())
-        if not used or not aside.any():
+        train_mask, model_labelled = usable & ~np.isin(duplicate_group, duplicate_group[gate_mask]), feedback.model_labelled[positions]
+        train_mask = self._cap_model_labels(train_mask, model_labelled, max_model_share, len(train))
+        used = int(train_mask.sum())
+        if not used or not gate_mask.any():
             raise DataError(
-                given.where,
+                feedback.where,
                 "leaves too few rows: an update needs some to learn from and some to be judged by",
-                f"{used} to learn from, {int(aside.sum())} to judge by",
-                MORE,
+                f"{used} to learn from, {int(gate_mask.sum())} to judge by",
+                MORE_FEEDBACK,
             )
         before = self._origins_before()
-        gone = self._deleted(train, before)
-        old = self._replayed(train, {*replaced, *gone}, used)
-        replayed = self._old("train", old)
-        new = with_columns(rows.take(places[taught]), replayed.column_names)
-        held = {
+        deleted = self._deleted_rows(train, before)
+        old = self._replay_sample(train, {*replaced, *deleted}, used)
+        replayed = self._stored_rows("train", old)
+        new = with_columns(rows.take(row_numbers[train_mask]), replayed.column_names)
+        tables = {
             "data": pa.concat_tables([replayed, new], promote_options="default"),
-            "valid": self._old("valid", self._again.table("valid")),
-            "test": self._old("test", self._again.table("test")),
-            GATE: rows.take(places[aside]),
-            FEEDBACK: _origins(before, old, given.ids[at[taught]], own[taught]),
+            "valid": self._stored_rows("valid", self._finished_run.table("valid")),
+            "test": self._stored_rows("test", self._finished_run.table("test")),
+            GATE: rows.take(row_numbers[gate_mask]),
+            FEEDBACK: _feedback_origins(before, old, feedback.ids[positions[train_mask]], model_labelled[train_mask]),
         }
-        self._tell_labels(table, taught, train)
-        self._tell_spread(table, taught, own, old)
+        self._count_class_labels(table, train_mask, train)
+        self._measure_spread(table, train_mask, model_labelled, old)
         block = {
-            "source": given.where,
-            "n": len(given),
+            "source": feedback.where,
+            "n": len(feedback),
             "used": used,
-            "held": int(aside.sum()),
-            **self._block(int((taught & own).sum()), own_share),
+            "held": int(gate_mask.sum()),
+            **self._feedback_block(int((train_mask & model_labelled).sum()), max_model_share),
             "replayed": {"n": len(old), "of": len(train)},
-            "deleted_since": len(gone),
+            "deleted_since": len(deleted),
         }
         findings, decisions = tuple(self._findings), tuple(self._decisions)
-        return JoinedRows(self._renewed(), held, block, len(gone), findings, decisions)
+        return JoinedRows(self._updated_recipe(), tables, block, len(deleted), findings, decisions)
 
     def unseen(self) -> Table:
         """Rows that were drawn evenly, labelled by people, and on no side of the run."""
-        if not len(self._given):
-            raise DataError(self._given.where, "holds no feedback", 0, MORE)
-        rows, kept = self._known_labels()
+        if not len(self._feedback):
+            raise DataError(self._feedback.where, "holds no feedback", 0, MORE_FEEDBACK)
+        rows, feedback_positions = self._known_class_rows()
         table = self._table(rows)
-        at = kept[np.asarray(table.column("row"), dtype=np.int64)]
-        new = seen_rows([self._again.run], table).side == NONE
-        return table.take(np.flatnonzero(new & self._drawn(at)))
+        positions = feedback_positions[np.asarray(table.column("row"), dtype=np.int64)]
+        new = seen_rows([self._finished_run.run], table).side == NONE
+        return table.take(np.flatnonzero(new & self._fair_sample(positions)))
 
-    def _drawn(self, at: Ints) -> Bools:
+    def _fair_sample(self, positions: Ints) -> Bools:
         """Which rows people labelled and were drawn evenly, or may have been."""
-        given = self._given
-        even = np.ones(len(at), bool) if given.uniform is None else given.uniform[at]
-        return even & ~given.own[at]
+        feedback = self._feedback
+        uniform = np.ones(len(positions), bool) if feedback.uniform is None else feedback.uniform[positions]
+        return uniform & ~feedback.model_labelled[positions]
 
-    def _known_labels(self) -> tuple[pa.Table, Ints]:
+    def _known_class_rows(self) -> tuple[pa.Table, Ints]:
         """The rows whose label is a class of the run, and their places in the feedback."""
-        rows, label = self._given.rows, self._recipe.data.label
-        every = np.arange(len(self._given))
-        main = self._sources.tables["source"]
-        if main.columns.label_kind != "class" or label not in rows.column_names:
-            return rows, every
-        known = {label_key(name) for name in main.classes}
+        rows, label = self._feedback.rows, self._recipe.data.label
+        positions = np.arange(len(self._feedback))
+        source = self._sources.tables["source"]
+        if source.columns.label_kind != "class" or label not in rows.column_names:
+            return rows, positions
+        known = {label_key(name) for name in source.classes}
         cells = rows[label].to_pylist()
-        fine = np.array([one is None or label_key(one) in known for one in cells], dtype=bool)
-        strange = Counter(one for one, ok in zip(cells, fine, strict=True) if not ok)
-        self._counts["unknown_label"] = strange.total()
-        if strange:
-            names = ", ".join(repr(name) for name, _ in strange.most_common(5))
-            if not fine.any():
+        known_mask = np.array([one is None or label_key(one) in known for one in cells], dtype=bool)
+        unknown_labels = Counter(one for one, ok in zip(cells, known_mask, strict=True) if not ok)
+        self._counts["unknown_label"] = unknown_labels.total()
+        if unknown_labels:
+            names = ", ".join(repr(name) for name, _ in unknown_labels.most_common(5))
+            if not known_mask.any():
                 raise DataError(
-                    self._given.where,
+                    self._feedback.where,
                     "holds no label that is a class of the run",
                     names,
-                    f"The run's classes: {', '.join(main.classes[:20])}. A new class needs a run "
+                    f"The run's classes: {', '.join(source.classes[:20])}. A new class needs a run "
                     "of its own: join the rows, and train again.",
                 )
-            self._find(
+            self._add_finding(
                 "unknown_label",
-                np.flatnonzero(~fine),
-                f"{count_phrase(strange.total(), 'row')} of the feedback have a label that is no class "
+                np.flatnonzero(~known_mask),
+                f"{count_phrase(unknown_labels.total(), 'row')} of the feedback have a label that is no class "
                 f"of the run ({names}); they are left out",
                 "Correct them; a new class needs a run of its own: join the rows and train again.",
             )
-        return rows.take(every[fine]), every[fine]
+        return rows.take(positions[known_mask]), positions[known_mask]
 
     def _table(self, rows: pa.Table) -> Table:
         """The feedback as the run reads rows, its texts treated alike."""
@@ -269,37 +269,37 @@ class _Joining:
             cells = rows[part.group].to_pylist()
             named = [one or f"feedback {i}" for i, one in enumerate(cells)]
             rows = rows.set_column(at, part.group, pa.array(named, pa.string()))
-        plain = part.model_copy(update={"encoding": None, "config": None, "reweigh": None})
-        path = frame_file(rows, self._given.where)
+        data_part = part.model_copy(update={"encoding": None, "config": None, "reweigh": None})
+        path = frame_file(rows, self._feedback.where)
         try:
             with within_limits(part):
-                table = task_definition(recipe.task).read(str(path), plain, self._sources.tables["source"])
+                table = task_definition(recipe.task).read(str(path), data_part, self._sources.tables["source"])
             return same_text(table, recipe)
         except DataError as error:
-            what = error.what.replace(str(path), self._given.where)
-            raise DataError(what, error.rule, error.value, error.remedy) from None
+            where = error.what.replace(str(path), self._feedback.where)
+            raise DataError(where, error.rule, error.value, error.remedy) from None
         finally:
             path.unlink(missing_ok=True)
 
-    def _usable(self, table: Table, train: Table) -> tuple[Bools, Ints, set[int]]:
+    def _usable_rows(self, table: Table, train: Table) -> tuple[Bools, Ints, set[int]]:
         """Which rows may be used, the unit of each (near-copies are one), and the old training rows
         that a new label replaces."""
-        seen = seen_rows([self._again.run], table)
+        run_splits = seen_rows([self._finished_run.run], table)
         usable = np.ones(len(table), dtype=bool)
-        for side in ("valid", "test"):
-            there = seen.side == SIDES.index(side)
-            self._counts[f"leaked_{side}"] = int(there.sum())
-            usable &= ~there
-            if there.any():
-                self._find(
-                    f"feedback_copies_{side}",
-                    np.flatnonzero(there),
-                    f"{count_phrase(int(there.sum()), 'row')} of the feedback copy {side} rows of the "
+        for split in ("valid", "test"):
+            in_split = run_splits.side == SIDES.index(split)
+            self._counts[f"leaked_{split}"] = int(in_split.sum())
+            usable &= ~in_split
+            if in_split.any():
+                self._add_finding(
+                    f"feedback_copies_{split}",
+                    np.flatnonzero(in_split),
+                    f"{count_phrase(int(in_split.sum()), 'row')} of the feedback copy {split} rows of the "
                     "run; they are left out, or what judges would be learned",
                     "Nothing is to be done.",
                 )
         keys, labels = text_keys(table), [repr(one) for one in given_labels(table)]
-        usable &= self._agreeing(keys, labels, usable)
+        usable &= self._consistent_labels(keys, labels, usable)
         known = dict(zip(text_keys(train).tolist(), range(len(train)), strict=True))
         known_labels = [repr(one) for one in given_labels(train)]
         replaced: set[int] = set()
@@ -319,219 +319,219 @@ class _Joining:
             )
             self._decisions.append(Decision("corrected rows", str(len(replaced)), because, True))
         copies = find_duplicates(RowTexts(table), seed=self._recipe.seed)
-        self._new = np.asarray(seen.side == NONE)
+        self._unseen = np.asarray(run_splits.side == NONE)
         return usable, np.asarray(copies.groups, dtype=np.int64), replaced
 
-    def _agreeing(self, keys: Any, labels: Sequence[str], usable: Bools) -> Bools:
+    def _consistent_labels(self, keys: Any, labels: Sequence[str], usable: Bools) -> Bools:
         """Of copies with one label the last; none of copies whose labels differ."""
-        said: dict[int, set[str]] = {}
-        last: dict[int, int] = {}
+        labels_of_text: dict[int, set[str]] = {}
+        last_row: dict[int, int] = {}
         for i in np.flatnonzero(usable):
-            said.setdefault(int(keys[i]), set()).add(labels[int(i)])
-            last[int(keys[i])] = int(i)
-        differ = {key for key, one in said.items() if len(one) > 1}
-        fine = np.zeros(len(keys), dtype=bool)
-        fine[[i for key, i in last.items() if key not in differ]] = True
-        mixed = np.array([i for i in np.flatnonzero(usable) if int(keys[i]) in differ], np.int64)
+            labels_of_text.setdefault(int(keys[i]), set()).add(labels[int(i)])
+            last_row[int(keys[i])] = int(i)
+        conflicting = {key for key, one in labels_of_text.items() if len(one) > 1}
+        consistent = np.zeros(len(keys), dtype=bool)
+        consistent[[i for key, i in last_row.items() if key not in conflicting]] = True
+        conflicting_rows = np.array([i for i in np.flatnonzero(usable) if int(keys[i]) in conflicting], np.int64)
         self._counts |= {
-            "conflicting": len(mixed),
-            "copies": int(usable.sum()) - len(mixed) - int(fine.sum()),
+            "conflicting": len(conflicting_rows),
+            "copies": int(usable.sum()) - len(conflicting_rows) - int(consistent.sum()),
         }
-        if len(mixed):
-            self._find(
+        if len(conflicting_rows):
+            self._add_finding(
                 "feedback_conflicts",
-                mixed,
-                f"{count_phrase(len(mixed), 'row')} of the feedback are copies with different labels; "
+                conflicting_rows,
+                f"{count_phrase(len(conflicting_rows), 'row')} of the feedback are copies with different labels; "
                 "they are left out",
                 "Decide what each of these texts is, and give one label.",
             )
-        return fine
+        return consistent
 
-    def _aside(
-        self, table: Table, at: Ints, usable: Bools, unit: Ints, hold: float | None
+    def _gate_rows(
+        self, table: Table, positions: Ints, usable: Bools, duplicate_group: Ints, gate_share: float | None
     ) -> Bools:
         """The rows that the gate is decided by."""
-        given = self._given
-        usual = HOLD_FILE if given.uniform is None else HOLD_UNIFORM
-        share = usual if hold is None else hold
+        feedback = self._feedback
+        usual = GATE_SHARE_FILE if feedback.uniform is None else GATE_SHARE_UNIFORM
+        share = usual if gate_share is None else gate_share
         keys = text_keys(table)
-        lowest = np.full(int(unit.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
-        np.minimum.at(lowest, unit, keys)
-        chance = np.array([_chance(_line_seed(self._recipe), int(one)) for one in lowest])
-        rows: Bools = usable & self._drawn(at) & self._new & (chance[unit] < share)
-        how = (
+        lowest = np.full(int(duplicate_group.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+        np.minimum.at(lowest, duplicate_group, keys)
+        draw = np.array([_uniform_hash(_lineage_seed(self._recipe), int(one)) for one in lowest])
+        rows: Bools = usable & self._fair_sample(positions) & self._unseen & (draw[duplicate_group] < share)
+        sampling = (
             "the file does not say how its rows came, so that it is taken for a fair sample of "
             "what the model meets"
-            if given.uniform is None
-            else f"{int(given.uniform[at].sum())} rows were drawn evenly at random, and only these "
+            if feedback.uniform is None
+            else f"{int(feedback.uniform[positions].sum())} rows were drawn evenly at random, and only these "
             "speak for all that the model meets"
         )
-        because = f"{how}; {share:.0%} of them are set aside, and no model learns from them"
-        told = count_phrase(int(rows.sum()), "row")
-        self._decisions.append(Decision("rows for the gate", told, because, prominent=True))
+        because = f"{sampling}; {share:.0%} of them are set aside, and no model learns from them"
+        row_count = count_phrase(int(rows.sum()), "row")
+        self._decisions.append(Decision("rows for the gate", row_count, because, prominent=True))
         return rows
 
-    def _capped(self, taught: Bools, own: Bools, share: float, old: int) -> Bools:
+    def _cap_model_labels(self, train_mask: Bools, model_labelled: Bools, share: float, n_old: int) -> Bools:
         """With at most the allowed share of rows that a model labelled."""
-        mine = taught & own
-        others = int((taught & ~own).sum()) + old
-        most = math.floor(share / (1 - share) * others) if share < 1 else len(own)
-        n = int(mine.sum())
-        self._counts["own_cap"] = most
-        if n <= most:
-            return taught
-        order = np.flatnonzero(mine)
-        left = generator(self._recipe.seed, "own labels").permutation(order)[most:]
-        kept = taught.copy()
-        kept[left] = False
+        model_rows = train_mask & model_labelled
+        n_other = int((train_mask & ~model_labelled).sum()) + n_old
+        limit = math.floor(share / (1 - share) * n_other) if share < 1 else len(model_labelled)
+        n = int(model_rows.sum())
+        self._counts["own_cap"] = limit
+        if n <= limit:
+            return train_mask
+        order = np.flatnonzero(model_rows)
+        removed = generator(self._recipe.seed, "own labels").permutation(order)[limit:]
+        capped = train_mask.copy()
+        capped[removed] = False
         because = (
             f"{n} rows were labelled by a model: at most {share:.0%} of the training rows may be, "
             "since what learns from itself loses what is rare"
         )
-        self._decisions.append(Decision("rows labelled by a model", str(most), because, True))
-        return kept
+        self._decisions.append(Decision("rows labelled by a model", str(limit), because, True))
+        return capped
 
     def _origins_before(self) -> list[dict[str, Any]]:
         """What the run wrote down of the rows that it had of feedback."""
-        path = self._again.run / f"{FEEDBACK}.parquet"
+        path = self._finished_run.run / f"{FEEDBACK}.parquet"
         if not path.is_file():
             return []
         import pyarrow.parquet as parquet
 
         return list(parquet.read_table(path).to_pylist())
 
-    def _deleted(self, train: Table, before: Sequence[Mapping[str, Any]]) -> set[int]:
+    def _deleted_rows(self, train: Table, origins: Sequence[Mapping[str, Any]]) -> set[int]:
         """The old training rows that came of feedback which the store does not have any more."""
-        known = self._given.known
+        known = self._feedback.known
         if known is None:
             return set()
-        gone = {one["row"] for one in before if one["id"] >= 0 and one["id"] not in known}
+        deleted = {one["row"] for one in origins if one["id"] >= 0 and one["id"] not in known}
         rows = np.asarray(train.column("row"), dtype=np.int64)
-        found = set(np.flatnonzero(np.isin(rows, sorted(gone))).tolist())
-        if found:
-            because = f"their feedback was deleted since {self._again.run} had learned from them"
-            told = count_phrase(len(found), "training row")
-            self._decisions.append(Decision("deleted feedback", told, because, True))
-        return found
+        positions = set(np.flatnonzero(np.isin(rows, sorted(deleted))).tolist())
+        if positions:
+            because = f"their feedback was deleted since {self._finished_run.run} had learned from them"
+            row_count = count_phrase(len(positions), "training row")
+            self._decisions.append(Decision("deleted feedback", row_count, because, True))
+        return positions
 
-    def _replayed(self, train: Table, without: set[int], new: int) -> Table:
+    def _replay_sample(self, train: Table, excluded: set[int], n_new: int) -> Table:
         """The old training rows that are learned again: all, or a sample in which every class
         is."""
-        left = np.array([i for i in range(len(train)) if i not in without], dtype=np.int64)
-        most = max(REPLAYED, REPLAY_TIMES * new)
-        if len(left) <= most:
-            because = f"{len(left):,} are no more than {most:,}"
+        remaining = np.array([i for i in range(len(train)) if i not in excluded], dtype=np.int64)
+        limit = max(MIN_REPLAYED, REPLAY_TIMES * n_new)
+        if len(remaining) <= limit:
+            because = f"{len(remaining):,} are no more than {limit:,}"
             self._decisions.append(Decision("replay", "all old training rows", because))
-            return train.take(left)
-        labels = np.asarray(train.column("label"))[left]
-        order = generator(self._recipe.seed, "replay").permutation(len(left))
+            return train.take(remaining)
+        labels = np.asarray(train.column("label"))[remaining]
+        order = generator(self._recipe.seed, "replay").permutation(len(remaining))
         _, first = np.unique(labels[order], return_index=True)
         # One of each class whatever the draw, then in the order of the draw.
         ranked = np.concatenate([order[first], np.delete(order, first)])
-        kept = np.sort(left[ranked[:most]])
-        because = f"of {len(left):,}: {REPLAY_TIMES} times the new rows, and at least {REPLAYED:,}"
-        self._decisions.append(Decision("replay", f"{len(kept):,} old training rows", because))
-        return train.take(kept)
+        sample = np.sort(remaining[ranked[:limit]])
+        because = f"of {len(remaining):,}: {REPLAY_TIMES} times the new rows, and at least {MIN_REPLAYED:,}"
+        self._decisions.append(Decision("replay", f"{len(sample):,} old training rows", because))
+        return train.take(sample)
 
-    def _old(self, side: str, table: Table) -> pa.Table:
+    def _stored_rows(self, split: str, table: Table) -> pa.Table:
         """The rows of a side as their file has them."""
-        rows = self._sources.raw(side).table.take(np.asarray(table.column("row"), dtype=np.int64))
+        rows = self._sources.raw(split).table.take(np.asarray(table.column("row"), dtype=np.int64))
         return with_columns(rows, self._sources.raw("source").names)
 
-    def _tell_labels(self, table: Table, taught: Bools, train: Table) -> None:
+    def _count_class_labels(self, table: Table, train_mask: Bools, train: Table) -> None:
         """How many labels of each class are new, where there are classes."""
         if not table.classes or not table.columns.one_class:
             return
-        said = np.bincount(np.asarray(table.column("label"))[taught], minlength=len(table.classes))
-        before = np.bincount(np.asarray(train.column("label")), minlength=len(table.classes))
+        new_counts = np.bincount(np.asarray(table.column("label"))[train_mask], minlength=len(table.classes))
+        old_counts = np.bincount(np.asarray(train.column("label")), minlength=len(table.classes))
         self._counts["per_class"] = {
             name: {"new": int(a), "old": int(b)}
-            for name, a, b in zip(table.classes, said, before, strict=True)
+            for name, a, b in zip(table.classes, new_counts, old_counts, strict=True)
         }
 
-    def _tell_scripts(self, table: Table, at: Ints, train: Table) -> None:
+    def _report_scripts(self, table: Table, positions: Ints, train: Table) -> None:
         """Which rows are written in odd letters, whatever becomes of them."""
         mixed, word = mixed_words(table)
-        told = [("feedback_mixed_scripts", mixed, f"a word of letters of two scripts ({word})")]
+        checks = [("feedback_mixed_scripts", mixed, f"a word of letters of two scripts ({word})")]
         for script, rows in new_scripts(table, train).items():
             what = f"letters of {script}, of which no training row of the run has any"
-            told.append(("feedback_new_script", np.setdiff1d(rows, mixed), what))
-        for check, rows, what in told:
+            checks.append(("feedback_new_script", np.setdiff1d(rows, mixed), what))
+        for check, rows, what in checks:
             if len(rows):
                 because = f"{count_phrase(len(rows), 'row')} of the feedback {has_or_have(len(rows))} {what}"
                 remedy = "Look at these rows and their labels: to the model they are other texts."
-                self._find(check, at[rows], because, remedy, fixed=False)
+                self._add_finding(check, positions[rows], because, remedy, fixed=False)
 
-    def _tell_spread(self, table: Table, taught: Bools, own: Bools, old: Table) -> None:
+    def _measure_spread(self, table: Table, train_mask: Bools, model_labelled: Bools, replayed: Table) -> None:
         """How much the answers of a model differ, where there are some."""
-        if not (taught & own).any():
+        if not (train_mask & model_labelled).any():
             return
         labels = given_labels(table)
-        people, mine = (
-            [labels[int(i)] for i in np.flatnonzero(taught & which)] for which in (~own, own)
+        annotator_labels, model_labels = (
+            [labels[int(i)] for i in np.flatnonzero(train_mask & which)] for which in (~model_labelled, model_labelled)
         )
         written = "target" in table.rows.column_names or "turns" in table.rows.column_names
-        self._spread = spread_of(
-            given_labels(old), people, mine, written=written, seed=self._recipe.seed
+        self._spread = measure_spread(
+            given_labels(replayed), annotator_labels, model_labels, generated=written, seed=self._recipe.seed
         )
-        found = self._spread.finding()
-        if found is not None:
-            self._findings.append(found)
+        finding = self._spread.finding()
+        if finding is not None:
+            self._findings.append(finding)
 
-    def _block(self, own_used: int, own_share: float) -> dict[str, Any]:
+    def _feedback_block(self, n_model_labelled: int, max_model_share: float) -> dict[str, Any]:
         """What became of the feedback: how its rows came, who labelled them, what is left out."""
-        given, counts = self._given, dict(self._counts)
-        own = {
-            "n": int(given.own.sum()),
-            "used": own_used,
+        feedback, counts = self._feedback, dict(self._counts)
+        model_labelled = {
+            "n": int(feedback.model_labelled.sum()),
+            "used": n_model_labelled,
             "cap": counts.pop("own_cap"),
-            "share": own_share,
+            "share": max_model_share,
             "diversity": None if self._spread is None else self._spread.to_json(),
         }
         per_class = counts.pop("per_class", None)
         return {
-            "disagreed": given.disagreed,
-            "uniform": None if given.uniform is None else int(given.uniform.sum()),
-            "own_labelled": own,
+            "disagreed": feedback.disagreed,
+            "uniform": None if feedback.uniform is None else int(feedback.uniform.sum()),
+            "own_labelled": model_labelled,
             "left_out": counts,
             "per_class": per_class,
         }
 
-    def _renewed(self) -> Recipe:
+    def _updated_recipe(self) -> Recipe:
         """The run's own recipe on other files: the division is the one that there is."""
-        split = SplitShares(seed=_line_seed(self._recipe)).model_dump()
+        split = SplitShares(seed=_lineage_seed(self._recipe)).model_dump()
         data = dict.fromkeys(("config", "encoding", "valid", "test")) | {"split": split}
         return self._recipe.with_changes(data=data, cv={"folds": None})
 
-    def _find(
+    def _add_finding(
         self, check: str, rows: Ints, because: str, remedy: str, *, fixed: bool = True
     ) -> None:
-        listed, score = tuple(rows[:LISTED].tolist()), len(rows) / len(self._given)
-        found = Finding(check, "warn", score, len(rows), listed, because, remedy, fixed=fixed)
-        self._findings.append(found)
+        listed, score = tuple(rows[:MAX_LISTED].tolist()), len(rows) / len(self._feedback)
+        finding = Finding(check, "warn", score, len(rows), listed, because, remedy, fixed=fixed)
+        self._findings.append(finding)
 
 
-def _line_seed(recipe: Recipe) -> int:
+def _lineage_seed(recipe: Recipe) -> int:
     """The seed of the division, which a line of updates keeps whatever seed each has."""
     return recipe.seed if recipe.data.split.seed is None else recipe.data.split.seed
 
 
-def _chance(seed: int, key: int) -> float:
+def _uniform_hash(seed: int, key: int) -> float:
     """A number in [0, 1) that a text has in every update of a line of runs."""
     digest = hashlib.blake2b(f"{seed} gate {key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _origins(
-    before: Sequence[Mapping[str, Any]], old: Table, ids: npt.NDArray[np.int64], own: Bools
+def _feedback_origins(
+    origins_before: Sequence[Mapping[str, Any]], replayed: Table, ids: npt.NDArray[np.int64], model_labelled: Bools
 ) -> pa.Table:
-    """Which rows of ``data.parquet`` came of which feedback: of those from ``before`` the ones that
-    are replayed (``old``), by their places there, since what came of feedback two updates ago can
-    be deleted too; and the new."""
+    """Which rows of ``data.parquet`` came from which feedback: the rows of ``origins_before`` that
+    are replayed (``replayed``), by their new positions, and the new rows. Feedback of an earlier
+    update can be deleted too, so its origins are kept."""
     import pyarrow as pa
 
-    rows = np.arange(len(old), len(old) + len(ids), dtype=np.int64)
-    new = pa.table({"row": rows, "id": ids, "own": own})
-    places = {int(row): at for at, row in enumerate(np.asarray(old.column("row")))}
-    kept = [{**one, "row": places[one["row"]]} for one in before if one["row"] in places]
-    return pa.concat_tables([pa.Table.from_pylist(kept, schema=new.schema), new])
+    rows = np.arange(len(replayed), len(replayed) + len(ids), dtype=np.int64)
+    new = pa.table({"row": rows, "id": ids, "own": model_labelled})
+    places = {int(row): at for at, row in enumerate(np.asarray(replayed.column("row")))}
+    replayed_origins = [{**one, "row": places[one["row"]]} for one in origins_before if one["row"] in places]
+    return pa.concat_tables([pa.Table.from_pylist(replayed_origins, schema=new.schema), new])

@@ -32,11 +32,11 @@ from holdfast.core.printable import printable
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import read_result
 from holdfast.core.wording import count_phrase
-from holdfast.plugins.update.candidates import against_warm, check_start
-from holdfast.plugins.update.feedback import tell_store
+from holdfast.plugins.update.candidates import check_start, warm_start_obstacle
+from holdfast.plugins.update.feedback import append_event
 from holdfast.plugins.update.gate import check_margin
-from holdfast.plugins.update.merge import OWN_SHARE, join
-from holdfast.plugins.update.procedure import Renewal
+from holdfast.plugins.update.merge import MAX_MODEL_SHARE, join_feedback
+from holdfast.plugins.update.procedure import UpdateProcedure
 from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
 from holdfast.runs.finished_run import OPENINGS
 from holdfast.runs.procedure import begun_search
@@ -54,7 +54,7 @@ class UpdateOptions:
     margin: float | None = None
     start: str = "auto"
     hold: float | None = None
-    own: float = OWN_SHARE
+    own: float = MAX_MODEL_SHARE
     seed: int | None = None
     settings: Sequence[str] | Mapping[str, Any] = ()
 
@@ -64,55 +64,55 @@ class UpdateStart:
     """The recipe of the update, the tables that are stored in its folder, and the procedure."""
 
     recipe: Recipe
-    procedure: Renewal
-    held: Mapping[str, Any] = field(default_factory=dict)
+    procedure: UpdateProcedure
+    tables: Mapping[str, Any] = field(default_factory=dict)
 
 
-def begin(asking: UpdateOptions) -> UpdateStart:
+def start_update(options: UpdateOptions) -> UpdateStart:
     """Read and join the rows.
 
     Raises ``RunError``, ``RecipeError``, ``DataError`` or ``StoreError`` for what cannot be.
     """
-    if asking.feedback is None:
+    if options.feedback is None:
         rule = "is missing: an update learns from rows that people labelled since"
         remedy = "Name a file of rows with labels, or the store of the service (its URL or file)."
         raise RecipeError("--feedback", rule, None, remedy)
-    if asking.margin is not None:
-        check_margin(asking.margin)
-    _check_share("--hold", asking.hold, 0.9)
-    _check_share("--own", asking.own, 0.5)
-    check_start(asking.start, None)
-    open_run(asking.run)
-    _check_writable(asking.run)
-    joined = join(asking.run, asking.feedback, asking.hold, asking.own)
-    settings = as_settings(asking.settings)
-    recipe, lengths = for_rows(override(joined.recipe, settings), *joined.rows, settings)
-    if asking.seed is not None:
-        recipe = recipe.model_copy(update={"seed": asking.seed})
-    check_start(asking.start, against_warm(asking.run, recipe, joined.deleted))
-    procedure = Renewal(
-        str(asking.run.resolve()),
-        asking.margin,
-        asking.start,
+    if options.margin is not None:
+        check_margin(options.margin)
+    _check_share("--hold", options.hold, 0.9)
+    _check_share("--own", options.own, 0.5)
+    check_start(options.start, None)
+    open_run(options.run)
+    _check_writable(options.run)
+    joined = join_feedback(options.run, options.feedback, options.hold, options.own)
+    settings = as_settings(options.settings)
+    recipe, lengths = scale_for_rows(override(joined.recipe, settings), *joined.rows, settings)
+    if options.seed is not None:
+        recipe = recipe.model_copy(update={"seed": options.seed})
+    check_start(options.start, warm_start_obstacle(options.run, recipe, joined.deleted))
+    procedure = UpdateProcedure(
+        str(options.run.resolve()),
+        options.margin,
+        options.start,
         joined.deleted,
         joined.block,
         tuple(to_json(joined.findings)),
         tuple(to_json((*joined.decisions, *lengths))),
     )
-    return UpdateStart(resolve_paths(recipe, Path()), procedure, joined.held)
+    return UpdateStart(resolve_paths(recipe, Path()), procedure, joined.tables)
 
 
-def _continued(run: Path, out: Path) -> UpdateStart:
+def _continue_update(run: Path, out: Path) -> UpdateStart:
     """The update of ``run`` that was begun in ``out``, of which no row is read again."""
-    begun = begun_search(out)
-    if begun is None or begun.get("command") != "update":
-        raise _no_update(out)
-    done = out / RECIPE
-    recipe = read_recipe(done if done.exists() else run / RECIPE)
-    return UpdateStart(recipe, Renewal.of(begun))
+    saved = begun_search(out)
+    if saved is None or saved.get("command") != "update":
+        raise _not_an_update_error(out)
+    saved_recipe = out / RECIPE
+    recipe = read_recipe(saved_recipe if saved_recipe.exists() else run / RECIPE)
+    return UpdateStart(recipe, UpdateProcedure.of(saved))
 
 
-def _no_update(folder: Path) -> RunError:
+def _not_an_update_error(folder: Path) -> RunError:
     """What is said of a folder that ``--resume`` names and that holds no update."""
     rule = "is not an update that could be continued"
     remedy = "Name the folder of the update with --out, or leave --resume out."
@@ -128,56 +128,56 @@ def _check_writable(run: Path) -> None:
         raise MachineError(str(run), rule, None, "Make it writable, or update a copy of the run.")
 
 
-def _check_share(where: str, value: float | None, most: float) -> None:
-    if value is not None and not 0 < value <= most:
-        rule = f"must be a share above 0 and at most {most:g}"
-        raise RecipeError(where, rule, value, f"E.g. {where} {most / 3:.1g}.")
+def _check_share(where: str, value: float | None, limit: float) -> None:
+    if value is not None and not 0 < value <= limit:
+        rule = f"must be a share above 0 and at most {limit:g}"
+        raise RecipeError(where, rule, value, f"E.g. {where} {limit / 3:.1g}.")
 
 
-STEPS, STAGE, MINUTES = "train.max_steps", "methods.contrast.steps", "train.max_minutes"
+MAX_STEPS, CONTRAST_STEPS, MAX_MINUTES = "train.max_steps", "methods.contrast.steps", "train.max_minutes"
 
 
-def for_rows(
-    recipe: Recipe, before: int, after: int, given: Iterable[str] = ()
+def scale_for_rows(
+    recipe: Recipe, before: int, after: int, settings: Iterable[str] = ()
 ) -> tuple[Recipe, tuple[Decision, ...]]:
     """The recipe of a run of ``before`` training rows for ``after`` rows, and what is to be said of
-    it; ``given`` are the settings of the update (``KEY=VALUE``), of which none is changed.
+    it; ``settings`` are the settings of the update (``KEY=VALUE``), of which none is changed.
 
     ``train.max_steps`` becomes ⌈steps · after ÷ before⌉, so that a row is passed as often as it
     was. Nothing is changed or said for as many rows as before.
     """
-    named = {setting.partition("=")[0].strip() for setting in given}
+    set_keys = {setting.partition("=")[0].strip() for setting in settings}
     if before == after or before < 1:
         return recipe, ()
     rows = f"{count_phrase(after, 'training row')} in the place of {before:,}"
-    told = []
+    decisions = []
     steps, minutes = recipe.train.max_steps, recipe.train.max_minutes
-    if steps is not None and STEPS not in named:
+    if steps is not None and MAX_STEPS not in set_keys:
         scaled = math.ceil(steps * after / before)
         because = (
             f"{rows}: as many passes over them as the {steps:,} updates of the served run were; "
-            f"--set {STEPS}={steps} keeps the number"
+            f"--set {MAX_STEPS}={steps} keeps the number"
         )
-        told.append(Decision(STEPS, f"{scaled:,}", because, prominent=True))
+        decisions.append(Decision(MAX_STEPS, f"{scaled:,}", because, prominent=True))
         recipe = recipe.with_changes(train={"max_steps": scaled})
     stage = (recipe.methods.get("contrast") or {}) if recipe.methods else {}
-    if isinstance(stage, dict) and stage.get("steps") and not named & {STAGE, "methods.contrast"}:
+    if isinstance(stage, dict) and stage.get("steps") and not set_keys & {CONTRAST_STEPS, "methods.contrast"}:
         because = (
             f"{rows}: the number of steps stays, and the remaining epochs of train.epochs are used "
-            f"for fine-tuning; --set {STAGE}=N changes it"
+            f"for fine-tuning; --set {CONTRAST_STEPS}=N changes it"
         )
-        told.append(Decision(STAGE, f"{stage['steps']:,}", because, prominent=True))
-    if minutes is not None and MINUTES not in named:
+        decisions.append(Decision(CONTRAST_STEPS, f"{stage['steps']:,}", because, prominent=True))
+    if minutes is not None and MAX_MINUTES not in set_keys:
         because = (
             f"{rows} in no more time, which may end the training before its passes are done; "
-            f"--set {MINUTES}=M changes it"
+            f"--set {MAX_MINUTES}=M changes it"
         )
-        told.append(Decision(MINUTES, f"{minutes:g}", because, prominent=True))
-    return recipe, tuple(told)
+        decisions.append(Decision(MAX_MINUTES, f"{minutes:g}", because, prominent=True))
+    return recipe, tuple(decisions)
 
 
-def updated(
-    asking: UpdateOptions,
+def run_update(
+    options: UpdateOptions,
     out: Path | None,
     *,
     resume: bool = False,
@@ -186,36 +186,36 @@ def updated(
 ) -> tuple[dict[str, Any], Path]:
     """Do what ``holdfast update`` does once: the result, and the new run's folder."""
     # What a default folder is called after.
-    source = f"{asking.run.resolve().name}-updated"
+    source = f"{options.run.resolve().name}-updated"
     if resume:
         out = out or default_folder(source, True)
         if is_finished(out):
             result = read_result(out)
             if "update" not in result:
-                raise _no_update(out)
-            _tell(asking.feedback, result, out)
+                raise _not_an_update_error(out)
+            _record_gate_decision(options.feedback, result, out)
             return result, out
-        begun = _continued(asking.run, out)
+        update_start = _continue_update(options.run, out)
     else:
         if out is not None:
             # Before the rows are read and joined.
             check_place(out, False)
-        begun = begin(asking)
-    request = TrainingRequest(source, out=out, resume=resume, in_memory=begun.held)
+        update_start = start_update(options)
+    request = TrainingRequest(source, out=out, resume=resume, in_memory=update_start.tables)
     result, folder = train_with_progress(
-        request, begun.recipe, quiet=quiet, verbose=verbose, procedure=begun.procedure
+        request, update_start.recipe, quiet=quiet, verbose=verbose, procedure=update_start.procedure
     )
-    _tell(asking.feedback, result, folder)
+    _record_gate_decision(options.feedback, result, folder)
     return result, folder
 
 
-def _tell(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
+def _record_gate_decision(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
     """The gate's decision joins the events of the store that the feedback came of, once."""
     block = result["update"]
     body = {"run": str(folder), "from": block["from"]}
     body |= {key: block["gate"][key] for key in ("decision", "because")}
     try:
-        tell_store(where, "gate", body, time.time(), once=True)
+        append_event(where, "gate", body, time.time(), once=True)
     except StoreError as error:
-        told = f"the gate's decision was not written into the store: {error.what} {error.rule}"
-        sys.stderr.write(printable(f"holdfast update: {told}") + "\n")
+        notice = f"the gate's decision was not written into the store: {error.what} {error.rule}"
+        sys.stderr.write(printable(f"holdfast update: {notice}") + "\n")

@@ -30,12 +30,12 @@ from holdfast.data.table import Table
 from holdfast.fits.row_use import LearningRows, learning_of
 from holdfast.plugins.update.candidates import (
     Start,
-    against_warm,
     check_start,
-    choose,
-    groups_of,
-    predictions,
-    recipe_of,
+    choose_start,
+    plain_predictions,
+    recipe_for_start,
+    row_groups,
+    warm_start_obstacle,
 )
 from holdfast.plugins.update.gate import (
     NEW,
@@ -43,11 +43,11 @@ from holdfast.plugins.update.gate import (
     Gate,
     GateRows,
     Renamed,
-    RowPart,
+    Subgroup,
     check_margin,
     decide,
+    default_margin,
     renamed_classes,
-    usual_margin,
 )
 from holdfast.plugins.update.merge import GATE
 from holdfast.prepare.rows import Divided
@@ -63,43 +63,43 @@ if TYPE_CHECKING:
     from holdfast.runs.start import RunFolder
 
 
-def parts_of(
+def subgroups_of_run(
     result: Mapping[str, Any], table: Table, columns: Mapping[str, Sequence[Any]]
-) -> tuple[tuple[RowPart, ...], tuple[str, ...]]:
+) -> tuple[tuple[Subgroup, ...], tuple[str, ...]]:
     """The classes of the rows, and the slices and groups that the run's ``result.json`` says were
     confirmed; and those that cannot be found again in other rows (topics), in words. ``columns``
     are those beside the text."""
-    found, lost = [], []
+    subgroups, unknown = [], []
     if table.classes and table.columns.one_class:
         labels = np.asarray(table.column("label"))
-        found += [RowPart(name, "class", labels == k) for k, name in enumerate(table.classes)]
+        subgroups += [Subgroup(name, "class", labels == k) for k, name in enumerate(table.classes)]
     facts = RowFacts(len(table), read_texts(table), columns)
     for one in (result.get("slices") or {}).get("found") or ():
         condition = condition_of(one["condition"])
         if condition is None:
-            lost.append(str(one["slice"]))
+            unknown.append(str(one["slice"]))
         else:
-            found.append(RowPart(str(one["slice"]), "slice", condition.holds(facts)))
+            subgroups.append(Subgroup(str(one["slice"]), "slice", condition.holds(facts)))
     groups = ((result.get("fairness") or {}).get("groups") or {}).get("findings") or ()
     for column, group in dict.fromkeys((one["column"], one["group"]) for one in groups):
         cells = columns.get(column)
         if cells is None:
-            lost.append(f"{column} = {group}")
+            unknown.append(f"{column} = {group}")
             continue
-        inside = Grouping(column, [as_category(cell) for cell in cells]).inside(group)
-        found.append(RowPart(f"{column} = {group}", "group", inside))
-    return tuple(found), tuple(lost)
+        mask = Grouping(column, [as_category(cell) for cell in cells]).inside(group)
+        subgroups.append(Subgroup(f"{column} = {group}", "group", mask))
+    return tuple(subgroups), tuple(unknown)
 
 
 TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True)
-class Renewal:
-    """What ``holdfast update`` is asked beside its recipe. ``run`` is the served one; ``margin`` in
-    points (``None``: by the number of rows); ``feedback`` is what became of the feedback,
-    ``deleted`` how many rows of the served run's training were deleted since; ``findings`` and
-    ``decisions`` are those of the feedback, as JSON has them."""
+class UpdateProcedure:
+    """What ``holdfast update`` was asked besides its recipe. ``run`` is the served one; ``margin``
+    is in points (``None``: by the number of rows); ``feedback`` counts what became of the feedback,
+    ``deleted`` the training rows of the served run that were deleted since; ``findings`` and
+    ``decisions`` are those of the feedback, as in JSON."""
 
     run: str
     margin: float | None = None
@@ -114,7 +114,7 @@ class Renewal:
         """See ``Procedure.asked``."""
         if self.margin is not None:
             check_margin(self.margin)
-        check_start(self.start, against_warm(Path(self.run), recipe, self.deleted))
+        check_start(self.start, warm_start_obstacle(Path(self.run), recipe, self.deleted))
         return recipe
 
     def described(self) -> Mapping[str, Any]:
@@ -122,11 +122,11 @@ class Renewal:
         return {key: value for key, value in to_json(self).items() if key != "name"}
 
     @classmethod
-    def of(cls, begun: Mapping[str, Any]) -> Renewal:
+    def of(cls, saved: Mapping[str, Any]) -> UpdateProcedure:
         """What an update that is continued was asked."""
-        return cls(**{one.name: begun[one.name] for one in fields(cls) if one.name != "name"})
+        return cls(**{one.name: saved[one.name] for one in fields(cls) if one.name != "name"})
 
-    def learn(self, recipe: Recipe, divided: Divided) -> Renewing:
+    def learn(self, recipe: Recipe, divided: Divided) -> UpdateLearner:
         """See ``Procedure.learn``."""
         findings = tuple(Finding(**{**one, "rows": tuple(one["rows"])}) for one in self.findings)
         decisions = tuple(Decision(**one, prominent=True) for one in self.decisions)
@@ -136,41 +136,41 @@ class Renewal:
             findings=(*divided.findings, *findings),
             decisions=(*divided.decisions, *decisions),
         )
-        return Renewing(self, recipe, divided)
+        return UpdateLearner(self, recipe, divided)
 
 
-class Renewing:
-    """An update under way: its learner."""
+class UpdateLearner:
+    """The learner of an update."""
 
-    def __init__(self, asked: Renewal, recipe: Recipe, divided: Divided) -> None:
-        self._asked, self._recipe, self.divided = asked, recipe, divided
-        self._run = Path(asked.run)
+    def __init__(self, procedure: UpdateProcedure, recipe: Recipe, divided: Divided) -> None:
+        self._procedure, self._recipe, self.divided = procedure, recipe, divided
+        self._run = Path(procedure.run)
         self._block: dict[str, Any] = {}
 
     def fit(self, into: RunFolder | None, listeners: Sequence[Any]) -> FittedModel:
         """Choose the start, fit, decide."""
         assert into is not None
         valid = self.divided.splits.valid.table
-        against = against_warm(self._run, self._recipe, self._asked.deleted)
+        obstacle = warm_start_obstacle(self._run, self._recipe, self._procedure.deleted)
 
-        def answers(start: Start) -> list[Any]:
+        def predict_validation(start: Start) -> list[Any]:
             notify(Decision("fit", start, "tried on the training rows, judged by validation rows"))
             fitted = self._learning(start).fit()
-            return predictions(Predictor.of(fitted), valid)
+            return plain_predictions(Predictor.of(fitted), valid)
 
-        chosen = choose(self._asked.start, against, valid, answers, into.kept_in / FITS)
-        notify(chosen.decision)
-        fitted = self._learning(chosen.start).fit(into, listeners)
-        gate, more = self._judge(Predictor.of(fitted), valid, into.run)
+        choice = choose_start(self._procedure.start, obstacle, valid, predict_validation, into.kept_in / FITS)
+        notify(choice.decision)
+        fitted = self._learning(choice.start).fit(into, listeners)
+        gate, gate_details = self._judge(Predictor.of(fitted), valid, into.run)
         outcome = GATE_OUTCOMES[gate.decision]
         decision = Decision("gate", outcome, gate.because, prominent=True)
         fitted.job.journal.decide(fitted.trained.last_step, decision)
         self._block = {
-            "from": self._asked.run,
-            "first": more.pop("first"),
-            "feedback": self._asked.feedback,
-            "start": to_json(chosen),
-            "gate": {**gate.to_json(), **more},
+            "from": self._procedure.run,
+            "first": gate_details.pop("first"),
+            "feedback": self._procedure.feedback,
+            "start": to_json(choice),
+            "gate": {**gate.to_json(), **gate_details},
         }
         # Written down before the test rows are opened, which comes next.
         FinishedRun(self._run).reopen("update", [f"score of {into.run}"])
@@ -187,77 +187,77 @@ class Renewing:
         return {"update": {**self._block, "test": test_block(old, scored)}}
 
     def _learning(self, start: Start) -> LearningRows:
-        return learning_of(recipe_of(start, self._recipe, self._run), self.divided)
+        return learning_of(recipe_for_start(start, self._recipe, self._run), self.divided)
 
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
         served, seed = Predictor.load(self._run), self._recipe.seed
         fresh = served.labelled(str(folder / f"{GATE}.parquet")).table
-        said_old, said_new = _GateAnswers.by(served, valid), _GateAnswers.by(served, fresh)
-        ours_old, ours_new = _GateAnswers.by(new, valid), _GateAnswers.by(new, fresh)
-        old = [_held(OLD, valid, ours_old, said_old, seed)]
-        first = first_of(self._run)
+        served_old, served_new = _GatePredictions.predict(served, valid), _GatePredictions.predict(served, fresh)
+        updated_old, updated_new = _GatePredictions.predict(new, valid), _GatePredictions.predict(new, fresh)
+        old = [_gate_rows(OLD, valid, updated_old, served_old, seed)]
+        first = first_run_of(self._run)
         if first != self._run:
-            what, theirs = f"{OLD}, beside the first model", Predictor.load(first)
-            old.append(_held(what, valid, ours_old, _GateAnswers.by(theirs, valid), seed))
+            description, first_predictor = f"{OLD}, beside the first model", Predictor.load(first)
+            old.append(_gate_rows(description, valid, updated_old, _GatePredictions.predict(first_predictor, valid), seed))
         columns = SourceColumns(self._recipe.data)(valid)
-        parts, lost = parts_of(FinishedRun(self._run).result, valid, columns)
+        subgroups, unknown_subgroups = subgroups_of_run(FinishedRun(self._run).result, valid, columns)
         renamed: tuple[Renamed, ...] = ()
         if kind_of_rows(valid) == "class":
             renamed = renamed_classes(
-                (labels_of_rows(valid), said_old.predictions),
-                (labels_of_rows(fresh), said_new.predictions),
+                (labels_of_rows(valid), served_old.predictions),
+                (labels_of_rows(fresh), served_new.predictions),
             )
-        asked = self._asked.margin
-        points = usual_margin(len(valid)) if asked is None else asked
+        requested_margin = self._procedure.margin
+        points = default_margin(len(valid)) if requested_margin is None else requested_margin
         gate = decide(
-            old, _held(NEW, fresh, ours_new, said_new, seed), parts, renamed, margin=points / 100
+            old, _gate_rows(NEW, fresh, updated_new, served_new, seed), subgroups, renamed, margin=points / 100
         )
-        why = "asked for" if asked is not None else f"what {len(valid):,} validation rows can show"
-        return gate, {"margin_because": why, "not_asked": list(lost), "first": str(first)}
+        margin_reason = "asked for" if requested_margin is not None else f"what {len(valid):,} validation rows can show"
+        return gate, {"margin_because": margin_reason, "not_asked": list(unknown_subgroups), "first": str(first)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _GateAnswers:
+class _GatePredictions:
     predictions: list[Any]
     probabilities: Floats | None
     names: tuple[str, ...]
 
     @classmethod
-    def by(cls, predictor: Predictor, table: Table) -> _GateAnswers:
-        found = predictor.answer(table)
-        return cls(to_json(list(found.predictions)), found.probabilities, predictor.names)
+    def predict(cls, predictor: Predictor, table: Table) -> _GatePredictions:
+        answer = predictor.answer(table)
+        return cls(to_json(list(answer.predictions)), answer.probabilities, predictor.names)
 
 
-def _held(what: str, table: Table, new: _GateAnswers, old: _GateAnswers, seed: int) -> GateRows:
-    kind, labels = kind_of_rows(table), labels_of_rows(table)
-    groups, gain = groups_of(table), None
+def _gate_rows(description: str, table: Table, new: _GatePredictions, old: _GatePredictions, seed: int) -> GateRows:
+    label_type, labels = kind_of_rows(table), labels_of_rows(table)
+    groups, gain = row_groups(table), None
     codes = None if groups is None else group_codes(groups, len(table))
-    if kind == "class" and None not in labels:
-        before, after = (_losses(one, labels, codes, seed) for one in (old, new))
+    if label_type == "class" and None not in labels:
+        before, after = (_calibrated_losses(one, labels, codes, seed) for one in (old, new))
         gain = None if before is None or after is None else before - after
-    return GateRows(what, paired(kind, labels, new.predictions, old.predictions), codes, gain)
+    return GateRows(description, paired(label_type, labels, new.predictions, old.predictions), codes, gain)
 
 
-def _losses(
-    said: _GateAnswers, labels: Sequence[Any], groups: Ints | None, seed: int
+def _calibrated_losses(
+    predictions: _GatePredictions, labels: Sequence[Any], groups: Ints | None, seed: int
 ) -> Floats | None:
     """Of each row, at a temperature that other rows choose; ``None`` without probabilities of every
     label."""
-    place = {name: i for i, name in enumerate(said.names)}
-    if said.probabilities is None or not set(labels) <= set(place):
+    label_index = {name: i for i, name in enumerate(predictions.names)}
+    if predictions.probabilities is None or not set(labels) <= set(label_index):
         return None
-    logits = np.log(np.maximum(np.asarray(said.probabilities, dtype=np.float64), TINY))
-    at = np.array([place[one] for one in labels], dtype=np.int64)
-    return cross_fitted_losses(logits, at, seed=generator(seed, "gate"), groups=groups)
+    logits = np.log(np.maximum(np.asarray(predictions.probabilities, dtype=np.float64), TINY))
+    label_indices = np.array([label_index[one] for one in labels], dtype=np.int64)
+    return cross_fitted_losses(logits, label_indices, seed=generator(seed, "gate"), groups=groups)
 
 
-def first_of(run: Path) -> Path:
+def first_run_of(run: Path) -> Path:
     """The first run of a line of updates, as far back as the folders are there."""
-    seen: set[Path] = set()
-    while run not in seen:
-        seen.add(run)
+    visited: set[Path] = set()
+    while run not in visited:
+        visited.add(run)
         before = (FinishedRun(run).result.get("update") or {}).get("from")
-        if before is not None and (Path(before) / RESULT).is_file() and Path(before) not in seen:
+        if before is not None and (Path(before) / RESULT).is_file() and Path(before) not in visited:
             run = Path(before)
     return run
 
@@ -284,27 +284,27 @@ def _difference(old: FinishedRun, scored: ScoringResult) -> dict[str, Any]:
     """New less old on the test rows, by what the old run stored of them."""
     import pyarrow as pa
 
-    nothing = {"value": None, "low": None, "high": None}
-    table, said = scored.table, scored.predictions
+    no_difference = {"value": None, "low": None, "high": None}
+    table, predictions = scored.table, scored.predictions
     if scored.outputs is not None:
-        said = class_columns(scored.outputs, old.names)
-    if table is None or "prediction" not in said:
-        return {**nothing, "why": "the answers were not kept"}
+        predictions = class_columns(scored.outputs, old.names)
+    if table is None or "prediction" not in predictions:
+        return {**no_difference, "why": "the answers were not kept"}
     try:
-        stored, own = old.stored("test"), old.table("test")
+        stored, old_test = old.stored("test"), old.table("test")
     except HoldfastError as error:
-        return {**nothing, "why": f"{error.what} {error.rule}"}
-    own = rows_of(own, stored["row"].to_numpy())
-    keys = dict(zip(text_keys(own).tolist(), stored["prediction"].to_pylist(), strict=True))
-    rows = rows_of(table, pa.array(said["row"]).to_numpy())
-    there = [int(key) in keys for key in text_keys(rows)]
-    if not all(there) or not len(rows):
-        return {**nothing, "why": "the test rows are not those that the old run stored"}
+        return {**no_difference, "why": f"{error.what} {error.rule}"}
+    old_test = rows_of(old_test, stored["row"].to_numpy())
+    keys = dict(zip(text_keys(old_test).tolist(), stored["prediction"].to_pylist(), strict=True))
+    rows = rows_of(table, pa.array(predictions["row"]).to_numpy())
+    in_old = [int(key) in keys for key in text_keys(rows)]
+    if not all(in_old) or not len(rows):
+        return {**no_difference, "why": "the test rows are not those that the old run stored"}
     before = [keys[int(key)] for key in text_keys(rows)]
-    after = pa.array(said["prediction"]).to_pylist()
+    after = pa.array(predictions["prediction"]).to_pylist()
     if any(one is None for one in (*before, *after)):
-        return {**nothing, "why": "there are no answers to compare"}
+        return {**no_difference, "why": "there are no answers to compare"}
     pairs = paired(kind_of_rows(rows), labels_of_rows(rows), after, before)
-    found = judge_pairs(pairs.gap, 0.01, groups_of(rows))
-    limits = {"value": found.value, "low": found.low, "high": found.high}
-    return dict(to_json({**limits, "n": found.n, "metric": pairs.metric}))
+    comparison = judge_pairs(pairs.gap, 0.01, row_groups(rows))
+    limits = {"value": comparison.value, "low": comparison.low, "high": comparison.high}
+    return dict(to_json({**limits, "n": comparison.n, "metric": pairs.metric}))

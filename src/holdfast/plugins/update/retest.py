@@ -24,9 +24,9 @@ GRID = 400
 
 @dataclass(frozen=True, slots=True)
 class Retest:
-    """Of ``n`` rows, in the order in which they came, the share that is right (``value``) with
-    limits that hold at every look; ``promised`` is the lower limit of the run's own test score.
-    ``since`` is the row at which the alarm was first due, ``None`` where it is not."""
+    """The re-test on ``n`` rows, in the order in which they came: ``value`` is the accuracy, with
+    limits that hold at every evaluation; ``promised`` is the lower limit of the run's test
+    accuracy. ``since`` is the row of the first alarm, ``None`` without one."""
 
     n: int
     value: float | None = None
@@ -34,7 +34,7 @@ class Retest:
     high: float | None = None
     promised: float | None = None
     since: int | None = None
-    why: str | None = None
+    reason: str | None = None
 
     @property
     def alarm(self) -> bool:
@@ -44,16 +44,16 @@ class Retest:
     @property
     def because(self) -> str:
         """The answer in a sentence."""
-        if self.why is not None or self.value is None:
-            return f"not re-tested: {self.why}"
-        seen = (
+        if self.reason is not None or self.value is None:
+            return f"not re-tested: {self.reason}"
+        observed = (
             f"{100 * self.value:.1f} % right on {self.n:,} labelled rows "
             f"({100 * (self.low or 0):.1f} to {100 * (self.high or 1):.1f} %)"
         )
         promised = f"promised were at least {100 * (self.promised or 0):.1f} %"
         if self.alarm:
-            return f"{seen}: surely less than was promised; {promised}"
-        return f"{seen}; {promised}"
+            return f"{observed}: surely less than was promised; {promised}"
+        return f"{observed}; {promised}"
 
     def to_json(self) -> dict[str, Any]:
         block = {
@@ -71,18 +71,18 @@ class Retest:
         return dict(to_json(block))
 
 
-def retest(right: Sequence[bool] | npt.NDArray[np.bool_], promised: float | None) -> Retest:
-    """``right`` [n] says of each row, in the order in which they came, whether it was answered
+def retest(correct: Sequence[bool] | npt.NDArray[np.bool_], promised: float | None) -> Retest:
+    """``correct`` [n] says of each row, in the order in which they came, whether it was answered
     right. The alarm is due from the first row at which the upper limit lies below ``promised``. No
     row, or nothing promised: no alarm, and why."""
-    hits = np.asarray(right, dtype=np.float64)
+    hits = np.asarray(correct, dtype=np.float64)
     if not len(hits):
         why = "there is no labelled row that it has not learned from"
-        return Retest(0, promised=promised, why=why)
+        return Retest(0, promised=promised, reason=why)
     if promised is None:
-        return Retest(len(hits), why="the run's test score has no lower limit")
-    found = betting_limits(hits, alpha=1 - LEVEL, grid=GRID)
-    below = np.flatnonzero(found.high < promised)
-    value, low, high = (float(x[-1]) for x in (found.value, found.low, found.high))
+        return Retest(len(hits), reason="the run's test score has no lower limit")
+    limits = betting_limits(hits, alpha=1 - LEVEL, grid=GRID)
+    below = np.flatnonzero(limits.high < promised)
+    value, low, high = (float(x[-1]) for x in (limits.value, limits.low, limits.high))
     since = int(below[0]) if len(below) else None
     return Retest(len(hits), value, low, high, promised, since)

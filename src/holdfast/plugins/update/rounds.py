@@ -33,9 +33,9 @@ from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import reading_errors, resource_error
 from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, count_phrase
-from holdfast.plugins.update.candidates import predictions
-from holdfast.plugins.update.feedback import is_store, tell_store
-from holdfast.plugins.update.merge import labelled_rows
+from holdfast.plugins.update.candidates import plain_predictions
+from holdfast.plugins.update.feedback import append_event, is_store
+from holdfast.plugins.update.merge import unseen_labelled_rows
 from holdfast.plugins.update.options import UpdateOptions
 from holdfast.plugins.update.retest import Retest, retest
 from holdfast.runs.finished_run import FinishedRun
@@ -46,39 +46,40 @@ ROUNDS = "rounds.jsonl"
 DIGITS = 4
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-LONGEST = 366 * 86400.0
-Do = Callable[[UpdateOptions, Path, bool], Mapping[str, Any]]
-Ended = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
+MAX_INTERVAL = 366 * 86400.0
+UpdateOnce = Callable[[UpdateOptions, Path, bool], Mapping[str, Any]]
+RoundListener = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
 
 
 def seconds_of(text: str) -> float:
     """``90s``, ``30m``, ``6h``, ``1d`` or ``1w`` as seconds; raises ``RecipeError`` for others."""
-    found = _TIME.fullmatch(text.strip().lower())
-    seconds = float(found[1]) * UNITS[found[2]] if found else math.nan
-    if not 0 < seconds <= LONGEST:
+    match = _TIME.fullmatch(text.strip().lower())
+    seconds = float(match[1]) * UNITS[match[2]] if match else math.nan
+    if not 0 < seconds <= MAX_INTERVAL:
         rule = "must be a time of at most a year, a number with s, m, h, d or w"
         raise RecipeError("--every", rule, text, "E.g. --every 6h, or --every 1d.")
     return seconds
 
 
-def moment(at: float) -> str:
+def format_time(at: float) -> str:
     """A time in seconds since 1970 as a person reads it, in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @dataclass(frozen=True, slots=True)
 class RoundSchedule:
-    """Every so many seconds, into folders below ``folder``; a round needs ``least`` new rows."""
+    """One round every ``interval`` seconds, into folders below ``folder``, where there are at least
+    ``min_new_rows`` new rows."""
 
-    every: float
+    interval: float
     folder: Path
-    least: int
+    min_new_rows: int
 
 
-def schedule_of(asking: UpdateOptions, every: str, out: Path | None, least: int) -> RoundSchedule:
+def round_schedule(options: UpdateOptions, every: str, out: Path | None, min_new_rows: int) -> RoundSchedule:
     """What ``--every`` asks for. Raises ``RecipeError`` for what cannot be."""
     seconds = seconds_of(every)
-    if asking.feedback is None:
+    if options.feedback is None:
         rule = "needs feedback that grows"
         raise RecipeError("--every", rule, None, "Name a file or a store with --feedback.")
     if out is None:
@@ -87,120 +88,120 @@ def schedule_of(asking: UpdateOptions, every: str, out: Path | None, least: int)
     if (out / RESULT).exists():
         rule = "is a run, and --every writes runs below a folder"
         raise RunError(str(out), rule, None, "Name another folder with --out.")
-    open_run(asking.run)
-    return RoundSchedule(seconds, out, least)
+    open_run(options.run)
+    return RoundSchedule(seconds, out, min_new_rows)
 
 
 class Rounds:
-    """The loop. ``do`` makes one update into a folder (or continues it), ``say`` hears a line for
-    the log. ``ended`` hears each round that is written down: its line, and the result of its
-    update (``None`` of one that was skipped). A round is the update of the run that is in service
-    by then. No decision of a gate ends the loop."""
+    """The update loop. ``update_once`` makes one update in a folder (or continues it), ``log``
+    receives a line for the log. ``on_round`` receives each recorded round: its line, and the result
+    of its update (``None`` where it was skipped). A round updates the run that is in service at
+    that time. No decision of a gate ends the loop."""
 
     def __init__(
         self,
-        asking: UpdateOptions,
+        options: UpdateOptions,
         schedule: RoundSchedule,
-        do: Do,
-        say: Callable[[str], None],
-        ended: Ended,
+        update_once: UpdateOnce,
+        log: Callable[[str], None],
+        on_round: RoundListener,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._first = self._asking = asking
-        self._schedule, self._do, self._say = schedule, do, say
-        self._ended, self._clock = ended, clock
+        self._first = self._options = options
+        self._schedule, self._update_once, self._log = schedule, update_once, log
+        self._on_round, self._clock = on_round, clock
         self.stopped = threading.Event()
         self._busy = False
 
-    def run(self, most: int | None = None) -> None:
-        """Go on until SIGTERM or Ctrl-C, or for ``most`` rounds. While it waits either ends it at
-        once; within an update it is an interrupt, and the update can be continued."""
+    def run(self, max_rounds: int | None = None) -> None:
+        """Run until SIGTERM or Ctrl-C, or for ``max_rounds`` rounds. Either stops a waiting loop at
+        once; during an update it is an interrupt, and the update can be continued."""
         with disk_errors(self._schedule.folder):
             self._schedule.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            with decisions_to(lambda one: self._say(one.because)):
+            with decisions_to(lambda one: self._log(one.because)):
                 stack.enter_context(locked(self._schedule.folder))
-            stack.enter_context(self._ended_by_signals())
+            stack.enter_context(self._stopped_by_signals())
             done = 0
-            while most is None or done < most:
+            while max_rounds is None or done < max_rounds:
                 lines = self._lines()
                 due = self._clock()
-                if lines and self._begun() is None:
-                    due = float(lines[-1]["at"]) + self._schedule.every
-                if not self._wait(due):
-                    self._say("stopped between two rounds")
+                if lines and self._unfinished_round() is None:
+                    due = float(lines[-1]["at"]) + self._schedule.interval
+                if not self._wait_until(due):
+                    self._log("stopped between two rounds")
                     return
                 self._busy = True
-                self._round()
+                self._run_round()
                 self._busy = False
                 done += 1
 
-    def _soon(self, due: float) -> float:
+    def _next_due(self, due: float) -> float:
         """``due``, or a time from now where it is later: a clock that was set back since the last
         line, or was ahead when it was written, must not put the next round off by years."""
-        return min(due, self._clock() + self._schedule.every)
+        return min(due, self._clock() + self._schedule.interval)
 
-    def _wait(self, due: float) -> bool:
+    def _wait_until(self, due: float) -> bool:
         """Until it is due; whether it came to that."""
-        due = self._soon(due)
+        due = self._next_due(due)
         if due > self._clock():
-            self._say(f"next round: {moment(due)}")
+            self._log(f"next round: {format_time(due)}")
         while (left := due - self._clock()) > 0 and not self.stopped.is_set():
             # A clock that is set, or a machine that sleeps, is noticed within the hour.
             self.stopped.wait(min(left, 3600.0))
-            due = self._soon(due)
+            due = self._next_due(due)
         return not self.stopped.is_set()
 
-    def _round(self) -> None:
-        begun = self._begun()
-        if begun is not None:
-            folder = self._schedule.folder / str(begun["begun"])
-            self._say(f"continued: {folder}")
-            known = {key: begun[key] for key in begun if key in ("count", "new", "retest")}
-            self._update(folder, True, known)
+    def _run_round(self) -> None:
+        unfinished = self._unfinished_round()
+        if unfinished is not None:
+            folder = self._schedule.folder / str(unfinished["begun"])
+            self._log(f"continued: {folder}")
+            line_so_far = {key: unfinished[key] for key in unfinished if key in ("count", "new", "retest")}
+            self._update(folder, True, line_so_far)
             return
         try:
-            run = in_service(self._first)
-            if run != self._asking.run:
-                self._say(f"in service by now: {run}")
-                self._asking = replace(self._first, run=run)
-            count = count_feedback(self._asking)
+            run = served_run(self._first)
+            if run != self._options.run:
+                self._log(f"in service by now: {run}")
+                self._options = replace(self._first, run=run)
+            count = count_feedback(self._options)
         except (StoreError, InputError) as error:
-            self._note({"skipped": f"{error.what} {error.rule}"})
+            self._record({"skipped": f"{error.what} {error.rule}"})
             return
         before = next((x["count"] for x in reversed(self._lines()) if "run" in x), 0)
-        tested = self._retested()
+        test_result = self._retest()
         new = count - before
-        line = {"count": count, "new": new, **({"retest": tested.to_json()} if tested else {})}
-        if new < self._schedule.least:
-            least = count_phrase(self._schedule.least, "new row")
-            told = f"{count_phrase(new, 'row')} {'is' if new == 1 else 'are'} new"
-            told = "no row is new" if new <= 0 else told
-            self._note({**line, "skipped": f"{told}, and a round needs {least}"})
+        line = {"count": count, "new": new, **({"retest": test_result.to_json()} if test_result else {})}
+        if new < self._schedule.min_new_rows:
+            least = count_phrase(self._schedule.min_new_rows, "new row")
+            new_count = f"{count_phrase(new, 'row')} {'is' if new == 1 else 'are'} new"
+            new_count = "no row is new" if new <= 0 else new_count
+            self._record({**line, "skipped": f"{new_count}, and a round needs {least}"})
             return
         numbers = [int(path.name) for path in self._schedule.folder.iterdir() if _is_round(path)]
         folder = self._schedule.folder / f"{max(numbers, default=0) + 1:0{DIGITS}d}"
-        self._note({**line, "begun": folder.name})
+        self._record({**line, "begun": folder.name})
         self._update(folder, False, line)
 
-    def _retested(self) -> Retest | None:
+    def _retest(self) -> Retest | None:
         """The served model on labelled rows that it has not learned from."""
         try:
-            found = retested(self._asking)
+            test_result = retest_served_model(self._options)
         except InputError as error:
-            self._say(f"not re-tested: {error.what} {error.rule}")
+            self._log(f"not re-tested: {error.what} {error.rule}")
             return None
-        self._say(("alarm: " if found.alarm else "re-tested: ") + found.because)
-        body = {**found.to_json(), "run": str(self._asking.run)}
+        self._log(("alarm: " if test_result.alarm else "re-tested: ") + test_result.because)
+        body = {**test_result.to_json(), "run": str(self._options.run)}
         try:
-            tell_store(self._asking.feedback, "retest", body, self._clock())
+            append_event(self._options.feedback, "retest", body, self._clock())
         except StoreError as error:
-            self._say(f"not written into the store: {error.what} {error.rule}")
-        return found
+            self._log(f"not written into the store: {error.what} {error.rule}")
+        return test_result
 
     def _update(self, folder: Path, resume: bool, line: Mapping[str, Any]) -> None:
         try:
-            result = self._do(self._asking, folder, resume)
+            result = self._update_once(self._options, folder, resume)
         except Interrupted:
             raise
         except Exception as error:
@@ -208,15 +209,15 @@ class Rounds:
             # memory left for now.
             fault = error if isinstance(error, InputError) else resource_error(error)
             if fault is not None:
-                self._note({**line, "skipped": f"{fault.what} {fault.rule}"})
+                self._record({**line, "skipped": f"{fault.what} {fault.rule}"})
                 return
             # A defect ends the loop. Whoever starts it again must not meet it at once, and for
             # ever: the round has its line.
-            self._note({**line, "skipped": f"an internal error stopped it: {type(error).__name__}"})
+            self._record({**line, "skipped": f"an internal error stopped it: {type(error).__name__}"})
             raise
         gate = result["update"]["gate"]
         forgot = gate["first"] or gate["old"]
-        self._note(
+        self._record(
             {
                 **(line or {"count": result["update"]["feedback"]["n"]}),
                 "run": folder.name,
@@ -227,7 +228,7 @@ class Rounds:
             result,
         )
 
-    def _note(self, line: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> None:
+    def _record(self, line: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> None:
         """Write down what was done, and say it."""
         line = {"at": self._clock(), **line}
         path = self._schedule.folder / ROUNDS
@@ -241,19 +242,19 @@ class Rounds:
                 stream.flush()
                 os.fsync(stream.fileno())
         if "begun" in line:
-            self._say(f"begun: {self._schedule.folder / line['begun']}")
+            self._log(f"begun: {self._schedule.folder / line['begun']}")
         elif "skipped" in line:
-            self._say(f"skipped: {line['skipped']}")
+            self._log(f"skipped: {line['skipped']}")
         else:
             outcome = GATE_OUTCOMES.get(line["decision"], line["decision"])
-            self._say(f"{line['run']}: {outcome}: {line['because']}")
+            self._log(f"{line['run']}: {outcome}: {line['because']}")
         if "begun" not in line:
-            self._ended(line, result)
+            self._on_round(line, result)
 
     def _lines(self) -> list[dict[str, Any]]:
         return read_rounds(self._schedule.folder)
 
-    def _begun(self) -> dict[str, Any] | None:
+    def _unfinished_round(self) -> dict[str, Any] | None:
         """The line of a round that was begun and has none of its end: its update was killed, or is
         whole and was not written down. A round that failed has its line, and is not tried again."""
         lines = self._lines()
@@ -263,17 +264,17 @@ class Rounds:
         return lines[-1]
 
     @contextmanager
-    def _ended_by_signals(self) -> Iterator[None]:
+    def _stopped_by_signals(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
-        def ask(number: int, frame: object) -> None:
+        def stop(number: int, frame: object) -> None:
             self.stopped.set()
             if self._busy:
                 raise KeyboardInterrupt
 
-        before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
+        before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
@@ -283,7 +284,7 @@ class Rounds:
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:
     """The lines of ``rounds.jsonl``, oldest first; half a line (a kill) is none."""
-    path, found = folder / ROUNDS, []
+    path, lines = folder / ROUNDS, []
     if not path.is_file():
         return []
     with reading_errors(str(path), RunError, remedy="Restore it, or take another --out."):
@@ -293,16 +294,16 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:
                 continue
             if isinstance(line, dict) and isinstance(line.get("at"), (int, float)):
-                found.append(line)
-    return found
+                lines.append(line)
+    return lines
 
 
-def count_feedback(asking: UpdateOptions) -> int:
+def count_feedback(options: UpdateOptions) -> int:
     """How many rows of feedback there have been so far; what was deleted counts on."""
     from holdfast.data.source import read_source
     from holdfast.plugins.store.store import open_store
 
-    where, last = str(asking.feedback), 0
+    where, last = str(options.feedback), 0
     if not is_store(where):
         return len(read_source(where, None, None))
     with closing(open_store(where)) as store:
@@ -311,31 +312,31 @@ def count_feedback(asking: UpdateOptions) -> int:
     return last
 
 
-def in_service(asking: UpdateOptions) -> Path:
-    """The run that took the place of the one that was asked for, by the store that the feedback
-    comes of; else that one."""
+def served_run(options: UpdateOptions) -> Path:
+    """The run now in service in place of the requested one, by the store that the feedback comes
+    from; else the requested run."""
     from holdfast.plugins.service.promotion import standings
     from holdfast.plugins.store.store import open_store
     from holdfast.runs.threshold import served_name
 
-    if asking.feedback is None or not is_store(asking.feedback):
-        return asking.run
-    with closing(open_store(asking.feedback)) as store:
-        found = standings(store).get(served_name(asking.run))
-    return asking.run if found is None else found.run
+    if options.feedback is None or not is_store(options.feedback):
+        return options.run
+    with closing(open_store(options.feedback)) as store:
+        standing = standings(store).get(served_name(options.run))
+    return options.run if standing is None else standing.run
 
 
-def retested(asking: UpdateOptions) -> Retest:
+def retest_served_model(options: UpdateOptions) -> Retest:
     """The served model on labelled rows, drawn evenly, that it has not learned from."""
-    table = labelled_rows(asking.run, str(asking.feedback))
-    test = (FinishedRun(asking.run).result.get("test") or {}).get("metrics") or {}
+    table = unseen_labelled_rows(options.run, str(options.feedback))
+    test = (FinishedRun(options.run).result.get("test") or {}).get("metrics") or {}
     if kind_of_rows(table) != "class":
         why = "its answers are not right or wrong; the gate compares them"
-        return Retest(len(table), why=why)
+        return Retest(len(table), reason=why)
     promised = (test.get("accuracy") or {}).get("low")
-    said = predictions(Predictor.load(asking.run), table) if len(table) else []
+    predicted = plain_predictions(Predictor.load(options.run), table) if len(table) else []
     labels = labels_of_rows(table) if len(table) else []
-    return retest([a == b for a, b in zip(said, labels, strict=True)], promised)
+    return retest([a == b for a, b in zip(predicted, labels, strict=True)], promised)
 
 
 def _is_round(path: Path) -> bool:

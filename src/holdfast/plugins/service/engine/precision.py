@@ -30,12 +30,12 @@ from holdfast.data.scratch import scratch_file
 from holdfast.models.compute.processor import FASTER_BY, measure_gain, use_onednn
 from holdfast.models.encoders.checkpoint import hearing
 from holdfast.models.encoders.network import masked_mean
-from holdfast.plugins.export.export import HOME, export
+from holdfast.plugins.export.export import EXPORT_FOLDER, export
 from holdfast.plugins.export.folder import FACTS
 from holdfast.plugins.export.formats import format_of
 from holdfast.plugins.export.graphs import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.measurements import BFLOAT16, FLOAT32
-from holdfast.plugins.export.model import ByPlace, Uncarried, of_texts
+from holdfast.plugins.export.model import PositionalModel, WithoutCarrier, exportable_text_model
 from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import TextWithExtraFeatures, FittedText, TextPredictor
 from holdfast.tasks.images.task import FittedVision, ImagePredictor
@@ -95,8 +95,8 @@ class Lean:
             layers = [one for one in plain.modules() if isinstance(one, nn.Linear | nn.Embedding)]
             kept = {id(p): p for layer in layers for p in layer.parameters()}
         again = copy.deepcopy(plain, kept)
-        whole = of_texts(plain, again, tokenizer, max_length, each_token=tags)
-        self.network: ByPlace = whole.network
+        whole = exportable_text_model(plain, again, tokenizer, max_length, each_token=tags)
+        self.network: PositionalModel = whole.network
         self.lean = whole.lean
 
     def __call__(self, **batch: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class Lean:
 
     def hearing(self) -> AbstractContextManager[list[Tensor]]:
         inner = self.network.model
-        return hearing(inner, inner.head if isinstance(inner, Uncarried) else None)
+        return hearing(inner, inner.head if isinstance(inner, WithoutCarrier) else None)
 
 
 def quicker(
@@ -161,7 +161,7 @@ class EngineFile:
         self._heard: list[Tensor] | None = None
 
     def __call__(self, **batch: Tensor) -> Tensor:
-        logits, *more = self._engine.all(batch)
+        logits, *more = self._engine.run_all(batch)
         if self._heard is not None and more:
             states = torch.from_numpy(np.array(more[0], dtype=np.float32))
             if states.dim() == 3:
@@ -239,7 +239,7 @@ def _measured(run: Path, use: TaskPredictor, notify: DecisionListener) -> Comput
     is quicker than the model itself."""
     if not isinstance(use, TextPredictor | TagPredictor | ImagePredictor):
         return "what export measures are classifiers and taggers, and this model writes"
-    folders = [place for name in FORMATS if (place := run / HOME / name / FACTS).is_file()]
+    folders = [place for name in FORMATS if (place := run / EXPORT_FOLDER / name / FACTS).is_file()]
     if not folders:
         made = _made(run, notify)
         if isinstance(made, str):
@@ -287,7 +287,7 @@ def _made(run: Path, notify: DecisionListener) -> Path | str:
     form = next((name for name, pack in FORMATS.items() if importlib.util.find_spec(pack)), None)
     if form is None:
         return f"neither OpenVINO nor onnxruntime is installed, so nothing was measured. {MISSING}"
-    home = run / HOME / form
+    home = run / EXPORT_FOLDER / form
     because = f"--precision auto takes what export measures; it is kept in {home}"
     notify(Decision("exporting", form, because, prominent=True))
     format_of(form, str(read_result(run)["task"]))

@@ -20,7 +20,7 @@ from holdfast.plugins.live.arms import Arms
 from holdfast.plugins.live.shadow import Shadow, nearer
 from holdfast.plugins.live.summary import told
 from holdfast.plugins.service.live.lineup import Setup
-from holdfast.plugins.store.records import Came, Event, Feedback, StoredRequest, new_id
+from holdfast.plugins.store.records import Event, Feedback, FirstRequest, StoredRequest, new_id
 from holdfast.stats.paired_tests import Bools
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class LiveState:
     label: int = 0
     counted: tuple[str, ...] = ()
     without: int = 0
-    came: Came | None = None
-    matured: Came | None = None
+    came: FirstRequest | None = None
+    matured: FirstRequest | None = None
     late: int = 0
 
     def said(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class LiveState:
         form = Shadow if setup.way == "shadow" else Arms
         plain = {name: value for name, value in stored.items() if name in cls.__slots__}
         for name in ("came", "matured"):
-            plain[name] = None if stored[name] is None else Came(**stored[name])
+            plain[name] = None if stored[name] is None else FirstRequest(**stored[name])
         plain |= {"setup": setup, "evidence": form.of(stored["evidence"])}
         return cls(**plain | {"counted": tuple(stored["counted"])})
 
@@ -144,7 +144,7 @@ def both_answers(request: StoredRequest, shown: str, challenger: str) -> dict[in
     """The rows of a request that both models answered: the challenger's answer and the shown one's
     by place."""
     said: dict[str, dict[int, Any]] = {shown: {}, challenger: {}}
-    for one in request.said:
+    for one in request.predictions:
         if one.model in said:
             said[one.model][one.index] = one.prediction
     first, second = said[challenger], said[shown]
@@ -192,7 +192,7 @@ def _labelled(store: Store, looked: LiveState, labels: list[Feedback]) -> LiveSt
 
 
 def _arms(store: Store, looked: LiveState, now: float) -> LiveState:
-    from holdfast.plugins.store.users import brought, first_requests
+    from holdfast.plugins.store.users import first_requests, user_outcomes
 
     setup, evidence = looked.setup, looked.evidence
     assert isinstance(evidence, Arms)
@@ -208,7 +208,7 @@ def _arms(store: Store, looked: LiveState, now: float) -> LiveState:
         if users := _own(setup, page):
             # Of each user what came of it within the time that all have.
             entry, totals = {one.user: one.at for one in users}, Counter[str]()
-            for one in brought(store, list(entry), users[0].at):
+            for one in user_outcomes(store, list(entry), users[0].at):
                 over = entry[one.user] + setup.window_s
                 if one.at <= over:
                     totals[one.user] += one.value  # type: ignore[assignment]
@@ -219,12 +219,12 @@ def _arms(store: Store, looked: LiveState, now: float) -> LiveState:
     return replace(looked, evidence=evidence, came=came, matured=matured, late=late)
 
 
-def _own(setup: Setup, users: list[Came]) -> list[Came]:
+def _own(setup: Setup, users: list[FirstRequest]) -> list[FirstRequest]:
     """Those whom one of the two answered."""
     return [one for one in users if one.model in (setup.shown, setup.challenger)]
 
 
-def _second(setup: Setup, users: list[Came]) -> Bools:
+def _second(setup: Setup, users: list[FirstRequest]) -> Bools:
     """Whether the challenger answered each first. That is what the hash says, but while a service
     runs without its challenger: then the shares are no more those that were asked for."""
     return np.array([one.model == setup.challenger for one in users], bool)

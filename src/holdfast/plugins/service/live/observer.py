@@ -204,7 +204,7 @@ class Shadowing:
                     try:
                         # As what the shown model said is written: the two are compared.
                         said = masked_said(said) if self._mask else said
-                        self._store.add_said(one.request, said)
+                        self._store.add_predictions(one.request, said)
                     except StoreError as error:
                         self.lost += 1
                         self._tell("lost", "the challenger's answers could not be stored", error)
