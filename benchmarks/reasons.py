@@ -136,7 +136,7 @@ def case_of(model: Any, text: str) -> Any:
     from holdfast.analyses.explain.classifiers import TextQuery, class_cases, read_row
 
     asked = TextQuery(model, read_row(model, [text]))
-    return class_cases(asked)[0], asked.read.parted.words([text])
+    return class_cases(asked)[0], asked.read.row_units.words([text])
 
 
 def answer_of(model: Any, text: str) -> str:
@@ -271,12 +271,12 @@ def _plain(row: dict[str, Any]) -> list[dict[str, Any]]:
 def _owner(model: Any, text: str) -> Any:
     from holdfast.analyses.explain.classifiers import read_row
 
-    return read_row(model, [text]).parted.owner
+    return read_row(model, [text]).row_units.owner
 
 
 def joint(times: int = 2000) -> Result:
     """How often the test of all rows together is passed by maps of noise: ranks drawn at random."""
-    from holdfast.analyses.explain.faithfulness import Faithful, joint_p
+    from holdfast.analyses.explain.faithfulness import FaithfulnessScores, joint_p
 
     rng, found = np.random.default_rng(0), {}
     for rows in (5, 20, 50):
@@ -286,7 +286,7 @@ def joint(times: int = 2000) -> Result:
             for _ in range(rows):
                 orders = 999 if rng.random() < 0.2 else 19
                 p = (1 + rng.integers(0, orders + 1)) / (orders + 1)
-                made.append(Faithful(0, 0, 1, 0, 0, 0, p, 0.05, orders, np.zeros(1)))
+                made.append(FaithfulnessScores(0, 0, 1, 0, 0, 0, p, 0.05, orders, np.zeros(1)))
             passed += (joint_p(made) or 0) <= 0.05
         found[f"joint {rows}"] = passed / times
     return found

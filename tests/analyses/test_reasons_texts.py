@@ -60,7 +60,7 @@ def test_leave_one_out_is_the_text_with_a_mask_in_place_of_each_word(
     place = int(_logits(saved, TEXT).argmax())
     assert case.target == saved.classes[place]
     words = TEXT.split()
-    assert asked.read.parted.words([TEXT]) == tuple(words)
+    assert asked.read.row_units.words([TEXT]) == tuple(words)
     whole = _odds(_logits(saved, TEXT), place)
     assert case.kept.whole == pytest.approx(whole, abs=1e-5)
     for unit, value in enumerate(leave_one_out(case.kept)):
@@ -95,7 +95,7 @@ def test_integrated_gradients_are_captums(saved: SavedClassifier, start: str) ->
     case, asked = _case(saved, TEXT)
     place, model = saved.classes.index(case.target), saved.network.model
     ids = torch.from_numpy(asked.read.ids)[None]
-    owner = asked.read.parted.owner
+    owner = asked.read.row_units.owner
     gone = owner >= 0 if start == "all" else owner == 1
 
     def score(ids: torch.Tensor) -> torch.Tensor:
@@ -144,7 +144,7 @@ def test_a_row_is_explained_alike_whatever_was_asked_before(saved: SavedClassifi
 def test_a_pair_has_the_words_of_both_texts(saved: SavedClassifier) -> None:
     texts = ("w1 good", "bad w2 w3")
     case, asked = _case(saved, *texts)
-    assert asked.read.parted.words(texts) == ("w1", "good", "bad", "w2", "w3")
+    assert asked.read.row_units.words(texts) == ("w1", "good", "bad", "w2", "w3")
     place = saved.classes.index(case.target)
     values = leave_one_out(case.kept)
     masked = _odds(_logits(saved, "w1 good", "[MASK] w2 w3"), place)
@@ -158,12 +158,12 @@ def test_labels_and_numbers_are_outputs_by_themselves(saved: SavedClassifier) ->
     cases = label_cases(asked)
     names = [saved.classes[place] for place in given] or [saved.classes[logits.argmax()]]
     assert [one.target for one in cases] == names
-    assert cases[0].kept.whole == pytest.approx(logits.max(), abs=1e-5)
+    assert cases[0].masked_score.full == pytest.approx(logits.max(), abs=1e-5)
     (number,) = number_cases(asked)
-    assert number.kept.whole == pytest.approx(logits[0], abs=1e-5)
-    assert number.chance is None
+    assert number.masked_score.full == pytest.approx(logits[0], abs=1e-5)
+    assert number.to_probability is None
     masked = _logits(saved, TEXT.replace("good", "[MASK]"))
-    assert leave_one_out(number.kept)[1] == pytest.approx(logits[0] - float(masked[0]), abs=1e-5)
+    assert leave_one_out(number.masked_score)[1] == pytest.approx(logits[0] - float(masked[0]), abs=1e-5)
 
 
 def test_what_stands_beside_a_text_is_part_of_its_score(saved: SavedClassifier) -> None:

@@ -80,13 +80,13 @@ class Session(Protocol):
         """All training rows."""
 
     @property
-    def kinds(self) -> Mapping[int, str]:
+    def data_map_regions(self) -> Mapping[int, str]:
         """What the data map says of training rows, by row; nothing where none was drawn."""
 
-    def has(self, side: Side) -> bool:
+    def has(self, split: Side) -> bool:
         """Whether it is known what the model said of these rows."""
 
-    def beside(self, table: Table) -> dict[str, list[str | None]]:
+    def other_columns(self, table: Table) -> dict[str, list[str | None]]:
         """The source's other columns for these rows, by name, as it writes them."""
 
 
@@ -119,18 +119,18 @@ class FittedSession:
         return self.fitted.ready.sides.train_rows.table
 
     @property
-    def kinds(self) -> Mapping[int, str]:
-        kinds: dict[int, str] = {}
+    def data_map_regions(self) -> Mapping[int, str]:
+        regions: dict[int, str] = {}
         for listener in self.fitted.job.listeners:
-            made = listener.data_map() if isinstance(listener, ExampleHistory) else None
-            if made is not None:
-                kinds |= dict(zip(made.rows.tolist(), made.kind, strict=True))
-        return kinds
+            data_map = listener.data_map() if isinstance(listener, ExampleHistory) else None
+            if data_map is not None:
+                regions |= dict(zip(data_map.rows.tolist(), data_map.kind, strict=True))
+        return regions
 
-    def has(self, side: Side) -> bool:
-        return side != "test"
+    def has(self, split: Side) -> bool:
+        return split != "test"
 
-    def beside(self, table: Table) -> dict[str, list[str | None]]:
+    def other_columns(self, table: Table) -> dict[str, list[str | None]]:
         return self.sources(table)
 
 
@@ -159,8 +159,8 @@ class Analysis(Generic[S, C]):
 
 def all_analyses() -> dict[str, Analysis[Any, Any]]:
     """``ANALYSIS`` of every module in ``ANALYSES``, by name, in their order."""
-    found = [import_module(f"{PACKAGE}.{name}").ANALYSIS for name in ANALYSES]
-    return {analysis.name: analysis for analysis in found}
+    analyses = [import_module(f"{PACKAGE}.{name}").ANALYSIS for name in ANALYSES]
+    return {analysis.name: analysis for analysis in analyses}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class Candidates:
     """What every analysis found before the test rows were opened, by name."""
 
     session: FittedSession
-    candidates: Mapping[str, Any]
+    by_analysis: Mapping[str, Any]
     seconds: Mapping[str, float]
 
 
@@ -176,12 +176,12 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
     """Ask the kept state about training and validation rows, write ``answers.parquet``, and let
     every analysis find its candidates."""
     start = time.perf_counter()
-    sides: tuple[Side, Side] = ("train", "valid")
+    splits: tuple[Side, Side] = ("train", "valid")
     with stage("asking the model about training and validation rows"):
-        asked = {side: ask_side(fitted, saved, side) for side in sides}
-    write_answers(run, {side: columns for side, (_, columns) in asked.items()})
+        answers = {split: ask_side(fitted, saved, split) for split in splits}
+    write_answers(run, {split: columns for split, (_, columns) in answers.items()})
     names = fitted.ready.task.classes
-    train, valid = (told_of(side, *asked[side], names) for side in sides)
+    train, valid = (told_of(split, *answers[split], names) for split in splits)
     session = FittedSession(run, fitted, train, valid, SourceColumns(fitted.recipe.data))
     seconds = {"answers": time.perf_counter() - start}
     found: dict[str, Any] = {}
@@ -191,45 +191,45 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
     return Candidates(session, found, seconds)
 
 
-def confirm_all(found: Candidates, scored: Scored) -> Scored:
+def confirm_all(candidates: Candidates, scored: Scored) -> Scored:
     """``scored`` with the blocks of all analyses, each at its place."""
-    seconds, session = dict(found.seconds), found.session
+    seconds, session = dict(candidates.seconds), candidates.session
     test = None
     if scored.table is not None:
-        names = session.fitted.ready.task.classes
-        columns = _columns(scored, names)
+        class_names = session.fitted.ready.task.classes
+        columns = _columns(scored, class_names)
         rows = rows_of(scored.table, columns["row"].to_numpy())
-        test = told_of("test", rows, columns, names)
+        test = told_of("test", rows, columns, class_names)
     blocks: dict[str, Any] = {}
     for name, analysis in all_analyses().items():
-        what = found.candidates[name]
-        if what is None:
+        outcome = candidates.by_analysis[name]
+        if outcome is None:
             continue
-        if not isinstance(what, NoAnswer):
+        if not isinstance(outcome, NoAnswer):
             with stage(f"confirming on test rows: {name}"):
-                what = (
+                outcome = (
                     NoAnswer("no test rows were set aside, on which it could be confirmed")
                     if test is None
-                    else _timed(name, seconds, partial(analysis.confirm, what, session, test))
+                    else _timed(name, seconds, partial(analysis.confirm, outcome, session, test))
                 )
-        place = blocks
+        parent = blocks
         for key in analysis.where[:-1]:
-            place = place.setdefault(key, {})
-        place[analysis.where[-1]] = _block(what)
+            parent = parent.setdefault(key, {})
+        parent[analysis.where[-1]] = _block(outcome)
     return replace(scored, answers=blocks, know_s=sum(seconds.values()))
 
 
-def confirmed_again(analysis: Analysis[Session, C], run: FinishedRun) -> dict[str, Any]:
+def recompute_block(analysis: Analysis[Session, C], run: FinishedRun) -> dict[str, Any]:
     """The block of a finished run that has none stored: found and confirmed by what it stored of
     its answers."""
-    found = analysis.find(run)
-    if found is None or isinstance(found, NoAnswer):
-        return _block(found)
-    return _block(analysis.confirm(found, run, run.test))
+    candidate = analysis.find(run)
+    if candidate is None or isinstance(candidate, NoAnswer):
+        return _block(candidate)
+    return _block(analysis.confirm(candidate, run, run.test))
 
 
-def _block(found: object) -> dict[str, Any]:
-    block: dict[str, Any] = to_json({"why": found.why} if isinstance(found, NoAnswer) else found)
+def _block(outcome: object) -> dict[str, Any]:
+    block: dict[str, Any] = to_json({"why": outcome.why} if isinstance(outcome, NoAnswer) else outcome)
     return block
 
 
@@ -240,13 +240,13 @@ def _columns(scored: Scored, names: tuple[str, ...]) -> pa.Table:
     return pa.table(scored.predictions if outputs is None else class_columns(outputs, names))
 
 
-def _timed(name: str, seconds: dict[str, float], ask: Callable[[], object]) -> Any:
+def _timed(name: str, seconds: dict[str, float], compute: Callable[[], object]) -> Any:
     """The answer, and how long it took. An analysis that the input keeps from being made costs
     no run, nor does a defect in one: the model is trained, and the line says what to report.
     ``HOLDFAST_DEFECTS=raise`` lets a defect end the run, as every test has it."""
     start = time.perf_counter()
     try:
-        return ask()
+        return compute()
     except Interrupted:
         # Of a fit of the analysis' own: what was interrupted is the run, which says how to go on.
         raise KeyboardInterrupt from None

@@ -68,7 +68,7 @@ def shown(found: Comparison, columns: int) -> str:
         told.append((block["metric"], "; ".join(each)))
     rows = counted(block["n"], "row")
     rows += f" of {counted(block['groups'], 'group')}" if block["groups"] else ""
-    rows += ", the test rows of both" if found.stored else ""
+    rows += ", the test rows of both" if found.from_stored else ""
     only = block["discordant"]
     if only:
         rows += f"; only A correct on {only['only_a']:,}, only B on {only['only_b']:,}"

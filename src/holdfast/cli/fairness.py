@@ -41,10 +41,10 @@ def command(
     shows what the run stored.
     """
     refuse_too_little("torch")
-    from holdfast.analyses.fairness.analysis import FairnessRequest, answered
+    from holdfast.analyses.fairness.analysis import FairnessRequest, fairness_document
 
     own = None if terms is None else str(terms.absolute())
-    found = answered(run, FairnessRequest(tuple(group or ()), own, rows, insert), against)
+    found = fairness_document(run, FairnessRequest(tuple(group or ()), own, rows, insert), against)
     output.show(found, lambda columns: "\n".join(_wrapped(one, columns) for one in show(found)))
 
 
@@ -54,7 +54,7 @@ def show(found: dict[str, Any]) -> list[str]:
 
     view = view_of(found["fairness"])
     lines = [view.answer]
-    for line in view.told:
+    for line in view.findings:
         lines += ["", f"- {line}"]
     for first, second, values in view.examples[:3]:
         lines += ["", f"    {first}", f"    {second}", f"    {values}"]
@@ -63,8 +63,8 @@ def show(found: dict[str, Any]) -> list[str]:
         for place, (name, count) in enumerate(table.groups):
             lines.append(f"  {name} ({count} test rows)")
             lines += [f"    {measure}: {cells[place]}" for measure, cells in table.lines]
-    if view.open:
-        lines += ["", "What these rows cannot decide:", *(f"- {line}" for line in view.open)]
+    if view.inconclusive:
+        lines += ["", "What these rows cannot decide:", *(f"- {line}" for line in view.inconclusive)]
     lines += _traded(found.get("against") or [])
     if view.alarms:
         lines += ["", view.alarms]

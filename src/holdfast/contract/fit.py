@@ -22,7 +22,7 @@ from holdfast.data.table import Added, Table, TrainSplit, ValidSplit, join_added
 from holdfast.methods.balance import Rates
 from holdfast.metrics import Metric, find_metric
 from holdfast.models.compute.prefix import Prefix
-from holdfast.models.fresh import fresh
+from holdfast.models.fresh import copy_network
 from holdfast.models.layers import count_parameters
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolution import ResolvedRecipe
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from holdfast.contract.inference import Answering
     from holdfast.contract.written_text import Verbatim, WrittenSamples
-    from holdfast.models.base import Loaded, Network
+    from holdfast.models.base import LoadedModel, Network
     from holdfast.training.loop import Trained
     from holdfast.training.machine.machine import MachineChoice
     from holdfast.training.run import Job
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 # What a kind of task makes of its own: a model, and encoded rows.
-L = TypeVar("L", bound="Loaded")
+L = TypeVar("L", bound="LoadedModel")
 E = TypeVar("E", bound="Examples")
 
 Read = Callable[[str, "DataPart", "Table | None"], "Table"]
@@ -88,7 +88,7 @@ class Teaches(Protocol):
         recipe: ResolvedRecipe,
         train: Ints,
         sides: Sides,
-        loaded: Loaded,
+        loaded: LoadedModel,
         task: Task,
     ) -> LossTerm:
         """The loss term of a fit on the rows at ``train``, of what it ``loaded`` and its side of
@@ -116,10 +116,10 @@ class PreparedData:
     """
 
     recipe: Recipe
-    kind: Kind[Loaded, Examples]
+    kind: Kind[LoadedModel, Examples]
     rows: Table
     examples: Examples
-    loaded: Loaded
+    loaded: LoadedModel
     machine: MachineChoice
     units: Ints
     findings: tuple[Finding, ...]
@@ -246,7 +246,7 @@ class TrainingPlan:
 
     prepared: PreparedData
     recipe: ResolvedRecipe
-    loaded: Loaded
+    loaded: LoadedModel
     task: Task
     sides: Sides
     plan: Plan
@@ -259,7 +259,7 @@ class TrainingPlan:
     usual_rates: tuple[float, float] | None = None
 
     @property
-    def kind(self) -> Kind[Loaded, Examples]:
+    def kind(self) -> Kind[LoadedModel, Examples]:
         return self.prepared.kind
 
     @property
@@ -415,7 +415,7 @@ class FittedModel:
         ``bias``), made of the weights that are in memory anyway."""
         # A GPU holds one of the two at a time.
         tensors = {**self.trained.start, **{f"head.{name}": value for name, value in head.items()}}
-        return fresh(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
+        return copy_network(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -516,7 +516,7 @@ def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     return {}, ()
 
 
-def no_watch(loaded: Loaded, sides: Sides, recipe: Recipe, probe_rows: int) -> None:
+def no_watch(loaded: LoadedModel, sides: Sides, recipe: Recipe, probe_rows: int) -> None:
     """A task that writes no text."""
     return
 
@@ -549,7 +549,7 @@ def as_loaded(loaded: L, rows: Table, examples: Examples) -> L:
     return loaded
 
 
-def as_encoded(examples: E, loaded: Loaded, rows: Table) -> E:
+def as_encoded(examples: E, loaded: LoadedModel, rows: Table) -> E:
     """A task whose rows are read as they were encoded."""
     return examples
 

@@ -24,7 +24,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODERS, OF_PICTURES, TAGGERS
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
-from holdfast.models.base import Loaded
+from holdfast.models.base import LoadedModel
 from holdfast.recipe import Recipe
 from holdfast.tasks.images.losses import EncodedImages
 from holdfast.training.plan import Phase, Plan
@@ -46,7 +46,7 @@ class EnrichedPlan:
 
 
 def enriched(
-    plan: Plan, kind: Kind[Loaded, Examples], loaded: Loaded, sides: Sides, recipe: Recipe
+    plan: Plan, kind: Kind[LoadedModel, Examples], loaded: LoadedModel, sides: Sides, recipe: Recipe
 ) -> EnrichedPlan:
     """``plan`` with its rows in the forms that the recipe asks for; the log says what they do.
 
@@ -70,7 +70,7 @@ def enriched(
 
 
 def text_forms(
-    ways: Mapping[str, Any], kind: Kind[Loaded, Examples], loaded: Any, sides: Sides, recipe: Recipe
+    ways: Mapping[str, Any], kind: Kind[LoadedModel, Examples], loaded: Any, sides: Sides, recipe: Recipe
 ) -> Rewriting:
     """The training rows in the forms of these enrichments.
 

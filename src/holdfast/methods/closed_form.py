@@ -219,7 +219,7 @@ class RefittedHead:
             labels_of(job.train),
             classes=head.out_features,
             seed=run.plan.seed,
-            beside=beside,
+            extra_rows=beside,
         )
         made = {"head.weight": probe.weight, "head.bias": probe.bias}
         kind = head.weight.dtype

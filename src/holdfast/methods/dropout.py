@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from holdfast.models.base import Loaded, Network
+    from holdfast.models.base import LoadedModel, Network
 
 
 KEPT = "model"
@@ -50,7 +50,7 @@ class DropoutRates:
     adapter: float | str = _rate()
 
 
-def set_rates(asked: DropoutRates, loaded: Loaded) -> None:
+def set_rates(asked: DropoutRates, loaded: LoadedModel) -> None:
     """Set them in the network; raises ``RecipeError`` for a place that it has not."""
     from holdfast.models.places import PLACES, dropouts_by_place
 
@@ -68,7 +68,7 @@ def set_rates(asked: DropoutRates, loaded: Loaded) -> None:
         here = [each for each in found if each.place == one.name]
         was = sorted({each.rate for each in here})
         for each in here:
-            each.become(float(rate))
+            each.set_rate(float(rate))
         shown = " and ".join(f"{value:g}" for value in was)
         changed.append(f"{one.name} {rate:g} in place of {shown}")
     if not changed:
@@ -133,7 +133,7 @@ class DropConnect:
         return remove
 
 
-def _prepares(loaded: Loaded) -> None:
+def _prepares(loaded: LoadedModel) -> None:
     layers = layers_of(loaded.network)
     if not layers:
         rule = "needs a linear layer in a block that learns"

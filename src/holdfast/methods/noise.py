@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from holdfast.models.base import Loaded, Network
+    from holdfast.models.base import LoadedModel, Network
     from holdfast.training.run import Run
 
 
@@ -123,7 +123,7 @@ class HyPe:
         return [b.register_forward_pre_hook(before, with_kwargs=True).remove for b in blocks]
 
 
-def _on_blocks(loaded: Loaded) -> None:
+def _on_blocks(loaded: LoadedModel) -> None:
     from holdfast.models.places import blocks_of
 
     blocks = blocks_of(loaded.network)
@@ -194,7 +194,7 @@ class Neftune:
         return [one.register_forward_hook(after).remove for one in word_tables(network)]
 
 
-def _on_embeddings(loaded: Loaded) -> None:
+def _on_embeddings(loaded: LoadedModel) -> None:
     tables = tables_for("neftune", loaded.network)
     size = int(tables[0].weight.shape[1])
     because = f"of {size} units a token; in updates alone"
@@ -202,7 +202,7 @@ def _on_embeddings(loaded: Loaded) -> None:
 
 
 def _of_neftune(asked: Neftune) -> Parts:
-    def listeners(loaded: Loaded) -> tuple[Disturbance]:
+    def listeners(loaded: LoadedModel) -> tuple[Disturbance]:
         padding = loaded.tokenizer.pad_token_id
         return (Disturbance("neftune", lambda network: asked.attach(network, padding)),)
 
@@ -293,7 +293,7 @@ def hidden_by(asked: WordDropout, tokenizer: PreTrainedTokenizerBase) -> Hidden:
     return Hidden(known[asked.by], kept)
 
 
-def _on_tokens(asked: WordDropout, loaded: Loaded) -> None:
+def _on_tokens(asked: WordDropout, loaded: LoadedModel) -> None:
     tables = tables_for("word_dropout", loaded.network)
     by = hidden_by(asked, loaded.tokenizer).by
     shown = "a zero vector" if by is None else repr(loaded.tokenizer.convert_ids_to_tokens(by))
@@ -302,7 +302,7 @@ def _on_tokens(asked: WordDropout, loaded: Loaded) -> None:
 
 
 def _of_word_dropout(asked: WordDropout) -> Parts:
-    def listeners(loaded: Loaded) -> tuple[Disturbance]:
+    def listeners(loaded: LoadedModel) -> tuple[Disturbance]:
         hidden = hidden_by(asked, loaded.tokenizer)
         return (Disturbance("word_dropout", lambda network: asked.attach(network, hidden)),)
 

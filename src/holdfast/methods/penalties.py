@@ -30,7 +30,7 @@ from holdfast.training.task import device_batch
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.models.base import Loaded, Network
+    from holdfast.models.base import LoadedModel, Network
     from holdfast.training.run import Run
 
 
@@ -57,7 +57,7 @@ def penalty(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
     )
 
 
-def _prepare(method: str, place: str, loaded: Loaded) -> None:
+def _prepare(method: str, place: str, loaded: LoadedModel) -> None:
     """Notify of what a penalty pulls of this network; raises ``RecipeError`` where that is
     nothing."""
     weights = pulled(loaded.network, place)

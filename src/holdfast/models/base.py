@@ -52,15 +52,15 @@ class AdapterSpec:
 @dataclass(frozen=True)
 class Adapter:
     """An adapter in a network. ``home`` is the Transformers model that carries it; ``config`` is
-    PEFT's, ``spec`` has no open value left; ``held`` are the pretrained weights' ids, ``fast``
+    PEFT's, ``spec`` has no open value left; ``frozen_ids`` are the pretrained weights' ids, ``fast_ids``
     those of LoRA+'s second matrices. ``base`` is what the pretrained model is called, ``commit``
     the hub's."""
 
     spec: AdapterSpec
     home: Any
     config: PeftConfig
-    held: frozenset[int]
-    fast: frozenset[int]
+    frozen_ids: frozenset[int]
+    fast_ids: frozenset[int]
     base: str
     commit: str | None
 
@@ -159,7 +159,7 @@ class Network(Weights, Protocol):
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """What a loader gives: a network in float32 and evaluation mode, and how it came about.
 
     ``tokenizer`` turns rows into the network's inputs (for pictures it is the image processor);

@@ -32,7 +32,7 @@ from holdfast.duplicates.duplicates import Copies, copies_of, gather
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
-from holdfast.models.base import Loaded
+from holdfast.models.base import LoadedModel
 from holdfast.plan.defaults import asked_of
 from holdfast.plan.task import with_task
 from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
@@ -229,7 +229,7 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tup
 
 
 def given_rows(
-    data: DataPart, kind: Kind[Loaded, Examples]
+    data: DataPart, kind: Kind[LoadedModel, Examples]
 ) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """Which validation and test rows are given: by the recipe, else by the source itself or the
     hub data set."""

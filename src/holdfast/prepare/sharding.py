@@ -14,7 +14,7 @@ from holdfast.core.machine import MB, processes
 from holdfast.core.records import Decision
 from holdfast.core.tasks import DECODERS
 from holdfast.models.adapters.quantize import weight_bytes
-from holdfast.models.fresh import fresh, renumber, tensors_of
+from holdfast.models.fresh import copy_network, renumber, tensors_of
 from holdfast.plan.defaults import own_methods
 from holdfast.plan.memory import on_gpu, tightest
 from holdfast.recipe import Recipe
@@ -102,7 +102,7 @@ def gathered(ready: TrainingPlan, job: Job, trained: Trained) -> tuple[TrainingP
     accelerator = _scoring(job, ready)
     learnt = {name: t for name, t in job.network.named_parameters() if name in trained.start}
     tensors = whole(learnt, job.accelerator.is_main_process)
-    plain = fresh(ready.prepared.loaded.network, tensors)
+    plain = copy_network(ready.prepared.loaded.network, tensors)
     start = {name: pretrained[name] for name in trained.start}
     return (
         replace(ready, loaded=replace(loaded, network=plain)),

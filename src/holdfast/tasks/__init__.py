@@ -11,16 +11,16 @@ from holdfast.core.tasks import TASKS
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import Kind
-    from holdfast.models.base import Loaded
+    from holdfast.models.base import LoadedModel
     from holdfast.training.task import Examples
 
 
-def kind_of(task: str | None) -> Kind[Loaded, Examples]:
+def kind_of(task: str | None) -> Kind[LoadedModel, Examples]:
     """The kind that a recipe's ``task`` names, by the table; its libraries are imported now."""
     if task is None:
         raise Defect("a recipe's task", "was not worked out before it was asked for")
     if task not in TASKS:
         raise RecipeError("task", "is not known", task, nearest(task, list(TASKS)))
     module = importlib.import_module(f"{__name__}.{TASKS[task].folder}.task")
-    kind: Kind[Loaded, Examples] = module.KIND
+    kind: Kind[LoadedModel, Examples] = module.KIND
     return kind

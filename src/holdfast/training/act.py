@@ -39,7 +39,7 @@ from holdfast.core.actions import (
 from holdfast.core.errors import RunError
 from holdfast.core.events import in_order
 from holdfast.models.compute.prefix import train_mode
-from holdfast.models.layers import put_head_back
+from holdfast.models.layers import reset_head
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.plan import Phase, steps_for
 from holdfast.training.restore import Additions, Adjustments, plan_of, set_random_state
@@ -177,7 +177,7 @@ def _additions(run: Run, action: str, value: object) -> Additions:
 
 def _reset_head(run: Run, action: ResetHead) -> None:
     """Weights that are not learned stay; the moments of those that are go."""
-    if not put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
+    if not reset_head(run.network, run.learning_parameters(), run.start, run.optimizer):
         rule = "the last layer does not learn"
         raise _impossible("ResetHead", rule, None, "Unfreeze it.")
 

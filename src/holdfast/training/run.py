@@ -199,7 +199,7 @@ class Run:
         """The parameters that learn or could: all but what an adapter holds, what the network
         itself keeps fixed, and quantised ones."""
         adapter = getattr(self.network, "adapter", None)
-        never = (adapter.held if adapter else frozenset()) | getattr(
+        never = (adapter.frozen_ids if adapter else frozenset()) | getattr(
             self.network, "fixed", frozenset()
         )
         return {

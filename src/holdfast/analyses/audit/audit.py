@@ -61,7 +61,7 @@ class LabelIssue:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelFirst:
+class LabelQueue:
     """The rows without a label in ``file``, the one to label first in front, 2,000 at most of
     ``count``: ``ranked`` by what they would teach, else at random, with the reason; ``shown`` are
     the texts of the first."""
@@ -85,7 +85,7 @@ class LabelFirst:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownRow:
     """An example of a finding as a person reads it: the row's text and label, and those of the row
     beside it, where there is one; ``note`` says what is to be seen."""
 
@@ -118,7 +118,7 @@ class Audit:
     columns: Mapping[str, Any]
     label_counts: Mapping[str, int]
     findings: tuple[Finding, ...]
-    examples: Mapping[int, tuple[Shown, ...]]
+    examples: Mapping[int, tuple[ShownRow, ...]]
     duplicate_groups: tuple[tuple[int, ...], ...] = ()
     leaks: tuple[Leak, ...] = ()
     label_issues: tuple[LabelIssue, ...] = ()
@@ -129,7 +129,7 @@ class Audit:
     decisions: tuple[Decision, ...] = ()
     against: tuple[str, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
-    label_next: LabelFirst | None = None
+    label_next: LabelQueue | None = None
 
     @property
     def worst(self) -> str:
@@ -139,8 +139,8 @@ class Audit:
     @property
     def silent(self) -> tuple[str, ...]:
         """The checks that looked and found nothing."""
-        found = {finding.check for finding in self.findings}
-        return tuple(name for name in self.seconds if name not in found)
+        with_findings = {finding.check for finding in self.findings}
+        return tuple(name for name in self.seconds if name not in with_findings)
 
     def to_json(self) -> dict[str, Any]:
         """What ``holdfast audit --json`` prints, schema 1."""
@@ -151,7 +151,7 @@ class Audit:
             "rows": self.rows,
             "columns": to_json(dict(self.columns)),
             "label_counts": dict(self.label_counts),
-            "findings": [_finding(finding) for finding in self.findings],
+            "findings": [_finding_json(finding) for finding in self.findings],
             "duplicate_groups": [list(group) for group in self.duplicate_groups],
             "label_issues": [to_json(issue) for issue in self.label_issues],
             "label_next": None if self.label_next is None else self.label_next.to_json(),
@@ -164,12 +164,12 @@ class Audit:
 
     def shown(self) -> dict[int, list[dict[str, Any]]]:
         """The examples of each finding by its place, in plain values, for a page."""
-        return {place: to_json(list(found)) for place, found in self.examples.items()}
+        return {position: to_json(list(rows)) for position, rows in self.examples.items()}
 
     def __repr__(self) -> str:
         # The finding itself stands in its own words; a prompt needs which there are.
-        found = ", ".join(dict.fromkeys(one.check for one in self.findings)) or "nothing found"
-        return brief("Audit", f"{counted(self.rows, 'row')} of {self.source}", found)
+        names = ", ".join(dict.fromkeys(one.check for one in self.findings)) or "nothing found"
+        return brief("Audit", f"{counted(self.rows, 'row')} of {self.source}", names)
 
     def _repr_html_(self) -> str:
         from holdfast.report.audit import audit_snippet
@@ -177,14 +177,14 @@ class Audit:
         return audit_snippet(self.to_json(), self.shown())
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding_json(finding: Finding) -> dict[str, Any]:
     """A finding with what its check cannot see and how often it is wrong; one of the reading, which
     is no check, misses nothing of what it names."""
-    checks, told = all_checks(), {"cannot_see": "", "error_rate": ""}
+    checks, reliability = all_checks(), {"cannot_see": "", "error_rate": ""}
     if finding.check in checks:
         check = checks[finding.check]
-        told = {"cannot_see": check.cannot_see, "error_rate": check.error_rate}
-    return {**finding.to_json(), **told}
+        reliability = {"cannot_see": check.cannot_see, "error_rate": check.error_rate}
+    return {**finding.to_json(), **reliability}
 
 
 # Examples of a finding that are kept to be shown.
@@ -206,41 +206,41 @@ def audit(
     Raises ``DataError`` where rows cannot be read, ``ModelError`` where the model cannot be.
     """
     decisions: list[Decision] = []
-    pass_on = listener()
+    forward = listener()
 
-    def keep(made: Decision | Finding) -> None:
-        decisions.extend([made] if isinstance(made, Decision) else [])
-        pass_on(made)
+    def record(event: Decision | Finding) -> None:
+        decisions.extend([event] if isinstance(event, Decision) else [])
+        forward(event)
 
     check_names(recipe)
-    with within_limits(recipe.data), decisions_to(keep):
+    with within_limits(recipe.data), decisions_to(record):
         progress("reading", None, None)
-        found = read_rows(recipe, against, names)
-        views = make_views(found, progress)
-        return _audited(found, views, decisions, progress)
+        audit_rows = read_rows(recipe, against, names)
+        views = make_views(audit_rows, progress)
+        return _run_checks(audit_rows, views, decisions, progress)
 
 
-def _audited(
-    found: AuditRows, views: Views, decisions: Sequence[Decision], progress: Progress
+def _run_checks(
+    audit_rows: AuditRows, views: Views, decisions: Sequence[Decision], progress: Progress
 ) -> Audit:
-    table, gathered = found.table, views.gathered
-    assert gathered is not None
-    looked = look(
+    table, all_rows = audit_rows.table, views.all_rows
+    assert all_rows is not None
+    results = look(
         table,
-        views.made,
+        views.available,
         lambda name: progress(f"checking {name}", None, None),
         # Where somebody looks for the defect, its traceback is wanted.
         go_on=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
-    language = model_language(found.recipe.model.name, texts_of(table, found.recipe.seed))
+    language = model_language(audit_rows.recipe.model.name, texts_of(table, audit_rows.recipe.seed))
     reading = tuple(CheckResult(finding) for finding in (*table.findings, *language))
     ranked = sorted(
-        (*looked.found, *reading), key=lambda one: (ORDER[one.finding.severity], -one.finding.score)
+        (*results.found, *reading), key=lambda one: (ORDER[one.finding.severity], -one.finding.score)
     )
     columns = table.columns
     return Audit(
         source=table.source,
-        task=str(found.recipe.task),
+        task=str(audit_rows.recipe.task),
         rows=table.source_rows,
         columns={
             "text": columns.text[0] if len(columns.text) == 1 else list(columns.text),
@@ -250,21 +250,21 @@ def _audited(
         label_counts=_label_counts(table),
         findings=tuple(one.finding for one in ranked),
         examples={
-            place: _shown(one.examples[:SHOWN], found)
+            place: _shown_rows(one.examples[:SHOWN], audit_rows)
             for place, one in enumerate(ranked)
             if one.examples
         },
-        duplicate_groups=_groups(table, gathered, found.empty),
-        leaks=_leaks(table, gathered),
-        label_issues=_label_issues(views.of(Embedded)),
-        label_next=_label_next(views.of(Embedded), found.recipe.seed),
-        seconds=looked.seconds,
-        blind=tuple(looked.blind),
-        idle=looked.idle,
-        unseen=_unseen(looked, views.without),
-        broken=looked.broken,
+        duplicate_groups=_duplicate_groups(table, all_rows, audit_rows.empty),
+        leaks=_leaks(table, all_rows),
+        label_issues=_label_issues(views.get(Embedded)),
+        label_next=_label_next(views.get(Embedded), audit_rows.recipe.seed),
+        seconds=results.seconds,
+        blind=tuple(results.blind),
+        idle=results.idle,
+        unseen=_unchecked(results, views.missing),
+        broken=results.broken,
         decisions=tuple(decisions),
-        against=tuple(table.source for table in found.given.values()),
+        against=tuple(table.source for table in audit_rows.other_tables.values()),
     )
 
 
@@ -286,24 +286,24 @@ def _label_counts(table: Table) -> dict[str, int]:
     return dict(zip(table.classes, counts.tolist(), strict=True))
 
 
-def _groups(table: Table, gathered: AllRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _duplicate_groups(table: Table, all_rows: AllRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """The groups of rows that copy each other; rows without a text are one."""
     ids = table.column("row")
-    groups = [tuple(ids[part].tolist()) for part in duplicate_groups(gathered)]
+    groups = [tuple(ids[part].tolist()) for part in duplicate_groups(all_rows)]
     return tuple(sorted([*groups, *([empty] if len(empty) > 1 else [])]))
 
 
-def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:
-    ids, found = table.column("row"), []
-    for name, other in gathered.tables.items():
+def _leaks(table: Table, all_rows: AllRows) -> tuple[Leak, ...]:
+    ids, leaks = table.column("row"), []
+    for name, other in all_rows.tables.items():
         if name == "source":
             continue
-        pairs, theirs = leaks_with(gathered, name), other.column("row")
-        found += [
-            Leak(int(ids[a]), other.source, int(theirs[b]), round(float(s), 4))
+        pairs, other_ids = leaks_with(all_rows, name), other.column("row")
+        leaks += [
+            Leak(int(ids[a]), other.source, int(other_ids[b]), round(float(s), 4))
             for a, b, s in zip(pairs.source, pairs.other, pairs.similarity, strict=True)
         ]
-    return tuple(found)
+    return tuple(leaks)
 
 
 def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
@@ -318,46 +318,46 @@ def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
     )
 
 
-def _label_next(view: Embedded | None, seed: int) -> LabelFirst | None:
+def _label_next(view: Embedded | None, seed: int) -> LabelQueue | None:
     """Which of the rows without a label to label first."""
     if view is None or view.unlabelled is None:
         return None
-    lot, vectors = view.unlabelled
+    pool, vectors = view.unlabelled
     labels = view.rows.labels
-    found = label_next(
+    ranking = label_next(
         view.vectors, labels, vectors, classes=len(view.rows.table.classes), seed=seed
     )
-    ids, texts = lot.column("row"), TableRows(lot).texts
-    rows = tuple(int(ids[at]) for at in found.order)
-    shown = tuple(texts[at] for at in found.order[:SHOWN])
-    return LabelFirst(lot.source, len(lot), found.ranked, found.because, rows, shown)
+    ids, texts = pool.column("row"), TableRows(pool).texts
+    rows = tuple(int(ids[at]) for at in ranking.order)
+    shown = tuple(texts[at] for at in ranking.order[:SHOWN])
+    return LabelQueue(pool.source, len(pool), ranking.ranked, ranking.because, rows, shown)
 
 
-def _unseen(looked: AuditResults, without: Mapping[str, str]) -> dict[str, str]:
+def _unchecked(results: AuditResults, without: Mapping[str, str]) -> dict[str, str]:
     """Why each check that had no view, or nothing to see in it, or that fell over, did not look."""
-    checks, told = all_checks(), {}
-    for name, why in looked.blind.items():
-        kind = checks[name].sees.__name__
-        told[name] = why or without.get(kind) or f"there are no {kind} here"
-    broken = {name: f"a defect in Holdfast: {said}" for name, said in looked.broken.items()}
-    return {**told, **broken}
+    checks, reasons = all_checks(), {}
+    for name, why in results.blind.items():
+        view_type = checks[name].sees.__name__
+        reasons[name] = why or without.get(view_type) or f"there are no {view_type} here"
+    broken = {name: f"a defect in Holdfast: {message}" for name, message in results.broken.items()}
+    return {**reasons, **broken}
 
 
-def _shown(examples: Sequence[CheckExample], found: AuditRows) -> tuple[Shown, ...]:
+def _shown_rows(examples: Sequence[CheckExample], audit_rows: AuditRows) -> tuple[ShownRow, ...]:
     """The rows of examples with their texts."""
-    tables: dict[str | None, Table] = {table.source: table for table in found.given.values()}
-    for name, table in found.given.items():
+    tables: dict[str | None, Table] = {table.source: table for table in audit_rows.other_tables.values()}
+    for name, table in audit_rows.other_tables.items():
         tables[name] = table
-    tables[None] = found.table
-    wanted: dict[str | None, set[int]] = {}
+    tables[None] = audit_rows.table
+    rows_by_file: dict[str | None, set[int]] = {}
     for one in examples:
-        wanted.setdefault(None, set()).add(one.row)
+        rows_by_file.setdefault(None, set()).add(one.row)
         if one.other_row is not None:
-            wanted.setdefault(one.other_file, set()).add(one.other_row)
-    texts = {name: _texts(tables[name], rows) for name, rows in wanted.items() if name in tables}
+            rows_by_file.setdefault(one.other_file, set()).add(one.other_row)
+    texts = {name: _texts(tables[name], rows) for name, rows in rows_by_file.items() if name in tables}
     nothing = ("", "")
     return tuple(
-        Shown(
+        ShownRow(
             one.row,
             one.masked if one.masked is not None else texts[None].get(one.row, nothing)[0],
             texts[None].get(one.row, nothing)[1],
@@ -378,12 +378,12 @@ def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
     """The text and the label of some rows of the source, by their row."""
     at = np.flatnonzero(np.isin(table.column("row"), list(rows)))
     part = TableRows(table.take(at))
-    picture = "path" in table.rows.column_names
-    texts = [Path(path).name for path in part.table.column("path")] if picture else part.texts
+    images = "path" in table.rows.column_names
+    texts = [Path(path).name for path in part.table.column("path")] if images else part.texts
     # An address in two copies is as much on the screen as one that was looked for.
     texts = [masked(text) for text in texts]
-    named = table.columns.one_class and len(table.classes) > 1
-    labels = [table.classes[k] if named and k >= 0 else "" for k in part.labels.tolist()]
+    has_classes = table.columns.one_class and len(table.classes) > 1
+    labels = [table.classes[k] if has_classes and k >= 0 else "" for k in part.labels.tolist()]
     return dict(zip(part.ids.tolist(), zip(texts, labels, strict=True), strict=True))
 
 
@@ -403,8 +403,8 @@ class AuditRequest:
 
     def recipe(self) -> Recipe:
         """The recipe that all this says."""
-        own = source_path(self.data) / RECIPE
-        source = str(own) if own.is_file() else self.data
+        run_recipe = source_path(self.data) / RECIPE
+        source = str(run_recipe) if run_recipe.is_file() else self.data
         request = Request(
             source, text=self.text, label=self.label, group=self.group, settings=self.settings
         )

@@ -39,4 +39,4 @@ class LoadOptions:
         return self.adapter.rank or PROMPT_VECTORS
 
 
-AS_IT_IS = LoadOptions()
+DEFAULT_LOAD_OPTIONS = LoadOptions()

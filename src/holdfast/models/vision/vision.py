@@ -17,11 +17,11 @@ from holdfast.core.errors import Defect, ModelError, RecipeError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision
 from holdfast.models.adapters.save import merged_state, save_adapter
-from holdfast.models.base import Adapter, Layer, Loaded
+from holdfast.models.base import Adapter, Layer, LoadedModel
 from holdfast.models.encoders.checkpoint import saved_model
 from holdfast.models.layers import new_head
 from holdfast.models.loading.checks import loading
-from holdfast.models.loading.options import AS_IT_IS, LoadOptions
+from holdfast.models.loading.options import DEFAULT_LOAD_OPTIONS, LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import find_model
 from holdfast.models.loading.weights import (
@@ -30,8 +30,8 @@ from holdfast.models.loading.weights import (
     check_dropout,
     configuration,
     describe,
+    load_pretrained,
     name_classes,
-    pretrained,
 )
 from holdfast.models.vision.families import VisionFamily, image_layers, vision_family
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 # One convolution that cuts a picture into patches is next to nothing of a transformer's work.
-LEAST_CONVOLUTIONS = 2
+MIN_CONVOLUTIONS = 2
 
 
 class VisionClassifier(nn.Module):
@@ -51,7 +51,7 @@ class VisionClassifier(nn.Module):
     ``backbone`` is the plain Transformers model without its last linear layer, so that ``features``
     [B, D] is that layer's exact input, whatever the architecture. A batch norm that is frozen stays
     in evaluation mode; one that learns keeps its running statistics up to date. ``layout`` is the
-    order in memory that pictures are brought into (see ``channels_together``).
+    order in memory that pictures are brought into (see ``use_channels_last``).
     """
 
     config: Any
@@ -148,7 +148,7 @@ class VisionClassifier(nn.Module):
             plain.set_submodule(name, nn.Identity())
 
 
-def channels_together(network: nn.Module) -> Decision | None:
+def use_channels_last(network: nn.Module) -> Decision | None:
     """Lay out the weights of a convolutional network with the channels of a pixel side by side, in
     place, and have it do the same with its pictures (``network.layout``); ``None``, and nothing
     done, for any other network.
@@ -159,7 +159,7 @@ def channels_together(network: nn.Module) -> Decision | None:
     folder is the usual one.
     """
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    if len(convolutions) < LEAST_CONVOLUTIONS or not hasattr(network, "layout"):
+    if len(convolutions) < MIN_CONVOLUTIONS or not hasattr(network, "layout"):
         return None
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.layout = torch.channels_last  # type: ignore[assignment]
@@ -168,7 +168,7 @@ def channels_together(network: nn.Module) -> Decision | None:
 
 
 @dataclass(frozen=True)
-class LoadedVision(Loaded):
+class LoadedVision(LoadedModel):
     """What ``load_vision`` gives. ``tokenizer`` is the image processor (PIL back end), under the
     name that every kind of task uses; ``max_length`` is ``None``: pictures have no length."""
 
@@ -180,7 +180,7 @@ class LoadedVision(Loaded):
         return _channels(self.network.config)
 
 
-def load_vision(name: str, classes: Sequence[str], options: LoadOptions = AS_IT_IS) -> LoadedVision:
+def load_vision(name: str, classes: Sequence[str], options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> LoadedVision:
     """Load a pretrained image model and put a new classification head on it, in float32 and
     evaluation mode.
 
@@ -220,7 +220,7 @@ def load_vision(name: str, classes: Sequence[str], options: LoadOptions = AS_IT_
     processor = load_processor(source.folder)
     config = configuration(source)
     _name_outputs(config, classes)
-    plain = pretrained(
+    plain = load_pretrained(
         AutoModelForImageClassification,
         source,
         config,

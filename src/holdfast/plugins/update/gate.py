@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.compare.verdict import FEW_VALUES, PairedRows, PairedVerdict, judge_pairs
+from holdfast.analyses.compare.verdict import MIN_VALUES, PairedRows, PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, to_json
 from holdfast.core.wording import GATE_OUTCOMES, counted
@@ -301,14 +301,14 @@ def rows_needed(gap: Floats, beyond: float) -> int | None:
 
 def _kept(held: GateRows, margin: float) -> GateEvidence:
     judged = judge_pairs(held.pairs.gap, margin, held.groups)
-    low, high = judged.near
+    low, high = judged.equivalence_limits
     found: Found = "kept" if low > -margin else "lost" if high < 0 else "open"
     return _answer(held, judged, found, -margin)
 
 
 def _gained(held: GateRows, margin: float) -> GateEvidence:
     judged = judge_pairs(held.pairs.gap, margin, held.groups)
-    low, high = judged.near
+    low, high = judged.equivalence_limits
     found: Found = "open"
     # Two ways to be better, so each has half of the level.
     if judged.verdict == "better" or (judged.value >= 0 and _loses_less(held)):
@@ -321,7 +321,7 @@ def _gained(held: GateRows, margin: float) -> GateEvidence:
 
 
 def _loses_less(held: GateRows) -> bool:
-    if held.gain is None or len(held.gain) < FEW_VALUES:
+    if held.gain is None or len(held.gain) < MIN_VALUES:
         return False
     gain = held.gain
     if held.groups is not None:
@@ -342,8 +342,8 @@ def _answer(held: GateRows, judged: PairedVerdict, found: Found, beyond: float) 
         found,
         judged.n,
         judged.value,
-        judged.near[0],
-        judged.near[1],
+        judged.equivalence_limits[0],
+        judged.equivalence_limits[1],
         pairs.first,
         pairs.second,
         more,

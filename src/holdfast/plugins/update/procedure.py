@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.compare.verdict import judge_pairs, paired
+from holdfast.analyses.compare.verdict import judge_pairs, pair_rows
 from holdfast.analyses.fairness.groups import Grouping
-from holdfast.analyses.row_texts import kind_of_rows, labels_of_rows, read_texts
+from holdfast.analyses.row_texts import label_type_of, labels_of_rows, read_texts
 from holdfast.analyses.slices.conditions import RowFacts, as_category, condition_of
 from holdfast.contract.fit import FittedModel, Scored
 from holdfast.contract.predictions import rows_of
@@ -202,7 +202,7 @@ class Renewing:
         columns = SourceColumns(self._recipe.data)(valid)
         parts, lost = parts_of(FinishedRun(self._run).result, valid, columns)
         renamed: tuple[Renamed, ...] = ()
-        if kind_of_rows(valid) == "class":
+        if label_type_of(valid) == "class":
             renamed = renamed_classes(
                 (labels_of_rows(valid), said_old.predictions),
                 (labels_of_rows(fresh), said_new.predictions),
@@ -229,13 +229,13 @@ class _GateAnswers:
 
 
 def _held(what: str, table: Table, new: _GateAnswers, old: _GateAnswers, seed: int) -> GateRows:
-    kind, labels = kind_of_rows(table), labels_of_rows(table)
+    kind, labels = label_type_of(table), labels_of_rows(table)
     groups, gain = groups_of(table), None
     codes = None if groups is None else group_codes(groups, len(table))
     if kind == "class" and None not in labels:
         before, after = (_losses(one, labels, codes, seed) for one in (old, new))
         gain = None if before is None or after is None else before - after
-    return GateRows(what, paired(kind, labels, new.predictions, old.predictions), codes, gain)
+    return GateRows(what, pair_rows(kind, labels, new.predictions, old.predictions), codes, gain)
 
 
 def _losses(
@@ -304,7 +304,7 @@ def _difference(old: FinishedRun, scored: Scored) -> dict[str, Any]:
     after = pa.array(said["prediction"]).to_pylist()
     if any(one is None for one in (*before, *after)):
         return {**nothing, "why": "there are no answers to compare"}
-    pairs = paired(kind_of_rows(rows), labels_of_rows(rows), after, before)
+    pairs = pair_rows(label_type_of(rows), labels_of_rows(rows), after, before)
     found = judge_pairs(pairs.gap, 0.01, groups_of(rows))
     limits = {"value": found.value, "low": found.low, "high": found.high}
     return dict(to_json({**limits, "n": found.n, "metric": pairs.metric}))

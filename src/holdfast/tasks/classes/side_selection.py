@@ -45,7 +45,7 @@ from holdfast.data.columns.extra import (
 )
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
-from holdfast.models.probes.head_fit import HeadKind, fit_head
+from holdfast.models.probes.head_fit import HeadType, fit_head
 from holdfast.models.probes.probe import stratified_folds
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
@@ -206,8 +206,8 @@ def _text_logits(fitted: FittedModel, labels: Ints) -> Floats:
     observer = Observer(job.accelerator, job.task, alone=True)
     features = observer.features(network, ready.train, np.arange(len(ready.train)))
     classes = len(ready.task.classes)
-    kind: HeadKind = fitted.recipe.train.head or "both"
-    probe = fit_head(features, labels, classes=classes, seed=fitted.recipe.seed, kind=kind)
+    kind: HeadType = fitted.recipe.train.head or "both"
+    probe = fit_head(features, labels, classes=classes, seed=fitted.recipe.seed, head_type=kind)
     held = probe.held_out
     return np.full((len(labels), classes), np.nan) if held is None else np.asarray(held)
 

@@ -207,7 +207,7 @@ def score_rows(finish: Finish, problem: Problem) -> Scored:
     start = time.perf_counter()
     ready, table = finish.ready, finish.table
     names, scale = ready.task.classes, loaded_text(ready).scale
-    saved = load_saved(finish.run / MODEL, least=1)
+    saved = load_saved(finish.run / MODEL, min_classes=1)
     if ready.recipe.train.matmul == "onednn":
         use_onednn(saved.network)
     made = problem.make(ask(problem, saved, table, scale), ready.recipe, scale)
