@@ -34,7 +34,7 @@ from forgetting_parts.base import base
 
 from holdfast.contract.fit import FittedModel
 from holdfast.fits.fit import fit
-from holdfast.models.fresh import copy_network
+from holdfast.models.network_copy import copy_network
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare
 from holdfast.recipe.recipe import parse

@@ -30,8 +30,8 @@ from holdfast.methods.registry import (
     parts_of,
     settle,
 )
-from holdfast.models.fresh import copy_network
-from holdfast.models.places import dropouts_by_place
+from holdfast.models.dropouts import dropouts_by_place
+from holdfast.models.network_copy import copy_network
 
 ALL = sorted(all_methods())
 KNOWN = Known(train_rows=90, learning_rate=1e-3)

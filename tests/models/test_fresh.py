@@ -11,9 +11,9 @@ import torch
 from holdfast.models.base import AdapterSpec
 from holdfast.models.compute.processor import checkpoint_activations, use_onednn
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.fresh import copy_network, detach_trainable, same_memory
 from holdfast.models.layers import freeze, parameter_groups
 from holdfast.models.loading.options import LoadOptions
+from holdfast.models.network_copy import copy_network, detach_trainable, same_memory
 
 BATCH = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
 

@@ -22,8 +22,8 @@ from holdfast.data.table import Added, Table, TrainSplit, ValidSplit, join_added
 from holdfast.methods.balance import Rates
 from holdfast.metrics import Metric, find_metric
 from holdfast.models.compute.prefix import Prefix
-from holdfast.models.fresh import copy_network
 from holdfast.models.layers import count_parameters
+from holdfast.models.network_copy import copy_network
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.training.observe import Observer
@@ -104,7 +104,7 @@ class PreparedData:
 
     ``recipe`` names the task, and holds what the machine decided; the rest may be open.
     ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
-    never trained, a fit works on a copy (``models/fresh.py``). ``units`` [n] are equal for rows
+    never trained, a fit works on a copy (``models/network_copy.py``). ``units`` [n] are equal for rows
     that must not be parted, because they are copies or of one group. ``findings`` are those of the
     rows, ``noticed`` those of the model and of what was added to them; ``seconds`` is how long it
     took from the loaded model on. ``added`` are rows that every fit learns from beside its

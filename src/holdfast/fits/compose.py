@@ -27,9 +27,9 @@ from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import LoadedModel, Network
 from holdfast.models.compute.processor import checkpoint_activations, use_onednn
-from holdfast.models.fresh import copy_network
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.layers import count_parameters
+from holdfast.models.network_copy import copy_network
 from holdfast.plan.adapters import adapter_settings
 from holdfast.plan.chunks import choose_chunks
 from holdfast.plan.defaults import (

@@ -69,7 +69,7 @@ class RDrop:
 
 
 def _two_passes(loaded: LoadedModel) -> None:
-    from holdfast.models.places import dropouts_by_place
+    from holdfast.models.dropouts import dropouts_by_place
 
     if getattr(loaded.network, "problem", None) == REGRESSION:
         rule = "compares distributions, and a number has none"

@@ -52,7 +52,7 @@ class DropoutRates:
 
 def set_rates(asked: DropoutRates, loaded: LoadedModel) -> None:
     """Set them in the network; raises ``RecipeError`` for a place that it has not."""
-    from holdfast.models.places import PLACES, dropouts_by_place
+    from holdfast.models.dropouts import PLACES, dropouts_by_place
 
     found = dropouts_by_place(loaded.network)
     there = [place for place in PLACES if any(one.place == place for one in found)]
@@ -88,7 +88,7 @@ def layers_of(network: Network) -> list[nn.Linear]:
     """The linear layers in the blocks whose weights learn."""
     from torch import nn
 
-    from holdfast.models.places import blocks_of
+    from holdfast.models.dropouts import blocks_of
 
     modules = (module for block in blocks_of(network) for module in block.modules())
     return [one for one in modules if isinstance(one, nn.Linear) and one.weight.requires_grad]

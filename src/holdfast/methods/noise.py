@@ -51,7 +51,7 @@ class Disturbance:
 
 def tables_for(method: str, network: Network) -> list[nn.Embedding]:
     """The tables of word embeddings; raises ``RecipeError`` where the network reads no words."""
-    from holdfast.models.places import word_tables
+    from holdfast.models.dropouts import word_tables
 
     try:
         return list(word_tables(network))
@@ -108,7 +108,7 @@ class HyPe:
 
     def attach(self, network: Network) -> Sequence[Callable[[], None]]:
         """A hook on every block."""
-        from holdfast.models.places import blocks_of
+        from holdfast.models.dropouts import blocks_of
 
         def before(
             block: nn.Module, given: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]
@@ -124,7 +124,7 @@ class HyPe:
 
 
 def _on_blocks(loaded: LoadedModel) -> None:
-    from holdfast.models.places import blocks_of
+    from holdfast.models.dropouts import blocks_of
 
     blocks = blocks_of(loaded.network)
     if not blocks:
@@ -182,7 +182,7 @@ class Neftune:
 
     def attach(self, network: Network, padding: int | None) -> Sequence[Callable[[], None]]:
         """A hook on the table of words."""
-        from holdfast.models.places import word_tables
+        from holdfast.models.dropouts import word_tables
 
         def after(table: nn.Module, given: tuple[torch.Tensor], states: torch.Tensor) -> Any:
             if not table.training:
@@ -254,7 +254,7 @@ class WordDropout:
 
     def attach(self, network: Network, hidden: Hidden) -> Sequence[Callable[[], None]]:
         """A hook on the table of words."""
-        from holdfast.models.places import word_tables
+        from holdfast.models.dropouts import word_tables
 
         tables = word_tables(network)
 

@@ -15,8 +15,8 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.models.compute.processor import use_onednn
-from holdfast.models.fresh import copy_network
 from holdfast.models.loading.card import purpose_of
+from holdfast.models.network_copy import copy_network
 from holdfast.recipe import Recipe
 from holdfast.training.machine.machine import choose_machine, make_accelerator, use_threads
 from holdfast.training.observe import Observer

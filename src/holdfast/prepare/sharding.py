@@ -14,7 +14,7 @@ from holdfast.core.machine import MB, processes
 from holdfast.core.records import Decision
 from holdfast.core.tasks import DECODERS
 from holdfast.models.adapters.quantize import weight_bytes
-from holdfast.models.fresh import copy_network, renumber, tensors_of
+from holdfast.models.network_copy import copy_network, renumber, tensors_of
 from holdfast.plan.defaults import own_methods
 from holdfast.plan.memory import on_gpu, tightest
 from holdfast.recipe import Recipe

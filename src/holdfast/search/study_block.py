@@ -156,7 +156,7 @@ def latency_ms(bench: Bench, settings: Mapping[str, object]) -> float:
     disturbed upwards alone. How a fit trains does not change it."""
     import torch
 
-    from holdfast.models.fresh import copy_network
+    from holdfast.models.network_copy import copy_network
     from holdfast.training.machine.machine import use_threads
 
     prepared = bench.prepared(settings)

@@ -21,7 +21,7 @@ from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
 from holdfast.fits.frozen import freeze_part
 from holdfast.models.compute.processor import use_onednn
-from holdfast.models.fresh import copy_network, detach_trainable
+from holdfast.models.network_copy import copy_network, detach_trainable
 from holdfast.plugins.episodes.learn import EpisodeEvaluation, EpisodePlan, MethodResult, learn
 from holdfast.plugins.episodes.methods import (
     BASELINE,

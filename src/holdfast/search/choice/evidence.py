@@ -32,7 +32,7 @@ from holdfast.fits.frozen import below_head, outputs_of, pooled
 from holdfast.metrics.comparison import bits_rows, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.base import Layer
 from holdfast.models.compute.processor import use_onednn
-from holdfast.models.fresh import copy_network
+from holdfast.models.network_copy import copy_network
 from holdfast.models.probes.transferability import h_score, log_evidence, ridge_out_of_fold
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 from holdfast.tasks.tags.losses import word_features
