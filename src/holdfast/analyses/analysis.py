@@ -1,10 +1,10 @@
-"""What is said of a model beside its score, and when: candidates are found on training and
-validation rows **before** the test rows open, and confirmed on them once.
+"""The analyses of a model beyond its score. Candidates are found on training and validation rows
+**before** the test rows are opened, and confirmed on the test rows once.
 
 An analysis is one module with a constant ``ANALYSIS`` and one line in the table of
-``core/analyses.py``; what the report says of it is declared in its folder's ``section.py``
-(``report/section.py``), which imports nothing that computes. It is asked of a ``Session``: of a run
-that goes on, which stores the blocks, or of a finished one.
+``core/analyses.py``. Its folder's ``section.py`` declares the part of the report
+(``report/section.py``) and imports nothing that computes. An analysis reads a ``Session``: a run in
+progress, which stores the blocks, or a finished run.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ PACKAGE = "holdfast.analyses"
 
 
 class Session(Protocol):
-    """What an analysis may look at before the test rows: a model, and what it says of training and
-    validation rows. A ``FittedSession`` while the run goes on, a ``FinishedRun`` afterwards."""
+    """What an analysis may use before the test rows are opened: a model, and its predictions for
+    training and validation rows. A ``FittedSession`` during the run, a ``FinishedRun``
+    afterwards."""
 
     @property
     def run(self) -> Path: ...
@@ -58,19 +59,19 @@ class Session(Protocol):
 
     @property
     def fitted(self) -> FittedModel | None:
-        """The fit itself, while its run goes on."""
+        """The fit itself, during its run."""
 
     @property
     def predictor(self) -> Predictor:
-        """Answers for any rows, by the kept state."""
+        """Predicts for any rows, with the best checkpoint."""
 
     @property
     def train(self) -> Predictions:
-        """Of training rows (500 at most, a fixed sample)."""
+        """Predictions for training rows (at most 500, a fixed sample)."""
 
     @property
     def valid(self) -> Predictions:
-        """Of all validation rows, or of training rows out of fold."""
+        """Predictions for all validation rows, or out-of-fold predictions for training rows."""
 
     @property
     def out_of_fold(self) -> bool: ...
@@ -81,10 +82,11 @@ class Session(Protocol):
 
     @property
     def data_map_regions(self) -> Mapping[int, str]:
-        """What the data map says of training rows, by row; nothing where none was drawn."""
+        """The region of the data map that each training row is in, by row; empty without a data
+        map."""
 
     def has(self, split: Side) -> bool:
-        """Whether it is known what the model said of these rows."""
+        """Whether predictions for these rows are known."""
 
     def other_columns(self, table: Table) -> dict[str, list[str | None]]:
         """The source's other columns for these rows, by name, as it writes them."""
@@ -92,7 +94,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class FittedSession:
-    """The session of a run that goes on: the fit with its kept state."""
+    """The session of a run in progress: the fit with its best checkpoint."""
 
     run: Path
     fitted: FittedModel
@@ -136,7 +138,7 @@ class FittedSession:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Why an analysis has no answer for this run: ``{"why": …}`` in the place of its block."""
+    """Why an analysis has no result for this run: ``{"why": …}`` in place of its block."""
 
     why: str
 
@@ -147,9 +149,9 @@ S = TypeVar("S", bound=Session)
 
 @dataclass(frozen=True, slots=True)
 class Analysis(Generic[S, C]):
-    """``find`` fixes what may be said, from training and validation rows alone; ``confirm`` says it
-    of the test rows. ``where`` is the block's place in ``result.json``; ``None`` from ``find``
-    leaves it out altogether. What needs the fit itself takes a ``FittedSession``."""
+    """``find`` fixes the candidates from training and validation rows only; ``confirm`` tests them
+    on the test rows. ``where`` is the path of the block in ``result.json``; ``None`` from ``find``
+    leaves the block out. An analysis that needs the fit itself takes a ``FittedSession``."""
 
     name: str
     where: tuple[str, ...]
@@ -165,7 +167,7 @@ def all_analyses() -> dict[str, Analysis[Any, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What every analysis found before the test rows were opened, by name."""
+    """The candidates of every analysis, by name, found before the test rows were opened."""
 
     session: FittedSession
     by_analysis: Mapping[str, Any]
@@ -173,8 +175,8 @@ class Candidates:
 
 
 def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Candidates:
-    """Ask the kept state about training and validation rows, write ``answers.parquet``, and let
-    every analysis find its candidates."""
+    """Predict training and validation rows with the best checkpoint, write ``answers.parquet``, and
+    find the candidates of every analysis."""
     start = time.perf_counter()
     splits: tuple[Side, Side] = ("train", "valid")
     with stage("asking the model about training and validation rows"):
@@ -220,8 +222,7 @@ def confirm_all(candidates: Candidates, scored: Scored) -> Scored:
 
 
 def recompute_block(analysis: Analysis[Session, C], run: FinishedRun) -> dict[str, Any]:
-    """The block of a finished run that has none stored: found and confirmed by what it stored of
-    its answers."""
+    """The block of a finished run that stored none, computed from its stored predictions."""
     candidate = analysis.find(run)
     if candidate is None or isinstance(candidate, NoAnswer):
         return _block(candidate)
@@ -241,14 +242,14 @@ def _columns(scored: Scored, names: tuple[str, ...]) -> pa.Table:
 
 
 def _timed(name: str, seconds: dict[str, float], compute: Callable[[], object]) -> Any:
-    """The answer, and how long it took. An analysis that the input keeps from being made costs
-    no run, nor does a defect in one: the model is trained, and the line says what to report.
-    ``HOLDFAST_DEFECTS=raise`` lets a defect end the run, as every test has it."""
+    """The result; its time is added to ``seconds``. Neither an input error nor a defect in an
+    analysis ends the run: the model is trained, and the message says what to report. With
+    ``HOLDFAST_DEFECTS=raise``, which every test sets, a defect ends the run."""
     start = time.perf_counter()
     try:
         return compute()
     except Interrupted:
-        # Of a fit of the analysis' own: what was interrupted is the run, which says how to go on.
+        # Raised by a fit inside the analysis. The run was interrupted, and says how to resume.
         raise KeyboardInterrupt from None
     except InputError as error:
         notify(Decision(name, "not answered", str(error)))

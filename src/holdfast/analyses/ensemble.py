@@ -1,9 +1,9 @@
-"""How several runs answer as one: the mean of their answers, a stack (answers by weights), or a
-soup (one model of their mean weights).
+"""Ensembles of several runs: the mean of their predictions, a stack (a weighted mean), or a soup
+(one model with their mean weights).
 
-The weights of a stack are fitted to rows that judged every run and that none learned from, and
-kept only where a paired test on folds of these rows says that they are better than the mean. A
-greedy soup takes a run in as long as it does no worse on such rows (2203.05482).
+The weights of a stack are fitted on validation rows that no run was trained on. They are kept only
+if a paired test on folds of these rows shows that they are better than the mean. A greedy soup adds
+a run if the loss on such rows does not rise (2203.05482).
 """
 
 from __future__ import annotations
@@ -38,35 +38,36 @@ ENSEMBLE_METHODS: tuple[EnsembleMethod, ...] = get_args(EnsembleMethod)
 
 
 class EnsembleModel(Answering, Protocol):
-    """Several models that answer together, by their ``weights`` (``None``: all alike)."""
+    """Several models that predict together, with ``weights`` (``None``: equal weights)."""
 
     @property
     def weights(self) -> Sequence[float] | None: ...
 
     def with_weights(self, weights: Sequence[float]) -> Self:
-        """The same with these weights."""
+        """The same models with these weights."""
 
     def evidence(self, shared: SharedRows) -> EnsembleEvidence:
-        """What each model says of these rows."""
+        """The predictions of each model for these rows."""
 
     def as_soup(self, places: Sequence[int]) -> Self:
         """One model whose weights are the mean of those of the models at ``places``. Raises
         ``RecipeError`` where they have none."""
 
     def weight_distances(self) -> Floats:
-        """How far each model's weights lie from the first's [models], see ``soup.distance``."""
+        """The distance of each model's weights from the first model's [models], see
+        ``soup.distance``."""
 
     def row_losses(self, table: Table) -> Floats:
-        """The loss of each labelled row [n], as they answer together."""
+        """The loss of the ensemble for each labelled row [n]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """What was made of ``runs``: ``requested`` for, and the ``method`` that came of it; the ``weights``
-    of each run's answers (of a soup, its share of the weights). ``losses`` are the members' alone,
-    by the ``n`` rows that judged; ``comparison`` is the paired test (in ``metric``, per row; better
-    means that what was asked for is better than the mean). ``cost`` is what it takes beside one
-    model: forward passes a row, and MB of weights."""
+    """What was made of ``runs``: ``requested`` for, and the ``method`` that came of it; the
+    ``weights`` of each run's answers (of a soup, its share of the weights). ``losses`` are the
+    members' alone, by the ``n`` rows that judged; ``comparison`` is the paired test (in ``metric``,
+    per row; better means that what was asked for is better than the mean). ``cost`` is what it
+    takes beside one model: forward passes a row, and MB of weights."""
 
     requested: EnsembleMethod
     method: EnsembleMethod
@@ -169,7 +170,7 @@ def _stack(model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]) -> 
 
 
 def _describe_test(verdict: PairedVerdict, metric: str, first: str, second: str) -> str:
-    """The paired test in words."""
+    """The result of the paired test as a sentence."""
     if verdict.why:
         return f"{verdict.why} ({verdict.n} rows that judged every run)"
     words = "is lower than" if verdict.verdict == "better" else "is not shown to be lower than"
@@ -233,7 +234,7 @@ def _soup(model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]) -> t
 
 
 def _refuse_different_bases(runs: tuple[Path, ...], model: EnsembleModel) -> None:
-    """Raise ``RecipeError`` for runs that did not begin with the same pretrained weights."""
+    """Raise ``RecipeError`` for runs that did not start from the same pretrained weights."""
     facts = [dict(open_run(run).get("model_facts") or {}) for run in runs]
     for key in ("name", "commit", "architecture", "parameters"):
         values = list(dict.fromkeys(str(one.get(key)) for one in facts))

@@ -1,10 +1,10 @@
-"""Using finished runs by the names of their folders: score them on other rows, predict with one or
+"""Use finished runs by the names of their folders: score them on other rows, or predict with one or
 several.
 
-The score of other rows beside the run's own test score: do the two differ, and by what?
+Compare the score on other rows with the run's own test score: do the two differ, and why?
 
-A figure far from the run's own is news either way. Whether it differs is a two-sample test of the
-same number a row; why is looked for in the data, and what was looked for is named, found or not.
+A two-sample test of the row scores decides whether the two differ. Possible reasons are checked in
+the data, and each check is reported, whether it applies or not.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """A ``test`` block for the labelled rows of ``data``, scored by the saved model of a run, or by
     several as an ``ensemble``; see ``evaluation_block``."""
-    # A name with a mistake in it is told before the seconds that a model takes to load.
+    # A wrong name is reported before the model is loaded, which takes seconds.
     refuse_missing(data)
     return evaluation_block(_load_predictor(runs, ensemble), data, options)
 
@@ -87,7 +87,7 @@ def evaluation_block(predictor: Predictor, data: str, options: Options | None = 
         block["ensemble"] = predictor.ensemble
     if not predictor.runs:
         return block
-    # The runs' own sources are read again, for the copies.
+    # The runs' own sources are read again, to find duplicates.
     with advising(), within_limits(predictor.part, options.limits):
         overlap = seen_rows(predictor.runs, table)
     block["seen"] = overlap.to_json()
@@ -102,8 +102,8 @@ def evaluation_block(predictor: Predictor, data: str, options: Options | None = 
 def _threshold_block(
     predictor: Predictor, rule: ThresholdRule, table: Table, unseen: Ints | None
 ) -> dict[str, Any]:
-    """What the run's threshold does to the rows that it had not seen: how many are answered, and
-    how many of them rightly."""
+    """The effect of the run's threshold on the rows that the run had not seen: how many get a
+    prediction, and how many of these are correct."""
     table = table if unseen is None else table.take(unseen)
     answers = predictor.answer(table)
     predictions, _, _ = rule.apply(answers.predictions, answers.confidence, answers.probabilities)
@@ -121,8 +121,8 @@ def predict(
     probabilities: bool = False,
     ensemble: str = "average",
 ) -> Predicted:
-    """The predictions for a file as ``train`` reads them, or a list of texts: one a row, made part
-    by part as they are read off."""
+    """The predictions for a file as ``train`` reads it, or for a list of texts: one per row,
+    computed part by part while they are read."""
     if isinstance(data, str):
         refuse_missing(data)
     predictor = _load_predictor(runs, ensemble)
@@ -132,7 +132,7 @@ def predict(
 
 
 def predict_lines(runs: Sequence[Path], data: Data, options: Options | None = None) -> list[str]:
-    """The predictions as one JSON object a row."""
+    """The predictions as one JSON object per row."""
     predicted = predict(runs, data, options)
     return [
         json.dumps(row, ensure_ascii=False)
@@ -202,8 +202,8 @@ def _scores_of_rows(predictor: Predictor, table: Table, block: Mapping[str, obje
 
 
 def _scores_of_rate(block: Mapping[str, Any], metric: str) -> RowScores | None:
-    """Of independent rows that are right or wrong their share says everything: no row is answered
-    twice."""
+    """For independent rows that are correct or wrong, the rate is enough: no row is predicted
+    again."""
     value = ((block.get("metrics") or {}).get(metric) or {}).get("value")
     if value is None:
         return None
@@ -214,7 +214,8 @@ def _scores_of_rate(block: Mapping[str, Any], metric: str) -> RowScores | None:
 def _unseen_scores(
     new_scores: RowScores, overlap: SeenRows, block: Mapping[str, object]
 ) -> RowScores | None:
-    """Of the rows that the run had not seen; ``None`` where there are none, or all are."""
+    """Scores of the rows that the run had not seen; ``None`` if there are no such rows, or only
+    such rows."""
     unseen = overlap.unseen
     if unseen is None or not 0 < len(unseen) < len(overlap.side):
         return None
@@ -227,7 +228,7 @@ def _unseen_scores(
 
 
 def _scores_of_run(finished_run: FinishedRun, metric: str) -> RowScores:
-    """Of the stored predictions, without the run's own source."""
+    """Scores from the stored predictions; the run's source is not read."""
     columns = finished_run.stored("test")
     groups = _groups_of_run(finished_run, columns["row"].to_pylist())
     if metric == "loss":
@@ -273,7 +274,7 @@ def _reason(check: str, applies: bool | None, because: str) -> dict[str, Any]:
 
 
 def _duplicates_reason(overlap: SeenRows, unseen_scores: RowScores | None, run_scores: RowScores) -> dict[str, Any]:
-    """Rows that the run learned from, or that chose its checkpoint, and copies of them."""
+    """Rows that the run was trained or validated on, and near-duplicates of them."""
     name = "rows also in training"
     if overlap.unseen is None:
         return _reason(name, None, f"not checked: {overlap.why}")
@@ -291,7 +292,7 @@ def _duplicates_reason(overlap: SeenRows, unseen_scores: RowScores | None, run_s
 
 
 def _class_mix_reason(finished_run: FinishedRun, table: Table, run_scores: RowScores) -> dict[str, Any]:
-    """Another mix of classes, and what the run's own classes would score in that mix."""
+    """A different class mix, and the run's score if its classes had this mix."""
     name = "another class mix"
     if run_scores.metric != "accuracy":
         return _reason(name, None, "not checked: it needs one class label per row")
@@ -315,7 +316,7 @@ def _class_mix_reason(finished_run: FinishedRun, table: Table, run_scores: RowSc
 
 
 def _expected_accuracy(names: Sequence[str], new: Ints, labels: Sequence[str], correct: Floats) -> str | None:
-    """The accuracy of the run's test rows, its classes weighed as here."""
+    """The accuracy on the run's test rows, with its classes weighted as in the new rows."""
     label_array = np.array(labels)
     if any(count and not (label_array == name).any() for name, count in zip(names, new, strict=True)):
         return None
@@ -324,7 +325,7 @@ def _expected_accuracy(names: Sequence[str], new: Ints, labels: Sequence[str], c
 
 
 def _text_reasons(finished_run: FinishedRun, table: Table) -> list[dict[str, Any]]:
-    """Length and groups, which need the run's own rows: its source is read again."""
+    """Checks of length and groups. They need the run's own rows, so its source is read again."""
     names = ("another text length", "another source")
     try:
         run_table = finished_run.table("test")

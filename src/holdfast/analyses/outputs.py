@@ -1,5 +1,5 @@
-"""What a model's written answers show, beside those of the model that it began from: the blocks
-that its run stored, or of a run by an older version what its stored texts let be told."""
+"""The outputs of a generative model compared with those of its base model: the blocks that the run
+stored, or, for a run of an older version, what can be computed from its stored texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OLDER_VERSION = f"an older version made this run: of its texts the first {SHOWN}
 
 
 class GeneratedLine(TypedDict):
-    """A row that was written to, as ``generations`` of ``result.json`` has it."""
+    """A row with generated text, as in ``generations`` of ``result.json``."""
 
     row: int
     source: str

@@ -1,9 +1,9 @@
-"""``holdfast report RUN --page``: what a finished run stored of its answers, beside the rows that
-they are to. No model is asked.
+"""``holdfast report RUN --page``: the stored predictions of a finished run, next to their rows. No
+model is run.
 
-The answers are those of ``predictions.parquet``; a run without test rows has those to its
-validation rows (``answers.parquet``). The texts are read again from the source, and where it is
-gone or changed only the few that the run itself kept are there.
+The predictions come from ``predictions.parquet``; for a run without test rows, from those for its
+validation rows (``answers.parquet``). The texts are read again from the source. If the source is
+missing or changed, only the few texts that the run stored are shown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WRITTEN = "those that it was asked to write to"
 
 
 class PredictionRow(TypedDict, total=False):
-    """One row of the stored answers; which columns there are depends on the task."""
+    """One row of the stored predictions; the columns depend on the task."""
 
     row: Required[int]
     label: Any
@@ -52,7 +52,7 @@ class PredictionRow(TypedDict, total=False):
 
 
 class StoredTextRow(TypedDict, total=False):
-    """A row whose texts stand in ``result.json``."""
+    """A row whose texts are stored in ``result.json``."""
 
     row: int
     text: str | None
@@ -64,10 +64,10 @@ class StoredTextRow(TypedDict, total=False):
 
 
 def write_page(run: Path, page: Path, *, force: bool = False) -> None:
-    """Write the page of a finished ``run`` to the file ``page``; what it holds is told.
+    """Write the page of a finished ``run`` to the file ``page``, and report what it contains.
 
-    Raises ``RunError`` for what is no finished run, a run that stored no answers, and a file that
-    may not be written.
+    Raises ``RunError`` for a folder that is no finished run, a run without stored predictions, and
+    a file that may not be written.
     """
     target = checked_output(page, [run], force=force)
     recorded, decisions = read_recorded(run)
@@ -88,7 +88,7 @@ def write_page(run: Path, page: Path, *, force: bool = False) -> None:
 
 
 def read_recorded(run: Path) -> tuple[Recorded, tuple[Decision, ...]]:
-    """What the page of a finished run is made of, and what was decided about its rows."""
+    """The data of the page of a finished run, and the decisions about its rows."""
     finished_run = FinishedRun(run)
     result = finished_run.result
     split = _shown_split(finished_run)
@@ -130,8 +130,8 @@ def read_recorded(run: Path) -> tuple[Recorded, tuple[Decision, ...]]:
 
 
 def _score_sentence(result: Mapping[str, Any], split: Side) -> str:
-    """The score that the run gives itself, in a sentence: the rows on the page are not all rows
-    there are."""
+    """The run's own score as a sentence. It covers all rows; the page may show only some of
+    them."""
     block = result.get(split) or {}
     accuracy = (block.get("metrics") or {}).get("accuracy") or {}
     if accuracy.get("value") is None or accuracy.get("low") is None:
@@ -164,7 +164,7 @@ def _shown_split(finished_run: FinishedRun) -> Side:
 def _source_table(
     finished_run: FinishedRun, split: Side, columns: pa.Table
 ) -> tuple[Table | None, tuple[Decision, ...]]:
-    """The rows in the order of their answers; ``None`` where the source is not as it was."""
+    """The rows in the order of their predictions; ``None`` if the source has changed."""
     try:
         return rows_of(finished_run.table(split), columns["row"].to_numpy()), ()
     except (DataError, RunError, MachineError) as error:
@@ -173,7 +173,8 @@ def _source_table(
 
 
 def _stored_texts(result: Mapping[str, Any]) -> dict[int, StoredTextRow]:
-    """Rows whose texts stand in ``result.json``: the hardest, and those that were written to."""
+    """Rows whose texts are stored in ``result.json``: the hardest, and those with generated
+    text."""
     hardest = result.get("hardest") or {}
     written = (result.get("generations") or {}).get("test") or ()
     lists = (hardest.get("loss") or (), hardest.get("confidently_wrong") or (), written)
@@ -194,7 +195,7 @@ def _recorded_rows(
         if task in WRITERS:
             prediction = line.get("prediction")
             prediction = stored.get("generated") if prediction is None else prediction
-            # Most rows of such a run were scored and never written to.
+            # Most rows of such a run have a loss and no generated text.
             if prediction is None:
                 continue
             label = stored.get("reference") or line.get("label") or ""
@@ -247,7 +248,7 @@ def _image(table: Table | None, position: int, stored: Mapping[str, object]) -> 
 
 
 def _is_correct(task: str, line: PredictionRow, prediction: object, label: object) -> bool | None:
-    # Of a number it is told how far off it is, of a text that there are many right ones.
+    # A number has an error instead; a text has many correct answers.
     if task in WRITERS or "error" in line:
         return None
     return bool(prediction == label)
@@ -259,7 +260,7 @@ def _confidence(task: str, line: PredictionRow) -> float | None:
         return None
     if not isinstance(line["label"], list):
         return float(max(probabilities))
-    # Of a sentence the least sure word; of several classes the least sure yes or no.
+    # For a sentence the least confident word; for several labels the least confident yes or no.
     if task in TAGGERS:
         return float(min(probabilities))
     return float(min(max(p, 1 - p) for p in probabilities))
@@ -286,7 +287,7 @@ def _apply_threshold(
 
 
 def _class_words(result: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The words that the run's own test showed to carry a class."""
+    """The words that the run's own test confirmed to carry a class."""
     words_by_class: dict[str, list[str]] = {}
     for one in (result.get("reasons") or {}).get("words") or ():
         if one.get("confirmed"):

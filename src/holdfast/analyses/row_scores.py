@@ -1,9 +1,8 @@
-"""The one number a row that says how well it was answered, whatever the task: what two sets of rows
-are compared by (``RowScores``), and what rows are searched and ranked by (``row_errors``).
+"""One number per row for the quality of its prediction, whatever the task: ``RowScores`` compare
+two sets of rows; ``row_errors`` search and rank rows.
 
-As an analysis: do the test rows show what the validation rows showed? The score of the one against
-that of the other, by the checkpoint that is kept: ``test_comparison`` of the verdict, whose label
-is fixed.
+As an analysis: do the test rows agree with the validation rows? It compares the two scores of the
+kept checkpoint: ``test_comparison`` of the verdict, whose label is fixed by then.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ class RowScores:
 
     @classmethod
     def from_predictions(cls, predictions: Predictions) -> RowScores:
-        """Of what a model said of some rows; those without a loss, of which nothing was read, are
-        left out where the loss is what counts."""
+        """From a model's predictions. Rows without a loss, of which nothing was read, are left out
+        if the loss is the score."""
         groups = groups_of(predictions.table)
         if predictions.wrong is not None:
             return cls(rate_metric(predictions.table), 1.0 - predictions.wrong, groups)
@@ -55,8 +54,8 @@ class RowScores:
     def from_losses(
         cls, losses: Floats, groups: npt.ArrayLike | None = None, tokens: Ints | None = None
     ) -> RowScores:
-        """Of losses [n], NaN where a row has none; each over so many ``tokens`` [n], where it is a
-        mean over them."""
+        """From losses [n], NaN for a row without one. If each is a mean over tokens, ``tokens`` [n]
+        are their numbers."""
         finite = np.isfinite(losses)
         values = loss_rows(losses[finite], None if tokens is None else tokens[finite])
         return cls("loss", values, None if groups is None else np.asarray(groups)[finite])
@@ -69,8 +68,8 @@ class RowScores:
         predictions: Sequence[Any],
         groups: npt.ArrayLike | None = None,
     ) -> RowScores:
-        """Of answers beside their labels, by one of the metrics that need no more: absolute errors
-        of numbers, else whether the two are the same."""
+        """From predictions and labels: absolute errors for numbers, else whether the two are
+        equal."""
         pairs = zip(labels, predictions, strict=True)
         if metric == "mae":
             return cls(metric, np.array([abs(float(b) - float(a)) for a, b in pairs]), groups)
@@ -78,12 +77,12 @@ class RowScores:
 
 
 def is_correct(label: object, prediction: Any) -> bool:
-    """Whether an answer is its label; several are compared in the order in which both have them."""
+    """Whether a prediction equals its label; lists are compared in their order."""
     return bool(list(label) == list(prediction or ())) if isinstance(label, list) else bool(label == prediction)
 
 
 def rate_metric(table: Table) -> str:
-    """What the share of rows that are right is called, by the kind of label."""
+    """The name of the share of correct rows, by the type of label."""
     if "tags" in table.rows.column_names:
         return "sentence_accuracy"
     return "exact_match" if table.columns.label_kind == "several" else "accuracy"
@@ -95,7 +94,7 @@ def compare_scores(first: RowScores, second: RowScores) -> TwoSamples:
 
 
 def comparison_block(metric: str, comparison: TwoSamples, names: Sequence[str]) -> dict[str, Any]:
-    """The comparison as JSON; ``names`` are the keys of the two sets."""
+    """The comparison for JSON; ``names`` are the keys of the two sets."""
     block: dict[str, Any] = {
         "metric": metric,
         names[0]: {"value": comparison.first, "n": comparison.n_first},
@@ -135,8 +134,8 @@ class RowErrors:
 
 
 def row_errors(predictions: Predictions) -> RowErrors:
-    """See ``RowErrors``. Of tags a sentence is scored by its entities, not as right or wrong as a
-    whole: else every slice of long sentences would be one that fails."""
+    """See ``RowErrors``. A tagged sentence is scored by its entities, not as correct or wrong as a
+    whole: otherwise every slice of long sentences would fail."""
     if predictions.errors is not None:
         return RowErrors(ABSOLUTE, np.abs(predictions.errors))
     if "tags" in predictions.table.rows.column_names and predictions.predictions is not None:
@@ -147,8 +146,8 @@ def row_errors(predictions: Predictions) -> RowErrors:
 
 
 def sentence_f1(labels: Sequence[Sequence[object]], predictions: Any) -> Floats:
-    """Entity F1 of each sentence [n], 2 · found ÷ (given + said), of tags by name; 1 where there
-    is no entity and none was said."""
+    """Entity F1 of each sentence [n], 2 · found ÷ (given + said), of tags by name; 1 if there is no
+    entity and none was predicted."""
     rows = [_pad_tags(list(own), list(tags)) for own, tags in zip(labels, predictions, strict=True)]
     names = sorted({str(tag) for pair in rows for tags in pair for tag in tags}) or [OUTSIDE]
     tag_ids = {name: k for k, name in enumerate(names)}
@@ -164,7 +163,7 @@ def sentence_f1(labels: Sequence[Sequence[object]], predictions: Any) -> Floats:
 
 
 def _pad_tags(labels: list[object], predictions: list[object]) -> tuple[list[object], list[object]]:
-    """A sentence that the model cut has no entity in its rest."""
+    """A sentence that the model truncated has no entity in the rest."""
     return labels, [*predictions[: len(labels)], *[OUTSIDE] * (len(labels) - len(predictions))]
 
 
@@ -183,7 +182,7 @@ SETS = ("valid", "test_rows")
 
 
 def find(session: Session) -> RowScores | NoAnswer:
-    """The validation rows' scores, as they stand before the test rows are opened."""
+    """The scores of the validation rows, fixed before the test rows are opened."""
     scores = RowScores.from_predictions(session.valid)
     return scores if len(scores.values) else NoAnswer("there are no validation rows to compare with")
 

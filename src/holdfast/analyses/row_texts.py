@@ -1,5 +1,4 @@
-"""The texts of a table's rows as a person would read them, and their labels as the source writes
-them, whatever the task.
+"""The readable texts of a table's rows, and their labels as the source writes them, for every task.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def decode_labels(table: Table) -> list[Any]:
 
 
 def shorten(text: str, max_length: int) -> str:
-    """A text of at most ``max_length`` characters, the last of which says that it goes on."""
+    """A text of at most ``max_length`` characters, with an ellipsis at the end if it was cut."""
     return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
@@ -41,7 +40,7 @@ PAIR = " ⟂ "
 
 def read_texts(table: Table) -> tuple[str, ...] | None:
     """What a model is given of each row, [n]: its text, the two of a pair with a mark between, its
-    words joined, or the last question of a chat. ``None`` for pictures."""
+    words joined, or the last question of a chat. ``None`` for images."""
     names = table.rows.column_names
     if "tokens" in names:
         return tuple(" ".join(words) for words in table.column("tokens"))
@@ -90,7 +89,7 @@ def labels_of_rows(table: Table) -> list[Any]:
 
 
 def texts_of_rows(table: Table) -> list[str]:
-    """What a person is shown of each row."""
+    """The text of each row that is shown to a reader."""
     names = table.rows.column_names
     if "path" in names:
         return [str(path) for path in table.column("path")]

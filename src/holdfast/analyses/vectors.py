@@ -1,7 +1,7 @@
-"""Answers to rows, and with each the vector that the model's last layer read of it, in the same
-pass: what drift is seen by, and rows to be labelled are told apart by.
+"""Predictions and, from the same pass, the vector of each row that the model's last layer reads.
+Drift detection and the choice of rows to label use these vectors.
 
-Differs from ``prepare/embedding.py``, which asks an untouched model before any fit.
+Differs from ``prepare/embedding.py``, which uses an untrained model before any fit.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from holdfast.training.plan import by_length
 
 def predict_with_vectors(predictor: Predictor, table: Table) -> tuple[Answers, Floats | None]:
     """What ``predictor.answer(table)`` gives, and the vectors [n, d] float32 in the table's order;
-    ``None`` where several models answer together, or the last layer is not to be found."""
+    ``None`` if several models predict together, or the last layer is not found."""
     with predictor.alone():
         return model_with_vectors(predictor.model, table)
 
 
 def model_with_vectors(model: Answering, table: Table) -> tuple[Answers, Floats | None]:
-    """The same of what answers, by the one thread that asks it."""
+    """The same for the model itself, for the one thread that uses it."""
     if isinstance(model, PairUse | TokenUse):
         return model.answer(table), generator_vectors(model, table)
     network = _network(model)
@@ -59,18 +59,18 @@ def model_with_vectors(model: Answering, table: Table) -> tuple[Answers, Floats 
 
 
 def _network(model: Answering) -> Any:
-    """The one network that answers, where it lets itself be heard: a plain model, or one in other
-    clothes with a ``hearing`` of its own."""
+    """The one network that predicts, if its features can be recorded: a plain model, or one that
+    records them itself."""
     models: Sequence[Any] = getattr(model, "models", ())
     network = getattr(models[0], "network", None) if len(models) == 1 else None
     return network if hasattr(network, "hearing") or hasattr(network, "model") else None
 
 
 def forward_order(use: Answering, table: Table) -> Ints:
-    """The order [n] in which a classifier or tagger passes the rows of a table on to its model."""
+    """The order [n] in which a classifier or tagger passes the rows of a table to its model."""
     lengths: Ints
     if isinstance(use, ImageUse):
-        # Pictures are all as long, and such rows keep their order.
+        # Images are all as long, and such rows keep their order.
         lengths, tokens = np.ones(len(table), dtype=int), images.TOKENS
     elif isinstance(use, TagUse):
         model: Any = use.models[0]
@@ -85,7 +85,7 @@ def forward_order(use: Answering, table: Table) -> Ints:
 
 
 def generator_vectors(model: PairUse | TokenUse, table: Table) -> Floats | None:
-    """Of a model that writes: the mean of its last states over what it was asked [n, d] (of an
+    """Of a generative model: the mean of its last states over what it was asked [n, d] (of an
     encoder-decoder the encoder's); a pass of its own, far shorter than the writing."""
     import torch
 
@@ -110,7 +110,7 @@ def generator_vectors(model: PairUse | TokenUse, table: Table) -> Floats | None:
 
 
 def _prompt_tokens(model: PairUse | TokenUse, table: Table) -> list[list[int]]:
-    """The tokens of what each row asks."""
+    """The prompt tokens of each row."""
     if isinstance(model, PairUse):
         examples = model.sources(table)
         ends = itertools.pairwise(examples.source_offsets.tolist())

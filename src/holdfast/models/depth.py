@@ -1,4 +1,4 @@
-"""A network with fewer of its blocks: the first step of a smaller model.
+"""A network with fewer blocks: the first step towards a smaller model.
 
 The blocks that stay keep their weights and their order, the embeddings and all that stands behind
 the blocks stay too. The first block always stays: T5's holds the table of relative positions. What

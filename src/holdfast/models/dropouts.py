@@ -1,6 +1,6 @@
-"""Where a network can be disturbed while it learns: its blocks, and its dropouts by place.
+"""Where a network can be regularized during training: its blocks, and its dropouts by place.
 
-Found by looking at the modules, so that nothing of an architecture is written down here.
+Both are found by inspecting the modules, so no architecture is listed here.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """A network's layers in order, and what is done by layer: freezing, learning rates, counting,
-drawing weights anew."""
+drawing weights again."""
 
 from __future__ import annotations
 

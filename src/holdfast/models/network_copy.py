@@ -1,4 +1,4 @@
-"""A network of its own with another one's weights: what each fit begins with.
+"""A copy of a network that shares its weights: what each fit starts from.
 
 A fit changes more than weights: what learns, how attention is computed, whether activations are
 kept, dropout, the mode, the device. So a fit works on a copy of every module, and a module that
@@ -47,7 +47,8 @@ def copy_network(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({}
 
 
 def detach_trainable(network: Weights, shared: Weights) -> None:
-    """Give ``network``, which ``copy_network`` made of ``shared``, memory of its own for what learns."""
+    """Give ``network``, which ``copy_network`` made of ``shared``, memory of its own for what
+    learns."""
     shared_pointers = {parameter.data_ptr() for parameter in shared.parameters()}
     for parameter in network.parameters():
         # On another device it has its own already.

@@ -61,7 +61,7 @@ def other_shape(first: State, second: State) -> str | None:
 def distance(first: State, second: State) -> float:
     """How far two models lie apart: the median over their matrices of ‖a − b‖ ÷ ‖(a + b) ÷ 2‖.
 
-    A median, since a head is drawn anew by each run, and one layer of large constants (of which
+    A median, since a head is reinitialized by each run, and one layer of large constants (of which
     mean pooling is made in a plain model) would hide all others in a sum.
     """
     distances = []
@@ -75,8 +75,8 @@ def distance(first: State, second: State) -> float:
 
 def greedy_soup(member_losses: Sequence[float], loss_of: Callable[[Sequence[int]], float]) -> GreedySoup:
     """From the best member on, each next one is taken in if the soup's loss is not larger for it
-    (2203.05482, recipe 1). ``member_losses`` [members] are the members' losses, ``loss_of`` gives that of a
-    soup of members by their places; both on rows that none of them learned from."""
+    (2203.05482, recipe 1). ``member_losses`` [members] are the members' losses, ``loss_of`` gives
+    that of a soup of members by their places; both on rows that none of them was trained on."""
     order = sorted(range(len(member_losses)), key=lambda place: (member_losses[place], place))
     selected, best = [order[0]], member_losses[order[0]]
     for place in order[1:]:

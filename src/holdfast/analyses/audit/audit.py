@@ -1,5 +1,5 @@
-"""From a source to an ``Audit``: read → copies → views → every check → what was found, and what was
-not looked at; a value, which says itself as JSON, as a page and in a notebook.
+"""From a source to an ``Audit``: read → duplicates → views → every check → the findings, and what
+was not checked. An ``Audit`` is a value that can be written as JSON, as a page and in a notebook.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A row of the source that copies one of another file; ``similarity`` in (0, 1], 1 where they
-    are equal but for case, space and punctuation."""
+    """A row of the source that duplicates one of another file; ``similarity`` in (0, 1], 1 if they
+    are equal up to case, space and punctuation."""
 
     row: int
     other_file: str
@@ -62,9 +62,9 @@ class LabelIssue:
 
 @dataclass(frozen=True, slots=True)
 class LabelQueue:
-    """The rows without a label in ``file``, the one to label first in front, 2,000 at most of
-    ``count``: ``ranked`` by what they would teach, else at random, with the reason; ``shown`` are
-    the texts of the first."""
+    """The rows of ``file`` without a label, at most 2,000 of ``count``, in the order in which to
+    label them: ``ranked`` by expected gain, else at random, with the reason; ``shown`` are the
+    texts of the first."""
 
     file: str
     count: int
@@ -86,8 +86,8 @@ class LabelQueue:
 
 @dataclass(frozen=True, slots=True)
 class ShownRow:
-    """An example of a finding as a person reads it: the row's text and label, and those of the row
-    beside it, where there is one; ``note`` says what is to be seen."""
+    """A readable example of a finding: the row's text and label, and those of the other row of a
+    pair; ``note`` says what to notice."""
 
     row: int
     text: str
@@ -138,7 +138,7 @@ class Audit:
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """The checks that looked and found nothing."""
+        """The checks that ran and found nothing."""
         with_findings = {finding.check for finding in self.findings}
         return tuple(name for name in self.seconds if name not in with_findings)
 
@@ -198,10 +198,10 @@ def audit(
     progress: Progress = lambda *_: None,
     names: Mapping[str, str] = MappingProxyType({}),
 ) -> Audit:
-    """Look at the rows that the recipe names, and at what they are held ``against``.
+    """Audit the rows that the recipe names, and compare them with the files ``against``.
 
-    ``progress`` hears what is going on. ``names`` are what the
-    user calls files that stand for rows in memory.
+    ``progress`` is called with the current step. ``names`` are the user's names of files that stand
+    for rows in memory.
 
     Raises ``DataError`` where rows cannot be read, ``ModelError`` where the model cannot be.
     """
@@ -229,7 +229,7 @@ def _run_checks(
         table,
         views.available,
         lambda name: progress(f"checking {name}", None, None),
-        # Where somebody looks for the defect, its traceback is wanted.
+        # While debugging, the traceback of a defect is wanted.
         go_on=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
     language = model_language(audit_rows.recipe.model.name, texts_of(table, audit_rows.recipe.seed))
@@ -287,7 +287,7 @@ def _label_counts(table: Table) -> dict[str, int]:
 
 
 def _duplicate_groups(table: Table, all_rows: AllRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """The groups of rows that copy each other; rows without a text are one."""
+    """The groups of duplicate rows; rows without a text form one group."""
     ids = table.column("row")
     groups = [tuple(ids[part].tolist()) for part in duplicate_groups(all_rows)]
     return tuple(sorted([*groups, *([empty] if len(empty) > 1 else [])]))
@@ -334,7 +334,7 @@ def _label_next(view: Embedded | None, seed: int) -> LabelQueue | None:
 
 
 def _unchecked(results: AuditResults, without: Mapping[str, str]) -> dict[str, str]:
-    """Why each check that had no view, or nothing to see in it, or that fell over, did not look."""
+    """Why each check did not run: it had no view, nothing to check in it, or failed."""
     checks, reasons = all_checks(), {}
     for name, why in results.blind.items():
         view_type = checks[name].sees.__name__
@@ -380,7 +380,7 @@ def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
     part = TableRows(table.take(at))
     images = "path" in table.rows.column_names
     texts = [Path(path).name for path in part.table.column("path")] if images else part.texts
-    # An address in two copies is as much on the screen as one that was looked for.
+    # Addresses are masked in duplicates too: they would appear on the screen.
     texts = [masked(text) for text in texts]
     has_classes = table.columns.one_class and len(table.classes) > 1
     labels = [table.classes[k] if has_classes and k >= 0 else "" for k in part.labels.tolist()]
@@ -402,7 +402,7 @@ class AuditRequest:
     names: Mapping[str, str] = field(default_factory=dict)
 
     def recipe(self) -> Recipe:
-        """The recipe that all this says."""
+        """The recipe of this request."""
         run_recipe = source_path(self.data) / RECIPE
         source = str(run_recipe) if run_recipe.is_file() else self.data
         request = Request(
@@ -412,7 +412,7 @@ class AuditRequest:
 
     @property
     def inputs(self) -> list[Path]:
-        """The files that are read, which no output may take the place of."""
+        """The files that are read; no output may replace them."""
         data = self.recipe().data
         names = (self.data, data.path, data.valid, data.test, *self.against)
         return [source_path(name) for name in names if name]

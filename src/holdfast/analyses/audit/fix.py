@@ -1,7 +1,7 @@
-"""A treated copy of a file, with every change of every row beside it; and the way back.
+"""A cleaned copy of a file with a log of every change of every row; and how to undo it.
 
-read → treat → write the log → write the file. Every column of the source is kept, in its own type
-where the format has types. Whatever is written is whole or not there.
+read → clean → write the log → write the file. Every column of the source is kept, in its own type
+where the format has types. A file is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class FixResult:
         }
 
     def __str__(self) -> str:
-        """What was done, for a person."""
+        """What was done, for the terminal."""
         changes = ", ".join(f"{name} {count}" for name, count in self.counts.items()) or "nothing"
         removed = f", {counted(self.left_out, 'row')} left out" if self.left_out else ""
         lost = f"; {counted(len(self.lost), 'text')} cannot be given back" if self.lost else ""
@@ -83,9 +83,9 @@ class FixResult:
 
 
 def requested_treatments(recipe: Recipe) -> dict[str, Mapping[str, Any] | bool]:
-    """What a file is treated by: what the recipe asks for, and, unless it says ``false``, what is
-    surely right: what ``train`` does by itself, labels in one spelling, rows without a text or a
-    label left out, and copies of a row with its label."""
+    """The cleaning steps for a file: those of the recipe, and, unless it says ``false``, the safe
+    ones: what ``train`` does by itself, one spelling per label, and the removal of rows without a
+    text or a label and of exact duplicates with the same label."""
     defaults = [*by_default(), "missing", "copies"]
     # A person who wants labels as they are written has said so.
     defaults += ["labels"] if recipe.data.labels == "merged" else []
@@ -93,7 +93,7 @@ def requested_treatments(recipe: Recipe) -> dict[str, Mapping[str, Any] | bool]:
 
 
 def check_fix(request: AuditRequest, out: Path, force: bool) -> None:
-    """Refuse what could not be written, before the minutes of an audit."""
+    """Reject what could not be written before the audit runs for minutes."""
     recipe = request.recipe()
     _output(out, request.inputs, force)
     checked_output(Path(f"{out}{LOG}"), request.inputs, force=force)
@@ -104,7 +104,7 @@ def check_fix(request: AuditRequest, out: Path, force: bool) -> None:
 
 
 def fix_audited(request: AuditRequest, audited: Audit, out: Path, force: bool) -> FixResult:
-    """Write a treated copy of what was audited, as its recipe asks."""
+    """Write a cleaned copy of the audited rows, as their recipe requests."""
     recipe = request.recipe()
     text = audited.columns["text"]
     label = audited.columns["label"]
@@ -187,7 +187,7 @@ def fix(
 
 
 def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> FixResult:
-    """Write the source of a treated file again, from the file and its log.
+    """Restore the source of a cleaned file from the file and its log.
 
     What was masked stays so, since it was written nowhere; ``lost`` names those cells. Raises
     ``DataError`` where the file and the log do not belong together.

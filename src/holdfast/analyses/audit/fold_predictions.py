@@ -1,9 +1,11 @@
-"""What the folds of a cross-validated run said of each row's label, for the audit of these rows.
+"""Out-of-fold predictions for the audit of labels: from the folds of a cross-validated run, or from
+fits on tuned features that had not seen the row.
 
-What tuned features say of each row's label, by fits that had not seen the row.
+Why tuned features:
 
-A frozen model's features know little of some classes (praise and blame in MR); a few updates of
-contrast teach them more, and wrong labels less: what is rare and random is learned last.
+A frozen model's features separate some classes badly (the sentiment of MR). A few updates of
+contrastive training separate them better, and learn few wrong labels: what is rare and random is
+learned last.
 """
 
 from __future__ import annotations

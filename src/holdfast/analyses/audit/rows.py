@@ -1,5 +1,5 @@
-"""The rows that an audit looks at, read as ``train`` would read them, but refusing less: what would
-stop a training is what an audit is for."""
+"""The rows of an audit, read as ``train`` would read them, but with fewer errors: an audit must
+report what would stop a training."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ from holdfast.tasks import kind_of
 
 @dataclass(frozen=True, slots=True)
 class AuditRows:
-    """The source, and the tables that it is held against: ``splits`` are its own validation and test
-    rows by name, ``against`` others by the name that the user gave. ``other_columns`` are the other
-    columns of each, the source's as ``source``; ``missing_columns`` says why a table has none. ``empty``
-    are the rows of the source that have no text, which are in no table; ``unlabelled`` the texts of
-    ``data.unlabelled``, or else the rows of the source that lack a label, where there are any."""
+    """The source, and the tables that it is compared with: ``splits`` are its own validation and
+    test rows by name, ``against`` others by the name that the user gave. ``other_columns`` are the
+    other columns of each, the source's as ``source``; ``missing_columns`` says why a table has
+    none. ``empty`` are the rows of the source that have no text, which are in no table;
+    ``unlabelled`` the texts of ``data.unlabelled``, or else the rows of the source that lack a
+    label, where there are any."""
 
     recipe: Recipe
     table: Table
@@ -57,10 +58,10 @@ class AuditRows:
 
 
 def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) -> AuditRows:
-    """Read the source and everything that it is held against. ``names`` are what the user calls
+    """Read the source and everything that it is compared with. ``names`` are what the user calls
     files that stand for rows in memory.
 
-    Raises ``DataError`` where one cannot be read, ``RecipeError`` for a file held against itself.
+    Raises ``DataError`` where one cannot be read, ``RecipeError`` for a file compared with itself.
     """
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
@@ -140,7 +141,7 @@ def _without_label(recipe: Recipe) -> Table:
 
 
 def _other(recipe: Recipe, path: str, like: Table) -> Table:
-    """Rows to be held against those of ``like``: its columns where they are there, labels and
+    """Rows to be compared with those of ``like``: its columns where they are there, labels and
     answers where they are known."""
     data, columns = recipe.data, like.columns
     text = None if columns.template else columns.text

@@ -1,4 +1,4 @@
-"""The views that an audit's checks see, each made once, and why one could not be made."""
+"""The views that the audit checks read, each built once, and why a view could not be built."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ Progress = Callable[[str, int | None, int | None], None]
 
 @dataclass(frozen=True)
 class Views:
-    """``available`` views, ``missing`` why others were not made, by the name of their type; ``all_rows``
-    are all rows and their copies."""
+    """``available`` views, ``missing`` why others were not made, by the name of their type;
+    ``all_rows`` are all rows and their copies."""
 
     available: tuple[Any, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -196,7 +196,7 @@ def references(encoder: Encoder) -> dict[str, Vectors]:
 
 
 def _spread_sample(table: Table, most: int) -> Table:
-    """A spread of rows over a table that is too large to be embedded whole."""
+    """Evenly spaced rows of a table that is too large to be embedded completely."""
     if len(table) <= most:
         return table
     return table.take(np.linspace(0, len(table) - 1, most).astype(np.int64))

@@ -45,9 +45,9 @@ FALSE_WINS, FALSE_EQUIVALENCE = 0.049, 0.042
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``compare`` found: the verdict on rows that neither model had seen, the ``all_rows`` of all
-    rows beside it where that is another number, and where the two differ. ``names`` are the two as
-    the user named them; ``class_differences`` those that only one of them knows."""
+    """What ``compare`` found: the verdict on rows that neither model had seen, the ``all_rows`` of
+    all rows next to it where that is another number, and where the two differ. ``names`` are the
+    two as the user named them; ``class_differences`` those that only one of them knows."""
 
     names: tuple[str, str]
     pairs: PairedRows
@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def because(self) -> str:
-        """The answer in a sentence."""
+        """The verdict as a sentence."""
         return verdict_sentence(self.verdict, self.pairs)
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _block(pairs: PairedRows, verdict: PairedVerdict) -> dict[str, Any]:
 
 
 def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
-    """The verdict with its numbers, in words."""
+    """The verdict with its numbers, as a sentence."""
     if verdict.why:
         return f"inconclusive: {verdict.why}"
     block = _block(pairs, verdict)
@@ -174,7 +174,7 @@ def compare(
 
 
 def _labelled(contenders: Sequence[Contender], data: str, options: Options) -> Table:
-    """The labelled rows, as the first model reads them that knows all of their labels."""
+    """The labelled rows, read by the first model that knows all of their labels."""
     readers = [one for one in contenders if one.predictor is not None]
     first_error: DataError | None = None
     for one in readers:
@@ -194,7 +194,7 @@ def _labelled(contenders: Sequence[Contender], data: str, options: Options) -> T
 def _answered_by_both(
     table: Table, predictions: Sequence[Mapping[int, object]], contenders: Sequence[Contender]
 ) -> tuple[Ints, tuple[str, ...]]:
-    """The positions of rows that both models answer, and what is said of the others."""
+    """The positions of the rows that both models predict, and a warning about the others."""
     rows = table.column("row").tolist()
     positions = np.flatnonzero([all(row in one for one in predictions) for row in rows])
     if not len(positions):
@@ -284,7 +284,7 @@ def _match_spelling(label_type: LabelType, labels: Sequence[str], predictions: l
 
 
 def _class_differences(contenders: Sequence[Contender]) -> dict[str, list[str]] | None:
-    """The classes that one of the two alone knows."""
+    """The classes that only one of the two knows."""
     one, two = (contender.names for contender in contenders)
     if one is None or two is None or set(one) == set(two):
         return None
@@ -292,7 +292,7 @@ def _class_differences(contenders: Sequence[Contender]) -> dict[str, list[str]] 
 
 
 def _compare_stored(a: str, b: str, margin: float) -> Comparison:
-    """The rows that were test rows of both, by what both stored of them."""
+    """Compare on the common test rows of both runs, by their stored predictions."""
     from pathlib import Path
 
     from holdfast.core.run_files import RESULT
@@ -318,7 +318,7 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
             "Name rows that neither had learned from: holdfast compare A B DATA.",
         )
     _refuse_other_labels(a, b, shared)
-    # The second's answers by the first's row numbers.
+    # The second run's predictions by the first run's row numbers.
     rows = shared[0].rows.tolist()
     answers = [
         {row: x for row, x in zip(rows, one.predictions or (), strict=True) if x is not None}
@@ -350,8 +350,8 @@ def match_rows(one: Predictions, other: Predictions) -> tuple[Ints, Ints]:
 
 
 def _refuse_other_labels(a: str, b: str, predictions: Sequence[Predictions]) -> None:
-    """Two runs on the same rows may have learned other columns of them: one's answers are then no
-    answers to the labels of the other."""
+    """Two runs on the same rows may have learned different columns. The predictions of one then do
+    not belong to the labels of the other."""
     (label_type, labels), (other_type, other_labels) = (
         (label_type_of(one.table), list(map(str, labels_of_rows(one.table)))) for one in predictions
     )

@@ -1,5 +1,5 @@
-"""One of two models that are compared: a finished run, the folder of a plain model, or a file of
-predictions; and what it says of labelled rows."""
+"""One of two models that are compared, with its predictions: a finished run, the folder of a plain
+model, or a file of predictions."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ GIVE_FILE = "Write its answers into a file with columns `row` and `prediction`, 
 
 @dataclass(frozen=True)
 class Contender:
-    """``path`` as the user named it. ``predictor`` answers for a run or a plain model; ``file_predictions`` are
-    the answers of a file of predictions by source row."""
+    """``path`` as the user named it. ``predictor`` answers for a run or a plain model;
+    ``file_predictions`` are the answers of a file of predictions by source row."""
 
     path: str
     run: Path | None = None
@@ -45,21 +45,21 @@ class Contender:
         return self.predictor.labelled(data, options).table
 
     def predict(self, data: str, options: Options) -> dict[int, Any]:
-        """Its answer to each row of ``data`` that it can read, by the row."""
+        """Its prediction for each row of ``data`` that it can read, by row."""
         if self.file_predictions is not None:
             return dict(self.file_predictions)
         assert self.predictor is not None
         try:
             table = self.read(data, options)
         except DataError:
-            # Labels that it does not know: the rows are there to be answered all the same.
+            # It does not know the labels, but can still predict the rows.
             table = self.predictor.ask(data, options).table
         predictions = self.predictor.answer(table).predictions
         return dict(zip(table.column("row").tolist(), predictions, strict=True))
 
 
 def load_contender(path: str, options: Options) -> Contender:
-    """What lies at ``path``. Raises ``RunError`` or ``ModelError`` where it is none of these."""
+    """The contender at ``path``. Raises ``RunError`` or ``ModelError`` if it is none of these."""
     place = Path(path)
     if (place / RESULT).is_file():
         open_run(place)
@@ -165,9 +165,9 @@ LABEL_TYPES: Mapping[LabelType, tuple[str, str]] = {
 
 
 def convert_predictions(contender: Contender, label_type: LabelType, predictions: Mapping[int, object]) -> dict[int, Any]:
-    """The answers of ``contender`` as rows with labels of this ``label_type`` are compared; an empty one is
-    none. Raises ``RunError`` or ``DataError`` where they are of another kind, which would only look
-    wrong."""
+    """The answers of ``contender`` as rows with labels of this ``label_type`` are compared; an
+    empty one is none. Raises ``RunError`` or ``DataError`` where they are of another kind, which
+    would only look wrong."""
     label_words, output_form = LABEL_TYPES[label_type]
     remedy = "Compare models of one task, on rows of that task."
     if contender.predictor is not None and contender.predictor.answered != output_form:

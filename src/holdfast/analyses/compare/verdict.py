@@ -1,5 +1,5 @@
-"""Two models on the same rows: how much better the first answers each row, and whether it is
-better, equivalent within a margin, worse, or not settled, and then how many rows would settle it.
+"""Two models on the same rows: how much better the first predicts each row, and whether it is
+better, equivalent within a margin, worse, or inconclusive, and then how many rows would decide it.
 """
 
 from __future__ import annotations
@@ -208,10 +208,10 @@ def required_rows(gap: Floats, margin: float, codes: Ints | None = None) -> int 
     d and v being the mean and variance of those that are there (assurance: O'Hagan, Stevens and
     Campbell 2005), so the mean of all N = n + k is N(d, v k ÷ (n N)). It settles where it lies
     beyond 1.96 standard errors or within the margin by 1.64 of them; with N = 13 v ÷ margin² one of
-    the two is always so. For right and wrong answers v has one more row for each model that it
-    alone has right: none seen is not none there. ``codes`` [n] are groups of rows, which count as
-    whole groups of the present mean size. ``None`` for no rows, under two groups or rows with other
-    numbers, without spread, and above a billion.
+    the two is always so. For correct and wrong predictions v has one more row for each model that
+    it alone has right: none seen is not none there. ``codes`` [n] are groups of rows, which count
+    as whole groups of the present mean size. ``None`` for no rows, under two groups or rows with
+    other numbers, without spread, and above a billion.
     """
     from scipy.special import ndtr
 
@@ -262,11 +262,11 @@ MIN_VALUES = 20
 class PairedVerdict:
     """How the first model stands beside the second on ``n`` rows.
 
-    ``value`` is first less second with limits ``low`` and ``high`` at 95 %; ``equivalence_limits`` its limits at
-    90 %, by which "equivalent" goes (within ±``margin``); ``p_value`` is two-sided, of no
-    difference. Of right and wrong answers ``only_first`` and ``only_second`` count the rows that
-    one alone has right. ``rows_needed`` in all would settle an undecided one. Undefined numbers are NaN,
-    with ``why``.
+    ``value`` is first less second with limits ``low`` and ``high`` at 95 %; ``equivalence_limits``
+    its limits at 90 %, by which "equivalent" goes (within ±``margin``); ``p_value`` is two-sided,
+    of no difference. Of correct and wrong predictions ``only_first`` and ``only_second`` count the
+    rows that one alone has right. ``rows_needed`` in all would settle an undecided one. Undefined
+    numbers are NaN, with ``why``.
     """
 
     verdict: Verdict
@@ -323,11 +323,11 @@ def _scaled(limits: tuple[float, float], scale: float) -> tuple[float, float]:
 def judge_pairs(gap: Floats, margin: float, groups: object = None) -> PairedVerdict:
     """The verdict on the paired differences ``gap`` [n], first less second, larger being better.
 
-    Right and wrong answers (every difference −1, 0 or 1) of single rows: better or worse by the
-    exact sign test on the rows that one alone has right, one-sided at 2.5 % (so that equal models
-    are parted in 5 % at most, and by far less where few rows differ); equivalent where Tango's
-    score test with its correction refuses a difference of the margin on both sides at 5 %; the
-    interval is Newcombe's, which is widened to 0 where the exact test does not refuse 0. Other
+    Correct and wrong predictions (every difference −1, 0 or 1) of single rows: better or worse by
+    the exact sign test on the rows that one alone has right, one-sided at 2.5 % (so that equal
+    models are parted in 5 % at most, and by far less where few rows differ); equivalent where
+    Tango's score test with its correction refuses a difference of the margin on both sides at 5 %;
+    the interval is Newcombe's, which is widened to 0 where the exact test does not refuse 0. Other
     differences, and rows in ``groups`` [n]: Student's t of the rows, or of the sums of groups about
     their share, at the same levels.
 

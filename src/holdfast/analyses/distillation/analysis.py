@@ -1,9 +1,9 @@
-"""How much of one model's score another one keeps, and how often the two say the same.
+"""How much of one model's score another one retains, and how often their predictions agree.
 
-What a student keeps of its teacher: ``distilled`` of ``result.json``.
+The student compared with its teacher: ``distilled`` of ``result.json``.
 
-Its teachers, and the same model trained without them, are held against it on the test rows, once:
-nothing is chosen by that.
+The student is compared once, on the test rows, with its teachers and with the same model trained
+without them. Nothing is chosen by this.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def retained_share(
 ) -> dict[str, Any]:
     """The second model's score ÷ the first one's, of the same rows, with its 95 % interval.
 
-    Of right and wrong answers the ratio is resampled by rows (BCa; of whole ``groups`` [n]
+    Of correct and wrong predictions the ratio is resampled by rows (BCa; of whole ``groups`` [n]
     Student's, one group left out at a time). Of other scores it is 1 − difference ÷ score, with the
     interval of the paired difference ``verdict``. An error has none: no share of it is kept.
     """
@@ -127,8 +127,8 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class DistillationReferences:
-    """The ``teacher``, and the student ``baseline``, trained without it, or why there is none; what is
-    known of sizes and times."""
+    """The ``teacher``, and the student ``baseline``, trained without it, or why there is none; what
+    is known of sizes and times."""
 
     teacher: Predictor
     baseline: Predictor | str
@@ -159,7 +159,8 @@ def find(session: FittedSession) -> DistillationReferences | NoAnswer | None:
 
 
 def confirm(references: DistillationReferences, session: FittedSession, test: Predictions) -> Mapping[str, Any]:
-    """The student beside its teachers, and beside itself without them, on the test rows."""
+    """Compare the student with its teachers, and with itself trained without them, on the test
+    rows."""
     fitted = session.fitted
     compared = _comparable_rows(fitted, test)
     table, groups = compared.table, compared.groups
@@ -212,8 +213,8 @@ def _discarded_training(fitted: FittedModel) -> list[str]:
 
 
 def _comparable_rows(fitted: FittedModel, predictions: Predictions) -> Predictions:
-    """The test rows whose answers are compared: all, or of a model that writes some of those that
-    it wrote to for its score."""
+    """The test rows whose answers are compared: all, or of a generative model some of those that it
+    wrote to for its score."""
     if fitted.recipe.task not in WRITERS:
         return predictions
     answers = predictions.predictions or ()
@@ -285,7 +286,7 @@ def _student_name(recipe: Recipe) -> str:
 
 
 def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
-    """How long teacher and student take for the same validation rows, one beside the other."""
+    """How long teacher and student take for the same validation rows."""
     import torch
 
     fitted, splits = session.fitted, session.fitted.ready.sides

@@ -1,4 +1,4 @@
-"""What a student keeps of its teacher: from ``distilled`` of result.json alone."""
+"""The student compared with its teacher: from ``distilled`` of result.json."""
 
 from __future__ import annotations
 

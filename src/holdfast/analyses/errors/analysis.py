@@ -1,7 +1,7 @@
-"""What a model gets wrong, row by row: which class it takes for which, and the hardest rows, each
-beside the training rows nearest to it, which say what it learned there.
+"""A model's errors, row by row: which classes it confuses, and the hardest rows, each with the
+training rows nearest to it.
 
-``holdfast errors`` shows what the run found of them, with its slices, and asks more of it.
+``holdfast errors`` shows those that the run stored, with its slices, and can run further analyses.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class TrainingNeighbours:
 
 @dataclass(frozen=True, eq=False)
 class PredictedRows:
-    """What a model said of test rows, and the training rows that they are looked up in."""
+    """A model's predictions for test rows, and the training rows that they are looked up in."""
 
     predictions: Predictions
     neighbours: TrainingNeighbours | None
@@ -113,7 +113,7 @@ class PredictedRows:
         return self.neighbours.space(RowFacts(len(self.predictions), self.texts).words)
 
     def row_json(self, place: int) -> dict[str, Any]:
-        """A row as a reader finds it in the source."""
+        """The row number and text for JSON."""
         text = None if self.texts is None else self.texts[place][:SHOWN_CHARACTERS]
         return {"row": int(self.predictions.rows[place]), "text": text}
 
@@ -130,7 +130,7 @@ class PredictedRows:
 
 
 def find(session: Session) -> tuple[TrainingNeighbours | None]:
-    """Nothing is looked for: what the training rows were like is put in order."""
+    """Nothing is searched: the training rows are prepared as neighbours."""
     return (TrainingNeighbours.from_table(session.train_rows, session.data_map_regions, session.recipe.seed),)
 
 
@@ -228,7 +228,7 @@ def hardest_rows(rows: PredictedRows, row_error: RowErrors) -> list[dict[str, An
 
 
 def _suspicion(entry: Mapping[str, Any], neighbours: list[dict[str, Any]], wrong: bool) -> str:
-    """What the nearest training rows say of an error."""
+    """A sentence on what the nearest training rows suggest about an error."""
     if not neighbours:
         return "no training row is similar to it"
     if not wrong:
@@ -256,7 +256,7 @@ def errors(folder: Path, *, robust: bool = False, topics: bool = False) -> dict[
     ``result.json`` has them; of a run by an older version they are worked out from what it stored.
     ``robust`` asks the model about changed test rows, which opens them again; ``topics`` asks the
     stored answers a second question, about clusters of frozen MiniLM vectors of the texts. Of a
-    model that writes there are ``worth`` and ``outputs`` too, of the texts that the run wrote.
+    generative model there are ``worth`` and ``outputs`` too, of the texts that the run wrote.
 
     Raises ``RunError`` for a folder that is no finished run, or whose sources have changed where
     their texts are needed; ``RecipeError`` for ``robust`` where a model writes texts.

@@ -1,6 +1,6 @@
-"""The words and pairs of words that carry each class: candidates from what a model says of training
-and validation rows, and the test that taking them out of test rows costs more than taking out
-others of the same rows.
+"""The words and pairs of words that carry each class: candidates from the predictions for training
+and validation rows, and the test that removing them from test rows costs more than removing other
+words of the same rows.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def confirm(searched: WordCandidates, session: Session, test: Predictions) -> di
 
 def removal_costs(predictor: Predictor, candidate: WordCandidate, table: Table) -> tuple[Floats, Floats]:
     """By how much the log-odds of the candidate's class fall without its words, and without as many
-    others of the same row, [n] of at most ``TEST_ROWS`` rows with them, the first in a fixed order."""
+    others of the same row, [n] of at most ``TEST_ROWS`` rows with them, the first in a fixed
+    order."""
     model = predictor.model
     assert isinstance(model, TextUse)
     class_index = model.names.index(candidate.name)
@@ -129,9 +130,9 @@ ANALYSIS = Analysis("words that carry a class", ("reasons",), find, confirm)
 
 @dataclass(frozen=True, slots=True)
 class WordCandidate:
-    """``words`` that may carry the class ``name``: ``rows`` of those that were searched hold
-    them. ``class_share`` is the share of the class's rows that do, and ``other_share`` that of all others;
-    ``None`` where a row may have several labels."""
+    """``words`` that may carry the class ``name``: ``rows`` of those that were searched hold them.
+    ``class_share`` is the share of the class's rows that do, and ``other_share`` that of all
+    others; ``None`` where a row may have several labels."""
 
     name: str
     words: Words
@@ -213,11 +214,11 @@ def find_word_candidates(
     labels: Ints | None = None,
     limit: int = MAX_CANDIDATES,
 ) -> tuple[WordCandidate, ...]:
-    """The ``limit`` candidates of rows [n] whose probabilities ``probabilities`` [n, names] a model gave,
-    and whose classes are ``labels`` [n] where each has one:
-    those of the largest coefficients, in the spread of their word, of one ridge regression of the
-    log-odds on which words there are. Each class in turn, the strongest first; of words that stand
-    in the same rows only one."""
+    """The ``limit`` candidates of rows [n] whose probabilities ``probabilities`` [n, names] a model
+    gave, and whose classes are ``labels`` [n] where each has one: those of the largest
+    coefficients, in the spread of their word, of one ridge regression of the log-odds on which
+    words there are. Each class in turn, the strongest first; of words that stand in the same rows
+    only one."""
     row_ngrams = [word_ngrams(row) for row in texts]
     counts = Counter(gram for row in row_ngrams for gram in row)
     min_rows = max(MIN_ROWS, round(MIN_SHARE * len(row_ngrams)))

@@ -1,9 +1,9 @@
-"""Rows with some of their units taken away, through a classifier of texts or pictures, or a tagger.
+"""Rows with some of their units removed, through a classifier of texts or images, or a tagger.
 
 A word is taken away by the tokenizer's mask token in place of each of its pieces, where there is
 one: the other words keep their places, and what is left is also the start of integrated gradients,
 so that both methods answer the same question. Without a mask token its pieces are left out. A
-square of a picture is covered with the colour that the model's own processor takes for the mean (0
+square of an image is covered with the colour that the model's own processor takes for the mean (0
 once it is normalised), which is also the start of integrated gradients.
 """
 
@@ -109,7 +109,8 @@ def check_fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 def masked_batch(read: TokenizedRow, keep: Bools, mask_id: int | None, pad_id: int) -> dict[str, Any]:
     """The batch of a row with only ``keep`` [m, units] of its words: each piece of the others is
-    ``mask_id``, or left out where that is ``None`` (the rest is padded on the right with ``pad_id``)."""
+    ``mask_id``, or left out where that is ``None`` (the rest is padded on the right with
+    ``pad_id``)."""
     import torch
 
     owner = read.row_units.owner
@@ -141,8 +142,8 @@ def masked_batch(read: TokenizedRow, keep: Bools, mask_id: int | None, pad_id: i
 
 @dataclass(frozen=True, eq=False)
 class TextQuery:
-    """A row, the model that is asked, and ``adjust_outputs``: what the columns beside the text make of the
-    outputs [m, classes]."""
+    """A row, the model that is asked, and ``adjust_outputs``: what the columns next to the text
+    make of the outputs [m, classes]."""
 
     model: TextModel
     read: TokenizedRow
@@ -257,7 +258,7 @@ class Sentence:
 
     def at_words(self, output: Tensor, firsts: Ints) -> Tensor:
         """A network's outputs [m, places, tags] at these pieces."""
-        # A learnt prompt stands before the pieces.
+        # A soft prompt stands before the pieces.
         piece_output = output[:, output.shape[1] - len(self.read.ids) :]
         return piece_output[:, firsts.tolist()]
 
@@ -339,7 +340,7 @@ VALUES_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class ImageSquares:
-    """A picture as the model reads it (``pixels`` [1, channels, H, W]) in ``down`` × ``across``
+    """An image as the model reads it (``pixels`` [1, channels, H, W]) in ``down`` × ``across``
     squares, row by row."""
 
     model: VisionModel
@@ -368,8 +369,8 @@ class ImageSquares:
         return in_batches(forward, keep, max(1, VALUES_AT_ONCE // self.pixels.numel()))
 
     def gradients(self, score: Callable[[Tensor], Tensor]) -> Gradients:
-        """Integrated gradients of ``score`` (of the network's outputs) from the empty picture,
-        summed over each square."""
+        """Integrated gradients of ``score`` (of the network's outputs) from the empty image, summed
+        over each square."""
         import torch
 
         def score_pixels(pixels: Tensor) -> Tensor:
@@ -380,14 +381,14 @@ class ImageSquares:
 
 
 def read_image(model: VisionModel, path: str, squares_per_side: int = SQUARES_PER_SIDE) -> ImageSquares:
-    """The picture at ``path`` as the model reads it, in ``squares_per_side`` × ``squares_per_side`` squares (fewer where it
-    has fewer pixels)."""
+    """The image at ``path`` as the model reads it, in ``squares_per_side`` × ``squares_per_side``
+    squares (fewer where it has fewer pixels)."""
     pixels = PixelTensors([path], model.processor, model.channels)([0])
     high, wide = int(pixels.shape[-2]), int(pixels.shape[-1])
     return ImageSquares(model, pixels, min(squares_per_side, high), min(squares_per_side, wide))
 
 
 def image_cases(image: ImageSquares) -> list[Case]:
-    """The case of the picture's class: its log-odds against all others."""
+    """The case of the image's class: its log-odds against all others."""
     squares = image.down * image.across
     return [odds_case(image.logits, squares, image.model.classes, image.gradients)]

@@ -1,4 +1,4 @@
-"""``holdfast explain``: why a finished run says what it says of these rows."""
+"""``holdfast explain``: why a finished run makes its predictions for these rows."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class RowToExplain:
-    """A row as it is to be explained: what is known of it without a reason, its cases, and what is
-    asked for once they are explained."""
+    """A row to explain: the row without its reasons, its cases, and the generated text to attribute
+    afterwards."""
 
     row: ExplainedRow
     cases: list[Case]
@@ -86,8 +86,9 @@ def explain(
     """Explain the answers of a finished run to the rows of a file or a list, at most ``rows`` of
     them, in their order.
 
-    ``progress`` hears how many are done. Raises as ``predict`` does; ``RecipeError`` for fewer than
-    one row, ``ModelError`` where the tokenizer does not tell which pieces are of which word.
+    ``progress`` is called with the number of finished rows. Raises as ``predict`` does;
+    ``RecipeError`` for fewer than one row, ``ModelError`` where the tokenizer does not tell which
+    pieces are of which word.
     """
     if rows < 1:
         raise RecipeError("--rows", "must be at least 1", rows, "Name how many rows to explain.")
@@ -141,7 +142,7 @@ def explain_rows(
 
 
 def explain_row(prepared: RowToExplain) -> ExplainedRow:
-    """The row with a reason for each of its cases; the same whatever rows stand beside it."""
+    """The row with a reason for each of its cases; the same whatever rows stand next to it."""
     row = prepared.row
     if row.because or not row.words:
         return replace(row, because=row.because or NOTHING_READ)

@@ -1,5 +1,5 @@
-"""Explained answers: the maps of both methods, what each is worth and what may be shown; the rows
-of one source, and whether their maps are worth anything together.
+"""Explained predictions: the maps of both methods, how faithful each is and which may be shown; the
+rows of one source, and whether their maps together are better than random.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class Map:
 @dataclass(frozen=True, slots=True, eq=False)
 class Reason:
     """Why a model gives ``target`` to a row: ``score`` is that of the row, ``empty`` that without
-    any unit, in ``measure``; ``probability`` and ``empty_probability`` the same as probabilities, and
-    ``probability_without`` [units] the probability without each unit, ``None`` where there are none.
+    any unit, in ``measure``; ``probability`` and ``empty_probability`` the same as probabilities,
+    and ``probability_without`` [units] the probability without each unit, ``None`` where there are
+    none.
 
     ``maps`` are of integrated gradients, where the model can be asked for them (with the ``gap`` of
     their sum), and of leave-one-out; ``agreement`` is their rank correlation. ``passes`` rows were
@@ -107,7 +108,7 @@ class Reason:
 
 def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Reason:
     """Explain a case. ``names`` seed the random orders: the same row is explained alike whatever
-    rows stand beside it. ``maps`` are further ones to be judged as ``given``.
+    rows stand next to it. ``maps`` are further ones to be judged as ``given``.
 
     Integrated gradients stand first: on the rows they were compared on, they were the more faithful
     (``benchmarks/RESULTS.md``).
@@ -171,8 +172,8 @@ FALSE_ALARMS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplainedRow:
-    """One row: ``texts`` as the model read them (a picture's path), ``units`` their parts (of a
-    picture ``grid``, squares down and across), and a ``Reason`` for each answer.
+    """One row: ``texts`` as the model read them (an image's path), ``units`` their parts (of an
+    image ``grid``, squares down and across), and a ``Reason`` for each answer.
 
     ``because`` says why a row has none. ``unread`` words lie beyond what the model reads;
     ``joined`` neighbouring words are one unit. ``picture`` is a small copy as a data URI.
@@ -195,7 +196,7 @@ class ExplainedRow:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The units as they stand in the texts; of a picture its squares by row and column."""
+        """The units as they stand in the texts; of an image its squares by row and column."""
         if self.grid is not None:
             down, across = self.grid
             return tuple(f"{r + 1}/{c + 1}" for r in range(down) for c in range(across))

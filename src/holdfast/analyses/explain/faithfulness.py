@@ -1,5 +1,5 @@
-"""Whether a map of a row is true to the model: its score falls faster when units are taken away in
-the map's order than in a random one."""
+"""Whether a map of a row is faithful to the model: its score falls faster when units are removed in
+the map's order than in a random order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAME = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class FaithfulnessScores:
-    """How true a map is.
+    """How faithful a map is.
 
     ``aopc`` is the mean fall of the score over the points of the curve, ``naopc`` in [0, 1] the
     same between the ``low`` and the ``high`` that any order reaches; ``naopc_random`` is the mean
@@ -76,9 +76,9 @@ def faithfulness(
         AOPC(order) = mean over the points k of [score(row) − score(row without its first k units)]
         NAOPC = (AOPC − low) / (high − low)                              (arXiv 2408.08137)
 
-    ``low`` and ``high`` are exact up to ``MAX_EXACT_UNITS`` units; beyond, a beam search finds them, so
-    that they may lie further out. The test is exact: were the map's order a random one, every rank
-    among the ``RANDOM_ORDERS`` orders would be as likely (ties count against the map).
+    ``low`` and ``high`` are exact up to ``MAX_EXACT_UNITS`` units; beyond, a beam search finds
+    them, so that they may lie further out. The test is exact: were the map's order a random one,
+    every rank among the ``RANDOM_ORDERS`` orders would be as likely (ties count against the map).
     """
     units = masked_score.units
     points = curve_points(units)

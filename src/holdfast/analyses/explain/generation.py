@@ -1,5 +1,5 @@
-"""Answers of generators: how much less likely each word of the source makes the text that the model
-wrote, when it is left out.
+"""Explanations of generated text: how much less likely the text becomes when a word of the source
+is left out.
 
 A generator has no mask token, so a word's pieces are left out. Integrated gradients begin at the
 mean of all word embeddings, which stands for no word in particular.
@@ -47,9 +47,9 @@ class GeneratorModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class GeneratedRow:
-    """A source (``ids`` [S], with the words that may be left out in ``row_units``) and the ``target``
-    [T] that the model wrote; ``table`` embeds ids. ``log_probabilities`` keeps the log probabilities [T] of the
-    target's tokens by the words that were left."""
+    """A source (``ids`` [S], with the words that may be left out in ``row_units``) and the
+    ``target`` [T] that the model wrote; ``table`` embeds ids. ``log_probabilities`` keeps the log
+    probabilities [T] of the target's tokens by the words that were left."""
 
     model: GeneratorModel
     table: Any
@@ -129,8 +129,8 @@ class GeneratedRow:
 @dataclass(frozen=True, slots=True)
 class GeneratorSource:
     """A ``text`` as a generator reads it, of which the words ``inside`` (characters) may be left
-    out. ``add_special``: whether the tokenizer adds its marks. Its end beyond ``max_tokens`` tokens is not
-    read."""
+    out. ``add_special``: whether the tokenizer adds its marks. Its end beyond ``max_tokens`` tokens
+    is not read."""
 
     text: str
     inside: tuple[int, int]
@@ -204,7 +204,7 @@ def causal_model(plain: PreTrainedModel) -> GeneratorModel:
         steps = torch.arange(total, device=states.device)
         attention_mask = (steps < (lengths + len(target))[:, None]).long()
         logits = plain(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False).logits
-        # A learnt prompt's own places come first.
+        # A soft prompt's own places come first.
         logits = logits[:, logits.shape[1] - total :]
         predicting_positions = (positions - 1).clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])
         target_logits: Tensor = logits.gather(1, predicting_positions)

@@ -1,6 +1,6 @@
-"""What a model says of a row of which only some units (words, marks, squares) are left: the one
-thing that every kind of task must bring for its answers to be explained; and what that says of each
-unit, by leaving it out and by integrated gradients (arXiv 1703.01365).
+"""Predictions for a row of which only some units (words, marks, squares) are kept, which is all
+that a task must provide to be explained; and the importance of each unit by leaving it out and by
+integrated gradients (arXiv 1703.01365).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Unit:
 @dataclass(frozen=True, slots=True)
 class RowUnits:
     """The ``units`` of a row and, for each of its pieces, the unit that it is of (``owner``
-    [pieces], −1 for the marks of the model). ``words_per_unit`` is how many words a unit holds at most;
-    ``unread`` are the words beyond what the model reads."""
+    [pieces], −1 for the marks of the model). ``words_per_unit`` is how many words a unit holds at
+    most; ``unread`` are the words beyond what the model reads."""
 
     units: tuple[Unit, ...]
     owner: Ints
@@ -166,11 +166,11 @@ class MaskedScore:
 class Case:
     """One answer of a model to one row, to be explained.
 
-    ``target`` is the answer; ``masked_score`` gives its score, in ``measure`` (``log-odds``, ``output`` or
-    ``log probability``), with some units taken away. ``gradients()`` [units] are the integrated
-    gradients of the same score, ``None`` where the model cannot be asked for them; ``gap`` of them
-    is how far their sum is from the difference that they stand for. ``to_probability`` turns scores into
-    probabilities; ``None`` where there are none.
+    ``target`` is the answer; ``masked_score`` gives its score, in ``measure`` (``log-odds``,
+    ``output`` or ``log probability``), with some units taken away. ``gradients()`` [units] are the
+    integrated gradients of the same score, ``None`` where the model cannot be asked for them;
+    ``gap`` of them is how far their sum is from the difference that they stand for.
+    ``to_probability`` turns scores into probabilities; ``None`` where there are none.
     """
 
     target: str

@@ -1,4 +1,5 @@
-"""What carries each class: the words whose taking out costs an answer more than others do."""
+"""What carries each class: the words whose removal costs a prediction more than that of other
+words."""
 
 from __future__ import annotations
 

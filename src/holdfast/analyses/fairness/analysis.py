@@ -1,5 +1,5 @@
-"""Is the model as good for every group of rows, and does it answer alike about everybody? Which
-columns tell rows apart, which texts are swapped, and the block of both.
+"""Is the model as good for every group of rows, and does it predict the same whoever a text is
+about? Which columns define groups, which terms are swapped, and the block of both.
 
 ``holdfast fairness`` shows the block that a run stored, or looks by other columns, terms and rows.
 """
@@ -133,7 +133,7 @@ def _named_group(axis: Axis, text: str) -> str | None:
 def confirm(candidates: FairnessCandidates, session: Session, test: Predictions) -> dict[str, Any]:
     """The block by the test rows. Of a column by which something was found, the rows that would
     make its groups representative are counted among the training rows; of a change the same is
-    asked of the start model, where the fit has one."""
+    asked of the base model, where the fit has one."""
     columns = session.other_columns(test.table)
     groupings = groupings_of(columns, candidates.groups.columns) + term_groupings(test, candidates.axes)
     missing = [name for name in candidates.groups.columns if name not in {one.name for one in groupings}]
@@ -233,8 +233,8 @@ def fairness_document(folder: Path, request: FairnessRequest, plain: Path | None
 
 
 def fairness_of(run: FinishedRun, request: FairnessRequest) -> dict[str, Any]:
-    """``{"schema": 1, "fairness": block, "openings": n | null}``: the block that the run stored,
-    where nothing else is ``request``; else made anew. Groups rest on stored answers; swapped test
+    """``{"schema": 1, "fairness": block, "openings": n | null}``: the block that the run stored, if
+    ``request`` is empty; else it is computed again. Groups rest on stored answers; swapped test
     rows are another pass over them, which ``openings.jsonl`` counts."""
     stored = run.result.get("fairness")
     if isinstance(stored, dict) and "groups" in stored and not request:

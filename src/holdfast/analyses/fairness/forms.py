@@ -1,4 +1,4 @@
-"""Rows in one form for each group of an axis, and what the swap test asks a model about them."""
+"""Rows in one form for each group of an axis, and the model outputs that the swap test compares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
 
 
-# Rows → what a model says of them [n, outcomes]: probabilities of classes, a number, a rate.
+# Rows → a model's predictions for them [n, outcomes]: probabilities of classes, a number, a rate.
 Predict = Callable[[Table], Floats]
 ROW = -1
 
@@ -32,8 +32,8 @@ ROW = -1
 class RowForms:
     """``positions`` [r] of a table in one form a group: ``texts`` [r][groups] each the row's parts.
 
-    ``plain`` [r, groups] says which form is the row as it stands; ``has_terms`` [r] whether the row has
-    terms of its own (else one was put before it). ``units`` [r] are equal for rows that got the
+    ``plain`` [r, groups] says which form is the row as it stands; ``has_terms`` [r] whether the row
+    has terms of its own (else one was put before it). ``units`` [r] are equal for rows that got the
     same term of a list that is a sample (names): a finding must hold over terms, not only over
     rows."""
 
@@ -54,8 +54,8 @@ class RowForms:
 
 
 def make_forms(table: Table, axis: Axis, max_rows: int, *, insert: bool, seed: int) -> RowForms:
-    """Up to ``max_rows`` rows of ``table`` in the forms of ``axis``, drawn by ``seed``: rows that have
-    its terms first, then, with ``insert``, others with a term put before them."""
+    """Up to ``max_rows`` rows of ``table`` in the forms of ``axis``, drawn by ``seed``: rows that
+    have its terms first, then, with ``insert``, others with a term put before them."""
     rng = generator(seed, "swap", axis.name)
     block = table.rows.with_format("arrow")[:]
     rows = read_rows(block, table)
@@ -129,8 +129,8 @@ def _stride(places: int) -> int:
 
 
 def predict_forms(forms: RowForms, table: Table, predict: Predict, row_outcomes: Floats | None = None) -> Floats:
-    """What the model says of every form, [r, groups, outcomes]. ``row_outcomes`` [rows of the table,
-    outcomes] is what it said of the rows as they stand, which are then not asked again."""
+    """The model's predictions for every form, [r, groups, outcomes]. ``row_outcomes`` [rows of the
+    table, outcomes] is what it said of the rows as they stand, which are then not asked again."""
     r, groups = forms.plain.shape
     to_predict = [
         (n, g) for n in range(r) for g in range(groups) if row_outcomes is None or not forms.plain[n, g]
@@ -191,7 +191,7 @@ def label_query(predictor: Predictor) -> SwapQuery | None:
 
 
 def fault_query(predictor: Predictor) -> SwapQuery | None:
-    """Of a model that writes, which faults its answers to the prompts show."""
+    """Of a generative model, which faults its answers to the prompts show."""
     if predictor.answered != "text":
         return None
     predict = fault_predictor(lambda table: predictor.answer(table).predictions)
@@ -209,7 +209,7 @@ OUTCOMES = {
 def fault_predictor(generate: Callable[[Table], Sequence[object]]) -> Callable[[Table], Floats]:
     """From what answers a table's rows with texts, what says of each row which of ``OUTCOMES`` its
     answer shows, [n, outcomes] of 0 and 1. What the prompt brings in does not count, so a form of
-    it that names another group is held against its own words."""
+    it that names another group is compared with its own words."""
 
     def predict(table: Table) -> Floats:
         texts = [str(text or "") for text in generate(table)]

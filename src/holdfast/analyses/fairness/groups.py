@@ -1,10 +1,10 @@
 """Is a model as good for each group of rows as for the others?
 
 What is compared is a value a row, among the rows of which it is asked (``Measure``). On validation
-rows each group is held against all other rows of the column, in every measure; what stands out
-there, at most ``MAX_CANDIDATES`` of them, are candidates. The test rows are asked about these and in the
-direction seen, each once: Holm's adjustment over the candidates makes a single false finding among
-all of a run at most as likely as ``ALPHA``, however many groups and measures were looked at.
+rows each group is compared with all other rows of the column, in every measure; what stands out
+there, at most ``MAX_CANDIDATES`` of them, are candidates. The test rows are asked about these and
+in the direction seen, each once: Holm's adjustment over the candidates makes a single false finding
+among all of a run at most as likely as ``ALPHA``, however many groups and measures were looked at.
 
 How many rows of which group and class would make groups and classes independent?
 """
@@ -31,8 +31,8 @@ LOSS, ERROR, SIGNED = "loss", "absolute error", "error"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measure:
-    """``values`` [n] are 0 or 1 of a ``rate``, numbers otherwise; ``applies`` [n] says of which rows
-    it is asked; ``of_class`` is the class (label) it is about."""
+    """``values`` [n] are 0 or 1 of a ``rate``, numbers otherwise; ``applies`` [n] says of which
+    rows it is asked; ``of_class`` is the class (label) it is about."""
 
     name: str
     values: Floats
@@ -177,8 +177,8 @@ class GroupCandidate:
 
 @dataclass(frozen=True, slots=True)
 class GroupCandidates:
-    """Candidates, fixed on validation rows; ``n_compared`` group × measure pairs were looked at, and
-    ``small_groups`` are the groups with too few rows: (column, group) → validation rows."""
+    """Candidates, fixed on validation rows; ``n_compared`` group × measure pairs were looked at,
+    and ``small_groups`` are the groups with too few rows: (column, group) → validation rows."""
 
     candidates: tuple[GroupCandidate, ...]
     n_compared: int
@@ -187,8 +187,8 @@ class GroupCandidates:
 
 
 def usable(grouping: Grouping) -> bool:
-    """Whether a column tells groups apart: two to ``MAX_GROUPS`` values, two of them in ``MIN_ROWS``
-    rows."""
+    """Whether a column tells groups apart: two to ``MAX_GROUPS`` values, two of them in
+    ``MIN_ROWS`` rows."""
     counts = [int(grouping.inside(name).sum()) for name in grouping.names[: MAX_GROUPS + 1]]
     return 2 <= len(counts) <= MAX_GROUPS and sum(n >= MIN_ROWS for n in counts) >= 2
 
@@ -235,7 +235,7 @@ def confirm_gaps(
     group_candidates: GroupCandidates, predictions: Predictions, groupings: Sequence[Grouping]
 ) -> dict[str, object]:
     """What the test rows say: every group's measures with intervals, the candidates that hold, and
-    of the others how many rows would settle them."""
+    of the others how many rows would decide them."""
     measures = {(one.name, one.of_class): one for one in measures_of(predictions)}
     by_name = {one.name: one for one in groupings}
     candidate_keys = {(one.measure, one.of_class) for one in group_candidates.candidates}

@@ -1,4 +1,4 @@
-"""Is a mitigation worth more than flipping answers at random? (Fairea, ESEC/FSE 2021.)
+"""Is a mitigation better than flipping predictions at random? (Fairea, ESEC/FSE 2021.)
 
 Any gap can be made smaller by giving a share δ of the rows one and the same answer: of the gap
 1 − δ is left, and the accuracy falls along a line to that of this answer alone. On 49 % of the
@@ -50,11 +50,11 @@ class Tradeoff:
 def fairea(
     correct: Bools, correct_plain: Bools, labels: Ints, gap: float, gap_plain: float
 ) -> Tradeoff:
-    """The trade-off on the same rows [n]. ``labels`` [n] are their classes, of which the commonest
-    is what flipped rows are answered; gaps are at least 0.
+    """The trade-off on the same rows [n]. ``labels`` [n] are their classes, of which the most
+    frequent is what flipped rows are answered; gaps are at least 0.
 
-    The gain of a row is its hit less what it would be after flipping, (1 − δ) · plain hit +
-    δ · [label is the commonest]: expected values, so that no chance is drawn; Student's interval.
+    The gain of a row is its hit less what it would be after flipping, (1 − δ) · plain hit + δ ·
+    [label is the most frequent]: expected values, so that no chance is drawn; Student's interval.
     """
     hits, plain = correct.astype(np.float64), correct_plain.astype(np.float64)
     most_frequent = (labels == np.bincount(labels).argmax()).astype(np.float64)

@@ -1,5 +1,5 @@
-"""Is the model as good for every group of rows, and does it answer alike about everybody? The
-sentences and tables of the report, and of ``holdfast fairness``."""
+"""Is the model as good for every group of rows, and does it predict the same whoever a text is
+about? The sentences and tables of the report, and of ``holdfast fairness``."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class GroupTable:
 
 @dataclass(frozen=True, slots=True)
 class FairnessView:
-    """``answer`` is the one sentence; ``findings`` what was found, ``inconclusive`` what could not be decided,
-    each a line; ``alarms`` how often nothing is called something."""
+    """``answer`` is the one sentence; ``findings`` what was found, ``inconclusive`` what could not
+    be decided, each a line; ``alarms`` how often nothing is called something."""
 
     answer: str
     findings: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Does a model answer otherwise when a text is about somebody else?
+"""Does a prediction change when a text is about somebody else?
 
 Each row stands in one form a group of an axis (he → she, Emily → Jamal, Kenya → Peru), and the
 change of each answer between two groups is paired by row (counterfactual token fairness,
@@ -56,8 +56,8 @@ class SwapCandidate:
 
 @dataclass(frozen=True, slots=True)
 class SwapCandidates:
-    """Candidates fixed on validation rows, an axis each; ``axes_without_terms`` are axes of which no row has a
-    term, and ``few`` those with one or two rows alone."""
+    """Candidates fixed on validation rows, an axis each; ``axes_without_terms`` are axes of which
+    no row has a term, and ``few`` those with one or two rows alone."""
 
     candidates: tuple[SwapCandidate, ...]
     axes_without_terms: tuple[str, ...]
@@ -77,8 +77,8 @@ def find_swaps(
     row_outcomes: Floats | None = None,
 ) -> SwapCandidates:
     """The candidates of validation rows. ``rows`` is how many are looked at for two groups, fewer
-    where there are more groups, so that the forms asked stay as many; ``row_outcomes`` [n, outcomes] is
-    what was said of the rows as they stand."""
+    where there are more groups, so that the forms asked stay as many; ``row_outcomes`` [n,
+    outcomes] is what was said of the rows as they stand."""
     candidates, axes_without_terms = [], []
     for axis in axes:
         forms = make_forms(table, axis, _rows_of(axis, rows), insert=insert, seed=seed)
@@ -124,10 +124,9 @@ def confirm_swaps(
     row_outcomes: Floats | None = None,
     bounded: bool = True,
 ) -> dict[str, Any]:
-    """What the test rows say of each candidate. Where something changes, ``predict_untuned`` is asked the
-    same of the start model.
-    ``bounded``: the outcomes are probabilities, of which a change below ``MIN_CHANGE`` is not
-    told, and one within ``SMALL_CHANGE`` settled as small."""
+    """What the test rows say of each candidate. Where something changes, ``predict_untuned`` is
+    asked the same of the base model. ``bounded``: the outcomes are probabilities, of which a change
+    below ``MIN_CHANGE`` is not told, and one within ``SMALL_CHANGE`` settled as small."""
     tested = [TestedSwap.from_candidate(one, swaps, table, predict, seed, row_outcomes) for one in swaps.candidates]
     p = np.array([1.0 if one.p is None else one.p for one in tested])
     blocks = [
@@ -208,7 +207,7 @@ class TestedSwap:
 
     def status(self, q: float, bounded: bool) -> tuple[str, int | None]:
         """``changes``, ``small`` or ``undecided``, by the adjusted p; and how many rows would
-        settle it."""
+        decide it."""
         gap = self.difference
         assert gap is not None
         if q < ALPHA and (not bounded or abs(gap.value) >= MIN_CHANGE):

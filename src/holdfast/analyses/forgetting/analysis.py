@@ -1,6 +1,6 @@
-"""Whether texts that lay near each other before training still do.
+"""Whether texts that were neighbours before training still are.
 
-What a run forgot where no general probe was asked for: ``probes.forgetting`` of ``result.json``.
+Forgetting in a run without a general-text set: ``probes.forgetting`` of ``result.json``.
 
 A causal language model: its loss on a small general text before training and now. A classifier of
 texts: whether general texts keep the neighbours that the untouched encoder gave them. Neither feeds
@@ -53,8 +53,8 @@ def neighbour_overlap(before: Floats, after: Floats) -> Floats:
 
 
 def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]:
-    """``probes.forgetting`` of a run whose texts have vectors before and after: ``overlap`` with its
-    interval over texts, beside ``chance``."""
+    """``probes.forgetting`` of a run whose texts have vectors before and after: ``overlap`` with
+    its interval over texts, beside ``chance``."""
     overlap = neighbour_overlap(before, after)
     n = len(overlap)
     interval = paired_bootstrap(overlap, np.zeros(n), seed=generator(seed, "neighbours"))

@@ -1,4 +1,4 @@
-"""What the model forgot of what it knew before: ``probes.forgetting`` of ``result.json``."""
+"""What the model forgot in training: ``probes.forgetting`` of ``result.json``."""
 
 from __future__ import annotations
 

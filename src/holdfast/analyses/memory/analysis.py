@@ -1,9 +1,9 @@
-"""What the model remembers of its training rows: ``probes.memorization`` of ``result.json``, which
-``holdfast probe RUN`` shows; and the same of a model that was tuned elsewhere, by two files
-(``holdfast probe MODEL``).
+"""Memorization of training rows: ``probes.memorization`` of ``result.json``, which ``holdfast probe
+RUN`` shows; and the same for a model that was tuned elsewhere, with two files (``holdfast probe
+MODEL``).
 
 Members are training rows, others the test rows: validation rows chose the state. Losses that exist
-are all that is read; models that write, and what they were before training, are asked once more for
+are all that is read; generative models, and what they were before training, are asked once more for
 single tokens, of a sample, while the run goes on.
 """
 
@@ -52,8 +52,8 @@ OLDER_VERSION = "made by a version of Holdfast that did not keep what the model 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
     """The training rows that are compared, what the loss traces say of all of them, and how the
-    test rows will be asked, where their stored losses are not all; ``extra_blocks`` is what else the
-    block says of training rows."""
+    test rows will be asked, where their stored losses are not all; ``extra_blocks`` is what else
+    the block says of training rows."""
 
     scores: SetScores
     risks: Risks | None = None
@@ -94,8 +94,8 @@ def _extraction(fitted: FittedModel, seed: int) -> Verbatim | None:
 
 
 def split_scores(predictions: Predictions, seed: int, score_rows: ScoreRows | None = None) -> SetScores:
-    """What a model says of a side, as the attacks read it; token by token of at most 500 rows, a
-    fixed sample."""
+    """A model's predictions for a side, as the attacks read it; token by token of at most 500 rows,
+    a fixed sample."""
     if score_rows is None:
         return SetScores(predictions.table, predictions.losses)
     if len(predictions) <= MOST_HEARD:
@@ -301,7 +301,7 @@ def _seq2seq_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
 def _load_with_base(
     load: Callable[[Path], tuple[Any, PreTrainedTokenizerBase]], folder: Path, files: Files
 ) -> tuple[Any, Any | None, PreTrainedTokenizerBase]:
-    """A model that writes, the one that it was tuned from, where that is known, and their
+    """A generative model, the one that it was tuned from, where that is known, and their
     tokenizer."""
     tuned, tokenizer = load(folder)
     base = _start_folder(folder, files)

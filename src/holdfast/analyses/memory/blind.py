@@ -1,9 +1,9 @@
-"""Whether the members and the others differ in themselves: a classifier that never sees the model.
+"""Whether members and others differ without the model: a baseline classifier that does not use it.
 
 Where it tells them apart, an attack may do so without any memory being involved (2406.16201), so
 nothing can be concluded from one.
 
-What a row is, without asking the model: its words, length, marks and label, or a picture's
+Features of a row that do not use the model: its words, length, punctuation and label, or an image's
 colours.
 """
 
@@ -173,7 +173,7 @@ def _scaled(table: Floats) -> Floats:
 
 
 def _thumbnails(paths: Sequence[str]) -> Floats:
-    """Pictures as 8 × 8 colours [n, 192]."""
+    """Images as 8 × 8 colours [n, 192]."""
     from pathlib import Path
 
     from holdfast.data.images.picture import Unreadable, read_picture

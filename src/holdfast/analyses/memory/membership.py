@@ -9,7 +9,7 @@ before training (**ratio**, Carlini and others 2021, 2012.07805), against it at 
 model still has wrong (**errors**, 2601.12104), against rows like it (**conditioned**, QMIA, Bertran
 and others 2023, 2307.03694).
 
-The rows that a model would give away first.
+The rows that membership inference would expose first.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def loss_scores(losses: Floats) -> Floats:
 
 
 def ratio_scores(losses: Floats, start: Floats) -> Floats:
-    """How much better than before training: the start model's loss less the tuned model's, the
-    mean log ratio per token."""
+    """How much better than before training: the base model's loss less the tuned model's, the mean
+    log ratio per token."""
     return np.asarray(start, dtype=np.float64) - np.asarray(losses, dtype=np.float64)
 
 

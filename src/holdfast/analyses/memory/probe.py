@@ -1,5 +1,5 @@
 """The memory of a model in one block: ``probes.memorization`` of ``result.json``, and what
-``holdfast probe`` prints; and what models that write say of the single tokens of rows, by the
+``holdfast probe`` prints; and what generative models say of the single tokens of rows, by the
 trained network and by the one before training.
 """
 
@@ -69,8 +69,8 @@ FALSE_ALARMS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SetScores:
-    """What a model says of the rows of one set: ``losses`` [n] in nats; of generators also those of
-    the model before training (``start``) and of single ``tokens``."""
+    """A model's predictions for the rows of one set: ``losses`` [n] in nats; of generators also
+    those of the model before training (``start``) and of single ``tokens``."""
 
     table: Table
     losses: Floats
@@ -98,8 +98,8 @@ class Risks:
 
 @dataclass(frozen=True, slots=True)
 class MembershipProbe:
-    """Whether a model tells its training rows from others, by ``attack``, beside ``attacks`` that
-    decide nothing; ``blind`` is the area without the model."""
+    """Whether membership inference finds the training rows, by ``attack``; the other ``attacks``
+    decide nothing. ``blind`` is the area without the model."""
 
     attack: str
     attacks: tuple[Membership, ...]
@@ -272,7 +272,7 @@ ScoreRows = Callable[[Table], SetScores]
 
 
 def row_scorer(fitted: FittedModel) -> ScoreRows:
-    """A function that asks the kept state of a fit and the network before its first step about
+    """A function that asks the best checkpoint of a fit and the network before its first step about
     rows: two forward passes a row."""
     job, start = fitted.job, fitted.untuned()
     device = job.accelerator.device

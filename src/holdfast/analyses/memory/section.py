@@ -1,4 +1,4 @@
-"""What the model remembers of its training rows: ``probes.memorization`` of ``result.json``."""
+"""Memorization of training rows: ``probes.memorization`` of ``result.json``."""
 
 from __future__ import annotations
 

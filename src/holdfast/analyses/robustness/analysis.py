@@ -1,5 +1,5 @@
-"""Whether answers survive changes that mean nothing: the test rows once more, each as somebody else
-might have written it, and what that costs, paired by row.
+"""Whether predictions survive changes that keep the meaning: the test rows are predicted again
+after each change, and the loss of quality is paired by row.
 
 The changes are a fixed list that is alike for every run, so that nothing is chosen by what comes
 out. Of a finished run it is another pass over the test rows, written into ``openings.jsonl``.
@@ -52,7 +52,7 @@ ONE_GROUP = "no interval: all rows are of one group"
 
 
 def refuse_task(task: str) -> None:
-    """Raises ``RecipeError`` for models that write texts."""
+    """Raises ``RecipeError`` for generative models."""
     if task in WRITERS:
         raise RecipeError(
             "holdfast errors --robustness",
@@ -129,7 +129,7 @@ def unavailable_changes(names: Sequence[str], table: Table) -> dict[str, str]:
 
 
 def changed_rows(name: str, table: Table, seed: int, folder: Path) -> tuple[Table, Ints]:
-    """The rows that a change does change, as changed, and their places; pictures are painted into
+    """The rows that a change does change, as changed, and their places; images are painted into
     ``folder``."""
     columns, rows = table.rows.column_names, table.column("row")
     new: dict[str, list[Any]] = {}

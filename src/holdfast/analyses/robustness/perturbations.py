@@ -1,7 +1,7 @@
 """Texts as somebody else might have typed them. None of these changes what a text says: numbers,
 negations and names stay, by the masks of ``enrich`` (``free_places``, ``lost``).
 
-Pictures as a worse camera might have taken them.
+Images as a worse camera might have taken them.
 """
 
 from __future__ import annotations

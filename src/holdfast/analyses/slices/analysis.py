@@ -1,5 +1,5 @@
-"""Where a model fails: slices of validation rows that are wrong more often, each tested once on the
-test rows."""
+"""Where a model fails: slices of validation rows with more errors, each tested once on the test
+rows."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ EXAMPLES = 3
 class TestedSlice:
     """A candidate and what the test rows say of it. ``value`` is the mean over its ``n`` rows of
     what is bad, ``rest`` that over all others; ``p_value`` after Holm; ``more_rows`` how many more
-    test rows would settle it, or ``because`` they would not."""
+    test rows would decide it, or ``because`` they would not."""
 
     candidate: SliceCandidate
     n: int
@@ -310,7 +310,7 @@ def _test_candidate(
 
 
 def _rows_to_settle(mask: Bools, data: SliceData, level: float) -> tuple[int | None, str]:
-    """How many more rows would settle it, or why none are named."""
+    """How many more rows would decide it, or why none are named."""
     if not mask.any():
         return None, "no test row is in it"
     if mask.all():

@@ -1,5 +1,5 @@
-"""Conditions: which rows a slice holds, in words and for rows of any table; and what they read of
-rows: words, forms, language, side columns, place among the topics."""
+"""Conditions: which rows a slice contains, in words and for the rows of any table; and the facts of
+rows that they read: words, forms, language, other columns, topic."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class RowFacts:
     """Facts of ``n`` rows, each worked out when it is first asked for.
 
     ``texts`` [n], or ``None`` where rows are no texts; ``columns`` by name, [n] each: what stands
-    beside the text in the source, as read (``None`` where a cell is empty); ``vectors`` gives
-    [n, d] in the space of the topics, or ``None`` where there is none.
+    next to the text in the source, as read (``None`` where a cell is empty); ``vectors`` gives [n,
+    d] in the space of the topics, or ``None`` where there is none.
     """
 
     n: int

@@ -1,5 +1,5 @@
-"""The search: among all simple conditions that rows suggest, and pairs of them, those whose rows
-are worst, shrunken, merged, at most twenty."""
+"""The search for slices: of all simple conditions that the rows suggest, and their pairs, those
+with the worst rows, after shrinkage and merging; at most twenty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where it fails: slices that the test rows confirmed, and those that they cannot decide."""
+"""Where it fails: slices that the test rows confirmed, and those that are inconclusive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A space of texts that costs next to nothing: their words, weighed, in the main directions.
+"""A cheap vector space of texts: weighted word counts, projected on their main directions.
 
 Topics: groups of rows that lie near one another in a space of vectors, named by their terms.
 """

@@ -1,8 +1,8 @@
-"""From which certainty on answers can be relied on: chosen on validation rows, measured on test
-rows.
+"""Above which predicted probability a prediction can be relied on: chosen on validation rows,
+measured on test rows.
 
-Every run measures three promises and sets nothing. ``holdfast threshold`` chooses one by the
-answers that a finished run stored, and keeps it in its ``threshold.json``.
+Every run measures three guarantees and sets nothing. ``holdfast threshold`` chooses one from the
+stored predictions of a finished run and writes it to ``threshold.json``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PROMISES = (0.9, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRequest:
-    """What is asked of a threshold: one of a share of right answers, a share of rows that are
+    """What is asked of a threshold: one of a share of correct predictions, a share of rows that are
     answered, and a file of costs."""
 
     precision: float | None = None
@@ -261,8 +261,8 @@ def coverage_block(predictions: Predictions, threshold: float | None) -> dict[st
 
 
 def answered_block(is_answered: Bools, correct: Bools) -> dict[str, Any]:
-    """Of rows [n] the share that is ``is_answered`` an answer, and of those the share that is ``correct``,
-    with Clopper and Pearson's limits at 95 %."""
+    """Of rows [n] the share that is ``is_answered`` an answer, and of those the share that is
+    ``correct``, with Clopper and Pearson's limits at 95 %."""
     n_answered = int(is_answered.sum())
     return {
         "n": len(is_answered),

@@ -1,5 +1,5 @@
-"""A threshold on the certainty of answers, chosen on validation rows with a promise; and what
-mistakes cost, which a choice may weigh instead.
+"""A threshold on the predicted probability, chosen on validation rows with a guarantee; and the
+costs of errors, by which it may be chosen instead.
 
 ``for_precision`` promises how often answers are right, ``for_coverage`` how many rows are answered;
 ``read_costs`` reads a CSV with the columns ``true``, ``predicted`` and ``cost``.
@@ -41,9 +41,9 @@ GRID = 1000
 @dataclass(frozen=True, slots=True)
 class ThresholdChoice:
     """A row is answered where its certainty is at least ``threshold``; ``None`` where nothing can
-    be promised, with ``why``, and with the ``rows_needed`` of validation that would allow it with a chance
-    of 80 % if they are like these (``None``: no number would). Of the ``n`` rows that it was chosen
-    on ``answered`` are answered, ``wrong`` of them wrongly."""
+    be promised, with ``why``, and with the ``rows_needed`` of validation that would allow it with a
+    chance of 80 % if they are like these (``None``: no number would). Of the ``n`` rows that it was
+    chosen on ``answered`` are answered, ``wrong`` of them wrongly."""
 
     threshold: float | None
     n: int
@@ -61,8 +61,8 @@ def for_precision(
     sure: float = CONFIDENCE_LEVEL,
     groups: Ints | None = None,
 ) -> ThresholdChoice:
-    """The lowest threshold from which on the share of right answers is proven to be ``target`` or
-    more.
+    """The lowest threshold from which on the share of correct predictions is proven to be
+    ``target`` or more.
 
     Learn then test (2110.01052) with fixed sequences: rows stand in the order of certainty; from
     a start on, each longer prefix is tested (exact binomial test of "right in less than the
@@ -74,7 +74,7 @@ def for_precision(
 
     Parameters
     ----------
-    confidence, wrong : [n], of rows that the model has not learned from.
+    confidence, wrong : [n], of rows that the model was not trained on.
     target : strictly between 0 and 1.
     groups : [n], whole numbers: rows of a group count as n ÷ design effect.
     """
@@ -148,8 +148,9 @@ def highest_precision(
     """The highest precision below ``below``, in thousandths, that ``for_precision`` promises by
     these rows, with what it chooses then; ``None`` where it promises none.
 
-    No walk promises more than the limit of one prefix by itself (Clopper and Pearson at ``CONFIDENCE_LEVEL``),
-    so the search goes down from the highest of these. Parameters as for ``for_precision``.
+    No walk promises more than the limit of one prefix by itself (Clopper and Pearson at
+    ``CONFIDENCE_LEVEL``), so the search goes down from the highest of these. Parameters as for
+    ``for_precision``.
     """
     from scipy.special import betaincinv
 
@@ -171,7 +172,8 @@ def highest_precision(
 
 def highest_coverage(confidence: Floats, wrong: Bools) -> tuple[float, ThresholdChoice] | None:
     """The highest coverage, in thousandths, that ``for_coverage`` promises by these rows with a
-    threshold, (1 − ``CONFIDENCE_LEVEL``)^(1/n), with what it chooses then; ``None`` where it promises none."""
+    threshold, (1 − ``CONFIDENCE_LEVEL``)^(1/n), with what it chooses then; ``None`` where it
+    promises none."""
     share = math.floor(GRID * (1 - CONFIDENCE_LEVEL) ** (1 / max(len(confidence), 1))) / GRID
     if not len(confidence) or not share:
         return None
@@ -265,8 +267,8 @@ ANY_CLASS, NO_ANSWER = "*", ("", "null")
 
 def read_costs(path: str, classes: Sequence[str]) -> CostMatrix:
     """The costs of each true class and answer. An empty ``predicted`` (or ``null``) is no answer;
-    ``*`` stands for every class that has no line of its own. Right answers cost 0 unless a line
-    says otherwise; of the others none may be missing.
+    ``*`` stands for every class that has no line of its own. Correct predictions cost 0 unless a
+    line says otherwise; of the others none may be missing.
 
     Raises ``DataError``, which names the line.
     """

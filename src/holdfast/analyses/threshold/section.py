@@ -1,4 +1,5 @@
-"""From which certainty on answers may be relied on: ``thresholds`` of ``result.json``."""
+"""Above which predicted probability a prediction can be relied on: ``thresholds`` of
+``result.json``."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ADAPTER_KINDS = ("lora", "rslora", "dora", "lora+", "ia3", "prompt")
-# The module of a learnt prompt's vectors, by its name in the model that reads it.
+# The module of a soft prompt's vectors, by its name in the model that reads it.
 PROMPT = "prompt_vectors"
 LOW_RANK = ("lora", "rslora", "dora", "lora+")
 RANK, PROMPT_VECTORS, DROPOUT, RATE_RATIO = 8, 20, 0.05, 16.0
@@ -287,7 +287,7 @@ def _prepend_prompt(
         kwargs["attention_mask"] = extend_mask(
             torch.ones_like(ids) if mask is None else mask, len(vectors)
         )
-    # Places are counted anew, the vectors' among them, as PEFT does.
+    # Places are counted again, the vectors' among them, as PEFT does.
     kwargs.pop("position_ids", None)
     kwargs.pop("cache_position", None)
     if _cached_tokens(kwargs):
@@ -325,7 +325,7 @@ def has_adapter_layers(plain: nn.Module) -> bool:
 
 
 def below_prompt(plain: Any) -> Any | None:
-    """The model that a learnt prompt stands before; ``None`` where there is no such prompt."""
+    """The model that a soft prompt stands before; ``None`` where there is no such prompt."""
     learnt = getattr(plain, "active_peft_config", None)
     return plain.get_base_model() if learnt and learnt.is_prompt_learning else None
 

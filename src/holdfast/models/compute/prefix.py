@@ -1,4 +1,4 @@
-"""The frozen first layers of a network: in evaluation mode, left out where their output is known.
+"""The frozen first layers of a network: in evaluation mode, and skipped if their output is known.
 
 A block that does not learn gives the same output for a row each time, as long as it does not draw
 dropout and does not depend on the other rows of a batch. Its output can then be kept, and the
@@ -38,7 +38,7 @@ def frozen_prefix(network: Network) -> list[Layer]:
 
 def train_mode(network: Network) -> None:
     """Training mode for what learns, evaluation mode for the frozen prefix: it draws no dropout,
-    whether its outputs are kept or computed anew."""
+    whether its outputs are kept or computed again."""
     network.train()
     for layer in frozen_prefix(network) if hasattr(network, "layers") else ():
         for module in layer.modules:
@@ -58,8 +58,9 @@ def evaluation_mode(network: Network) -> Iterator[None]:
 
 
 class Prefix:
-    """The frozen blocks of a network, in order; ``forms`` are their outputs' forms, as ``learn_forms``
-    found them: ``None`` for a tensor, n for a tuple of n with a tensor first and nothing else."""
+    """The frozen blocks of a network, in order; ``forms`` are their outputs' forms, as
+    ``learn_forms`` found them: ``None`` for a tensor, n for a tuple of n with a tensor first and
+    nothing else."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = tuple(layers)

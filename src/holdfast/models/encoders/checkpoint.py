@@ -102,7 +102,8 @@ def saved_model(
     """The classifier of Transformers' class ``make`` in a saved folder, or the pretrained one with
     the folder's adapter on it through plain PEFT; and its classes in the order of the logits.
 
-    Raises ``ModelError`` with ``rule`` where it cannot be read, or names fewer than ``min_classes``.
+    Raises ``ModelError`` with ``rule`` where it cannot be read, or names fewer than
+    ``min_classes``.
     """
     adapted = is_adapter_folder(folder)
     if adapted:
@@ -168,7 +169,7 @@ def recording_features(plain: nn.Module, layer: nn.Module | None = None) -> Iter
         states = args[0].detach().float()
         mask = masks[0] if masks else None
         if states.dim() == 3:
-            # A learnt prompt stands before the real tokens.
+            # A soft prompt stands before the real tokens.
             length = states.shape[1] if mask is None else mask.shape[1]
             states = masked_mean(states[:, -length:], mask)
         features.append(states.flatten(1))

@@ -179,7 +179,7 @@ class EncoderClassifier(nn.Module):
         return torch.stack([masked_mean(state, mask) for state in selected], dim=1)
 
     def _states(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """The last hidden states and their mask, which a learnt prompt lengthens."""
+        """The last hidden states and their mask, which a soft prompt lengthens."""
         hidden, mask = self.hidden(**inputs), inputs.get("attention_mask")
         if mask is not None and hidden.shape[1] > mask.shape[1]:
             mask = extend_mask(mask, hidden.shape[1] - mask.shape[1])
@@ -195,9 +195,9 @@ class EncoderClassifier(nn.Module):
         return self.backbone(**accepted, **settings)
 
     def layers(self) -> list[Layer]:
-        """The layers in the order of the computation: embeddings (with a learnt prompt), blocks,
-        the architecture's own pooling layers if used, head. Every weight is in exactly one.
-        ALBERT's shared blocks are one layer a group."""
+        """The layers in the order of the computation: embeddings (with a soft prompt), blocks, the
+        architecture's own pooling layers if used, head. Every weight is in exactly one. ALBERT's
+        shared blocks are one layer a group."""
         family = self.family
         blocks = list(self.backbone.get_submodule(family.blocks).children())
         tail = _existing_modules(self.backbone, family.tail)

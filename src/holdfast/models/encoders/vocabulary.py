@@ -1,5 +1,5 @@
-"""New words for a model: those of rows that its tokenizer takes apart, each beginning as the mean
-of the embeddings of its pieces.
+"""New words for a model: words of the rows that its tokenizer splits. Each embedding starts as the
+mean of those of its pieces.
 
 A word gets a token of its own; it then costs one place in place of several, and has one vector to
 learn. Only words that come out of the tokenizer as they went in are added: writing must not suffer.
@@ -42,8 +42,8 @@ class NewWord:
 
 
 def new_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_words: int) -> list[NewWord]:
-    """At most ``max_words`` words of ``texts`` that save the most tokens, the most saving first: seen
-    three times, of two pieces and more."""
+    """At most ``max_words`` words of ``texts`` that save the most tokens, the most saving first:
+    seen three times, of two pieces and more."""
     spaced = _keeps_spaces(tokenizer)
     counts = Counter(_normalized(tokenizer, word) for text in texts for word in WORD.findall(text))
     starts: Counter[str] = Counter()

@@ -1,5 +1,5 @@
-"""Several models that write text together: at each place the mean of their probabilities of the
-next token, by weights. They must have one vocabulary."""
+"""Several models that generate text together: at each position the weighted mean of their
+probabilities of the next token. They must share one vocabulary."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 
 class AveragedNetwork:
-    """Networks that answer as one. What is asked of a network that writes (its logits at places,
-    its model for ``generate``) is that of the mean; all else is the first one's.
+    """Networks that act as one generator. Its logits and its model for ``generate`` are those of
+    the mean; all else is the first network's.
 
     The logits are log Σ_m w_m softmax(z_m), [N, vocabulary] in float32: their softmax is the mean.
     """
@@ -69,7 +69,7 @@ def processors_of(network: object, **inputs: Tensor) -> dict[str, Any]:
 
 
 class _MeanProcessor:
-    """A processor of scores. The other models read all that is written anew for each token: that
+    """A processor of scores. The other models read all that is written again for each token: that
     takes no state, so beams may change places."""
 
     def __init__(self, together: AveragedNetwork, inputs: dict[str, Tensor]) -> None:

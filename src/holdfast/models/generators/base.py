@@ -1,5 +1,5 @@
-"""What the two kinds of models that write text share: their weights, pretrained or saved, and the
-losses of target tokens without the logits of all of them.
+"""What decoders and encoder-decoders share: their weights, pretrained or saved, and the losses of
+target tokens without all logits at once.
 
 The logits of a batch, [targets, vocabulary] in float32 with their gradient beside them, are the
 largest thing in the memory of a language model with a large vocabulary: 3 GB for 2,048 targets of
@@ -78,7 +78,8 @@ def saved_generator(
     alone, in float32 and evaluation mode. Where the folder holds an adapter, it is what ``adapted``
     makes of plain PEFT's model.
 
-    Raises ``ModelError`` where the folder is absent, incomplete, or not ``description`` it should be.
+    Raises ``ModelError`` where the folder is absent, incomplete, or not ``description`` it should
+    be.
     """
     from transformers import AutoTokenizer
 

@@ -85,7 +85,7 @@ class CausalNetwork(nn.Module):
     def forward(self, **inputs: Tensor) -> Tensor:
         """Token ids [B, T] → logits [B, T, vocabulary]."""
         logits: Tensor = self.plain(**inputs, use_cache=False).logits
-        # A learnt prompt's own places come first.
+        # A soft prompt's own places come first.
         return logits[:, -inputs["input_ids"].shape[1] :]
 
     def logits_at(self, where: Tensor, **inputs: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class CausalNetwork(nn.Module):
         return chunked_losses(self.head, states.flatten(0, 1)[where], expected, together)
 
     def layers(self) -> list[Layer]:
-        """Embeddings (a learnt prompt among them), each block, the head; every weight is in exactly
+        """Embeddings (a soft prompt among them), each block, the head; every weight is in exactly
         one. A head that shares the embeddings' weights has none of its own."""
         body, head = self.backbone, self.head
         first, *blocks = blocks_in_order(body, int(self.config.num_hidden_layers))
@@ -261,6 +261,6 @@ def isolates_packed_examples(network: CausalNetwork) -> bool:
 
 
 def has_prompt(network: CausalNetwork) -> bool:
-    """Whether a learnt prompt stands before every text: only the whole model reads it."""
+    """Whether a soft prompt stands before every text: only the whole model reads it."""
     adapter = network.adapter
     return adapter is not None and adapter.spec.kind == "prompt"

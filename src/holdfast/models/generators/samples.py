@@ -1,5 +1,5 @@
-"""Texts that a causal language model writes, sampled by a seed: unasked ones, as samples of what it
-knows, and continuations of prompts."""
+"""Texts that a causal language model generates, sampled with a seed: without a prompt, as samples
+of what it knows, and continuations of prompts."""
 
 from __future__ import annotations
 

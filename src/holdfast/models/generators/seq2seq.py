@@ -38,8 +38,8 @@ TARGET_LENGTH = "model.max_target_length"
 class LoadedSeq2Seq(LoadedModel):
     """What ``load_seq2seq`` gives. ``max_length`` and ``max_target_length`` are the tokens that
     sources and targets are cut to; ``settings`` are what the recipe must keep of the choices.
-    ``n_end_tokens`` tokens end a target; ``length_from_targets`` says that training targets have still to decide
-    how long one may be."""
+    ``n_end_tokens`` tokens end a target; ``length_from_targets`` says that training targets have
+    still to decide how long one may be."""
 
     network: Seq2SeqNetwork
     max_length: int
@@ -58,8 +58,8 @@ def load_seq2seq(
     """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in evaluation mode.
 
     The vocabulary is never resized. Without ``max_target_length`` a target may have 256 tokens,
-    until ``limit_by_targets`` knows how long those of a fit are. What ``quantize`` asks for needs an
-    adapter later.
+    until ``limit_by_targets`` knows how long those of a fit are. What ``quantize`` asks for needs
+    an adapter later.
 
     Raises
     ------

@@ -1,5 +1,5 @@
-"""What a model says of itself, read before any of its weights: what it was made for by its
-configuration, its licence and its languages by its card (the head of README.md in its folder)."""
+"""What a model's files state, read before its weights: its purpose from the configuration, its
+licence and languages from the model card (the head of README.md in its folder)."""
 
 from __future__ import annotations
 

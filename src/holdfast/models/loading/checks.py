@@ -1,7 +1,8 @@
-"""The net round Transformers' reading of a model's folder, and what a folder may claim.
+"""Error handling around Transformers' reading of a model folder, and limits on what a folder may
+claim.
 
 A configuration is a stranger's word: a number of layers, classes or positions costs memory before
-anything is compared with the weights. So it is held against them first.
+anything is compared with the weights. So it is compared with them first.
 """
 
 from __future__ import annotations
@@ -205,7 +206,7 @@ def check_computes(name: str, network: Network, tokenizer: PreTrainedTokenizerBa
 def _numbers(value: object, key: str = "") -> Iterator[tuple[str, int | float]]:
     if isinstance(value, dict):
         for name, item in value.items():
-            # The sides of a picture stand in a table of their own: {"size": {"height": 224}}.
+            # The sides of an image stand in a table of their own: {"size": {"height": 224}}.
             yield from _numbers(item, str(name))
     elif isinstance(value, list):
         for item in value:

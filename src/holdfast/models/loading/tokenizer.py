@@ -1,5 +1,5 @@
-"""The tokenizer of a model, freed of limits that its file brings along, and how many tokens of a
-text are read."""
+"""The tokenizer of a model, without the limits in its file, and how many tokens of a text are
+read."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def choose_max_length(
 
     Unasked it is the smallest of the limits that model, tokenizer and a sentence-transformers
     configuration state, and at most 512. Asked, it is taken as it is. ``reserved`` positions are
-    not for the text (a learnt prompt's).
+    not for the text (a soft prompt's).
 
     Raises
     ------
@@ -175,8 +175,8 @@ def text_beginnings(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
 ) -> list[str]:
     """The texts; of one of more than ``LONG`` characters its first ones, if their words but the
-    last make ``TOKEN_MARGIN`` times ``max_length`` tokens: then the first ``max_length`` are those of the
-    whole text, and it is cut at ``max_length`` as before. Else the whole text: a book is not
+    last make ``TOKEN_MARGIN`` times ``max_length`` tokens: then the first ``max_length`` are those
+    of the whole text, and it is cut at ``max_length`` as before. Else the whole text: a book is not
     tokenised for a page of it.
     """
     return [

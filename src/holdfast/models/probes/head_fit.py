@@ -68,8 +68,8 @@ def fit_head(
     head_type: HeadType = "both",
     extra_rows: ExtraRows | None = None,
 ) -> Probe:
-    """A head of this ``head_type``, its strengths chosen by stratified five-fold cross-validation on
-    these rows; the parameters and errors are those of ``models.probes.probe.fit_probe``.
+    """A head of this ``head_type``, its strengths chosen by stratified five-fold cross-validation
+    on these rows; the parameters and errors are those of ``models.probes.probe.fit_probe``.
 
     Rows that cannot say how to shrink (one class, or no class with two rows) get the logistic
     regression, and ``because`` says what was fitted.
@@ -92,7 +92,7 @@ def fit_head(
 
 
 def refit_probe(probe: Probe, features: Floats, labels: Ints, *, classes: int, seed: int) -> Probe:
-    """A head of the kind of ``probe`` and with its C on other rows. The shrinkage is chosen anew,
+    """A head of the kind of ``probe`` and with its C on other rows. The shrinkage is chosen again,
     which costs next to nothing: fewer rows need more of it."""
     discriminant = None
     if probe.shrinkage is not None:
@@ -285,7 +285,8 @@ def probe_curve(
     with the C of the whole; its losses on ``held_out`` [m, width].
 
     C is the inverse variance of a prior on the weights, which does not hang on how many rows there
-    are; choosing it anew for each part gave no lower loss on real features, at five times the time.
+    are; choosing it again for each part gave no lower loss on real features, at five times the
+    time.
 
     A part of fewer than 20 rows, or with a class less than the whole has, is left out: it would say
     more about the division than about the rows. No held-out rows: no points.
@@ -306,8 +307,8 @@ def probe_curve(
 
 
 def count_twins(features: Floats, held_out: Floats) -> tuple[int, int]:
-    """How many rows of ``held_out`` [m, width] lie within a hundredth of their own length of a row of
-    ``features`` [n, width], and how many were looked at: 1,000 at most, evenly spaced.
+    """How many rows of ``held_out`` [m, width] lie within a hundredth of their own length of a row
+    of ``features`` [n, width], and how many were looked at: 1,000 at most, evenly spaced.
 
     One text through one model gives one vector, but for rounding; texts that differ in a word lie
     several hundredths apart. Features that are not finite have no twin.
@@ -330,7 +331,8 @@ def count_twins(features: Floats, held_out: Floats) -> tuple[int, int]:
 def out_of_fold_logits(probe: Probe, labels: Ints, held_out: Floats, held_out_labels: Ints) -> tuple[Floats, Ints]:
     """Logits [rows, classes] of a probe for every labelled row, none from a fit on that row, and
     their labels [rows]: those of its own ``labels`` [n] from the folds that C was chosen by (a row
-    of no fold is left out), those of ``held_out`` [m, width] from the whole probe. They cost no fit."""
+    of no fold is left out), those of ``held_out`` [m, width] from the whole probe. They cost no
+    fit."""
     logits = probe.logits(held_out)
     if probe.held_out is None:
         return logits, np.asarray(held_out_labels)

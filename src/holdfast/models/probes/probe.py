@@ -87,7 +87,8 @@ def with_extra_rows(x: Array, y: Ints, extra_rows: ExtraRows | None) -> Weighted
 @dataclass(frozen=True, slots=True)
 class ScaledRows:
     """The rows that a head is fitted on, ``centre``d and divided by one ``scale``, of classes
-    numbered as they are ``present``: ``rows`` ones, those ``extra_rows`` them if any, and ``all``."""
+    numbered as they are ``present``: ``rows`` ones, those ``extra_rows`` them if any, and
+    ``all``."""
 
     rows: WeightedRows
     extra_rows: ExtraRows | None

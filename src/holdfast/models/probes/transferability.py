@@ -1,4 +1,4 @@
-"""How well a model's features suit labels, in closed form, without training anything.
+"""How well a model's features fit the labels, in closed form, without training.
 
 - **H-score**, shrunken (2110.06893): how much of the features' variance the classes explain, in
   directions made alike,
@@ -145,8 +145,8 @@ def _centred(features: Floats) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class RidgeFold:
-    """``predictions`` [n, C], each by a fit that had not learned from its row; ``share`` is the λ of
-    the least squared ``error`` (mean over rows and columns) among ``SHARES``."""
+    """``predictions`` [n, C], each by a fit that had not been trained on its row; ``share`` is the
+    λ of the least squared ``error`` (mean over rows and columns) among ``SHARES``."""
 
     predictions: Array
     share: float

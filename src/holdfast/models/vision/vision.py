@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from holdfast.models.base import Preprocessor
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-# One convolution that cuts a picture into patches is next to nothing of a transformer's work.
+# One convolution that cuts an image into patches is next to nothing of a transformer's work.
 MIN_CONVOLUTIONS = 2
 
 
@@ -51,7 +51,7 @@ class VisionClassifier(nn.Module):
     ``backbone`` is the plain Transformers model without its last linear layer, so that ``features``
     [B, D] is that layer's exact input, whatever the architecture. A batch norm that is frozen stays
     in evaluation mode; one that learns keeps its running statistics up to date. ``layout`` is the
-    order in memory that pictures are brought into (see ``use_channels_last``).
+    order in memory that images are brought into (see ``use_channels_last``).
     """
 
     config: Any
@@ -103,7 +103,7 @@ class VisionClassifier(nn.Module):
 
     @property
     def word_embeddings(self) -> nn.Embedding:
-        """A picture has none: raises ``RecipeError``."""
+        """An image has none: raises ``RecipeError``."""
         raise RecipeError(
             "model.freeze",
             "names word embeddings, which an image model lacks",
@@ -113,8 +113,8 @@ class VisionClassifier(nn.Module):
 
     def save(self, folder: Path, processor: Preprocessor, temperature: float = 1.0) -> None:
         """Write a folder that plain ``AutoModelForImageClassification`` loads, giving these logits
-        ÷ ``temperature``, with the processor beside it. Raises ``Defect`` for a temperature that is
-        no positive number, ``MachineError`` when the folder cannot be written."""
+        ÷ ``temperature``, with the processor next to it. Raises ``Defect`` for a temperature that
+        is no positive number, ``MachineError`` when the folder cannot be written."""
         if not (math.isfinite(temperature) and temperature > 0):
             raise Defect("temperature", "must be a positive number", temperature)
         adapter, name = self.adapter, self.family.last
@@ -150,11 +150,11 @@ class VisionClassifier(nn.Module):
 
 def use_channels_last(network: nn.Module) -> Decision | None:
     """Lay out the weights of a convolutional network with the channels of a pixel side by side, in
-    place, and have it do the same with its pictures (``network.layout``); ``None``, and nothing
-    done, for any other network.
+    place, and have it do the same with its images (``network.layout``); ``None``, and nothing done,
+    for any other network.
 
     The same numbers, up to rounding, in less time: oneDNN, which multiplies for convolutions on a
-    processor, works in this order; from PyTorch's usual one (a whole picture for each channel) it
+    processor, works in this order; from PyTorch's usual one (a whole image for each channel) it
     copies every input and output. The logical shape of every tensor stays as it is, and a saved
     folder is the usual one.
     """
@@ -170,7 +170,7 @@ def use_channels_last(network: nn.Module) -> Decision | None:
 @dataclass(frozen=True)
 class LoadedVision(LoadedModel):
     """What ``load_vision`` gives. ``tokenizer`` is the image processor (PIL back end), under the
-    name that every kind of task uses; ``max_length`` is ``None``: pictures have no length."""
+    name that every kind of task uses; ``max_length`` is ``None``: images have no length."""
 
     network: VisionClassifier
 
