@@ -158,7 +158,7 @@ def planted_from(start: int) -> Result:
         if case.target == "good" and answer_of(whole, left) == "bad":
             count["decides"] += 1
             for name, values in (
-                ("leave_one_out", leave_one_out(case.kept)),
+                ("leave_one_out", leave_one_out(case.masked_score)),
                 ("integrated_gradients", case.gradients().values),
             ):
                 count[f"{name} top"] += words[int(np.argmax(values))] == WORD
@@ -195,12 +195,12 @@ def rows_from(start: int) -> Result:
         add("agreements", reason.agreement is not None)
         add("hardly", any(one.worth == "hardly moves" for one in reason.maps[:1]))
         other, _ = case_of(shuffled, text)
-        given = [leave_one_out(other.kept), other.gradients().values]
+        given = [leave_one_out(other.masked_score), other.gradients().values]
         for values in given:
             add("agreement shuffled", agreement(values, reason.maps[0].values) or 0.0)
         rng = np.random.default_rng(place)
         noise = [rng.standard_normal(len(words)) for _ in range(NOISE)]
-        tried = faithfulness(case.kept, [*given, *noise], rng)
+        tried = faithfulness(case.masked_score, [*given, *noise], rng)
         kind = "planted" if WORD in words else "plain"
         add(f"judged {kind}", judged)
         for name, one in zip(("shuffled loo", "shuffled ig"), tried, strict=False):
@@ -256,7 +256,7 @@ def alike() -> Result:
         pieces = by_captum(owner[None] >= 0, STEPS).detach().numpy()
         theirs = np.bincount(owner[owner >= 0], weights=pieces[owner >= 0], minlength=len(words))
         worst = max(worst, float(np.abs(theirs - case.gradients().values).max()))
-        ours = leave_one_out(case.kept)
+        ours = leave_one_out(case.masked_score)
         for unit in range(len(words)):
             one = float(by_captum(owner[None] == unit, STEPS).sum())
             sequential = max(sequential, abs(one - ours[unit]))

@@ -79,7 +79,7 @@ def test_the_error_zone_looks_at_wrong_tokens_alone() -> None:
     assert error_zone_scores([text])[0] == pytest.approx(0.5)
     up = Tokens(np.log([0.9, 0.4]), np.log([0.99, 0.1]), np.array([True, False]))
     assert error_zone_scores([up])[0] == 1.0
-    assert np.isnan(error_zone_scores([dataclasses.replace(up, right=np.array([True, True]))])[0])
+    assert np.isnan(error_zone_scores([dataclasses.replace(up, correct=np.array([True, True]))])[0])
 
 
 def test_a_quantile_line_is_that_of_the_exact_solver() -> None:

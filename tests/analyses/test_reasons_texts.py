@@ -62,8 +62,8 @@ def test_leave_one_out_is_the_text_with_a_mask_in_place_of_each_word(
     words = TEXT.split()
     assert asked.read.row_units.words([TEXT]) == tuple(words)
     whole = _odds(_logits(saved, TEXT), place)
-    assert case.kept.whole == pytest.approx(whole, abs=1e-5)
-    for unit, value in enumerate(leave_one_out(case.kept)):
+    assert case.masked_score.full == pytest.approx(whole, abs=1e-5)
+    for unit, value in enumerate(leave_one_out(case.masked_score)):
         masked = " ".join("[MASK]" if i == unit else word for i, word in enumerate(words))
         assert value == pytest.approx(whole - _odds(_logits(saved, masked), place), abs=1e-5)
 
@@ -73,9 +73,9 @@ def test_without_a_mask_token_words_are_left_out(saved: SavedClassifier) -> None
     mask, tokenizer.mask_token = tokenizer.mask_token, None
     try:
         case, _ = _case(saved, TEXT)
-        found = leave_one_out(case.kept)
+        found = leave_one_out(case.masked_score)
         # Texts of unlike length are padded to the longest.
-        several = case.kept(np.tri(6, dtype=bool))
+        several = case.masked_score(np.tri(6, dtype=bool))
     finally:
         tokenizer.mask_token = mask
     words, place = TEXT.split(), saved.classes.index(case.target)
@@ -110,10 +110,10 @@ def test_integrated_gradients_are_captums(saved: SavedClassifier, start: str) ->
     if start == "all":
         found = case.gradients()
         np.testing.assert_allclose(found.values, by_word, atol=1e-5)
-        whole = case.kept.whole - case.kept.empty
+        whole = case.masked_score.full - case.masked_score.empty
         assert found.values.sum() - whole == pytest.approx(found.gap, abs=1e-4)
     else:
-        assert by_word[1] == pytest.approx(leave_one_out(case.kept)[1], abs=0.02)
+        assert by_word[1] == pytest.approx(leave_one_out(case.masked_score)[1], abs=0.02)
 
 
 def test_gradients_of_pixels_are_captums() -> None:
@@ -146,9 +146,9 @@ def test_a_pair_has_the_words_of_both_texts(saved: SavedClassifier) -> None:
     case, asked = _case(saved, *texts)
     assert asked.read.row_units.words(texts) == ("w1", "good", "bad", "w2", "w3")
     place = saved.classes.index(case.target)
-    values = leave_one_out(case.kept)
+    values = leave_one_out(case.masked_score)
     masked = _odds(_logits(saved, "w1 good", "[MASK] w2 w3"), place)
-    assert values[2] == pytest.approx(case.kept.whole - masked, abs=1e-5)
+    assert values[2] == pytest.approx(case.masked_score.full - masked, abs=1e-5)
 
 
 def test_labels_and_numbers_are_outputs_by_themselves(saved: SavedClassifier) -> None:

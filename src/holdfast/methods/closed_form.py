@@ -105,7 +105,7 @@ class HeadRefit:
             self._measure(run, probe, features, labels)
         if added is not None and used:
             others, marks = self._read(run, added)
-            probe = fit(features, labels, beside=ExtraRows(others, marks, added.weights))
+            probe = fit(features, labels, extra_rows=ExtraRows(others, marks, added.weights))
         if used and probe is not None:
             with torch.no_grad():
                 for name, value in _tensors(probe).items():

@@ -76,7 +76,7 @@ def test_names_that_differ_by_chance_are_no_bias_of_a_group(make_table: Make) ->
 
 
 def test_the_start_models_own_bias_stands_beside(make_table: Make) -> None:
-    block = said(make_table, biased(0.2), start=biased(0.05))
+    block = said(make_table, biased(0.2), predict_untuned=biased(0.05))
     assert abs(block["start_model"]["value"]) == pytest.approx(0.05)
 
 

@@ -29,7 +29,7 @@ ROW = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RowForms:
+class SwapForms:
     """``positions`` [r] of a table in one form a group: ``texts`` [r][groups] each the row's parts.
 
     ``plain`` [r, groups] says which form is the row as it stands; ``has_terms`` [r] whether the row
@@ -53,7 +53,7 @@ class RowForms:
         return int((~self.plain).sum())
 
 
-def make_forms(table: Table, axis: Axis, max_rows: int, *, insert: bool, seed: int) -> RowForms:
+def make_forms(table: Table, axis: Axis, max_rows: int, *, insert: bool, seed: int) -> SwapForms:
     """Up to ``max_rows`` rows of ``table`` in the forms of ``axis``, drawn by ``seed``: rows that
     have its terms first, then, with ``insert``, others with a term put before them."""
     rng = generator(seed, "swap", axis.name)
@@ -82,7 +82,7 @@ def make_forms(table: Table, axis: Axis, max_rows: int, *, insert: bool, seed: i
         ],
         dtype=bool,
     ).reshape(len(successful), len(axis.groups))
-    return RowForms(
+    return SwapForms(
         axis,
         np.array([positions[n] for n in successful], dtype=np.int64),
         texts,
@@ -128,7 +128,7 @@ def _stride(places: int) -> int:
     return golden
 
 
-def predict_forms(forms: RowForms, table: Table, predict: Predict, row_outcomes: Floats | None = None) -> Floats:
+def predict_forms(forms: SwapForms, table: Table, predict: Predict, row_outcomes: Floats | None = None) -> Floats:
     """The model's predictions for every form, [r, groups, outcomes]. ``row_outcomes`` [rows of the
     table, outcomes] is what it said of the rows as they stand, which are then not asked again."""
     r, groups = forms.plain.shape

@@ -21,7 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.fairness.forms import Predict, RowForms, SwapQuery, make_forms, predict_forms
+from holdfast.analyses.fairness.forms import (
+    Predict,
+    SwapForms,
+    SwapQuery,
+    make_forms,
+    predict_forms,
+)
 from holdfast.analyses.row_texts import shorten
 from holdfast.augment.terms.lexicon import Axis
 from holdfast.core.records import Estimate, Floats
@@ -94,7 +100,7 @@ def _rows_of(axis: Axis, rows: int) -> int:
     return max(2, math.ceil(rows / (len(axis.groups) - 1)))
 
 
-def largest_change(forms: RowForms, outcomes: Floats) -> SwapCandidate:
+def largest_change(forms: SwapForms, outcomes: Floats) -> SwapCandidate:
     """The pair of groups and the outcome of ``outcomes`` [r, groups, outcomes] that move most."""
     groups, means = forms.axis.groups, outcomes.mean(axis=0)
     change = means[None, :, :] - means[:, None, :]
@@ -142,7 +148,7 @@ class TestedSwap:
     second, with its interval over units."""
 
     candidate: SwapCandidate
-    forms: RowForms
+    forms: SwapForms
     outcomes: Floats
     difference: Difference | None
 
@@ -246,12 +252,12 @@ class TestedSwap:
         return examples
 
 
-def _change(one: SwapCandidate, forms: RowForms, outcomes: Floats) -> Floats:
+def _change(one: SwapCandidate, forms: SwapForms, outcomes: Floats) -> Floats:
     a, b = (forms.axis.groups.index(name) for name in (one.first, one.second))
     return np.asarray(outcomes[:, b, one.outcome] - outcomes[:, a, one.outcome])
 
 
-def difference(one: SwapCandidate, forms: RowForms, outcomes: Floats) -> Difference:
+def difference(one: SwapCandidate, forms: SwapForms, outcomes: Floats) -> Difference:
     """The mean change of the candidate's outcome, with its interval over units."""
     change = _change(one, forms, outcomes)
     codes = np.unique(forms.units, return_inverse=True)[1].reshape(-1)
